@@ -1,4 +1,4 @@
-"""A chart's README with the table of its values, from the comments in values.yaml. usage: chart_readme FOLDER
+"""A chart's README with the list of its values, from the comments in values.yaml. usage: chart_readme FOLDER
 
 The part above the heading `## Values` is written by hand. This script generates the rest.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,15 +56,15 @@ def comment_above(lines: list[str], line: int, column: int) -> str:
     return " ".join(text.strip().removeprefix("#").strip() for text in lines[first:line])
 
 
-def table(text: str) -> str:
-    """Format the rows as a Markdown table."""
-    head = ["| value | default | meaning |", "| --- | --- | --- |"]
-    return "\n".join([*head, *(_line(row) for row in rows(text))]) + "\n"
+def entries(text: str) -> str:
+    """Format the rows as a Markdown list."""
+    return "\n".join(map(_entry, rows(text))) + "\n"
 
 
-def _line(row: Row) -> str:
-    cells = [f"`{row.path}`", f"`{row.default}`" if row.default else "", row.meaning.replace("<", "&lt;")]
-    return "|" + "|".join(f" {cell.replace('|', '&#124;')} " if cell else " " for cell in cells) + "|"
+def _entry(row: Row) -> str:
+    name = f"- `{row.path}`" + (f" (default `{row.default}`)" if row.default else "")
+    text = f"{name}: {row.meaning.replace('<', '&lt;')}" if row.meaning else name
+    return textwrap.fill(text, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def main() -> None:
@@ -71,8 +72,8 @@ def main() -> None:
     (folder,) = map(Path, sys.argv[1:])
     by_hand, found, _ = (folder / "README.md").read_text().partition(HEADING)
     if not found:
-        sys.exit(f"{folder}/README.md has no line {HEADING.strip()!r}: put it where the table is to begin")
-    sys.stdout.write(f"{by_hand}{HEADING}\n{table((folder / 'values.yaml').read_text())}")
+        sys.exit(f"{folder}/README.md has no line {HEADING.strip()!r}: put it where the list is to begin")
+    sys.stdout.write(f"{by_hand}{HEADING}\n{entries((folder / 'values.yaml').read_text())}")
 
 
 if __name__ == "__main__":

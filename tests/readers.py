@@ -236,6 +236,7 @@ READERS: Mapping[str, Reader] = {
     "template-rules": of_text(_template_rules),
     "spokelimit": of_object(lambda body: (read_spokelimit(body).scope, read_namespace(body))),
     "lease": of_object(election.read),
+    "listing-page": of_object(object_fields.page_of),
     "lease-of-check": of_object(cluster_checks.read_lease),
     "answers-of-check": of_object(_check_answers),
     "command-line": of_text(_argument),

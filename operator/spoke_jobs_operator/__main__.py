@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from spoke_jobs.shared import validation_text
 from spoke_jobs.shared.clean_text import visible
 
-from .operator_settings import Settings
+from .operator_settings import Settings, old_names_warnings
 from .shell import operator_logs, operator_process
 
 if TYPE_CHECKING:
@@ -29,10 +29,12 @@ def main() -> None:
     try:
         settings = Settings()
     except ValidationError as error:
-        for item in error.errors():
-            sys.stderr.write(f"{visible(_described(item))}\n")  # noqa: TID251 (no command line)
+        for line in (*map(_described, error.errors()), *old_names_warnings(os.environ)):
+            sys.stderr.write(f"{visible(line)}\n")  # noqa: TID251 (no command line)
         raise SystemExit(2) from None
     operator_logs.configure(settings.log_level, settings.log_format)
+    for warning in old_names_warnings(os.environ):
+        logger.warning("%s", warning)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_run_until_signal(settings))
     # Don't wait for kopf's thread, which may still be closing its connections.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -13,6 +15,24 @@ from spoke_jobs.contract.limit_model import Pause
 from .core.cleanup import Retention
 from .core.election import LeaseTimes
 from .core.limits import PREFIX, Limits
+
+RENAMED = {
+    "NEWS_PER_SECOND": "STATUS_WRITES_PER_SECOND",
+    "NEWS_AT_ONCE": "STATUS_WRITES_AT_ONCE",
+    "NEWS_WITHIN_SECONDS": "STATUS_WRITES_WITHIN_SECONDS",
+    "DEAF_AFTER_SECONDS": "UNHEALTHY_AFTER_SECONDS",
+}
+"""The present names of settings by the names that the next release no longer accepts, all without the prefix."""
+
+
+def old_names_warnings(environment: Mapping[str, str]) -> list[str]:
+    """Return a warning for each variable that has an old name."""
+    return [
+        f"{PREFIX}{old} is now {PREFIX}{new}: rename it; the next release ignores the old name"
+        + (f". Now {PREFIX}{new} is set, too, and applies" if f"{PREFIX}{new}" in environment else "")
+        for old, new in RENAMED.items()
+        if f"{PREFIX}{old}" in environment
+    ]
 
 
 class Settings(BaseSettings):
@@ -66,7 +86,8 @@ class Settings(BaseSettings):
         str,
         Field(
             max_length=200,
-            description="Why no attempt starts in any namespace; empty for no pause. Running attempts continue.",
+            description="The reason of a pause of all namespaces; empty for no pause. During a pause no attempt "
+            "starts, and running attempts continue.",
         ),
     ] = ""
     job_retention_seconds: Annotated[
@@ -92,7 +113,7 @@ class Settings(BaseSettings):
         float, Field(gt=0, description="The most calls to the API server per second, on average.")
     ] = 100
     calls_at_once: Annotated[float, Field(ge=1, description="The most calls at once after a quiet period.")] = 200
-    news_per_second: Annotated[
+    status_writes_per_second: Annotated[
         float,
         Field(
             gt=0,
@@ -100,10 +121,12 @@ class Settings(BaseSettings):
             "runs. Obstacles and ends are written at once.",
         ),
     ] = 5
-    news_at_once: Annotated[
+    status_writes_at_once: Annotated[
         float, Field(ge=1, description="The most of these status writes at once after a quiet period.")
     ] = 50
-    news_within_seconds: Annotated[float, Field(gt=0, description="The longest delay of these status writes.")] = 60
+    status_writes_within_seconds: Annotated[
+        float, Field(gt=0, description="The longest delay of these status writes.")
+    ] = 60
     events_per_second: Annotated[
         float,
         Field(
@@ -156,7 +179,7 @@ class Settings(BaseSettings):
         float, Field(gt=0, description="How often unfinished SpokeJobs are listed, in case an event was lost.")
     ] = 30
     full_compare_seconds: Annotated[float, Field(gt=0, description="How often all objects are listed.")] = 600
-    deaf_after_seconds: Annotated[
+    unhealthy_after_seconds: Annotated[
         float, Field(gt=0, description="After this time without an event or a comparison, `/healthz` fails.")
     ] = 120
     health_host: Annotated[
@@ -215,6 +238,14 @@ class Settings(BaseSettings):
         """The durations of leader election."""
         return LeaseTimes(self.lease_seconds, self.lease_renew_within_seconds, self.lease_retry_seconds)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_old_names(cls, given: dict[str, Any]) -> dict[str, Any]:
+        old_ones = {
+            new.lower(): os.environ[f"{PREFIX}{old}"] for old, new in RENAMED.items() if f"{PREFIX}{old}" in os.environ
+        }
+        return old_ones | given
+
     @model_validator(mode="after")
     def _check_lease_times(self) -> Settings:
         self.lease_times.check()
@@ -222,9 +253,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _compares_often_enough(self) -> Settings:
-        if self.deaf_after_seconds < 2 * self.compare_seconds:
+        if self.unhealthy_after_seconds < 2 * self.compare_seconds:
             raise ValueError(
-                f"SPOKE_OPERATOR_DEAF_AFTER_SECONDS ({self.deaf_after_seconds:g}) must be at least twice "
+                f"SPOKE_OPERATOR_UNHEALTHY_AFTER_SECONDS ({self.unhealthy_after_seconds:g}) must be at least twice "
                 f"SPOKE_OPERATOR_COMPARE_SECONDS ({self.compare_seconds:g}): "
                 "without events only comparisons show that the API server answers, and each takes a while"
             )

@@ -43,7 +43,7 @@ and exits with code 2. The chart `spoke-operator` sets them from its values. Tim
 | path | answers |
 | --- | --- |
 | `/readyz` | 200 once the operator has listed at least one namespace completely; also on a standby |
-| `/healthz` | 503 if neither an event arrived nor a comparison succeeded for `{prefix}DEAF_AFTER_SECONDS` |
+| `/healthz` | 503 if neither an event arrived nor a comparison succeeded for `{prefix}UNHEALTHY_AFTER_SECONDS` |
 | `/metrics` | metrics for Prometheus; `spoke_operator_leads` is 1 on the leader |
 
 ## Exit codes

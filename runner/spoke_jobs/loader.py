@@ -12,6 +12,7 @@ from spoke_jobs.errors import ConfigurationError, MissingSettings
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.runner import Runner, adapted
 from spoke_jobs.settings import Settings, load_settings
+from spoke_jobs.shared.import_path import BadImportPath, imported
 
 BUILT_IN = {
     "legacy": ("spoke_jobs.runners.legacy_runner", "LegacyRunner"),
@@ -68,7 +69,7 @@ def load_runner(settings: Settings | None = None, registry: Registry | None = No
         (point,) = registered
         runner = _as_runner(point.load(), f"the entry point {name!r} ({point.value})")
     else:
-        runner = _as_runner(_imported(name), f"JOB_RUNNER={name}")
+        runner = _as_runner(_own(name), f"JOB_RUNNER={name}")
     _refuse_if_half_configured(runner, name)
     return runner
 
@@ -85,22 +86,11 @@ def _built_in(name: str, settings: Settings, registry: Registry) -> Runner:
     return runner
 
 
-def _imported(path: str) -> Any:
-    module_name, _, attribute = path.partition(":")
-    if not module_name or module_name.startswith("."):
-        raise ConfigurationError(f"JOB_RUNNER={path}: a path begins with a module, myapp.runners:Own for example")
+def _own(path: str) -> Any:
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise
-        raise ConfigurationError(f"JOB_RUNNER={path}: there is no module {error.name!r} on the Python path") from None
-    if not attribute:
-        return module
-    try:
-        return getattr(module, attribute)
-    except AttributeError:
-        raise ConfigurationError(f"JOB_RUNNER={path}: {module_name} has no {attribute!r}") from None
+        return imported("JOB_RUNNER", path, "myapp.runners:Own")
+    except BadImportPath as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def _as_runner(found: Any, where: str) -> Runner:

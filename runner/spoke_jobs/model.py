@@ -76,7 +76,7 @@ def payload_size(payload: str) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DispatchedJob:
+class DispatchedRow:
     """What a dispatch gives to a job's row: the columns that :class:`NewJob` and :class:`JobRequest` share."""
 
     job_type: str
@@ -114,7 +114,7 @@ class DispatchedJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob(DispatchedJob):
+class NewJob(DispatchedRow):
     """A validated dispatch, ready to be written.
 
     :raises ValueError: if ``run_after`` has no time zone.
@@ -142,7 +142,7 @@ UNDECLARED = JobOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobRequest(DispatchedJob):
+class JobRequest(DispatchedRow):
     """A row of ``job_request`` at the time it was read.
 
     The table's columns follow from these fields (:mod:`spoke_jobs.ledger.tables`). The annotation gives the type and

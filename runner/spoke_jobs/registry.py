@@ -7,7 +7,6 @@ the module that declares them, so that workers and pods find them.
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from spoke_jobs.model import declared
 from spoke_jobs.payloads import PayloadType
 from spoke_jobs.schedules.declared_schedules import ScheduleDeclarations
 from spoke_jobs.schedules.timing import Cron, Every
+from spoke_jobs.shared.import_path import BadImportPath, imported
 from spoke_jobs.type_names import SUFFIX, TypeName, patterns_of, plain_name
 
 _TASK = TaskOptions()
@@ -295,18 +295,13 @@ def load_app(path: str, registry: Registry | None = None) -> Registry:
         raise ConfigurationError(
             "SPOKE_APP is not set: name the module that declares your jobs, SPOKE_APP=myapp.jobs for example"
         )
-    module_name, _, attribute = path.partition(":")
-    if not module_name or module_name.startswith("."):
-        raise ConfigurationError(f"SPOKE_APP={path}: a path begins with a module, myapp.jobs for example")
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise  # the module is there; something that it imports is not
-        raise ConfigurationError(
-            f"SPOKE_APP={path}: there is no module {error.name!r} on the Python path; correct the name, or install it"
-        ) from None
-    found = getattr(module, attribute, None) if attribute else (registry or default)
+        found = imported("SPOKE_APP", path, "myapp.jobs")
+    except BadImportPath as error:
+        raise ConfigurationError(str(error)) from None
+    module_name, _, attribute = path.partition(":")
+    if not attribute:
+        found = registry or default
     if not isinstance(found, Registry):
         raise ConfigurationError(f"SPOKE_APP={path}: {attribute!r} in {module_name} isn't a spoke_jobs.Registry")
     if not len(found.jobs) and not len(found.tasks):

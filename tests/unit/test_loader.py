@@ -15,11 +15,12 @@ from pydantic import SecretStr
 
 from spoke_jobs import loader
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.loader import load_runner
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.runners.memory_runner import MemoryRunner
-from spoke_jobs.runners.runner import Runner
+from spoke_jobs.runners.runner import REQUIRED, Runner
 from spoke_jobs.settings import Settings, load_settings
 from spoke_jobs.shared.secret_file import value_of
 
@@ -162,6 +163,28 @@ class TestDottedPaths:
         monkeypatch.syspath_prepend(tmp_path)
         assert chosen("own.runner").dispatch_job(None) == "job"
         assert chosen("own.runner").get_job(5) == 5
+        assert chosen("own.runner").capabilities == ALL_CAPABILITIES
+
+    @pytest.mark.parametrize("own", ["['priority']", "lambda: {'priority'}", "(Capability.PRIORITY,)"])
+    def test_a_plain_module_s_own_capabilities_are_kept(
+        self, chosen: Any, monkeypatch: pytest.MonkeyPatch, own: str
+    ) -> None:
+        module = ModuleType("own.runners")
+        monkeypatch.setitem(sys.modules, "own.runners", module)
+        vars(module).update({name: getattr(OwnRunner(), name) for name in REQUIRED})
+        module.capabilities = eval(own)  # type: ignore[attr-defined]
+        assert chosen("own.runners").capabilities == {Capability.PRIORITY}
+
+    @pytest.mark.parametrize("own", ["everything", 5, [None]])
+    def test_capabilities_that_nobody_knows_are_refused(
+        self, chosen: Any, monkeypatch: pytest.MonkeyPatch, own: Any
+    ) -> None:
+        module = ModuleType("own.runners")
+        monkeypatch.setitem(sys.modules, "own.runners", module)
+        vars(module).update({name: getattr(OwnRunner(), name) for name in REQUIRED})
+        module.capabilities = own  # type: ignore[attr-defined]
+        with pytest.raises(ConfigurationError, match="JOB_RUNNER=own.runners: its capabilities must be a collection"):
+            chosen("own.runners")
 
     @pytest.mark.parametrize(
         ("path", "words"),

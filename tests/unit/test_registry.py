@@ -245,3 +245,5 @@ class TestLoadApp:
         assert "record" in load_app("tests.contract.app:registry").jobs
         with pytest.raises(ConfigurationError, match="'Line' in tests.contract.app isn't a spoke_jobs.Registry"):
             load_app("tests.contract.app:Line")
+        with pytest.raises(ConfigurationError, match="SPOKE_APP=json:nothing: json has no 'nothing'"):
+            load_app("json:nothing")

@@ -5,7 +5,7 @@ import time
 
 from sqlalchemy.exc import OperationalError
 
-from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.engine import create_engine, reason_of
 from spoke_jobs.settings import load_settings
 
 wait_seconds = float(sys.argv[1])
@@ -17,7 +17,7 @@ while True:
         engine.connect().close()
         break
     except OperationalError as error:
-        reason = str(error.orig).strip().partition("\n")[0]
+        reason = reason_of(error)
     if time.monotonic() > deadline:
         sys.exit(
             f"the database {address} has accepted no connection for {wait_seconds:g} s ({reason}): check that it runs, "

@@ -133,3 +133,23 @@ affinity:
 {{- define "spoke-operator.securityContext" -}}
 {{- include "spoke-operator.withoutNulls" .Values.securityContext -}}
 {{- end -}}
+
+{{/* The present names of the values in `operator`, by the names that the next release no longer accepts. */}}
+{{- define "spoke-operator.renamed" -}}
+newsPerSecond: statusWritesPerSecond
+newsAtOnce: statusWritesAtOnce
+newsWithinSeconds: statusWritesWithinSeconds
+deafAfterSeconds: unhealthyAfterSeconds
+{{- end -}}
+
+{{/* The values in `operator` by their present names, as JSON. A value with an old name takes the place of the one with the new name. */}}
+{{- define "spoke-operator.settings" -}}
+{{- $settings := deepCopy .Values.operator -}}
+{{- range $old, $new := include "spoke-operator.renamed" . | fromYaml -}}
+{{- if hasKey $settings $old -}}
+{{- if not (kindIs "invalid" (get $settings $old)) -}}{{- $_ := set $settings $new (get $settings $old) -}}{{- end -}}
+{{- $_ := unset $settings $old -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $settings -}}
+{{- end -}}

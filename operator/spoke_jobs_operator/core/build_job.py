@@ -12,7 +12,7 @@ from typing import Any
 
 from spoke_jobs.contract import environment, labels, names
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.spokejob import SpokeJob
 
@@ -114,7 +114,6 @@ def _pod_template(
         # The images are pulled within one start timeout, and the function starts within another.
         spec["activeDeadlineSeconds"] = 2 * spokejob.spec.start_timeout_seconds + timeout + BACKSTOP_SECONDS
     spec.setdefault("automountServiceAccountToken", False)
-    spec |= spokejob.spec.pod_fields()
     _restrict_pod(spec)
     for kind in ("initContainers", "containers"):
         for container in spec.get(kind) or ():
@@ -168,7 +167,7 @@ def _without_reserved(given: Mapping[str, str] | None) -> dict[str, str]:
 def _take_over(
     container: dict[str, Any], spokejob: SpokeJob, attempt: int, timeout: int | None, most_memory: Decimal | None
 ) -> None:
-    assignment = Assignment(
+    assignment = PodAssignment(
         request_id=spokejob.spec.request_id,
         uid=spokejob.spec.uid,
         attempt=attempt,

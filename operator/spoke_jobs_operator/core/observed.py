@@ -59,7 +59,7 @@ class Observed:
         current = self.spokejob.status
         if updated == current:
             return ()
-        # With Kueue a write is prompt: only a recorded run distinguishes a preempted Job from one that never started.
+        # With Kueue, write at once. A preempted Job looks like one that never started, unless the status has its run.
         by_kueue = any(job.suspended or job.released_at for job in self.jobs)
         return (ApplyStatus(updated, prompt=not may_wait and (bool(current.cause) or by_kueue), minor=may_wait),)
 

@@ -17,6 +17,7 @@ import aiohttp
 from pydantic_core import to_json
 
 from spoke_jobs.contract.kinds import USUAL_METADATA, Kind
+from spoke_jobs.shared.line_splitter import LineSplitter
 from spoke_jobs.shared.object_fields import items, mapping, text
 from spoke_jobs.shared.page_limits import FIRST_LIMIT, MOST_OF_AN_ANSWER, after_page, after_too_large, most_bytes
 from spoke_jobs.shared.strict_json import NotJson, read_json_object
@@ -54,17 +55,13 @@ class WatchedContent(BoundedContent):
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """Yield the lines, each as soon as it is complete."""
-        rest = bytearray()
+        splitter = LineSplitter()
         async for data in self._content.iter_chunked(size):
-            rest += data
-            if len(rest) > self._most:
+            if splitter.begun_bytes + len(data) > self._most:
                 raise TooLarge(f"the event of a watch has more than {self._most} bytes")
-            if b"\n" in data:
-                *lines, last = rest.split(b"\n")
-                rest = bytearray(last)
-                for line in lines:
-                    if line.strip() and (event := slim_event(bytes(line))) is not None:
-                        yield event
+            for line in splitter.feed(data):
+                if line.strip() and (event := slim_event(line)) is not None:
+                    yield event
 
 
 class BoundedAnswer(aiohttp.ClientResponse):

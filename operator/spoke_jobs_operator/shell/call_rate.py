@@ -9,10 +9,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from spoke_jobs.shared.api_errors import LONGEST_PAUSE_SECONDS
 from spoke_jobs.shared.token_bucket import TokenBucket
 from spoke_jobs_operator.core.fair_line import FairLine
-
-LONGEST_PAUSE_SECONDS = 60.0
 
 
 class CallRate:

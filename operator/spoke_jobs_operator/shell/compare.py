@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.shared.api_errors import ApiError
-from spoke_jobs.shared.object_fields import uid_of
+from spoke_jobs.shared.object_fields import digits, uid_of
 from spoke_jobs_operator.core.api_objects import Key
 
 from .operator_client import Client, Listing
@@ -150,7 +150,7 @@ class Compare:
         return True
 
     def _begin(self, namespace: str | None) -> None:
-        """Queue the namespace's SpokeJobs: those that the watches reported before were not reconciled."""
+        """Queue the namespace's SpokeJobs. Until its first comparison, none that the watches report is reconciled."""
         self._begins(namespace)
         for item in self._store.spokejobs:
             key = self._store.spokejobs.owner_of(item)
@@ -197,7 +197,7 @@ class Compare:
         uids: set[str] = set()
         version = 0
         async for page in listing.pages:
-            version = page.resource_version
+            version = digits(page.resource_version)
             for item in page.items:
                 uids.add(uid_of(item))
                 for key in see(item):

@@ -22,7 +22,6 @@ from spoke_jobs.shared.api_errors import ApiError, NotFound, TooManyRequests
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.core.job_events import JobEvent
 
-from .call_rate import LONGEST_PAUSE_SECONDS
 from .event_rates import EventRates
 from .operator_client import Client, NotLeading
 from .operator_metrics import EventDrop, OperatorMetrics
@@ -172,7 +171,7 @@ class EventRecorder:
     def _failed(self, about: About, error: ApiError) -> None:
         self._metrics.events_dropped.labels(EventDrop.FAILURE).inc()
         if isinstance(error, TooManyRequests):
-            self._paused_until = self._clock() + min(error.retry_after_seconds or 1.0, LONGEST_PAUSE_SECONDS)
+            self._paused_until = self._clock() + (error.pause_seconds or 1.0)
         if not self._fails:  # log once, not for each Event
             logger.warning("could not send an Event: %s", error, extra={"spokejob": str(about.key)})
         self._fails = True

@@ -20,7 +20,7 @@ from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs.contract.spokelimit import SpokeLimitStatus
 from spoke_jobs.shared.api_errors import NoAnswer, NotFound, TooManyRequests, error_of_answer
-from spoke_jobs.shared.object_fields import digits, items, mapping, text, version_of
+from spoke_jobs.shared.object_fields import Page, items, page_of
 from spoke_jobs.shared.page_limits import MOST_OBJECTS
 from spoke_jobs.shared.strict_json import NotJson, read_json_object
 from spoke_jobs_operator.core.api_objects import Key
@@ -30,15 +30,6 @@ from .call_rate import CallRate
 
 _SYNC_FIELDS = {"progress", "ledger"}
 _TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One chunk of a listing."""
-
-    items: list[dict[str, Any]]
-    resource_version: int
-    """The version of the whole listing: no object in it is newer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +126,11 @@ class Client:
         if fields:
             query["fieldSelector"] = fields
         while True:
-            answer = await self._call("GET", kind.path(namespace), namespace, query=query)
-            yield Page([dict(item) for item in items(answer, "items")], digits(version_of(answer)))
-            following = text(mapping(answer, "metadata"), "continue")
-            if not following:
+            page = page_of(await self._call("GET", kind.path(namespace), namespace, query=query))
+            yield page
+            if not page.following:
                 return
-            query["continue"] = following
+            query["continue"] = page.following
 
     async def create_job(self, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create a Job. :raises AlreadyExists: if the name is taken."""
@@ -287,7 +277,7 @@ class Client:
                 return await self._send(method, path, **rest)
             except TooManyRequests as error:
                 self.on_throttled()
-                self._rate.pause(error.retry_after_seconds or 1.0)
+                self._rate.pause(error.pause_seconds or 1.0)
                 if last:
                     raise
         raise AssertionError("unreachable")

@@ -18,11 +18,11 @@ from .operator_metrics import OperatorMetrics
 class OperatorHealth:
     """The time of the last event or comparison.
 
-    :param deaf_after_seconds: how long the operator counts as alive without an event or a comparison.
+    :param unhealthy_after_seconds: how long the operator counts as alive without an event or a comparison.
     """
 
-    def __init__(self, deaf_after_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._deaf_after = deaf_after_seconds
+    def __init__(self, unhealthy_after_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._unhealthy_after = unhealthy_after_seconds
         self._clock = clock
         self._beat_at = clock()
         self.ready = False
@@ -40,7 +40,7 @@ class OperatorHealth:
     @property
     def alive(self) -> bool:
         """Whether the last event or comparison is recent enough."""
-        return self.silent_seconds <= self._deaf_after
+        return self.silent_seconds <= self._unhealthy_after
 
 
 def routes(health: OperatorHealth, metrics: OperatorMetrics) -> Routes:

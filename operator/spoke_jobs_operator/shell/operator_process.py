@@ -71,11 +71,14 @@ class Operator:
         self._leads = False
         self._metrics = OperatorMetrics(settings.metric_labels, settings.metric_label_limit)
         self._store = Store()
-        self._health = operator_health.OperatorHealth(settings.deaf_after_seconds)
+        self._health = operator_health.OperatorHealth(settings.unhealthy_after_seconds)
         retention = settings.retention
         loop = asyncio.get_running_loop()
         throttle = StatusThrottle(
-            settings.news_per_second, settings.news_at_once, settings.news_within_seconds, clock=loop.time
+            settings.status_writes_per_second,
+            settings.status_writes_at_once,
+            settings.status_writes_within_seconds,
+            clock=loop.time,
         )
         self._events = EventRecorder(
             client,

@@ -14,22 +14,22 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from spoke_jobs.cli.commands import batches_command, limits_command, outbox, schedules
-from spoke_jobs.cli.commands.cancel import cancel
-from spoke_jobs.cli.commands.check import check
+from spoke_jobs.cli.commands import batches_command, limits_command, outbox_command, schedules_command
+from spoke_jobs.cli.commands.cancel_command import cancel
+from spoke_jobs.cli.commands.check_command import check
 from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential, PlainErrors
 from spoke_jobs.cli.commands.dispatch_command import dispatch
-from spoke_jobs.cli.commands.events import events
+from spoke_jobs.cli.commands.events_command import events
 from spoke_jobs.cli.commands.exits import EPILOG
 from spoke_jobs.cli.commands.limits_command import pause, resume
 from spoke_jobs.cli.commands.logs_command import logs
-from spoke_jobs.cli.commands.ls import ls
-from spoke_jobs.cli.commands.migrate import migrate
-from spoke_jobs.cli.commands.prune import prune
+from spoke_jobs.cli.commands.ls_command import ls
+from spoke_jobs.cli.commands.migrate_command import migrate
+from spoke_jobs.cli.commands.prune_command import prune
 from spoke_jobs.cli.commands.retry_command import retry
 from spoke_jobs.cli.commands.run_command import run
-from spoke_jobs.cli.commands.show import show
-from spoke_jobs.cli.commands.stats import stats
+from spoke_jobs.cli.commands.show_command import show
+from spoke_jobs.cli.commands.stats_command import stats
 from spoke_jobs.cli.commands.sync_command import sync
 from spoke_jobs.cli.commands.tasks_command import tasks
 from spoke_jobs.cli.commands.watch_command import watch
@@ -84,9 +84,9 @@ def _spoke_jobs(
 
 
 app.add_typer(batches_command.app, name="batches", rich_help_panel="Change jobs")
-app.add_typer(outbox.app, name="outbox", rich_help_panel="Change jobs")
+app.add_typer(outbox_command.app, name="outbox", rich_help_panel="Change jobs")
 app.add_typer(limits_command.app, name="limits", rich_help_panel="Change jobs")
-app.add_typer(schedules.app, name="schedules", rich_help_panel="Change jobs")
+app.add_typer(schedules_command.app, name="schedules", rich_help_panel="Change jobs")
 for _panel, _commands in PANELS.items():
     for _command in _commands:
         _class = Consequential if _command in _CONSEQUENTIAL else PlainErrors

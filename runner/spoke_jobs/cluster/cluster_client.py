@@ -7,7 +7,7 @@ whether to retry.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from spoke_jobs.contract import names
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.api_errors import ApiError, NoAnswer, NotFound, StreamSilent, error_of_answer
-from spoke_jobs.shared.object_fields import items, mapping, number, text, version_of
+from spoke_jobs.shared.line_splitter import complete_lines, lines_of
+from spoke_jobs.shared.object_fields import Page, mapping, number, page_of, text
 from spoke_jobs.shared.page_limits import FIRST_LIMIT, MOST_OF_AN_ANSWER, after_page, after_too_large, most_bytes
 from spoke_jobs.shared.strict_json import NotJson, read_json_object
 
@@ -29,15 +30,6 @@ _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 
 Body = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One chunk of a listing."""
-
-    items: list[Body]
-    resource_version: str
-    """The version of the listing as a whole, from which a watch continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +109,7 @@ class SpokeJobClient:
         response = self._send("GET", path, query, read_seconds=silent_seconds)
         try:
             if response.status >= 400:
-                raise _error(response.status, response.reason, response.read())
+                raise _error(response, response.read())
             yield from lines_of(response.stream(amt=None, decode_content=False))
         except urllib3.exceptions.ReadTimeoutError as error:
             raise StreamSilent("the stream went silent") from error
@@ -171,13 +163,12 @@ class SpokeJobClient:
                     raise
                 limit = after_too_large(limit)
                 continue
-            answer = _read(data)
+            page = page_of(_read(data))
             limit = after_page(limit, len(data))
-            yield Page([dict(item) for item in items(answer, "items")], version_of(answer))
-            following = text(mapping(answer, "metadata"), "continue")
-            if not following:
+            yield page
+            if not page.following:
                 return
-            query["continue"] = following
+            query["continue"] = page.following
 
     def list_objects(self, kind: Kind, labels: Mapping[str, str]) -> Iterator[Body]:
         """List the objects of a kind that have these labels."""
@@ -252,8 +243,10 @@ class SpokeJobClient:
         response = self._send("GET", self._path, query, read_seconds=seconds + 5.0)
         try:
             if response.status >= 400:
-                raise _error(response.status, response.reason, response.read())
-            for line in _lines(response):
+                raise _error(response, response.read())
+            for line in complete_lines(response.stream(amt=None, decode_content=False)):
+                if not line.strip():
+                    continue
                 event = read_json_object(line)
                 if isinstance(event, NotJson):
                     raise NoAnswer(f"an event of the watch can't be read: {event.problem}")
@@ -295,7 +288,7 @@ class SpokeJobClient:
             raise _TooLarge(f"the API server's answer has more than {most_bytes} bytes")
         response.release_conn()
         if response.status >= 400:
-            raise _error(response.status, response.reason, data)
+            raise _error(response, data)
         return data
 
     def _send(
@@ -323,26 +316,6 @@ class SpokeJobClient:
             raise NoAnswer(f"the API server can't be called: {type(error).__name__}") from error
 
 
-def _lines(response: Any) -> Iterator[bytes]:
-    rest = b""
-    for chunk in response.stream(amt=None, decode_content=False):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line for line in lines if line.strip())
-
-
-def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Split a stream into lines, and copy each byte only once or twice, however long a line is."""
-    begun: list[bytes] = []
-    for chunk in chunks:
-        first, *more = chunk.split(b"\n")
-        begun.append(first)
-        if more:
-            yield b"".join(begun)
-            yield from more[:-1]
-            begun = [more[-1]]
-    if rest := b"".join(begun):
-        yield rest
-
-
-def _error(status: int, reason: str, data: bytes) -> ApiError:
-    return error_of_answer(status, reason, read_json_object(data), data)
+def _error(response: Any, data: bytes) -> ApiError:
+    after = response.headers.get("Retry-After")
+    return error_of_answer(response.status, response.reason, read_json_object(data), data, after)

@@ -49,11 +49,11 @@ class CauseRow(StrEnum):
     knowable: str
     """The first sign of the cause. If the runners differ, the first sign under ``kubernetes``."""
     before_an_attempt: bool
-    """Whether the cause prevents the next attempt's creation. The job waits until it is fixed, and ends at its start
-    timeout. No budget applies, since there is no attempt to count."""
+    """Whether the cause prevents the next attempt's creation. The job waits until the cause is removed. If its start
+    timeout passes first, the job ends. No budget applies, since there is no attempt to count."""
     waited_for: bool
-    """Whether the cause keeps an attempt from starting. The job waits until it is fixed, and ends at its start timeout,
-    whatever its budget. If it can't be fixed, the job ends at once."""
+    """Whether the cause keeps an attempt from starting. The job waits until the cause is removed. If its start timeout
+    passes first, the job ends, whatever its budget. A cause that can't be removed ends the job at once."""
     reported: bool
     """Whether the process of a job's pod may report the cause in its termination message. The job's own code may write
     any name there. It must not claim what only the platform can know, such as that the node was lost, because that is

@@ -31,7 +31,7 @@ class BadEnvironment(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
+class PodAssignment:
     """The attempt that the pod runs."""
 
     request_id: int
@@ -64,7 +64,7 @@ class Assignment:
         }
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Assignment:
+    def from_environment(cls, environment: Mapping[str, str]) -> PodAssignment:
         """Read the variables.
 
         :raises BadEnvironment: naming the variable.

@@ -6,9 +6,8 @@ server multiplies the cost of a validation rule by the largest size of a field.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -139,13 +138,6 @@ class Resources(_Model):
     limits: Annotated[Amounts, Field(description="The most that the container may use.")] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class PodSpecField:
-    """Marks a field of :class:`SpokeJobSpec` whose value the operator copies to this field of the pod's spec."""
-
-    name: str
-
-
 class SpokeJobSpec(_Model):
     """The job to run: identifiers and options, never a payload. Immutable except for suspend and cancel."""
 
@@ -207,16 +199,6 @@ class SpokeJobSpec(_Model):
         str, Field(max_length=128, description="W3C trace context of the dispatch; empty for none.")
     ] = ""
 
-    def pod_fields(self) -> dict[str, Any]:
-        """Return the fields that the operator copies to the pod's spec, by their names there."""
-        marked = {
-            item.name: getattr(self, name)
-            for name, field in type(self).model_fields.items()
-            for item in field.metadata
-            if isinstance(item, PodSpecField)
-        }
-        return {name: value for name, value in marked.items() if value is not None}
-
 
 class AttemptStatus(_Model):
     """One attempt, as the operator observed it."""
@@ -250,7 +232,7 @@ class AttemptStatus(_Model):
     ] = ""
 
 
-class Progress(_Model):
+class ProgressStatus(_Model):
     """The progress of a running job, which sync copies from the ledger."""
 
     percent: Annotated[int, Field(ge=0, le=100, description="Percent done.")]
@@ -302,7 +284,7 @@ class SpokeJobStatus(_Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = ()
-    progress: Annotated[Progress | None, Field(description="The progress of the running job.")] = None
+    progress: Annotated[ProgressStatus | None, Field(description="The progress of the running job.")] = None
     ledger: Annotated[
         LedgerState | None, Field(description="The final state of the job's row; decides the outcome.")
     ] = None

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.environment import Assignment, BadEnvironment
+from spoke_jobs.contract.environment import BadEnvironment, PodAssignment
 from spoke_jobs.contract.termination import ExitCode, TerminationMessage
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseRefused, DatabaseUnreachable
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices
@@ -31,8 +31,8 @@ from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.execution.thread_attempt import run_attempt
-from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, is_not_allowed, refuses
-from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Refusal, Taken
+from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, is_not_allowed, reason_of, refuses
+from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, ClaimRefusal, NoRow, NotThisAttempt, QueueHeld, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobState
 from spoke_jobs.registry import load_app
@@ -69,7 +69,7 @@ def run(check: Callable[[Settings], None] = lambda _settings: None) -> ExitCode:
 
 
 def _attempt(cancel: threading.Event, check: Callable[[Settings], None]) -> AttemptEnd:
-    assignment = Assignment.from_environment(os.environ)
+    assignment = PodAssignment.from_environment(os.environ)
     set_process_fields(request_id=assignment.request_id, run=assignment.run, attempt=assignment.attempt)
     settings = load_settings()
     check(settings)
@@ -87,7 +87,7 @@ def _attempt(cancel: threading.Event, check: Callable[[Settings], None]) -> Atte
 
 
 def _run(
-    claim: Claim, ledger: SqlLedger, settings: Settings, assignment: Assignment, cancel: threading.Event
+    claim: Claim, ledger: SqlLedger, settings: Settings, assignment: PodAssignment, cancel: threading.Event
 ) -> AttemptEnd:
     try:
         # Import the application under the claim, so that a failed import is recorded in the ledger.
@@ -126,8 +126,8 @@ def with_timeout(claim: Claim, seconds: float) -> Claim:
 
 
 def claim_attempt(
-    ledger: SqlLedger, assignment: Assignment, lease_seconds: float, cancel: threading.Event
-) -> Claim | Refusal | None:
+    ledger: SqlLedger, assignment: PodAssignment, lease_seconds: float, cancel: threading.Event
+) -> Claim | ClaimRefusal | None:
     """Claim the attempt. Wait while the database is away, and while another process holds the job.
 
     :returns: None if told to stop meanwhile.
@@ -176,11 +176,10 @@ def patience(error: Exception, start_timeout_seconds: float) -> float:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-    return text.strip().partition("\n")[0]
+    return reason_of(error) if isinstance(error, DBAPIError) else str(error).strip().partition("\n")[0]
 
 
-def _without_claim(answer: Refusal | None) -> AttemptEnd:
+def _without_claim(answer: ClaimRefusal | None) -> AttemptEnd:
     """The end of a pod whose claim was refused, or that was told to stop before it had a claim."""
     match answer:
         case AlreadyFinal(job) if job.state is JobState.SUCCEEDED:

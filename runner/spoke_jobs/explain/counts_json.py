@@ -10,7 +10,8 @@ from uuid import UUID
 from spoke_jobs.explain.shape import Shape
 from spoke_jobs.ledger.audit_events import Event
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.outbox_queries import ReplicaClaims, TaskRow, TaskState
+from spoke_jobs.ledger.outbox_queries import ReplicaClaims
+from spoke_jobs.ledger.outbox_row import TaskRow, TaskState
 from spoke_jobs.ledger.queries import LimitState
 from spoke_jobs.ledger.statistics import Statistics
 from spoke_jobs.limits.job_limit import Source
@@ -194,7 +195,7 @@ class Limit(Shape):
         )
 
 
-class Limits(Shape):
+class LimitList(Shape):
     """The output of `limits ls`."""
 
     limits: tuple[Limit, ...]

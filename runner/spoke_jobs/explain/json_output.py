@@ -37,7 +37,7 @@ from spoke_jobs.model import (
 from spoke_jobs.payloads import payload_as_json
 
 
-class Job(Shape):
+class JobRow(Shape):
     """A job's row."""
 
     id: int
@@ -95,12 +95,12 @@ class Job(Shape):
 class Jobs(Shape):
     """The output of `ls`, and of `watch` once every job has ended."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[JobRow, ...]
 
     @classmethod
     def of(cls, jobs: Sequence[JobRequest]) -> Self:
         """Convert rows of the ledger."""
-        return cls(jobs=tuple(Job.of(job) for job in jobs))
+        return cls(jobs=tuple(JobRow.of(job) for job in jobs))
 
 
 _RETRY = ", ".join(f"`{item.name}`" for item in fields(RetryPolicy) if item.name != "budget")
@@ -115,7 +115,7 @@ else:
         **{
             option.name: (_TYPES[option.name], Field(description=_MEANINGS.get(option.name)))
             for option in SHOWN
-            if option.name in OPTION_NAMES or option.name not in Job.model_fields
+            if option.name in OPTION_NAMES or option.name not in JobRow.model_fields
         },
     )
 
@@ -256,7 +256,7 @@ class Dependency(Shape):
 class Shown(Shape):
     """The output of `show`."""
 
-    job: Job
+    job: JobRow
     options: Options
     payload_bytes: int
     payload: Any = None
@@ -287,7 +287,7 @@ class Shown(Shape):
         """Convert rows of the ledger."""
         shows = with_payload and not isinstance(job.payload, UnreadPayload)
         return cls(
-            job=Job.of(job),
+            job=JobRow.of(job),
             options=Options.of(job),
             payload_bytes=payload_size(job.payload),
             payload=payload_as_json(job.payload) if shows else None,
@@ -327,7 +327,7 @@ class JobReason(Shape):
 class Explained(Shape):
     """The output of `why`."""
 
-    job: Job
+    job: JobRow
     reasons: tuple[JobReason, ...]
     """The most important reason first."""
     output_tail: str
@@ -337,7 +337,7 @@ class Explained(Shape):
     def of(cls, job: JobRequest, explanation: Explanation) -> Self:
         """Convert an explanation."""
         reasons = tuple(JobReason.model_validate(reason) for reason in explanation.reasons)
-        return cls(job=Job.of(job), reasons=reasons, output_tail=explanation.output_tail)
+        return cls(job=JobRow.of(job), reasons=reasons, output_tail=explanation.output_tail)
 
 
 class Part(Shape):
@@ -411,4 +411,4 @@ class Checked(Shape):
 class Dispatched(Shape):
     """The output of `dispatch`."""
 
-    job: Job
+    job: JobRow

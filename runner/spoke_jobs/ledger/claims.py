@@ -12,7 +12,7 @@ from spoke_jobs.ledger import transitions
 from spoke_jobs.ledger.clock import DATABASE_CLOCK, clock_now
 from spoke_jobs.ledger.expressions import live as is_live
 from spoke_jobs.ledger.finish import fail
-from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NotThisAttempt, QueueHeld, Refusal
+from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, ClaimRefusal, NotThisAttempt, QueueHeld
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.ledger.transitions import LiveAttempt
@@ -32,7 +32,7 @@ def claim(
     worker: str,
     lease_seconds: float,
     job_type: str = "",
-) -> Claim | Refusal:
+) -> Claim | ClaimRefusal:
     """Claim one attempt of one job, taking over a claim whose lease has lapsed.
 
     :raises Contended: start the transaction again.

@@ -334,8 +334,9 @@ def _names_no_file(url: URL) -> bool:
 
 
 def reason_of(error: DBAPIError) -> str:
-    """Return why the database is away: the first line of the driver's message, or the error's class if it is empty.
+    """Return the first line of the driver's message, or the error's class if it is empty.
 
-    Only for errors for which :func:`is_away` holds. The messages of others may contain a job's data.
+    PostgreSQL names the values of a row on a later line. Some first lines have values nevertheless, such as that of an
+    invalid input. Where such errors can occur, use this for those that are :func:`is_away` only.
     """
     return str(error.orig).strip().partition("\n")[0] or type(error.orig).__name__

@@ -1,6 +1,6 @@
 """The INSERT of a job, which every dispatch uses.
 
-It writes the columns that a dispatch sets (:class:`~spoke_jobs.model.DispatchedJob`) and those of ``_GENERATED``.
+It writes the columns that a dispatch sets (:class:`~spoke_jobs.model.DispatchedRow`) and those of ``_GENERATED``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from spoke_jobs.ledger.lenient import in_utc
 from spoke_jobs.ledger.rows import REQUEST_COLUMNS, read_job, to_request, to_row
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.ledger.transitions import dispatched, job_replaced, may_be_replaced, new_request, start_deadline
-from spoke_jobs.model import DispatchedJob, JobOptions, JobRequest, JobState, NewJob
+from spoke_jobs.model import DispatchedRow, JobOptions, JobRequest, JobState, NewJob
 
 _TRIES = 5
 _SERIALIZATION_STATES = {"40P01", "40001"}
@@ -55,7 +55,7 @@ _GENERATED = {
     "created_at": clock_now(),
     "updated_at": clock_now(),
 }
-_GIVEN = {field.name for field in fields(DispatchedJob)}
+_GIVEN = {field.name for field in fields(DispatchedRow)}
 COLUMNS = frozenset(
     {column.name for field, column in zip(fields(JobRequest), job_request.c, strict=True) if field.name in _GIVEN}
     | {"uid", *_GENERATED}

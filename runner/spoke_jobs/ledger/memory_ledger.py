@@ -24,7 +24,7 @@ from spoke_jobs.ledger.dependency_rules import failure_of
 from spoke_jobs.ledger.eligibility import OfRunner, StartTimedOut, Waiting
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.memory_rows import MemoryRows
-from spoke_jobs.ledger.port import NO_PROGRESS, AlreadyFinal, NotThisAttempt, QueueHeld, Refusal
+from spoke_jobs.ledger.port import NO_PROGRESS, AlreadyFinal, ClaimRefusal, NotThisAttempt, QueueHeld
 from spoke_jobs.model import (
     ANY_CLAIM,
     ANY_JOB,
@@ -177,7 +177,7 @@ class MemoryLedger(MemoryRows):
 
     def claim(
         self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float, job_type: str = ""
-    ) -> Claim | Refusal:
+    ) -> Claim | ClaimRefusal:
         """Claim that attempt of that job, taking over a claim whose lease has lapsed."""
         with self._lock:
             job, now = self._jobs.get(job_id), self._now()
@@ -335,7 +335,7 @@ class MemoryLedger(MemoryRows):
             if job is not None and job.state in (JobState.WAITING, JobState.BLOCKED):
                 return self._give_up(job_id, transitions.cancelled(by))
             if job is not None and job.state is JobState.RUNNING and job.cancel_requested_at is None:
-                return self._change(job_id, {"cancel_requested_at": self._now()})
+                return self._change(job_id, transitions.cancellation_requested(self._clock()))
             return job
 
     def cancel_requests(self, tokens: Collection[UUID]) -> Set[UUID]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from sqlalchemy import ColumnElement, Engine, case, desc, func, literal, select, update
 
@@ -17,20 +15,9 @@ from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.expressions import clock_once, constant
 from spoke_jobs.ledger.filters import matching
+from spoke_jobs.ledger.outbox_row import TaskRow, TaskState
 from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.model import UnreadPayload
-
-
-class TaskState(StrEnum):
-    """The state of a task in the outbox. A task that has run has no row."""
-
-    DUE = "due"
-    """No replica has claimed it."""
-    LATER = "later"
-    """It waits for its next attempt. With the cause ``UnknownTask``, it waits for a release that knows its name."""
-    CLAIMED = "claimed"
-    """A replica has claimed it. Its lease has not lapsed."""
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +35,6 @@ class TaskFilter:
 
 
 ANY_TASK = TaskFilter()
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRow:
-    """A task of the outbox."""
-
-    id: int
-    uid: UUID
-    runner: str
-    name: str
-    state: TaskState
-    attempt: int
-    """The number of the current or next attempt; of a failed task, of its last one."""
-    losses: int
-    """The number of the task's claims that have lapsed, because their replicas died."""
-    worker: str
-    """The replica that claimed it last; empty before that."""
-    created_at: datetime
-    due_at: datetime
-    """When it may be claimed; for a claimed task, the end of its lease."""
-    finished_at: datetime | None
-    expires_at: datetime | None
-    """When the row of a failed task is deleted."""
-    cause: str
-    """Why the last attempt failed; empty if none has. ``UnknownTask``: it was set aside, its name is unknown."""
-    error_type: str
-    payload: str
-    """Empty in lists, because the payloads of many tasks are large together. An :class:`UnreadPayload` if it is larger
-    than a task's may be."""
 
 
 class ReplicaClaims(NamedTuple):

@@ -68,7 +68,7 @@ class NotThisAttempt:
     """The job is at a later attempt or run than the requested one."""
 
 
-Refusal = NoRow | AlreadyFinal | AttemptOver | Taken | QueueHeld | NotThisAttempt
+ClaimRefusal = NoRow | AlreadyFinal | AttemptOver | Taken | QueueHeld | NotThisAttempt
 """Why a claim was not granted."""
 
 
@@ -114,7 +114,7 @@ class Ledger(Protocol):
 
     def claim(
         self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float, job_type: str = ""
-    ) -> Claim | Refusal:
+    ) -> Claim | ClaimRefusal:
         """Claim that attempt of that job, taking over a claim whose lease has lapsed.
 
         :param job_type: the type that the job must have; empty: any.

@@ -12,7 +12,7 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.errors import DependencyNotMet, UniquenessConflict
 from spoke_jobs.ledger import audit_events, batch_rows, checkpoints, dependencies, transitions
 from spoke_jobs.ledger.audit_events import Action
-from spoke_jobs.ledger.clock import DATABASE_CLOCK, clock_now
+from spoke_jobs.ledger.clock import DATABASE_CLOCK
 from spoke_jobs.ledger.dependency_rules import Retried, after_retry
 from spoke_jobs.ledger.each_alone import change_each
 from spoke_jobs.ledger.eligibility import OfRunner, StartTimedOut, Waiting, in_sql
@@ -45,7 +45,8 @@ def cancel(connection: Connection, job_id: int, by: str = "") -> JobRequest | No
     # the state or has ended the attempt, and no process would see a request.
     if job.state is not JobState.RUNNING or connection.scalar(live) is None:
         return give_up(connection, job_id, transitions.cancelled(by))
-    requested = update(job_request).where(job_request.c.id == job_id).values(cancel_requested_at=clock_now())
+    changes = transitions.cancellation_requested(DATABASE_CLOCK)
+    requested = update(job_request).where(job_request.c.id == job_id).values(changes)
     return to_request(connection.execute(requested.returning(*MANY_COLUMNS)).mappings().one())
 
 

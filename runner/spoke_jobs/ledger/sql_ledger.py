@@ -37,7 +37,7 @@ from spoke_jobs.ledger.expressions import clock_once, constant, due_since, unset
 from spoke_jobs.ledger.limit_rows import SqlLimits
 from spoke_jobs.ledger.lock_patience import LockPatience, has_timed_out, limit_waits
 from spoke_jobs.ledger.notify import Notifier, on_request
-from spoke_jobs.ledger.port import NO_PROGRESS, Refusal
+from spoke_jobs.ledger.port import NO_PROGRESS, ClaimRefusal
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, read_job, to_attempt, to_request
 from spoke_jobs.ledger.schedule_states import ScheduleCounts, count_schedules
 from spoke_jobs.ledger.sql_batches import SqlBatches
@@ -157,7 +157,7 @@ class SqlLedger(SqlBatches):
 
     def claim(
         self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float, job_type: str = ""
-    ) -> Claim | Refusal:
+    ) -> Claim | ClaimRefusal:
         """Claim that attempt of that job, taking over a claim whose lease has lapsed."""
         for last in [False] * (_TRIES - 1) + [True]:
             try:

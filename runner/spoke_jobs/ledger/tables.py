@@ -33,6 +33,7 @@ from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.ledger.clock import UTCDateTime, beginning, clock_now
 from spoke_jobs.ledger.column_types import Count, Number, StorableText, StoredJson, Uid, no_options, random_uuid
 from spoke_jobs.ledger.job_batch import Batch
+from spoke_jobs.ledger.outbox_row import TaskRow
 from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState, Saved
 from spoke_jobs.payloads import CHECKPOINT_LIMIT_BYTES, JOB_LIMIT_BYTES, SCHEDULE_LIMIT_BYTES, TASK_LIMIT_BYTES
 from spoke_jobs.settings import schema_of_environment
@@ -210,23 +211,14 @@ queue_lock = Table(
 task_outbox = Table(  # tasks written in a caller's transaction; deleted once they have run
     "task_outbox",
     metadata,
-    Column("id", _big, primary_key=True, autoincrement=True),
-    Column("uid", Uid(), nullable=False),
-    Column("runner", StorableText, nullable=False),
-    Column("name", StorableText, nullable=False),
-    Column("payload", StorableText(TASK_LIMIT_BYTES, whole=True), nullable=False),
-    Column("state", StorableText, nullable=False, server_default="pending"),
-    Column("attempt", Count, nullable=False, server_default=text("1")),
-    Column("losses", Count, nullable=False, server_default=text("0")),  # claims whose lease has lapsed
+    *_columns_of(
+        TaskRow,
+        id=Column("id", _big, primary_key=True, autoincrement=True),
+        uid=Column("uid", Uid(), nullable=False),
+        payload=Column("payload", StorableText(TASK_LIMIT_BYTES, whole=True), nullable=False),
+        state=Column("state", StorableText, nullable=False, server_default="pending"),
+    ),
     Column("token", Uid()),  # of the current claim
-    Column("worker", StorableText, nullable=False, server_default=""),
-    Column("created_at", UTCDateTime, nullable=False),
-    # When the task may be claimed; for a claimed task, the end of its lease.
-    Column("due_at", UTCDateTime, nullable=False),
-    Column("finished_at", UTCDateTime),
-    Column("expires_at", UTCDateTime),
-    Column("cause", StorableText, nullable=False, server_default=""),
-    Column("error_type", StorableText, nullable=False, server_default=""),
     CheckConstraint("state IN ('pending', 'failed')", name="state"),
     sqlite_autoincrement=True,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -39,7 +39,6 @@ _GENERATED = {"created_at": clock_now(), "due_at": clock_now()}
 COLUMNS = frozenset({*_GIVEN, *_GENERATED})
 """The columns that a dispatch writes."""
 _INSERT = insert(task_outbox).values(_GENERATED).inline()  # without RETURNING, which would need the right to SELECT
-_COLUMNS = [task_outbox.c[name] for name in ("id", "uid", "name", "payload", "attempt", "losses")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,11 @@ class OutboxTask:
     """The claim's token, which every later write requires."""
     waited_seconds: float = 0.0
     """From the task's dispatch to this claim, including earlier attempts, as metrics count it."""
+
+
+_CLAIM = {"token", "waited_seconds"}
+"""What the claim adds to the columns of an :class:`OutboxTask`."""
+_COLUMNS = [task_outbox.c[item.name] for item in fields(OutboxTask) if item.name not in _CLAIM]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ class Outbox:
 
         :param suspects: claim only the tasks that have lost so many claims that they may be killing replicas.
         """
-        token = uuid.uuid4()
+        token, size = uuid.uuid4(), byte_length(task_outbox.c.payload).label("size")
         lost = increased(task_outbox.c.losses, case((task_outbox.c.token.is_not(None), 1), else_=0))
         due = (
             select(task_outbox.c.id)
@@ -121,7 +125,7 @@ class Outbox:
                 losses=lost,
                 due_at=clock_after(lease_seconds),
             )
-            .returning(*_COLUMNS, byte_length(task_outbox.c.payload), task_outbox.c.created_at, clock_now())
+            .returning(*_COLUMNS, size, task_outbox.c.created_at, clock_now().label("now"))
         )
         with self._single() as connection:
             rows = connection.execute(statement).all()
@@ -310,9 +314,10 @@ class Outbox:
 
 
 def _claimed(row: Any, token: UUID) -> OutboxTask:
-    task_id, uid, name, payload, attempt, losses, size, created, now = row
-    payload = UnreadPayload.of(size) if payload is None else payload
-    return OutboxTask(task_id, uid, name, payload, attempt, losses, token, waited_seconds(created, now))
+    columns = {column.name: getattr(row, column.name) for column in _COLUMNS}
+    if row.payload is None:
+        columns["payload"] = UnreadPayload.of(row.size)
+    return OutboxTask(**columns, token=token, waited_seconds=waited_seconds(row.created_at, row.now))
 
 
 def _held(tasks: Collection[OutboxTask]) -> Any:

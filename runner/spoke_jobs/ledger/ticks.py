@@ -18,7 +18,7 @@ from spoke_jobs.errors import InvalidSchedule, SpokeJobsError
 from spoke_jobs.ledger import audit_events
 from spoke_jobs.ledger.audit_events import Action
 from spoke_jobs.ledger.clock import UTCDateTime, clock_now
-from spoke_jobs.ledger.engine import is_locked
+from spoke_jobs.ledger.engine import is_locked, reason_of
 from spoke_jobs.ledger.expressions import clock_once, known_in_sql, unfinished
 from spoke_jobs.ledger.inserts import insert_jobs
 from spoke_jobs.ledger.lenient import in_utc
@@ -123,14 +123,14 @@ def _dispatch_alone(connection: Connection, row: ScheduleRow, now: datetime, pre
         if is_locked(error):
             wait_no_more(connection)
             return []  # a transaction has locked the job to cancel, or holds the unique key: the next tick tries again
-        refused = _reason_of(error)
+        refused = _refusal_of(error)
     _finish(connection, [_failed(connection, row, now, refused)])
     return []
 
 
-def _reason_of(error: Exception) -> str:
+def _refusal_of(error: Exception) -> str:
     if isinstance(error, DBAPIError):
-        return str(error.orig).strip().partition("\n")[0]
+        return reason_of(error)
     if isinstance(error, SpokeJobsError):
         return str(error)
     logger.error("unexpected error in one schedule", exc_info=error)

@@ -17,8 +17,8 @@ from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
 from spoke_jobs.errors import Superseded, UniquenessConflict
 from spoke_jobs.ledger.clock import FixedClock
-from spoke_jobs.ledger.port import AlreadyFinal, NoRow, NotThisAttempt, Refusal, Taken
-from spoke_jobs.model import Attempt, AttemptState, DispatchedJob, Failure, JobOptions, JobRequest, JobState, NewJob
+from spoke_jobs.ledger.port import AlreadyFinal, ClaimRefusal, NoRow, NotThisAttempt, Taken
+from spoke_jobs.model import Attempt, AttemptState, DispatchedRow, Failure, JobOptions, JobRequest, JobState, NewJob
 from spoke_jobs.shared.clean_text import CAUSE_LIMIT, storable
 from spoke_jobs.type_names import is_known
 
@@ -29,7 +29,7 @@ WORKER_LOST = Failure(Cause.WORKER_LOST, Cause.WORKER_LOST.meaning)
 
 Changes = dict[str, Any]
 """New values by column; a value may be an SQL expression."""
-_DISPATCHED = tuple(field.name for field in fields(DispatchedJob))
+_DISPATCHED = tuple(field.name for field in fields(DispatchedRow))
 _FAILURE_FIELDS = tuple(sorted({item.name for item in fields(Failure)} & {item.name for item in fields(Attempt)}))
 """The fields of an attempt's record that its failure sets."""
 _LIMITS = {"cause": CAUSE_LIMIT}
@@ -257,6 +257,11 @@ def job_retried(clock: Clock, run: Any, start_timeout_seconds: Any, open_depende
     }
 
 
+def cancellation_requested(clock: Clock) -> Changes:
+    """The row of a running job whose cancellation is requested. Its attempt reads that with its next heartbeat."""
+    return {"cancel_requested_at": clock.now()}
+
+
 @dataclass(frozen=True, slots=True)
 class LiveAttempt:
     """The attempt that holds the claim on a job."""
@@ -269,7 +274,7 @@ class LiveAttempt:
 
 def claim_refusal(
     job: JobRequest | None, uid: UUID, run: int, number: int, live: LiveAttempt | None, job_type: str = ""
-) -> Refusal | None:
+) -> ClaimRefusal | None:
     """Why a job's attempt can't be claimed now, judging by its row and its running attempt; None if it can."""
     if job is None or job.uid != uid or job.executor is Executor.OTHERS or job_type not in ("", job.job_type):
         return NoRow()

@@ -170,8 +170,9 @@ _OPTIONAL = (
 class _Adapted(Runner):
     """A module or an object with a runner's functions, which replace the defaults."""
 
-    def __init__(self, found: Any) -> None:
+    def __init__(self, found: Any, where: str) -> None:
         self._found = found
+        self._capabilities = _capabilities_of(found, where)
         vars(self).update({name: getattr(found, name) for name in _OPTIONAL if callable(getattr(found, name, None))})
 
     def fully_configured(self) -> bool:
@@ -183,6 +184,10 @@ class _Adapted(Runner):
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         self._found.dispatch_task(name, payload, session=session)
+
+    @property
+    def capabilities(self) -> Collection[Capability]:
+        return self._capabilities
 
     def _own_name(self) -> str:
         return str(getattr(self._found, "__name__", type(self._found).__name__))
@@ -199,4 +204,13 @@ def adapted(found: Any, where: str) -> Runner:
     missing = [name for name in REQUIRED if not callable(getattr(found, name, None))]
     if missing:
         raise ConfigurationError(f"{where} isn't a runner: it lacks {', '.join(missing)}")
-    return _Adapted(found)
+    return _Adapted(found, where)
+
+
+def _capabilities_of(found: Any, where: str) -> frozenset[Capability]:
+    """Return the capabilities in the attribute ``capabilities``, or those that the function of that name returns."""
+    given = getattr(found, "capabilities", ALL_CAPABILITIES)
+    try:
+        return frozenset(Capability(item) for item in (given() if callable(given) else given))
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{where}: its capabilities must be a collection of Capability: {error}") from None

@@ -24,6 +24,9 @@ from typing import Any
 
 from spoke_jobs.shared.object_fields import mapping, text
 
+LONGEST_PAUSE_SECONDS = 60.0
+"""The longest pause that a client makes because the API server asks for it."""
+
 
 class ApiError(Exception):
     """The API server answered with an error, or not at all. Made by :func:`api_error`."""
@@ -45,6 +48,11 @@ class ApiError(Exception):
         """The object that the answer concerns; empty if it concerns the path, such as a resource that isn't served."""
         self.retry_after_seconds = retry_after_seconds
         """The seconds to wait before a retry, if the API server gave them."""
+
+    @property
+    def pause_seconds(self) -> float:
+        """For how long to send no call, because the API server asks for it; 0 if it does not."""
+        return min(self.retry_after_seconds or 0.0, LONGEST_PAUSE_SECONDS)
 
 
 class ApiUnavailable(ApiError):

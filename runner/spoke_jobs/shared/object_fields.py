@@ -7,6 +7,7 @@ from serving the others.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -51,6 +52,23 @@ def number(body: Body, name: str) -> int:
     """Return the whole number in a field; 0 if the field holds none, or one of more than 64 bits."""
     value = body.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a listing."""
+
+    items: list[dict[str, Any]]
+    resource_version: str
+    """The version of the listing as a whole, from which a watch continues: no object in it is newer."""
+    following: str = ""
+    """What the call for the next page continues with; empty on the last page."""
+
+
+def page_of(body: Body) -> Page:
+    """Read a page of a listing."""
+    objects = [dict(item) for item in items(body, "items")]
+    return Page(objects, version_of(body), text(mapping(body, "metadata"), "continue"))
 
 
 def digits(value: str) -> int:

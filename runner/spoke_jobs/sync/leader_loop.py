@@ -22,6 +22,7 @@ from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.execution.contained_routines import ContainedRoutines
 from spoke_jobs.ledger import pruning, settling, strays, syncing
 from spoke_jobs.ledger.clock import clock_now
+from spoke_jobs.ledger.engine import reason_of
 from spoke_jobs.ledger.limit_rows import ledger_identity, read_limits
 from spoke_jobs.ledger.syncing import SyncRow
 from spoke_jobs.limits.job_limit import JobLimit
@@ -249,8 +250,7 @@ class LeaderLoop:
             if self._ticker.tick_if_due():
                 self._inbox.notify()
         except DBAPIError as error:
-            reason = str(error.orig).strip().partition("\n")[0]
-            logger.warning("could not dispatch the jobs of schedules (%s); retrying", reason)
+            logger.warning("could not dispatch the jobs of schedules (%s); retrying", reason_of(error))
 
     def _show_progress(self) -> None:
         """Update the progress on SpokeJobs, for jobs that run now or ran at the last call."""
@@ -272,7 +272,7 @@ class LeaderLoop:
                 settled = settling.settle_ended(connection, above=self._settled_to)
             self._settled_to = settled.last
         except DBAPIError as error:  # a deadlock, for example; it does not affect the other routines
-            logger.warning("could not unblock dependents; trying again: %s", str(error.orig).strip().partition("\n")[0])
+            logger.warning("could not unblock dependents; trying again: %s", reason_of(error))
 
     def _end_strays(self) -> None:
         """End attempts and delete queues' locks that no pod owns. A failure does not affect the other routines."""
@@ -280,8 +280,7 @@ class LeaderLoop:
             with self._writer.transaction() as connection:
                 strays.end_strays(connection)
         except DBAPIError as error:
-            reason = str(error.orig).strip().partition("\n")[0]
-            logger.warning("could not end attempts without an owner; trying again: %s", reason)
+            logger.warning("could not end attempts without an owner; trying again: %s", reason_of(error))
 
     def _prune(self) -> None:
         """Delete rows whose retention is over. A failure does not affect the other routines."""
@@ -294,7 +293,7 @@ class LeaderLoop:
             logger.warning(
                 "pruning failed (%d finished jobs at once: %s); trying fewer in %.0f min",
                 self._pruned_at_once,
-                str(error.orig).strip().partition("\n")[0],
+                reason_of(error),
                 _PRUNE_AGAIN_SECONDS / 60,
             )
             self._pruned_at_once = max(1, self._pruned_at_once // 10)

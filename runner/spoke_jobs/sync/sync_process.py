@@ -82,7 +82,7 @@ class Sync:
         try:
             while not stop.is_set():
                 self.health.turned()
-                began = time.monotonic()
+                began, pause = time.monotonic(), 0.0
                 try:
                     if self._lead():
                         LeaderLoop(
@@ -98,6 +98,7 @@ class Sync:
                     stop.wait(_STANDBY_SECONDS)
                     continue
                 except ApiUnavailable as error:
+                    pause = error.pause_seconds
                     self._wait_for("the API server", self._api_server, error)
                 except ApiError as error:  # only a listing raises other API errors: 403 (a missing right), 404 (no CRD)
                     self._wait_for("", self._listing, error)
@@ -110,7 +111,7 @@ class Sync:
                 if time.monotonic() - began > _BACKOFF.maximum:
                     failures = 0  # sync worked for a while: forget earlier failures
                 failures += 1
-                stop.wait(_BACKOFF.after(failures))
+                stop.wait(max(_BACKOFF.after(failures), pause))
         finally:
             self._writer.close()
 

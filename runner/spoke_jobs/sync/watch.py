@@ -98,8 +98,9 @@ class Watcher:
                 self._changed.notify_all()
 
     def _run(self) -> None:
-        failures = 0
-        while self._await_version(_BACKOFF.after(failures) if failures else 0.0):
+        failures, pause = 0, 0.0
+        while self._await_version(max(_BACKOFF.after(failures) if failures else 0.0, pause)):
+            pause = 0.0
             try:
                 self._watch()
                 failures = 0
@@ -110,6 +111,7 @@ class Watcher:
             except ApiError as error:
                 logger.warning("the watch of SpokeJobs failed; retrying: %s", error)
                 failures += 1
+                pause = error.pause_seconds
             except Exception:
                 logger.exception("unexpected error in the watch of SpokeJobs; restarting it from a listing")
                 self._version = ""

@@ -18,7 +18,7 @@ def main(kind: str, descriptor: int, shared: int, stacks: int, output: int, slot
     garbage_collection.pause()
     from spoke_jobs.shared.log_setup import configure_logging
     from spoke_jobs.worker import stack_file
-    from spoke_jobs.worker.child_pool import Kind
+    from spoke_jobs.worker.child_pool import ChildKind
     from spoke_jobs.worker.shared_state import SharedState
 
     os.set_inheritable(descriptor, False)  # otherwise a process that a job started would keep the connection open
@@ -26,7 +26,7 @@ def main(kind: str, descriptor: int, shared: int, stacks: int, output: int, slot
     configure_logging()
     with socket.socket(fileno=descriptor) as connection:
         os.register_at_fork(after_in_child=connection.close)  # otherwise a copy of this process could read its orders
-        if kind == Kind.LOOP.value:
+        if kind == ChildKind.LOOP.value:
             from spoke_jobs.worker import async_child
 
             async_child.serve(connection, slots, SharedState.open(shared))

@@ -112,7 +112,7 @@ class _LoopDriver:
         limit = self.claim.job.options.timeout_seconds
         timer = None if limit is None else loop.call_later(limit, self.stop, StopReason.TIMEOUT)
         try:
-            return await self._task
+            return cast("Outcome", await self._task)
         except (Exception, asyncio.CancelledError) as error:
             return Outcome(error=error)
         finally:

@@ -16,7 +16,7 @@ from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure
 from spoke_jobs.worker.child_messages import Order
-from spoke_jobs.worker.child_pool import Child, HeldOrder, Kind, signal_name
+from spoke_jobs.worker.child_pool import Child, ChildKind, HeldOrder, signal_name
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
@@ -131,14 +131,14 @@ def failure_of(child: Child, item: HeldOrder) -> Failure:
 
 def _was_not_started(child: Child, item: HeldOrder) -> bool:
     """Whether the child exited before it started the order."""
-    if child.kind is Kind.LOOP:
+    if child.kind is ChildKind.LOOP:
         return not child.shared.lists(item.order.token)
     return child.shared.at[0] != item.order.token
 
 
 def _caused_exit(child: Child, order: Order) -> bool:
     """Whether the order's attempt caused its child's exit, as far as the supervisor can know."""
-    if child.kind is Kind.THREAD:
+    if child.kind is ChildKind.THREAD:
         return True
     if child.kill_reason is not None:
         return child.kill_reason.token in (None, order.token)

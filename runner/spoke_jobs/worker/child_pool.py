@@ -16,6 +16,7 @@ from enum import Enum
 from uuid import UUID, uuid4
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.shared.line_splitter import LineSplitter
 from spoke_jobs.worker.child_messages import Order, Report, Stop, decode_report, encode
 from spoke_jobs.worker.job_output import OutputFile
 from spoke_jobs.worker.leftovers import MARK, kill_marked
@@ -37,7 +38,7 @@ _LINE_LIMIT = 10_000
 """The most bytes that a child may send without the end of a report."""
 
 
-class Kind(Enum):
+class ChildKind(Enum):
     """The kind of jobs that a child runs; the value is the child's argument."""
 
     THREAD = "thread"
@@ -50,7 +51,7 @@ class Kind(Enum):
 class Child:
     """A child process and its orders."""
 
-    kind: Kind
+    kind: ChildKind
     slots: int
     """How many attempts the child runs at once."""
     ahead: int
@@ -65,7 +66,7 @@ class Child:
     mark: str = ""
     """See :mod:`spoke_jobs.worker.leftovers`."""
     disconnected_at: float | None = None
-    received: bytes = b""
+    received: LineSplitter = field(default_factory=LineSplitter)
     unsent: bytes = b""
     """Bytes that the child's socket has not accepted yet, for example because its interpreter is blocked."""
     has_forged: bool = False
@@ -84,7 +85,7 @@ class Child:
         """The number of further orders that the child accepts now."""
         if not self.ready or self.disconnected_at is not None:
             return 0
-        if self.kind is Kind.LOOP and self.shared.at[1] > _STUCK_SECONDS:
+        if self.kind is ChildKind.LOOP and self.shared.at[1] > _STUCK_SECONDS:
             return 0
         return max(0, self.slots + (self.takes_ahead if ahead else 0) - len(self.orders))
 
@@ -94,7 +95,7 @@ class Child:
         A child notes in the shared memory that an attempt no longer runs before it reports its end.
         """
         held = report.token in self.orders
-        if self.kind is Kind.LOOP:
+        if self.kind is ChildKind.LOOP:
             return not report.last and not (held and report.token is not None and self.shared.lists(report.token))
         running = self.shared.at[0]
         if report.last:  # it starts no other order
@@ -105,7 +106,7 @@ class Child:
     @property
     def takes_ahead(self) -> int:
         """The number of orders that the child may hold ahead now."""
-        return 0 if self.kind is Kind.THREAD and self.shared.at[1] > _LONG_SECONDS else self.ahead
+        return 0 if self.kind is ChildKind.THREAD and self.shared.at[1] > _LONG_SECONDS else self.ahead
 
 
 @dataclass
@@ -140,10 +141,10 @@ class ChildPool:
         self._selector = selector
         self.children: list[Child] = []
 
-    def start(self, kind: Kind, slots: int, ahead: int) -> Child:
+    def start(self, kind: ChildKind, slots: int, ahead: int) -> Child:
         """Start a child."""
         ours, theirs = socket.socketpair()
-        shared, descriptor = SharedState.make(slots + ahead if kind is Kind.LOOP else 0)
+        shared, descriptor = SharedState.make(slots + ahead if kind is ChildKind.LOOP else 0)
         stack_file, output = StackFile(), OutputFile()
         descriptors = (theirs.fileno(), descriptor, stack_file.fileno(), output.fileno())
         process = subprocess.Popen(
@@ -162,7 +163,7 @@ class ChildPool:
             self._selector.register(child.pidfd, selectors.EVENT_READ)
         return child
 
-    def of(self, kind: Kind) -> list[Child]:
+    def of(self, kind: ChildKind) -> list[Child]:
         """The children of a kind."""
         return [child for child in self.children if child.kind is kind]
 
@@ -217,9 +218,9 @@ class ChildPool:
         if not data:
             self.mark_disconnected(child)
             return None
-        *lines, child.received = (child.received + data).split(b"\n")
+        lines = child.received.feed(data)
         reports = [report for report in map(decode_report, lines) if report is not None]
-        if len(reports) < len(lines) or len(child.received) > _LINE_LIMIT:
+        if len(reports) < len(lines) or child.received.begun_bytes > _LINE_LIMIT:
             self.mark_disconnected(child)  # its job writes to the socket: the child is killed
         return reports
 

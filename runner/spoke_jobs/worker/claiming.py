@@ -17,7 +17,7 @@ from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.registry import Registry
 from spoke_jobs.type_names import patterns_of
 from spoke_jobs.worker.child_messages import Order
-from spoke_jobs.worker.child_pool import Child, ChildPool, HeldOrder, Kind
+from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool, HeldOrder
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
 
@@ -40,9 +40,9 @@ class Claiming:
         self._options = options
         self._pool = pool
         self._metrics = metrics
-        self._may_have_work = dict.fromkeys(Kind, True)
+        self._may_have_work = dict.fromkeys(ChildKind, True)
         """Per kind, whether the ledger may have due jobs."""
-        self._seconds = dict.fromkeys(Kind, 1.0)
+        self._seconds = dict.fromkeys(ChildKind, 1.0)
         """Per kind, the moving average of an attempt's duration."""
         self.queried = False
         """Whether the last :meth:`claim` queried the database."""
@@ -51,7 +51,7 @@ class Claiming:
 
     def expect_work(self) -> None:
         """Assume that there may be due jobs of every kind, after a notification or a poll interval."""
-        self._may_have_work = dict.fromkeys(Kind, True)
+        self._may_have_work = dict.fromkeys(ChildKind, True)
 
     def expect_room(self) -> None:
         """Assume that an ended attempt has made room under a limit, if there are limits."""
@@ -62,7 +62,7 @@ class Claiming:
         """Seconds until a rate lets another attempt start."""
         return max(0.0, self._token_due - time.monotonic())
 
-    def record_duration(self, kind: Kind, seconds: float) -> None:
+    def record_duration(self, kind: ChildKind, seconds: float) -> None:
         """Record the duration of an ended attempt."""
         self._seconds[kind] += (seconds - self._seconds[kind]) * _WEIGHT
 
@@ -73,7 +73,7 @@ class Claiming:
         if time.monotonic() >= self._token_due:
             self.expect_work()
             self._token_due = math.inf
-        for kind in Kind:
+        for kind in ChildKind:
             while self._may_have_work[kind] and (room := self._room_of(kind)) and self._types_of(kind):
                 limit = min(self._options.batch, room)
                 self._may_have_work[kind] = self._claim_for(kind, limit) == limit
@@ -88,7 +88,7 @@ class Claiming:
 
         :param receive: processes the reports that a child has sent so far.
         """
-        for child in self._pool.of(Kind.THREAD):
+        for child in self._pool.of(ChildKind.THREAD):
             if not any(map(self._is_stale, list(child.orders.values())[1:])):
                 continue
             # These reports name the orders that have ended. The child starts none of the others with a stale claim.
@@ -97,7 +97,7 @@ class Claiming:
                 if self._is_stale(item):
                     self._ledger.release(item.order.token)
                     del child.orders[item.order.token]
-        for child in self._pool.of(Kind.LOOP):
+        for child in self._pool.of(ChildKind.LOOP):
             if any(self._is_unread(child, item) for item in child.orders.values()):
                 receive(child)
                 for item in [item for item in child.orders.values() if self._is_unread(child, item)]:
@@ -110,7 +110,7 @@ class Claiming:
         late = item.order.asked_at is not None and time.monotonic() > item.sent_at + item.order.lease_seconds / 2 + 0.5
         return late and not child.shared.lists(item.order.token)
 
-    def _claim_for(self, kind: Kind, limit: int) -> int:
+    def _claim_for(self, kind: ChildKind, limit: int) -> int:
         claims = self._ledger.claim_batch(
             self._options.runner,
             self._types_of(kind),
@@ -131,7 +131,7 @@ class Claiming:
         for claim in claims:
             name = claim.job.job_type
             # The claim may be for the other kind: a prefix of one kind also matches names of the other.
-            own = next(kind for key in (name, *patterns_of(name)) for kind in Kind if key in self._types_of(kind))
+            own = next(kind for key in (name, *patterns_of(name)) for kind in ChildKind if key in self._types_of(kind))
             child = max(self._pool.of(own), key=lambda child: child.room(ahead=True), default=None)
             if own is not kind and (child is None or not child.room(ahead=True)):
                 self._ledger.release(claim.token)
@@ -141,10 +141,10 @@ class Claiming:
             assigned += 1
         return assigned
 
-    def _types_of(self, kind: Kind) -> tuple[str, ...]:
-        return self._options.loop_types if kind is Kind.LOOP else self._options.types
+    def _types_of(self, kind: ChildKind) -> tuple[str, ...]:
+        return self._options.loop_types if kind is ChildKind.LOOP else self._options.types
 
-    def _room_of(self, kind: Kind) -> int:
+    def _room_of(self, kind: ChildKind) -> int:
         """The number of jobs to claim for a kind.
 
         While no slot is free, claim orders ahead only after all earlier ones were started: in batches.

@@ -12,7 +12,7 @@ from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS, StopReason, lease_margin
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.worker.child_messages import Stop
-from spoke_jobs.worker.child_pool import PATIENCE_SECONDS, Child, ChildPool, HeldOrder, KillReason, Kind
+from spoke_jobs.worker.child_pool import PATIENCE_SECONDS, Child, ChildKind, ChildPool, HeldOrder, KillReason
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class LimitEnforcer:
         self.queried = True
         for child, item in running:
             # A signal stops only the attempt that runs now. Orders that wait behind it are released soon.
-            runs = child.kind is Kind.LOOP or child.shared.at[0] == item.order.token
+            runs = child.kind is ChildKind.LOOP or child.shared.at[0] == item.order.token
             if runs and item.order.token in cancelled and item.cancelled_at is None:
                 self._cancel(child, item, now)
 
@@ -69,7 +69,7 @@ class LimitEnforcer:
         If another attempt blocks the event loop, charge that one.
         """
         now = time.monotonic()
-        for child in self._pool.of(Kind.LOOP):
+        for child in self._pool.of(ChildKind.LOOP):
             holder, held_for = child.shared.at
             for item in list(child.orders.values()):
                 started = item.sent_at + PATIENCE_SECONDS  # at the latest
@@ -89,7 +89,7 @@ class LimitEnforcer:
 
     def _cancel(self, child: Child, item: HeldOrder, now: float) -> None:
         item.cancelled_at = now
-        if child.kind is Kind.LOOP:
+        if child.kind is ChildKind.LOOP:
             self._pool.send(child, Stop(item.order.token))
         else:
             child.process.send_signal(signal.SIGTERM)
@@ -109,7 +109,7 @@ class LimitEnforcer:
         if (unread := self._unread(child, holder)) is not None:
             return unread
         item = None if holder is None else child.orders.get(holder)
-        if child.kind is Kind.THREAD and item is not None:
+        if child.kind is ChildKind.THREAD and item is not None:
             if item.limit is not None and held_for > item.limit + _OVERTIME_SECONDS:
                 return KillReason(holder, Cause.TIMEOUT)
             if item.cancelled_at is not None and time.monotonic() > item.cancelled_at + CANCEL_GRACE_SECONDS:
@@ -128,7 +128,7 @@ class LimitEnforcer:
         A process that a job left behind may have read the order from the socket, or a job may have stopped the child.
         """
         first = next(iter(list(child.orders.values())), None)
-        if child.kind is not Kind.THREAD or first is None:
+        if child.kind is not ChildKind.THREAD or first is None:
             return None
         if running is not None:
             first.unread_since = None

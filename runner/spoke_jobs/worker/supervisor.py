@@ -25,7 +25,14 @@ from spoke_jobs.runners.ticker import Ticker
 from spoke_jobs.shared.outage_log import OutageLog
 from spoke_jobs.worker.child_exits import ChildExits
 from spoke_jobs.worker.child_messages import Report, Stop
-from spoke_jobs.worker.child_pool import DISCONNECTED_SECONDS, Child, ChildPool, Kind, kill_processes_of, signal_name
+from spoke_jobs.worker.child_pool import (
+    DISCONNECTED_SECONDS,
+    Child,
+    ChildKind,
+    ChildPool,
+    kill_processes_of,
+    signal_name,
+)
 from spoke_jobs.worker.claiming import Claiming
 from spoke_jobs.worker.enforcing import LimitEnforcer
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
@@ -122,11 +129,11 @@ class Supervisor:
 
     def _replace_missing(self) -> None:
         if self.options.types or not self.options.loop_types:
-            while len(self._pool.of(Kind.THREAD)) < self.options.processes:
-                self._pool.start(Kind.THREAD, 1, 1)
-        if self.options.loop_types and not self._pool.of(Kind.LOOP):
+            while len(self._pool.of(ChildKind.THREAD)) < self.options.processes:
+                self._pool.start(ChildKind.THREAD, 1, 1)
+        if self.options.loop_types and not self._pool.of(ChildKind.LOOP):
             ahead = min(self.options.concurrency, self.options.batch)
-            self._pool.start(Kind.LOOP, self.options.concurrency, ahead)
+            self._pool.start(ChildKind.LOOP, self.options.concurrency, ahead)
 
     def _query(self, reaper: Reaper) -> bool:
         """Make the queries of one turn; True if there were fewer due jobs than free slots.
@@ -265,10 +272,10 @@ class Supervisor:
     def _shut_down(self) -> None:
         """Ask running jobs to stop, wait for the grace period, then kill the children and record the ends."""
         for child in self._pool.children:
-            if child.kind is Kind.THREAD and child.orders:
+            if child.kind is ChildKind.THREAD and child.orders:
                 child.process.send_signal(signal.SIGTERM)
                 continue
-            self._pool.send(child, Stop()) if child.kind is Kind.LOOP else None
+            self._pool.send(child, Stop()) if child.kind is ChildKind.LOOP else None
             self._pool.close(child)
         deadline = time.monotonic() + self.options.grace_seconds
         try:

@@ -10,11 +10,11 @@ contract.CONTRACT_VERSION += 1
 
 from spoke_jobs.contract import environment, termination  # noqa: E402
 
-_to_environment = environment.Assignment.to_environment
+_to_environment = environment.PodAssignment.to_environment
 _encode = termination.TerminationMessage.encode
 
 
-def to_environment(assignment: environment.Assignment) -> dict[str, str]:
+def to_environment(assignment: environment.PodAssignment) -> dict[str, str]:
     """The variables of today, and another."""
     return _to_environment(assignment) | {"SPOKE_OF_NEXT_RELEASE": "1"}
 
@@ -27,5 +27,5 @@ def encode(message: termination.TerminationMessage) -> bytes:
     return json.dumps(fields).encode()
 
 
-environment.Assignment.to_environment = to_environment  # type: ignore[method-assign]
+environment.PodAssignment.to_environment = to_environment  # type: ignore[method-assign]
 termination.TerminationMessage.encode = encode  # type: ignore[method-assign]

@@ -78,3 +78,9 @@ def test_they_name_no_alarm_that_is_not_there(helm: Helm, tmp_path: Path) -> Non
     assert "will fire: SpokeSyncNotActive, SpokeTasksAway. Set" in notes(helm, tmp_path / "both", "spoke-app", values)
     said = notes(helm, tmp_path / "sync", "spoke-app", values | {"tasks": {"enabled": False}})
     assert "will fire: SpokeSyncNotActive. Set" in said
+
+
+def test_they_name_the_new_name_of_a_renamed_value(helm: Helm, tmp_path: Path) -> None:
+    said = notes(helm, tmp_path / "old", "spoke-operator", {"operator": {"deafAfterSeconds": 90}})
+    assert "WARNING: the value operator.deafAfterSeconds is now operator.unhealthyAfterSeconds." in said
+    assert "WARNING" not in notes(helm, tmp_path / "new", "spoke-operator", {"operator": {"unhealthyAfterSeconds": 90}})

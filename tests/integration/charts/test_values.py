@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import APP_VALUES, ROOT, Helm, Object, Refused, merged, named, of_kind, pod_of
+from .conftest import APP_VALUES, ROOT, Helm, Object, Refused, environment_of, merged, named, of_kind, pod_of
 
 
 @pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app"])
@@ -174,10 +174,30 @@ def test_an_account_that_is_not_created_must_be_named(helm: Helm, chart: str, va
         helm.render(chart, merged(APP_VALUES if chart == "spoke-app" else {}, values))
 
 
-def test_a_silence_that_would_be_taken_for_deafness_is_refused_in_words(helm: Helm) -> None:
+OLD_NAMES = {
+    "newsPerSecond": "STATUS_WRITES_PER_SECOND",
+    "newsAtOnce": "STATUS_WRITES_AT_ONCE",
+    "newsWithinSeconds": "STATUS_WRITES_WITHIN_SECONDS",
+    "deafAfterSeconds": "UNHEALTHY_AFTER_SECONDS",
+}
+
+
+def test_values_with_old_names_apply(helm: Helm) -> None:
+    given = {name: 301 + number for number, name in enumerate(OLD_NAMES)}
+    (container,) = pod_of(of_kind(helm.render("spoke-operator", {"operator": given}), "Deployment")[0])["containers"]
+    environment = environment_of(container)
+    for name, variable in OLD_NAMES.items():
+        assert environment[f"SPOKE_OPERATOR_{variable}"] == str(given[name])
+    assert not [name for name in environment if "NEWS" in name or "DEAF" in name]
+
+
+def test_a_silence_that_would_be_taken_for_a_failure_is_refused_in_words(helm: Helm) -> None:
     helm.render("spoke-operator", {"operator": {"compareSeconds": 60}})
-    with pytest.raises(Refused, match="deafAfterSeconds, 120, must be at least twice operator.compareSeconds, 60.5"):
+    with pytest.raises(
+        Refused, match="unhealthyAfterSeconds, 120, must be at least twice operator.compareSeconds, 60.5"
+    ):
         helm.render("spoke-operator", {"operator": {"compareSeconds": 60.5}})
+    helm.render("spoke-operator", {"operator": {"compareSeconds": 60.5, "deafAfterSeconds": 121}})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.contract.ledger import new_job
 from tests.pod_process import run_pod
 
-from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
@@ -31,7 +31,7 @@ def test_each_line_has_the_job(postgres_ledger_url: str, tmp_path: Path) -> None
     ledger = SqlLedger(create_engine(postgres_ledger_url))
     job = ledger.insert(new_job(runner="kubernetes"))
     (tmp_path / "logging_app.py").write_text(APP)
-    environment = Assignment(job.id, job.uid, 1).to_environment() | {
+    environment = PodAssignment(job.id, job.uid, 1).to_environment() | {
         "JOB_RUNNER": "kubernetes",
         "SPOKE_APP": "logging_app",
         "SPOKE_DATABASE_URL": postgres_ledger_url,

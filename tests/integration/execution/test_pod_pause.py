@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.contract.ledger import new_job
 from tests.waiting import eventually, patient
 
-from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -35,7 +35,7 @@ SCOPE = parse_scope("type:report")
 
 
 def start(job: JobRequest, number: int, url: str, folder: Path) -> subprocess.Popen[str]:
-    environment = Assignment(job.id, job.uid, number).to_environment() | {
+    environment = PodAssignment(job.id, job.uid, number).to_environment() | {
         "JOB_RUNNER": "kubernetes",
         "SPOKE_APP": "paused_app",
         "SPOKE_NAMESPACE": "shop",

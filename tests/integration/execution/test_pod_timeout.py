@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.contract.ledger import new_job
 from tests.pod_process import run_pod
 
-from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobOptions, JobState
@@ -30,7 +30,7 @@ def test_the_import_of_the_application_does_not_count(postgres_ledger_url: str, 
     ledger = SqlLedger(create_engine(postgres_ledger_url))
     job = ledger.insert(new_job(runner="kubernetes", options=JobOptions(timeout_seconds=TIMEOUT)))
     (tmp_path / "slow_app.py").write_text(APP)
-    environment = Assignment(job.id, job.uid, 1).to_environment() | {
+    environment = PodAssignment(job.id, job.uid, 1).to_environment() | {
         "JOB_RUNNER": "kubernetes",
         "SPOKE_APP": "slow_app",
         "SPOKE_NAMESPACE": "shop",

@@ -23,7 +23,7 @@ from tests.pod_process import run_pod
 from typer.testing import CliRunner, Result
 
 from spoke_jobs.cli.command_line import app
-from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.ledger import limit_rows, migrations, reports, syncing
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.privileges import Comparison, Process
@@ -96,7 +96,7 @@ def test_a_pod_runs_a_job_that_dispatches(role_urls: Urls, tmp_path: Path) -> No
         )
     (job,) = ledger.list_jobs()
     (tmp_path / "pods_app.py").write_text(APP)
-    environment = Assignment(job.id, job.uid, 1).to_environment() | {
+    environment = PodAssignment(job.id, job.uid, 1).to_environment() | {
         "JOB_RUNNER": "kubernetes",
         "SPOKE_SUBMIT": "sync",
         "SPOKE_APP": "pods_app",

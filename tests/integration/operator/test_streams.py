@@ -94,7 +94,7 @@ def test_an_api_server_that_is_away_for_a_while(
     template = f"away-{away_seconds}"
     cluster.template(template, "wait,0")
     with cabled_operator(operator_kubeconfig, cluster.namespace, tmp_path) as (operator, cable):
-        operator.start(SPOKE_OPERATOR_COMPARE_SECONDS="2.5", SPOKE_OPERATOR_DEAF_AFTER_SECONDS="5")
+        operator.start(SPOKE_OPERATOR_COMPARE_SECONDS="2.5", SPOKE_OPERATOR_UNHEALTHY_AFTER_SECONDS="5")
         name = cluster.submit(template)
         cluster.until(name, lambda status: status.get("outcome") == "Running")
         cable.cut_off()

@@ -19,7 +19,7 @@ from tests.integration.sync.proxy import Proxy
 from tests.waiting import eventually, patient
 
 from spoke_jobs import JobData, JobState, Registry
-from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.errors import DatabaseUnreachable
 from spoke_jobs.execution import pod
 from spoke_jobs.ledger.engine import create_engine
@@ -125,7 +125,7 @@ def test_a_pod_waits_within_its_start_timeout_until_the_name_is_found(
     of_pod = create_engine(by_name)
     names.error, waits = error, Waits(names, seconds)
     monkeypatch.setattr(pod, "time", waits)
-    assignment = Assignment(job.id, job.uid, 1, start_timeout_seconds=START_TIMEOUT)
+    assignment = PodAssignment(job.id, job.uid, 1, start_timeout_seconds=START_TIMEOUT)
     if seconds > START_TIMEOUT:
         with pytest.raises(DatabaseUnreachable, match=HOST):
             pod.claim_attempt(SqlLedger(of_pod), assignment, 30, waits)
@@ -158,7 +158,7 @@ def test_sync_waits_until_the_name_is_found(by_name: URL, names: Names) -> None:
 def test_a_pod_that_never_finds_the_name_says_which_name(by_name: URL, names: Names) -> None:
     of_pod = create_engine(by_name)
     names.error = NO_SUCH_NAME
-    assignment = Assignment(1, uuid4(), 1, start_timeout_seconds=0)
+    assignment = PodAssignment(1, uuid4(), 1, start_timeout_seconds=0)
     with pytest.raises(DatabaseUnreachable, match=HOST):
         pod.claim_attempt(SqlLedger(of_pod), assignment, 30, threading.Event())
     of_pod.dispose()

@@ -22,7 +22,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from spoke_jobs.cli import main
-from spoke_jobs.cluster.cluster_client import Body, Page, SpokeJobClient
+from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
+from spoke_jobs.shared.object_fields import Page
 from spoke_jobs.sync import sync_process
 from spoke_jobs.sync.effects import Effects
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop

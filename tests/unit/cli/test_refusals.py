@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from tests.waiting import patient
 
-from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.termination import ExitCode
 
 COMMAND = Path(sys.executable).with_name("spoke-jobs")
@@ -22,7 +22,7 @@ SHOP = (
     "from spoke_jobs import Registry\nregistry = Registry()\n@registry.job('sell')\ndef sell(ctx, payload): ...\n"
     "@registry.task('tell')\ndef tell(ctx, payload): ...\n"
 )
-POD = Assignment(1, uuid4(), 1).to_environment()
+POD = PodAssignment(1, uuid4(), 1).to_environment()
 POSTGRESQL = "postgresql+psycopg://nobody@127.0.0.1:9/none"
 
 CASES = {

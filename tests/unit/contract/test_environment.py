@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spoke_jobs.contract.environment import ATTEMPT, REQUEST_ID, RUN, START_TIMEOUT, UID, Assignment, BadEnvironment
+from spoke_jobs.contract.environment import ATTEMPT, REQUEST_ID, RUN, START_TIMEOUT, UID, BadEnvironment, PodAssignment
 
 seconds = st.integers(1, 604800)
 
@@ -25,14 +25,14 @@ seconds = st.integers(1, 604800)
 def test_comes_back(
     request_id: int, uid: UUID, attempt: int, run: int, start_timeout: int, timeout: int | None, job_type: str
 ) -> None:
-    assignment = Assignment(request_id, uid, attempt, run, start_timeout, timeout, job_type)
-    assert Assignment.from_environment(assignment.to_environment()) == assignment
+    assignment = PodAssignment(request_id, uid, attempt, run, start_timeout, timeout, job_type)
+    assert PodAssignment.from_environment(assignment.to_environment()) == assignment
 
 
 def test_a_pod_of_an_older_operator_waits_a_minute_for_its_database() -> None:
-    environment = Assignment(5, uuid4(), 1).to_environment()
+    environment = PodAssignment(5, uuid4(), 1).to_environment()
     del environment[START_TIMEOUT]
-    assert Assignment.from_environment(environment).start_timeout_seconds == 60
+    assert PodAssignment.from_environment(environment).start_timeout_seconds == 60
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,10 @@ def test_a_pod_of_an_older_operator_waits_a_minute_for_its_database() -> None:
                         (REQUEST_ID, "-1"), (REQUEST_ID, "²"), (ATTEMPT, "1.5"), (UID, "not-one"), (RUN, "")]
 )  # fmt: skip
 def test_what_is_wrong_is_named(name: str, value: str | None) -> None:
-    environment = Assignment(5, uuid4(), 1).to_environment()
+    environment = PodAssignment(5, uuid4(), 1).to_environment()
     if value is None:
         del environment[name]
     else:
         environment[name] = value
     with pytest.raises(BadEnvironment, match=name):
-        Assignment.from_environment(environment)
+        PodAssignment.from_environment(environment)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 BASES = (ROOT, ROOT / "runner/spoke_jobs", ROOT / "operator/spoke_jobs_operator", ROOT / "tests")
-EXAMPLES = {"cancel.py", "why_command.py"}
+EXAMPLES = {"why_command.py"}
 """Named as files of `cli/commands/`."""
 
 

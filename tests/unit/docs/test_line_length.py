@@ -13,7 +13,7 @@ PRINTED = ("```console",)
 def test_no_line_is_too_long() -> None:
     pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
     offending = []
-    for page in [*pages, *sorted((ROOT / "docs").rglob("*.md"))]:
+    for page in [*pages, *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "charts").glob("*/README.md"))]:
         printed = False
         for number, line in enumerate(page.read_text().splitlines(), 1):
             if line.lstrip().startswith("```"):

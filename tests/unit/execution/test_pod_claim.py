@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, ProgrammingError
 
-from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.errors import DatabaseNotMigrated, DatabaseRefused, DatabaseUnreachable
 from spoke_jobs.execution import pod
 from spoke_jobs.ledger.port import NoRow
@@ -53,7 +53,7 @@ def claim_in(place: Place) -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pod, "check_schema", place.check_schema)
         patch.setattr(pod.time, "monotonic", lambda: place.now)
-        assignment = Assignment(5, uuid4(), 1, start_timeout_seconds=START_TIMEOUT)
+        assignment = PodAssignment(5, uuid4(), 1, start_timeout_seconds=START_TIMEOUT)
         return pod.claim_attempt(cast(SqlLedger, place), assignment, 30, cast(threading.Event, place))
 
 

@@ -20,8 +20,9 @@ from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.shared.clean_text import is_storable
+from spoke_jobs.shared.object_fields import Page
 from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell.operator_client import Kind, Listing, Page
+from spoke_jobs_operator.shell.operator_client import Kind, Listing
 
 
 class Fault(Enum):
@@ -75,7 +76,7 @@ class FakeClient:
                 items = [item for item in items if item["metadata"]["labels"].get(LABEL_SPOKEJOB) == wanted]
             if fields:
                 items = [i for i in items if i.get("status", {}).get("outcome") not in ("Succeeded", "Failed")]
-            yield Page(items, self.world.version)
+            yield Page(items, str(self.world.version))
 
         return Listing(namespace, pages())
 

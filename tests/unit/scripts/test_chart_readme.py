@@ -1,8 +1,8 @@
-"""The table of a chart's values, from the comments that stand above them."""
+"""The list of a chart's values, from the comments that stand above them."""
 
 from __future__ import annotations
 
-from scripts.chart_readme import rows, table
+from scripts.chart_readme import entries, rows
 
 VALUES = """\
 # About the file.
@@ -35,8 +35,18 @@ def test_each_value_has_its_path_its_default_and_what_stands_above_it() -> None:
     ]
 
 
-def test_nothing_of_a_value_is_taken_for_markdown() -> None:
-    text = table(VALUES)
-    assert "| `store` | | Where it is kept. In words. |" in text
-    assert '| `store.name` | `""` | Of the &lt;release>. |' in text
-    assert '| `store.list` | `["a &#124; b"]` | |' in text
+def test_the_list_has_an_entry_for_each_and_no_text_is_taken_for_html() -> None:
+    assert entries(VALUES).splitlines() == [
+        "- `replicas` (default `2`): How many.",
+        "- `store`: Where it is kept. In words.",
+        '- `store.name` (default `""`): Of the &lt;release>.',
+        '- `store.resources.requests` (default `{"cpu": "100m"}`)',
+        '- `store.list` (default `["a | b"]`)',
+        "- `plain` (default `null`)",
+    ]
+
+
+def test_a_long_entry_is_wrapped() -> None:
+    first, second = entries(f"# {'word ' * 30}\nname: 1\n").splitlines()
+    assert len(first) <= 120
+    assert second.startswith("  word")

@@ -76,3 +76,8 @@ def test_an_answer_of_another_shape_is_shown_as_it_came(answer: object) -> None:
 
 def test_how_long_to_wait_is_read_from_the_header() -> None:
     assert error_of_answer(429, "", {}, b"", "7").retry_after_seconds == 7
+
+
+@pytest.mark.parametrize(("header", "seconds"), [(None, 0), ("0", 0), ("7", 7), ("3600", 60), ("soon", 0)])
+def test_a_pause_is_as_long_as_the_api_server_asks_within_a_minute(header: str | None, seconds: float) -> None:
+    assert error_of_answer(429, "TooManyRequests", {}, b"", header).pause_seconds == seconds

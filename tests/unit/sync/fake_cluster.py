@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spoke_jobs.cluster.cluster_client import Body, Page
+from spoke_jobs.cluster.cluster_client import Body
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.shared.api_errors import NotFound
+from spoke_jobs.shared.object_fields import Page
 
 
 class FakeCluster:

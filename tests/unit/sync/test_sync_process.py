@@ -113,6 +113,31 @@ def test_who_is_kept_from_the_lock_by_somebody_else_is_no_standby(
     assert caplog.text.count("the database role 'shop_jobs' holds the lock") == 1
 
 
+def test_it_waits_for_as_long_as_the_api_server_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float | None] = []
+    errors = [api_error(429, "TooManyRequests", "later", "", 40.0), NoAnswer("no answer")]
+
+    class LeaderLoop:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            """Take what sync gives."""
+
+        def serve(self, _stop: threading.Event) -> None:
+            if errors:
+                raise errors.pop(0)
+
+    class Waited(Stop):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return super().wait(timeout)
+
+    monkeypatch.setattr(sync_process, "LeaderLoop", LeaderLoop)
+    Sync(cast(Any, Writer(True)), cast(Any, None), Intervals()).run(Waited(20))
+    asked, own = waits
+    assert asked == 40
+    assert own is not None
+    assert own < 10
+
+
 def may_not_list(_: SyncHealth) -> None:
     raise api_error(403, "Forbidden", "spokejobs is forbidden: cannot list")
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from spoke_jobs.worker.child_messages import Order, Report, decode, encode
-from spoke_jobs.worker.child_pool import Child, ChildPool, Kind
+from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool
 from spoke_jobs.worker.job_output import OutputFile
 from spoke_jobs.worker.shared_state import SharedState
 from spoke_jobs.worker.stack_file import StackFile
@@ -40,7 +40,7 @@ def test_nobody_waits_for_a_child_that_reads_nothing(ends: tuple[socket.socket, 
     with selectors.DefaultSelector() as selector:
         pool = ChildPool(selector)
         shared, descriptor = SharedState.make()
-        child = Child(Kind.LOOP, 50, 0, NoProcess(), ours, None, shared, StackFile(), OutputFile())
+        child = Child(ChildKind.LOOP, 50, 0, NoProcess(), ours, None, shared, StackFile(), OutputFile())
         selector.register(ours, selectors.EVENT_READ, child)
         orders = [Order(n, 1, uuid4(), 60.0) for n in range(3_000)]
         for order in orders:
@@ -69,7 +69,7 @@ def test_a_job_that_writes_to_its_child_s_socket_ends_the_connection_and_not_the
     with selectors.DefaultSelector() as selector:
         pool = ChildPool(selector)
         shared, descriptor = SharedState.make()
-        child = Child(Kind.LOOP, 50, 0, NoProcess(), ours, None, shared, StackFile(), OutputFile())
+        child = Child(ChildKind.LOOP, 50, 0, NoProcess(), ours, None, shared, StackFile(), OutputFile())
         selector.register(ours, selectors.EVENT_READ, child)
         report = Report(0, False, uuid4())
         theirs.sendall(encode(report) + written)
@@ -86,7 +86,7 @@ def test_what_a_job_has_left_behind_cannot_report_without_end(ends: tuple[socket
     with selectors.DefaultSelector() as selector:
         pool = ChildPool(selector)
         shared, descriptor = SharedState.make()
-        child = Child(Kind.THREAD, 1, 0, NoProcess(), ours, None, shared, StackFile(), OutputFile())
+        child = Child(ChildKind.THREAD, 1, 0, NoProcess(), ours, None, shared, StackFile(), OutputFile())
         selector.register(ours, selectors.EVENT_READ, child)
         first = Report(0, False, uuid4())
         theirs.sendall(encode(first))

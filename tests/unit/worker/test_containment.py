@@ -23,7 +23,7 @@ from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.model import AttemptState, Failure, JobState
 from spoke_jobs.worker.child_messages import Order, Report, decode, encode
-from spoke_jobs.worker.child_pool import Child, HeldOrder, Kind
+from spoke_jobs.worker.child_pool import Child, ChildKind, HeldOrder
 from spoke_jobs.worker.job_output import OutputFile
 from spoke_jobs.worker.shared_state import SharedState
 from spoke_jobs.worker.stack_file import StackFile
@@ -72,7 +72,7 @@ class Stage:
         self.supervisor._receive(self.child)
 
 
-def staged(kind: Kind) -> Iterator[Stage]:
+def staged(kind: ChildKind) -> Iterator[Stage]:
     ledger = MemoryLedger()
     supervisor = Supervisor(ledger, WorkerOptions("legacy", ("report",), 1, LEASE, 60.0))
     ours, theirs = socket.socketpair()
@@ -91,12 +91,12 @@ def staged(kind: Kind) -> Iterator[Stage]:
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    yield from staged(Kind.THREAD)
+    yield from staged(ChildKind.THREAD)
 
 
 @pytest.fixture
 def loop_stage() -> Iterator[Stage]:
-    yield from staged(Kind.LOOP)
+    yield from staged(ChildKind.LOOP)
 
 
 def raises(error: Exception) -> Callable[..., Any]:
@@ -106,9 +106,9 @@ def raises(error: Exception) -> Callable[..., Any]:
     return method
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", ChildKind)
 @pytest.mark.parametrize("stopped", [False, True], ids=["it died", "the worker stops"])
-def test_an_order_that_an_exited_child_had_not_started_is_given_back_uncharged(kind: Kind, stopped: bool) -> None:
+def test_an_order_that_an_exited_child_had_not_started_is_given_back_uncharged(kind: ChildKind, stopped: bool) -> None:
     for stage in staged(kind):
         ledger, child = stage.ledger, stage.child
         jobs = [ledger.insert(new_job()) for _ in range(2)]
@@ -243,7 +243,7 @@ def test_an_async_job_that_reports_ends_is_still_ended_at_its_timeout(loop_stage
 @settings(deadline=None)
 def test_no_report_of_a_child_s_own_is_refused(moves: list[int]) -> None:
     """However the child and the supervisor take turns."""
-    for stage in staged(Kind.THREAD):
+    for stage in staged(ChildKind.THREAD):
         sent: deque[UUID] = deque()
         reports: deque[Report] = deque([Report()])
         running: UUID | None = None
@@ -272,7 +272,7 @@ def test_no_report_of_a_child_s_own_is_refused(moves: list[int]) -> None:
 @given(strategies.lists(strategies.tuples(strategies.integers(0, 3), strategies.integers(0, SLOTS)), max_size=60))
 @settings(deadline=None)
 def test_no_report_of_an_async_child_s_own_is_refused(moves: list[tuple[int, int]]) -> None:
-    for stage in staged(Kind.LOOP):
+    for stage in staged(ChildKind.LOOP):
         sent: deque[UUID] = deque()
         reports: deque[Report] = deque()
         running: list[UUID] = []

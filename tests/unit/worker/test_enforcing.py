@@ -17,7 +17,7 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.worker import enforcing
 from spoke_jobs.worker.child_messages import Order
-from spoke_jobs.worker.child_pool import Child, ChildPool, HeldOrder, Kind
+from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool, HeldOrder
 from spoke_jobs.worker.enforcing import LimitEnforcer
 from spoke_jobs.worker.job_output import OutputFile
 from spoke_jobs.worker.shared_state import SharedState
@@ -53,7 +53,7 @@ def held() -> Iterator[Held]:
         pool = ChildPool(selector)
         shared, descriptor = SharedState.make()
         process = subprocess.Popen(["sleep", "600"], process_group=0)
-        child = Child(Kind.THREAD, 1, 1, process, ours, None, shared, StackFile(), OutputFile())
+        child = Child(ChildKind.THREAD, 1, 1, process, ours, None, shared, StackFile(), OutputFile())
         pool.children.append(child)
         order = Order(1, 1, uuid4(), LEASE)
         child.orders[order.token] = HeldOrder(order, None, False)

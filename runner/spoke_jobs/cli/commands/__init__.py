@@ -1,1 +1,1 @@
-"""The commands, one module each."""
+"""The commands: `why` is in `why_command.py`. The modules without `_command` are parts that commands share."""

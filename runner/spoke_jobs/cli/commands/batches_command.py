@@ -9,7 +9,7 @@ import typer
 
 from spoke_jobs.cli.commands import arguments, filter_options
 from spoke_jobs.cli.commands.actor import name_of_actor
-from spoke_jobs.cli.commands.cancel import cancel_each
+from spoke_jobs.cli.commands.cancel_command import cancel_each
 from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential, PlainErrors
 from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors
 from spoke_jobs.cli.commands.job_actions import confirm, kinds_of

@@ -121,9 +121,9 @@ def dispatch(
         _watch(job.id, json)
     elif json:
         from spoke_jobs.cli.printing import print_document
-        from spoke_jobs.explain.json_output import Dispatched, Job
+        from spoke_jobs.explain.json_output import Dispatched, JobRow
 
-        print_document(Dispatched(job=Job.of(job)))
+        print_document(Dispatched(job=JobRow.of(job)))
     elif arguments.on_a_terminal():
         print_text(f"job {job.id} ({line(job.job_type)}): {job.state}")
     else:

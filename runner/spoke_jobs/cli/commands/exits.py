@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from spoke_jobs.cli.commands.ledger_access import close_engines
 from spoke_jobs.cli.printing import print_error
 from spoke_jobs.errors import SpokeJobsError
-from spoke_jobs.ledger.engine import is_locked, is_not_allowed
+from spoke_jobs.ledger.engine import is_locked, is_not_allowed, reason_of
 from spoke_jobs.shared.log_setup import configure_logging, logs_json
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
             if is_locked(error):
                 fail(LOCKED)
             roles = NOT_ALLOWED if is_not_allowed(error) else ""
-            fail(f"the database returned an error: {str(error.orig).strip().partition(chr(10))[0]}{roles}")
+            fail(f"the database returned an error: {reason_of(error)}{roles}")
         except BrokenPipeError:
             # The reader closed the pipe (`ls | head`). Python must not flush the rest of the buffer at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

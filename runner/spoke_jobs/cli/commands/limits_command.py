@@ -86,9 +86,9 @@ def ls(json: arguments.Json = False) -> None:
     found = queries.limits()
     if json:
         from spoke_jobs.cli.printing import print_document
-        from spoke_jobs.explain.counts_json import Limits
+        from spoke_jobs.explain.counts_json import LimitList
 
-        print_document(Limits.of(found))
+        print_document(LimitList.of(found))
         return
     from spoke_jobs.cli.rendering import limit_output
 

@@ -24,7 +24,7 @@ from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
 from spoke_jobs.tasks.client.replicas import SHORTENING, Replica, Replicas
 from spoke_jobs.tasks.client.transport import address_url, retry_after
 from spoke_jobs.tasks.client.trust import Trust
-from spoke_jobs.tasks.protocol.encoding import BadAnswer, LineSplitter, parse_acknowledgement, task_line
+from spoke_jobs.tasks.protocol.encoding import AnswerLines, BadAnswer, parse_acknowledgement, task_line
 from spoke_jobs.tasks.protocol.messages import NDJSON, Acknowledgement, TaskOutcome
 
 _CONTENT_REFUSED = frozenset({400, 413, 415, 422})
@@ -129,10 +129,10 @@ class Sender:
         return True
 
     async def _read(self, response: httpx.Response, replica: Replica, unanswered: dict[str, BufferedTask]) -> None:
-        splitter = LineSplitter()
+        lines = AnswerLines()
         expected, strange = len(unanswered), 0
         async for chunk in response.aiter_raw():
-            acks = [ack for line in splitter.feed(chunk) if (ack := parse_acknowledgement(line)) is not None]
+            acks = [ack for line in lines.feed(chunk) if (ack := parse_acknowledgement(line)) is not None]
             self._replicas.answered(replica, len(acks))
             done: list[BufferedTask] = []
             for ack in acks:

@@ -11,6 +11,7 @@ import json
 from functools import lru_cache
 from typing import Any
 
+from spoke_jobs.shared.line_splitter import LineSplitter
 from spoke_jobs.tasks.protocol.messages import (
     ATTEMPT_LIMIT,
     BATCH_LIMIT,
@@ -119,20 +120,20 @@ def parse_acknowledgement(line: bytes) -> Acknowledgement | None:
     )
 
 
-class LineSplitter:
-    """Splits a stream of chunks into lines, and buffers at most the limit of one line."""
+class AnswerLines:
+    """The lines of an answer, which comes in chunks. It buffers at most the limit of one line."""
 
     def __init__(self, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
         self._limit = limit_bytes
-        self._rest = b""
+        self._splitter = LineSplitter()
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the lines that ``chunk`` completes.
 
         :raises BadAnswer: if a line is longer than the limit.
         """
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) > self._limit or any(len(line) > self._limit for line in lines):
+        lines = self._splitter.feed(chunk)
+        if self._splitter.begun_bytes > self._limit or any(len(line) > self._limit for line in lines):
             raise BadAnswer(f"a line of the answer is over {self._limit:,} bytes")
         return lines
 

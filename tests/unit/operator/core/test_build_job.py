@@ -8,7 +8,7 @@ from tests.unit.operator.world import NAME, World
 
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.crd import crd
-from spoke_jobs.contract.environment import Assignment
+from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.labels import label_value
 from spoke_jobs.contract.names import TEMPLATE_NAME, is_object_name
 from spoke_jobs.contract.spokejob import SpokeJob
@@ -217,7 +217,7 @@ def test_a_job_that_was_dispatched_in_a_trace_hands_it_to_its_pod() -> None:
 
 def test_the_environment_is_what_the_pod_reads() -> None:
     env = pod_spec({})["containers"][0]["env"]
-    assert Assignment.from_environment({item["name"]: item.get("value", "x") for item in env}).attempt == 2
+    assert PodAssignment.from_environment({item["name"]: item.get("value", "x") for item in env}).attempt == 2
 
 
 def test_what_a_template_may_not_decide() -> None:

@@ -11,10 +11,11 @@ from tests.unit.operator.world import NAME, NAMESPACE, World
 from tests.waiting import eventually_async, patient
 
 from spoke_jobs.shared.api_errors import api_error
+from spoke_jobs.shared.object_fields import Page
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell import compare as compare_module
 from spoke_jobs_operator.shell.compare import UNFINISHED, Compare
-from spoke_jobs_operator.shell.operator_client import Client, Kind, Listing, Page
+from spoke_jobs_operator.shell.operator_client import Client, Kind, Listing
 from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.store import Store
 
@@ -36,7 +37,7 @@ class Server:
             objects = list(self.world.objects[kind].values()) if namespace == NAMESPACE else []
             if fields == UNFINISHED:
                 objects = [item for item in objects if item.get("status", {}).get("outcome") != "Succeeded"]
-            yield Page(objects, self.world.version)
+            yield Page(objects, str(self.world.version))
 
         return Listing(namespace, pages())
 

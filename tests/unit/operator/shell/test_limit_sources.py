@@ -9,10 +9,11 @@ from typing import Any, cast
 import pytest
 
 from spoke_jobs.shared.api_errors import ApiError, api_error
+from spoke_jobs.shared.object_fields import Page
 from spoke_jobs_operator.core.api_objects import Key
 from spoke_jobs_operator.shell import limit_sources, store
 from spoke_jobs_operator.shell.limit_sources import LimitSources
-from spoke_jobs_operator.shell.operator_client import Client, Kind, Listing, Page
+from spoke_jobs_operator.shell.operator_client import Client, Kind, Listing
 from spoke_jobs_operator.shell.store import Store
 
 
@@ -35,7 +36,7 @@ class Server:
             if error := self.errors.get((kind, namespace)):
                 raise error
             items = [item for item in self.objects.get(kind, []) if namespace in (None, item["metadata"]["namespace"])]
-            yield Page(items, self.version)
+            yield Page(items, str(self.version))
 
         return Listing(namespace, pages())
 

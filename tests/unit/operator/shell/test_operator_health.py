@@ -15,7 +15,7 @@ from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
 async def test_silence_is_deafness(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_server, "_LONGEST_REST_SECONDS", 0.0)  # each request sees what the test did before it
     clock = [0.0]
-    health = OperatorHealth(deaf_after_seconds=120, clock=lambda: clock[0])
+    health = OperatorHealth(unhealthy_after_seconds=120, clock=lambda: clock[0])
     metrics = OperatorMetrics()
     metrics.errors.labels("compare").inc()
     server = probe_server.serve(routes(health, metrics), 0, "127.0.0.1")
@@ -46,7 +46,7 @@ def test_by_default_it_is_served_at_all_addresses() -> None:
 @pytest.mark.alone
 async def test_a_loop_that_hangs_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_server, "_LOOP_SECONDS", 0.05)
-    answer = routes(OperatorHealth(deaf_after_seconds=120), OperatorMetrics())["/healthz"]
+    answer = routes(OperatorHealth(unhealthy_after_seconds=120), OperatorMetrics())["/healthz"]
     assert (await asyncio.to_thread(answer)).status == 200
     waiting = asyncio.get_running_loop().run_in_executor(None, answer)
     while not waiting.done():

@@ -236,7 +236,7 @@ async def test_a_scraper_reads_what_it_expects_of_every_process_and_no_creation_
     s = Scene()
     s.put("a", WAITING)
     s.jobs.started(s.put("a"), 3.0)
-    server = probe_server.serve(routes(OperatorHealth(deaf_after_seconds=120), s.metrics), 0, "127.0.0.1")
+    server = probe_server.serve(routes(OperatorHealth(unhealthy_after_seconds=120), s.metrics), 0, "127.0.0.1")
 
     def scrape() -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=patient(30)) as answer:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spoke_jobs.tasks.protocol import encoding, messages
-from spoke_jobs.tasks.protocol.encoding import BadAnswer, BadRequest, LineSplitter
+from spoke_jobs.tasks.protocol.encoding import AnswerLines, BadAnswer, BadRequest
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Malformed, Task, TaskOutcome
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -150,7 +150,7 @@ def test_an_outcome_of_a_newer_release_has_the_task_delivered_again() -> None:
 @given(st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")), max_size=20), st.data())
 def test_lines_are_cut_the_same_wherever_chunks_end(lines: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(line + b"\n" for line in lines)
-    splitter = LineSplitter()
+    splitter = AnswerLines()
     found: list[bytes] = []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
@@ -161,7 +161,7 @@ def test_lines_are_cut_the_same_wherever_chunks_end(lines: list[bytes], data: st
 
 @pytest.mark.parametrize("chunks", [[b"x" * 11], [b"x" * 6, b"x" * 6], [b"x" * 11 + b"\n"]])
 def test_an_endless_line_is_refused(chunks: list[bytes]) -> None:
-    splitter = LineSplitter(10)
+    splitter = AnswerLines(10)
     for chunk in chunks[:-1]:
         assert splitter.feed(chunk) == []
     with pytest.raises(BadAnswer, match="over 10 bytes"):

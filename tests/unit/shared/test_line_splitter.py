@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spoke_jobs.cluster.cluster_client import lines_of
+from spoke_jobs.shared.line_splitter import lines_of
 
 
 @given(st.lists(st.binary(max_size=5) | st.sampled_from([b"\n", b"a\nb", b"\n\n"]), max_size=10))
