@@ -23,16 +23,17 @@ from tests.integration.operator.conftest import (
 )
 from tests.waiting import eventually
 
-from spoke_jobs.contract.crd import crd, spokelimit_crd
-from spoke_jobs.contract.names import LABEL_TEMPLATE, LIMIT_KIND, LIMIT_PLURAL
+from spoke_jobs.contract.crd import crd
+from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.names import LABEL_TEMPLATE
 from spoke_jobs_operator.core.api_objects import Unreadable
 from spoke_jobs_operator.core.build_job import build_job
 from spoke_jobs_operator.core.limit_objects import read_spokelimit
 from spoke_jobs_operator.core.read_objects import read_spokejob, read_template
 from spoke_jobs_operator.core.reconcile import reconcile_unreadable
 
-SPEC: Object = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-LIMIT_SPEC: Object = spokelimit_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+SPEC: Object = crd(Kind.SPOKEJOB)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+LIMIT_SPEC: Object = crd(Kind.SPOKELIMIT)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 TEMPLATE = read_template(
     {
         "metadata": {"labels": {LABEL_TEMPLATE: "true"}},
@@ -132,11 +133,11 @@ def test_any_field_of_a_spokelimit_is_refused_by_name_or_read(cluster: Cluster, 
     def hold(value: Any) -> None:
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": LIMIT_KIND,
+            "kind": Kind.SPOKELIMIT.kind,
             "metadata": {"name": "by-hand"},
             "spec": {"scope": "all"} | {field: value},
         }
-        taken = created_dry(cluster, body, LIMIT_PLURAL)
+        taken = created_dry(cluster, body, Kind.SPOKELIMIT.plural)
         if isinstance(taken, ApiException):
             assert taken.status in (400, 422), taken
             assert field in str(taken.body), "it says which field"

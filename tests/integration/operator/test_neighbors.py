@@ -22,8 +22,8 @@ from tests.integration.operator.conftest import (
 )
 from tests.waiting import eventually
 
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.limit_scopes import SCOPE_LIMIT
-from spoke_jobs.contract.names import LIMIT_KIND, LIMIT_PLURAL
 from spoke_jobs.contract.start_rate import MOST_STARTS
 
 EVERY_SECONDS = 1.0
@@ -188,11 +188,13 @@ def test_hostile_limits_and_templates_of_one_namespace_delay_no_other(
 
     def limit(number: int) -> Object:
         spec = HOSTILE_LIMITS[number % len(HOSTILE_LIMITS)]
-        version = {"apiVersion": f"{GROUP}/{VERSION}", "kind": LIMIT_KIND}
+        version = {"apiVersion": f"{GROUP}/{VERSION}", "kind": Kind.SPOKELIMIT.kind}
         return version | {"metadata": {"name": f"hostile-{number}"}, "spec": spec}
 
     def put_limit(number: int) -> None:
-        apart.custom.create_namespaced_custom_object(GROUP, VERSION, apart.namespace, LIMIT_PLURAL, limit(number))
+        apart.custom.create_namespaced_custom_object(
+            GROUP, VERSION, apart.namespace, Kind.SPOKELIMIT.plural, limit(number)
+        )
 
     for name in templates:
         apart.core.create_namespaced_pod_template(apart.namespace, template(name, 0))
@@ -208,7 +210,9 @@ def test_hostile_limits_and_templates_of_one_namespace_delay_no_other(
             name = list(templates)[version % len(templates)]
             apart.core.replace_namespaced_pod_template(name, apart.namespace, template(name, version))
             changed = f"hostile-{version % number}"
-            apart.custom.delete_namespaced_custom_object(GROUP, VERSION, apart.namespace, LIMIT_PLURAL, changed)
+            apart.custom.delete_namespaced_custom_object(
+                GROUP, VERSION, apart.namespace, Kind.SPOKELIMIT.plural, changed
+            )
             put_limit(version % number)
 
     with ThreadPoolExecutor(1) as pool:
