@@ -24,13 +24,14 @@ from tests.integration.operator.conftest import (
 from tests.waiting import eventually
 
 from spoke_jobs.contract.crd import crd
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.names import LABEL_TEMPLATE
 from spoke_jobs_operator.core.api_objects import Unreadable
 from spoke_jobs_operator.core.build_job import build_job
 from spoke_jobs_operator.core.read_objects import read_spokejob, read_template
 from spoke_jobs_operator.core.reconcile import reconcile_unreadable
 
-SPEC: Object = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+SPEC: Object = crd(Kind.SPOKEJOB)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 TEMPLATE = read_template(
     {
         "metadata": {"labels": {LABEL_TEMPLATE: "true"}},
