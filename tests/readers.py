@@ -19,6 +19,7 @@ from spoke_jobs.cluster.pod_logs import job_has_ended
 from spoke_jobs.cluster.pod_output import started
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type
 from spoke_jobs.contract.limit_scopes import Scope
+from spoke_jobs.contract.operator_state import Publication
 from spoke_jobs.contract.quota_message import read_quota_refusal
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import SpokeJob
@@ -242,6 +243,7 @@ READERS: Mapping[str, Reader] = {
     "command-line": of_text(_argument),
     "spokejob-of-why": of_object(lambda body: list(waits_of([body]))),
     "published-state": of_text(lambda text: read_published({"state": text, "time": text[:32]})),
+    "operator-state": of_text(lambda text: Publication.read({"state": text, "time": "2026-01-01T00:00:00Z"})),
     "api-answer": _answer,
     "watch-event": _watch_event,
     "api-refusal": of_text(lambda text: (read_refusal(422, text, NOW), read_refusal(500, text, NOW))),

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from spoke_jobs.contract.crd import crd
+from spoke_jobs.contract.kinds import Kind
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = {".": ("*.md",), "docs": ("**/*.md",), "charts": ("**/*.md", "**/*.yaml", "**/*.txt")}
@@ -23,7 +24,7 @@ def selectors(text: str) -> list[set[str]]:
 
 
 def test_each_field_selector_names_fields_that_can_be_selected() -> None:
-    (version,) = crd()["spec"]["versions"]
+    (version,) = crd(Kind.SPOKEJOB)["spec"]["versions"]
     selectable = {item["jsonPath"].removeprefix(".") for item in version["selectableFields"]}
     selectable |= {"metadata.name", "metadata.namespace"}
     found = [(page.relative_to(ROOT), fields) for page in PAGES for fields in selectors(page.read_text())]

@@ -9,6 +9,7 @@ from tests.unit.operator.world import NAME, World
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.crd import crd
 from spoke_jobs.contract.environment import PodAssignment
+from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.labels import label_value
 from spoke_jobs.contract.names import TEMPLATE_NAME, is_object_name
 from spoke_jobs.contract.spokejob import SpokeJob
@@ -328,6 +329,6 @@ def test_a_good_template_passes() -> None:
 
 
 def test_the_crd_takes_only_what_can_be_a_templates_name() -> None:
-    spec = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec = crd(Kind.SPOKEJOB)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     assert spec["properties"]["podTemplate"]["pattern"] == TEMPLATE_NAME
     assert [name for name in ("a", "a.b-1", "a/b", "..", "A", "a\n", "") if is_object_name(name)] == ["a", "a.b-1"]
