@@ -162,9 +162,9 @@ async def _run(claim: Claim, driver: AttemptDriver) -> AttemptEnd:
         run_until=run_until,
     )
     finish = partial(_succeed, claim, driver, context, lease)
-    error = await perform(driver, definition, context, payload, finish)
-    stopping = Stopping() if error is None else driver.stopping(error)
-    failure = None if error is None else failure_after(error, options.retry, stopping)
+    raised = await perform(driver, definition, context, payload, finish)
+    stopping = Stopping() if raised is None else driver.stopping(raised)
+    failure = None if raised is None else failure_after(raised, options.retry, stopping)
     if context.has_session:
         await driver.blocking(lambda: close(context, f"job {claim.job.id}"))
     progress = lease.end()

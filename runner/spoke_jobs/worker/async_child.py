@@ -112,12 +112,13 @@ class _LoopDriver:
         limit = self.claim.job.options.timeout_seconds
         timer = None if limit is None else loop.call_later(limit, self.stop, StopReason.TIMEOUT)
         try:
-            return await self._task
+            outcome: Outcome = await self._task
         except (Exception, asyncio.CancelledError) as error:
             return Outcome(error=error)
         finally:
             if timer is not None:
                 timer.cancel()
+        return outcome
             self._task = None
 
     async def blocking(self, function: Callable[[], _Result]) -> _Result:
