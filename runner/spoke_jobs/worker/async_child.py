@@ -118,8 +118,8 @@ class _LoopDriver:
         finally:
             if timer is not None:
                 timer.cancel()
-        return outcome
             self._task = None
+        return outcome
 
     async def blocking(self, function: Callable[[], _Result]) -> _Result:
         """Call a function that may block."""
