@@ -19,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
@@ -112,13 +112,14 @@ class _LoopDriver:
         limit = self.claim.job.options.timeout_seconds
         timer = None if limit is None else loop.call_later(limit, self.stop, StopReason.TIMEOUT)
         try:
-            return cast("Outcome", await self._task)
+            outcome: Outcome = await self._task
         except (Exception, asyncio.CancelledError) as error:
             return Outcome(error=error)
         finally:
             if timer is not None:
                 timer.cancel()
             self._task = None
+        return outcome
 
     async def blocking(self, function: Callable[[], _Result]) -> _Result:
         """Call a function that may block."""
