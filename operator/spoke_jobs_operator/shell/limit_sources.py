@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from spoke_jobs.contract import names
 from spoke_jobs.shared.api_errors import ApiError, Forbidden, NotFound
-from spoke_jobs.shared.object_fields import uid_of
+from spoke_jobs.shared.object_fields import digits, uid_of
 from spoke_jobs_operator.core.api_objects import Key
 
 from .operator_client import Client, Kind
@@ -84,7 +84,7 @@ class LimitSources:
         version = 0
         try:
             async for page in listing.pages:
-                version = page.resource_version
+                version = digits(page.resource_version)
                 for item in page.items:
                     uids.add(uid_of(item))
                     self._store.spokelimit_seen(item)
@@ -105,7 +105,7 @@ class LimitSources:
         version = 0
         try:
             async for page in self._client.listing(Kind.NAMESPACE, None).pages:
-                version = page.resource_version
+                version = digits(page.resource_version)
                 for item in page.items:
                     uids.add(uid_of(item))
                     self._store.namespace_seen(item)

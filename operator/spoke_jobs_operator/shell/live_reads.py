@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from spoke_jobs.contract.names import LABEL_SPOKEJOB, is_object_name
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs.shared.object_fields import mapping, text, uid_of
+from spoke_jobs.shared.object_fields import digits, mapping, text, uid_of
 from spoke_jobs_operator.core.api_objects import Key
 
 from .operator_client import Client, Kind, Listing
@@ -90,7 +90,7 @@ class LiveReads:
         known = index.of(key)
         uids, version = set[str](), 0
         async for page in listing.pages:
-            version = page.resource_version
+            version = digits(page.resource_version)
             for item in page.items:
                 uids.add(uid_of(item))
                 see(item)
