@@ -76,6 +76,7 @@ def held_ahead(site: Site) -> int:
     return claimed + done - len(notes(site.folder))
 
 
+@pytest.mark.alone  # a worker claims ahead only while its jobs are short
 @pytest.mark.parametrize("job_type", KINDS)
 def test_what_a_worker_has_claimed_ahead_does_not_start_once_it_is_paused(site: Site, job_type: str) -> None:
     gate = site.folder / "gate"
