@@ -52,6 +52,21 @@ class ByGroup(LoadScopeScheduling):
         if all(self.assigned_work[node][scope].values()):
             del self.assigned_work[node][scope]
 
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Give what a process had left to the others, and return the test that ended it, if one did.
+
+        That test is not given out again: xdist would do so at once, and give up all tests after some more such ends.
+        """
+        work = self.assigned_work.pop(node)
+        crashed = next((test for tests in work.values() for test, ended in tests.items() if not ended), None)
+        if crashed is None:
+            return None
+        work[self._split_scope(crashed)][crashed] = True
+        self.workqueue.update({scope: tests for scope, tests in work.items() if not all(tests.values())})
+        for other in self.assigned_work:
+            self._reschedule(other)
+        return crashed
+
     def _assign_work_unit(self, node: WorkerController) -> None:
         others = [work for other, work in self.assigned_work.items() if other is not node]
         if sum(map(_has_pods, others)) >= _WITH_PODS_AT_ONCE:  # groups with pods come first (`rank`)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -240,7 +240,7 @@ def test_the_hold_is_published() -> None:
     s.settle()
     s.cluster()
     state = report("jobs", s.pacer.limits, s.pacer.usage, (), s.store.unfinished())
-    (hold,) = cast("list[Object]", state["holds"])
+    (hold,) = state.to_json()["holds"]
     assert (hold["reason"], hold["template"], hold["quota"]) == ("QuotaExceeded", "default", "few")
     assert hold["resources"] == [{"resource": "pods", "requested": "1", "used": "2", "hard": "2"}]
     assert hold["fits"] == 2

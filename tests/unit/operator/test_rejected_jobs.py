@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import cast
 
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.test_pacing_machine import Crowd
 from tests.unit.operator.test_quota import admitted, nobody_failed
 from tests.unit.operator.test_room import causes, crowd, is_done, passes
-from tests.unit.operator.world import Object
 
 from spoke_jobs_operator.core.published_state import report
 from spoke_jobs_operator.core.rejection_hold import OF_A_TEMPLATE, OF_A_TYPE
@@ -54,7 +52,7 @@ def test_few_are_tried_each_minute_and_all_others_name_the_policy() -> None:
     assert admitted(waiting) == f"PodRejected: {POLICY}"
     assert waiting["status"]["waiting"]["object"] == "PodRejected"
     state = report("jobs", s.pacer.limits, s.pacer.usage, (), s.store.unfinished())
-    (hold,) = cast("list[Object]", state["holds"])
+    (hold,) = state.to_json()["holds"]
     assert (hold["reason"], hold["obstacles"], hold["template"]) == ("PodsNotStarting", ["PodRejected"], "default")
     assert s.pacer.usage.total == 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, cast
+from typing import Any
 
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.test_pacing_machine import Crowd
@@ -66,7 +66,7 @@ def test_few_pods_are_made_the_others_say_why_they_wait_and_all_run_once_the_ima
     assert s.pacer.room is not None
     assert not s.pacer.room.closed_in("jobs")
     state = report("jobs", s.pacer.limits, s.pacer.usage, (), s.store.unfinished())
-    (hold,) = cast("list[Object]", state["holds"])
+    (hold,) = state.to_json()["holds"]
     assert (hold["reason"], hold["obstacles"], hold["pods"]) == ("PodsNotStarting", ["ImageUnavailable"], stuck)
     for _ in range(60):
         s.cluster()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.test_pacing_machine import Crowd
 from tests.unit.operator.test_quota import admitted, nobody_failed
 from tests.unit.operator.test_room import causes, crowd, is_done, passes
-from tests.unit.operator.world import Object
 
 from spoke_jobs_operator.core.published_state import report
 from spoke_jobs_operator.shell.operator_client import Kind
@@ -109,5 +106,5 @@ def test_a_new_leader_goes_on_with_the_hold_and_its_text() -> None:
     s.settle()
     assert admitted(world.objects[Kind.SPOKEJOB]["later"]) == AWAY
     state = report("jobs", s.pacer.limits, s.pacer.usage, (), s.store.unfinished())
-    (hold,) = cast("list[Object]", state["holds"])
+    (hold,) = state.to_json()["holds"]
     assert (hold["reason"], hold["template"], hold["refused"]) == ("WebhookAway", "default", 0)

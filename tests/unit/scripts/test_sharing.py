@@ -73,3 +73,29 @@ def test_one_process_runs_a_group_and_what_has_ended_is_forgotten(scheduler: Any
     assert "tests/e2e/" in scheduler.assigned_work[process]
     scheduler.mark_test_complete(process, group[1])
     assert "tests/e2e/" not in scheduler.assigned_work[process]
+
+
+def test_what_a_process_had_left_when_a_test_ended_it_is_given_to_others_without_that_test(scheduler: Any) -> None:
+    process, other, _ = scheduler.nodes
+    while "tests/e2e/" not in scheduler.assigned_work[process]:
+        scheduler._assign_work_unit(process)
+    group = [scheduler.collection[index] for index in process.given if scheduler.collection[index] in GROUP]
+    for index in process.given:
+        if scheduler.collection[index] not in GROUP:
+            scheduler.mark_test_complete(process, index)
+    assert scheduler.remove_node(process) == group[0]
+    while scheduler.workqueue:
+        scheduler._assign_work_unit(other)
+    given = [scheduler.collection[index] for index in other.given]
+    assert group[1] in given
+    assert group[0] not in given
+
+
+def test_a_process_that_ended_after_its_tests_leaves_nothing(scheduler: Any) -> None:
+    process = scheduler.nodes[0]
+    scheduler._assign_work_unit(process)
+    for index in process.given:  # with each end it is given more
+        scheduler.mark_test_complete(process, index)
+    assert not scheduler.workqueue
+    assert scheduler.remove_node(process) is None
+    assert not scheduler.workqueue

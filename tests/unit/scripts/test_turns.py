@@ -127,10 +127,9 @@ def test_tests_without_the_cluster_and_those_with_arguments_do_not_wait(
 def test_the_tests_end_when_their_script_is_killed(lock: Path, checkout: Path) -> None:
     python = checkout / ".venv/bin/python"
     python.write_text(f"#!/bin/bash\necho $$\nexec tail --pid={os.getpid()} --follow /dev/null\n")
-    process = start(lock, f"exec {checkout}/scripts/test", UNIT="1")
-    pid = int(line(process, "stdout"))
-    process.kill()
-    process.wait()
+    with start(lock, f"exec {checkout}/scripts/test", UNIT="1") as process:
+        pid = int(line(process, "stdout"))
+        process.kill()
     eventually(lambda: owner_of(pid) is None, "the tests have ended")
 
 
