@@ -15,6 +15,7 @@ from tests.waiting import eventually, stays
 
 from spoke_jobs import registry
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.model import JobData, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
@@ -87,6 +88,12 @@ def test_every_namespace_is_served_and_a_namespace_is_paused_by_its_annotation(
     cluster.remove(other)
 
     cluster.kubectl("annotate", "namespace", tenant.namespace, "jobs.spoke.dev/paused=the database moves")
+
+    def published() -> bool:
+        found = cluster.get("--namespace", tenant.namespace, "configmap", STATE_CONFIGMAP) or {}
+        return "the database moves" in found.get("data", {}).get("state", "")
+
+    eventually(published, "the operator knows of the pause")
     job = dispatching.dispatch_job(JobData("e2e_echo", "paused"))
     said = why_once(tenant, job, lambda said: Code.PAUSED in said)[Code.PAUSED]
     assert "the database moves" in said["text"]
