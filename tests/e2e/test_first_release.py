@@ -1,4 +1,4 @@
-"""The first release, 0.1, upgraded to this one with jobs running, and each of the two beside the other's counterpart.
+"""The first release, 0.1, upgraded to this one with jobs running, and its operator behind this release's application.
 
 Its charts, definition and code are those of the repository's history. Let no other tests use the cluster meanwhile: for
 a while, the definition of SpokeJobs is the first release's.
@@ -33,7 +33,7 @@ from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
 from .conftest import DEFINITIONS, HERE, Cluster, Images, Object, Product, installed
-from .test_upgrades import APPLICATION, OPERATOR, Place, Running, migration_of, running, works
+from .test_upgrades import OPERATOR, Place, Running, migration_of, running, works
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -244,30 +244,3 @@ def test_the_operator_of_the_first_release_behind_an_application_of_this_one(
     with running(first.place, dispatching):
         first.place.operator("this")
     works(first.place, dispatching)
-
-
-def test_an_application_of_the_first_release_behind_the_operator_of_this_one(
-    first: FirstRelease, dispatching: KubernetesRunner
-) -> None:
-    """Its running jobs go on, and its new ones wait for the upgrade. With policies that only warn, they run."""
-    place, product = first.place, first.place.product
-    with running(place, dispatching):
-        place.goes_back(APPLICATION)
-    assert migration_of(product) >= "0018", "tables don't go back"
-    kept = first.dispatch("e2e_echo", "waits")
-    name = name_of(kept)
-
-    def refused() -> bool:
-        found = product.get("spokejob", name)
-        return bool(found) and found.get("status", {}).get("cause") == "PodRejected"
-
-    eventually(refused, "its Job is refused", within=120, state=lambda: product.get("spokejob", name))
-    place.operator("this", admissionPolicies={"validationActions": ["Warn", "Audit"]})
-    assert first.ended(kept) == "succeeded"
-    good, bad = first.dispatch("e2e_echo", "x"), first.dispatch("e2e_raise", "x")
-    assert (first.ended(good), first.ended(bad)) == ("succeeded", "failed")
-    assert product.spokejob(bad, Outcome.FAILED)["status"]["charged"] == {"error": 3}
-    (pod, *_) = eventually(lambda: product.pods(bad) or None, "a failed pod is kept")
-    assert "-first:" in pod["spec"]["containers"][0]["image"]
-    place.application("this")
-    works(place, dispatching)
