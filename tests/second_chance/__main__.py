@@ -26,7 +26,7 @@ from pathlib import Path
 from . import recorder
 from .verdict import NO_TESTS, PASSED, TESTS_FAILED, Failure, Run, Verdict, exit_code, judge, may_run_again, merge
 
-BUDGET = int(os.environ.get("SPOKE_TEST_FLAKY_BUDGET", "20"))
+BUDGET = int(os.environ.get("SPOKE_TEST_FLAKY_BUDGET", "5"))
 """How many flaky tests a run may have."""
 REPORT = Path(os.environ.get("SPOKE_TEST_FLAKY_REPORT", "build/flaky.json"))
 ONE_PROCESS = ("--numprocesses=1",)
