@@ -196,6 +196,23 @@ class OutboxContract:
         failed = [(row["payload"], row["cause"]) for row in rows(engine) if row["state"] == "failed"]
         assert failed == [(text, "UnknownTask") for text in aside]
 
+    def test_what_was_retried_or_claimed_again_waits_for_its_hour_again(
+        self, engine: Engine, outbox: Outbox, aside: list[str]
+    ) -> None:
+        """So a person may retry, and then deploy the release that knows the name."""
+        with engine.begin() as connection:
+            over = {"due_at": datetime.now(UTC) - timedelta(seconds=1)}
+            connection.execute(update(task_outbox).where(task_outbox.c.payload.in_(aside)).values(over))
+        third = OutboxQueries(engine).tasks(TaskFilter(cause="UnknownTask"))[0]
+        claimed = [task for task in outbox.claim(["newer"], "w", LEASE, 10) if task.id == third.id]
+        outbox.release(claimed)
+        assert outbox.expire_unknown(NAMES) == 0, "a claim of it ended its time aside"
+        with engine.begin() as connection:
+            failed = {"state": "failed", "cause": "UnknownTask", "token": None, "finished_at": datetime.now(UTC)}
+            connection.execute(update(task_outbox).where(task_outbox.c.id == third.id).values(failed))
+        assert OutboxQueries(engine).retry([third.id]) == {third.id}
+        assert outbox.expire_unknown(NAMES) == 0
+
     def test_the_backlog_counts_what_is_due_and_what_has_failed(self, engine: Engine, outbox: Outbox) -> None:
         assert outbox.backlog() == {"due": 0, "oldest": 0.0, "failed": 0}
         put(engine, "1", "2", "3")

@@ -162,12 +162,16 @@ async def _run(claim: Claim, driver: AttemptDriver) -> AttemptEnd:
         run_until=run_until,
     )
     finish = partial(_succeed, claim, driver, context, lease)
-    raised = await perform(driver, definition, context, payload, finish)
-    stopping = Stopping() if raised is None else driver.stopping(raised)
-    failure = None if raised is None else failure_after(raised, options.retry, stopping)
-    if context.has_session:
-        await driver.blocking(lambda: close(context, f"job {claim.job.id}"))
-    progress = lease.end()
+    try:  # what cannot be described, such as an exception whose text raises, must not keep the lease for ever
+        raised = await perform(driver, definition, context, payload, finish)
+        stopping = Stopping() if raised is None else driver.stopping(raised)
+        try:
+            failure = None if raised is None else failure_after(raised, options.retry, stopping)
+        finally:
+            if context.has_session:
+                await driver.blocking(lambda: close(context, f"job {claim.job.id}"))
+    finally:
+        progress = lease.end()
     if failure is None or context.completed:
         if failure is not None:
             logger.warning("job %d raised after it had completed: %s", claim.job.id, failure.error_type)
@@ -234,7 +238,7 @@ def _write_last(claim: Claim, ledger: Ledger, progress: Progress) -> None:
     try:
         ledger.heartbeat(claim.token, claim.lease_seconds, progress)
     except Exception as error:
-        logger.warning("could not record the last progress (%s)", type(error).__name__)
+        logger.warning("job %d: could not record the last progress (%s)", claim.job.id, type(error).__name__)
 
 
 async def _keep_output(claim: Claim, driver: AttemptDriver, seconds: float) -> None:

@@ -175,7 +175,10 @@ class LeaseKeeper:
         return list(leases) if self._give_up is not None else [lease for lease in leases if not lease.told]
 
     def _observe(self) -> None:
-        self._observer.lease_ends(min((lease.lapses_at for lease in self._kept()), default=math.inf))
+        if self._closed:
+            return  # the observer may serve the next attempt by now
+        # Also the leases of owners that were told to stop: they may hang.
+        self._observer.lease_ends(min((lease.lapses_at for lease in self._leases.values()), default=math.inf))
 
     def _keep(self) -> None:
         while True:

@@ -97,6 +97,7 @@ class _ThreadDriver(ThreadEffects):
         services = self.services
         try:
             failure = replace(failure, output_tail=with_output(failure.output_tail, services.output()))
+            self.job_ended()  # the process exits: the observer's reason would hide this one
             services.ledger.fail(claim.token, failure, decide=services.decide)
         except Exception as error:
             logger.warning("job %d: could not record the failure (%s)", claim.job.id, type(error).__name__)

@@ -17,6 +17,7 @@ from spoke_jobs.ledger.expressions import clock_once, constant
 from spoke_jobs.ledger.filters import matching
 from spoke_jobs.ledger.outbox_row import TaskRow, TaskState
 from spoke_jobs.ledger.tables import task_outbox
+from spoke_jobs.ledger.task_outbox import not_aside
 from spoke_jobs.model import UnreadPayload
 
 
@@ -126,6 +127,7 @@ class OutboxQueries:
                 state="pending",
                 attempt=1,
                 losses=0,
+                cause=not_aside(),
                 token=None,
                 due_at=clock_now(),
                 finished_at=None,

@@ -125,9 +125,10 @@ def unfinished(connection: Connection, after: int = 0) -> Unfinished:
     """
     begun = or_(job_request.c.submitted_at.is_not(None), job_request.c.attempt > 0)
     due = (*in_sql(Due(), NotSubmitted()), job_request.c.attempt == 0)
+    behind = (after < _ID,) if after else ()  # at first also ids below one, which other code may have inserted
     parts = [
-        _in_order(_rows().where(_waiting(), begun, after < _ID)),
-        _in_order(_rows().where(_is_claimed(), after < _ID)),
+        _in_order(_rows().where(_waiting(), begun, *behind)),
+        _in_order(_rows().where(_is_claimed(), *behind)),
         _rows().where(_waiting(), *due).order_by(job_request.c.id).limit(_UNLAUNCHED),
     ]
     marked = [select(literal(part).label("part"), rows.subquery()) for part, rows in enumerate(parts)]

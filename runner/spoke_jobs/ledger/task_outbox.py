@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Dialect, Engine, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Dialect, Engine, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.task_causes import TaskCause
@@ -90,6 +90,11 @@ def _compiled(dialect: Dialect) -> str:
     return str(_INSERT.compile(dialect=dialect, column_keys=list(_GIVEN)))
 
 
+def not_aside() -> ColumnElement[str]:
+    """The cause of a task that is no longer set aside: none. Other causes stay."""
+    return case((task_outbox.c.cause == constant(TaskCause.UNKNOWN_TASK), ""), else_=task_outbox.c.cause)
+
+
 class Outbox:
     """One runner's tasks. Each method is one transaction, except those that take a session."""
 
@@ -106,7 +111,7 @@ class Outbox:
         :param suspects: claim only the tasks that have lost so many claims that they may be killing replicas.
         """
         token, size = uuid.uuid4(), byte_length(task_outbox.c.payload).label("size")
-        lost = increased(task_outbox.c.losses, case((task_outbox.c.token.is_not(None), 1), else_=0))
+        lost = increased(task_outbox.c.losses, _lost())
         due = (
             select(task_outbox.c.id)
             .where(*self._pending(), task_outbox.c.due_at <= clock_once(), known_in_sql(task_outbox.c.name, names))
@@ -123,6 +128,7 @@ class Outbox:
                 token=token,
                 worker=worker,
                 losses=lost,
+                cause=not_aside(),
                 due_at=clock_after(lease_seconds),
             )
             .returning(*_COLUMNS, size, task_outbox.c.created_at, clock_now().label("now"))
@@ -247,7 +253,12 @@ class Outbox:
         statement = (
             update(task_outbox)
             .where(task_outbox.c.id.in_(select(aside.c.id)))
-            .values(token=None, cause=TaskCause.UNKNOWN_TASK, due_at=clock_after(UNKNOWN_SECONDS))
+            .values(
+                token=None,
+                losses=increased(task_outbox.c.losses, _lost()),
+                cause=TaskCause.UNKNOWN_TASK,
+                due_at=clock_after(UNKNOWN_SECONDS),
+            )
             .returning(task_outbox.c.id)
         )
         return len(self._ids(statement))
@@ -318,6 +329,11 @@ def _claimed(row: Any, token: UUID) -> OutboxTask:
     if row.payload is None:
         columns["payload"] = UnreadPayload.of(row.size)
     return OutboxTask(**columns, token=token, waited_seconds=waited_seconds(row.created_at, row.now))
+
+
+def _lost() -> ColumnElement[int]:
+    """How many claims a due task has just lost: one, if its claim lapsed."""
+    return case((task_outbox.c.token.is_not(None), 1), else_=0)
 
 
 def _held(tasks: Collection[OutboxTask]) -> Any:

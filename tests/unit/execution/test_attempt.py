@@ -20,7 +20,7 @@ from tests.contract.ledger import claim_one, new_job
 from tests.waiting import eventually
 
 from spoke_jobs.contract.termination import ExitCode
-from spoke_jobs.errors import Superseded
+from spoke_jobs.errors import RetryLater, Superseded
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.thread_attempt import run_attempt
@@ -271,6 +271,24 @@ def test_an_exception_without_words_is_an_error_like_any_other(ledger: SqlLedger
     attempt = Attempt(ledger, job)
     assert attempt.run().exit_code is ExitCode.FAILED
     assert (attempt.last.cause, attempt.last.error_type) == ("JobError", f"{Unspeakable.__module__}.Unspeakable")
+
+
+def test_the_lease_of_an_attempt_that_cannot_be_described_is_not_kept(ledger: SqlLedger) -> None:
+    """The lease lapses, and another process runs the job again."""
+
+    class Unsaid(RetryLater):
+        def __init__(self) -> None:
+            pass  # without what RetryLater keeps
+
+    def job(ctx: JobContext) -> None:
+        raise Unsaid
+
+    attempt = Attempt(ledger, job)
+    before = {thread.ident for thread in threading.enumerate()}
+    with pytest.raises(AttributeError):
+        attempt.run()
+    left = [thread.name for thread in threading.enumerate() if thread.ident not in before]
+    assert [name for name in left if name in ("spoke-heartbeat", "spoke-watchdog")] == []
 
 
 def test_a_wrapper_around_an_async_job_runs_it(ledger: SqlLedger) -> None:

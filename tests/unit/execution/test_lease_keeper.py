@@ -15,6 +15,7 @@ from tests.unit.explain.situations import a_job
 from tests.waiting import eventually, patient
 
 from spoke_jobs.errors import Superseded
+from spoke_jobs.execution import lease_keeper
 from spoke_jobs.execution.lease import Lease, StopReason
 from spoke_jobs.execution.lease_keeper import Beats, LeaseKeeper, Owner, keep_one
 from spoke_jobs.model import Claim, Progress, Pulse
@@ -280,6 +281,42 @@ def test_an_end_that_could_not_be_recorded_concerns_the_watcher_again() -> None:
         with pytest.raises(ZeroDivisionError), kept.lease.ending():
             raise ZeroDivisionError
         eventually(lambda: asked_at + 30 < kept.ends[-1] < math.inf, "it is renewed")
+
+
+def test_the_watcher_outside_may_end_an_owner_that_hangs_while_it_is_told_to_stop() -> None:
+    class Hanging(Kept):
+        def stop(self, reason: StopReason) -> None:
+            self.ends_when_told = self.ends[-1]
+            super().stop(reason)
+
+    asked_at = time.monotonic()
+    with Hanging(Ledger(), 30, asked_at) as kept:
+        kept.keeper._stop(kept.claim.token, StopReason.CLAIM_LOST)
+        assert kept.ends_when_told == asked_at + 30
+
+
+def test_a_late_answer_tells_the_watcher_nothing_about_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_keeper, "_LAST_BEAT_SECONDS", 0.01)
+    asked, may_answer, answered = threading.Event(), threading.Event(), threading.Event()
+
+    def hangs() -> Pulse:
+        if len(ledger.beats) > 1:
+            asked.set()
+            assert may_answer.wait(patient(60))
+        return Pulse.HELD
+
+    ledger = Ledger(hangs)
+    kept = Kept(ledger, 0.6)
+    monkeypatch.setattr(kept, "heartbeat_unanswered", lambda unanswered: unanswered or answered.set())
+    with kept:
+        assert asked.wait(patient(60))
+        answered.clear()
+    before = list(kept.ends)
+    may_answer.set()
+    assert answered.wait(patient(60))
+    for thread in kept.keeper._threads:
+        thread.join(patient(60))
+    assert kept.ends == before
 
 
 class TestMany:
