@@ -15,6 +15,7 @@ from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.trace_context import is_traceparent
 
 from .api_objects import (
     ANNOTATION_TEMPLATE,
@@ -176,12 +177,14 @@ def _take_over(
         timeout_seconds=timeout if timeout != spokejob.spec.timeout_seconds else None,
         job_type=spokejob.spec.job_type,
     )
+    trace = spokejob.spec.traceparent
     ours: list[dict[str, Any]] = [
         # Kubernetes replaces $(NAME) in a value, and $$ by $.
         *({"name": name, "value": value.replace("$", "$$")} for name, value in assignment.to_environment().items()),
         {"name": environment.POD, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": environment.NODE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-        *([{"name": environment.TRACEPARENT, "value": trace}] if (trace := spokejob.spec.traceparent) else []),
+        # Whoever may create SpokeJobs chose the text. `$(NAME)` in it would copy another variable, such as a password.
+        *([{"name": environment.TRACEPARENT, "value": trace}] if is_traceparent(trace) else []),
     ]
     taken = {variable["name"] for variable in ours}
     container["command"] = list(COMMAND)

@@ -214,6 +214,8 @@ def test_a_job_that_was_dispatched_in_a_trace_hands_it_to_its_pod() -> None:
 
     assert env(traceparent=trace) == [{"name": "TRACEPARENT", "value": trace}]
     assert env() == [{"name": "TRACEPARENT", "value": "the template's"}]
+    # Kubernetes would put the value of the container's variable there.
+    assert env(traceparent="$(SPOKE_DATABASE_URL)") == [{"name": "TRACEPARENT", "value": "the template's"}]
 
 
 def test_the_environment_is_what_the_pod_reads() -> None:
