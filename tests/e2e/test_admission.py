@@ -415,9 +415,30 @@ def test_it_deletes_no_job_of_others(
     try:
         with pytest.raises(kubernetes.ApiException) as refused:
             operators.delete_namespaced_job("others", product.namespace)
-        assert "must have one owner, a SpokeJob" in refused.value.body
+        assert "must have the operator's labels" in refused.value.body
     finally:
         admin.delete_namespaced_job("others", product.namespace)
+
+
+def test_it_deletes_a_job_that_has_lost_its_owner(
+    admin: kubernetes.BatchV1Api, operators: kubernetes.BatchV1Api, good: Object
+) -> None:
+    """After the deletion of its SpokeJob with `--cascade=orphan`. One that has another kind of owner is refused."""
+    body = deepcopy(good)
+    name, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
+    body["spec"]["suspend"] = True
+    del body["metadata"]["ownerReferences"]
+    admin.create_namespaced_job(namespace, body)
+    try:
+        operators.delete_namespaced_job(name, namespace, dry_run="All")
+        (owner,) = good["metadata"]["ownerReferences"]
+        change = {"metadata": {"ownerReferences": [owner | {"controller": False}]}}
+        admin.patch_namespaced_job(name, namespace, change)
+        with pytest.raises(kubernetes.ApiException) as refused:
+            operators.delete_namespaced_job(name, namespace, dry_run="All")
+        assert "must have one owner, a SpokeJob" in refused.value.body
+    finally:
+        admin.delete_namespaced_job(name, namespace)
 
 
 GUARDED = "guarded"

@@ -102,6 +102,18 @@ def unrecorded(spokejob: SpokeJob, jobs: Iterable[Job]) -> list[Job]:
     return [job for job in jobs if job.attempt > spokejob.status.attempt and is_an_attempt_of(spokejob, job)]
 
 
+def orphaned(key: Key, jobs: Iterable[Job]) -> list[Job]:
+    """Return the Jobs of a SpokeJob's attempts that have no owner any more.
+
+    Somebody has deleted the SpokeJob with ``--cascade=orphan``. Nothing else deletes these Jobs.
+    """
+    return [
+        job
+        for job in jobs
+        if not job.owner and job.starts_one_pod and job.meta.key.name == job_name(key.name, job.attempt)
+    ]
+
+
 def is_an_attempt_of(spokejob: SpokeJob, job: Job) -> bool:
     """Whether the operator has made the Job for the SpokeJob, as far as owner, name and number of pods show.
 

@@ -6,6 +6,7 @@ the operator therefore lead to the same result. A SpokeJob whose status is up to
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -19,12 +20,12 @@ from spoke_jobs.contract.wait_reasons import HELD_BY_OTHERS, Wait, WaitReason
 
 from . import cleanup, status
 from .actions import ApplyStatus, CheckAgain, Decision, DeleteJob, ReadLive, Standing
-from .api_objects import Job, Pod, PodTemplate, Unreadable
+from .api_objects import Job, Key, Pod, PodTemplate, Unreadable
 from .attempt_state import STOPPING, Bounds, Ended, Event, Pends, Runs, Unclear
 from .cleanup import Retention
 from .diagnose import OBSTRUCTED, UNCOUNTED, diagnose
 from .next_attempt import next_attempt, without_place
-from .observed import Observed, unrecorded
+from .observed import Observed, orphaned, unrecorded
 from .pod_end import has_ended
 from .quota_refusal import quota_wait
 from .room import Phase, sighting
@@ -47,8 +48,8 @@ _NODE_WENT_AWAY = (Cause.NODE_LOST, Cause.DRAINED)
 def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
     """Return the decision for one SpokeJob, with the actions in order."""
     spokejob = seen.spokejob
-    if spokejob.deleting:  # the garbage collector deletes the Jobs
-        return Decision(Standing.FINISHED)
+    if spokejob.deleting:
+        return _being_deleted(seen, now)
     seen = replace(
         seen,
         jobs=(
@@ -78,6 +79,29 @@ def _decide(seen: Observed, now: datetime, retention: Retention) -> Decision:
         decision = _between_attempts(seen, now)
     deletions = cleanup.of_ended(current, _ended(seen), seen.pods, now, retention, seen.surplus)
     return replace(decision, actions=decision.actions + deletions)
+
+
+def _being_deleted(seen: Observed, now: datetime) -> Decision:
+    """Delete the Jobs of a SpokeJob that is being deleted. An attempt keeps its place until its pod has ended.
+
+    The garbage collector deletes them only once the SpokeJob is gone, and somebody's finalizer may keep it. After a
+    deletion with ``--cascade=orphan`` it does not delete them at all. Their pods would run outside all limits.
+    """
+    spokejob = seen.spokejob
+    known = max(spokejob.status.attempt, seen.made)  # others may make a Job that looks like the next attempt's
+    recorded = [job for job in seen.jobs if job.owner == spokejob.uid and 0 < job.attempt <= known]
+    orphans = orphaned(Key(spokejob.namespace, spokejob.name), seen.jobs)
+    jobs = [*recorded, *(job for job in (*unrecorded(spokejob, seen.jobs), *orphans) if job not in recorded)]
+    pods = tuple(pod for pod in seen.pods if pod.owner == spokejob.uid)
+    deletions = tuple(_delete(job) for job in jobs if not job.meta.deletion_at)
+    if any(not cleanup.is_over(job, pods, now) for job in jobs if job.attempt <= known):
+        return Decision(Standing.HOLDS, (*deletions, CheckAgain(1.0)))
+    return Decision(Standing.FINISHED, deletions)
+
+
+def orphan_deletions(key: Key, jobs: Iterable[Job]) -> tuple[DeleteJob, ...]:
+    """Return the deletions of the Jobs that a SpokeJob left behind."""
+    return tuple(_delete(job) for job in orphaned(key, jobs) if not job.meta.deletion_at)
 
 
 def reconcile_unreadable(item: Unreadable, now: datetime) -> tuple[ApplyStatus, ...]:

@@ -40,7 +40,7 @@ from spoke_jobs_operator.core.observed import (
     wants_attempt,
 )
 from spoke_jobs_operator.core.read_objects import read_job
-from spoke_jobs_operator.core.reconcile import reconcile, reconcile_unreadable
+from spoke_jobs_operator.core.reconcile import orphan_deletions, reconcile, reconcile_unreadable
 from spoke_jobs_operator.core.refusals import REFUSED_VALUES, Refusal, foreign_job, read_refusal
 from spoke_jobs_operator.core.status import newly_ended, open_attempt
 from spoke_jobs_operator.core.undiagnosable import undiagnosable
@@ -182,6 +182,7 @@ class Controller:
         item = self._store.spokejob(key)
         if item is None:
             self._forget(key)
+            await self._delete_orphans(key)
             return
         if isinstance(item, Unreadable):
             await self._end_unreadable(item)
@@ -199,6 +200,14 @@ class Controller:
             decision = self._decide(item, live=live, template_live=True)
         self._kept.update(key, decision.kept)
         await self._carry_out(item, decision)
+
+    async def _delete_orphans(self, key: Key) -> None:
+        """Delete the Jobs that a SpokeJob left behind. The garbage collector deletes those that still have an owner."""
+        for action in orphan_deletions(key, self._store.jobs.of(key)):
+            logger.warning(
+                "deleting a Job whose SpokeJob was deleted without it", extra={"spokejob": str(key), "job": action.name}
+            )
+            await self._delete_job(Key(key.namespace, action.name), action)
 
     async def _end_unreadable(self, item: Unreadable) -> None:
         for action in reconcile_unreadable(item, self._clock()):

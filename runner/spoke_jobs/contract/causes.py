@@ -287,7 +287,8 @@ class Cause(CauseRow):
     DATABASE_UNREACHABLE = reported_row(
         "DatabaseUnreachable",
         CauseClass.DEPENDENCY,
-        "The job's process could not reach its database, or was refused its credentials.",
+        "The job's process could not reach its database, or was refused its credentials, or the server lacks memory, "
+        "disk space or connections.",
         "Check the database, NetworkPolicies, and the Secret with SPOKE_DATABASE_URL; then `spoke-jobs retry ID`.",
         "The exit of the job's process, after it has waited for the database for up to its start timeout.",
         meanwhile="The job is tried again. If the database runs, check NetworkPolicies and the Secret with its URL.",

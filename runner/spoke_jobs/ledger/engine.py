@@ -40,6 +40,9 @@ _SQLITE_WAIT_MILLISECONDS = 10_000
 _IDLE_SECONDS = 1.0
 _AWAY_STATES = ("08", "57P")
 """PostgreSQL's classes of connection errors, and of errors of a server that stops or starts."""
+_LACKING_STATES = ("53100", "53200", "53300")
+"""PostgreSQL's disk_full, out_of_memory (also of the memory for locks, which all sessions share) and
+too_many_connections."""
 _REFUSALS = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|is not permitted to log in"
     r"|(role|database) \S+ does not exist|no such (user|database)|server login failed"
@@ -107,6 +110,8 @@ def _parsed(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
+        if "@" in (parsed.host or ""):  # the end of the password would be in messages, as a part of the host's name
+            raise ConfigurationError(f"{_NO_URL}. In a password, write @ as %40")
         if backend == "postgresql":
             return parsed if parsed.get_driver_name() == "psycopg" else parsed.set(drivername="postgresql+psycopg")
     except (ArgumentError, NoSuchModuleError, ValueError):  # ValueError: the port is not a number
@@ -258,7 +263,9 @@ def configure_sqlite(engine: Engine) -> Engine:
 def is_away(error: DBAPIError) -> bool:
     """Whether the error means that the database is unavailable, rather than that it refused the statement.
 
-    An SQLite file counts as unavailable if another transaction holds its lock for longer than the busy timeout.
+    A server that lacks memory, disk space or connections counts as unavailable, because another session may use them
+    up, also one of another application. An SQLite file counts as unavailable if another transaction holds its lock for
+    longer than the busy timeout.
     """
     if error.connection_invalidated:
         return True
@@ -267,7 +274,7 @@ def is_away(error: DBAPIError) -> bool:
     if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
         return code & 0xFF in _SQLITE_LOCKED
     state: str | None = getattr(error.orig, "sqlstate", "")
-    return state is None or state.startswith(_AWAY_STATES)
+    return state is None or state.startswith(_AWAY_STATES + _LACKING_STATES)
 
 
 def is_locked(error: Exception) -> bool:

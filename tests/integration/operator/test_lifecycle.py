@@ -62,6 +62,17 @@ def test_restart_makes_no_second_job(cluster: Cluster, operator: OperatorProcess
     assert [job.metadata.uid for job in jobs_of(cluster, name) if job.metadata.name == f"{name}-1"] in ([uid], [])
 
 
+def test_a_spokejob_that_is_deleted_without_its_job_leaves_nothing_that_runs(
+    cluster: Cluster, operator: OperatorProcess
+) -> None:
+    """`--cascade=orphan` takes the owner from its Job. Nothing else would ever end its pod."""
+    cluster.template("orphan", "wait")
+    name = cluster.submit("orphan")
+    cluster.until(name, lambda status: status.get("outcome") == "Running")
+    cluster.kubectl("delete", "spokejob", name, "--cascade=orphan")
+    eventually(lambda: not jobs_of(cluster, name), "its Job is deleted", within=60)
+
+
 def test_writes_are_counted(cluster: Cluster, operator: OperatorProcess) -> None:
     cluster.template("counted", "0")
     seen: dict[str, set[str]] = {}

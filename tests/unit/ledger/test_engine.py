@@ -5,12 +5,17 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
-from spoke_jobs.ledger.engine import SCHEMA_VERSION, check_schema, create_engine, shown
+from spoke_jobs.execution.attempt_decisions import describe
+from spoke_jobs.ledger.engine import SCHEMA_VERSION, check_schema, create_engine, is_away, shown
 from spoke_jobs.ledger.migrations import migrate
 from spoke_jobs.ledger.tables import VERSION_TABLE
 
@@ -43,6 +48,13 @@ def test_a_database_that_does_not_answer_is_named_without_its_secrets(use: objec
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="isn't a valid database URL"):
         create_engine(url)
+
+
+def test_a_password_with_an_at_sign_appears_in_no_message() -> None:
+    """What is behind the sign would be taken for the host's name, which messages show."""
+    with pytest.raises(ConfigurationError, match="In a password, write @ as %40") as caught:
+        create_engine("postgresql://u:hunt@er2@h/db")
+    assert "er2" not in str(caught.value)
 
 
 def test_checking_for_a_ledger_creates_no_file(tmp_path: Path) -> None:
@@ -102,3 +114,18 @@ def test_a_connection_that_is_returned_after_the_engine_is_disposed_is_closed(sq
     assert driver is not None
     assert driver.execute("SELECT 1").fetchone() == (1,), "the engine may be used again"
     engine.dispose()
+
+
+@pytest.mark.parametrize("state", ["53100", "53200", "53300"])
+def test_a_server_that_lacks_memory_disk_space_or_connections_is_away(state: str) -> None:
+    """Whoever uses them up may be another application. No job is charged for it."""
+    lacking = psycopg.errors.lookup(state)("no room")
+    error = OperationalError("UPDATE", {}, lacking)
+    assert is_away(error)
+    assert describe(error, RetryPolicy(), cancelled=False).cause == Cause.DATABASE_UNREACHABLE
+
+
+@pytest.mark.parametrize("state", ["53400", "57014", "42601"])
+def test_a_statement_that_exceeds_a_limit_of_its_own_is_the_job_s_error(state: str) -> None:
+    error = OperationalError("UPDATE", {}, psycopg.errors.lookup(state)("too much"))
+    assert not is_away(error)
