@@ -84,7 +84,8 @@ def new_console() -> Console:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else segment._replace(text=visible(segment.text))
 
-    return VisibleConsole(highlight=False)
+    # With markup, a text such as `[link=...]` would be a link, and `[/x]` an error.
+    return VisibleConsole(highlight=False, markup=False, emoji=False)
 
 
 def new_table(headings: Iterable[str]) -> Table:

@@ -62,6 +62,7 @@ ATTACKS = (
     "a\u202ecod.exe\u2066b\u2069\u200f\u061c",  # reversed
     "ad\u200bmin\ufeff\u2060\xad\U000e0041",  # no width
     "line\r\nerror: forged\n12\tforged\trow",
+    "[/x] [link=https://example.com]a[/link] :skull:",  # rich's markup
 )
 quick = settings(max_examples=30, deadline=None)
 EVERY_CHARACTER_AT_ONCE = settings(phases=[Phase.explicit], deadline=None)
@@ -224,6 +225,7 @@ def spoil(ledger: SqlLedger, words: str) -> None:
         connection.execute(text("UPDATE job_limit SET scope = 'queue:' || :words"), values)
         connection.execute(text("UPDATE job_request SET result = :json WHERE state = 'succeeded'"), values)
         connection.execute(text("UPDATE attempt_report SET outputs = :outputs"), values)
+        connection.execute(text("UPDATE task_outbox SET token = uid"))  # a replica has claimed it
 
 
 @contextmanager
@@ -266,7 +268,7 @@ COMMANDS = [
     *(["watch", "1"], ["watch", "1", "--json"], ["logs", "-f", "1"], ["stats", "--by", "queue"]),
     *(["why"], ["why", "--json"]),
     *(["events"], ["events", "--json"], ["stats", "--json"], ["outbox", "ls"], ["outbox", "ls", "--json"]),
-    *(["outbox", "show", "1", "--payload"], ["outbox", "retry", "1"]),
+    *(["outbox", "show", "1", "--payload"], ["outbox", "replicas"], ["outbox", "retry", "1"]),
     *(["schedules", "ls"], ["schedules", "ls", "--json"]),
     *(["batches", "ls"], ["batches", "ls", "--json"], ["batches", "show", "1"], ["batches", "show", "1", "--json"]),
     *(["limits", "ls"], ["limits", "ls", "--json"], ["batches", "close", "1"], ["batches", "cancel", "1"]),
@@ -307,6 +309,13 @@ def test_the_escapes_are_there(prepared: Path, cluster: Cluster) -> None:
 def test_a_pods_output_is_unchanged_if_that_is_asked_for(prepared: Path, cluster: Cluster) -> None:
     with installed(prepared, cluster, "\x1b[32mgreen\u200d", terminal=True):
         assert "\x1b[32mgreen\u200d\n" in printed_by(["logs", "--raw", "1"])
+
+
+def test_a_table_prints_markup_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    table = printing.new_table(["REPLICA"])
+    table.add_row("[/x][link=https://example.com]a[/link]:skull:")
+    printing.new_console().print(table)
+    assert "[/x][link=https://example.com]a[/link]:skull:" in capsys.readouterr().out
 
 
 def test_nor_does_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
