@@ -229,7 +229,7 @@ class Queries:
         """List the limits, rates and pauses, by scope."""
         with self._reading() as connection:
             limits = LimitSet(read_limits(connection))
-            admission = Admission(limits, limited_claims.running_jobs(connection), _now(connection))
+            admission = Admission(limits, limited_claims.running_jobs(connection, limits.kinds), _now(connection))
             return [LimitState(limit, admission.running(limit)) for limit in limits.limits]
 
     def held(self, jobs: Sequence[JobRequest]) -> dict[int, Wait]:

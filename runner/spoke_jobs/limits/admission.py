@@ -188,6 +188,8 @@ class Admission:
 
     def _count(self, subject: Subject, count: int) -> None:
         for limit, name in self._limits.of(subject):
+            if not name and limit.scope.kind is not ScopeKind.ALL:
+                continue  # a job without a type, which other code has written, fills no limit of other types
             key = (limit.scope, name)
             self._running[key] += count
             if limit.bounds.max_running:
