@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -42,6 +43,7 @@ from spoke_jobs.payloads import encode_result
 from spoke_jobs.registry import Definition, Registry, load_app
 from spoke_jobs.settings import load_settings
 from spoke_jobs.shared import garbage_collection
+from spoke_jobs.shared.secret_file import Secret
 from spoke_jobs.worker.child_messages import Order, Report, Stop, encode, read_message
 from spoke_jobs.worker.child_pool import PATIENCE_SECONDS
 from spoke_jobs.worker.job_loop import ATTEMPT, JobTasks, run
@@ -56,6 +58,8 @@ logger = logging.getLogger(__name__)
 _LINE_LIMIT = 2**24
 """The longest order in bytes; asyncio's default limit is 64 kB."""
 _THREADS = 4
+_LEDGER_THREADS = 2
+"""The thread that renews leases, and the one that records successes."""
 _DELIVERY_SECONDS = 4.0
 """Shorter than the time that a stopping supervisor waits for its children."""
 _Result = TypeVar("_Result")
@@ -256,22 +260,22 @@ class AsyncOrderLoop:
     async def _execute(self, order: Order, writer: asyncio.StreamWriter) -> None:
         code = ExitCode.SUPERSEDED
         self._shared.add(order.token)
-        if order.asked_at is None or time.monotonic() < order.asked_at + order.lease_seconds / 2:
-            if not self._running:
-                self._shared.heartbeat_unanswered(False)  # of earlier attempts
-            lease = Lease.of(order.token, order.lease_seconds, order.asked_at, time.monotonic())
-            self._leases.add(lease, Owner(partial(self._stop_soon, order.token)))
-            try:
+        try:
+            if order.asked_at is None or time.monotonic() < order.asked_at + order.lease_seconds / 2:
+                if not self._running:
+                    self._shared.heartbeat_unanswered(False)  # of earlier attempts
+                lease = Lease.of(order.token, order.lease_seconds, order.asked_at, time.monotonic())
+                self._leases.add(lease, Owner(partial(self._stop_soon, order.token)))
                 code = await self._run(order)
-            except DBAPIError as error:
-                code = code_of_unrecorded(error)
-                logger.error("job %d: could not record its end (%s)", order.job_id, type(error.orig).__name__)  # noqa: TRY400
-            except Exception:
-                logger.exception("job %d: could not record its end; its lease will lapse", order.job_id)
-            finally:
-                self._leases.remove(order.token)
-        else:  # the event loop or the worker was blocked, and too little of the lease is left
-            await self._release(order)
+            else:  # the event loop or the worker was blocked, and too little of the lease is left
+                await self._release(order)
+        except DBAPIError as error:
+            code = code_of_unrecorded(error)
+            logger.error("job %d: could not record its end (%s)", order.job_id, type(error.orig).__name__)  # noqa: TRY400
+        except Exception:
+            logger.exception("job %d: could not record its end; its lease will lapse", order.job_id)
+        finally:
+            self._leases.remove(order.token)
         self._shared.remove(order.token)  # the supervisor ignores the report of an attempt that is listed
         with contextlib.suppress(ConnectionError):
             writer.write(encode(Report(code, token=order.token)))
@@ -334,10 +338,19 @@ async def _call(definition: Definition, context: JobContext, payload: Any, commi
         return Outcome(result)
 
 
+def engine_for(database: Secret, slots: int) -> Engine:
+    """Return an engine with a connection for each job's session, and enough for the ledger.
+
+    Jobs keep their connections while they wait. With fewer connections, the next job that needs one would block the
+    event loop, and heartbeats would wait as well.
+    """
+    return create_engine(database, pool_size=slots + _THREADS + _LEDGER_THREADS)
+
+
 def serve(connection: socket.socket, slots: int, shared: SharedState) -> None:
     """Run orders until the supervisor closes the connection."""
     settings = load_settings()
-    engine = create_engine(settings.database)
+    engine = engine_for(settings.database, slots)
     registry = load_app(settings.app)
     garbage_collection.resume()
     for number in (signal.SIGINT, signal.SIGTERM):
