@@ -34,7 +34,7 @@ from spoke_jobs.execution.attempt_decisions import CancelledBy, Stopping, code_o
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.lease import Lease, StopReason
 from spoke_jobs.execution.lease_keeper import KeptLease, LeaseKeeper, Owner
-from spoke_jobs.execution.run_sequence import Outcome
+from spoke_jobs.execution.run_sequence import CallResult
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -107,7 +107,7 @@ class _LoopDriver:
         if self._task is not None:
             self._common.tasks.stop(self.claim.token, self._task)
 
-    async def call(self, definition: Definition, context: Any, payload: Any) -> Outcome:
+    async def call(self, definition: Definition, context: Any, payload: Any) -> CallResult:
         """Call the job's function in an asyncio task of its own."""
         loop, token = asyncio.get_running_loop(), self.claim.token
         self._task = self._common.tasks.begin(
@@ -116,9 +116,9 @@ class _LoopDriver:
         limit = self.claim.job.options.timeout_seconds
         timer = None if limit is None else loop.call_later(limit, self.stop, StopReason.TIMEOUT)
         try:
-            outcome: Outcome = await self._task
+            outcome: CallResult = await self._task
         except (Exception, asyncio.CancelledError) as error:
-            return Outcome(error=error)
+            return CallResult(error=error)
         finally:
             if timer is not None:
                 timer.cancel()
@@ -316,7 +316,7 @@ class AsyncOrderLoop:
             logger.warning("job %d: could not release its claim (%s)", order.job_id, type(error).__name__)
 
 
-async def _call(definition: Definition, context: JobContext, payload: Any, commit_at_once: bool) -> Outcome:
+async def _call(definition: Definition, context: JobContext, payload: Any, commit_at_once: bool) -> CallResult:
     """Return the job's result, or the SystemExit or KeyboardInterrupt that it raised.
 
     Raising one of these two here would end the event loop.
@@ -333,9 +333,9 @@ async def _call(definition: Definition, context: JobContext, payload: Any, commi
                 context.close()
         if isinstance(error, (Exception, asyncio.CancelledError)):
             raise
-        return Outcome(error=error.exit if isinstance(error, JobExit) else error)
+        return CallResult(error=error.exit if isinstance(error, JobExit) else error)
     else:
-        return Outcome(result)
+        return CallResult(result)
 
 
 def engine_for(database: Secret, slots: int) -> Engine:

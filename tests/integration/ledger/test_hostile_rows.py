@@ -20,7 +20,7 @@ from spoke_jobs.ledger.outbox_queries import ANY_TASK, OutboxQueries
 from spoke_jobs.ledger.port import AttemptOver, NotThisAttempt
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.statistics import Dimension
+from spoke_jobs.ledger.statistics import GroupedBy
 from spoke_jobs.ledger.task_outbox import Outbox, TaskFailure, insert_task
 from spoke_jobs.limits.job_limit import changed_bounds, parse_scope
 from spoke_jobs.model import ANY_JOB, LONGEST_LEASE_SECONDS, AttemptState, Claim, Failure, JobState
@@ -261,7 +261,7 @@ def test_a_time_without_end_stops_no_count(ledger: SqlLedger, column: str, momen
     found = ledger.backlog("kubernetes")
     assert found["due"] in (1, 2)
     assert 0 <= found["oldest"] <= LONGEST_WAIT_SECONDS
-    for by in Dimension:
+    for by in GroupedBy:
         assert Queries(ledger.engine).statistics(by, 3600, ANY_JOB).total.waiting == 2
 
 
