@@ -13,7 +13,7 @@ from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger.audit_events import EventFilter
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.statistics import Dimension
+from spoke_jobs.ledger.statistics import GroupedBy
 from spoke_jobs.ledger.tables import job_event
 from spoke_jobs.limits.job_limit import parse_scope
 from spoke_jobs.model import ANY_JOB, Failure, JobFilter, JobOptions, JobRequest, JobState, Progress
@@ -227,7 +227,7 @@ class QueriesContract:
         ledger.fail(failed.token, Failure("JobError", for_good=True), decide=True)
         ledger.insert(new_job(job_type="export", queue_name="q"))
 
-        found = queries.statistics(Dimension.TYPE, 3600, ANY_JOB)
+        found = queries.statistics(GroupedBy.TYPE, 3600, ANY_JOB)
         export, report = found.groups
         assert (export.name, export.waiting, export.running, export.succeeded, export.failed) == ("export", 2, 0, 0, 1)
         assert (report.name, report.waiting, report.running, report.succeeded, report.failed) == ("report", 0, 1, 1, 0)
@@ -239,18 +239,18 @@ class QueriesContract:
         total = found.total
         assert (total.waiting, total.running, total.succeeded, total.failed) == (2, 1, 1, 1)
 
-        only = queries.statistics(Dimension.QUEUE, 3600, JobFilter(queue_name="q"))
+        only = queries.statistics(GroupedBy.QUEUE, 3600, JobFilter(queue_name="q"))
         assert [(group.name, group.waiting) for group in only.groups] == [("q", 1)]
-        assert {group.name for group in queries.statistics(Dimension.CAUSE, 3600, ANY_JOB).groups} == {"", "JobError"}
-        assert [group.name for group in queries.statistics(Dimension.ORGANIZATION, 3600, ANY_JOB).groups] == ["3"]
+        assert {group.name for group in queries.statistics(GroupedBy.CAUSE, 3600, ANY_JOB).groups} == {"", "JobError"}
+        assert [group.name for group in queries.statistics(GroupedBy.ORGANIZATION, 3600, ANY_JOB).groups] == ["3"]
 
     def test_statistics_count_what_ended_within_the_period(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job())
         claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
         assert claim is not None
         ledger.succeed(None, claim.token, None)
-        eventually(lambda: not queries.statistics(Dimension.TYPE, 0.001, ANY_JOB).groups)
-        assert queries.statistics(Dimension.TYPE, 3600, ANY_JOB).total.succeeded == 1
+        eventually(lambda: not queries.statistics(GroupedBy.TYPE, 0.001, ANY_JOB).groups)
+        assert queries.statistics(GroupedBy.TYPE, 3600, ANY_JOB).total.succeeded == 1
 
     def test_who_did_what(self, ledger: SqlLedger, queries: Queries) -> None:
         waiting = ledger.insert(new_job(job_type="export"))

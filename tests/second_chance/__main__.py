@@ -6,8 +6,8 @@ pytest-xdist's, too, which names the test that ends it, and goes on with the oth
 
 Exit codes are pytest's. The run also fails with 1 if more tests failed than SPOKE_TEST_FLAKY_BUDGET. What was flaky or
 failed is written to build/flaky.json, or the file that SPOKE_TEST_FLAKY_REPORT names. With CI in the environment, the
-first failures are printed whole. The records of the runs are in a folder that no other call uses, unless
-SPOKE_TEST_RECORDS names one to keep.
+first failures are printed whole. The records of the runs, and one summary of all of them in the form of pytest's, are
+in a folder that no other call uses, unless SPOKE_TEST_RECORDS names one to keep.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def _runs(arguments: list[str], folder: Path) -> int:
         code = again if again not in (PASSED, TESTS_FAILED) else code
     verdict = judge(first, second, BUDGET)
     REPORT.write_text(json.dumps(asdict(verdict), indent=2) + "\n")
+    (folder / "summary").write_text(f"=== {verdict.summary} ===\n")
     _print(verdict)
     if verdict.reasons:
         return code or TESTS_FAILED

@@ -65,6 +65,12 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     """Why the run fails; empty if it passes."""
 
+    @property
+    def summary(self) -> str:
+        """The counts as pytest words them. A flaky test has passed."""
+        counts = {"failed": len(self.failed), "passed": self.tests - len(self.failed), "flaky": len(self.flaky)}
+        return ", ".join(f"{count} {word}" for word, count in counts.items() if count or word == "passed")
+
 
 def merge(*runs: Run) -> Run:
     """Join runs of different tests to one."""

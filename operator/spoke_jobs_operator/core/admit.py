@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from spoke_jobs.contract.limit_model import Subject, limit_wait
-from spoke_jobs.contract.limit_scopes import REASONS, ScopeKind, counted_as
+from spoke_jobs.contract.limit_scopes import LIMIT_REASONS, ScopeKind, counted_as
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 
 from .api_objects import Key
@@ -44,7 +44,7 @@ class ScopeKey(NamedTuple):
     scope: str
 
 
-class Counted(NamedTuple):
+class CountedScope(NamedTuple):
     """A scope of limits that applies to a SpokeJob."""
 
     kind: ScopeKind
@@ -57,9 +57,9 @@ class Counted(NamedTuple):
     """The count that a limit of the scope bounds: of `each-queue`, that of the SpokeJob's queue."""
 
 
-def _counted(namespace: str, subject: Subject) -> tuple[Counted, ...]:
+def _counted(namespace: str, subject: Subject) -> tuple[CountedScope, ...]:
     return tuple(
-        Counted(kind, scope, name, ScopeKey(namespace, scope), ScopeKey(namespace, counted_as(kind, name)))
+        CountedScope(kind, scope, name, ScopeKey(namespace, scope), ScopeKey(namespace, counted_as(kind, name)))
         for kind, scope, name in subject.scopes()
     )
 
@@ -86,7 +86,7 @@ class Candidate:
     limit_key: str = ""
     _subject: Subject | None = field(default=None, init=False, repr=False, compare=False)
     _party: Party | None = field(default=None, init=False, repr=False, compare=False)
-    _scopes: tuple[Counted, ...] | None = field(default=None, init=False, repr=False, compare=False)
+    _scopes: tuple[CountedScope, ...] | None = field(default=None, init=False, repr=False, compare=False)
 
     def rates(self, rules: NamespaceLimits) -> Iterator[tuple[str, tuple[RateBound, ...]]]:
         """Yield the rates that apply to the SpokeJob, by scope."""
@@ -101,7 +101,7 @@ class Candidate:
         return subject
 
     @property
-    def counted(self) -> tuple[Counted, ...]:
+    def counted(self) -> tuple[CountedScope, ...]:
         """The scopes of limits that apply, the narrowest first."""
         if (scopes := self._scopes) is None:
             if self.job_type.count(".") > _MOST_PREFIXES:
@@ -240,7 +240,7 @@ def _limit(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits
             continue
         running = usage.in_scope.get(limited, 0)
         if running >= bound.value:
-            code = WaitReason.NAMESPACE_LIMIT_REACHED if kind is ScopeKind.ALL else REASONS[kind]
+            code = WaitReason.NAMESPACE_LIMIT_REACHED if kind is ScopeKind.ALL else LIMIT_REASONS[kind]
             return limit_wait(code, name, running, bound.value, bound.source)
     return None
 

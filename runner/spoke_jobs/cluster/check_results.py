@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from spoke_jobs.cluster.cluster_view import Published
+from spoke_jobs.cluster.cluster_view import PublishedTurns
 from spoke_jobs.cluster.rights import Right
 from spoke_jobs.limits.operator_limits import PublishedView
 
@@ -61,7 +61,7 @@ class CheckResults:
     """By job type; None if the SpokeJob would have been created."""
     templates: Mapping[str, TemplateCheck | ApiRefusal] = field(default_factory=dict)
     """By name."""
-    published: Published | ApiRefusal | None = None
+    published: PublishedTurns | ApiRefusal | None = None
     """None if the operator has published nothing in the namespace."""
     ledger: str = ""
     """The ledger's identity."""

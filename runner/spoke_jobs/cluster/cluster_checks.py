@@ -10,7 +10,7 @@ from typing import Any
 
 from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
-from spoke_jobs.cluster.cluster_view import Published, read_published
+from spoke_jobs.cluster.cluster_view import PublishedTurns, read_published
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.cluster.rights import CREATE, LIST_LIMITS, Right
 from spoke_jobs.contract import names
@@ -154,7 +154,7 @@ class _Check:
             return _refused(error)
         return read_template(found, types)
 
-    def _published(self) -> Published | ApiRefusal | None:
+    def _published(self) -> PublishedTurns | ApiRefusal | None:
         try:
             return read_published(self._api.config_map(names.STATE_CONFIGMAP))
         except ApiError as error:

@@ -20,7 +20,7 @@ SILENCE = timedelta(seconds=150)
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedTurns:
     """What the operator published about the namespace."""
 
     at: datetime
@@ -39,7 +39,7 @@ class ClusterView:
     spokejob: SpokeJob | None = None
     holder: SpokeJob | None = None
     """The SpokeJob that holds the queue's lock, if the job waits for that."""
-    published: Published | None = None
+    published: PublishedTurns | None = None
     pulls: int = 0
     """How often the kubelet tried to pull the job's image; 0 if unknown."""
     excluded: bool = False
@@ -77,10 +77,10 @@ def times(event: Body) -> int:
     return number(mapping(event, "series"), "count") or number(event, "count") or 1
 
 
-def read_published(data: Mapping[str, Any] | None) -> Published | None:
+def read_published(data: Mapping[str, Any] | None) -> PublishedTurns | None:
     """Read the data of the operator's ConfigMap; None if it doesn't exist or is malformed."""
     found = Publication.read(data)
-    return None if found is None else Published(found.at, found.state.turns, found.state.waiting)
+    return None if found is None else PublishedTurns(found.at, found.state.turns, found.state.waiting)
 
 
 def waits_of(bodies: Iterable[Body]) -> Iterator[WaitingSpokeJob]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from spoke_jobs.contract.kinds import CUSTOM, Definition, Kind, Rule
+from spoke_jobs.contract.kinds import CUSTOM, Kind, ResourceDefinition, Rule
 
 _KEPT = (
     "enum", "minimum", "maximum", "minLength", "maxLength", "pattern", "maxItems", "maxProperties", "default", "format",
@@ -82,7 +82,7 @@ def crd(kind: Kind) -> dict[str, Any]:
     }
 
 
-def _immutability(definition: Definition, spec: Mapping[str, Any]) -> Iterator[Rule]:
+def _immutability(definition: ResourceDefinition, spec: Mapping[str, Any]) -> Iterator[Rule]:
     """Yield the rule that the fields of the spec stay as they are, except for those that may change."""
     if definition.mutable is None:
         return

@@ -70,7 +70,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Definition:
+class ResourceDefinition:
     """What the CustomResourceDefinition says besides the names."""
 
     short_name: str
@@ -92,7 +92,7 @@ USUAL_METADATA = frozenset({"labels", "annotations"})
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class KindRow:
     """A kind of objects."""
 
     kind: str
@@ -100,7 +100,7 @@ class Row:
     group: str = ""
     version: str = "v1"
     namespaced: bool = True
-    definition: Definition | None = None
+    definition: ResourceDefinition | None = None
     """Of our own kinds."""
     grants: tuple[Grant, ...] = ()
     """Of our own kinds. The rights to Kubernetes' kinds are in the charts and in `cluster/rights.py`."""
@@ -126,14 +126,14 @@ _WATCH = ("get", "list", "watch")
 class Kind(Enum):
     """The table of kinds. A further kind of our own is one row here, and `make generate`."""
 
-    SPOKEJOB = Row(
+    SPOKEJOB = KindRow(
         "SpokeJob",
         "spokejobs",
         GROUP,
         VERSION,
         required=True,
         kept_metadata=frozenset({"labels"}),
-        definition=Definition(
+        definition=ResourceDefinition(
             short_name="spj",
             description="One run of a background job: created by the application's runner, "
             "turned into Kubernetes Jobs by the operator, one for each attempt.",
@@ -208,13 +208,13 @@ class Kind(Enum):
             Grant(Role.EDIT, ("create", "patch", "delete")),
         ),
     )
-    SPOKELIMIT = Row(
+    SPOKELIMIT = KindRow(
         "SpokeLimit",
         "spokelimits",
         GROUP,
         VERSION,
         kept_metadata=frozenset({"annotations", "managedFields"}),  # the latter say who set a pause, and when a rate
-        definition=Definition(
+        definition=ResourceDefinition(
             short_name="spl",
             description="A limit or a pause of jobs in this namespace, or settings of the namespace, which the "
             "operator obeys at once.",
@@ -272,16 +272,16 @@ class Kind(Enum):
             Grant(Role.ADMIN, ("create", "update", "patch", "delete")),
         ),
     )
-    JOB = Row("Job", "jobs", "batch")
-    POD = Row("Pod", "pods", kept_metadata=frozenset({"labels"}))
-    TEMPLATE = Row("PodTemplate", "podtemplates")
-    WARNING = Row("Event", "events", kept_metadata=frozenset())
+    JOB = KindRow("Job", "jobs", "batch")
+    POD = KindRow("Pod", "pods", kept_metadata=frozenset({"labels"}))
+    TEMPLATE = KindRow("PodTemplate", "podtemplates")
+    WARNING = KindRow("Event", "events", kept_metadata=frozenset())
     """What others report of Jobs and pods."""
-    EVENT = Row("Event", "events", "events.k8s.io", kept_metadata=frozenset())
+    EVENT = KindRow("Event", "events", "events.k8s.io", kept_metadata=frozenset())
     """What the operator reports."""
-    CONFIGMAP = Row("ConfigMap", "configmaps")
-    LEASE = Row("Lease", "leases", "coordination.k8s.io")
-    NAMESPACE = Row(
+    CONFIGMAP = KindRow("ConfigMap", "configmaps")
+    LEASE = KindRow("Lease", "leases", "coordination.k8s.io")
+    NAMESPACE = KindRow(
         "Namespace", "namespaces", namespaced=False, kept_metadata=frozenset({"annotations", "managedFields"})
     )
 

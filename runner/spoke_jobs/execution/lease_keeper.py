@@ -317,10 +317,9 @@ def keep_one(
     """
     now = time.monotonic()
     fresh = claim.asked_at is not None and now - claim.asked_at < claim.lease_seconds / FRESH
-    asked_at = claim.asked_at if fresh else None
     keeper = LeaseKeeper(beats, observer)
     lease = Lease.of(
-        claim.token, claim.lease_seconds, asked_at, now, run_until=run_until, cancel_grace=CANCEL_GRACE_SECONDS
+        claim.token, claim.lease_seconds, claim.asked_at, now, run_until=run_until, cancel_grace=CANCEL_GRACE_SECONDS
     )
     keeper.add(lease, owner, renew=not fresh)
     if not keeper.is_kept(claim.token):

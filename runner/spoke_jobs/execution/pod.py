@@ -141,6 +141,7 @@ def claim_attempt(
             if not fits:
                 check_schema(ledger.engine)
                 fits = True
+            asked_at = time.monotonic()
             answer = ledger.claim(
                 assignment.request_id,
                 assignment.uid,
@@ -158,6 +159,8 @@ def claim_attempt(
             logger.warning("job %d: the database is away (%s); retrying", assignment.request_id, _first_line(error))
             cancel.wait(min(_BETWEEN_TRIES.after(failures), left))
             continue
+        if isinstance(answer, Claim):
+            return replace(answer, asked_at=asked_at)
         if not isinstance(answer, Taken):
             return answer
         logger.info("job %d: another process holds it; waiting", assignment.request_id)

@@ -23,7 +23,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallResult:
     """What the function has returned or raised."""
 
     value: Any = None
@@ -41,7 +41,7 @@ class Context(Protocol):
 class Effects(Protocol):
     """How functions are called and databases are used where the sequence runs."""
 
-    async def call(self, definition: Definition, context: Any, payload: Any) -> Outcome:
+    async def call(self, definition: Definition, context: Any, payload: Any) -> CallResult:
         """Call the function."""
 
     async def blocking(self, function: Callable[[], _Result]) -> _Result:
@@ -54,12 +54,12 @@ class Effects(Protocol):
 class ThreadEffects:
     """The effects in a thread of the sequence's own."""
 
-    async def call(self, definition: Definition, context: Any, payload: Any) -> Outcome:
+    async def call(self, definition: Definition, context: Any, payload: Any) -> CallResult:
         """Call the function; an ``async def`` function gets an event loop of its own."""
         try:
-            return Outcome(call(definition, context, payload))
+            return CallResult(call(definition, context, payload))
         except BaseException as error:  # SystemExit or KeyboardInterrupt must end the attempt, not the process
-            return Outcome(error=error)
+            return CallResult(error=error)
 
     async def blocking(self, function: Callable[[], _Result]) -> _Result:
         """Call a function that may block."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
-from spoke_jobs.cluster.cluster_view import SILENCE, Published
+from spoke_jobs.cluster.cluster_view import SILENCE, PublishedTurns
 from spoke_jobs.cluster.rights import Account, Right
 from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES
@@ -178,7 +178,7 @@ def _limits(checked: CheckResults, limits: Sequence[JobLimit], who: str) -> Find
 
 def _operator(checked: CheckResults, who: str, now: datetime, *, busy: bool) -> Finding:
     published, lease = checked.published, checked.lease
-    if isinstance(published, Published) and now - published.at <= SILENCE:
+    if isinstance(published, PublishedTurns) and now - published.at <= SILENCE:
         return Finding("operator", f"seen {ago(published.at, now)}")
     if lease is not None:
         return _leader(lease, who, now)

@@ -350,7 +350,7 @@ class Part(Shape):
     """What is missing, and what to do."""
 
     @classmethod
-    def of(cls, part: set_up.Part) -> Self:
+    def of(cls, part: set_up.SetUpPart) -> Self:
         """Convert what was found."""
         return cls(name=part.name, ok=not part.problem, problem=part.problem)
 

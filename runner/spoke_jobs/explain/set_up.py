@@ -9,7 +9,7 @@ from spoke_jobs.explain.cluster_findings import Finding
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SetUpPart:
     """One part of the set-up, and what is wrong with it."""
 
     name: str
@@ -53,9 +53,9 @@ class RoleFinding:
 class SetUp:
     """Everything that `check` found."""
 
-    runner: Part
-    application: Part
-    ledger: Part
+    runner: SetUpPart
+    application: SetUpPart
+    ledger: SetUpPart
     database_named: bool
     """Whether the runner's problem names the unset SPOKE_DATABASE_URL. The ledger's problem would repeat it."""
     jobs: tuple[str, ...]

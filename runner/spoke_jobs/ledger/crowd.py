@@ -6,7 +6,7 @@ far as the ledger knows it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,27 +14,24 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     CompoundSelect,
     Connection,
     and_,
     case,
     cast,
     func,
-    literal,
     not_,
-    null,
     select,
     union_all,
 )
 
 from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Dimension, ScopeKind
+from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS
 from spoke_jobs.ledger import filters
 from spoke_jobs.ledger.clock import clock_after
 from spoke_jobs.ledger.eligibility import Due
-from spoke_jobs.ledger.expressions import constant, due_since
+from spoke_jobs.ledger.expressions import constant, counted_column, due_since
 from spoke_jobs.ledger.tables import job_request, queue_lock
 from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
@@ -157,7 +154,6 @@ def failed_counts(connection: Connection, period_seconds: float, which: JobFilte
 
 def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB) -> CompoundSelect[Any]:
     """Select the waiting and the blocked jobs: their kinds, when they were due or will be, and their ids."""
-    limited = {limit.scope.kind for limit in limits.limits}
     held = and_(
         job_request.c.locks_queue,
         queue_lock.c.queue_name == job_request.c.queue_name,
@@ -175,7 +171,7 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB) -> CompoundSelect[Any
         job_request.c.assigned,
         (job_request.c.state == constant(JobState.BLOCKED)).label("blocked"),
         queue_lock.c.job_id.label("holder"),
-        *(_counted_column(dimension, limited).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
+        *(counted_column(dimension, limits.kinds).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
         due_since().label("due_at"),
         job_request.c.id,
         job_request.c.uid,
@@ -185,14 +181,6 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB) -> CompoundSelect[Any
     # Two statements, so that each uses the index of its state.
     states = (JobState.WAITING, JobState.BLOCKED)
     return union_all(*(selected.where(job_request.c.state == constant(state)) for state in states))
-
-
-def _counted_column(dimension: Dimension, limited: Collection[ScopeKind]) -> ColumnElement[Any]:
-    """Return the queue of a job, for example, if there is a limit on queues. The kinds of jobs differ only then."""
-    column = job_request.c[dimension.field]
-    if dimension.kinds.intersection(limited):
-        return column
-    return null() if column.nullable else literal("")
 
 
 def _kind_of(row: Any) -> WaitingKind:

@@ -26,6 +26,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
+from spoke_jobs.contract.limit_scopes import Dimension, ScopeKind
 from spoke_jobs.ledger.clock import clock_after, clock_now
 from spoke_jobs.ledger.column_types import JSON_LIMIT_BYTES
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -128,6 +129,14 @@ def known_in_sql(column: ColumnElement[str], types: Collection[str]) -> ColumnEl
     # Not LIKE, which ignores case on SQLite.
     conditions += [func.substr(column, 1, len(prefix)) == prefix for prefix in prefixes]
     return or_(*conditions)
+
+
+def counted_column(dimension: Dimension, limited: Collection[ScopeKind]) -> ColumnElement[Any]:
+    """Return the queue of a job, for example, if there is a limit on queues. Only then do jobs differ by it."""
+    column = job_request.c[dimension.field]
+    if dimension.kinds.intersection(limited):
+        return column
+    return null() if column.nullable else literal("")
 
 
 def like_patterns(types: Collection[str]) -> list[str]:

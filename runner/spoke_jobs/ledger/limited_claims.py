@@ -11,19 +11,23 @@ Every running attempt counts, also one whose lease has lapsed: until the reaper 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, desc, func, select, update
 
 from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import DIMENSIONS, ScopeKind
 from spoke_jobs.ledger import bulk
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values
 from spoke_jobs.ledger.eligibility import Open
-from spoke_jobs.ledger.expressions import constant
+from spoke_jobs.ledger.expressions import constant, counted_column
 from spoke_jobs.ledger.limit_cache import LimitCache
 from spoke_jobs.ledger.limit_rows import read_limits
 from spoke_jobs.ledger.tables import job_attempt, job_limit, job_request
@@ -37,13 +41,11 @@ _FIND = {
     )
     for variant in VARIANTS
 }
-_SUBJECT = [job_request.c[name] for name in Subject._fields]
-_RUNNING = (
-    select(*_SUBJECT, func.count())
-    .join(job_attempt, job_attempt.c.job_id == job_request.c.id)
-    .where(job_attempt.c.state == constant(AttemptState.RUNNING))
-    .group_by(*_SUBJECT)
-)
+COUNTED_APART = 10_000
+"""How many groups of running jobs are counted apart. Other code may have written any number of rows."""
+_OTHERS = Subject("", "", None)
+_IS_RUNNING = job_attempt.c.state == constant(AttemptState.RUNNING)
+_ALL_RUNNING = select(func.count()).where(_IS_RUNNING)
 _BUCKETS = select(job_limit.c.id, job_limit.c.full_at).where(job_limit.c.rate_count.is_not(None))
 _LOCKED = (
     select(job_limit.c.id, job_limit.c.full_at)
@@ -95,9 +97,28 @@ def claim_batch(connection: Connection, cache: LimitCache, request: ClaimRequest
     return Found(claims, len(rows), limits, admission.next_token_seconds(), closed)
 
 
-def running_jobs(connection: Connection) -> dict[Subject, int]:
-    """Count the running attempts, of all runners."""
-    return {Subject(*row[:-1]): row[-1] for row in connection.execute(_RUNNING)}
+def running_jobs(connection: Connection, kinds: frozenset[ScopeKind]) -> Counter[Subject]:
+    """Count the running attempts of all runners, by what limits of these forms know of their jobs.
+
+    Of more than :data:`COUNTED_APART` groups, the smallest ones count toward limits on all jobs only.
+    """
+    rows = connection.execute(_largest_groups(kinds, COUNTED_APART)).all()
+    found = Counter({Subject(*row[:-1]): row[-1] for row in rows})
+    if len(rows) == COUNTED_APART:
+        found[_OTHERS] += max(0, (connection.scalar(_ALL_RUNNING) or 0) - found.total())
+    return found
+
+
+@lru_cache(64)
+def _largest_groups(kinds: frozenset[ScopeKind], number: int) -> Select[Any]:
+    each = (
+        select(*(counted_column(dimension, kinds).label(dimension.field) for dimension in DIMENSIONS))
+        .join(job_attempt, job_attempt.c.job_id == job_request.c.id)
+        .where(_IS_RUNNING)
+        .subquery()
+    )
+    subject, count = [each.c[name] for name in Subject._fields], func.count()
+    return select(*subject, count).group_by(*subject).order_by(desc(count)).limit(number)
 
 
 def current_admission(connection: Connection) -> Admission:
@@ -112,7 +133,7 @@ def closed_scopes(connection: Connection, cache: LimitCache) -> Closed:
 
 
 def _admission(connection: Connection, limits: LimitSet, full_at: Mapping[int, datetime | None]) -> Admission:
-    running = running_jobs(connection) if limits.counts else {}
+    running = running_jobs(connection, limits.kinds) if limits.counts else {}
     return Admission(limits, running, connection.execute(_NOW).scalar_one(), full_at)
 
 

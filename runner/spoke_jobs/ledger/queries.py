@@ -28,7 +28,7 @@ from spoke_jobs.ledger.expressions import constant
 from spoke_jobs.ledger.limit_rows import read_limits
 from spoke_jobs.ledger.reports import reports_of
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
-from spoke_jobs.ledger.statistics import Dimension, Statistics, statistics
+from spoke_jobs.ledger.statistics import GroupedBy, Statistics, statistics
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import JobLimit
@@ -124,7 +124,7 @@ class LimitState(NamedTuple):
     running: int
 
 
-class Selected(NamedTuple):
+class SelectedJob(NamedTuple):
     """A job that a filter selects."""
 
     id: int
@@ -174,7 +174,7 @@ class Queries:
         with self._reading() as connection:
             return with_cancellers(connection, jobs)
 
-    def selected(self, which: JobFilter, limit: int | None = None) -> list[Selected]:
+    def selected(self, which: JobFilter, limit: int | None = None) -> list[SelectedJob]:
         """List the jobs that a filter selects, or the newest of them, oldest first."""
         statement = (
             select(job_request.c.id, job_request.c.job_type, job_request.c.state)
@@ -183,9 +183,9 @@ class Queries:
             .limit(limit)
         )
         with self._reading() as connection:
-            return [Selected(*row) for row in reversed(connection.execute(statement).all())]
+            return [SelectedJob(*row) for row in reversed(connection.execute(statement).all())]
 
-    def statistics(self, by: Dimension, period_seconds: float, which: JobFilter) -> Statistics:
+    def statistics(self, by: GroupedBy, period_seconds: float, which: JobFilter) -> Statistics:
         """Count jobs, and measure how long they wait and take."""
         with self._reading() as connection:
             return statistics(connection, by, period_seconds, which)
@@ -229,7 +229,7 @@ class Queries:
         """List the limits, rates and pauses, by scope."""
         with self._reading() as connection:
             limits = LimitSet(read_limits(connection))
-            admission = Admission(limits, limited_claims.running_jobs(connection), _now(connection))
+            admission = Admission(limits, limited_claims.running_jobs(connection, limits.kinds), _now(connection))
             return [LimitState(limit, admission.running(limit)) for limit in limits.limits]
 
     def held(self, jobs: Sequence[JobRequest]) -> dict[int, Wait]:

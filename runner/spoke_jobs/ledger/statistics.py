@@ -23,7 +23,7 @@ MEASURED = 10_000
 """The most finished jobs, the newest, whose durations are read."""
 
 
-class Dimension(StrEnum):
+class GroupedBy(StrEnum):
     """What `stats` groups jobs by."""
 
     TYPE = "type"
@@ -34,11 +34,11 @@ class Dimension(StrEnum):
 
 
 _COLUMNS = {
-    Dimension.TYPE: job_request.c.job_type,
-    Dimension.STATE: job_request.c.state,
-    Dimension.QUEUE: job_request.c.queue_name,
-    Dimension.ORGANIZATION: job_request.c.organization_id,
-    Dimension.CAUSE: job_request.c.cause,
+    GroupedBy.TYPE: job_request.c.job_type,
+    GroupedBy.STATE: job_request.c.state,
+    GroupedBy.QUEUE: job_request.c.queue_name,
+    GroupedBy.ORGANIZATION: job_request.c.organization_id,
+    GroupedBy.CAUSE: job_request.c.cause,
 }
 
 
@@ -59,7 +59,7 @@ class Durations:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class StatisticsGroup:
     """The jobs that have one type, state, queue, organization or cause."""
 
     name: str
@@ -92,8 +92,8 @@ class Statistics:
 
     now: datetime
     period_seconds: float
-    groups: tuple[Group, ...]
-    total: Group
+    groups: tuple[StatisticsGroup, ...]
+    total: StatisticsGroup
 
 
 @dataclass(slots=True)
@@ -108,8 +108,8 @@ class _Counts:
     blocked: int = 0
     oldest_blocked_at: datetime | None = None
 
-    def group(self, name: str) -> Group:
-        return Group(
+    def group(self, name: str) -> StatisticsGroup:
+        return StatisticsGroup(
             name,
             self.waiting,
             self.oldest_due_at,
@@ -123,7 +123,7 @@ class _Counts:
         )
 
 
-def statistics(connection: Connection, by: Dimension, period_seconds: float, which: JobFilter = ANY_JOB) -> Statistics:
+def statistics(connection: Connection, by: GroupedBy, period_seconds: float, which: JobFilter = ANY_JOB) -> Statistics:
     """Count the unfinished jobs, and those that ended within the period, that pass the filter.
 
     Finished jobs have no index by their end, so this reads the whole table.

@@ -94,8 +94,8 @@ class Unfinished(NamedTuple):
     """A part of the unfinished jobs."""
 
     rows: list[SyncRow]
-    last: int
-    """The id up to which launched and claimed jobs were read; 0 if there are no more of them."""
+    last: int | None
+    """The id up to which launched and claimed jobs were read; None if there are no more of them."""
 
 
 def unlaunched(connection: Connection, min_age_seconds: float, without: Collection[int], limit: int) -> list[SyncRow]:
@@ -117,7 +117,7 @@ def backlog(connection: Connection) -> tuple[int, float]:
     return count, waited_seconds(oldest, now) if count else 0.0
 
 
-def unfinished(connection: Connection, after: int = 0) -> Unfinished:
+def unfinished(connection: Connection, after: int | None = None) -> Unfinished:
     """Read unfinished jobs of the runner, in one snapshot: launched and claimed ones with ids above ``after``.
 
     With them come the oldest jobs that are due and have no SpokeJob. Those that are not due yet are left out: they may
@@ -125,7 +125,7 @@ def unfinished(connection: Connection, after: int = 0) -> Unfinished:
     """
     begun = or_(job_request.c.submitted_at.is_not(None), job_request.c.attempt > 0)
     due = (*in_sql(Due(), NotSubmitted()), job_request.c.attempt == 0)
-    behind = (after < _ID,) if after else ()  # at first also ids below one, which other code may have inserted
+    behind = () if after is None else (after < _ID,)  # other code may have inserted ids below one
     parts = [
         _in_order(_rows().where(_waiting(), begun, *behind)),
         _in_order(_rows().where(_is_claimed(), *behind)),
@@ -134,8 +134,8 @@ def unfinished(connection: Connection, after: int = 0) -> Unfinished:
     marked = [select(literal(part).label("part"), rows.subquery()) for part, rows in enumerate(parts)]
     found = [dict(row) for row in connection.execute(union_all(*marked)).mappings()]
     ids = [[row["id"] for row in found if row["part"] == part] for part in range(2)]
-    last = min((max(of_part) for of_part in ids if len(of_part) == COMPARED), default=0)
-    kept = [row for row in found if row.pop("part") == 2 or not last or row["id"] <= last]
+    last = min((max(of_part) for of_part in ids if len(of_part) == COMPARED), default=None)
+    kept = [row for row in found if row.pop("part") == 2 or last is None or row["id"] <= last]
     return Unfinished([_sync_row(row) for row in kept], last)
 
 

@@ -22,10 +22,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
+from spoke_jobs.contract.limit_scopes import ScopeKind
 from spoke_jobs.ledger import limited_claims
 from spoke_jobs.ledger.claim_cursor import Place
 from spoke_jobs.ledger.claim_request import ClaimRequest
-from spoke_jobs.ledger.claim_turns import DueJob, LastTurns, Organization, TurnPlan, planned
+from spoke_jobs.ledger.claim_turns import DueJob, LastTurns, TurnPlan, planned
 from spoke_jobs.ledger.due_jobs import VARIANTS, Start, Variant, search, search_text, search_values, steps_search
 from spoke_jobs.ledger.eligibility import OfRunner, Open, Waiting, in_text
 from spoke_jobs.ledger.limit_cache import KnownLimits, LimitCache
@@ -36,6 +37,7 @@ _PLANNED = 500
 """How many jobs a look reads at most, unless it finds more organizations: then one of each."""
 _ORGANIZATIONS = 1000
 """How many organizations a look finds at most. The next look goes on behind them."""
+_BY_ORGANIZATION = frozenset({ScopeKind.ORGANIZATION})
 _FIRST_NUMBER = -(2**31)
 _TIMES = 50
 """How many times as long as a search for jobs without an organization there is no other one from the start."""
@@ -126,10 +128,9 @@ class TurnSearch:
         jobs += _first_jobs(connection, wanted, parties, closed)
         if len({job.organization_id for job in jobs}) < 2:
             return ()
-        running: Counter[Organization] = Counter()
-        for subject, count in limited_claims.running_jobs(connection).items():
-            running[subject.organization_id] += count
-        return planned(jobs, running, turns)
+        running = limited_claims.running_jobs(connection, _BY_ORGANIZATION)
+        by_organization = Counter({subject.organization_id: count for subject, count in running.items()})
+        return planned(jobs, by_organization, turns)
 
     def _parties(self, connection: Connection, runner: str) -> list[int]:
         found = _parties_after(connection, runner, self._after)

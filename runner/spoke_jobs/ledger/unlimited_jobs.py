@@ -67,7 +67,7 @@ _CLAIM = {
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class UnlimitedClaims:
     """What the statement found."""
 
     claims: list[Claim]
@@ -77,7 +77,9 @@ class Taken:
     """How many jobs with limits it left; 1 if the limits have changed."""
 
 
-def claim_unlimited(connection: Connection, known: KnownLimits, closed: Closed, request: ClaimRequest) -> Taken:
+def claim_unlimited(
+    connection: Connection, known: KnownLimits, closed: Closed, request: ClaimRequest
+) -> UnlimitedClaims:
     """Claim due jobs that no limit applies to.
 
     :param closed: scopes to leave out of the search.
@@ -95,4 +97,4 @@ def claim_unlimited(connection: Connection, known: KnownLimits, closed: Closed, 
     if not closed.nothing:
         values |= Open(closed).values()
     statement = _CLAIM[Variant.of(request), not closed.nothing]
-    return Taken(*bulk.granted(connection, statement, values, request.lease_seconds))
+    return UnlimitedClaims(*bulk.granted(connection, statement, values, request.lease_seconds))

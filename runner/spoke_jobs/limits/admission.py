@@ -10,7 +10,14 @@ from functools import cached_property
 from typing import NamedTuple
 
 from spoke_jobs.contract.limit_model import Pause, Subject, applying, limit_wait, rate_wait
-from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, REASONS, TYPE_DIMENSION, Dimension, Scope, ScopeKind
+from spoke_jobs.contract.limit_scopes import (
+    LIMIT_REASONS,
+    PLAIN_DIMENSIONS,
+    TYPE_DIMENSION,
+    Dimension,
+    Scope,
+    ScopeKind,
+)
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.type_names import is_known
@@ -188,6 +195,8 @@ class Admission:
 
     def _count(self, subject: Subject, count: int) -> None:
         for limit, name in self._limits.of(subject):
+            if not name and limit.scope.kind is not ScopeKind.ALL:
+                continue  # a job without a type, which other code has written, fills no limit of other types
             key = (limit.scope, name)
             self._running[key] += count
             if limit.bounds.max_running:
@@ -202,7 +211,7 @@ class Admission:
 
     def _full(self, limit: JobLimit, name: str) -> Wait | None:
         source = f"limit {limit.scope}"
-        running, code = self._running[limit.scope, name], REASONS[limit.scope.kind]
+        running, code = self._running[limit.scope, name], LIMIT_REASONS[limit.scope.kind]
         if (wait := limit_wait(code, name, running, limit.bounds.max_running, source)) is not None:
             return wait
         rate = limit.bounds.rate

@@ -48,7 +48,7 @@ _ATTEMPTS_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
-class DispatchedTask:
+class TaskInMemory:
     """A task as it was dispatched."""
 
     name: str
@@ -90,7 +90,7 @@ class MemoryRunner(Runner):
         self._clock = _Clock()
         self.ledger = _Ledger(self._clock)
         self._sessions = sessions or _no_sessions
-        self._tasks: list[DispatchedTask] = []
+        self._tasks: list[TaskInMemory] = []
         self._done_tasks = 0
 
     def fully_configured(self) -> bool:
@@ -108,7 +108,7 @@ class MemoryRunner(Runner):
         return list(reversed(self.ledger.list_jobs(limit=1_000_000)))
 
     @property
-    def tasks(self) -> Sequence[DispatchedTask]:
+    def tasks(self) -> Sequence[TaskInMemory]:
         """Return the tasks that were dispatched and committed, oldest first."""
         return list(self._tasks)
 
@@ -165,7 +165,7 @@ class MemoryRunner(Runner):
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         definition, text = prepare_task(name, payload, self.registry)
-        task = DispatchedTask(own_name(name, definition), text)
+        task = TaskInMemory(own_name(name, definition), text)
         if session is None:
             self._tasks.append(task)
         else:
@@ -182,7 +182,7 @@ class MemoryRunner(Runner):
             return
         await session.run_sync(lambda inner: self.dispatch_task(name, payload, session=inner))
 
-    def _withdraw(self, task: DispatchedTask) -> None:
+    def _withdraw(self, task: TaskInMemory) -> None:
         if task in self._tasks[self._done_tasks :]:  # else it has run, and stays
             self._tasks.remove(task)
 

@@ -97,7 +97,8 @@ class LeaderLoop:
             logger, (ConnectionLost, ApiError), lambda: health.failures.update([FAILED]), clock
         )
         self._running: dict[UUID, str] = {}
-        self._settled_to = self._compared_to = 0
+        self._settled_to = 0
+        self._compared_to: int | None = None
         self._pruned_at_once = _PRUNED_AT_ONCE
         self._due = {"limits": 0.0, "settle": 0.0, "launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
         self._due["strays"] = 0.0

@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -33,7 +34,7 @@ from spoke_jobs.execution.attempt_decisions import CancelledBy, Stopping, code_o
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.lease import Lease, StopReason
 from spoke_jobs.execution.lease_keeper import KeptLease, LeaseKeeper, Owner
-from spoke_jobs.execution.run_sequence import Outcome
+from spoke_jobs.execution.run_sequence import CallResult
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -42,6 +43,7 @@ from spoke_jobs.payloads import encode_result
 from spoke_jobs.registry import Definition, Registry, load_app
 from spoke_jobs.settings import load_settings
 from spoke_jobs.shared import garbage_collection
+from spoke_jobs.shared.secret_file import Secret
 from spoke_jobs.worker.child_messages import Order, Report, Stop, encode, read_message
 from spoke_jobs.worker.child_pool import PATIENCE_SECONDS
 from spoke_jobs.worker.job_loop import ATTEMPT, JobTasks, run
@@ -56,6 +58,8 @@ logger = logging.getLogger(__name__)
 _LINE_LIMIT = 2**24
 """The longest order in bytes; asyncio's default limit is 64 kB."""
 _THREADS = 4
+_LEDGER_THREADS = 2
+"""The thread that renews leases, and the one that records successes."""
 _DELIVERY_SECONDS = 4.0
 """Shorter than the time that a stopping supervisor waits for its children."""
 _Result = TypeVar("_Result")
@@ -103,7 +107,7 @@ class _LoopDriver:
         if self._task is not None:
             self._common.tasks.stop(self.claim.token, self._task)
 
-    async def call(self, definition: Definition, context: Any, payload: Any) -> Outcome:
+    async def call(self, definition: Definition, context: Any, payload: Any) -> CallResult:
         """Call the job's function in an asyncio task of its own."""
         loop, token = asyncio.get_running_loop(), self.claim.token
         self._task = self._common.tasks.begin(
@@ -112,9 +116,9 @@ class _LoopDriver:
         limit = self.claim.job.options.timeout_seconds
         timer = None if limit is None else loop.call_later(limit, self.stop, StopReason.TIMEOUT)
         try:
-            outcome: Outcome = await self._task
+            outcome: CallResult = await self._task
         except (Exception, asyncio.CancelledError) as error:
-            return Outcome(error=error)
+            return CallResult(error=error)
         finally:
             if timer is not None:
                 timer.cancel()
@@ -256,22 +260,22 @@ class AsyncOrderLoop:
     async def _execute(self, order: Order, writer: asyncio.StreamWriter) -> None:
         code = ExitCode.SUPERSEDED
         self._shared.add(order.token)
-        if order.asked_at is None or time.monotonic() < order.asked_at + order.lease_seconds / 2:
-            if not self._running:
-                self._shared.heartbeat_unanswered(False)  # of earlier attempts
-            lease = Lease.of(order.token, order.lease_seconds, order.asked_at, time.monotonic())
-            self._leases.add(lease, Owner(partial(self._stop_soon, order.token)))
-            try:
+        try:
+            if order.asked_at is None or time.monotonic() < order.asked_at + order.lease_seconds / 2:
+                if not self._running:
+                    self._shared.heartbeat_unanswered(False)  # of earlier attempts
+                lease = Lease.of(order.token, order.lease_seconds, order.asked_at, time.monotonic())
+                self._leases.add(lease, Owner(partial(self._stop_soon, order.token)))
                 code = await self._run(order)
-            except DBAPIError as error:
-                code = code_of_unrecorded(error)
-                logger.error("job %d: could not record its end (%s)", order.job_id, type(error.orig).__name__)  # noqa: TRY400
-            except Exception:
-                logger.exception("job %d: could not record its end; its lease will lapse", order.job_id)
-            finally:
-                self._leases.remove(order.token)
-        else:  # the event loop or the worker was blocked, and too little of the lease is left
-            await self._release(order)
+            else:  # the event loop or the worker was blocked, and too little of the lease is left
+                await self._release(order)
+        except DBAPIError as error:
+            code = code_of_unrecorded(error)
+            logger.error("job %d: could not record its end (%s)", order.job_id, type(error.orig).__name__)  # noqa: TRY400
+        except Exception:
+            logger.exception("job %d: could not record its end; its lease will lapse", order.job_id)
+        finally:
+            self._leases.remove(order.token)
         self._shared.remove(order.token)  # the supervisor ignores the report of an attempt that is listed
         with contextlib.suppress(ConnectionError):
             writer.write(encode(Report(code, token=order.token)))
@@ -312,7 +316,7 @@ class AsyncOrderLoop:
             logger.warning("job %d: could not release its claim (%s)", order.job_id, type(error).__name__)
 
 
-async def _call(definition: Definition, context: JobContext, payload: Any, commit_at_once: bool) -> Outcome:
+async def _call(definition: Definition, context: JobContext, payload: Any, commit_at_once: bool) -> CallResult:
     """Return the job's result, or the SystemExit or KeyboardInterrupt that it raised.
 
     Raising one of these two here would end the event loop.
@@ -329,15 +333,24 @@ async def _call(definition: Definition, context: JobContext, payload: Any, commi
                 context.close()
         if isinstance(error, (Exception, asyncio.CancelledError)):
             raise
-        return Outcome(error=error.exit if isinstance(error, JobExit) else error)
+        return CallResult(error=error.exit if isinstance(error, JobExit) else error)
     else:
-        return Outcome(result)
+        return CallResult(result)
+
+
+def engine_for(database: Secret, slots: int) -> Engine:
+    """Return an engine with a connection for each job's session, and enough for the ledger.
+
+    Jobs keep their connections while they wait. With fewer connections, the next job that needs one would block the
+    event loop, and heartbeats would wait as well.
+    """
+    return create_engine(database, pool_size=slots + _THREADS + _LEDGER_THREADS)
 
 
 def serve(connection: socket.socket, slots: int, shared: SharedState) -> None:
     """Run orders until the supervisor closes the connection."""
     settings = load_settings()
-    engine = create_engine(settings.database)
+    engine = engine_for(settings.database, slots)
     registry = load_app(settings.app)
     garbage_collection.resume()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -12,13 +12,15 @@ from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, SHORT, new_job
 from tests.waiting import eventually
 
-from spoke_jobs.ledger import audit_events, claims, each_alone, finish, syncing
+from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import ScopeKind
+from spoke_jobs.ledger import audit_events, claims, each_alone, finish, limited_claims, syncing
 from spoke_jobs.ledger.clock import LONGEST_WAIT_SECONDS
 from spoke_jobs.ledger.outbox_queries import ANY_TASK, OutboxQueries
 from spoke_jobs.ledger.port import AttemptOver, NotThisAttempt
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.statistics import Dimension
+from spoke_jobs.ledger.statistics import GroupedBy
 from spoke_jobs.ledger.task_outbox import Outbox, TaskFailure, insert_task
 from spoke_jobs.limits.job_limit import changed_bounds, parse_scope
 from spoke_jobs.model import ANY_JOB, LONGEST_LEASE_SECONDS, AttemptState, Claim, Failure, JobState
@@ -259,7 +261,7 @@ def test_a_time_without_end_stops_no_count(ledger: SqlLedger, column: str, momen
     found = ledger.backlog("kubernetes")
     assert found["due"] in (1, 2)
     assert 0 <= found["oldest"] <= LONGEST_WAIT_SECONDS
-    for by in Dimension:
+    for by in GroupedBy:
         assert Queries(ledger.engine).statistics(by, 3600, ANY_JOB).total.waiting == 2
 
 
@@ -474,6 +476,25 @@ def test_a_lease_that_no_process_writes_or_renews_fills_no_limit(ledger: SqlLedg
     assert [job.id for job in ledger.reap("legacy")] == ([] if runner == "reference" else [owner])
     assert len(claimed(ledger, LONGEST_LEASE_SECONDS)) == 1
     assert (ledger.reap("legacy"), ledger.end_strays()) == ([], 0), "the longest lease is valid"
+
+
+def test_of_very_many_kinds_of_running_jobs_few_are_read_and_all_count(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limited_claims, "COUNTED_APART", 3)
+    for number, queue in enumerate(["busy", "busy", "a", "b", "c", "d"]):
+        ledger.insert(new_job(queue_name=queue, limit_key=f"key {number}"))
+    assert len(claimed(ledger)) == 6
+    with ledger.engine.connect() as connection:
+        read = limited_claims.running_jobs(connection, frozenset({ScopeKind.EACH_QUEUE, ScopeKind.ALL}))
+    assert (len(read), read.total()) == (3 + 1, 6)
+    assert read[Subject("", "busy", None)] == 2, "the largest are counted apart"
+    held, free = ledger.insert(new_job(queue_name="busy")).id, ledger.insert(new_job(queue_name="a")).id
+    ledger.limits.set(parse_scope("each-queue"), lambda bounds: changed_bounds(bounds, 2))
+    ledger.limits.set(parse_scope("all"), lambda bounds: changed_bounds(bounds, 6))
+    assert claimed(ledger) == {}
+    ledger.limits.set(parse_scope("all"), lambda bounds: changed_bounds(bounds, 7))
+    assert list(claimed(ledger)) == [free], f"job {held} is held"
 
 
 def test_a_dependency_of_a_job_that_is_not_blocked_is_closed_and_keeps_no_job_awaited(ledger: SqlLedger) -> None:

@@ -29,7 +29,7 @@ from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.privileges import Comparison, Process
 from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.statistics import Dimension
+from spoke_jobs.ledger.statistics import GroupedBy
 from spoke_jobs.ledger.task_outbox import Outbox
 from spoke_jobs.model import ANY_JOB, AttemptReport, Failure, JobFilter, JobOptions, JobState
 from spoke_jobs.shared import log_setup
@@ -161,7 +161,7 @@ def test_a_reader_reads(role_urls: Urls) -> None:
     queries = Queries(reading.engine)
     assert queries.situation(job.id) is not None
     assert queries.reports(job.id) == ()
-    assert queries.statistics(Dimension.TYPE, 60.0, ANY_JOB) is not None
+    assert queries.statistics(GroupedBy.TYPE, 60.0, ANY_JOB) is not None
     assert sum(queries.prunable(0.0, ANY_JOB).values()) == 0
     assert reading.backlog("legacy")["due"] == 1
     assert Outbox(reading.engine, "legacy").backlog()["due"] == 0

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from pathlib import Path
+
+from tests.unit.docs.typed_blocks import PAGES, ROOT
 
 from spoke_jobs import JobContext, TaskContext, api
 
-ROOT = Path(__file__).parents[3]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\b[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 DECORATOR = "@"
 CONTEXT_NAMES = {name for kind in (JobContext, TaskContext) for name in (*dir(kind), *kind.__annotations__)}

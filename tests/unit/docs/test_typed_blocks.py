@@ -123,6 +123,22 @@ APPLICATIONS = {
             with ctx.complete({"loaded": 2}) as session:
                 session.flush()
         """,
+    "examples/recipes/alembic/README.md": """
+        import spoke_jobs.ledger.tables
+        from spoke_jobs.ledger.tables import include_object, job_request
+        context = SimpleNamespace(configure=lambda dots, include_object: None)
+        ours = lambda item, *rest: item is not own
+        own = SimpleNamespace(schema=None, name="own")
+        """,
+    "examples/recipes/django/README.md": """
+        from contextlib import nullcontext
+        class ImportContacts(BaseModel):
+            upload_id: int
+        job("import_contacts", payload=ImportContacts)(lambda ctx, payload: None)
+        transaction = SimpleNamespace(atomic=nullcontext)
+        Upload = SimpleNamespace(objects=SimpleNamespace(create=lambda dots: SimpleNamespace(id=1)))
+        session_in_transaction = lambda: session
+        """,
 }
 """By page: what the page's code takes from its application."""
 AFTERWARDS = {
@@ -143,6 +159,12 @@ AFTERWARDS = {
         """,
     "docs/rotating.md": "engine.connect().close(); engine.dispose()",
     "docs/testing.md": "with Session(engine) as own: test_import(own, upload)",
+    "examples/recipes/alembic/README.md": """
+        assert include(SimpleNamespace(schema=None, name="upload"), "upload", "table", False, None)
+        assert not include(job_request, "job_request", "table", False, None)
+        assert not include(own, "own", "table", False, None)
+        """,
+    "examples/recipes/django/README.md": "assert get_job(1).job_type == 'import_contacts'",
 }
 """By page: what is done with what the page defines."""
 

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "charts").glob("*/README.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "charts").glob("*/README.md")),
+    *sorted((ROOT / "examples").rglob("README.md")),
+]
 RUN_BY = {
     "docs/tutorial.md": "tests/integration/docs/test_tutorial.py",
     "docs/how-to/moving-a-namespace.md": "tests/integration/docs/test_moving_a_namespace.py",

@@ -160,6 +160,13 @@ def test_a_database_that_comes_back_in_time_is_forgiven() -> None:
     assert not kept.lost.is_set()
 
 
+def test_a_renewal_at_the_start_that_fails_makes_the_lease_no_longer() -> None:
+    """Another process may hold the job from then on, however late this one has begun."""
+    asked_at = time.monotonic() - 20
+    with Kept(Ledger(away), 30, asked_at) as kept:
+        assert kept.ends[-1] == pytest.approx(asked_at + 30)
+
+
 def test_a_hung_database_stops_the_owner_all_the_same() -> None:
     release = threading.Event()
     ledger = Ledger()

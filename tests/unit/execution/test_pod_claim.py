@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, ProgrammingError
+from tests.unit.explain.situations import a_job
 
 from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.errors import DatabaseNotMigrated, DatabaseRefused, DatabaseUnreachable
 from spoke_jobs.execution import pod
-from spoke_jobs.ledger.port import NoRow
+from spoke_jobs.ledger.port import ClaimRefusal, NoRow, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.model import Claim
 
 START_TIMEOUT = 600
 
@@ -43,10 +45,20 @@ class Place:
         if self._error is not None and not self._in_claim and self.now < self._back_at:
             raise self._error
 
-    def claim(self, *_arguments: Any) -> NoRow:
+    def claim(self, *_arguments: Any) -> ClaimRefusal | Claim:
         if self._error is not None and self._in_claim and self.now < self._back_at:
             raise self._error
         return NoRow()
+
+
+class SlowPlace(Place):
+    """A ledger that answers the first claim that another process holds the job, and later ones after three seconds."""
+
+    def claim(self, *_arguments: Any) -> ClaimRefusal | Claim:
+        if not self.now:
+            return Taken(2)
+        self.now += 3
+        return Claim(a_job(), 1, uuid4(), 30)
 
 
 def claim_in(place: Place) -> object:
@@ -120,6 +132,12 @@ def test_what_no_wait_corrects_is_said_at_once(error: Exception, in_claim: bool)
 
 def test_a_pod_that_is_told_to_stop_does_not_wait_for_its_database() -> None:
     assert claim_in(Place(DatabaseUnreachable("can't be reached"), 7200, told_at=20)) is None
+
+
+def test_the_lease_of_a_pod_begins_when_its_claim_is_sent() -> None:
+    claim = claim_in(SlowPlace(None, 0))
+    assert isinstance(claim, Claim)
+    assert claim.asked_at == 2, "the answer came at 5"
 
 
 @pytest.mark.parametrize(

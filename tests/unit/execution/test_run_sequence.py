@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from spoke_jobs.execution.run_sequence import Effects, Outcome, ThreadEffects, perform, run_blocking
+from spoke_jobs.execution.run_sequence import CallResult, Effects, ThreadEffects, perform, run_blocking
 from spoke_jobs.registry import Definition, Registry
 
 
 class LoopEffects(ThreadEffects):
-    async def call(self, definition: Definition, context: Any, payload: Any) -> Outcome:
+    async def call(self, definition: Definition, context: Any, payload: Any) -> CallResult:
         try:
-            return Outcome(await definition.function(context, payload))
+            return CallResult(await definition.function(context, payload))
         except BaseException as error:
-            return Outcome(error=error)
+            return CallResult(error=error)
 
 
 def run_on_loop(sequence: Awaitable[Any]) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.explain.situations import NOW, before
 
 from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
-from spoke_jobs.cluster.cluster_view import Published
+from spoke_jobs.cluster.cluster_view import PublishedTurns
 from spoke_jobs.cluster.rights import CREATE, RIGHTS, Account, Right
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.explain.cluster_findings import Finding, findings
@@ -42,7 +42,7 @@ def found(
         "rights": {CREATE: True},
         "dry_runs": dict.fromkeys(TYPES),
         "templates": {"default": FINE, "large": FINE},
-        "published": Published(before(seconds=20)),
+        "published": PublishedTurns(before(seconds=20)),
         "ledger": LEDGER,
     }
     checked = CheckResults(**values | changes)
@@ -169,8 +169,8 @@ LAPSED = OperatorLease("operator-0_abc", before(minutes=5), timedelta(seconds=15
     [
         ({}, "seen 20 s ago", ""),
         ({"published": None, "busy": True}, "", "no operator has published its state in namespace shop"),
-        ({"published": Published(before(minutes=5)), "busy": True}, "", "no operator has been seen for 5 min"),
-        ({"published": Published(before(minutes=5)), "lease": LEASE}, "operator-0_abc leads", ""),
+        ({"published": PublishedTurns(before(minutes=5)), "busy": True}, "", "no operator has been seen for 5 min"),
+        ({"published": PublishedTurns(before(minutes=5)), "lease": LEASE}, "operator-0_abc leads", ""),
         ({"published": None, "lease": LAPSED}, "", "the Lease was last renewed 5 min ago"),
         (
             {"published": None, "lease": OperatorLease("", None, timedelta(seconds=15))},
@@ -187,8 +187,8 @@ def test_whether_an_operator_is_at_work(changes: dict[str, Any], said: str, wron
     assert bool(finding.problems) == bool(wrong)
 
 
-@pytest.mark.parametrize("published", [None, Published(before(days=2))])
-def test_an_operator_that_has_nothing_to_say_is_not_missed(published: Published | None) -> None:
+@pytest.mark.parametrize("published", [None, PublishedTurns(before(days=2))])
+def test_an_operator_that_has_nothing_to_say_is_not_missed(published: PublishedTurns | None) -> None:
     finding = found(published=published)["operator"]
     assert not finding.problems
     assert "--lease" in finding.unknown

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from tests.unit.explain.situations import NOW, a_holder, a_job, a_situation, after, an_attempt, before
 
-from spoke_jobs.cluster.cluster_view import ClusterView, Published, read_published
+from spoke_jobs.cluster.cluster_view import ClusterView, PublishedTurns, read_published
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import WaitReason
@@ -59,7 +59,7 @@ def said(status: dict[str, Any] | None, *, state: JobState = JobState.WAITING, *
     claimed = view.pop("claimed", None)
     attempts = view.pop("attempts", (an_attempt(),) if state is JobState.RUNNING else ())
     spokejob = None if status is None else a_spokejob(status, **view.pop("of", {}))
-    values = {"namespace": "jobs", "published": Published(before(seconds=20))} | view
+    values = {"namespace": "jobs", "published": PublishedTurns(before(seconds=20))} | view
     situation = a_situation(job, attempts=attempts, holder=claimed)
     explanation = explain(situation, ClusterView(NAME, spokejob=spokejob, **values))
     return {reason.code: reason for reason in explanation.reasons}
@@ -93,7 +93,7 @@ def test_a_limit_and_its_turn() -> None:
         "conditions": [condition("Admitted", WaitReason.LIMIT_REACHED, "10 of 10 run")],
     }
     turns = (*(f"other-{n}-12345678" for n in range(6)), NAME)
-    found = said(status, published=Published(before(seconds=20), turns, 31))
+    found = said(status, published=PublishedTurns(before(seconds=20), turns, 31))
     assert found[Code.CLUSTER].text == "limit: 10 of 10 run (SPOKE_OPERATOR_MAX_RUNNING)"
     assert found[Code.CLUSTER].cause == WaitReason.LIMIT_REACHED
     assert found[Code.TURN].text == "31 jobs of the namespace wait; it is the 7th in the order of turns"
@@ -257,13 +257,13 @@ def test_a_running_one_tells_its_node() -> None:
 @pytest.mark.parametrize(
     ("status", "published", "words"),
     [
-        ({"outcome": "Waiting"}, Published(before(minutes=5)), "no operator has been seen for 5 min"),
-        ({}, Published(before(minutes=5)), "no operator has been seen for 5 min"),
+        ({"outcome": "Waiting"}, PublishedTurns(before(minutes=5)), "no operator has been seen for 5 min"),
+        ({}, PublishedTurns(before(minutes=5)), "no operator has been seen for 5 min"),
         ({}, None, "no operator has handled its SpokeJob, which was created 5 min ago"),
-        ({}, Published(before(seconds=20)), "created 5 min ago; the last sign of one was 20 s ago"),
+        ({}, PublishedTurns(before(seconds=20)), "created 5 min ago; the last sign of one was 20 s ago"),
     ],
 )
-def test_no_operator(status: dict[str, Any], published: Published | None, words: str) -> None:
+def test_no_operator(status: dict[str, Any], published: PublishedTurns | None, words: str) -> None:
     assert words in said(status, published=published)[Code.NO_OPERATOR].text
 
 
@@ -308,7 +308,7 @@ def test_what_no_operator_writes_is_not_taken_for_its_word(data: dict[str, str] 
 
 def test_the_word_of_an_operator_is_read() -> None:
     data = {"time": NOW.isoformat(), "operator": "x", "state": '{"turns": ["a", "b"], "waiting": 9, "more": 1}'}
-    assert read_published(data) == Published(NOW, ("a", "b"), 9)
+    assert read_published(data) == PublishedTurns(NOW, ("a", "b"), 9)
 
 
 def test_a_limit_is_told_by_the_operators_fields() -> None:
@@ -362,7 +362,7 @@ def test_a_full_cluster_is_told_with_what_is_short_the_turn_and_no_deadline() ->
         "waiting": {"code": WaitReason.CLUSTER_FULL, "object": "memory"},
         "conditions": [condition("Admitted", WaitReason.CLUSTER_FULL, message)],
     }
-    found = said(held, published=Published(before(seconds=20), ("other", NAME), 31))
+    found = said(held, published=PublishedTurns(before(seconds=20), ("other", NAME), 31))
     assert message in found[Code.CLUSTER].text
     assert found[Code.CLUSTER].until is None
     assert found[Code.TURN].number == 1
@@ -385,7 +385,7 @@ def test_a_used_up_quota_is_told_with_what_is_short_the_turn_and_no_deadline() -
         "waiting": {"code": WaitReason.QUOTA_EXCEEDED, "object": "compute", "quota": uses},
         "conditions": [condition("Admitted", WaitReason.QUOTA_EXCEEDED, words)],
     }
-    found = said(held, published=Published(before(seconds=20), ("other", NAME), 31))
+    found = said(held, published=PublishedTurns(before(seconds=20), ("other", NAME), 31))
     assert found[Code.CLUSTER].text == words
     assert (found[Code.CLUSTER].until, found[Code.TURN].number) == (None, 1)
     pends = held | {

@@ -12,7 +12,7 @@ from tests.unit.explain.situations import NOW, a_holder, a_job, a_situation, aft
 from tests.unit.explain.test_in_cluster import NAME, a_spokejob, an_open_attempt, condition
 
 from spoke_jobs.cli.rendering.why_output import print_explanation
-from spoke_jobs.cluster.cluster_view import ClusterView, Published
+from spoke_jobs.cluster.cluster_view import ClusterView, PublishedTurns
 from spoke_jobs.explain.reasons import Explanation
 from spoke_jobs.explain.why import explain
 from spoke_jobs.ledger.dependency_queries import Blocking, Link
@@ -40,7 +40,7 @@ def waits(cause: str, *conditions: Any, turn: int | None = None, **status: Any) 
     job = a_job(runner="kubernetes", submitted_at=before(minutes=5), created_at=before(minutes=5))
     status = {"outcome": "Waiting", "cause": cause, "conditions": list(conditions)} | status
     turns = () if turn is None else (*(f"other-{n}" for n in range(turn)), NAME)
-    published = Published(before(seconds=20), turns=turns, waiting=len(turns))
+    published = PublishedTurns(before(seconds=20), turns=turns, waiting=len(turns))
     view = ClusterView(NAME, spokejob=a_spokejob(status), namespace="jobs", published=published)
     return job, explain(a_situation(job), view)
 

@@ -77,6 +77,16 @@ def test_a_type_that_nobody_declares_is_named_with_the_closest() -> None:
         assert unknown_type(parse_scope(known), names) == ""
 
 
+@pytest.mark.parametrize("rate", [None, Rate.parse("5/s", 5)])
+def test_running_jobs_without_a_type_fill_no_limit_of_other_types(rate: Rate | None) -> None:
+    """Other code may have written their rows."""
+    limits = LimitSet([job_limit("each-type", bounds=Bounds(2, rate)), job_limit("all", 2, bounds=Bounds(4))])
+    admission = Admission(limits, {Subject("", "", None): 3}, NOW)
+    assert not admission.closed().covers(Subject("mail", "", None))
+    assert admission.admit(Subject("mail", "", None))
+    assert admission.closed().everything, "they count toward the limit on all jobs"
+
+
 def test_the_narrowest_reason_is_named_and_a_pause_before_all() -> None:
     limits = [
         job_limit("all", 1, bounds=Bounds(1)),

@@ -134,3 +134,28 @@ def test_the_second_run_has_its_own_seconds(checkout: Path) -> None:
     )
     done = run(checkout)
     assert "    90 s  second run" in done.stdout.splitlines()
+
+
+WRITES_SUMMARY = (
+    "case $* in test) counts='8000 passed';; test-pythons*) counts='3000 passed';; *) exit 0;; esac\n"
+    'mkdir -p $SPOKE_TEST_RECORDS; echo "=== $counts ===" >$SPOKE_TEST_RECORDS/summary\n'
+)
+
+
+def test_the_last_line_counts_the_tests_behind_the_phases(checkout: Path) -> None:
+    """Not those of the other Python, which run later."""
+    (checkout / "bin/make.does").write_text(WRITES_SUMMARY)
+    done = run(checkout)
+    *_, whole, summary = done.stdout.splitlines()
+    assert whole.endswith(" s  all")
+    assert summary == "=== 8000 passed ==="
+
+
+@pytest.mark.parametrize(("fails", "phase"), [("test", "tests"), ("test-pythons", "other Python")])
+def test_the_counts_of_the_phase_that_fails_are_behind_its_reason(checkout: Path, fails: str, phase: str) -> None:
+    (checkout / "bin/make.does").write_text(f"{WRITES_SUMMARY}[[ $1 != {fails} ]] || exit 1")
+    done = run(checkout)
+    *_, reason, summary = done.stdout.splitlines()
+    assert done.returncode == 1
+    assert reason == f".ci/run failed in its phase {phase!r}: see the output of that phase above"
+    assert summary == f"=== {8000 if fails == 'test' else 3000} passed ==="

@@ -25,6 +25,7 @@ def second_run(passed: tuple[str, ...] = (), failed: tuple[str, ...] = ()) -> Ru
 def test_nothing_failed() -> None:
     verdict = judge(first_run(), None, BUDGET)
     assert (verdict.flaky, verdict.failed, verdict.reasons) == ((), (), ())
+    assert verdict.summary == "100 passed"
     assert not may_run_again(first_run(), BUDGET)
 
 
@@ -38,6 +39,7 @@ def test_what_passes_in_the_second_run_is_flaky_and_fails_nothing() -> None:
 
 def test_what_fails_twice_fails_the_run_by_name() -> None:
     verdict = judge(first_run("a", "b"), second_run(passed=("a",), failed=("b",)), BUDGET)
+    assert verdict.summary == "1 failed, 99 passed, 1 flaky"
     assert [item.test for item in verdict.flaky] == ["a"]
     assert [item.test for item in verdict.failed] == ["b"]
     assert verdict.reasons == ("failed twice: b",)

@@ -119,7 +119,7 @@ def test_a_comparison_creates_the_spokejobs_of_a_locked_queue_in_the_order_of_th
 ) -> None:
     cluster, read = OrderedCluster(), syncing.unfinished
 
-    def in_another_order(connection: Connection, after: int) -> syncing.Unfinished:  # it promises none
+    def in_another_order(connection: Connection, after: int | None) -> syncing.Unfinished:  # it promises none
         found = read(connection, after)
         return found._replace(rows=found.rows[::-1])
 
@@ -134,15 +134,19 @@ def states(engine: Engine) -> list[tuple[JobState, str]]:
         return [(row.state, row.cause) for row in connection.execute(select(*columns).order_by(job_request.c.id))]
 
 
+@pytest.mark.parametrize("first", [1, -1])
 def test_however_many_rows_there_are_a_comparison_reads_some_and_the_next_one_goes_on(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
-    """A job may write millions of rows, and sync has little memory."""
+    """A job may write millions of rows, with any ids, and sync has little memory."""
     monkeypatch.setattr(syncing, "COMPARED", 2)
     ledger, cluster = SqlLedger(engine), OrderedCluster()
-    jobs = [ledger.insert(new_job(runner="kubernetes")) for _ in range(7)]
+    inserted = [ledger.insert(new_job(runner="kubernetes")) for _ in range(7)]
+    jobs = [job.evolve(id=first + number) for number, job in enumerate(inserted)]
     with engine.begin() as connection:
-        connection.execute(update(job_request).values(submitted_at=datetime.now(UTC)))
+        for old, new in zip(inserted, jobs, strict=True):
+            changes = {"id": new.id, "submitted_at": datetime.now(UTC)}
+            connection.execute(update(job_request).where(job_request.c.id == old.id).values(changes))
     for job in (jobs[0], jobs[3], jobs[5]):  # of the others, the SpokeJobs were deleted
         cluster.put(spokejob(job, cluster.namespace) | {"status": {}})
         assert isinstance(ledger.claim(job.id, job.uid, 1, 1, "pod", LEASE), Claim)
@@ -151,7 +155,8 @@ def test_however_many_rows_there_are_a_comparison_reads_some_and_the_next_one_go
     for _ in range(4):
         loop._compare()
         gone.append([job.id for job, state in zip(jobs, states(engine), strict=True) if state[1] == "SpokeJobDeleted"])
-    assert gone == [[2, 3], [2, 3, 5], [2, 3, 5, 7], [2, 3, 5, 7]]
+    expected = [[2, 3], [2, 3, 5], [2, 3, 5, 7], [2, 3, 5, 7]]
+    assert gone == [[first - 1 + number for number in numbers] for numbers in expected]
     assert [states(engine)[number][0] for number in (0, 3, 5)] == [JobState.RUNNING] * 3
 
 

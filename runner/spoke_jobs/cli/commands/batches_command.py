@@ -17,7 +17,7 @@ from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import new_console, print_row, print_text
 from spoke_jobs.explain.words import age, line, moment
 from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
-from spoke_jobs.ledger.queries import Queries, Selected
+from spoke_jobs.ledger.queries import Queries, SelectedJob
 
 app = typer.Typer(cls=CommandGroup, epilog=EPILOG, no_args_is_help=True, help="Jobs that were dispatched together.")
 HEADINGS = ("ID", "NAME", "STATE", "JOBS", "SUCCEEDED", "FAILED", "THEN", "AGE")
@@ -138,14 +138,14 @@ def cancel_batch(
         fail(_missing(batch_id), Exit.NOT_FOUND)
     if found.finished_at is not None:
         fail(f"batch {batch_id} ({line(found.name)}) has finished: there is nothing to cancel", Exit.FAILED)
-    jobs = [Selected(*job) for job in ledger.unfinished_in_batch(batch_id)]
+    jobs = [SelectedJob(*job) for job in ledger.unfinished_in_batch(batch_id)]
     kinds = kinds_of(jobs)
     if not confirm(f"cancel batch {batch_id} ({line(found.name)})", kinds, dry_run=dry_run, yes=yes):
         return
     if ledger.cancel_batch(batch_id, by) is None:
         fail(_missing(batch_id), Exit.NOT_FOUND)
     # After the batch is closed: no other process adds jobs, except those of the batch that run.
-    cancel_each(ledger, [Selected(*job) for job in ledger.unfinished_in_batch(batch_id)], by)
+    cancel_each(ledger, [SelectedJob(*job) for job in ledger.unfinished_in_batch(batch_id)], by)
 
 
 def _state(batch: Batch) -> str:

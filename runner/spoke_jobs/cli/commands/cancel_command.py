@@ -14,7 +14,7 @@ from spoke_jobs.cli.commands.filter_options import selects_jobs
 from spoke_jobs.cli.commands.job_actions import Result, confirm_each, done, ending, for_each, missing
 from spoke_jobs.cli.commands.ledger_access import open_ledger, open_queries, refuse_unknown_names
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.ledger.queries import Selected
+from spoke_jobs.ledger.queries import SelectedJob
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ANY_JOB, UNFINISHED, JobFilter, JobState
 
@@ -64,7 +64,7 @@ def cancel(
         cancel_each(ledger, selected, by)
 
 
-def cancel_each(ledger: SqlLedger, selected: Collection[Selected], by: str) -> None:
+def cancel_each(ledger: SqlLedger, selected: Collection[SelectedJob], by: str) -> None:
     """Cancel unfinished jobs. One that fails because another of them is cancelled is done, too.
 
     :raises typer.Exit: with the highest code, unless every job is done.
@@ -79,7 +79,7 @@ def cancel_each(ledger: SqlLedger, selected: Collection[Selected], by: str) -> N
     for_each(_dependents_first(selected), act)
 
 
-def _dependents_first(selected: Collection[Selected]) -> list[int]:
+def _dependents_first(selected: Collection[SelectedJob]) -> list[int]:
     """Return the ids of jobs in the order in which to cancel them: first the blocked ones, and of these the newest.
 
     A cancelled job fails those that depend on it, or starts them if they run after failures.

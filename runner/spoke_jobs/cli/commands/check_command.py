@@ -30,7 +30,7 @@ from spoke_jobs.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from spoke_jobs.explain.cluster_findings import Finding
-    from spoke_jobs.explain.set_up import Part, RoleFinding
+    from spoke_jobs.explain.set_up import RoleFinding, SetUpPart
 
 _LEFT_TO_SYNC = (
     "not checked: `spoke-jobs sync` creates the SpokeJobs (SPOKE_SUBMIT=sync), so this process needs no credentials; "
@@ -73,7 +73,7 @@ def check(
     if by_lease is not None and len(by_lease) != 2:
         usage_error(f"{lease!r} is not of the form NAMESPACE/NAME")
     from spoke_jobs.cli.rendering.check_output import print_lines
-    from spoke_jobs.explain.set_up import Part, SetUp
+    from spoke_jobs.explain.set_up import SetUp, SetUpPart
 
     settings = load_settings()
     registry = Registry()
@@ -105,7 +105,7 @@ def check(
     ledger_part = _part("", ledger)
     set_up = SetUp(
         roles=tuple(roles),
-        application=_part(settings.app, application) if settings.app else Part(""),
+        application=_part(settings.app, application) if settings.app else SetUpPart(""),
         runner=(runner := _part(settings.job_runner, lambda: _runner(settings, registry))),
         ledger=ledger_part,
         database_named=runner.missing_settings and not settings.database_url.get_secret_value(),
@@ -150,13 +150,13 @@ def _roles(engine: Engine, required: list[arguments.RoleOf], account: Account | 
             yield RoleFinding(held.role, asked.process, found.excess, lacking, required=bool(required))
 
 
-def _part(name: str, read: Callable[[], str]) -> Part:
-    from spoke_jobs.explain.set_up import Part
+def _part(name: str, read: Callable[[], str]) -> SetUpPart:
+    from spoke_jobs.explain.set_up import SetUpPart
 
     try:
-        return Part(read())
+        return SetUpPart(read())
     except SpokeJobsError as error:
-        return Part(name, str(error), missing_settings=isinstance(error, MissingSettings))
+        return SetUpPart(name, str(error), missing_settings=isinstance(error, MissingSettings))
 
 
 def _jobs_of(registry: Registry) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ def _jobs_of(registry: Registry) -> tuple[str, ...]:
 def _cluster(
     settings: Settings,
     registry: Registry,
-    runner: Part,
+    runner: SetUpPart,
     account: Account | None,
     lease: tuple[str, ...] | None,
     *,

@@ -15,7 +15,7 @@ from spoke_jobs.cli.printing import print_error, print_note, print_text
 from spoke_jobs.errors import DependencyNotMet
 from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.engine import is_locked
-from spoke_jobs.ledger.queries import Selected
+from spoke_jobs.ledger.queries import SelectedJob
 from spoke_jobs.model import JobRequest, JobState
 
 _SHOWN = 10
@@ -55,7 +55,7 @@ def for_each(job_ids: list[int], act: Callable[[int], Result]) -> None:
         raise typer.Exit(worst)
 
 
-def confirm_each(verb: str, selected: Sequence[Selected], *, dry_run: bool, yes: bool) -> bool:
+def confirm_each(verb: str, selected: Sequence[SelectedJob], *, dry_run: bool, yes: bool) -> bool:
     """Say how many jobs of each type and state the command would act on, and ask whether to do it.
 
     :param verb: what the command does, as in ``cancel``.
@@ -67,7 +67,7 @@ def confirm_each(verb: str, selected: Sequence[Selected], *, dry_run: bool, yes:
     return confirm(f"{verb} {count(len(selected), 'job')}", kinds_of(selected), dry_run=dry_run, yes=yes)
 
 
-def kinds_of(selected: Sequence[Selected]) -> list[str]:
+def kinds_of(selected: Sequence[SelectedJob]) -> list[str]:
     """Say how many jobs of each type and state there are."""
     kinds = Counter((job.job_type, job.state) for job in selected)
     lines = [

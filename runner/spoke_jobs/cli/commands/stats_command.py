@@ -14,7 +14,7 @@ from spoke_jobs.cli.commands.exits import Exit, reports_errors, usage_error
 from spoke_jobs.cli.commands.filter_options import selects_jobs
 from spoke_jobs.cli.commands.ledger_access import open_queries, refuse_unknown_names
 from spoke_jobs.cli.printing import new_console, print_texts
-from spoke_jobs.ledger.statistics import Dimension, Statistics
+from spoke_jobs.ledger.statistics import GroupedBy, Statistics
 from spoke_jobs.model import ANY_JOB, JobFilter
 
 _EVERY_SECONDS = 2.0
@@ -25,8 +25,8 @@ _HOUR = 3600.0
 @selects_jobs()
 def stats(
     by: Annotated[
-        Dimension, typer.Option(help="Group by type, state, queue, organization or cause.", metavar="WHAT")
-    ] = Dimension.TYPE,
+        GroupedBy, typer.Option(help="Group by type, state, queue, organization or cause.", metavar="WHAT")
+    ] = GroupedBy.TYPE,
     period: Annotated[
         float | None,
         typer.Option(
@@ -79,7 +79,7 @@ def stats(
         console.print(statistics_table.statistics_table(found, by, limit, console.width))
 
 
-def _watch(read: Callable[[], Statistics], by: Dimension, limit: int) -> None:
+def _watch(read: Callable[[], Statistics], by: GroupedBy, limit: int) -> None:
     from rich.live import Live
 
     from spoke_jobs.cli.rendering.statistics_table import statistics_table

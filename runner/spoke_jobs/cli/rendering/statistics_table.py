@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from spoke_jobs.explain.words import age, count, line, seconds
-from spoke_jobs.ledger.statistics import Durations, Group, Statistics
+from spoke_jobs.ledger.statistics import Durations, Statistics, StatisticsGroup
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands
     from rich.console import RenderableType
@@ -89,7 +89,7 @@ def summary(found: Statistics) -> str:
     )
 
 
-def _cells(group: Group, found: Statistics) -> list[str]:
+def _cells(group: StatisticsGroup, found: Statistics) -> list[str]:
     def durations(of: Durations | None) -> list[str]:
         return [seconds(round(of.p50, 1)), seconds(round(of.p95, 1))] if of is not None else ["-", "-"]
 
@@ -106,7 +106,7 @@ def _cells(group: Group, found: Statistics) -> list[str]:
     ]
 
 
-def _plain_cells(group: Group, found: Statistics) -> list[str]:
+def _plain_cells(group: StatisticsGroup, found: Statistics) -> list[str]:
     def durations(of: Durations | None) -> list[str]:
         return [f"{of.p50:.3f}", f"{of.p95:.3f}"] if of is not None else ["-", "-"]
 

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
@@ -37,6 +37,10 @@ _CLAIM_LIMIT = 100
 _HOUSEKEEPING_SECONDS = 30.0
 _HOUSEKEEPING_LIMIT_SECONDS = 0.5
 """How long one kind of housekeeping may take at a time: the thread also claims, and renews leases."""
+_RECALL_SECONDS = 1.0
+"""How often a replica with room looks for tasks that others have set aside, unless it has just found some."""
+_RECALL_PAUSE = 10
+"""A search for them that takes long, because many tasks wait, is followed by a pause so many times as long."""
 _TRIAL_SECONDS = 1.0
 """How often this replica claims a suspect (a task that may kill replicas), unless it has one already."""
 _RETRY_SECONDS = 1.0
@@ -112,7 +116,7 @@ class OutboxWorker:
         self._wakeups, self._wakeup_sender = socket.socketpair()
         self._wakeup_sender.setblocking(False)
         self._wakeups.setblocking(False)
-        self._next_claim = self._next_renewal = self._next_housekeeping = self._next_trial = 0.0
+        self._next_claim = self._next_renewal = self._next_housekeeping = self._next_trial = self._next_recall = 0.0
         self._rate = 0.0
         self._rate_since = time.monotonic()
         self._ended_since = 0
@@ -153,7 +157,7 @@ class OutboxWorker:
     def _wake(self) -> None:
         if not self._notified:
             self._notified = True
-            with contextlib.suppress(BlockingIOError):  # the buffer is full of wake-ups that were not read yet
+            with contextlib.suppress(OSError):  # the buffer is full of wake-ups that were not read, or the thread ended
                 self._wakeup_sender.send(b".")
 
     def _run(self) -> None:
@@ -171,6 +175,8 @@ class OutboxWorker:
                 wait = _RETRY_SECONDS
             if self._stopping and not self._ended:
                 self._release_all()
+                for socket_ in (*sockets, self._wakeup_sender):
+                    socket_.close()
                 return
             ready, _, _ = select.select(sockets, [], [], wait)
             for readable in ready:
@@ -240,11 +246,16 @@ class OutboxWorker:
         claimant = (self._names, self._worker, self._options.lease_seconds)
         tasks = self._outbox.claim(*claimant, limit)
         self._outage.recovered()
-        self._next_claim = 0.0 if len(tasks) == limit else now + self._options.poll_seconds
+        self._take(tasks)  # before the next statement, which may fail
         if now >= self._next_trial:
             self._next_trial = now + _TRIAL_SECONDS
             if all(one.task.losses < SUSPECT_LOSSES for one in self._held.values()):
-                tasks = [*tasks, *self._outbox.claim(*claimant, 1, suspects=True)]
+                self._take(self._outbox.claim(*claimant, 1, suspects=True))
+        more = len(tasks) == limit or self._recall(limit - len(tasks))
+        self._next_claim = 0.0 if more else now + self._options.poll_seconds
+
+    def _take(self, tasks: Sequence[OutboxTask]) -> None:
+        """Pass claimed tasks to the executor. Refuse those that it must not run."""
         held = []
         for task in tasks:
             self.counts.claimed += 1
@@ -258,6 +269,20 @@ class OutboxWorker:
                 held.append(mine)
         if held and self._loop is not None:
             self._loop.call_soon_threadsafe(self._accept, held)
+
+    def _recall(self, limit: int) -> bool:
+        """Make tasks due that others have set aside, as many as there is room for; return whether there were any.
+
+        In a rolling release, the older replicas set tasks aside all the time. Housekeeping recalls them too rarely, but
+        also while this replica has no room.
+        """
+        began = time.monotonic()
+        if began < self._next_recall:
+            return False
+        found = self._outbox.recall(self._names, limit) > 0
+        if not found:
+            self._next_recall = began + max(_RECALL_SECONDS, _RECALL_PAUSE * (time.monotonic() - began))
+        return found
 
     def _refuse(self, mine: _ClaimedTask, cause: TaskCause, why: str) -> None:
         """Fail a claimed task for good, without running it."""

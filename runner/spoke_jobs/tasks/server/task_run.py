@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.errors import Discard, InvalidPayload, Superseded
 from spoke_jobs.execution.context import TaskContext
-from spoke_jobs.execution.run_sequence import Effects, Outcome, ThreadEffects, close, perform, run_blocking
+from spoke_jobs.execution.run_sequence import CallResult, Effects, ThreadEffects, close, perform, run_blocking
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Definition
@@ -123,7 +123,7 @@ class _LoopEffects:
     def __init__(self, run: TaskRun) -> None:
         self._run = run
 
-    async def call(self, definition: Definition, context: Any, payload: Any) -> Outcome:
+    async def call(self, definition: Definition, context: Any, payload: Any) -> CallResult:
         """Call the function, and end it at its timeout."""
         limit = asyncio.timeout(definition.task.timeout_seconds)
         try:
@@ -133,9 +133,9 @@ class _LoopEffects:
             # The timeout raises a CancelledError if the task has suppressed an earlier cancellation.
             ended = isinstance(error, (TimeoutError, asyncio.CancelledError)) and limit.expired()
             if ended and not _is_given_up(self._run, error):
-                return Outcome(error=_TimedOut())
-            return Outcome(error=error)
-        return Outcome()
+                return CallResult(error=_TimedOut())
+            return CallResult(error=error)
+        return CallResult()
 
     async def blocking(self, function: Callable[[], _Result]) -> _Result:
         """Call a function that may block."""

@@ -1,0 +1,91 @@
+"""The thread that serves the outbox, beside replicas of another release."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, update
+from sqlalchemy.exc import OperationalError
+from tests.contract.outbox import put, rows
+from tests.waiting import eventually_async, patient
+
+from spoke_jobs import Registry, TaskContext
+from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.ledger.clock import clock_after
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.tables import task_outbox
+from spoke_jobs.ledger.task_outbox import UNKNOWN_SECONDS, Outbox, OutboxTask, insert_task
+from spoke_jobs.tasks.server import outbox_worker
+from spoke_jobs.tasks.server.executor import TaskExecutor
+from spoke_jobs.tasks.server.outbox_worker import OutboxWorker, OutboxWorkerOptions
+
+registry = Registry()
+
+
+@registry.task("newer")
+async def newer(ctx: TaskContext, payload: object) -> None:
+    """The older release does not know it."""
+
+
+@pytest.fixture
+def engine(sqlite_ledger_url: str) -> Iterator[Engine]:
+    made = create_engine(sqlite_ledger_url)
+    yield made
+    made.dispose()
+
+
+def put_aside(engine: Engine, count: int) -> None:
+    """Write tasks that a replica of the older release has set aside."""
+    with engine.begin() as connection:
+        for number in range(count):
+            insert_task(connection, "kubernetes", "newer", str(number))
+        later = {"cause": TaskCause.UNKNOWN_TASK, "due_at": clock_after(UNKNOWN_SECONDS)}
+        connection.execute(update(task_outbox).where(task_outbox.c.token.is_(None)).values(later))
+
+
+@asynccontextmanager
+async def serving(outbox: Outbox) -> AsyncIterator[OutboxWorker]:
+    executor = TaskExecutor(registry, concurrency=2, limit=8)
+    worker = OutboxWorker(outbox, ["newer"], executor, OutboxWorkerOptions(2, lease_seconds=600, poll_seconds=0.05))
+    executor.start()
+    worker.start()
+    try:
+        yield worker
+    finally:
+        await asyncio.to_thread(worker.stop, patient(30))
+        await executor.finish(patient(30))
+
+
+async def test_tasks_that_older_replicas_set_aside_run_before_the_next_housekeeping(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_worker, "_HOUSEKEEPING_SECONDS", 86400)
+    monkeypatch.setattr(outbox_worker, "_RECALL_PAUSE", 0)  # a search takes no longer because this machine is busy
+    put(engine, "0", name="newer")
+    async with serving(Outbox(engine, "kubernetes")) as worker:
+        await eventually_async(lambda: worker.counts.done == 1, "the first housekeeping has been")
+        put_aside(engine, 20)
+        await eventually_async(lambda: worker.counts.done == 21, "what was set aside has run")
+    assert rows(engine) == []
+
+
+async def test_a_claim_that_fails_keeps_no_task_of_the_claim_before_it(engine: Engine) -> None:
+    """Otherwise the tasks would wait until their leases lapse, and count as lost."""
+
+    class Failing(Outbox):
+        fails = True
+
+        def claim(self, *arguments: Any, suspects: bool = False, **named: Any) -> Sequence[OutboxTask]:
+            if suspects and self.fails:
+                self.fails = False
+                raise OperationalError("UPDATE", {}, Exception("the connection is lost"))
+            return super().claim(*arguments, suspects=suspects, **named)
+
+    put(engine, "0", "1", name="newer")
+    async with serving(Failing(engine, "kubernetes")) as worker:
+        await eventually_async(lambda: worker.counts.done == 2, "both have run")
+        assert worker.counts.database_errors == 1
