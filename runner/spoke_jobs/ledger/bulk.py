@@ -64,9 +64,7 @@ _JOB_PROGRESSED = assignments(
     transitions.job_progressed(DATABASE_CLOCK, literal_column("free.percent"), literal_column("free.message"))
 )
 _ATTEMPT_SUCCEEDED = assignments(
-    transitions.attempt_succeeded(
-        DATABASE_CLOCK, {name: literal_column(f"finished.{name}") for name in USAGE_FIELDS}
-    )
+    transitions.attempt_succeeded(DATABASE_CLOCK, {name: literal_column(f"finished.{name}") for name in USAGE_FIELDS})
 )
 _USAGE = ", ".join(USAGE_FIELDS)
 _JOB_SUCCEEDED = {

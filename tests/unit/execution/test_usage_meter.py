@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.waiting import patient
 
 from spoke_jobs.execution import usage_meter
-from spoke_jobs.execution.usage_meter import CgroupReading, NO_CGROUP, NEW_PROCESS, ProcessReading, read_cgroup, used
+from spoke_jobs.execution.usage_meter import NEW_PROCESS, NO_CGROUP, CgroupReading, ProcessReading, read_cgroup, used
 from spoke_jobs.model import Usage
 
 MIB = 2**20

@@ -14,13 +14,14 @@ depends_on = None
 
 _COLUMNS = ("peak_memory_bytes", "cpu_milliseconds", "wall_milliseconds")
 _INDEX = "ix_job_request_succeeded"
+_WHERE = "state = 'succeeded' AND length(job_type) <= 200"
 
 
 def upgrade() -> None:
     """Add the columns and the index. Nothing is known of what earlier attempts used."""
     for name in _COLUMNS:
         op.add_column("job_attempt", sa.Column(name, sa.BigInteger(), nullable=True))
-    create_index_on_history(_INDEX, ["job_type", "id"], "state = 'succeeded'")
+    create_index_on_history(_INDEX, ["job_type", "id"], _WHERE)
 
 
 def downgrade() -> None:
