@@ -261,7 +261,7 @@ ANY_CLAIM = ClaimFilter()
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class AttemptUsage:
     """What an attempt used until its end. None: it could not be measured, or others used the same process."""
 
     peak_memory_bytes: int | None = None
@@ -269,9 +269,9 @@ class Usage:
     wall_milliseconds: int | None = None
 
 
-UNMEASURED = Usage()
-USAGE_FIELDS = tuple(field.name for field in fields(Usage))
-"""The fields of :class:`Usage`, which :class:`Attempt` has as well."""
+UNMEASURED = AttemptUsage()
+USAGE_FIELDS = tuple(field.name for field in fields(AttemptUsage))
+"""The fields of :class:`AttemptUsage`, which :class:`Attempt` has as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +369,7 @@ class Failure:
     fingerprint: str = ""
     retry_after_seconds: float | None = None
     """After how many seconds the job asked to be run again; None: the retry policy decides."""
-    usage: Usage = UNMEASURED
+    usage: AttemptUsage = UNMEASURED
 
 
 @dataclass(frozen=True, slots=True)

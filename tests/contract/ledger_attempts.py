@@ -14,13 +14,13 @@ from spoke_jobs.errors import Superseded
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import (
     AttemptState,
+    AttemptUsage,
     Failure,
     JobFilter,
     JobOptions,
     JobState,
     Progress,
     Pulse,
-    Usage,
     declared,
 )
 
@@ -106,12 +106,12 @@ class AttemptContract(LedgerSteps):
         batch = ledger.open_batch("march")
         jobs = ledger.insert_many([new_job(), new_job(batch_id=batch.id), new_job(), new_job(), new_job()])
         alone, counted, failed, killed, unmeasured = (self.claim_next(ledger) for _ in jobs)
-        large = Usage(peak_memory_bytes=2**40, cpu_milliseconds=2**33, wall_milliseconds=2**34)
-        usage = {alone.token: large, counted.token: Usage(1, 2, 3)}
+        large = AttemptUsage(peak_memory_bytes=2**40, cpu_milliseconds=2**33, wall_milliseconds=2**34)
+        usage = {alone.token: large, counted.token: AttemptUsage(1, 2, 3)}
         assert len(ledger.succeed_many({alone.token: 1, counted.token: 2}, {}, usage)) == 2
-        ledger.fail(failed.token, Failure("JobError", usage=Usage(7, 8, 9)), decide=True)
+        ledger.fail(failed.token, Failure("JobError", usage=AttemptUsage(7, 8, 9)), decide=True)
         ledger.fail(killed.token, Failure("OutOfMemory"), decide=True)
-        ledger.succeed(None, unmeasured.token, None, None, Usage(wall_milliseconds=5))
+        ledger.succeed(None, unmeasured.token, None, None, AttemptUsage(wall_milliseconds=5))
         claims = (alone, counted, failed, killed, unmeasured)
         found = [ledger.attempts(claim.job.id)[0] for claim in claims]
         assert [(one.peak_memory_bytes, one.cpu_milliseconds, one.wall_milliseconds) for one in found] == [

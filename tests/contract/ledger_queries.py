@@ -17,7 +17,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.statistics import Dimension
 from spoke_jobs.ledger.tables import job_event
 from spoke_jobs.limits.job_limit import parse_scope
-from spoke_jobs.model import ANY_JOB, Failure, JobFilter, JobOptions, JobRequest, JobState, Progress, Usage
+from spoke_jobs.model import ANY_JOB, AttemptUsage, Failure, JobFilter, JobOptions, JobRequest, JobState, Progress
 
 
 def start(ledger: SqlLedger, lease: float = LEASE, worker: str = "w") -> JobRequest:
@@ -135,7 +135,7 @@ class QueriesContract:
             if name == "mail":
                 ledger.fail(claim.token, Failure("JobError", for_good=True), decide=True)
             else:
-                ledger.succeed(None, claim.token, None, None, Usage(number, number + 1, number + 2))
+                ledger.succeed(None, claim.token, None, None, AttemptUsage(number, number + 1, number + 2))
 
         def found(**filters: Any) -> dict[str, list[int | None]]:
             of_types = queries.usage_by_type(JobFilter(**filters))
@@ -146,7 +146,7 @@ class QueriesContract:
         assert found(job_type="report", organization_id=1) == {"report": [1]}
         assert found(job_type="mail") == {}
         (csv,) = queries.usage_by_type(JobFilter(job_type="ingest.csv"))
-        assert (csv.options, csv.usages) == (new_job().options, (Usage(3, 4, 5),))
+        assert (csv.options, csv.usages) == (new_job().options, (AttemptUsage(3, 4, 5),))
 
     def test_what_ran_before_newest_first(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job(priority=3, queue_name="q", locks_queue=True))

@@ -18,7 +18,7 @@ from spoke_jobs.errors import Cancelled, ConfigurationError, Superseded
 from spoke_jobs.execution.attempt_checkpoints import Checkpoints
 from spoke_jobs.execution.fenced_session import Fence, FencedSession
 from spoke_jobs.ledger.port import Ledger, SessionFactory
-from spoke_jobs.model import CHECKPOINT, UNMEASURED, Claim, JobRequest, Progress, Usage
+from spoke_jobs.model import CHECKPOINT, UNMEASURED, AttemptUsage, Claim, JobRequest, Progress
 from spoke_jobs.payloads import encode_checkpoint, encode_result
 
 PROGRESS_MESSAGE_LIMIT = 200
@@ -46,7 +46,7 @@ class JobContext:
         report: Callable[[Progress], None],
         ending: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
         run_until: float | None = None,
-        measure: Callable[[], Usage] = lambda: UNMEASURED,
+        measure: Callable[[], AttemptUsage] = lambda: UNMEASURED,
     ) -> None:
         self._claim = claim
         self._ledger = ledger

@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from spoke_jobs.model import Usage
+from spoke_jobs.model import AttemptUsage
 
-Meter = Callable[[], Usage]
+Meter = Callable[[], AttemptUsage]
 """Returns what the attempt has used until now."""
 Read = Callable[[str], bytes]
 """Returns a file's content; empty if it can't be read."""
@@ -67,7 +67,7 @@ def used(
     *,
     was_reset: bool,
     cgroup: CgroupReading = NO_CGROUP,
-) -> Usage:
+) -> AttemptUsage:
     """What an attempt has used.
 
     :param before: the reading at its start.
@@ -78,7 +78,7 @@ def used(
     if cgroup.peak_bytes is not None:
         peak = max(peak or 0, cgroup.peak_bytes)
     cpu = now.cpu_seconds - before.cpu_seconds + now.children_cpu_seconds - before.children_cpu_seconds
-    return Usage(peak, _milliseconds(max(cpu, cgroup.cpu_seconds or 0.0)), _milliseconds(wall_seconds))
+    return AttemptUsage(peak, _milliseconds(max(cpu, cgroup.cpu_seconds or 0.0)), _milliseconds(wall_seconds))
 
 
 def _peak(before: ProcessReading, now: ProcessReading, *, was_reset: bool) -> int | None:
@@ -144,7 +144,7 @@ def _without_cache(peak: int, stat: bytes, prefix: bytes) -> int:
 def of_shared_process() -> Meter:
     """Begin to measure an attempt whose process others use at the same time: only its wall time."""
     started = time.monotonic()
-    return lambda: Usage(wall_milliseconds=_milliseconds(time.monotonic() - started))
+    return lambda: AttemptUsage(wall_milliseconds=_milliseconds(time.monotonic() - started))
 
 
 def of_own_process() -> Meter:
@@ -158,7 +158,7 @@ def of_pod() -> Meter:
     """Begin to measure the attempt of this pod: its whole process, and its container."""
     started = time.monotonic()
 
-    def measure() -> Usage:
+    def measure() -> AttemptUsage:
         seconds = _since_start() or time.monotonic() - started
         return used(NEW_PROCESS, read_process(), seconds, was_reset=True, cgroup=read_cgroup(read_file))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from spoke_jobs.ledger.statistics import percentile
 from spoke_jobs.ledger.usage_queries import TypeUsage
-from spoke_jobs.model import JobOptions, Usage
+from spoke_jobs.model import AttemptUsage, JobOptions
 
 MEMORY_MARGIN = 1.1
 """The factor on the largest peak memory. Rounding adds at most a sixteenth."""
@@ -74,12 +74,12 @@ def _size(found: TypeUsage, declared: JobOptions | None) -> TypeSize:
     return TypeSize(found.job_type, len(found.usages), len(used), memory, cores, asks, needs)
 
 
-def _memory(usage: Usage) -> int | None:
+def _memory(usage: AttemptUsage) -> int | None:
     """Return the peak memory, unless other code has written what can't be."""
     return usage.peak_memory_bytes if usage.peak_memory_bytes is not None and usage.peak_memory_bytes > 0 else None
 
 
-def _cores(usage: Usage) -> float | None:
+def _cores(usage: AttemptUsage) -> float | None:
     cpu, wall = usage.cpu_milliseconds, usage.wall_milliseconds
     return cpu / wall if cpu is not None and wall is not None and cpu >= 0 and wall > 0 else None
 

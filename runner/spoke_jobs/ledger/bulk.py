@@ -38,7 +38,7 @@ from spoke_jobs.ledger.expressions import (
 )
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_limit, job_request, sql_name
-from spoke_jobs.model import UNMEASURED, USAGE_FIELDS, Claim, Progress, Pulse, Usage
+from spoke_jobs.model import UNMEASURED, USAGE_FIELDS, AttemptUsage, Claim, Progress, Pulse
 from spoke_jobs.shared.clean_text import storable
 
 JOB_REQUEST, JOB_ATTEMPT, QUEUE_LOCK, JOB_LIMIT = map(
@@ -244,7 +244,7 @@ def succeed_many(
     connection: Connection,
     results: Mapping[UUID, Any],
     progress: Mapping[UUID, Progress],
-    usage: Mapping[UUID, Usage],
+    usage: Mapping[UUID, AttemptUsage],
     *,
     keep: bool = True,
 ) -> set[UUID]:
@@ -270,7 +270,7 @@ def succeed_awaited(
     connection: Connection,
     results: Mapping[UUID, Any],
     progress: Mapping[UUID, Progress],
-    usage: Mapping[UUID, Usage],
+    usage: Mapping[UUID, AttemptUsage],
     *,
     keep: bool = True,
 ) -> set[UUID]:
@@ -281,7 +281,7 @@ def succeed_awaited(
 
 
 def _successes(
-    results: Mapping[UUID, Any], progress: Mapping[UUID, Progress], usage: Mapping[UUID, Usage]
+    results: Mapping[UUID, Any], progress: Mapping[UUID, Progress], usage: Mapping[UUID, AttemptUsage]
 ) -> dict[str, Any]:
     measured = [usage.get(token, UNMEASURED) for token in results]
     return {name: [getattr(one, name) for one in measured] for name in USAGE_FIELDS} | {

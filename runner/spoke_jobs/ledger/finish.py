@@ -31,13 +31,13 @@ from spoke_jobs.ledger.rows import MANY_COLUMNS, read_listed, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.model import (
     AttemptState,
+    AttemptUsage,
     Failure,
     JobOptions,
     JobRequest,
     JobState,
     Progress,
     Pulse,
-    Usage,
 )
 from spoke_jobs.shared.clean_text import storable
 
@@ -112,7 +112,13 @@ def keep_output(connection: Connection, token: UUID, tail: str, *, ended: bool) 
 
 
 def succeed(
-    connection: Connection, token: UUID, result: Any, progress: Progress | None, usage: Usage, *, keep: bool = True
+    connection: Connection,
+    token: UUID,
+    result: Any,
+    progress: Progress | None,
+    usage: AttemptUsage,
+    *,
+    keep: bool = True,
 ) -> None:
     """Record that the attempt, and so the job, succeeded.
 
@@ -125,7 +131,13 @@ def succeed(
 
 
 def try_succeed(
-    connection: Connection, token: UUID, result: Any, progress: Progress | None, usage: Usage, *, keep: bool = True
+    connection: Connection,
+    token: UUID,
+    result: Any,
+    progress: Progress | None,
+    usage: AttemptUsage,
+    *,
+    keep: bool = True,
 ) -> bool:
     """Like :func:`succeed`, but return False if the token's claim is gone."""
     job_id = connection.scalar(

@@ -31,6 +31,7 @@ from spoke_jobs.model import (
     UNMEASURED,
     Attempt,
     AttemptState,
+    AttemptUsage,
     Claim,
     ClaimFilter,
     Failure,
@@ -41,7 +42,6 @@ from spoke_jobs.model import (
     NewJob,
     Progress,
     Pulse,
-    Usage,
 )
 from spoke_jobs.shared.clean_text import storable
 
@@ -242,7 +242,7 @@ class MemoryLedger(MemoryRows):
         token: UUID,
         result: Any,
         progress: Progress | None = None,
-        usage: Usage = UNMEASURED,
+        usage: AttemptUsage = UNMEASURED,
     ) -> None:
         """Record success as soon as the session has committed."""
         if session is not None:
@@ -267,7 +267,7 @@ class MemoryLedger(MemoryRows):
         self,
         results: Mapping[UUID, Any],
         progress: Mapping[UUID, Progress] = NO_PROGRESS,
-        usage: Mapping[UUID, Usage] = NO_USAGE,
+        usage: Mapping[UUID, AttemptUsage] = NO_USAGE,
     ) -> Set[UUID]:
         """Record successes. Return the tokens whose claims were valid."""
         with self._lock:

@@ -19,6 +19,7 @@ from spoke_jobs.model import (
     ANY_JOB,
     UNMEASURED,
     Attempt,
+    AttemptUsage,
     Claim,
     ClaimFilter,
     Failure,
@@ -29,7 +30,6 @@ from spoke_jobs.model import (
     Progress,
     Pulse,
     Saved,
-    Usage,
 )
 
 
@@ -75,7 +75,7 @@ ClaimRefusal = NoRow | AlreadyFinal | AttemptOver | Taken | QueueHeld | NotThisA
 
 
 NO_PROGRESS: Mapping[UUID, Progress] = MappingProxyType({})
-NO_USAGE: Mapping[UUID, Usage] = MappingProxyType({})
+NO_USAGE: Mapping[UUID, AttemptUsage] = MappingProxyType({})
 
 
 class Ledger(Protocol):
@@ -164,7 +164,7 @@ class Ledger(Protocol):
         token: UUID,
         result: Any,
         progress: Progress | None = None,
-        usage: Usage = UNMEASURED,
+        usage: AttemptUsage = UNMEASURED,
     ) -> None:
         """Record success in the session's transaction, which the caller commits. Without a session, commit at once.
 
@@ -177,7 +177,7 @@ class Ledger(Protocol):
         self,
         results: Mapping[UUID, Any],
         progress: Mapping[UUID, Progress] = NO_PROGRESS,
-        usage: Mapping[UUID, Usage] = NO_USAGE,
+        usage: Mapping[UUID, AttemptUsage] = NO_USAGE,
     ) -> Set[UUID]:
         """Record successes in one transaction. Return the tokens whose claims were valid. The others are superseded.
 

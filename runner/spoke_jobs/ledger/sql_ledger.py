@@ -49,6 +49,7 @@ from spoke_jobs.model import (
     UNMEASURED,
     Attempt,
     AttemptState,
+    AttemptUsage,
     Claim,
     ClaimFilter,
     Failure,
@@ -59,7 +60,6 @@ from spoke_jobs.model import (
     Progress,
     Pulse,
     Saved,
-    Usage,
 )
 
 R = TypeVar("R")
@@ -215,7 +215,7 @@ class SqlLedger(SqlBatches):
         token: UUID,
         result: Any,
         progress: Progress | None = None,
-        usage: Usage = UNMEASURED,
+        usage: AttemptUsage = UNMEASURED,
     ) -> None:
         """Record success in the session's transaction, or in one of its own."""
         if session is not None:
@@ -229,7 +229,7 @@ class SqlLedger(SqlBatches):
         self,
         results: Mapping[UUID, Any],
         progress: Mapping[UUID, Progress] = NO_PROGRESS,
-        usage: Mapping[UUID, Usage] = NO_USAGE,
+        usage: Mapping[UUID, AttemptUsage] = NO_USAGE,
     ) -> Set[UUID]:
         """Record successes. Return the tokens whose claims were valid."""
         with self._single() as connection:

@@ -22,13 +22,13 @@ from spoke_jobs.model import (
     USAGE_FIELDS,
     Attempt,
     AttemptState,
+    AttemptUsage,
     DispatchedRow,
     Failure,
     JobOptions,
     JobRequest,
     JobState,
     NewJob,
-    Usage,
 )
 from spoke_jobs.shared.clean_text import CAUSE_LIMIT, storable
 from spoke_jobs.type_names import is_known
@@ -146,7 +146,7 @@ def job_progressed(clock: Clock, percent: Any, message: Any) -> Changes:
     return {"status": percent, "result_message": message, "updated_at": clock.now()}
 
 
-def used(usage: Usage) -> Changes:
+def used(usage: AttemptUsage) -> Changes:
     """The columns of an attempt's row that say what it used."""
     return {name: getattr(usage, name) for name in USAGE_FIELDS}
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Integer, and_, desc, func, literal, literal_c
 from spoke_jobs.ledger import filters
 from spoke_jobs.ledger.expressions import constant
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import USAGE_FIELDS, AttemptState, JobFilter, JobOptions, JobState, Usage
+from spoke_jobs.model import USAGE_FIELDS, AttemptState, AttemptUsage, JobFilter, JobOptions, JobState
 from spoke_jobs.type_names import NAME_LIMIT, matches
 
 NEWEST_SUCCESSES = 100
@@ -35,7 +35,7 @@ class TypeUsage:
     job_type: str
     options: JobOptions | None
     """Those of the newest success; None if the filter selects none."""
-    usages: tuple[Usage, ...]
+    usages: tuple[AttemptUsage, ...]
     """Of each success, the newest first."""
 
 
@@ -83,7 +83,7 @@ def _usage_of(connection: Connection, job_type: str, which: JobFilter) -> TypeUs
     )
     rows = connection.execute(statement).all()
     options = JobOptions.from_json(_mapping(rows[0].options)) if rows else None
-    return TypeUsage(job_type, options, tuple(Usage(*row[1:]) for row in rows))
+    return TypeUsage(job_type, options, tuple(AttemptUsage(*row[1:]) for row in rows))
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.ledger.port import Ledger
-from spoke_jobs.model import Progress, Usage
+from spoke_jobs.model import AttemptUsage, Progress
 from spoke_jobs.shared.outage_log import OutageLog
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class _Success:
     token: UUID
     result: Any
     progress: Progress | None
-    usage: Usage
+    usage: AttemptUsage
     give_up_at: float
     done: Callable[[bool | Exception], None]
 
@@ -49,7 +49,7 @@ class Recorder:
         token: UUID,
         result: Any,
         progress: Progress | None,
-        usage: Usage,
+        usage: AttemptUsage,
         patience: float,
         done: Callable[[bool | Exception], None],
     ) -> None:

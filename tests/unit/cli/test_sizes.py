@@ -10,12 +10,12 @@ from tests.unit.cli.conftest import Run, claimed, document
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.job_options import JobOptions
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import UNMEASURED, Usage
+from spoke_jobs.model import UNMEASURED, AttemptUsage
 
 MIB = 2**20
 
 
-def succeed(ledger: SqlLedger, job_type: str, usage: Usage = UNMEASURED, **changes: object) -> None:
+def succeed(ledger: SqlLedger, job_type: str, usage: AttemptUsage = UNMEASURED, **changes: object) -> None:
     ledger.insert(new_job(job_type=job_type, **changes))
     ledger.succeed(None, claimed(ledger, job_type).token, None, None, usage)
 
@@ -24,9 +24,9 @@ def succeed(ledger: SqlLedger, job_type: str, usage: Usage = UNMEASURED, **chang
 def used(ledger: SqlLedger) -> None:
     """Two measured reports of different organizations, and an export in an event loop, which is not measured."""
     options = JobOptions(resources={"requests": {"memory": "1Gi"}})
-    succeed(ledger, "report", Usage(100 * MIB, 400, 1000), options=options)
-    succeed(ledger, "report", Usage(50 * MIB, 100, 1000), options=options, organization_id=7)
-    succeed(ledger, "export", Usage(wall_milliseconds=5))
+    succeed(ledger, "report", AttemptUsage(100 * MIB, 400, 1000), options=options)
+    succeed(ledger, "report", AttemptUsage(50 * MIB, 100, 1000), options=options, organization_id=7)
+    succeed(ledger, "export", AttemptUsage(wall_milliseconds=5))
 
 
 @pytest.mark.usefixtures("used")
@@ -70,8 +70,8 @@ def test_no_history_at_all(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_type_that_other_code_made_too_long_for_the_index_hides_no_other(ledger: SqlLedger, run: Run) -> None:
-    succeed(ledger, "export", Usage(MIB, 1, 1))
-    succeed(ledger, "report", Usage(MIB, 1, 1))
+    succeed(ledger, "export", AttemptUsage(MIB, 1, 1))
+    succeed(ledger, "report", AttemptUsage(MIB, 1, 1))
     with ledger.engine.begin() as connection:
         connection.execute(
             text("UPDATE job_request SET job_type = :long WHERE job_type = 'export'"), {"long": "a" * 999}

@@ -25,7 +25,7 @@ from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import AttemptState, Claim, JobState, Pulse, UnreadPayload, Usage
+from spoke_jobs.model import AttemptState, AttemptUsage, Claim, JobState, Pulse, UnreadPayload
 from spoke_jobs.payloads import JOB_LIMIT_BYTES
 from spoke_jobs.registry import Registry
 
@@ -121,7 +121,7 @@ def test_what_an_attempt_used_is_recorded_with_its_end(ledger: SqlLedger, fails:
             raise ValueError("no")
 
     attempt = Attempt(ledger, job)
-    attempt.run(meter=lambda: lambda: Usage(5, 6, 7))
+    attempt.run(meter=lambda: lambda: AttemptUsage(5, 6, 7))
     last = attempt.last
     assert last.state is (AttemptState.FAILED if fails else AttemptState.SUCCEEDED)
     assert (last.peak_memory_bytes, last.cpu_milliseconds, last.wall_milliseconds) == (5, 6, 7)

@@ -15,7 +15,7 @@ from tests.waiting import patient
 
 from spoke_jobs.execution import usage_meter
 from spoke_jobs.execution.usage_meter import NEW_PROCESS, NO_CGROUP, CgroupReading, ProcessReading, read_cgroup, used
-from spoke_jobs.model import Usage
+from spoke_jobs.model import AttemptUsage
 
 MIB = 2**20
 V2 = {
@@ -79,7 +79,7 @@ class TestWhatAnAttemptUsed:
 
     def test_cpu_time_is_that_since_the_start_of_the_process_and_its_children(self) -> None:
         now = ProcessReading(3.5, 300 * MIB, 1.25, 50 * MIB)
-        assert used(self.BEFORE, now, 2.0, was_reset=True) == Usage(300 * MIB, 750, 2000)
+        assert used(self.BEFORE, now, 2.0, was_reset=True) == AttemptUsage(300 * MIB, 750, 2000)
 
     def test_a_peak_that_may_be_an_earlier_attempts_is_not_recorded(self) -> None:
         assert self.peak(was_reset=False, peak_bytes=300 * MIB) is None
@@ -98,8 +98,10 @@ class TestWhatAnAttemptUsed:
     def test_a_containers_figures_count_if_they_are_larger(self) -> None:
         now = ProcessReading(1.0, 40 * MIB)
         cgroup = CgroupReading(70 * MIB, 1.5)
-        assert used(NEW_PROCESS, now, 4.0, was_reset=True, cgroup=cgroup) == Usage(70 * MIB, 1500, 4000)
-        assert used(NEW_PROCESS, now, 4.0, was_reset=True, cgroup=CgroupReading(7, None)) == Usage(40 * MIB, 1000, 4000)
+        assert used(NEW_PROCESS, now, 4.0, was_reset=True, cgroup=cgroup) == AttemptUsage(70 * MIB, 1500, 4000)
+        assert used(NEW_PROCESS, now, 4.0, was_reset=True, cgroup=CgroupReading(7, None)) == AttemptUsage(
+            40 * MIB, 1000, 4000
+        )
 
 
 IN_ONE_PROCESS = """

@@ -12,7 +12,7 @@ from spoke_jobs.contract.retry import is_quantity
 from spoke_jobs.explain.sizes import Spread, cpu_request, memory_request, sizes
 from spoke_jobs.job_options import JobOptions
 from spoke_jobs.ledger.usage_queries import TypeUsage
-from spoke_jobs.model import Usage
+from spoke_jobs.model import AttemptUsage
 from spoke_jobs_operator.core.memory_growth import in_bytes
 
 MIB = 2**20
@@ -55,7 +55,7 @@ def test_a_request_for_cpu_is_at_most_a_tenth_above(cores: float) -> None:
 
 
 def test_the_largest_peak_and_nearly_all_cores_count() -> None:
-    usages = [Usage(number * MIB, number, 100) for number in range(1, 101)]
+    usages = [AttemptUsage(number * MIB, number, 100) for number in range(1, 101)]
     (size,) = sizes([TypeUsage("report", JobOptions(), tuple(usages))], {})
     assert (size.successes, size.measured) == (100, 100)
     assert size.memory_bytes == Spread(50 * MIB, 95 * MIB, 100 * MIB)
@@ -64,15 +64,15 @@ def test_the_largest_peak_and_nearly_all_cores_count() -> None:
 
 
 def test_what_was_not_measured_is_not_guessed() -> None:
-    shared, killed, timed = Usage(wall_milliseconds=5), Usage(), Usage(None, 50, 100)
-    (size,) = sizes([TypeUsage("report", None, (shared, killed, timed, Usage(None, 5, 0)))], {})
+    shared, killed, timed = AttemptUsage(wall_milliseconds=5), AttemptUsage(), AttemptUsage(None, 50, 100)
+    (size,) = sizes([TypeUsage("report", None, (shared, killed, timed, AttemptUsage(None, 5, 0)))], {})
     assert (size.successes, size.measured, size.memory_bytes) == (4, 1, None)
     assert size.needs == {"cpu": "500m"}
 
 
 def test_what_types_ask_for_is_what_they_declare_now() -> None:
     limits = {"limits": {"memory": "1Gi", "cpu": "1", "nvidia.com/gpu": "1"}}
-    older = TypeUsage("report", JobOptions(resources=limits), (Usage(MIB, 1, 1),))
+    older = TypeUsage("report", JobOptions(resources=limits), (AttemptUsage(MIB, 1, 1),))
     elsewhere = TypeUsage("mail", JobOptions(resources=limits | {"requests": {"memory": "64Mi"}}), ())
     declared = {"report": JobOptions(resources={"requests": {"memory": "512Mi"}}), "export": JobOptions()}
     found = {size.job_type: size for size in sizes([older, elsewhere], declared)}
@@ -82,7 +82,7 @@ def test_what_types_ask_for_is_what_they_declare_now() -> None:
     assert (found["export"].asks, found["export"].successes, found["export"].needs) == ({}, 0, {})
 
 
-@given(st.lists(st.builds(Usage, anything, anything, anything), max_size=5))
-def test_whatever_other_code_has_written_the_requests_are_quantities(usages: list[Usage]) -> None:
+@given(st.lists(st.builds(AttemptUsage, anything, anything, anything), max_size=5))
+def test_whatever_other_code_has_written_the_requests_are_quantities(usages: list[AttemptUsage]) -> None:
     (size,) = sizes([TypeUsage("report", None, tuple(usages))], {})
     assert all(is_quantity(amount) and not re.match(r"0+\D*$", amount) for amount in size.needs.values())
