@@ -265,8 +265,11 @@ class AttemptUsage:
     """What an attempt used until its end. None: it could not be measured, or others used the same process."""
 
     peak_memory_bytes: int | None = None
+    """Of its process or its largest child process; in a pod, of the container without the page cache."""
     cpu_milliseconds: int | None = None
+    """Of its process and of the child processes that ended; in a pod, of the container."""
     wall_milliseconds: int | None = None
+    """From its start; in a pod, from the start of its process."""
 
 
 UNMEASURED = AttemptUsage()
@@ -294,12 +297,11 @@ class Attempt:
     output_tail: str = ""
     """The last lines of the traceback, if there is one. They may contain values."""
     peak_memory_bytes: int | None = None
-    """The most memory that it used: of its process, of its largest child process or, in a pod, of the container
-    without the page cache. None if it could not be measured, for example because its process was killed."""
+    """Its peak memory. Without a value, it could not be measured."""
     cpu_milliseconds: int | None = None
-    """The CPU time of its process and of the child processes that ended; in a pod, of the whole container."""
+    """The CPU time of its process and of the child processes that ended."""
     wall_milliseconds: int | None = None
-    """The time in which it used that: from its start, in a pod from the start of its process."""
+    """The wall time in which it used that."""
 
 
 CHECKPOINT = ""

@@ -22,7 +22,7 @@ class SizeOfType(Shape):
 
     job_type: str
     successes: int
-    """How many were read: at most the newest 100 of the type, of which the filters select some."""
+    """How many the filters select of the newest 100 of the type."""
     measured: int
     """How many of them have their memory or their CPU time measured."""
     memory_bytes: UsageSpread | None
@@ -30,9 +30,9 @@ class SizeOfType(Shape):
     cores: UsageSpread | None
     """The CPU time divided by the wall time; null if it was not measured."""
     asks: dict[str, str]
-    """The `memory` and the `cpu` that the job's option `resources` requests. The PodTemplate decides on the rest."""
+    """What the job's option `resources` requests: `memory`, `cpu`."""
     needs: dict[str, str]
-    """The requests that would do, of what was measured: `memory` and `cpu`."""
+    """The requests that would do, of what was measured: `memory`, `cpu`."""
 
 
 class Sizes(Shape):

@@ -112,11 +112,11 @@ whole = of_pod()
 found = []
 for size in (100, 0):
     measure = of_own_process()
-    data = bytearray(b"x" * (size * 2**20))
+    data = b"x" * (size * 2**20)
     del data
     found.append(measure())
 measure = of_own_process()
-subprocess.run([sys.executable, "-c", "bytearray(b'x' * (200 * 2**20)); sum(range(3_000_000))"], check=True)
+subprocess.run([sys.executable, "-c", "data = b'x' * (200 * 2**20); sum(range(3_000_000))"], check=True)
 found.append(measure())
 found += [whole(), of_shared_process()()]
 print(json.dumps([[one.peak_memory_bytes, one.cpu_milliseconds, one.wall_milliseconds] for one in found]))
