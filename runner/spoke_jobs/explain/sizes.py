@@ -11,8 +11,8 @@ from spoke_jobs.ledger.statistics import percentile
 from spoke_jobs.ledger.usage_queries import TypeUsage
 from spoke_jobs.model import AttemptUsage, JobOptions
 
-MEMORY_MARGIN = 1.1
-"""The factor on the largest peak memory. Rounding adds at most a sixteenth."""
+MARGIN_PERCENT = 10
+"""What a request for memory adds to the largest peak. Rounding adds at most a sixteenth."""
 _STEPS = 16
 _MEBI = 2**20
 _LEAST_MILLICORES = 10
@@ -93,7 +93,7 @@ def _asks(options: JobOptions | None) -> dict[str, str]:
 
 def memory_request(peak_bytes: float) -> str:
     """Return a request for memory with a margin above a peak, rounded up to a readable quantity."""
-    wanted = max(ceil(peak_bytes * MEMORY_MARGIN / _MEBI), 1)
+    wanted = max(-(-int(peak_bytes) * (100 + MARGIN_PERCENT) // (100 * _MEBI)), 1)
     step = 1 << max((wanted // _STEPS).bit_length() - 1, 0)
     mebibytes = _up(wanted, step)
     return f"{mebibytes // 1024}Gi" if mebibytes % 1024 == 0 else f"{mebibytes}Mi"
