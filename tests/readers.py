@@ -26,7 +26,7 @@ from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.termination import decode
 from spoke_jobs.contract.trace_context import is_traceparent
 from spoke_jobs.errors import InvalidLimit, InvalidPayload, InvalidSchedule
-from spoke_jobs.execution import output_lines
+from spoke_jobs.execution import output_lines, usage_meter
 from spoke_jobs.job_options import JobOptions
 from spoke_jobs.ledger import lenient
 from spoke_jobs.ledger.limit_rows import to_limit
@@ -166,6 +166,11 @@ def _output(data: bytes) -> object:
     return shown
 
 
+def _kernel_file(data: bytes) -> object:
+    value = usage_meter.number(data), usage_meter.value_of(data, b"usage_usec")
+    return value, usage_meter.seconds_since_start(data, 9.0, 100), usage_meter.read_cgroup(lambda _path: data)
+
+
 def _view(body: Mapping[str, Any]) -> object:
     return list(failed_attempts(read_view(dict(body))))
 
@@ -259,6 +264,7 @@ READERS: Mapping[str, Reader] = {
     "job-output": _output,
     "payload": of_text(_payload),
     "child-report": decode_report,
+    "kernel-file": _kernel_file,
     "task-acknowledgement": _acknowledgement,
     "task-batch": _batch(JSON),
     "task-batch-of-lines": _batch(NDJSON),

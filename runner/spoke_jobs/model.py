@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -261,6 +261,23 @@ ANY_CLAIM = ClaimFilter()
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptUsage:
+    """What an attempt used until its end. None: it could not be measured, or others used the same process."""
+
+    peak_memory_bytes: int | None = None
+    """Of its process or its largest child process; in a pod, of the container without the page cache."""
+    cpu_milliseconds: int | None = None
+    """Of its process and of the child processes that ended; in a pod, of the container."""
+    wall_milliseconds: int | None = None
+    """From its start; in a pod, from the start of its process."""
+
+
+UNMEASURED = AttemptUsage()
+USAGE_FIELDS = tuple(field.name for field in fields(AttemptUsage))
+"""The fields of :class:`AttemptUsage`, which :class:`Attempt` has as well."""
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """A row of ``job_attempt``. The table's columns follow from these fields, as with :class:`JobRequest`, and so does
     the JSON of ``show``. A field that :class:`Failure` has as well is recorded with each failed attempt."""
@@ -279,6 +296,12 @@ class Attempt:
     error_type: str = ""
     output_tail: str = ""
     """The last lines of the traceback, if there is one. They may contain values."""
+    peak_memory_bytes: int | None = None
+    """Its peak memory. Without a value, it could not be measured."""
+    cpu_milliseconds: int | None = None
+    """The CPU time of its process and of the child processes that ended."""
+    wall_milliseconds: int | None = None
+    """The wall time in which it used that."""
 
 
 CHECKPOINT = ""
@@ -348,6 +371,7 @@ class Failure:
     fingerprint: str = ""
     retry_after_seconds: float | None = None
     """After how many seconds the job asked to be run again; None: the retry policy decides."""
+    usage: AttemptUsage = UNMEASURED
 
 
 @dataclass(frozen=True, slots=True)

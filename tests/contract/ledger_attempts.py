@@ -14,6 +14,7 @@ from spoke_jobs.errors import Superseded
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import (
     AttemptState,
+    AttemptUsage,
     Failure,
     JobFilter,
     JobOptions,
@@ -99,6 +100,27 @@ class AttemptContract(LedgerSteps):
         assert recorded == {one.token, other.token}
         rows = [ledger.get(claim.job.id) for claim in (one, other)]
         assert [(row.status, row.result_message) for row in rows if row] == [(100, "row 99\ufffd"), (100, "row 5")]
+
+    def test_what_an_attempt_used_is_recorded_with_its_end(self, ledger: Ledger) -> None:
+        """Also of jobs that a batch counts, whose ends take other statements. A killed process records nothing."""
+        batch = ledger.open_batch("march")
+        jobs = ledger.insert_many([new_job(), new_job(batch_id=batch.id), new_job(), new_job(), new_job()])
+        alone, counted, failed, killed, unmeasured = (self.claim_next(ledger) for _ in jobs)
+        large = AttemptUsage(peak_memory_bytes=2**40, cpu_milliseconds=2**33, wall_milliseconds=2**34)
+        usage = {alone.token: large, counted.token: AttemptUsage(1, 2, 3)}
+        assert len(ledger.succeed_many({alone.token: 1, counted.token: 2}, {}, usage)) == 2
+        ledger.fail(failed.token, Failure("JobError", usage=AttemptUsage(7, 8, 9)), decide=True)
+        ledger.fail(killed.token, Failure("OutOfMemory"), decide=True)
+        ledger.succeed(None, unmeasured.token, None, None, AttemptUsage(wall_milliseconds=5))
+        claims = (alone, counted, failed, killed, unmeasured)
+        found = [ledger.attempts(claim.job.id)[0] for claim in claims]
+        assert [(one.peak_memory_bytes, one.cpu_milliseconds, one.wall_milliseconds) for one in found] == [
+            (2**40, 2**33, 2**34),
+            (1, 2, 3),
+            (7, 8, 9),
+            (None, None, None),
+            (None, None, 5),
+        ]
 
     def test_a_failure_is_tried_again_until_its_budget_is_spent(self, ledger: Ledger) -> None:
         ledger.insert(new_job())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
@@ -16,7 +17,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.statistics import GroupedBy
 from spoke_jobs.ledger.tables import job_event
 from spoke_jobs.limits.job_limit import parse_scope
-from spoke_jobs.model import ANY_JOB, Failure, JobFilter, JobOptions, JobRequest, JobState, Progress
+from spoke_jobs.model import ANY_JOB, AttemptUsage, Failure, JobFilter, JobOptions, JobRequest, JobState, Progress
 
 
 def start(ledger: SqlLedger, lease: float = LEASE, worker: str = "w") -> JobRequest:
@@ -123,6 +124,29 @@ class QueriesContract:
         situation = queries.situation(mine.id)
         assert situation is not None
         assert all(load.heartbeat_at <= situation.now for load in situation.load)
+
+    def test_what_the_newest_successes_of_each_type_used(self, ledger: SqlLedger, queries: Queries) -> None:
+        """A type's newest successes are read; other filters select among these."""
+        types = ["report", "report", "report", "ingest.csv", "ingest.xml", "mail"]
+        for number, name in enumerate(types):
+            ledger.insert(new_job(job_type=name, organization_id=number))
+            claim = claim_one(ledger, "legacy", [name], "w", LEASE)
+            assert claim is not None
+            if name == "mail":
+                ledger.fail(claim.token, Failure("JobError", for_good=True), decide=True)
+            else:
+                ledger.succeed(None, claim.token, None, None, AttemptUsage(number, number + 1, number + 2))
+
+        def found(**filters: Any) -> dict[str, list[int | None]]:
+            of_types = queries.usage_by_type(JobFilter(**filters))
+            return {one.job_type: [usage.peak_memory_bytes for usage in one.usages] for one in of_types}
+
+        assert found() == {"ingest.csv": [3], "ingest.xml": [4], "report": [2, 1, 0]}
+        assert found(job_type="ingest.*") == {"ingest.csv": [3], "ingest.xml": [4]}
+        assert found(job_type="report", organization_id=1) == {"report": [1]}
+        assert found(job_type="mail") == {}
+        (csv,) = queries.usage_by_type(JobFilter(job_type="ingest.csv"))
+        assert (csv.options, csv.usages) == (new_job().options, (AttemptUsage(3, 4, 5),))
 
     def test_what_ran_before_newest_first(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job(priority=3, queue_name="q", locks_queue=True))

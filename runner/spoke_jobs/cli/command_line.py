@@ -29,6 +29,7 @@ from spoke_jobs.cli.commands.prune_command import prune
 from spoke_jobs.cli.commands.retry_command import retry
 from spoke_jobs.cli.commands.run_command import run
 from spoke_jobs.cli.commands.show_command import show
+from spoke_jobs.cli.commands.sizes_command import sizes
 from spoke_jobs.cli.commands.stats_command import stats
 from spoke_jobs.cli.commands.sync_command import sync
 from spoke_jobs.cli.commands.tasks_command import tasks
@@ -40,7 +41,7 @@ from spoke_jobs.shared.log_setup import VisibleFormatter
 
 PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Set-up": (check, migrate),
-    "Read jobs": (ls, stats, show, why, logs, watch, events),
+    "Read jobs": (ls, stats, sizes, show, why, logs, watch, events),
     "Change jobs": (dispatch, cancel, retry, prune, pause, resume),
     "Run jobs and tasks (containers start these)": (worker, tasks, sync, run),
 }

@@ -27,6 +27,7 @@ from spoke_jobs.execution.lease import StopReason, seconds_until_next_record
 from spoke_jobs.execution.lease_keeper import UNOBSERVED, KeptLease, LeaseObserver
 from spoke_jobs.execution.output_lines import with_output
 from spoke_jobs.execution.run_sequence import Effects, close, perform
+from spoke_jobs.execution.usage_meter import Meter, of_shared_process
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import UNDECLARED, Claim, Failure, Progress, UnreadPayload
 from spoke_jobs.payloads import JOB_LIMIT_BYTES
@@ -71,6 +72,8 @@ class AttemptServices:
     """Called once the attempt's end is recorded, by a process that runs the jobs that it dispatches."""
     observer: LeaseObserver = UNOBSERVED
     """Learns when the attempt's lease lapses."""
+    meter: Callable[[], Meter] = of_shared_process
+    """Begins to measure what an attempt uses."""
 
 
 class AttemptDriver(Effects, Protocol):
@@ -79,6 +82,8 @@ class AttemptDriver(Effects, Protocol):
     services: AttemptServices
     cancel: threading.Event
     """Set when the job is asked to stop."""
+    measure: Meter
+    """Measures what the attempt has used. It is set at the attempt's start."""
 
     def keep_lease(self, claim: Claim, run_until: float | None) -> KeptLease:
         """Keep the claim's lease from now on.
@@ -116,7 +121,7 @@ async def attempt(claim: Claim, driver: AttemptDriver) -> AttemptEnd:
     """
     with LogFields(**attempt_fields(claim)):
         log_start(claim)
-        started = time.monotonic()
+        started, driver.measure = time.monotonic(), driver.services.meter()
         claim = await _complete(claim, driver)
         end = await _run(claim, driver)
         seconds = time.monotonic() - started
@@ -160,6 +165,7 @@ async def _run(claim: Claim, driver: AttemptDriver) -> AttemptEnd:
         report=lease.report,
         ending=lease.ending,
         run_until=run_until,
+        measure=driver.measure,
     )
     finish = partial(_succeed, claim, driver, context, lease)
     try:  # what cannot be described, such as an exception whose text raises, must not keep the lease for ever
@@ -203,8 +209,9 @@ async def _failed(claim: Claim, driver: AttemptDriver, failure: Failure) -> Atte
     failure = replace(failure, output_tail=with_output(failure.output_tail, services.output()))
     if failure.cause == Cause.SUPERSEDED:
         return await driver.without_claim(claim, failure)
+    measured = replace(failure, usage=driver.measure())
     recorded = await until_recorded(
-        claim, driver, "the failure", lambda: services.ledger.fail(claim.token, failure, decide=services.decide)
+        claim, driver, "the failure", lambda: services.ledger.fail(claim.token, measured, decide=services.decide)
     )
     if not recorded:
         return await driver.without_claim(claim, failure)

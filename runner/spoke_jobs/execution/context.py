@@ -18,7 +18,7 @@ from spoke_jobs.errors import Cancelled, ConfigurationError, Superseded
 from spoke_jobs.execution.attempt_checkpoints import Checkpoints
 from spoke_jobs.execution.fenced_session import Fence, FencedSession
 from spoke_jobs.ledger.port import Ledger, SessionFactory
-from spoke_jobs.model import CHECKPOINT, Claim, JobRequest, Progress
+from spoke_jobs.model import CHECKPOINT, UNMEASURED, AttemptUsage, Claim, JobRequest, Progress
 from spoke_jobs.payloads import encode_checkpoint, encode_result
 
 PROGRESS_MESSAGE_LIMIT = 200
@@ -46,6 +46,7 @@ class JobContext:
         report: Callable[[Progress], None],
         ending: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
         run_until: float | None = None,
+        measure: Callable[[], AttemptUsage] = lambda: UNMEASURED,
     ) -> None:
         self._claim = claim
         self._ledger = ledger
@@ -53,6 +54,7 @@ class JobContext:
         self._report = report
         self._ending = ending
         self._run_until = run_until
+        self._measure = measure
         self._checkpoints = Checkpoints(ledger, claim.job.id, claim.token)
         self._fenced = FencedSession(sessions, self._fence)
         self.logger = _JobLogger(
@@ -259,7 +261,7 @@ class JobContext:
                 session.flush()
                 if self._checkpoints.pending:
                     self._checkpoints.write(session)
-            self._ledger.succeed(session, self._claim.token, encoded, progress)
+            self._ledger.succeed(session, self._claim.token, encoded, progress, self._measure())
             self._fenced.over = True
             if session is not None:
                 try:

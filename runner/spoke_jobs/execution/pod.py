@@ -31,6 +31,7 @@ from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.execution.thread_attempt import run_attempt
+from spoke_jobs.execution.usage_meter import of_pod
 from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, is_not_allowed, reason_of, refuses
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, ClaimRefusal, NoRow, NotThisAttempt, QueueHeld, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -104,7 +105,14 @@ def _run(
         return AttemptEnd(ExitCode.HELD, failure, recorded=ledger.fail(claim.token, failure, decide=False))
     if assignment.timeout_seconds is not None:
         claim = with_timeout(claim, assignment.timeout_seconds)
-    services = AttemptServices(ledger, registry, lambda: Session(ledger.engine), decide=False, on_stop=_leave_at_once)
+    services = AttemptServices(
+        ledger,
+        registry,
+        lambda: Session(ledger.engine),
+        decide=False,
+        on_stop=_leave_at_once,
+        meter=of_pod,
+    )
     return run_attempt(claim, services, cancel)
 
 

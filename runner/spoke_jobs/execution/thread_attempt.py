@@ -20,6 +20,7 @@ from spoke_jobs.execution.lease_keeper import KeptLease, Owner, keep_one
 from spoke_jobs.execution.output_lines import with_output
 from spoke_jobs.execution.run_sequence import ThreadEffects, run_blocking
 from spoke_jobs.execution.thread_stacks import thread_stacks
+from spoke_jobs.execution.usage_meter import Meter
 from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.model import Claim, Failure, JobState, Progress, Pulse
 
@@ -38,6 +39,8 @@ def run_attempt(claim: Claim, services: AttemptServices, cancel: threading.Event
 class _ThreadDriver(ThreadEffects):
     """Nothing can stop a thread. So an attempt that must stop is recorded by the watchdog, which then exits the process
     if it is the attempt's own."""
+
+    measure: Meter
 
     def __init__(self, services: AttemptServices, cancel: threading.Event) -> None:
         self.services = services
@@ -96,7 +99,8 @@ class _ThreadDriver(ThreadEffects):
         """Record the failure without a retry, since the process is about to exit. If that fails, the lease lapses."""
         services = self.services
         try:
-            failure = replace(failure, output_tail=with_output(failure.output_tail, services.output()))
+            tail = with_output(failure.output_tail, services.output())
+            failure = replace(failure, output_tail=tail, usage=self.measure())
             self.job_ended()  # the process exits: the observer's reason would hide this one
             services.ledger.fail(claim.token, failure, decide=services.decide)
         except Exception as error:

@@ -18,7 +18,7 @@ from spoke_jobs.explain import kept_output
 from spoke_jobs.explain.option_facts import column_options, stored_options
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.tries import Try, tries
-from spoke_jobs.explain.words import ago, count, line, moment, seconds
+from spoke_jobs.explain.words import ago, count, line, memory, moment, seconds
 from spoke_jobs.ledger.audit_events import Event
 from spoke_jobs.ledger.dependency_queries import LINKS, Link
 from spoke_jobs.ledger.eligibility import start_deadline
@@ -41,6 +41,8 @@ if TYPE_CHECKING:  # importing rich takes longer than most commands
 ATTEMPT_HEADINGS = ("RUN", "TRY", "STATE", "WORKER", "STARTED", "TOOK", "CAUSE", "ERROR", "NODE", "EXIT")
 _TAIL_LINES = 40
 _SHOWN_STEPS = 20
+_SHOWN_USAGE = 10
+"""The most attempts of which is said what they used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Details:
     said: tuple[tuple[int, str], ...]
     """What Kubernetes said about failed attempts: an attempt's number, and the text."""
     payload: str
+    used: tuple[tuple[int, str], ...] = ()
+    """What the newest attempts used, as far as it was measured: an attempt's number, and the text."""
     needs: tuple[tuple[int, Link | None], ...] = ()
     """The jobs that it depends on, as a tree: depth from 0, and the job; None for more than are shown."""
 
@@ -96,6 +100,7 @@ def details(
         tuple(kept_output.tail(with_output, _TAIL_LINES)) if with_output else (),
         tuple((item.number, line(item.message, MESSAGE_LIMIT)) for item in found if item.message),
         json.dumps(payload_as_json(job.payload), indent=2, ensure_ascii=False) if shows else "",
+        tuple((item.number, text) for item in attempts[-_SHOWN_USAGE:] if (text := used(item))),
         (*tree(job.id, links), *([(0, None)] if len(links) >= LINKS else ())),
     )
 
@@ -120,6 +125,16 @@ def state_text(link: Link) -> str:
     if link.state is JobState.RUNNING:
         return f"running, {link.percent} %"
     return f"{link.state}: {line(link.cause)}" if link.state is JobState.FAILED else link.state.value
+
+
+def used(attempt: Attempt) -> str:
+    """Say what an attempt used; empty if neither its memory nor its CPU time was measured."""
+    parts = []
+    if attempt.peak_memory_bytes is not None:
+        parts.append(f"{memory(attempt.peak_memory_bytes)} of memory")
+    if attempt.cpu_milliseconds is not None:
+        parts.append(f"{seconds(attempt.cpu_milliseconds / 1000)} of CPU time")
+    return ", ".join(parts)
 
 
 def _facts(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tuple[str, str]]:

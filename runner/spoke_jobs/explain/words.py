@@ -33,6 +33,12 @@ def seconds(value: float) -> str:
     raise AssertionError("unreachable")
 
 
+def memory(amount: int) -> str:
+    """Format an amount of memory in bytes: ``58 MiB``, ``1.5 GiB``."""
+    mebibytes = amount / 2**20
+    return f"{mebibytes:,.0f} MiB" if mebibytes < 1023.5 else f"{mebibytes / 1024:,.1f} GiB"
+
+
 def ago(then: datetime, now: datetime) -> str:
     """Format how long ago a time was. A time in the future (another machine's clock is ahead) is 0 s ago."""
     return f"{seconds(max((now - then).total_seconds(), 0))} ago"

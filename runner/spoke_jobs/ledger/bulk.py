@@ -38,7 +38,7 @@ from spoke_jobs.ledger.expressions import (
 )
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.tables import job_limit, job_request, sql_name
-from spoke_jobs.model import Claim, Progress, Pulse
+from spoke_jobs.model import UNMEASURED, USAGE_FIELDS, AttemptUsage, Claim, Progress, Pulse
 from spoke_jobs.shared.clean_text import storable
 
 JOB_REQUEST, JOB_ATTEMPT, QUEUE_LOCK, JOB_LIMIT = map(
@@ -63,7 +63,10 @@ _LEASE_RENEWED = assignments(transitions.lease_renewed(DATABASE_CLOCK, _LEASE))
 _JOB_PROGRESSED = assignments(
     transitions.job_progressed(DATABASE_CLOCK, literal_column("free.percent"), literal_column("free.message"))
 )
-_ATTEMPT_SUCCEEDED = assignments(transitions.attempt_succeeded(DATABASE_CLOCK))
+_ATTEMPT_SUCCEEDED = assignments(
+    transitions.attempt_succeeded(DATABASE_CLOCK, {name: literal_column(f"finished.{name}") for name in USAGE_FIELDS})
+)
+_USAGE = ", ".join(USAGE_FIELDS)
 _JOB_SUCCEEDED = {
     keep: assignments(
         transitions.job_succeeded(
@@ -153,10 +156,11 @@ WHERE a.state = 'running' AND a.id NOT IN (SELECT id FROM locked)
 
 _SUCCEED = f"""
 WITH given AS (
-    SELECT * FROM unnest(cast(:tokens AS uuid[]), cast(:results AS text[]), cast(:messages AS text[]))
-        AS t(token, result, message)
+    SELECT * FROM unnest(cast(:tokens AS uuid[]), cast(:results AS text[]), cast(:messages AS text[]),
+        {", ".join(f"cast(:{name} AS bigint[])" for name in USAGE_FIELDS)})
+        AS t(token, result, message, {_USAGE})
 ), locked AS (
-    SELECT a.id, a.job_id, given.result, given.message
+    SELECT a.id, a.job_id, given.result, given.message, {", ".join(f"given.{name}" for name in USAGE_FIELDS)}
     FROM {JOB_ATTEMPT} a JOIN given ON a.token = given.token
     WHERE a.state = 'running' ORDER BY a.id FOR UPDATE OF a
 ), finished AS (
@@ -164,7 +168,7 @@ WITH given AS (
     SET {{changes}}
     FROM (SELECT * FROM locked ORDER BY job_id) ended
     WHERE job_request.id = ended.job_id {{which}}
-    RETURNING ended.id
+    RETURNING ended.id, {", ".join(f"ended.{name}" for name in USAGE_FIELDS)}
 ), done AS (
     UPDATE {JOB_ATTEMPT} a
     SET {_ATTEMPT_SUCCEEDED}
@@ -237,7 +241,12 @@ def heartbeats(
 
 
 def succeed_many(
-    connection: Connection, results: Mapping[UUID, Any], progress: Mapping[UUID, Progress], *, keep: bool = True
+    connection: Connection,
+    results: Mapping[UUID, Any],
+    progress: Mapping[UUID, Progress],
+    usage: Mapping[UUID, AttemptUsage],
+    *,
+    keep: bool = True,
 ) -> set[UUID]:
     """Record many successes. Return the tokens whose claims were valid.
 
@@ -250,22 +259,32 @@ def succeed_many(
         return {
             token
             for token, result in results.items()
-            if finish.try_succeed(connection, token, result, progress.get(token), keep=keep)
+            if finish.try_succeed(
+                connection, token, result, progress.get(token), usage.get(token, UNMEASURED), keep=keep
+            )
         }
-    return set(connection.scalars(_SUCCEED_TEXT[keep], _successes(results, progress)))
+    return set(connection.scalars(_SUCCEED_TEXT[keep], _successes(results, progress, usage)))
 
 
 def succeed_awaited(
-    connection: Connection, results: Mapping[UUID, Any], progress: Mapping[UUID, Progress], *, keep: bool = True
+    connection: Connection,
+    results: Mapping[UUID, Any],
+    progress: Mapping[UUID, Progress],
+    usage: Mapping[UUID, AttemptUsage],
+    *,
+    keep: bool = True,
 ) -> set[UUID]:
     """Record successes also of jobs that others depend on, with what follows from them. Only for PostgreSQL."""
-    ended = connection.execute(_SUCCEED_AWAITED[keep], _successes(results, progress)).all()
+    ended = connection.execute(_SUCCEED_AWAITED[keep], _successes(results, progress, usage)).all()
     finish.settle_many(connection, [row.job_id for row in ended])
     return {row.token for row in ended}
 
 
-def _successes(results: Mapping[UUID, Any], progress: Mapping[UUID, Progress]) -> dict[str, Any]:
-    return {
+def _successes(
+    results: Mapping[UUID, Any], progress: Mapping[UUID, Progress], usage: Mapping[UUID, AttemptUsage]
+) -> dict[str, Any]:
+    measured = [usage.get(token, UNMEASURED) for token in results]
+    return {name: [getattr(one, name) for one in measured] for name in USAGE_FIELDS} | {
         "tokens": list(results),
         "results": [None if result is None else json.dumps(result) for result in results.values()],
         "messages": [storable(progress[token].message) if token in progress else None for token in results],

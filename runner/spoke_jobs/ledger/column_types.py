@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     ColumnElement,
     Dialect,
     Integer,
@@ -139,6 +140,16 @@ class Count(Integer):
 
 class Number(Integer):
     """A whole number or NULL; any other value is read as NULL (SQLite)."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Any, coltype: object) -> Any:
+        """Return the function that reads a value."""
+        return super().result_processor(dialect, coltype) if dialect.name == "postgresql" else read_number
+
+
+class LargeNumber(BigInteger):
+    """Like :class:`Number`, of 64 bits."""
 
     cache_ok = True
 

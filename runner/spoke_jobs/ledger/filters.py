@@ -13,9 +13,11 @@ from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobFilter
 
 
-def conditions(which: JobFilter) -> Iterator[ColumnElement[bool]]:
-    """Yield the conditions on a row of ``job_request``."""
-    columns = job_request.c
+def conditions(which: JobFilter, columns: Any = job_request.c) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions on a row of ``job_request``.
+
+    :param columns: those of a subquery of it.
+    """
     if which.states is not None:
         yield columns.state.in_(which.states)
     if which.job_type is not None:

@@ -31,6 +31,7 @@ from spoke_jobs.ledger.rows import MANY_COLUMNS, read_listed, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.model import (
     AttemptState,
+    AttemptUsage,
     Failure,
     JobOptions,
     JobRequest,
@@ -110,25 +111,39 @@ def keep_output(connection: Connection, token: UUID, tail: str, *, ended: bool) 
     connection.execute(changes)
 
 
-def succeed(connection: Connection, token: UUID, result: Any, progress: Progress | None, *, keep: bool = True) -> None:
+def succeed(
+    connection: Connection,
+    token: UUID,
+    result: Any,
+    progress: Progress | None,
+    usage: AttemptUsage,
+    *,
+    keep: bool = True,
+) -> None:
     """Record that the attempt, and so the job, succeeded.
 
     :param progress: the last progress, unless it is already recorded.
     :param keep: whether the row stays for its retention; otherwise the retention is over at once.
     :raises Superseded: if the token's claim is gone.
     """
-    if not try_succeed(connection, token, result, progress, keep=keep):
+    if not try_succeed(connection, token, result, progress, usage, keep=keep):
         raise transitions.superseded()
 
 
 def try_succeed(
-    connection: Connection, token: UUID, result: Any, progress: Progress | None, *, keep: bool = True
+    connection: Connection,
+    token: UUID,
+    result: Any,
+    progress: Progress | None,
+    usage: AttemptUsage,
+    *,
+    keep: bool = True,
 ) -> bool:
     """Like :func:`succeed`, but return False if the token's claim is gone."""
     job_id = connection.scalar(
         update(job_attempt)
         .where(live(token))
-        .values(transitions.attempt_succeeded(DATABASE_CLOCK))
+        .values(transitions.attempt_succeeded(DATABASE_CLOCK, transitions.used(usage)))
         .returning(job_attempt.c.job_id)
     )
     if job_id is None:

@@ -24,12 +24,14 @@ from spoke_jobs.ledger.dependency_rules import failure_of
 from spoke_jobs.ledger.eligibility import OfRunner, StartTimedOut, Waiting
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.memory_rows import MemoryRows
-from spoke_jobs.ledger.port import NO_PROGRESS, AlreadyFinal, ClaimRefusal, NotThisAttempt, QueueHeld
+from spoke_jobs.ledger.port import NO_PROGRESS, NO_USAGE, AlreadyFinal, ClaimRefusal, NotThisAttempt, QueueHeld
 from spoke_jobs.model import (
     ANY_CLAIM,
     ANY_JOB,
+    UNMEASURED,
     Attempt,
     AttemptState,
+    AttemptUsage,
     Claim,
     ClaimFilter,
     Failure,
@@ -234,12 +236,19 @@ class MemoryLedger(MemoryRows):
         with self._lock:
             self._claimed(token)
 
-    def succeed(self, session: Session | None, token: UUID, result: Any, progress: Progress | None = None) -> None:
+    def succeed(
+        self,
+        session: Session | None,
+        token: UUID,
+        result: Any,
+        progress: Progress | None = None,
+        usage: AttemptUsage = UNMEASURED,
+    ) -> None:
         """Record success as soon as the session has committed."""
         if session is not None:
             self.fence(session, token)
             event.listen(
-                session, "after_commit", lambda _session: self.succeed(None, token, result, progress), once=True
+                session, "after_commit", lambda _session: self.succeed(None, token, result, progress, usage), once=True
             )
             return
         with self._lock:
@@ -247,19 +256,24 @@ class MemoryLedger(MemoryRows):
             if row is None:
                 raise transitions.superseded()
             clock, job_id = self._clock(), row.attempt.job_id
-            self._change_attempt(row, transitions.attempt_succeeded(clock))
+            self._change_attempt(row, transitions.attempt_succeeded(clock, transitions.used(usage)))
             self._release_queue(token)
             job = self._jobs[job_id]
             message = job.result_message if progress is None else storable(progress.message)
             self._change(job_id, transitions.job_succeeded(clock, result, message, job.options.retention_seconds))
             self._settle(job_id)
 
-    def succeed_many(self, results: Mapping[UUID, Any], progress: Mapping[UUID, Progress] = NO_PROGRESS) -> Set[UUID]:
+    def succeed_many(
+        self,
+        results: Mapping[UUID, Any],
+        progress: Mapping[UUID, Progress] = NO_PROGRESS,
+        usage: Mapping[UUID, AttemptUsage] = NO_USAGE,
+    ) -> Set[UUID]:
         """Record successes. Return the tokens whose claims were valid."""
         with self._lock:
             held = {token for token in results if self._find(token) is not None}
             for token in held:
-                self.succeed(None, token, results[token], progress.get(token))
+                self.succeed(None, token, results[token], progress.get(token), usage.get(token, UNMEASURED))
             return held
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:

@@ -17,7 +17,9 @@ from spoke_jobs.ledger.limit_store import LimitStore
 from spoke_jobs.model import (
     ANY_CLAIM,
     ANY_JOB,
+    UNMEASURED,
     Attempt,
+    AttemptUsage,
     Claim,
     ClaimFilter,
     Failure,
@@ -73,6 +75,7 @@ ClaimRefusal = NoRow | AlreadyFinal | AttemptOver | Taken | QueueHeld | NotThisA
 
 
 NO_PROGRESS: Mapping[UUID, Progress] = MappingProxyType({})
+NO_USAGE: Mapping[UUID, AttemptUsage] = MappingProxyType({})
 
 
 class Ledger(Protocol):
@@ -155,17 +158,31 @@ class Ledger(Protocol):
     def saved(self, job_id: int) -> Sequence[Saved]:
         """Get what the job's attempts have saved: the checkpoint, and the steps in the order of their ends."""
 
-    def succeed(self, session: Session | None, token: UUID, result: Any, progress: Progress | None = None) -> None:
+    def succeed(
+        self,
+        session: Session | None,
+        token: UUID,
+        result: Any,
+        progress: Progress | None = None,
+        usage: AttemptUsage = UNMEASURED,
+    ) -> None:
         """Record success in the session's transaction, which the caller commits. Without a session, commit at once.
 
         :param progress: the last progress, unless it is already recorded.
+        :param usage: what the attempt used.
         :raises Superseded: if the token's claim is gone.
         """
 
-    def succeed_many(self, results: Mapping[UUID, Any], progress: Mapping[UUID, Progress] = NO_PROGRESS) -> Set[UUID]:
+    def succeed_many(
+        self,
+        results: Mapping[UUID, Any],
+        progress: Mapping[UUID, Progress] = NO_PROGRESS,
+        usage: Mapping[UUID, AttemptUsage] = NO_USAGE,
+    ) -> Set[UUID]:
         """Record successes in one transaction. Return the tokens whose claims were valid. The others are superseded.
 
         :param progress: each job's last progress, unless it is already recorded.
+        :param usage: what each attempt used, as far as it was measured.
         """
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:

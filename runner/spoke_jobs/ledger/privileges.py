@@ -13,7 +13,7 @@ from types import MappingProxyType
 from spoke_jobs.ledger import checkpoints, inserts, task_outbox, transitions
 from spoke_jobs.ledger.clock import DATABASE_CLOCK
 from spoke_jobs.ledger.tables import VERSION_TABLE, metadata
-from spoke_jobs.model import Failure
+from spoke_jobs.model import UNMEASURED, Failure
 
 
 class Process(StrEnum):
@@ -73,7 +73,7 @@ def _written(*changes: Mapping[str, object]) -> frozenset[str]:
 
 _FAILURE = Failure("")
 _END_OF_ATTEMPT = (
-    transitions.attempt_succeeded(DATABASE_CLOCK),
+    transitions.attempt_succeeded(DATABASE_CLOCK, transitions.used(UNMEASURED)),
     transitions.attempt_failed(DATABASE_CLOCK, _FAILURE),
 )
 _JOB_OF_ATTEMPT = _written(

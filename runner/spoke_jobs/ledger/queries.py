@@ -30,6 +30,7 @@ from spoke_jobs.ledger.reports import reports_of
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.statistics import GroupedBy, Statistics, statistics
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
+from spoke_jobs.ledger.usage_queries import TypeUsage, usage_by_type
 from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import ANY_JOB, Attempt, AttemptReport, AttemptState, JobFilter, JobRequest, JobState, Saved
@@ -189,6 +190,11 @@ class Queries:
         """Count jobs, and measure how long they wait and take."""
         with self._reading() as connection:
             return statistics(connection, by, period_seconds, which)
+
+    def usage_by_type(self, which: JobFilter) -> list[TypeUsage]:
+        """Return what the newest successes of each type used."""
+        with self._reading() as connection:
+            return usage_by_type(connection, which)
 
     def prunable(self, older_than_seconds: float | None, which: JobFilter) -> dict[JobState, int]:
         """Count the jobs that `prune` would delete, by state."""

@@ -37,7 +37,7 @@ from spoke_jobs.ledger.expressions import clock_once, constant, due_since, unset
 from spoke_jobs.ledger.limit_rows import SqlLimits
 from spoke_jobs.ledger.lock_patience import LockPatience, has_timed_out, limit_waits
 from spoke_jobs.ledger.notify import Notifier, on_request
-from spoke_jobs.ledger.port import NO_PROGRESS, ClaimRefusal
+from spoke_jobs.ledger.port import NO_PROGRESS, NO_USAGE, ClaimRefusal
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, read_job, to_attempt, to_request
 from spoke_jobs.ledger.schedule_states import ScheduleCounts, count_schedules
 from spoke_jobs.ledger.sql_batches import SqlBatches
@@ -46,8 +46,10 @@ from spoke_jobs.model import (
     ANY_CLAIM,
     ANY_JOB,
     LONGEST_LEASE_SECONDS,
+    UNMEASURED,
     Attempt,
     AttemptState,
+    AttemptUsage,
     Claim,
     ClaimFilter,
     Failure,
@@ -207,23 +209,36 @@ class SqlLedger(SqlBatches):
         with self._reading_single() as connection:
             return checkpoints.saved(connection, job_id)
 
-    def succeed(self, session: Session | None, token: UUID, result: Any, progress: Progress | None = None) -> None:
+    def succeed(
+        self,
+        session: Session | None,
+        token: UUID,
+        result: Any,
+        progress: Progress | None = None,
+        usage: AttemptUsage = UNMEASURED,
+    ) -> None:
         """Record success in the session's transaction, or in one of its own."""
         if session is not None:
-            finish.succeed(session.connection(), token, result, progress, keep=self._keeps)
+            finish.succeed(session.connection(), token, result, progress, usage, keep=self._keeps)
             return
-        if token not in self.succeed_many({token: result}, {} if progress is None else {token: progress}):
+        last = NO_PROGRESS if progress is None else {token: progress}
+        if token not in self.succeed_many({token: result}, last, {token: usage}):
             raise transitions.superseded()
 
-    def succeed_many(self, results: Mapping[UUID, Any], progress: Mapping[UUID, Progress] = NO_PROGRESS) -> Set[UUID]:
+    def succeed_many(
+        self,
+        results: Mapping[UUID, Any],
+        progress: Mapping[UUID, Progress] = NO_PROGRESS,
+        usage: Mapping[UUID, AttemptUsage] = NO_USAGE,
+    ) -> Set[UUID]:
         """Record successes. Return the tokens whose claims were valid."""
         with self._single() as connection:
-            recorded = bulk.succeed_many(connection, results, progress, keep=self._keeps)
+            recorded = bulk.succeed_many(connection, results, progress, usage, keep=self._keeps)
         # The rest have lost their claims, or something depends on their end, which takes several statements.
         left = {token: result for token, result in results.items() if token not in recorded}
         if left and self.engine.dialect.name == "postgresql":
             recorded |= self._repeated(
-                lambda connection: bulk.succeed_awaited(connection, left, progress, keep=self._keeps)
+                lambda connection: bulk.succeed_awaited(connection, left, progress, usage, keep=self._keeps)
             )
         return recorded
 

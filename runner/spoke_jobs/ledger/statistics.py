@@ -42,6 +42,14 @@ _COLUMNS = {
 }
 
 
+def percentile(ordered: Sequence[float], part: float) -> float:
+    """Return a percentile by nearest rank.
+
+    :param ordered: the values in ascending order, at least one.
+    """
+    return ordered[max(ceil(len(ordered) * part) - 1, 0)]
+
+
 @dataclass(frozen=True, slots=True)
 class Durations:
     """Percentiles of durations, in seconds."""
@@ -55,7 +63,7 @@ class Durations:
         if not seconds:
             return None
         ordered = sorted(seconds)
-        return cls(*(ordered[max(ceil(len(ordered) * part) - 1, 0)] for part in (0.5, 0.95)))
+        return cls(*(percentile(ordered, part) for part in (0.5, 0.95)))
 
 
 @dataclass(frozen=True, slots=True)

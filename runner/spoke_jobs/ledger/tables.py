@@ -31,12 +31,22 @@ from sqlalchemy import (
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.ledger.clock import UTCDateTime, beginning, clock_now
-from spoke_jobs.ledger.column_types import Count, Number, StorableText, StoredJson, Uid, no_options, random_uuid
+from spoke_jobs.ledger.column_types import (
+    Count,
+    LargeNumber,
+    Number,
+    StorableText,
+    StoredJson,
+    Uid,
+    no_options,
+    random_uuid,
+)
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.outbox_row import TaskRow
-from spoke_jobs.model import Attempt, AttemptState, JobRequest, JobState, Saved
+from spoke_jobs.model import USAGE_FIELDS, Attempt, AttemptState, JobRequest, JobState, Saved
 from spoke_jobs.payloads import CHECKPOINT_LIMIT_BYTES, JOB_LIMIT_BYTES, SCHEDULE_LIMIT_BYTES, TASK_LIMIT_BYTES
 from spoke_jobs.settings import schema_of_environment
+from spoke_jobs.type_names import NAME_LIMIT
 
 SCHEMA = schema_of_environment()
 """The schema of the tables; None for the connection's default. It is part of each statement, because statements are
@@ -146,6 +156,7 @@ job_attempt = Table(
         Attempt,
         job_id=Column("job_id", _big, ForeignKey(job_request.c.id, ondelete="CASCADE"), nullable=False),
         output_tail=Column("output_tail", StorableText(_TAIL_LIMIT_BYTES), nullable=False, server_default=""),
+        **{name: Column(name, LargeNumber) for name in USAGE_FIELDS},
     ),
     Column("token", Uid(), nullable=False, unique=True),
     Column("for_good", Boolean, nullable=False, server_default=text("false")),
@@ -323,6 +334,13 @@ _partial("ix_job_request_unsettled", "awaited AND state IN ('succeeded', 'failed
 _partial("ix_job_request_blocked", "state = 'blocked'", job_request.c.id)
 # The jobs that have failed recently, for `why`.
 _partial("ix_job_request_failed", "state = 'failed'", job_request.c.finished_at)
+# The successes of each type, for `sizes`. A type that other code has made too long for an index is left out.
+_partial(
+    "ix_job_request_succeeded",
+    f"state = 'succeeded' AND length(job_type) <= {NAME_LIMIT}",
+    job_request.c.job_type,
+    job_request.c.id,
+)
 _UNLAUNCHED = f"state = 'waiting' AND runner = '{CLUSTER_RUNNER}' AND submitted_at IS NULL"
 _partial("ix_job_request_unlaunched", _UNLAUNCHED, job_request.c.id)
 # Those among them that lock their queue: each waits for the older ones of its queue.

@@ -18,7 +18,18 @@ from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
 from spoke_jobs.errors import Superseded, UniquenessConflict
 from spoke_jobs.ledger.clock import FixedClock
 from spoke_jobs.ledger.port import AlreadyFinal, ClaimRefusal, NoRow, NotThisAttempt, Taken
-from spoke_jobs.model import Attempt, AttemptState, DispatchedRow, Failure, JobOptions, JobRequest, JobState, NewJob
+from spoke_jobs.model import (
+    USAGE_FIELDS,
+    Attempt,
+    AttemptState,
+    AttemptUsage,
+    DispatchedRow,
+    Failure,
+    JobOptions,
+    JobRequest,
+    JobState,
+    NewJob,
+)
 from spoke_jobs.shared.clean_text import CAUSE_LIMIT, storable
 from spoke_jobs.type_names import is_known
 
@@ -135,9 +146,17 @@ def job_progressed(clock: Clock, percent: Any, message: Any) -> Changes:
     return {"status": percent, "result_message": message, "updated_at": clock.now()}
 
 
-def attempt_succeeded(clock: Clock) -> Changes:
-    """The row of an attempt that succeeded."""
-    return {"state": AttemptState.SUCCEEDED, "finished_at": clock.now(), "heartbeat_at": clock.now()}
+def used(usage: AttemptUsage) -> Changes:
+    """The columns of an attempt's row that say what it used."""
+    return {name: getattr(usage, name) for name in USAGE_FIELDS}
+
+
+def attempt_succeeded(clock: Clock, usage: Changes) -> Changes:
+    """The row of an attempt that succeeded.
+
+    :param usage: the columns that say what it used (:func:`used`).
+    """
+    return {"state": AttemptState.SUCCEEDED, "finished_at": clock.now(), "heartbeat_at": clock.now()} | usage
 
 
 def output_kept(tail: str) -> Changes:
@@ -166,7 +185,7 @@ def job_succeeded(clock: Clock, result: Any, message: Any, retention_seconds: An
 def attempt_failed(clock: Clock, failure: Failure) -> Changes:
     """The row of an attempt that failed."""
     ended = {"state": AttemptState.FAILED, "finished_at": clock.now(), "for_good": failure.for_good}
-    return ended | {name: _recorded(name, getattr(failure, name)) for name in _FAILURE_FIELDS}
+    return ended | used(failure.usage) | {name: _recorded(name, getattr(failure, name)) for name in _FAILURE_FIELDS}
 
 
 def _recorded(name: str, value: Any) -> Any:

@@ -35,6 +35,7 @@ from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.lease import Lease, StopReason
 from spoke_jobs.execution.lease_keeper import KeptLease, LeaseKeeper, Owner
 from spoke_jobs.execution.run_sequence import CallResult
+from spoke_jobs.execution.usage_meter import Meter
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -86,6 +87,8 @@ class _Common:
 
 class _LoopDriver:
     """Runs an attempt on the event loop. It is stopped by cancelling its asyncio task."""
+
+    measure: Meter
 
     def __init__(self, claim: Claim, common: _Common) -> None:
         self.claim = claim
@@ -156,7 +159,7 @@ class _LoopDriver:
         def done(answer: bool | Exception) -> None:
             loop.call_soon_threadsafe(recorded.set_result, answer)
 
-        self._common.recorder.record(claim.token, encoded, progress, claim.lease_seconds, done)
+        self._common.recorder.record(claim.token, encoded, progress, self.measure(), claim.lease_seconds, done)
         answer = await recorded
         if isinstance(answer, Exception):
             raise answer

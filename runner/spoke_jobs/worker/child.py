@@ -27,6 +27,7 @@ from spoke_jobs.execution.attempt_decisions import code_of_unrecorded, failure_o
 from spoke_jobs.execution.lease import FRESH, StopReason
 from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.execution.thread_attempt import run_attempt
+from spoke_jobs.execution.usage_meter import of_own_process
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim
@@ -66,6 +67,7 @@ def serve(connection: socket.socket, shared: SharedState, output_file: int) -> N
         # The child's own watchdog cannot run while a job's native code holds the interpreter lock. The supervisor then
         # enforces the lease.
         observer=shared,
+        meter=of_own_process,
     )
 
     def run(order: Order, cancel: threading.Event) -> ExitCode:

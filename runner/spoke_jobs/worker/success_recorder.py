@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.ledger.port import Ledger
-from spoke_jobs.model import Progress
+from spoke_jobs.model import AttemptUsage, Progress
 from spoke_jobs.shared.outage_log import OutageLog
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ class _Success:
     token: UUID
     result: Any
     progress: Progress | None
+    usage: AttemptUsage
     give_up_at: float
     done: Callable[[bool | Exception], None]
 
@@ -48,14 +49,16 @@ class Recorder:
         token: UUID,
         result: Any,
         progress: Progress | None,
+        usage: AttemptUsage,
         patience: float,
         done: Callable[[bool | Exception], None],
     ) -> None:
         """Record a success; retry for ``patience`` seconds while the database is unreachable.
 
         :param progress: the last progress, unless it is already recorded.
+        :param usage: what the attempt used.
         """
-        self._waiting.put(_Success(token, result, progress, time.monotonic() + patience, done))
+        self._waiting.put(_Success(token, result, progress, usage, time.monotonic() + patience, done))
 
     def _work(self) -> None:
         while True:
@@ -66,6 +69,7 @@ class Recorder:
                 recorded = self._ledger.succeed_many(
                     {item.token: item.result for item in batch},
                     {item.token: item.progress for item in batch if item.progress is not None},
+                    {item.token: item.usage for item in batch},
                 )
             except Exception as error:
                 self._retry_later(batch, error)

@@ -12,7 +12,7 @@ HOME = "/home/ada/shop"
 """The folder as the page calls it."""
 PASSING = re.compile(
     r"((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d([.,]\d+)?(Z| E[SD]T)?"
-    r"|in \d+ \w+( \d+ \w+)?\b|\b\d\d:\d\d:\d\d\b|\d+(\.\d+)? (s|min)( \d+ s)?\b|[\w.-]+:\d+\b"
+    r"|in \d+ \w+( \d+ \w+)?\b|\b\d\d:\d\d:\d\d\b|\d+(\.\d+)? (s|min)( \d+ s)?\b|\d+ MiB|[\w.-]+:\d+\b"
     r"|, \"pages\": (3\}|…)|[─━═]+|JobError: ValueError: [^…]*…"
 )
 """What is another one each time: times, durations, the worker's host and process, what a table cuts off."""

@@ -19,8 +19,9 @@ from tests.contract.ledger import LEASE, new_job
 from spoke_jobs.ledger import crowd, syncing
 from spoke_jobs.ledger.claim_cursor import ClaimCursor
 from spoke_jobs.ledger.claim_request import SearchedJobs
+from spoke_jobs.ledger.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import ANY_CLAIM
+from spoke_jobs.model import ANY_CLAIM, ANY_JOB
 
 TYPES = ["report", "ingest.*"]
 HISTORY = """
@@ -148,6 +149,14 @@ def test_why_of_all_jobs_reads_no_history(ledger: SqlLedger) -> None:
 
     (plan,) = plans(ledger, count)
     assert scans(plan) == {("job_request", "ix_job_request_failed")}
+
+
+def test_sizes_read_the_newest_successes_of_each_type_by_an_index(ledger: SqlLedger) -> None:
+    found = plans(ledger, lambda: Queries(ledger.engine).usage_by_type(ANY_JOB))
+    assert len(found) == 3, "the first type, its newest jobs, and that there is no other type"
+    for plan in found:
+        assert bounded(plan, "ix_job_request_succeeded")
+        assert not {("job_request", ""), ("job_attempt", "")} & scans(plan)
 
 
 LINE = "ix_job_request_unlaunched_queue"

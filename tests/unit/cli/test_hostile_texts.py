@@ -34,7 +34,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import StorableText, metadata
 from spoke_jobs.ledger.task_outbox import insert_task
 from spoke_jobs.limits.job_limit import Bounds
-from spoke_jobs.model import AttemptReport, ContainerOutput, Failure
+from spoke_jobs.model import AttemptReport, AttemptUsage, ContainerOutput, Failure
 from spoke_jobs.schedules.schedule import Schedule
 from spoke_jobs.schedules.timing import Every
 from spoke_jobs.shared.clean_text import visible, visible_in_a_line, visible_json
@@ -192,7 +192,7 @@ def prepared(shared_sqlite_ledger_url: str) -> Path:
         ledger.insert(new_job())
         claim = claim_one(ledger, "legacy", ["report"], "host:1", LEASE)
         assert claim is not None
-        ledger.succeed(None, claim.token, {"rows": 5})
+        ledger.succeed(None, claim.token, {"rows": 5}, None, AttemptUsage(2**20, 5, 9))
         for kind in ({"queue_name": "q", "locks_queue": True}, {"queue_name": "q", "locks_queue": True}, {}):
             ledger.insert(new_job(**kind))
         claim_one(ledger, "legacy", ["report"], "host:1", LEASE)
@@ -269,6 +269,7 @@ COMMANDS = [
     *(["why"], ["why", "--json"]),
     *(["events"], ["events", "--json"], ["stats", "--json"], ["outbox", "ls"], ["outbox", "ls", "--json"]),
     *(["outbox", "show", "1", "--payload"], ["outbox", "replicas"], ["outbox", "retry", "1"]),
+    *(["sizes"], ["sizes", "--json"]),
     *(["schedules", "ls"], ["schedules", "ls", "--json"]),
     *(["batches", "ls"], ["batches", "ls", "--json"], ["batches", "show", "1"], ["batches", "show", "1", "--json"]),
     *(["limits", "ls"], ["limits", "ls", "--json"], ["batches", "close", "1"], ["batches", "cancel", "1"]),

@@ -28,6 +28,7 @@ FULL = {
     "outbox show": (1,),
     "schedules ls": (),
     "show": (1,),
+    "sizes": (),
     "stats": (),
     "watch": (1,),
     "why": (),

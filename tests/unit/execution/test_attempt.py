@@ -25,7 +25,7 @@ from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import AttemptState, Claim, JobState, Pulse, UnreadPayload
+from spoke_jobs.model import AttemptState, AttemptUsage, Claim, JobState, Pulse, UnreadPayload
 from spoke_jobs.payloads import JOB_LIMIT_BYTES
 from spoke_jobs.registry import Registry
 
@@ -109,6 +109,29 @@ def test_a_payload_that_is_too_large_for_any_process_is_refused_by_name(ledger: 
     assert attempt.run().exit_code is ExitCode.FAILED_FOR_GOOD
     assert attempt.last.cause == "InvalidPayload"
     assert attempt.row.result_message == "the payload takes 33,554,434 bytes, and 33,554,432 is the limit for a job"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("with_session", [False, True])
+def test_what_an_attempt_used_is_recorded_with_its_end(ledger: SqlLedger, fails: bool, with_session: bool) -> None:
+    def job(ctx: JobContext, _payload: Any) -> None:
+        if with_session:
+            write(ctx.session)
+        if fails:
+            raise ValueError("no")
+
+    attempt = Attempt(ledger, job)
+    attempt.run(meter=lambda: lambda: AttemptUsage(5, 6, 7))
+    last = attempt.last
+    assert last.state is (AttemptState.FAILED if fails else AttemptState.SUCCEEDED)
+    assert (last.peak_memory_bytes, last.cpu_milliseconds, last.wall_milliseconds) == (5, 6, 7)
+
+
+def test_in_a_process_that_others_use_only_the_time_is_measured(ledger: SqlLedger) -> None:
+    attempt = Attempt(ledger, lambda _ctx, _payload: None)
+    attempt.run()
+    assert (attempt.last.peak_memory_bytes, attempt.last.cpu_milliseconds) == (None, None)
+    assert attempt.last.wall_milliseconds is not None
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -443,11 +466,11 @@ class TestAnOutageAtTheEnd:
 
         failures = 3
 
-        def succeed(self, session: Session | None, token: UUID, result: Any, progress: Any = None) -> None:
+        def succeed(self, session: Session | None, token: UUID, result: Any, *others: Any) -> None:
             if self.failures:
                 self.failures -= 1
                 raise OperationalError("", {}, psycopg.OperationalError("connection refused"))
-            super().succeed(session, token, result, progress)
+            super().succeed(session, token, result, *others)
 
     def test_the_success_is_recorded_once_it_answers_and_the_job_ran_once(self, ledger: SqlLedger) -> None:
         calls: list[int] = []

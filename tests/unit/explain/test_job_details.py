@@ -86,6 +86,15 @@ class TestDetails:
         )
         assert (shown.tail_of, shown.tail) == (1, ("Traceback", "\\x1b[2JKeyError: 'a'"))
 
+    def test_what_attempts_used_as_far_as_it_was_measured(self) -> None:
+        attempts = [
+            an_attempt(number=1, peak_memory_bytes=61_000_000, cpu_milliseconds=4_800, wall_milliseconds=5_000),
+            an_attempt(number=2, wall_milliseconds=5_000),
+            an_attempt(number=3, peak_memory_bytes=3 * 2**30),
+        ]
+        used = job_details.details(a_job(), attempts, NOW).used
+        assert used == ((1, "58 MiB of memory, 4.8 s of CPU time"), (3, "3.0 GiB of memory"))
+
     def test_attempts_that_count_against_no_budget_are_named_apart(self) -> None:
         causes = {1: "JobError", 2: "Drained", 3: "Drained", 4: "QueueHeld"}
         attempts = [

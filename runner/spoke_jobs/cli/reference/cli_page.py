@@ -30,10 +30,12 @@ from spoke_jobs.explain.groups_json import ReasonGroups
 from spoke_jobs.explain.json_output import Checked, Dispatched, Explained, Jobs, Shown
 from spoke_jobs.explain.schedules_json import Schedules
 from spoke_jobs.explain.shape import Shape
+from spoke_jobs.explain.sizes_json import Sizes
 
 DOCUMENTS: tuple[tuple[str, type[Shape]], ...] = (
     ("ls, watch", Jobs),
     ("stats", Stats),
+    ("sizes", Sizes),
     ("show", Shown),
     ("why", Explained),
     ("why", ReasonGroups),

@@ -32,6 +32,8 @@ def print_plain(shown: Details) -> None:
         print_row("option", name, value)
     for cells in shown.attempts:
         print_row("attempt", *cells)
+    for number, text in shown.used:
+        print_row("used", str(number), text)
     for depth, link in shown.needs:
         if link is not None:
             print_row("needs", str(depth), str(link.needs_id), line(link.job_type), state_text(link))
@@ -94,6 +96,8 @@ def print_details(shown: Details) -> None:
             styles = {"STATE": _STATE_STYLES[row["STATE"]], "CAUSE": "red"}
             table.add_row(*(Text(row[heading], styles.get(heading, "")) for heading in headings))
         parts += [Text("\nattempts", "bold"), Padding(table, (0, 0, 0, 2))]
+    if shown.used:
+        parts += [Text("\nused", "bold"), pairs([(f"attempt {number}", text) for number, text in shown.used])]
     if shown.said:
         said = [(f"attempt {number}", text) for number, text in shown.said]
         parts += [Text("\nKubernetes said", "bold"), pairs(said)]
