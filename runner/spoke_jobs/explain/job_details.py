@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import cause_class
-from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.executors import Executor, Lane, lane_of
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.retry import is_charged
 from spoke_jobs.explain import kept_output
@@ -165,6 +165,8 @@ def _place(job: JobRequest, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
         lock = " (locked: jobs that lock it run one at a time)" if job.locks_queue else ""
         yield "queue", line(job.queue_name) + lock
     yield "runner", line(job.runner)
+    if lane_of(job.runner) is Lane.WORKER:
+        yield "lane", Lane.WORKER.value
     if job.executor is Executor.CLUSTER:
         yield "spokejob", spokejob_name(job.job_type, job.id, job.uid, job.run)
     if job.run > 1:

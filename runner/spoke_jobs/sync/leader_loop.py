@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.cluster.pod_output import read_outputs
-from spoke_jobs.contract.executors import CLUSTER_RUNNER
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER
 from spoke_jobs.execution.contained_routines import ContainedRoutines
 from spoke_jobs.ledger import pruning, settling, strays, syncing
 from spoke_jobs.ledger.clock import clock_now
@@ -46,7 +46,7 @@ _PROGRESS_BUDGET_SECONDS = 1.0
 """How long progress updates may delay the launches of a turn."""
 _BATCH = 200
 _PRUNED_AT_ONCE = 1000
-_OWN = JobFilter(runner=CLUSTER_RUNNER)
+_OWN = (JobFilter(runner=CLUSTER_RUNNER), JobFilter(runner=LANE_RUNNER))
 _PRUNE_AGAIN_SECONDS = 300.0
 _TICKS, _PUBLISHES = "dispatches the jobs of schedules", "publishes limits"
 _COMPARES, _FOLLOWS = "compares ledger and cluster", "follows SpokeJobs"
@@ -286,7 +286,7 @@ class LeaderLoop:
         """Delete rows whose retention is over. A failure does not affect the other routines."""
         try:
             with self._writer.transaction() as connection:
-                pruned = pruning.prune(connection, self._pruned_at_once, which=_OWN)
+                pruned = [pruning.prune(connection, self._pruned_at_once, which=which) for which in _OWN]
         except DBAPIError as error:
             # A foreign key from the application's tables may lack an index: each row then costs a full scan.
             self._due["prune"] = self._clock() + _PRUNE_AGAIN_SECONDS
@@ -298,11 +298,11 @@ class LeaderLoop:
             )
             self._pruned_at_once = max(1, self._pruned_at_once // 10)
             return
-        if pruned.examined == self._pruned_at_once:
+        if any(each.examined == self._pruned_at_once for each in pruned):
             self._due["prune"] = self._clock() + 1.0  # there may be more; the other routines run in between
             self._pruned_at_once = min(_PRUNED_AT_ONCE, self._pruned_at_once * 2)
-        if pruned.deleted:
-            logger.info("pruned %d finished jobs whose retention is over", pruned.deleted)
+        if deleted := sum(each.deleted for each in pruned):
+            logger.info("pruned %d finished jobs whose retention is over", deleted)
 
     def _decide_again(self) -> None:
         """Decide again on SpokeJobs that the last actions changed. Once is enough: the next turn follows soon."""

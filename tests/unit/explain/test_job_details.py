@@ -54,6 +54,12 @@ class TestDetails:
         assert facts["spokejob"] == "report-12-00000000-r3"
         assert "run one at a time" in facts["queue"]
 
+    def test_a_job_in_a_worker_of_kubernetes_has_a_lane_and_no_spokejob(self) -> None:
+        facts = dict(self.shown(runner="kubernetes-worker", options=JobOptions(lane="worker")).facts)
+        assert facts["lane"] == "worker"
+        assert "spokejob" not in facts
+        assert "lane" not in dict(self.shown(options=JobOptions(lane="worker")).facts), "legacy has no lanes"
+
     def test_what_it_runs_after_is_a_tree(self) -> None:
         links = [
             Link(12, 9, "merge", JobState.RUNNING, 40),

@@ -121,6 +121,12 @@ class TestWaiting:
         assert reason.code is Code.NO_WORKER
         assert "ours" in reason.advice
 
+    def test_no_worker_of_the_lane(self) -> None:
+        reason = only(a_situation(a_job(runner="kubernetes-worker")))
+        assert reason.code is Code.NO_WORKER
+        assert "spoke-jobs worker --lane worker" in reason.advice
+        assert "SpokeJob" not in reason.text
+
     def test_between_two_short_jobs_there_is_a_worker(self) -> None:
         assert Code.NO_WORKER not in said(a_situation(traces=(a_trace(heartbeat_at=before(seconds=1)),)))
 
