@@ -279,6 +279,13 @@ class Attempt:
     error_type: str = ""
     output_tail: str = ""
     """The last lines of the traceback, if there is one. They may contain values."""
+    runner: str = ""
+    """The runner of the job's row when the attempt was claimed; empty if an earlier release claimed it."""
+
+    @property
+    def executor(self) -> Executor | None:
+        """Who started it; None if that is not recorded."""
+        return executor_of(self.runner) if self.runner else None
 
 
 CHECKPOINT = ""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.contract.ledger import EAGER, LEASE, LedgerSteps, claim_one, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, new_job
+from tests.waiting import eventually
 
+from spoke_jobs.contract.cause_classes import CauseClass
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER, row_runner
+from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.ledger.port import Ledger, QueueHeld
 from spoke_jobs.model import Claim, Failure, JobData, JobOptions, JobRequest, JobState, NewJob, declared
 from spoke_jobs.registry import Registry
@@ -99,3 +102,62 @@ class LaneContract(LedgerSteps):
         claim = self.next_of_lane(ledger)
         assert claim is not None
         assert claim.job.id == job.id
+
+    def failed(self, ledger: Ledger, cause: str, **changes: object) -> JobRequest:
+        """Let the first attempt of a job in a worker fail."""
+        ledger.insert(of_lane("worker", **changes))
+        claim = self.next_of_lane(ledger)
+        assert claim is not None
+        assert ledger.fail(claim.token, Failure(cause, "why"), decide=True)
+        return self.row(ledger, claim)
+
+    @pytest.mark.parametrize("cause", ["OutOfMemory", "Killed", "WorkerLost"])
+    def test_after_an_attempt_that_was_killed_a_job_moves_to_a_pod(self, ledger: Ledger, cause: str) -> None:
+        job = self.failed(ledger, cause, queue_name="q", locks_queue=True)
+        assert (job.runner, job.state, job.run, job.attempt) == (CLUSTER_RUNNER, JobState.WAITING, 2, 0)
+        assert (job.cause, job.result_message, job.run_after, job.submitted_at) == (cause, "why", None, None)
+        assert self.next_of_lane(ledger) is None, "no worker takes it again"
+        in_pod = ledger.claim(job.id, job.uid, 2, 1, "pod", LEASE)
+        assert isinstance(in_pod, Claim), "and the queue's lock is free"
+        ledger.succeed(None, in_pod.token, "done")
+        assert [attempt.runner for attempt in ledger.attempts(job.id)] == [LANE_RUNNER, CLUSTER_RUNNER]
+        assert self.row(ledger, in_pod).result == "done"
+
+    @pytest.mark.parametrize("cause", ["JobError", "Bystander", "Interrupted", "DatabaseUnreachable", "RetryLater"])
+    def test_after_any_other_failure_it_stays_in_its_lane(self, ledger: Ledger, cause: str) -> None:
+        job = self.failed(ledger, cause)
+        assert (job.runner, job.state, job.run, job.attempt) == (LANE_RUNNER, JobState.WAITING, 1, 1)
+
+    def test_a_job_whose_budget_is_spent_does_not_move(self, ledger: Ledger) -> None:
+        once = JobOptions(retry=RetryPolicy({CauseClass.ERROR: 1, CauseClass.INFRASTRUCTURE: 1}), lane="worker")
+        job = self.failed(ledger, "Killed", options=once)
+        assert (job.runner, job.state, job.run, job.cause) == (LANE_RUNNER, JobState.FAILED, 1, "Killed")
+
+    def test_a_cancelled_job_does_not_move(self, ledger: Ledger) -> None:
+        ledger.insert(of_lane("worker"))
+        claim = self.next_of_lane(ledger)
+        assert claim is not None
+        ledger.cancel(claim.job.id)
+        ledger.fail(claim.token, Failure("Killed"), decide=True)
+        job = self.row(ledger, claim)
+        assert (job.runner, job.state, job.cause) == (LANE_RUNNER, JobState.FAILED, "Cancelled")
+
+    def test_a_job_that_is_lost_with_its_worker_moves(self, ledger: Ledger) -> None:
+        ledger.insert(of_lane("worker"))
+        (claim,) = ledger.claim_batch(LANE_RUNNER, ["report"], "w", SHORT)
+        eventually(lambda: ledger.reap(LANE_RUNNER), "its lease lapses")
+        assert self.row(ledger, claim).runner == CLUSTER_RUNNER
+
+    def test_a_job_of_another_runner_never_moves(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        ledger.fail(claim.token, Failure("Killed"), decide=True)
+        job = self.row(ledger, claim)
+        assert (job.runner, job.run, job.attempt) == ("legacy", 1, 1)
+        assert [attempt.runner for attempt in ledger.attempts(job.id)] == ["legacy"]
+
+    def test_a_job_that_moved_and_failed_is_retried_by_hand_in_a_pod(self, ledger: Ledger) -> None:
+        job = self.failed(ledger, "OutOfMemory")
+        ledger.cancel(job.id)
+        again = ledger.retry(job.id)
+        assert again is not None
+        assert (again.runner, again.run, again.state) == (CLUSTER_RUNNER, 3, JobState.WAITING)

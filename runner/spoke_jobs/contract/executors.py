@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from spoke_jobs.contract.causes import Cause
+
 CLUSTER_RUNNER = "kubernetes"
 """The runner whose jobs run in pods of a cluster, or in workers beside them: see :class:`Lane`."""
 LANE_RUNNER = "kubernetes-worker"
@@ -48,6 +50,8 @@ class Lane(StrEnum):
 LANES = tuple(str(lane) for lane in Lane)
 _ROW_RUNNERS = {Lane.POD: CLUSTER_RUNNER, Lane.WORKER: LANE_RUNNER}
 _LANES = {runner: lane for lane, runner in _ROW_RUNNERS.items()}
+_NEED_A_POD = frozenset({Cause.OUT_OF_MEMORY, Cause.KILLED, Cause.WORKER_LOST})
+"""The causes after which a job leaves its worker. The job may have taken down the worker, and may do so again."""
 
 
 def row_runner(runner: str, lane: str) -> str:
@@ -63,3 +67,23 @@ def row_runner(runner: str, lane: str) -> str:
 def lane_of(runner: str) -> Lane | None:
     """Return the lane of the jobs whose rows have this runner; None if the runner has no lanes."""
     return _LANES.get(runner)
+
+
+def runner_after(runner: str, cause: str) -> str:
+    """Return the runner of a job's row once an attempt has failed and another one follows.
+
+    A job whose attempt in a worker of ``kubernetes`` was killed, or took all memory, moves to a pod.
+
+    :param runner: the runner of the row during the attempt.
+    :param cause: the attempt's cause.
+    """
+    return CLUSTER_RUNNER if runner == LANE_RUNNER and cause in _NEED_A_POD else runner
+
+
+def moved_to_pod(runner: str, lane: str) -> bool:
+    """Whether a job was dispatched for a worker and has moved to a pod.
+
+    :param runner: the runner of its row.
+    :param lane: the lane among its options.
+    """
+    return runner == CLUSTER_RUNNER and lane == Lane.WORKER

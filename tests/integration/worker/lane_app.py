@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from spoke_jobs import Every, JobContext, job
 
 
@@ -12,3 +15,9 @@ def small(_ctx: JobContext) -> str:
 
 @job("often", lane="worker", schedule=Every(seconds=3600))
 def often(_ctx: JobContext) -> None: ...
+
+
+@job("fatal", lane="worker")
+def fatal(_ctx: JobContext) -> None:
+    """End as the kernel ends a process that takes all memory."""
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -72,3 +72,15 @@ def test_a_worker_of_the_lane_runs_its_jobs_and_leaves_the_rest(runner: Kubernet
     assert (waits.state, waits.runner) == (JobState.WAITING, "kubernetes")
     names = {job.job_type for job in runner.ledger.list_jobs()}
     assert names == {"small"}, "sync dispatches the jobs of schedules, not a worker of the lane"
+
+
+def test_what_is_killed_in_a_worker_waits_for_a_pod_and_the_worker_goes_on(
+    runner: KubernetesRunner, work: Work
+) -> None:
+    fatal, small = runner.dispatch_jobs([JobData("fatal"), JobData("small")])
+    work("--lane", "worker")
+    moved, done = runner.get_job(fatal.id), runner.get_job(small.id)
+    assert moved is not None
+    assert done is not None
+    assert (moved.state, moved.runner, moved.run, moved.cause) == (JobState.WAITING, "kubernetes", 2, "Killed")
+    assert done.state is JobState.SUCCEEDED

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER, Executor, Lane, executor_of, lane_of, row_runner
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.executors import (
+    CLUSTER_RUNNER,
+    LANE_RUNNER,
+    Executor,
+    Lane,
+    executor_of,
+    lane_of,
+    moved_to_pod,
+    row_runner,
+    runner_after,
+)
 
 RUNNERS = st.sampled_from((CLUSTER_RUNNER, LANE_RUNNER, "legacy", "memory", "reference")) | st.text(max_size=12)
 LANES = st.sampled_from(Lane)
+CAUSES = st.sampled_from(Cause) | st.text(max_size=12)
 
 
 @given(RUNNERS, LANES)
@@ -34,3 +48,15 @@ def test_no_two_executors_take_one_row(runner: str, lane: Lane) -> None:
     """The operator takes the rows of exactly one runner, and no worker claims rows of that runner."""
     row = row_runner(runner, lane)
     assert (executor_of(row) is Executor.CLUSTER) == (row == CLUSTER_RUNNER)
+
+
+@given(RUNNERS, st.lists(CAUSES, max_size=6))
+def test_a_job_moves_at_most_once_and_only_from_a_worker_of_kubernetes_to_a_pod(runner: str, causes: list[str]) -> None:
+    seen = [runner]
+    for cause in causes:
+        seen.append(runner_after(seen[-1], cause))
+    moves = [(before, after) for before, after in pairwise(seen) if before != after]
+    fatal = {"OutOfMemory", "Killed", "WorkerLost"} & set(causes)
+    assert moves == ([(LANE_RUNNER, CLUSTER_RUNNER)] if runner == LANE_RUNNER and fatal else [])
+    assert moved_to_pod(seen[-1], Lane.WORKER) == (seen[-1] == CLUSTER_RUNNER)
+    assert not moved_to_pod(seen[-1], Lane.POD)

@@ -178,6 +178,22 @@ class TestWaiting:
         assert Code.START_BY not in said(a_situation(replace(job, runner="kubernetes"))), "the operator's, by attempt"
 
 
+@pytest.mark.parametrize("state", [JobState.WAITING, JobState.RUNNING])
+def test_a_job_that_moved_to_a_pod_says_why(state: JobState) -> None:
+    job = a_job(
+        runner="kubernetes", run=2, state=state, submitted_at=before(seconds=3), options=JobOptions(lane="worker")
+    )
+    killed = an_attempt(
+        runner="kubernetes-worker", state=AttemptState.FAILED, cause="Killed", finished_at=before(seconds=9)
+    )
+    reasons = [reason for reason in explain(a_situation(job, attempts=(killed,))).reasons if reason.code is Code.MOVED]
+    (moved,) = reasons
+    assert "attempt 1 of run 1" in moved.text
+    assert "ended with Killed 9 s ago" in moved.text
+    in_pods = a_job(runner="kubernetes", run=2, state=state, submitted_at=before(seconds=3))
+    assert Code.MOVED not in [reason.code for reason in explain(a_situation(in_pods, attempts=(killed,))).reasons]
+
+
 def test_a_job_that_follows_a_batch_says_how_far_the_batch_is() -> None:
     batch = Batch(id=3, name="march", total=100, succeeded=38, failed=2, created_at=NOW)
     job = a_job(state=JobState.BLOCKED, open_dependencies=1)

@@ -218,7 +218,6 @@ def test_only_what_is_new_and_due_is_tried(monkeypatch: pytest.MonkeyPatch) -> N
         given | {"attempt": 1},
         given | {"state": JobState.RUNNING},
         {"runner": "legacy"},
-        {"runner": "kubernetes-worker"},
     ]
     runner._launch_many([job(id=1, **given), *(job(id=2, **other) for other in others)])
     assert tried == [1]

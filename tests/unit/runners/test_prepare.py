@@ -12,6 +12,8 @@ from spoke_jobs.model import JobData
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job
+from spoke_jobs.runners.ticker import prepare_occurrence
+from spoke_jobs.schedules.timing import Every
 
 
 @pytest.fixture
@@ -151,3 +153,12 @@ def test_an_unknown_lane_is_refused_by_name(registry: Registry, lane: Any) -> No
         prepare_job(JobData("export", lane=lane), registry, runner="kubernetes")
     with pytest.raises(RegistrationError, match=r"lane is .*, where 'pod' or 'worker' is expected"):
         registry.job("thumbnail", lane=lane)(lambda _ctx, _payload: None)
+
+
+def test_the_jobs_of_a_schedule_run_in_the_lane_that_the_schedule_or_the_job_names(registry: Registry) -> None:
+    registry.job("thumbnail", lane="worker")(lambda _ctx, _payload: None)
+    registry.schedule("as declared", "thumbnail", Every(minutes=5))
+    registry.schedule("in pods", "thumbnail", Every(minutes=5), lane="pod")
+    due = datetime(2030, 1, 1, tzinfo=UTC)
+    rows = {item.name: prepare_occurrence(item, due, registry, "kubernetes").runner for item in registry.schedules()}
+    assert rows == {"as declared": "kubernetes-worker", "in pods": "kubernetes"}

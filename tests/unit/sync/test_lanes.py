@@ -18,13 +18,13 @@ from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.ledger.clock import clock_after
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import job_request
-from spoke_jobs.model import JobRequest, JobState
+from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.model import JobOptions, JobRequest, JobState
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.writer import Writer
 
-Turns = Callable[[], None]
+Turns = Callable[..., None]
 
 
 @pytest.fixture
@@ -52,10 +52,10 @@ def turns(engine: Engine, cluster: FakeCluster) -> Iterator[Turns]:
     writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, cluster)
     loop = LeaderLoop(writer, api, SyncHealth(), intervals, lambda: now)
 
-    def turns() -> None:
+    def turns(seconds: float = 4.0) -> None:
         nonlocal now
         for _ in range(2):
-            now += 2
+            now += seconds / 2
             loop.turn()
 
     yield turns
@@ -97,3 +97,32 @@ def test_sync_deletes_the_ended_jobs_of_both_lanes(ledger: SqlLedger, engine: En
     turns()
     assert [ledger.get(job.id) for job in jobs] == [None, None]
     assert ledger.get(kept.id) is not None, "another runner's are not sync's"
+
+
+def test_a_job_whose_worker_died_gets_a_spokejob_although_no_worker_is_left(
+    ledger: SqlLedger, engine: Engine, cluster: FakeCluster, turns: Turns
+) -> None:
+    job = ledger.insert(of_lane("worker"))
+    assert claim_one(ledger, LANE_RUNNER, ["report"], "w", LEASE) is not None
+    turns()
+    assert not cluster.objects
+    with engine.begin() as connection:
+        connection.execute(update(job_attempt).values(lease_expires_at=clock_after(-100)))
+    turns()
+    assert row(ledger, job).state is JobState.RUNNING, "after an outage, its owner may still renew the lease"
+    turns(120)
+    moved = row(ledger, job)
+    assert (moved.runner, moved.run, moved.cause) == ("kubernetes", 2, "WorkerLost")
+    assert list(cluster.objects) == [name_of(moved)]
+    turns()
+    assert row(ledger, job).state is JobState.WAITING, "it waits for its pod"
+
+
+def test_a_job_of_the_lane_that_no_worker_starts_in_time_fails(ledger: SqlLedger, engine: Engine, turns: Turns) -> None:
+    in_time = JobOptions(lane="worker", start_timeout_seconds=600)
+    late, soon = (ledger.insert(of_lane("worker", options=in_time)) for _ in range(2))
+    with engine.begin() as connection:
+        connection.execute(update(job_request).where(job_request.c.id == late.id).values(start_by=clock_after(-1)))
+    turns()
+    assert (row(ledger, late).state, row(ledger, late).cause) == (JobState.FAILED, "StartTimeout")
+    assert row(ledger, soon).state is JobState.WAITING
