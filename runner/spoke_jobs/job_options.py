@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Any, Self
 from uuid import UUID
 
+from spoke_jobs.contract.executors import LANES, Lane
 from spoke_jobs.contract.labels import LABELS_LIMIT, problem_of_labels
 from spoke_jobs.contract.names import KEY_LIMIT, PRIORITY_LIMIT, QUEUE_LIMIT, is_object_name
 from spoke_jobs.contract.option_checks import (
@@ -79,6 +80,7 @@ class JobData:
     start_timeout_seconds: float | None = None
     retention_seconds: float | None = None
     retry: RetryPolicy | None = None
+    lane: str | None = None
     pod_template: str | None = None
     resources: Resources | None = None
     labels: Labels | None = None
@@ -93,6 +95,7 @@ class JobOptions:
     timeout_seconds: float | None = None
     start_timeout_seconds: float | None = None
     retention_seconds: float = RETENTION_SECONDS
+    lane: str = Lane.POD.value
     pod_template: str = "default"
     resources: Resources | None = None
     labels: Labels | None = None
@@ -290,6 +293,16 @@ OPTIONS: Mapping[str, Option] = {
             read=float,
             flag="--retention",
             in_seconds=True,
+        ),
+        Option(
+            "lane",
+            "Under `kubernetes`, where the job runs: `pod`, each attempt in a pod of its own, or `worker`, in "
+            "`spoke-jobs worker --lane worker`.",
+            expect(lambda value: value in LANES, " or ".join(map(repr, LANES))),
+            json_key="lane",
+            readable=lambda value: value in LANES,
+            read=str,
+            placement=True,
         ),
         Option(
             "pod_template",

@@ -296,12 +296,19 @@ class Attempt:
     error_type: str = ""
     output_tail: str = ""
     """The last lines of the traceback, if there is one. They may contain values."""
+    runner: str = ""
+    """The runner of the job's row when the attempt was claimed; empty if an earlier release claimed it."""
     peak_memory_bytes: int | None = None
     """Its peak memory. Without a value, it could not be measured."""
     cpu_milliseconds: int | None = None
     """The CPU time of its process and of the child processes that ended."""
     wall_milliseconds: int | None = None
     """The wall time in which it used that."""
+
+    @property
+    def executor(self) -> Executor | None:
+        """Who started it; None if that is not recorded."""
+        return executor_of(self.runner) if self.runner else None
 
 
 CHECKPOINT = ""

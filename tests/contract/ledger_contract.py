@@ -7,6 +7,7 @@ from tests.contract.ledger_batches import BatchContract
 from tests.contract.ledger_checkpoints import CheckpointContract
 from tests.contract.ledger_dependencies import DependencyContract
 from tests.contract.ledger_grouped import GroupContract
+from tests.contract.ledger_lanes import LaneContract
 from tests.contract.ledger_limits import LimitContract
 from tests.contract.ledger_pods import PodContract
 from tests.contract.ledger_requests import RequestContract
@@ -18,6 +19,7 @@ class LedgerContract(
     AttemptContract,
     PodContract,
     BatchContract,
+    LaneContract,
     LimitContract,
     TurnContract,
     RequestContract,

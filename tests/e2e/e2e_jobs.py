@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
 import socket
 import sys
 import threading
@@ -80,6 +81,14 @@ class Slow(BaseModel):
 def echo(_ctx: JobContext, payload: Any) -> Any:
     """Give the payload back."""
     return payload
+
+
+@job("e2e_dies_in_a_worker")
+def dies_in_a_worker(_ctx: JobContext) -> str:
+    """End in a worker as the kernel ends a process that takes all memory; succeed in a pod."""
+    if "SPOKE_REQUEST_UID" not in os.environ:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "in a pod"
 
 
 @job("e2e_collects_garbage")

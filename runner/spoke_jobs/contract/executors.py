@@ -1,11 +1,19 @@
-"""Who starts the attempts of a runner's jobs: decided here, once."""
+"""Who starts the attempts of a job: decided here, once.
+
+The column ``runner`` of a job's row says it. A dispatch derives that value from its runner and the job's lane
+(:func:`row_runner`); claims, sync and explanations compare it.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
+from spoke_jobs.contract.causes import Cause
+
 CLUSTER_RUNNER = "kubernetes"
-"""The runner whose jobs run in pods of a cluster."""
+"""The runner whose jobs run in pods of a cluster, or in workers beside them: see :class:`Lane`."""
+LANE_RUNNER = "kubernetes-worker"
+"""The runner in the row of a job of ``kubernetes`` that is in the lane :attr:`Lane.WORKER`."""
 REFERENCE = "reference"
 """The runner in the row of a job that other code has marked as assigned. No process of this library claims such a job.
 The triggers of migration 0005 set it."""
@@ -26,5 +34,56 @@ _EXECUTORS = {CLUSTER_RUNNER: Executor.CLUSTER, REFERENCE: Executor.OTHERS}
 
 
 def executor_of(runner: str) -> Executor:
-    """Return who starts the attempts of a runner's jobs."""
+    """Return who starts the attempts of the jobs whose rows have this runner."""
     return _EXECUTORS.get(runner, Executor.WORKERS)
+
+
+class Lane(StrEnum):
+    """Where a job of the runner ``kubernetes`` runs."""
+
+    POD = "pod"
+    """Each attempt runs in a pod of its own."""
+    WORKER = "worker"
+    """``spoke-jobs worker --lane worker`` runs it. It has neither a SpokeJob nor a pod."""
+
+
+LANES = tuple(str(lane) for lane in Lane)
+_ROW_RUNNERS = {Lane.POD: CLUSTER_RUNNER, Lane.WORKER: LANE_RUNNER}
+_LANES = {runner: lane for lane, runner in _ROW_RUNNERS.items()}
+_NEED_A_POD = frozenset({Cause.OUT_OF_MEMORY, Cause.KILLED, Cause.WORKER_LOST})
+"""The causes after which a job leaves its worker. The job may have taken down the worker, and may do so again."""
+
+
+def row_runner(runner: str, lane: str) -> str:
+    """Return the runner of a job's row.
+
+    :param runner: the runner that dispatches the job, or that of the row of a job that another one follows. All
+        runners but ``kubernetes`` have no lanes.
+    :param lane: the job's lane.
+    """
+    return _ROW_RUNNERS[Lane(lane)] if runner in _LANES else runner
+
+
+def lane_of(runner: str) -> Lane | None:
+    """Return the lane of the jobs whose rows have this runner; None if the runner has no lanes."""
+    return _LANES.get(runner)
+
+
+def runner_after(runner: str, cause: str) -> str:
+    """Return the runner of a job's row once an attempt has failed and another one follows.
+
+    A job whose attempt in a worker of ``kubernetes`` was killed, or took all memory, moves to a pod.
+
+    :param runner: the runner of the row during the attempt.
+    :param cause: the attempt's cause.
+    """
+    return CLUSTER_RUNNER if runner == LANE_RUNNER and cause in _NEED_A_POD else runner
+
+
+def moved_to_pod(runner: str, lane: str) -> bool:
+    """Whether a job was dispatched for a worker and has moved to a pod.
+
+    :param runner: the runner of its row.
+    :param lane: the lane among its options.
+    """
+    return runner == CLUSTER_RUNNER and lane == Lane.WORKER

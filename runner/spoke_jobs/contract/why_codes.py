@@ -40,6 +40,8 @@ class Code(StrEnum):
     SPOKEJOB_GONE = "spokejob_gone"
     CLUSTER_UNKNOWN = "cluster_unknown"
     """The cluster did not answer."""
+    MOVED = "moved"
+    """It has moved from a worker to a pod: an attempt in a worker was killed, or took all memory."""
     RUNNING = "running"
     """An attempt runs: where, since when, how far, and how long its lease holds."""
     LEASE_LAPSED = "lease_lapsed"

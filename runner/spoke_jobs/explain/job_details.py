@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import cause_class
-from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.executors import Executor, Lane, lane_of, moved_to_pod
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.retry import is_charged
 from spoke_jobs.explain import kept_output
@@ -180,10 +180,19 @@ def _place(job: JobRequest, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
         lock = " (locked: jobs that lock it run one at a time)" if job.locks_queue else ""
         yield "queue", line(job.queue_name) + lock
     yield "runner", line(job.runner)
+    moved = moved_to_pod(job.runner, job.options.lane)
+    if moved:
+        yield "lane", f"{Lane.POD}, moved from {Lane.WORKER}"
+    elif lane_of(job.runner) is Lane.WORKER:
+        yield "lane", Lane.WORKER.value
     if job.executor is Executor.CLUSTER:
         yield "spokejob", spokejob_name(job.job_type, job.id, job.uid, job.run)
     if job.run > 1:
-        yield "run", f"{job.run} (retried by hand {count(job.run - 1, 'time')})"
+        by_hand = job.run - 1 - moved
+        said = (["moved to a pod"] if moved else []) + (
+            [f"retried by hand {count(by_hand, 'time')}"] if by_hand > 0 else []
+        )
+        yield "run", f"{job.run} ({', '.join(said)})"
     yield "attempt", f"{job.attempt}" if job.attempt else "none yet"
     if job.schedule is not None:
         due = f", due {job.scheduled_for.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}" if job.scheduled_for else ""

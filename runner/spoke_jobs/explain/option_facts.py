@@ -14,7 +14,7 @@ from spoke_jobs.job_options import OPTION_NAMES, OPTIONS, Option, default_of, la
 from spoke_jobs.model import JobRequest
 
 _COLUMNS = {item.name for item in fields(JobRequest)}
-_TOLD_ELSEWHERE = {"queue_name", "locks_queue", "run_after", "payload_version"}
+_TOLD_ELSEWHERE = {"queue_name", "locks_queue", "run_after", "payload_version", "lane"}
 """Options that `show` names together with another fact."""
 _TOLD_OF_RETRIES = {"budget", "never", "backoff_seconds", "backoff_max_seconds"}
 

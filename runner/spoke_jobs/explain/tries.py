@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob
 from spoke_jobs.model import Attempt, AttemptReport, AttemptState, ContainerOutput, JobRequest
 
@@ -24,6 +25,11 @@ class Try:
     row: Attempt | None = None
     seen: AttemptStatus | None = None
     report: AttemptReport | None = None
+
+    def executor(self, job: JobRequest) -> Executor:
+        """Who started it. If the ledger does not record that, it is who starts the attempts of the job now."""
+        recorded = self.row.executor if self.row else None
+        return recorded or job.executor
 
     @property
     def worker(self) -> str:

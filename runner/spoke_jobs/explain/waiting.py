@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.executors import LANE_RUNNER, Executor
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.wait_reasons import WAITS, WaitReason
 from spoke_jobs.contract.wait_text import sentence
@@ -28,6 +28,8 @@ from spoke_jobs.model import JobRequest, JobState
 
 _SOON = timedelta(seconds=5)
 """An idle worker finds a due job well within this time."""
+_COMMANDS = {"legacy": "spoke-jobs worker", LANE_RUNNER: "spoke-jobs worker --lane worker"}
+"""What starts a worker, by the runner of the rows that it claims."""
 
 
 def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterator[Reason]:
@@ -256,9 +258,9 @@ def _no_worker(situation: Situation, waited: timedelta) -> Reason:
     unseen = not any(trace.job_type == job.job_type for trace in situation.traces)
     lapsed = sum(load.lapsed for load in situation.load)
     gone = f", and {count(lapsed, 'running job')} lost the lease" if lapsed else ""
-    legacy = job.runner == "legacy"
-    advice = "start one: `spoke-jobs worker`" if legacy else f"check that the workers of {line(job.runner)} run"
-    if job.assigned and legacy:
+    command = _COMMANDS.get(job.runner)
+    advice = f"start one: `{command}`" if command else f"check that the workers of {line(job.runner)} run"
+    if job.assigned and job.runner == "legacy":
         advice = "the process that dispatched it should run it (JOBS_SAME_PROCESS); if it is gone, start a worker"
     elif unseen:
         advice += f"; if one runs, its SPOKE_APP doesn't declare {line(job.job_type)}"

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.executors import Executor, Lane, lane_of, moved_to_pod
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.in_cluster import no_progress, running_in
 from spoke_jobs.explain.kept_output import titled
@@ -28,9 +28,10 @@ def explain(situation: Situation, cluster: ClusterView | None = None) -> Explana
     if job.state is JobState.BLOCKED:
         return Explanation(tuple(blocked(situation)))
     if job.state is JobState.WAITING:
-        return Explanation((*waiting(situation, cluster), *_unread(cluster)))
+        return Explanation((*waiting(situation, cluster), *_moved(situation), *_unread(cluster)))
     if job.state is JobState.RUNNING:
-        return Explanation((*_running(situation), *(running_in(cluster) if cluster else ()), *_unread(cluster)))
+        in_cluster = running_in(cluster) if cluster else ()
+        return Explanation((*_running(situation), *_moved(situation), *in_cluster, *_unread(cluster)))
     if job.state is JobState.SUCCEEDED:
         return Explanation((_succeeded(situation),))
     return Explanation((_failed(situation, cluster),), _last_output(situation))
@@ -39,6 +40,21 @@ def explain(situation: Situation, cluster: ClusterView | None = None) -> Explana
 def is_explained_by_cluster(job: JobRequest) -> bool:
     """Whether the job's SpokeJob says more about its end than the ledger does."""
     return job.executor is Executor.CLUSTER and job.cause == Cause.START_TIMEOUT
+
+
+def _moved(situation: Situation) -> Iterator[Reason]:
+    """Say why a job that was dispatched for a worker runs in a pod."""
+    job, now = situation.job, situation.now
+    if not moved_to_pod(job.runner, job.options.lane):
+        return
+    text = "it was dispatched for a worker and has moved to a pod"
+    last = next((item for item in reversed(situation.attempts) if lane_of(item.runner) is Lane.WORKER), None)
+    if last is not None and last.finished_at is not None:
+        text += (
+            f": attempt {last.number} of run {last.run}, on the worker {line(last.worker)}, ended with "
+            f"{line(last.cause)} {ago(last.finished_at, now)}"
+        )
+    yield Reason(Code.MOVED, text)
 
 
 def _unread(cluster: ClusterView | None) -> Iterator[Reason]:

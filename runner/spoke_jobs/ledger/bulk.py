@@ -56,6 +56,7 @@ _NEW_ATTEMPT = transitions.new_attempt(
     literal_column("id"),
     literal_column("run"),
     literal_column("attempt"),
+    literal_column("runner"),
     literal_column(":worker"),
     _LEASE,
 ) | {"token": literal_column("claim_token")}

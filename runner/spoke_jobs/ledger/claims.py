@@ -106,7 +106,7 @@ def start(
     connection: Connection, job: JobRequest, number: int, token: UUID, worker: str, lease_seconds: float
 ) -> Claim:
     """Write a new attempt of a waiting job, and its claim."""
-    attempt = transitions.new_attempt(DATABASE_CLOCK, job.id, job.run, number, worker, lease_seconds)
+    attempt = transitions.new_attempt(DATABASE_CLOCK, job.id, job.run, number, job.runner, worker, lease_seconds)
     connection.execute(insert(job_attempt).values(attempt | {"token": token}))
     row = connection.execute(
         update(job_request)

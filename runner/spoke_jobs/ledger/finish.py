@@ -22,7 +22,7 @@ from spoke_jobs.ledger.audit_events import Action
 from spoke_jobs.ledger.clock import DATABASE_CLOCK, clock_after, clock_now
 from spoke_jobs.ledger.dependency_rules import Edge, Needed, after_ends, failure_of, failure_of_batch
 from spoke_jobs.ledger.each_alone import change_alone
-from spoke_jobs.ledger.expressions import later_of, live, option_seconds, retention, unfinished
+from spoke_jobs.ledger.expressions import increased, later_of, live, option_seconds, retention, unfinished
 from spoke_jobs.ledger.inserts import insert_jobs
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.notify import request_notification
@@ -172,23 +172,24 @@ def fail(connection: Connection, token: UUID, failure: Failure, *, decide: bool)
     if attempt is None:
         return None
     _release_queue(connection, token)
-    cancelled = (
-        select(job_request.c.cancel_requested_at)
+    held = (
+        select(job_request.c.cancel_requested_at, job_request.c.runner)
         .where(job_request.c.id == attempt.job_id)
         .with_for_update(key_share=True)
     )
-    if connection.scalar(cancelled) is not None:
+    job = connection.execute(held).one()
+    if job.cancel_requested_at is not None:
         return give_up(connection, attempt.job_id, transitions.CANCELLED)
     follows: TryAgain | GiveUp = transitions.without_decision(failure)
     if decide:
         follows = _decide(connection, attempt.job_id, attempt.run, attempt.number, failure)
     if isinstance(follows, GiveUp):
         return give_up(connection, attempt.job_id, failure)
-    waits = (
-        update(job_request)
-        .where(job_request.c.id == attempt.job_id, unfinished())
-        .values(transitions.job_waits_again(DATABASE_CLOCK, failure, follows.delay_seconds))
-    )
+    following = increased(job_request.c.run)
+    changes = transitions.job_tried_again(DATABASE_CLOCK, failure, follows.delay_seconds, job.runner, following)
+    waits = update(job_request).where(job_request.c.id == attempt.job_id, unfinished()).values(changes)
+    if "runner" in changes:
+        request_notification(connection)  # sync launches it
     return _changed(connection, attempt.job_id, waits)[0]
 
 

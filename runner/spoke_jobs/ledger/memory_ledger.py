@@ -295,7 +295,8 @@ class MemoryLedger(MemoryRows):
             elif isinstance(follows, GiveUp):
                 self._give_up(job.id, failure)
             else:
-                self._change(job.id, transitions.job_waits_again(clock, failure, follows.delay_seconds))
+                seconds = follows.delay_seconds
+                self._change(job.id, transitions.job_tried_again(clock, failure, seconds, job.runner, attempt.run + 1))
             return True
 
     def release(self, token: UUID) -> bool:

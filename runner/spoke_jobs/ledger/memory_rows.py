@@ -200,7 +200,8 @@ class MemoryRows(ABC):
 
     def _start(self, job: JobRequest, number: int, worker: str, lease_seconds: float) -> Claim:
         clock, token = self._clock(), uuid.uuid4()
-        attempt = Attempt(**transitions.new_attempt(clock, job.id, job.run, number, worker, lease_seconds))
+        given = transitions.new_attempt(clock, job.id, job.run, number, job.runner, worker, lease_seconds)
+        attempt = Attempt(**given)
         self._attempts[job.id].append(AttemptRow(attempt, token))
         if job.locks_queue:
             self._queue_locks[job.queue_name] = token

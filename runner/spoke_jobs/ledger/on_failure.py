@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.executors import row_runner
 from spoke_jobs.contract.names import PRIORITY_LIMIT
 from spoke_jobs.model import FailedJob, JobOptions, JobRequest, JobState, NewJob
 from spoke_jobs.shared.clean_text import storable
@@ -29,7 +30,12 @@ def after_final_failure(job: JobRequest) -> NewJob | None:
         campaign_id=job.campaign_id,
     )
     known = job.options.on_failure_as or {}
-    options = known.get("options")
+    stored = known.get("options")
+    options = (
+        JobOptions.from_json(stored)
+        if isinstance(stored, Mapping)
+        else JobOptions(pod_template=job.options.pod_template)
+    )
     queue, priority = known.get("queue"), known.get("priority")
     return NewJob(
         job_type=storable(follows),
@@ -38,10 +44,8 @@ def after_final_failure(job: JobRequest) -> NewJob | None:
         locks_queue=known.get("locksQueue") is True,
         organization_id=job.organization_id,
         campaign_id=job.campaign_id,
-        runner=job.runner,
+        runner=row_runner(job.runner, options.lane),
         assigned=False,
-        options=JobOptions.from_json(options)
-        if isinstance(options, Mapping)
-        else JobOptions(pod_template=job.options.pod_template),
+        options=options,
         priority=priority if isinstance(priority, int) and abs(priority) <= PRIORITY_LIMIT else 0,
     )

@@ -174,10 +174,10 @@ def why_not_retried(connection: Connection, job_id: int) -> UniquenessConflict:
     return transitions.key_taken(job, connection.scalar(unfinished_with(job.unique_key, job_request.c.id)))
 
 
-def expire_starts(connection: Connection, runner: str, known: Collection[str], limit: int) -> list[JobRequest]:
+def expire_starts(connection: Connection, runner: str, known: Collection[str] | None, limit: int) -> list[JobRequest]:
     """Fail the jobs that have not been started for the first time within their start timeout.
 
-    :param known: the types that the caller can run. A job of another type fails as ``UnknownJobType``.
+    :param known: the types that the caller can run. A job of another type fails as ``UnknownJobType``. None: unknown.
     """
     overdue = (
         select(job_request.c.id)

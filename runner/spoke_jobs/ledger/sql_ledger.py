@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, bindparam, desc, func, or_, select
+from sqlalchemy import Connection, Engine, bindparam, desc, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.contract.executors import REFERENCE, Executor, executor_of
 from spoke_jobs.ledger import (
     audit_events,
     bulk,
@@ -21,6 +20,7 @@ from spoke_jobs.ledger import (
     filters,
     finish,
     pruning,
+    reaping,
     retries,
     settling,
     strays,
@@ -30,10 +30,9 @@ from spoke_jobs.ledger.audit_events import Action
 from spoke_jobs.ledger.claim_request import ClaimRequest
 from spoke_jobs.ledger.claim_search import ClaimSearch
 from spoke_jobs.ledger.clock import clock_now, waited_seconds
-from spoke_jobs.ledger.each_alone import change_each
 from spoke_jobs.ledger.eligibility import Due, OfRunner, Waiting, in_sql
 from spoke_jobs.ledger.engine import READ_ONLY, is_locked
-from spoke_jobs.ledger.expressions import clock_once, constant, due_since, unsettled
+from spoke_jobs.ledger.expressions import due_since, unsettled
 from spoke_jobs.ledger.limit_rows import SqlLimits
 from spoke_jobs.ledger.lock_patience import LockPatience, has_timed_out, limit_waits
 from spoke_jobs.ledger.notify import Notifier, on_request
@@ -45,10 +44,8 @@ from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import (
     ANY_CLAIM,
     ANY_JOB,
-    LONGEST_LEASE_SECONDS,
     UNMEASURED,
     Attempt,
-    AttemptState,
     AttemptUsage,
     Claim,
     ClaimFilter,
@@ -269,27 +266,8 @@ class SqlLedger(SqlBatches):
         Of other runners, only those whose lease has been over for longer than any lasts. Their processes are gone, or
         other code wrote them: they would count under limits for ever.
         """
-        ends = job_attempt.c.lease_expires_at
-        of_runner = job_request.c.runner == runner
-        lapsed = (
-            select(job_attempt.c.id, job_attempt.c.token, job_request.c.runner)
-            .join(job_request, job_request.c.id == job_attempt.c.job_id)
-            .where(
-                job_attempt.c.state == constant(AttemptState.RUNNING),
-                ends < clock_once(),
-                or_(of_runner, ends < clock_once(-LONGEST_LEASE_SECONDS)),
-                job_request.c.runner != REFERENCE,
-            )
-            .order_by(job_attempt.c.lease_expires_at)
-            .with_for_update(skip_locked=True, key_share=True, of=(job_attempt, job_request))
-        )
         with self.changing() as connection:
-
-            def fail(row: Row[Any]) -> JobRequest | None:
-                decide = executor_of(row.runner) is not Executor.CLUSTER  # there the operator decides
-                return finish.fail(connection, row.token, transitions.WORKER_LOST, decide=decide)
-
-            return change_each(connection, lapsed, job_attempt.c.id, limit, fail)
+            return reaping.reap(connection, runner, limit, others=True)
 
     def settle(self, limit: int = 100) -> int:
         """Go on with the dependents of jobs that have ended."""

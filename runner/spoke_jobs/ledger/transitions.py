@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
-from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.executors import Executor, runner_after
 from spoke_jobs.contract.retry import GiveUp, TryAgain, after_failure
 from spoke_jobs.errors import Superseded, UniquenessConflict
 from spoke_jobs.ledger.clock import FixedClock
@@ -135,9 +135,14 @@ def attempt_claimed(clock: Clock, worker: Any, lease_seconds: Any) -> Changes:
     return {"worker": worker, "claimed_at": clock.now()} | lease_renewed(clock, lease_seconds)
 
 
-def new_attempt(clock: Clock, job_id: Any, run: Any, number: Any, worker: Any, lease_seconds: Any) -> Changes:
-    """The row of a new attempt."""
-    of_job = {"job_id": job_id, "run": run, "number": number, "state": AttemptState.RUNNING}
+def new_attempt(
+    clock: Clock, job_id: Any, run: Any, number: Any, runner: Any, worker: Any, lease_seconds: Any
+) -> Changes:
+    """The row of a new attempt.
+
+    :param runner: the runner of the job's row.
+    """
+    of_job = {"job_id": job_id, "run": run, "number": number, "runner": runner, "state": AttemptState.RUNNING}
     return of_job | attempt_claimed(clock, worker, lease_seconds)
 
 
@@ -205,6 +210,27 @@ def job_waits_again(clock: Clock, failure: Failure, delay_seconds: float) -> Cha
         "run_after": clock.after(delay_seconds),
         "updated_at": clock.now(),
     }
+
+
+def job_moved(clock: Clock, failure: Failure, runner: str, run: Any) -> Changes:
+    """The row of a job whose attempt failed, and which starts its next run under another runner, at once.
+
+    The attempts of a SpokeJob are numbered from 1, so those in pods need a run of their own.
+    """
+    begins = {"runner": runner, "run": run, "attempt": 0, "run_after": None, "start_by": None, "started_at": None}
+    return job_waits_again(clock, failure, 0.0) | begins
+
+
+def job_tried_again(clock: Clock, failure: Failure, delay_seconds: float, runner: str, run: Any) -> Changes:
+    """The row of a job of which another attempt follows.
+
+    :param runner: the runner of the row during the failed attempt.
+    :param run: the number of the next run, if the job moves to a pod.
+    """
+    following = runner_after(runner, failure.cause)
+    if following != runner:
+        return job_moved(clock, failure, following, run)
+    return job_waits_again(clock, failure, delay_seconds)
 
 
 def job_failed(clock: Clock, failure: Failure, retention_seconds: Any) -> Changes:
@@ -342,14 +368,14 @@ def cancelled(by: str) -> Failure:
     return replace(CANCELLED, message=f"{by} cancelled the job.") if by else CANCELLED
 
 
-def not_started(job: JobRequest, known: Collection[str]) -> Failure:
+def not_started(job: JobRequest, known: Collection[str] | None) -> Failure:
     """The failure of a job that was not started in time.
 
-    :param known: the job types that the calling process knows.
+    :param known: the job types that the calling process knows; None if it does not have the application's code.
     """
     seconds = job.options.start_timeout_seconds  # None if another release wrote it in another form
     waited = "the job waited for longer than " + (f"{seconds:g} s" if seconds is not None else "it may")
-    if not is_known(job.job_type, known):
+    if known is not None and not is_known(job.job_type, known):
         return Failure(Cause.UNKNOWN_JOB_TYPE, f"no worker that runs knows {job.job_type!r}: {waited}", for_good=True)
     return Failure(Cause.START_TIMEOUT, f"no worker had room for the job: {waited}", for_good=True)
 

@@ -1,5 +1,7 @@
 """The ``kubernetes`` runner: each job becomes a SpokeJob, which the operator runs; tasks go to the task deployment.
 
+A job of the lane ``worker`` has no SpokeJob. Workers claim its row.
+
 With ``SPOKE_SUBMIT=runner``, background threads try once to create the SpokeJob of each committed row. For this the
 application needs one right: to create SpokeJobs in its namespace. With ``SPOKE_SUBMIT=sync`` there are no such threads,
 and the application needs no cluster credentials. ``spoke-jobs sync`` creates all other SpokeJobs.
@@ -24,7 +26,7 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.manifest import spokejob
-from spoke_jobs.contract.executors import CLUSTER_RUNNER
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.after_commit import (
@@ -185,6 +187,8 @@ class KubernetesRunner(SqlRunner):
         return self.settings.submit == "runner" and not self._submitter.is_paused()
 
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
+        if any(job.runner == LANE_RUNNER for job in jobs):
+            self._notify()
         # Sync launches jobs that aren't due yet. With a unique_key, the row may be of an earlier dispatch: it may have
         # started, be submitted, or even belong to another runner. Then there is nothing to do here.
         self._submitter.submit(

@@ -8,6 +8,7 @@ from datetime import UTC
 from typing import Any
 from uuid import UUID
 
+from spoke_jobs.contract.executors import row_runner
 from spoke_jobs.contract.trace_context import current_traceparent
 from spoke_jobs.errors import InvalidJobData, InvalidPayload, UnknownName
 from spoke_jobs.job_options import (
@@ -80,7 +81,7 @@ def prepare_job(
         locks_queue=locks_queue,
         organization_id=data.organization_id,
         campaign_id=data.campaign_id,
-        runner=runner,
+        runner=row_runner(runner, options.lane),
         assigned=assigned,
         options=options,
         priority=priority,

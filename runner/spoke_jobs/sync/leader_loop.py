@@ -18,9 +18,9 @@ from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.cluster.pod_output import read_outputs
-from spoke_jobs.contract.executors import CLUSTER_RUNNER
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER
 from spoke_jobs.execution.contained_routines import ContainedRoutines
-from spoke_jobs.ledger import pruning, settling, strays, syncing
+from spoke_jobs.ledger import pruning, reaping, retries, settling, strays, syncing
 from spoke_jobs.ledger.clock import clock_now
 from spoke_jobs.ledger.engine import reason_of
 from spoke_jobs.ledger.limit_rows import ledger_identity, read_limits
@@ -46,12 +46,16 @@ _PROGRESS_BUDGET_SECONDS = 1.0
 """How long progress updates may delay the launches of a turn."""
 _BATCH = 200
 _PRUNED_AT_ONCE = 1000
-_OWN = JobFilter(runner=CLUSTER_RUNNER)
+_OWN = (JobFilter(runner=CLUSTER_RUNNER), JobFilter(runner=LANE_RUNNER))
 _PRUNE_AGAIN_SECONDS = 300.0
+_LOST_SECONDS = 60.0
+"""For how long a lease in the lane `worker` must be over before sync ends its attempt, and for how long the database
+must have answered. Until then it is left to the reapers of workers, and to owners that renew late after an outage."""
 _TICKS, _PUBLISHES = "dispatches the jobs of schedules", "publishes limits"
 _COMPARES, _FOLLOWS = "compares ledger and cluster", "follows SpokeJobs"
 _SETTLES, _LAUNCHES, _PRUNES = "unblocks dependents", "launches jobs", "prunes"
 _ENDS_STRAYS = "ends attempts and deletes locks without an owner"
+_SERVES_LANE = "ends lost attempts and late starts of the lane worker"
 _SHOWS, _DECIDES_AGAIN, _STORES = "shows progress", "decides again", "stores the output of pods"
 """The names of the routines whose errors do not affect the others."""
 
@@ -88,6 +92,7 @@ class LeaderLoop:
         self._health = health
         self._intervals = intervals
         self._clock = clock
+        self._began = clock()
         self._patience = timedelta(seconds=intervals.patience)
         self._effects = Effects(writer, api, clock, health.done, health.failures, intervals.patience)
         self._watcher = Watcher(api, self._inbox)
@@ -96,6 +101,7 @@ class LeaderLoop:
         self._routines = ContainedRoutines(
             logger, (ConnectionLost, ApiError), lambda: health.failures.update([FAILED]), clock
         )
+        self._known = list(registry.jobs) if registry is not None else None
         self._running: dict[UUID, str] = {}
         self._settled_to = 0
         self._compared_to: int | None = None
@@ -146,6 +152,7 @@ class LeaderLoop:
             contained(_SETTLES, self._settle, None)
         if self._is_due("strays", self._intervals.strays):
             contained(_ENDS_STRAYS, self._end_strays, None)
+            contained(_SERVES_LANE, self._serve_lane, None)
         if self._is_due("launch", self._intervals.launch):
             # A process that notifies leaves the launch to sync, so there is no need to wait for the process.
             patience = timedelta(0) if notified else self._patience
@@ -283,11 +290,27 @@ class LeaderLoop:
         except DBAPIError as error:
             logger.warning("could not end attempts without an owner; trying again: %s", reason_of(error))
 
+    def _serve_lane(self) -> None:
+        """Do for the lane `worker` what its workers do while one runs: end lost attempts, and jobs that start too late.
+
+        A failure does not affect the other routines.
+        """
+        try:
+            with self._writer.transaction() as connection:
+                # The loop ends when the database fails, so it has answered since the loop began.
+                if self._clock() - self._began >= _LOST_SECONDS and reaping.reap(
+                    connection, LANE_RUNNER, _BATCH, others=False, lapsed_seconds=_LOST_SECONDS
+                ):
+                    self._due["launch"] = 0.0  # they may have moved to pods
+                retries.expire_starts(connection, LANE_RUNNER, self._known, _BATCH)
+        except DBAPIError as error:
+            logger.warning("could not end jobs that workers have lost; trying again: %s", reason_of(error))
+
     def _prune(self) -> None:
         """Delete rows whose retention is over. A failure does not affect the other routines."""
         try:
             with self._writer.transaction() as connection:
-                pruned = pruning.prune(connection, self._pruned_at_once, which=_OWN)
+                pruned = [pruning.prune(connection, self._pruned_at_once, which=which) for which in _OWN]
         except DBAPIError as error:
             # A foreign key from the application's tables may lack an index: each row then costs a full scan.
             self._due["prune"] = self._clock() + _PRUNE_AGAIN_SECONDS
@@ -299,11 +322,11 @@ class LeaderLoop:
             )
             self._pruned_at_once = max(1, self._pruned_at_once // 10)
             return
-        if pruned.examined == self._pruned_at_once:
+        if any(each.examined == self._pruned_at_once for each in pruned):
             self._due["prune"] = self._clock() + 1.0  # there may be more; the other routines run in between
             self._pruned_at_once = min(_PRUNED_AT_ONCE, self._pruned_at_once * 2)
-        if pruned.deleted:
-            logger.info("pruned %d finished jobs whose retention is over", pruned.deleted)
+        if deleted := sum(each.deleted for each in pruned):
+            logger.info("pruned %d finished jobs whose retention is over", deleted)
 
     def _decide_again(self) -> None:
         """Decide again on SpokeJobs that the last actions changed. Once is enough: the next turn follows soon."""

@@ -47,6 +47,35 @@ def test_each_worker_takes_its_part_of_the_jobs(helm: Helm) -> None:
     assert "nodeSelector" not in pod_of(worker(objects, "quick"))
 
 
+def test_a_worker_of_a_lane_serves_the_runner_kubernetes_without_its_credentials(helm: Helm) -> None:
+    objects = render(helm, {"small": {"lane": "worker", "replicas": 2}, "old": {}})
+    deployment = worker(objects, "small")
+    pod = pod_of(deployment)
+    (small,), (old,) = pod["containers"], pod_of(worker(objects, "old"))["containers"]
+    assert "--lane=worker" in small["args"]
+    assert not any("lane" in argument for argument in old["args"])
+    help_ = CliRunner().invoke(app, [*small["command"][1:], *small["args"], "--help"])
+    assert help_.exit_code == 0, "the command line knows each option"
+    found, olds = environment_of(small), environment_of(old)
+    assert (found["JOB_RUNNER"], olds["JOB_RUNNER"]) == ("kubernetes", "legacy")
+    assert found["SPOKE_SUBMIT"] == "sync", "what its jobs dispatch needs no credentials either"
+    assert pod["automountServiceAccountToken"] is False
+    assert {name: value for name, value in found.items() if "DATABASE" in name} == {
+        name: value for name, value in olds.items() if "DATABASE" in name
+    }
+    assert small["readinessProbe"] == old["readinessProbe"]
+    budgets = {item["metadata"]["name"] for item in of_kind(objects, "PodDisruptionBudget")}
+    assert "rel-spoke-app-worker-small" in budgets
+
+
+def test_a_worker_may_be_without_the_lane_of_all_others(helm: Helm) -> None:
+    objects = render(helm, {"small": {}, "old": {"lane": ""}}, workerDefaults={"lane": "worker"})
+    runners = [
+        environment_of(pod_of(worker(objects, name))["containers"][0])["JOB_RUNNER"] for name in ("small", "old")
+    ]
+    assert runners == ["kubernetes", "legacy"]
+
+
 def test_the_selectors_of_workers_choose_their_own_pods(helm: Helm) -> None:
     objects = render(helm)
     for name in WORKERS:
@@ -84,6 +113,7 @@ def test_defaults_are_of_all_workers_and_each_may_override_them(helm: Helm) -> N
         ({"slow": {"queue": ["a"]}}, "queue"),
         ({"Slow": {}}, "Slow"),
         ({"slow": {"processes": 0}}, "processes"),
+        ({"slow": {"lane": "pod"}}, "lane"),
         ({"slow": {"autoscaling": {"enabled": True, "minReplicas": 11}}}, "minReplicas, 11, is above maxReplicas, 10"),
     ],
 )

@@ -140,3 +140,14 @@ def test_why_it_is_the_tail(item: Try, read: Read, words: str) -> None:
 
 def test_a_tail_breaks_no_terminal() -> None:
     assert tail(claimed(output="a\x1b[2J\nb")) == ["a\\x1b[2J", "b"]
+
+
+def test_of_a_job_that_moved_to_a_pod_only_attempts_in_pods_are_read_there() -> None:
+    job = in_cluster(run=2)
+    in_worker = Try(
+        1, 1, an_attempt(runner="kubernetes-worker", state=AttemptState.FAILED, finished_at=before(seconds=1))
+    )
+    in_pod = Try(2, 1, an_attempt(run=2, worker=POD, runner="kubernetes"))
+    assert begin(job, in_worker, Printed()) is Step.TAIL
+    assert begin(job, in_pod, Printed()) is Step.READ
+    assert "all that it printed is in the log of its worker" in why_a_tail(job, in_worker, None, ["a line"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 
+import pytest
 from tests.unit.explain.situations import NOW, a_job, after, an_attempt, before
 from tests.unit.explain.test_in_cluster import a_spokejob
 
@@ -53,6 +54,19 @@ class TestDetails:
         assert facts["run"] == "3 (retried by hand 2 times)"
         assert facts["spokejob"] == "report-12-00000000-r3"
         assert "run one at a time" in facts["queue"]
+
+    def test_a_job_in_a_worker_of_kubernetes_has_a_lane_and_no_spokejob(self) -> None:
+        facts = dict(self.shown(runner="kubernetes-worker", options=JobOptions(lane="worker")).facts)
+        assert facts["lane"] == "worker"
+        assert "spokejob" not in facts
+        assert "lane" not in dict(self.shown(options=JobOptions(lane="worker")).facts), "legacy has no lanes"
+
+    @pytest.mark.parametrize(
+        ("run", "words"), [(2, "2 (moved to a pod)"), (4, "4 (moved to a pod, retried by hand 2 times)")]
+    )
+    def test_a_job_that_moved_to_a_pod(self, run: int, words: str) -> None:
+        facts = dict(self.shown(runner="kubernetes", run=run, options=JobOptions(lane="worker")).facts)
+        assert (facts["lane"], facts["run"]) == ("pod, moved from worker", words)
 
     def test_what_it_runs_after_is_a_tree(self) -> None:
         links = [

@@ -121,6 +121,12 @@ class TestWaiting:
         assert reason.code is Code.NO_WORKER
         assert "ours" in reason.advice
 
+    def test_no_worker_of_the_lane(self) -> None:
+        reason = only(a_situation(a_job(runner="kubernetes-worker")))
+        assert reason.code is Code.NO_WORKER
+        assert "spoke-jobs worker --lane worker" in reason.advice
+        assert "SpokeJob" not in reason.text
+
     def test_between_two_short_jobs_there_is_a_worker(self) -> None:
         assert Code.NO_WORKER not in said(a_situation(traces=(a_trace(heartbeat_at=before(seconds=1)),)))
 
@@ -170,6 +176,22 @@ class TestWaiting:
         job = a_job(start_by=after(minutes=4), options=JobOptions(start_timeout_seconds=300))
         assert said(a_situation(job, ahead=1, load=(a_load(),)))[Code.START_BY].until == after(minutes=4)
         assert Code.START_BY not in said(a_situation(replace(job, runner="kubernetes"))), "the operator's, by attempt"
+
+
+@pytest.mark.parametrize("state", [JobState.WAITING, JobState.RUNNING])
+def test_a_job_that_moved_to_a_pod_says_why(state: JobState) -> None:
+    job = a_job(
+        runner="kubernetes", run=2, state=state, submitted_at=before(seconds=3), options=JobOptions(lane="worker")
+    )
+    killed = an_attempt(
+        runner="kubernetes-worker", state=AttemptState.FAILED, cause="Killed", finished_at=before(seconds=9)
+    )
+    reasons = [reason for reason in explain(a_situation(job, attempts=(killed,))).reasons if reason.code is Code.MOVED]
+    (moved,) = reasons
+    assert "attempt 1 of run 1" in moved.text
+    assert "ended with Killed 9 s ago" in moved.text
+    in_pods = a_job(runner="kubernetes", run=2, state=state, submitted_at=before(seconds=3))
+    assert Code.MOVED not in [reason.code for reason in explain(a_situation(in_pods, attempts=(killed,))).reasons]
 
 
 def test_a_job_that_follows_a_batch_says_how_far_the_batch_is() -> None:

@@ -221,3 +221,16 @@ def test_only_what_is_new_and_due_is_tried(monkeypatch: pytest.MonkeyPatch) -> N
     ]
     runner._launch_many([job(id=1, **given), *(job(id=2, **other) for other in others)])
     assert tried == [1]
+
+
+def test_a_job_of_the_lane_worker_notifies_the_workers_and_creates_no_spokejob(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = KubernetesRunner(settings(database_url=URL, namespace="texting"), Registry())
+    notified: list[str] = []
+    monkeypatch.setattr(runner, "_notify", lambda: notified.append("notified"))
+    monkeypatch.setattr(runner, "_create", lambda _job: pytest.fail("there is no SpokeJob of it"))
+    runner._launch_many([job(runner="kubernetes-worker")])
+    assert notified == ["notified"]
+    runner.close(0)
+    notified.clear()
+    runner._launch([job(state=JobState.RUNNING)])
+    assert notified == [], "no other job concerns the workers"

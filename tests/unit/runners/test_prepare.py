@@ -12,6 +12,8 @@ from spoke_jobs.model import JobData
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job
+from spoke_jobs.runners.ticker import prepare_occurrence
+from spoke_jobs.schedules.timing import Every
 
 
 @pytest.fixture
@@ -121,3 +123,42 @@ def test_options_of_unique_jobs_that_can_not_be_honored(
 ) -> None:
     with pytest.raises(InvalidJobData, match=f"the dispatch of 'export': .*{problem}"):
         prepare_job(JobData("export", **given), registry, runner="legacy")
+
+
+# Lanes
+
+
+@pytest.mark.parametrize(
+    ("runner", "declared", "given", "row"),
+    [
+        ("kubernetes", "pod", None, "kubernetes"),
+        ("kubernetes", "pod", "worker", "kubernetes-worker"),
+        ("kubernetes", "worker", None, "kubernetes-worker"),
+        ("kubernetes", "worker", "pod", "kubernetes"),
+        ("legacy", "worker", None, "legacy"),
+        ("legacy", "pod", "worker", "legacy"),
+        ("memory", "worker", None, "memory"),
+    ],
+)
+def test_the_lane_decides_who_runs_a_job_of_kubernetes(
+    registry: Registry, runner: str, declared: str, given: str | None, row: str
+) -> None:
+    registry.job("thumbnail", lane=declared)(lambda _ctx, _payload: None)
+    assert prepare_job(JobData("thumbnail", lane=given), registry, runner=runner).runner == row
+
+
+@pytest.mark.parametrize("lane", ["standby", "", "Pod", 1, ["worker"]])
+def test_an_unknown_lane_is_refused_by_name(registry: Registry, lane: Any) -> None:
+    with pytest.raises(InvalidJobData, match=r"lane is .*, where 'pod' or 'worker' is expected"):
+        prepare_job(JobData("export", lane=lane), registry, runner="kubernetes")
+    with pytest.raises(RegistrationError, match=r"lane is .*, where 'pod' or 'worker' is expected"):
+        registry.job("thumbnail", lane=lane)(lambda _ctx, _payload: None)
+
+
+def test_the_jobs_of_a_schedule_run_in_the_lane_that_the_schedule_or_the_job_names(registry: Registry) -> None:
+    registry.job("thumbnail", lane="worker")(lambda _ctx, _payload: None)
+    registry.schedule("as declared", "thumbnail", Every(minutes=5))
+    registry.schedule("in pods", "thumbnail", Every(minutes=5), lane="pod")
+    due = datetime(2030, 1, 1, tzinfo=UTC)
+    rows = {item.name: prepare_occurrence(item, due, registry, "kubernetes").runner for item in registry.schedules()}
+    assert rows == {"as declared": "kubernetes-worker", "in pods": "kubernetes"}

@@ -102,7 +102,7 @@ class Reader:
             do = log_steps.go_on(job, item, self._printed, read)
             if do is Step.READ:  # the container has ended and the API server does not know yet, or the connection broke
                 time.sleep(_EVERY_SECONDS)
-        elif do is Step.WAIT and job.executor is not Executor.CLUSTER:
+        elif do is Step.WAIT and item.executor(job) is not Executor.CLUSTER:
             self._say_once(f"attempt {item.number}: its last lines follow every 2 s; all are in the log of its worker, "
                            f"{line(item.worker)}")  # fmt: skip
             self._print_new(item)
@@ -158,7 +158,7 @@ class Reader:
         print_error(f"{user_in(str(error))} may not {right} in namespace {self._output.namespace}: {_RIGHT}")
 
     def _print_tail(self, job: JobRequest, item: Try, read: Read | None) -> None:
-        if job.executor is not Executor.CLUSTER and key(item) in self._printed.lines:
+        if item.executor(job) is not Executor.CLUSTER and key(item) in self._printed.lines:
             for _ in range(_LAST_TRIES):  # the output of a success is stored after its end
                 time.sleep(_EVERY_SECONDS)
                 item = next((other for other in self._tries(job) if key(other) == key(item)), item)
@@ -191,9 +191,6 @@ class Reader:
 
     def _begin(self) -> tuple[JobRequest, Sequence[Try]]:
         job = self._job()
-        if job.executor is Executor.CLUSTER:
-            self._output = self._open_output()
-            self._printed.blind = self._output is None
         found = self._tries(job)
         if self._attempt is not None and log_steps.chosen(found, job, self._attempt) is None:
             there = ", ".join(str(item.number) for item in found if item.run == job.run) or "none yet"
@@ -223,6 +220,9 @@ class Reader:
         return jobs[0]
 
     def _tries(self, job: JobRequest) -> Sequence[Try]:
+        if job.executor is Executor.CLUSTER and self._output is None and not self._printed.blind:
+            self._output = self._open_output()  # now, if the job has just moved to a pod
+            self._printed.blind = self._output is None
         name = spokejob_name(job.job_type, job.id, job.uid, job.run)
         spokejob = self._output.spokejob(name) if self._output is not None else None
         return tries(job, self._queries.attempts(job.id), spokejob, self._queries.reports(job.id))

@@ -89,7 +89,7 @@ def over(job: JobRequest, found: Sequence[Try], printed: Printed) -> bool:
 
 def begin(job: JobRequest, item: Try, printed: Printed) -> Step:
     """Decide the first step of an attempt."""
-    if job.executor is Executor.CLUSTER and item.worker and not printed.blind:
+    if item.executor(job) is Executor.CLUSTER and item.worker and not printed.blind:
         return Step.READ
     return Step.TAIL if _has_ended(job, item) else Step.WAIT
 
@@ -119,14 +119,15 @@ def after(printed: Sequence[str], now: Sequence[str]) -> tuple[list[str], bool]:
 def why_a_tail(job: JobRequest, item: Try, read: Read | None, kept: Sequence[str]) -> str:
     """Explain why only the ledger's tail is printed."""
     worker = line(item.worker)
-    if job.executor is not Executor.CLUSTER:
+    of_worker = item.executor(job) is not Executor.CLUSTER
+    if of_worker:
         where = f"all that it printed is in the log of its worker, {worker}"
     elif read in (Read.REFUSED, Read.AWAY, None) and worker:
         where = f"the output of its pod, {worker}, can't be read from here"
     else:
         where = f"its pod, {worker}, is gone" if worker else "it had no pod"
     of = "each container's output" if item.outputs else "its traceback"
-    if job.executor is not Executor.CLUSTER:
+    if of_worker:
         of = "its output"
     what = f"the last lines of {of} follow, from the ledger" if kept else "the ledger has none of its output"
     return f"attempt {item.number}: {where}; {what}"

@@ -1,4 +1,4 @@
-"""`worker`: run the jobs of the runner `legacy`."""
+"""`worker`: run the jobs of the runner `legacy`, or those of the lane `worker`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from spoke_jobs.cli.commands.application import open_application
 from spoke_jobs.cli.commands.exits import logs_errors, usage_error
 from spoke_jobs.cli.commands.ledger_access import open_ledger
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, Lane, row_runner
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import ClaimFilter
 from spoke_jobs.settings import load_settings
@@ -62,6 +63,12 @@ def worker(
             show_default=False,
         ),
     ] = None,
+    lane: Annotated[
+        Lane | None,
+        typer.Option(
+            help="Run the jobs of this lane of the runner `kubernetes`: worker.", metavar="LANE", show_default=False
+        ),
+    ] = None,
     drain: Annotated[
         bool,
         typer.Option(
@@ -78,11 +85,18 @@ def worker(
         typer.Option(min=0, max=65535, envvar="SPOKE_HEALTH_PORT", help="Serve /healthz and /metrics on this port."),
     ] = None,
 ) -> None:
-    """Run the jobs of the runner `legacy` until SIGTERM. SIGHUP restarts the worker with the current code."""
+    """Run jobs until SIGTERM: of the runner `legacy`, or with `--lane worker` of that lane of the runner `kubernetes`.
+
+    SIGHUP restarts the worker with the current code.
+    """
     from spoke_jobs.runners.legacy_runner import NAME
     from spoke_jobs.worker.worker_options import WorkerOptions
     from spoke_jobs.worker.worker_process import declare_limits, run, types_of
 
+    if lane is Lane.POD:
+        usage_error(
+            "--lane pod: the operator runs the jobs of this lane, in pods; a worker runs those of --lane worker"
+        )
     settings = load_settings()
     registry = open_application(settings, with_traceback=True)
     load_runner(settings, registry)  # jobs may dispatch: refuse to start if they could not
@@ -101,7 +115,7 @@ def worker(
     if not types and not loop_types:
         usage_error(f"no declared type passes --type and --exclude-type (declared: {', '.join(declared)})")
     options = WorkerOptions(
-        runner=NAME,
+        runner=row_runner(CLUSTER_RUNNER, lane) if lane is not None else NAME,
         types=types,
         loop_types=loop_types,
         processes=processes,
@@ -118,6 +132,7 @@ def worker(
     )
     ledger = open_ledger(settings)
     declare_limits(ledger, registry, settings.app)
-    # After a change to another runner, a worker may still run the jobs that were dispatched before.
-    schedules = settings.job_runner == NAME
+    # After a change to another runner, a worker may still run the jobs that were dispatched before. Under `kubernetes`,
+    # sync dispatches the jobs of schedules.
+    schedules = lane is None and settings.job_runner == NAME
     run(ledger, options, registry, health_port=health_port, reload=reload, schedules=schedules)

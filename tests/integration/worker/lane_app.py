@@ -1,0 +1,23 @@
+"""The application of the tests of the lane `worker`."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from spoke_jobs import Every, JobContext, job
+
+
+@job("small", lane="worker")
+def small(_ctx: JobContext) -> str:
+    return "small"
+
+
+@job("often", lane="worker", schedule=Every(seconds=3600))
+def often(_ctx: JobContext) -> None: ...
+
+
+@job("fatal", lane="worker")
+def fatal(_ctx: JobContext) -> None:
+    """End as the kernel ends a process that takes all memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
