@@ -196,7 +196,9 @@ def test_a_job_that_was_held_and_is_refused_for_another_quota_says_so() -> None:
     held = {item["metadata"]["name"] for item in world.spokejobs() if not item["status"].get("attempts")}
     passes(s, 120)
     (probe,) = [job for job in world.jobs if any(job["metadata"]["name"].startswith(name) for name in held)]
-    other = NEVER.replace("few, requested: cpu=8, used: cpu=0, limited: cpu=4", "disks, requested: pods=1, used: pods=0, limited: pods=0")
+    other = NEVER.replace(
+        "few, requested: cpu=8, used: cpu=0, limited: cpu=4", "disks, requested: pods=1, used: pods=0, limited: pods=0"
+    )
     world.fails_to_create(probe, other)
     s.settle()
     spokejob = next(world.objects[Kind.SPOKEJOB][name] for name in held if probe["metadata"]["name"].startswith(name))
@@ -280,7 +282,9 @@ def test_a_template_whose_pods_a_quota_refuses_holds_no_other_template_up() -> N
     s.cluster()
     world.quota = None
     body = world.objects[Kind.TEMPLATE]["default"]
-    other = NEVER.replace("few, requested: cpu=8, used: cpu=0, limited: cpu=4", "disks, requested: pods=1, used: pods=0, limited: pods=0")
+    other = NEVER.replace(
+        "few, requested: cpu=8, used: cpu=0, limited: cpu=4", "disks, requested: pods=1, used: pods=0, limited: pods=0"
+    )
     world._store(Kind.TEMPLATE, other)
     world.put_spokejob("elsewhere", podTemplate="other", priority=-1)
     s.settle()
