@@ -329,8 +329,8 @@ def _recorded(seen: Observed, started: SpokeJobStatus, now: datetime) -> Decisio
 def _recorded_later(seen: Observed, onward: Decision, started: SpokeJobStatus, now: datetime) -> Decision | None:
     """Return a decision without the write of the attempt, if a write slightly later will say more; else None.
 
-    So the status of a job that was held keeps its reason until the pod runs, also while a quota refuses the pod. If many
-    attempts start, the scheduler decides before the write.
+    So the status of a job that was held keeps its reason until the pod runs, even if a quota refuses the pod meanwhile.
+    If many attempts start, the scheduler decides before the write.
     """
     if onward.seen is None:
         return None
