@@ -13,6 +13,7 @@ from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import ClaimFilter
 from spoke_jobs.settings import load_settings
+from spoke_jobs.shared import garbage_collection
 from spoke_jobs.type_names import SUFFIX
 
 
@@ -79,9 +80,10 @@ def worker(
     ] = None,
 ) -> None:
     """Run the jobs of the runner `legacy` until SIGTERM. SIGHUP restarts the worker with the current code."""
-    from spoke_jobs.runners.legacy_runner import NAME
-    from spoke_jobs.worker.worker_options import WorkerOptions
-    from spoke_jobs.worker.worker_process import declare_limits, run, types_of
+    with garbage_collection.paused():
+        from spoke_jobs.runners.legacy_runner import NAME
+        from spoke_jobs.worker.worker_options import WorkerOptions
+        from spoke_jobs.worker.worker_process import declare_limits, run, types_of
 
     settings = load_settings()
     registry = open_application(settings, with_traceback=True)
