@@ -58,6 +58,7 @@ def test_an_application_is_imported_without_garbage_collection(tmp_path: Path, m
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "large_shop", raising=False)
     gc.enable()
-    open_application(Settings(app="large_shop"))
+    with pytest.raises(ConfigurationError, match="no job or task is declared there"):
+        open_application(Settings(app="large_shop"))
     assert not sys.modules["large_shop"].was_on
     assert gc.isenabled()
