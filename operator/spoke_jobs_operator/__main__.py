@@ -9,14 +9,17 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-import uvloop
-from pydantic import ValidationError
+from spoke_jobs.shared import garbage_collection
 
-from spoke_jobs.shared import validation_text
-from spoke_jobs.shared.clean_text import visible
+with garbage_collection.paused():
+    import uvloop
+    from pydantic import ValidationError
 
-from .operator_settings import Settings, old_names_warnings
-from .shell import operator_logs, operator_process
+    from spoke_jobs.shared import validation_text
+    from spoke_jobs.shared.clean_text import visible
+
+    from .operator_settings import Settings, old_names_warnings
+    from .shell import operator_logs, operator_process
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -100,6 +100,8 @@ _HOLDS = (
     _core("After the database's return, attempts follow gradually", "dependency_hold", "in self.unproven) < self.probing.allowance", "in self.unproven) < 1_000"),
     _core("The time that a pod waits for a quota counts against no start timeout", "diagnose", "if found.reason == WaitReason.QUOTA_EXCEEDED:", "if False:"),
     _core("A pod still waits for a quota after Kubernetes has deleted its Events", "diagnose", "found.reason == WaitReason.POD_PENDING and bounds.by_quota:", "False:"),
+    _core("A job that was held for a quota keeps its status while the quota refuses its pod", "reconcile", "if _says_so_already(seen.spokejob.status, onward.seen.refused):", "if False:"),
+    _core("An attempt that is not recorded still waits for a quota after Kubernetes has deleted its Events", "reconcile", "return now - record.started_at > TRIED_WITHIN", "return False"),
     _core("A pod that waited for a quota and is then rejected has its whole start timeout", "reconcile", "if wait.code in UNCOUNTED:", "if wait.code == WaitReason.CLUSTER_FULL:"),
     _core("While a quota refuses pods, few others are created", "refusal_hold", "if hold is None or self._places(group, hold) > 0 or", "if hold is None or True or"),
     _core("An attempt that ends makes room in a quota for one more", "refusal_hold", "return hold.fits - kept + hold.probing.allowance - self._in_use(group)", "return hold.probing.allowance - self._in_use(group)"),

@@ -1,4 +1,4 @@
-"""The first release, 0.1, upgraded to this one with jobs running, and its operator behind this release's application.
+"""The first release, 0.1, upgraded to this one with jobs running, and each of the two beside the other's counterpart.
 
 Its charts, definition and code are those of the repository's history. Let no other tests use the cluster meanwhile: for
 a while, the definition of SpokeJobs is the first release's.
@@ -16,10 +16,11 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import text
 from tests.exclusive import HEAVY, exclusive
 from tests.first_release import unpack
 from tests.waiting import eventually, patient
@@ -32,8 +33,8 @@ from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import DEFINITIONS, HERE, Cluster, Images, Object, Product, installed
-from .test_upgrades import OPERATOR, Place, Running, migration_of, running, works
+from .conftest import DEFINITIONS, HERE, Cluster, Images, Object, installed
+from .test_upgrades import APPLICATION, OPERATOR, Place, Running, begin, migration_of, open_gate, running, works
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -185,11 +186,6 @@ def dispatching(first: FirstRelease) -> Iterator[KubernetesRunner]:
     runner.close()
 
 
-def open_gate(product: Product, name: str) -> None:
-    with product.engine.begin() as connection:
-        connection.execute(insert(e2e_jobs.gate).values(name=name))
-
-
 def remembered(spokejob: Object) -> Object:
     """What both definitions have of the status. This release's adds fields, each with a default."""
     status = spokejob["status"]
@@ -244,3 +240,33 @@ def test_the_operator_of_the_first_release_behind_an_application_of_this_one(
     with running(first.place, dispatching):
         first.place.operator("this")
     works(first.place, dispatching)
+
+
+def test_an_application_of_the_first_release_behind_the_operator_of_this_one(
+    first: FirstRelease, dispatching: KubernetesRunner
+) -> None:
+    """Rolled back: what has a pod goes on, what has none waits as docs/upgrading.md says, until policies only warn."""
+    place, product = first.place, first.place.product
+    jobs = begin(place, dispatching, "rolled-back")
+    place.goes_back(APPLICATION)
+    assert migration_of(product) >= "0018", "tables don't go back"
+    open_gate(product, "rolled-back")
+    jobs.pods_end_undisturbed()
+    new = first.dispatch("e2e_echo", "waits")
+
+    def is_refused(job: JobRequest) -> bool:
+        found = product.get("spokejob", name_of(job))
+        return bool(found) and found.get("status", {}).get("cause") == "PodRejected"
+
+    for job in (jobs.waiting, new):
+        state = partial(product.get, "spokejob", name_of(job))
+        eventually(partial(is_refused, job), f"the pod of job {job.id} is refused", within=120, state=state)
+    place.operator("this", admissionPolicies={"validationActions": ["Warn", "Audit"]})
+    assert [first.ended(job) for job in (jobs.waiting, new)] == ["succeeded", "succeeded"]
+    good, bad = first.dispatch("e2e_echo", "x"), first.dispatch("e2e_raise", "x")
+    assert (first.ended(good), first.ended(bad)) == ("succeeded", "failed")
+    assert product.spokejob(bad, Outcome.FAILED)["status"]["charged"] == {"error": 3}
+    (pod, *_) = eventually(lambda: product.pods(bad) or None, "a failed pod is kept")
+    assert "-first:" in pod["spec"]["containers"][0]["image"]
+    place.application("this")
+    works(place, dispatching)

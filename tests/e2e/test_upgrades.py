@@ -93,12 +93,16 @@ class Running:
 
     def end_undisturbed(self) -> None:
         """Each ran in the pod that it had, which never started anew; the waiting one had its turn."""
+        self.pods_end_undisturbed()
+        assert self.product.ended(self.waiting).state is JobState.SUCCEEDED
+
+    def pods_end_undisturbed(self) -> None:
+        """Each ran in the pod that it had, which never started anew."""
         for job, pod in zip(self.jobs, self.pods, strict=True):
             assert self.product.ended(job).state is JobState.SUCCEEDED
             assert len(self.product.ledger.attempts(job.id)) == 1
             assert [item["uid"] for item in map(_metadata, self.product.pods(job))] in ([pod], [])
             assert self.product.spokejob(job, "Succeeded")["status"]["attempt"] == 1
-        assert self.product.ended(self.waiting).state is JobState.SUCCEEDED
 
 
 def _metadata(item: Object) -> Object:
@@ -176,14 +180,24 @@ def dispatching(place: Place) -> Iterator[KubernetesRunner]:
 def running(place: Place, runner: KubernetesRunner) -> Iterator[Running]:
     """Jobs that run until the end, and one that waits; then all go on as if nothing had happened."""
     name = uuid.uuid4().hex[:6]
-    in_queue = JobData("e2e_waits", e2e_jobs.Waits(gate=name), queue_name=name, locks_queue=True)
+    running = begin(place, runner, name)
+    yield running
+    open_gate(place.product, name)
+    running.end_undisturbed()
+
+
+def begin(place: Place, runner: KubernetesRunner, gate: str) -> Running:
+    """Jobs that run until that gate is open, and one that waits for the first of them."""
+    in_queue = JobData("e2e_waits", e2e_jobs.Waits(gate=gate), queue_name=gate, locks_queue=True)
     jobs = [runner.dispatch_job(data) for data in (in_queue, *[JobData("e2e_waits", in_queue.payload)] * 2)]
     pods = [str(place.product.running_pod(job)["metadata"]["uid"]) for job in jobs]
-    running = Running(place.product, jobs, runner.dispatch_job(in_queue), pods)
-    yield running
-    with place.product.engine.begin() as connection:
+    return Running(place.product, jobs, runner.dispatch_job(in_queue), pods)
+
+
+def open_gate(product: Product, name: str) -> None:
+    """Let the jobs go on that wait for the gate."""
+    with product.engine.begin() as connection:
         connection.execute(insert(e2e_jobs.gate).values(name=name))
-    running.end_undisturbed()
 
 
 def works(place: Place, runner: KubernetesRunner, cause: str = "JobError", charged: str = "error") -> None:

@@ -28,6 +28,7 @@ from .next_attempt import next_attempt, without_place
 from .observed import Observed, orphaned, unrecorded
 from .pod_end import has_ended
 from .quota_refusal import quota_wait
+from .refusal_hold import PATIENCE as TRIED_WITHIN
 from .room import Phase, sighting
 from .shortage import shortage
 from .template_checks import check_template
@@ -137,13 +138,10 @@ def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decisi
     return Decision(Standing.FINISHED, (*stops, *seen.write(_finished(seen, closed, end.cause, now))))
 
 
-def _under_way(
-    seen: Observed, record: AttemptStatus, now: datetime, obstructed_since: datetime | None = None
-) -> Decision:
+def _under_way(seen: Observed, record: AttemptStatus, now: datetime, earlier: SpokeJobStatus | None = None) -> Decision:
     """Decide on an attempt that has a Job.
 
-    :param obstructed_since: since when the pod is known to fit no node or to be rejected, if the status itself does not
-        say so.
+    :param earlier: the SpokeJob's status, if it does not record the attempt yet. Only it says what the job waited for.
     """
     current = seen.spokejob.status
     spec = seen.spokejob.spec
@@ -153,9 +151,9 @@ def _under_way(
         spec.start_timeout_seconds,
         record.timeout_seconds or spec.timeout_seconds,
         ran=bool(record.pod),
-        obstructed_since=obstructed_since or _obstructed_since(current, now),
+        obstructed_since=_obstructed_since(earlier or current, now),
         node_lost=_lost_its_node(current, record),
-        by_quota=current.waiting is not None and current.waiting.code == WaitReason.QUOTA_EXCEEDED,
+        by_quota=_waits_for_quota(current) or _refused_since(earlier, record, now),
         observed_since=seen.observed_since,
     )
     state = diagnose(job, pods, _events_about(seen.events, job, pods), bounds, now, live=seen.live)
@@ -213,6 +211,17 @@ def _obstructed_since(current: SpokeJobStatus, now: datetime) -> datetime | None
     if wait.code in UNCOUNTED:
         return now
     return wait.since if wait.code in OBSTRUCTED else None
+
+
+def _waits_for_quota(current: SpokeJobStatus) -> bool:
+    return current.waiting is not None and current.waiting.code == WaitReason.QUOTA_EXCEEDED
+
+
+def _refused_since(earlier: SpokeJobStatus | None, record: AttemptStatus, now: datetime) -> bool:
+    """Whether the pod of an attempt that is not recorded was refused, so long ago that the Event may be gone."""
+    if earlier is None or record.started_at is None or not _waits_for_quota(earlier):
+        return False
+    return now - record.started_at > TRIED_WITHIN
 
 
 def _lost_its_node(current: SpokeJobStatus, record: AttemptStatus) -> bool:
@@ -330,7 +339,7 @@ def _recorded(seen: Observed, started: SpokeJobStatus, now: datetime) -> Decisio
     as_if = _as_if(seen, started)
     record = status.open_attempt(started)
     assert record is not None
-    onward = _under_way(as_if, record, now, _obstructed_since(seen.spokejob.status, now))
+    onward = _under_way(as_if, record, now, seen.spokejob.status)
     if later := _recorded_later(seen, onward, started, now):
         return later
     if any(isinstance(action, ApplyStatus | ReadLive) for action in onward.actions):
@@ -344,22 +353,38 @@ def _recorded(seen: Observed, started: SpokeJobStatus, now: datetime) -> Decisio
 def _recorded_later(seen: Observed, onward: Decision, started: SpokeJobStatus, now: datetime) -> Decision | None:
     """Return a decision without the write of the attempt, if a write slightly later will say more; else None.
 
-    So the status of a job that was held keeps its reason until the pod runs. If many attempts start, the scheduler
-    decides before the write.
+    So the status of a job that was held keeps its reason until the pod runs, even if a quota refuses the pod meanwhile.
+    If many attempts start, the scheduler decides before the write.
     """
-    if onward.seen is None or onward.seen.phase is Phase.OTHER:
+    if onward.seen is None:
+        return None
+    if _says_so_already(seen.spokejob.status, onward.seen.refused):
+        return replace(onward, actions=_checks(onward))
+    if onward.seen.phase is Phase.OTHER:
         return None
     undecided = seen.others_wait and onward.seen.phase is Phase.NO_NODE
     if not undecided and seen.spokejob.status.cause not in HELD_BY_OTHERS:
         return None
-    checks = tuple(action for action in onward.actions if isinstance(action, CheckAgain))
+    checks = _checks(onward)
     if onward.seen.phase is Phase.NO_ROOM:  # the status may show that already
         return replace(onward, actions=checks) if seen.spokejob.status.cause == WaitReason.CLUSTER_FULL else None
     record = status.open_attempt(started)
     pod = _newest(_of_attempt(seen.pods, started.attempt))
-    begun = (record.started_at if record else None, pod.scheduled_at if pod else None)
+    begun = (record.started_at if record else None, (pod.scheduled_at or pod.meta.created_at) if pod else None)
     due = max((at for at in begun if at), default=now) + RECORDED_WITHIN
     return replace(onward, actions=(*checks, CheckAgain.at(due, now))) if now < due else None
+
+
+def _says_so_already(current: SpokeJobStatus, refused: Wait | None) -> bool:
+    """Whether the status of a job that was held for a quota names the quota that refuses its pod now."""
+    known = current.waiting
+    if refused is None or known is None:
+        return False
+    return refused.code == known.code == WaitReason.QUOTA_EXCEEDED and refused.object in ("", known.object)
+
+
+def _checks(decision: Decision) -> tuple[CheckAgain, ...]:
+    return tuple(action for action in decision.actions if isinstance(action, CheckAgain))
 
 
 def _delete(job: Job) -> DeleteJob:

@@ -128,6 +128,7 @@ class LeaderLoop:
                 if self._ticker is not None:
                     pause = min(pause, max(self._ticker.due_in(), self._routines.due_in(_TICKS)))
                 self._inbox.wait(max(0.0, pause))
+            self._outputs.store_rest()
         finally:
             self._outputs.close()
             self._watcher.stop()

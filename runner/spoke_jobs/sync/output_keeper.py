@@ -2,6 +2,9 @@
 
 Threads read the output, because a slow node must not delay the loop. The loop stores it. After a restart, sync reads
 again what the cluster still has, and the ledger ignores what it already holds.
+
+An attempt that is being stopped is read twice: at once, because its pod goes soon, and when it has ended, because its
+process may print more after SIGTERM. The ledger gets both in one report.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ _PATIENCE_SECONDS = 900.0
 """How long a read is repeated while the API server does not answer: the pods of failed attempts stay for longer."""
 _API_SERVER_AWAY = {0, 429, 503}
 """The statuses that mean that the API server is unavailable. A node that does not answer causes other statuses."""
+_STOPS_WITHIN_SECONDS = 60.0
+"""An attempt that takes longer to stop is stored with the output that it had before."""
+_STOPPING = 1_000
+"""How many attempts that are being stopped wait for their end. If there are more, the oldest are stored."""
 _REMEMBERED = 20_000
 _STORED_AT_ONCE = 100
 _Key = tuple[UUID, int, int]
@@ -48,11 +55,19 @@ class _Reading:
     run: int
     """The attempt's run. The row may be in a later one."""
     attempt: AttemptView
-    future: Future[tuple[ContainerOutput, ...]] | None
-    """None until the next try is due."""
     begun_at: float
+    future: Future[tuple[ContainerOutput, ...]] | None = None
+    """None until the next try is due, or the attempt has ended."""
     tries: int = 1
     due: float = 0.0
+    of_ended: bool = False
+    """Whether the last read began after the attempt's end."""
+    outputs: tuple[ContainerOutput, ...] = ()
+    """What was read before the attempt ended."""
+
+    @property
+    def key(self) -> _Key:
+        return self.row.job.uid, self.run, self.attempt.number
 
 
 class OutputKeeper:
@@ -68,6 +83,10 @@ class OutputKeeper:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="outputs")
         self._known: OrderedDict[_Key, None] = OrderedDict()
         self._readings: deque[_Reading] = deque()
+        self._unended: dict[_Key, _Reading] = {}
+        """The readings of attempts that are being stopped, until they are stored."""
+        self._stopping: dict[_Key, _Reading] = {}
+        """Those of them that wait for the attempt's end."""
         self._problem = ""
 
     def see(self, row: Row, seen: SpokeJobView) -> None:
@@ -80,11 +99,30 @@ class OutputKeeper:
         for attempt in failed_attempts(seen):
             key = (row.job.uid, seen.run, attempt.number)
             if key in self._known:
+                self._see_end(key, attempt)
                 continue
             self._known[key] = None
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-            self._readings.append(_Reading(row, seen.run, attempt, self._begin(attempt), self._clock()))
+            reading = _Reading(row, seen.run, attempt, self._clock())
+            self._begin(reading)
+            self._readings.append(reading)
+            if not attempt.ended:
+                self._unended[key] = reading
+
+    def _see_end(self, key: _Key, attempt: AttemptView) -> None:
+        """Read the output again if the attempt was being stopped and has ended now."""
+        reading = self._unended.get(key)
+        if reading is None or not attempt.ended or reading.attempt.ended:
+            return
+        reading.attempt = attempt
+        if self._stopping.pop(key, None) is not None:
+            self._read_again(reading)
+
+    def _read_again(self, reading: _Reading) -> None:
+        reading.begun_at, reading.tries = self._clock(), 1
+        self._begin(reading)
+        self._readings.append(reading)
 
     def store(self) -> int:
         """Store the reports that the threads have read since the last call; return their number.
@@ -95,19 +133,48 @@ class OutputKeeper:
         for _ in range(min(len(self._readings), _STORED_AT_ONCE)):
             reading = self._readings.popleft()
             if reading.future is None and self._clock() >= reading.due:
-                reading.future = self._begin(reading.attempt)
+                self._begin(reading)
             if reading.future is None or not reading.future.done():
                 self._readings.append(reading)
             elif (outputs := self._outputs(reading)) is not None:
-                stored += self._record(reading, outputs)
+                reading.outputs = _joined(reading.outputs, outputs)
+                if reading.of_ended:
+                    stored += self._record(reading)
+                elif reading.attempt.ended:  # it has ended since the read began
+                    self._read_again(reading)
+                else:
+                    self._stopping[reading.key] = reading
+        return stored + self._store_stopping(_STOPPING, self._clock() - _STOPS_WITHIN_SECONDS)
+
+    def store_rest(self) -> int:
+        """Store what is known of attempts that are still being stopped, because sync ends; return their number.
+
+        :raises ConnectionLost: if the database can't be used.
+        """
+        return self._store_stopping(0, self._clock())
+
+    def _store_stopping(self, most: int, before: float) -> int:
+        """Store the reports of attempts whose end is not waited for any longer.
+
+        :param most: how many remain at most; the newest do.
+        :param before: those whose read began earlier than this time do not remain.
+        """
+        stored = 0
+        while self._stopping:
+            oldest = next(iter(self._stopping.values()))
+            if len(self._stopping) <= most and oldest.begun_at >= before:
+                break
+            del self._stopping[oldest.key]
+            stored += self._record(oldest)
         return stored
 
     def close(self) -> None:
         """Stop reading."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _begin(self, attempt: AttemptView) -> Future[tuple[ContainerOutput, ...]]:
-        return self._threads.submit(lambda: self._read(attempt.pod) if attempt.pod else ())
+    def _begin(self, reading: _Reading) -> None:
+        pod, reading.of_ended = reading.attempt.pod, reading.attempt.ended
+        reading.future = self._threads.submit(lambda: self._read(pod) if pod else ())
 
     def _outputs(self, reading: _Reading) -> tuple[ContainerOutput, ...] | None:
         """Return the output that was read; None if the read is repeated."""
@@ -136,9 +203,12 @@ class OutputKeeper:
                              extra={"request_id": job.id, "attempt": number})  # fmt: skip
             return ()
 
-    def _record(self, reading: _Reading, outputs: tuple[ContainerOutput, ...]) -> bool:
+    def _record(self, reading: _Reading) -> bool:
         job, attempt = reading.row.job, reading.attempt
-        report = AttemptReport(reading.run, attempt.number, attempt.cause, attempt.message, attempt.pod, outputs)
+        self._unended.pop(reading.key, None)
+        report = AttemptReport(
+            reading.run, attempt.number, attempt.cause, attempt.message, attempt.pod, reading.outputs
+        )
         try:
             with self._writer.transaction() as connection:
                 return reports.record(connection, job, report)
@@ -153,3 +223,9 @@ class OutputKeeper:
             logger.exception("job %d, attempt %d: its report could not be stored", job.id, attempt.number,
                              extra={"request_id": job.id, "attempt": attempt.number})  # fmt: skip
             return False
+
+
+def _joined(before: tuple[ContainerOutput, ...], after: tuple[ContainerOutput, ...]) -> tuple[ContainerOutput, ...]:
+    """Return the newer output of each container. What cannot be read any more stays."""
+    newest = {item.container: item.text[-reports.OUTPUT_LIMIT :] for item in (*before, *after)}
+    return tuple(ContainerOutput(*item) for item in list(newest.items())[: reports.CONTAINERS_LIMIT])

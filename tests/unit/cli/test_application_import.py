@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -49,3 +50,15 @@ def test_an_application_that_raises(
     assert error in shown
     assert "importlib" not in shown
     assert "/spoke_jobs/" not in shown
+
+
+def test_an_application_is_imported_without_garbage_collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "large_shop.py"
+    file.write_text("import gc\n\nwas_on = gc.isenabled()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "large_shop", raising=False)
+    gc.enable()
+    with pytest.raises(ConfigurationError, match="no job or task is declared there"):
+        open_application(Settings(app="large_shop"))
+    assert not sys.modules["large_shop"].was_on
+    assert gc.isenabled()

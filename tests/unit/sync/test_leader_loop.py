@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -79,6 +80,25 @@ def test_the_output_of_a_run_is_read_although_the_row_is_in_the_next_one(sqlite_
     eventually(lambda: loop._outputs.store() > 0, "its report is stored")
     assert [(item.run, item.number, item.pod) for item in Queries(engine).reports(job.id)] == [(1, 1, "pod-1")]
     loop._outputs.close()
+    engine.dispose()
+
+
+def test_the_output_of_an_attempt_that_is_being_stopped_is_stored_when_sync_ends(
+    sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = create_engine(sqlite_ledger_url)
+    writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, NoPods())
+    loop = LeaderLoop(writer, api, SyncHealth(lambda: 0.0), Intervals(), lambda: 0.0)
+    job = SqlLedger(engine).insert(new_job(runner="kubernetes"))
+    stopping = AttemptView(1, False, "Timeout", "", "", "pod-1")
+    loop._follow([(seen(Row(job, None), attempts=(stopping,)), False)])
+    assert eventually(lambda: loop._outputs.store() == 0 and loop._outputs._stopping, "its output is read")
+    for name in ("start", "stop"):
+        monkeypatch.setattr(loop._watcher, name, lambda: None)
+    ends = threading.Event()
+    ends.set()
+    loop.serve(ends)
+    assert [item.cause for item in Queries(engine).reports(job.id)] == ["Timeout"]
     engine.dispose()
 
 

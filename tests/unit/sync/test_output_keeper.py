@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -13,7 +14,7 @@ from sqlalchemy.exc import DataError
 from tests.contract.ledger import new_job
 from tests.unit.sync.engine_writer import EngineWriter
 from tests.unit.sync.making import row, seen
-from tests.waiting import eventually
+from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger import reports
 from spoke_jobs.ledger.engine import create_engine
@@ -23,6 +24,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ContainerOutput
 from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.shared.log_setup import JsonFormatter
+from spoke_jobs.sync import output_keeper
 from spoke_jobs.sync.output_keeper import OutputKeeper
 from spoke_jobs.sync.sync_model import AttemptView, Row, SpokeJobView
 from spoke_jobs.sync.writer import Writer
@@ -67,7 +69,7 @@ class Scene:
             stored += self.keeper.store()
             if any(reading.future is None for reading in self.keeper._readings):
                 self.now[0] += 1.0
-            return not self.keeper._readings
+            return not self.keeper._readings  # those that are being stopped wait for their end
 
         eventually(all_are_stored, every=0.001)  # the clock of the test moves with each check
         return stored
@@ -98,10 +100,88 @@ def test_the_output_of_each_container_and_the_message_are_kept(scene: Scene) -> 
     assert report.outputs == outputs
 
 
-def test_an_attempt_that_is_being_stopped_is_read_before_its_pod_goes(scene: Scene) -> None:
-    scene.see(replace(FAILED, ended=False))
+STOPPING = replace(FAILED, cause="Timeout", ended=False)
+BEFORE, AFTER = ContainerOutput("job", "step 1"), ContainerOutput("job", "step 1\nstopped: saved at 7")
+
+
+def test_what_an_attempt_prints_while_it_is_being_stopped_is_kept(scene: Scene) -> None:
+    sidecar = ContainerOutput("proxy", "ready")
+    scene.pods.outputs["pod-1"] = (BEFORE, sidecar)
+    scene.see(STOPPING)
     scene.store()
-    assert len(scene.reports()) == 1
+    scene.see(STOPPING)
+    scene.store()
+    scene.pods.outputs["pod-1"] = (AFTER,)
+    scene.see(replace(STOPPING, ended=True))
+    assert scene.store() == 1
+    scene.see(replace(STOPPING, ended=True))
+    assert scene.store() == 0
+    (report,) = scene.reports()
+    assert (report.cause, report.outputs) == ("Timeout", (AFTER, sidecar)), "of a sidecar there is no more to read"
+    assert len(scene.pods.asked) == 2
+
+
+def test_of_an_attempt_that_is_being_stopped_remains_what_it_had_printed_before(scene: Scene) -> None:
+    scene.pods.outputs["pod-1"] = (BEFORE,)
+    scene.see(STOPPING)
+    scene.store()
+    scene.pods.outputs.clear()  # the pod is gone
+    scene.see(replace(STOPPING, ended=True))
+    scene.store()
+    (report,) = scene.reports()
+    assert report.outputs == (BEFORE,)
+
+
+def test_an_attempt_that_ends_during_the_first_read_is_read_again(scene: Scene) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(pod: str) -> tuple[ContainerOutput, ...]:
+        if begun.is_set():
+            return (AFTER,)
+        begun.set()
+        assert may_end.wait(patient(30))
+        return (BEFORE,)
+
+    scene.keeper._read = slow
+    scene.see(STOPPING)
+    assert begun.wait(patient(30))
+    scene.see(replace(STOPPING, ended=True))
+    may_end.set()
+    assert scene.store() == 1
+    (report,) = scene.reports()
+    assert report.outputs == (AFTER,)
+
+
+def test_an_attempt_that_does_not_stop_is_stored_after_a_minute(scene: Scene) -> None:
+    scene.pods.outputs["pod-1"] = (BEFORE,)
+    scene.see(STOPPING)
+    scene.store()
+    scene.now[0] += 59
+    assert (scene.store(), scene.reports()) == (0, ())
+    scene.now[0] += 2
+    assert scene.store() == 1
+    scene.see(replace(STOPPING, ended=True))
+    assert scene.store() == 0
+    (report,) = scene.reports()
+    assert report.outputs == (BEFORE,)
+
+
+def test_a_sync_that_ends_stores_what_it_knows_of_attempts_that_are_being_stopped(scene: Scene) -> None:
+    scene.pods.outputs["pod-1"] = (BEFORE,)
+    scene.see(STOPPING)
+    assert scene.store() == 0
+    assert scene.keeper.store_rest() == 1
+    (report,) = scene.reports()
+    assert report.outputs == (BEFORE,)
+
+
+def test_of_very_many_attempts_that_are_being_stopped_the_oldest_are_stored_at_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_keeper, "_STOPPING", 3)
+    scene.see(*(replace(STOPPING, number=number) for number in range(1, 6)))
+    assert scene.store() == 2
+    assert {report.number for report in scene.reports()} == {1, 2}
 
 
 def test_an_attempt_is_read_once_and_stored_once(scene: Scene) -> None:

@@ -12,6 +12,7 @@ from spoke_jobs.cli.printing import print_note
 from spoke_jobs.errors import ConfigurationError, SpokeJobsError
 from spoke_jobs.registry import Registry, load_app
 from spoke_jobs.settings import Settings
+from spoke_jobs.shared import garbage_collection
 from spoke_jobs.shared.log_setup import logs_json
 
 _IMPORTING = ("<frozen importlib", importlib.__file__, f"{Path(__file__).parents[2]}{os.sep}")
@@ -41,7 +42,8 @@ def open_application(settings: Settings, *, with_traceback: bool = False) -> Reg
     """
     add_working_directory()
     try:
-        return load_app(settings.app)
+        with garbage_collection.paused():
+            return load_app(settings.app)
     except SpokeJobsError:
         raise
     except (Exception, SystemExit) as error:

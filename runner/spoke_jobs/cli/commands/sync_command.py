@@ -12,6 +12,7 @@ from spoke_jobs.cli.commands.exits import fail, logs_errors
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.loader import check_runner
 from spoke_jobs.settings import load_settings
+from spoke_jobs.shared import garbage_collection
 from spoke_jobs.shared.log_setup import logs_json
 
 
@@ -26,7 +27,8 @@ def sync(
     If several processes run, one is active and the others stand by.
     """
     try:
-        from spoke_jobs.sync.sync_process import run as run_sync
+        with garbage_collection.paused():
+            from spoke_jobs.sync.sync_process import run as run_sync
     except ModuleNotFoundError as error:
         fail(f"`spoke-jobs sync` needs the Python package {error.name!r}: pip install 'spoke-jobs[kubernetes]'")
 

@@ -10,6 +10,7 @@ from spoke_jobs.cli.commands.application import open_application
 from spoke_jobs.cli.commands.exits import Exit, fail, logs_errors
 from spoke_jobs.loader import check_runner, load_runner
 from spoke_jobs.settings import load_settings
+from spoke_jobs.shared import garbage_collection
 
 
 @logs_errors
@@ -24,9 +25,10 @@ def tasks() -> None:
     from spoke_jobs.execution.pod import leave
 
     try:
-        from spoke_jobs.tasks.server.auth import callers_of
-        from spoke_jobs.tasks.server.certificate import certificate_of
-        from spoke_jobs.tasks.server.serve import ServerOptions, serve
+        with garbage_collection.paused():
+            from spoke_jobs.tasks.server.auth import callers_of
+            from spoke_jobs.tasks.server.certificate import certificate_of
+            from spoke_jobs.tasks.server.serve import ServerOptions, serve
     except ModuleNotFoundError as error:
         fail(f"`spoke-jobs tasks` needs the Python package {error.name!r}: pip install 'spoke-jobs[tasks]'")
     settings = load_settings()

@@ -14,6 +14,7 @@ from spoke_jobs.contract.executors import CLUSTER_RUNNER, Lane, row_runner
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import ClaimFilter
 from spoke_jobs.settings import load_settings
+from spoke_jobs.shared import garbage_collection
 from spoke_jobs.type_names import SUFFIX
 
 
@@ -89,9 +90,10 @@ def worker(
 
     SIGHUP restarts the worker with the current code.
     """
-    from spoke_jobs.runners.legacy_runner import NAME
-    from spoke_jobs.worker.worker_options import WorkerOptions
-    from spoke_jobs.worker.worker_process import declare_limits, run, types_of
+    with garbage_collection.paused():
+        from spoke_jobs.runners.legacy_runner import NAME
+        from spoke_jobs.worker.worker_options import WorkerOptions
+        from spoke_jobs.worker.worker_process import declare_limits, run, types_of
 
     if lane is Lane.POD:
         usage_error(
