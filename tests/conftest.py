@@ -22,9 +22,9 @@ from tests.sharing import ByGroup, rank
 from tests.timings import report_timings
 from tests.waiting import FACTOR, eventually, patient
 
+from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.migrations import migrate
-from spoke_jobs.ledger.privileges import Process
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 POSTGRES_URL = server_url(os.environ)

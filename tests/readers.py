@@ -28,9 +28,9 @@ from spoke_jobs.contract.trace_context import is_traceparent
 from spoke_jobs.errors import InvalidLimit, InvalidPayload, InvalidSchedule
 from spoke_jobs.execution import output_lines, usage_meter
 from spoke_jobs.job_options import JobOptions
-from spoke_jobs.ledger import lenient
-from spoke_jobs.ledger.limit_rows import to_limit
-from spoke_jobs.ledger.schedule_rows import to_schedule_row
+from spoke_jobs.ledger.columns import lenient
+from spoke_jobs.ledger.limits.limit_rows import to_limit
+from spoke_jobs.ledger.schedules.schedule_rows import to_schedule_row
 from spoke_jobs.limits.limit_file import read_entries
 from spoke_jobs.limits.operator_limits import read_published_limit
 from spoke_jobs.payloads import decode_payload
@@ -46,23 +46,24 @@ from spoke_jobs.tasks.protocol.messages import JSON, NDJSON
 from spoke_jobs.tasks.server.token_claims import read_claims
 from spoke_jobs.tasks.server.token_review import ReviewFailed, read_review
 from spoke_jobs.worker.child_messages import decode_report
-from spoke_jobs_operator.core import election, scheduler_message, shortage
-from spoke_jobs_operator.core.api_objects import Packed, Unreadable
-from spoke_jobs_operator.core.attempt_state import Bounds
-from spoke_jobs_operator.core.build_job import build_job
-from spoke_jobs_operator.core.diagnose import diagnose
-from spoke_jobs_operator.core.limit_objects import read_namespace, read_spokelimit
-from spoke_jobs_operator.core.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
-from spoke_jobs_operator.core.refusals import read_refusal
-from spoke_jobs_operator.core.resource_caps import (
+from spoke_jobs_operator.core.diagnosis import scheduler_message, shortage
+from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds
+from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
+from spoke_jobs_operator.core.diagnosis.refusals import read_refusal
+from spoke_jobs_operator.core.objects.api_objects import Packed, Unreadable
+from spoke_jobs_operator.core.objects.limit_objects import read_namespace, read_spokelimit
+from spoke_jobs_operator.core.objects.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
+from spoke_jobs_operator.core.objects.resource_caps import (
     ANNOTATION_MAX,
     ANNOTATION_MIN,
     ANNOTATION_RESOURCES,
     UnreadableCaps,
     read_caps,
 )
-from spoke_jobs_operator.core.template_checks import check_template
-from spoke_jobs_operator.shell.bounded_answers import slim_event
+from spoke_jobs_operator.core.process import election
+from spoke_jobs_operator.core.templates.build_job import build_job
+from spoke_jobs_operator.core.templates.template_checks import check_template
+from spoke_jobs_operator.shell.api.bounded_answers import slim_event
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 Reader = Callable[[bytes], object]

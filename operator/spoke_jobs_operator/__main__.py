@@ -19,7 +19,7 @@ with garbage_collection.paused():
     from spoke_jobs.shared.clean_text import visible
 
     from .operator_settings import Settings, old_names_warnings
-    from .shell import operator_logs, operator_process
+    from .shell.process import operator_logs, operator_process
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

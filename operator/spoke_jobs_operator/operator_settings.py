@@ -12,9 +12,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from spoke_jobs.contract.limit_model import Pause
 
-from .core.cleanup import Retention
-from .core.election import LeaseTimes
-from .core.limits import PREFIX, Limits
+from .core.limits.limits import PREFIX, Limits
+from .core.process.election import LeaseTimes
+from .core.reconciling.cleanup import Retention
 
 RENAMED = {
     "NEWS_PER_SECOND": "STATUS_WRITES_PER_SECOND",

@@ -17,8 +17,8 @@ from spoke_jobs.contract.names import KEY_LIMIT
 from spoke_jobs.contract.option_checks import expect, is_text
 from spoke_jobs.errors import InvalidJobData
 from spoke_jobs.job_options import AFTER_FAILED
+from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.process_actor import actor_name
 from spoke_jobs.limits.job_limit import KEEP, Keep, Rate, changed_bounds, parse_scope
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import JobData, JobRequest

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, insert, select, text
 
 from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, ScopeKind
-from spoke_jobs.ledger import eligibility
-from spoke_jobs.ledger.claim_request import ClaimRequest
-from spoke_jobs.ledger.clock import clock_now
-from spoke_jobs.ledger.due_jobs import Variant, search, search_text, search_values
-from spoke_jobs.ledger.eligibility import (
+from spoke_jobs.ledger.claims import eligibility
+from spoke_jobs.ledger.claims.claim_request import ClaimRequest
+from spoke_jobs.ledger.claims.due_jobs import Variant, search, search_text, search_values
+from spoke_jobs.ledger.claims.eligibility import (
     Condition,
     Facts,
     OfAge,
@@ -36,6 +35,7 @@ from spoke_jobs.ledger.eligibility import (
     in_text,
     of_claim,
 )
+from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request, queue_lock, sql_name

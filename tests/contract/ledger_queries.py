@@ -11,10 +11,10 @@ from tests.waiting import eventually
 
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import UniquenessConflict
-from spoke_jobs.ledger.audit_events import EventFilter
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.reading.statistics import GroupedBy
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.statistics import GroupedBy
 from spoke_jobs.ledger.tables import job_event
 from spoke_jobs.limits.job_limit import parse_scope
 from spoke_jobs.model import ANY_JOB, AttemptUsage, Failure, JobFilter, JobOptions, JobRequest, JobState, Progress

@@ -13,12 +13,12 @@ from tests.contract.ledger import LEASE
 from tests.waiting import eventually
 
 from spoke_jobs.errors import Superseded
-from spoke_jobs.ledger import task_outbox as outbox_module
-from spoke_jobs.ledger.clock import LONGEST_WAIT_SECONDS
-from spoke_jobs.ledger.outbox_queries import ANY_TASK, OutboxQueries, TaskFilter
+from spoke_jobs.ledger.columns.clock import LONGEST_WAIT_SECONDS
+from spoke_jobs.ledger.outbox import task_outbox as outbox_module
+from spoke_jobs.ledger.outbox.outbox_queries import ANY_TASK, OutboxQueries, TaskFilter
+from spoke_jobs.ledger.outbox.task_outbox import Outbox, OutboxTask, TaskFailure, insert_task
 from spoke_jobs.ledger.outbox_row import TaskState
 from spoke_jobs.ledger.tables import task_outbox
-from spoke_jobs.ledger.task_outbox import Outbox, OutboxTask, TaskFailure, insert_task
 from spoke_jobs.model import UnreadPayload
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 

@@ -17,9 +17,9 @@ from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.job_options import JobOptions
 from spoke_jobs.model import JobData, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
-from spoke_jobs_operator.core.build_job import build_job
-from spoke_jobs_operator.core.limits import Bound, NamespaceLimits
-from spoke_jobs_operator.core.read_objects import read_template
+from spoke_jobs_operator.core.limits.limits import Bound, NamespaceLimits
+from spoke_jobs_operator.core.objects.read_objects import read_template
+from spoke_jobs_operator.core.templates.build_job import build_job
 
 from .conftest import Cluster, Object, Product
 

@@ -11,8 +11,8 @@ from tests.contract.refused_statements import NO_JOB, NOBODY
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.ledger.migrations import migrate
-from spoke_jobs.ledger.privileges import Process
 from spoke_jobs.model import JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 

@@ -16,7 +16,7 @@ from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.cluster.rights import RIGHTS, Account
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 

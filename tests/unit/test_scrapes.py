@@ -15,7 +15,7 @@ from tests.task_key import KEY
 from tests.waiting import patient
 
 from spoke_jobs.contract.termination import ExitCode
-from spoke_jobs.ledger.schedule_states import ScheduleCounts, ScheduleState
+from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts, ScheduleState
 from spoke_jobs.registry import Registry
 from spoke_jobs.shared import probe_server
 from spoke_jobs.sync.sync_metrics import SyncHealth, serve_probes

@@ -19,11 +19,13 @@ MODULES = [
 ]
 
 FORBIDDEN = {
-    "operator/spoke_jobs_operator/core/admit.py": (
+    "operator/spoke_jobs_operator/core/admission/admit.py": (
         *("spoke_jobs.cluster", "spoke_jobs.model", "spoke_jobs.payloads"),
         *("kopf", "aiohttp", "kubernetes"),
     ),
-    "operator/spoke_jobs_operator/shell/controller.py": ("spoke_jobs.execution.signals", "spoke_jobs"),
+    "operator/spoke_jobs_operator/core/objects/api_objects.py": ("spoke_jobs_operator.core.limits.limits",),
+    "operator/spoke_jobs_operator/shell/store/store.py": ("spoke_jobs_operator.shell.admission.pacing",),
+    "operator/spoke_jobs_operator/shell/reconciling/controller.py": ("spoke_jobs.execution.signals", "spoke_jobs"),
     "runner/spoke_jobs/runners/sql_runner.py": ("spoke_jobs.tasks.server",),
     "runner/spoke_jobs/ledger/rows.py": ("spoke_jobs.registry",),
     "runner/spoke_jobs/execution/pod.py": ("kubernetes", "starlette"),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from spoke_jobs.ledger.transitions import TAIL_LIMIT
+from spoke_jobs.ledger.lifecycle.transitions import TAIL_LIMIT
 from spoke_jobs.shared.clean_text import visible_json
 from spoke_jobs.shared.strict_json import NotJson, read_json_object
 

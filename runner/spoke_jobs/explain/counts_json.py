@@ -8,12 +8,12 @@ from typing import Any, Self
 from uuid import UUID
 
 from spoke_jobs.explain.shape import Shape
-from spoke_jobs.ledger.audit_events import Event
+from spoke_jobs.ledger.audit.audit_events import Event
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.outbox_queries import ReplicaClaims
+from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims
 from spoke_jobs.ledger.outbox_row import TaskRow, TaskState
-from spoke_jobs.ledger.queries import LimitState
-from spoke_jobs.ledger.statistics import Statistics
+from spoke_jobs.ledger.reading.queries import LimitState
+from spoke_jobs.ledger.reading.statistics import Statistics
 from spoke_jobs.limits.job_limit import Source
 from spoke_jobs.model import UnreadPayload
 from spoke_jobs.payloads import payload_as_json

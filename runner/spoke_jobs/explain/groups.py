@@ -19,8 +19,8 @@ from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.words import ago, clock, count, line, seconds, until
-from spoke_jobs.ledger.crowd import FailedCount, WaitingCount, WaitingKind
-from spoke_jobs.ledger.queries import Crowd, Trace
+from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
+from spoke_jobs.ledger.reading.queries import Crowd, Trace
 
 SOON = timedelta(seconds=5)
 """An idle worker finds a due job well within this time."""

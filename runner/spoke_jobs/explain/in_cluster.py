@@ -18,7 +18,7 @@ from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.in_short import in_short
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Reason, waits_for, when
 from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
-from spoke_jobs.ledger.queries import Holder, Situation
+from spoke_jobs.ledger.reading.queries import Holder, Situation
 
 _UNCHANGED = timedelta(minutes=5)
 """After this time, a job's unchanged progress is worth a note."""

@@ -19,10 +19,10 @@ from spoke_jobs.explain.option_facts import column_options, stored_options
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.tries import Try, tries
 from spoke_jobs.explain.words import ago, count, line, memory, moment, seconds
-from spoke_jobs.ledger.audit_events import Event
-from spoke_jobs.ledger.dependency_queries import LINKS, Link
-from spoke_jobs.ledger.eligibility import start_deadline
-from spoke_jobs.ledger.queries import NEWEST
+from spoke_jobs.ledger.audit.audit_events import Event
+from spoke_jobs.ledger.claims.eligibility import start_deadline
+from spoke_jobs.ledger.reading.dependency_queries import LINKS, Link
+from spoke_jobs.ledger.reading.queries import NEWEST
 from spoke_jobs.model import (
     CHECKPOINT,
     Attempt,

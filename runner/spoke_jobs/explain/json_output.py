@@ -23,7 +23,7 @@ from spoke_jobs.explain.reasons import Explanation
 from spoke_jobs.explain.set_up import SetUp
 from spoke_jobs.explain.shape import Shape
 from spoke_jobs.job_options import OPTION_NAMES
-from spoke_jobs.ledger.dependency_queries import Link
+from spoke_jobs.ledger.reading.dependency_queries import Link
 from spoke_jobs.model import (
     Attempt,
     AttemptReport,

@@ -10,8 +10,8 @@ from typing import Any, Self
 from spoke_jobs.errors import InvalidSchedule
 from spoke_jobs.explain.shape import Shape
 from spoke_jobs.explain.words import line
-from spoke_jobs.ledger.schedule_rows import Origin, ScheduleRow
-from spoke_jobs.ledger.schedule_states import ScheduleState, state_of
+from spoke_jobs.ledger.schedules.schedule_rows import Origin, ScheduleRow
+from spoke_jobs.ledger.schedules.schedule_states import ScheduleState, state_of
 from spoke_jobs.schedules.occurrences import Skip, SkipReason, upcoming
 from spoke_jobs.schedules.schedule import Schedule
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from spoke_jobs.ledger.statistics import percentile
-from spoke_jobs.ledger.usage_queries import TypeUsage
+from spoke_jobs.ledger.reading.statistics import percentile
+from spoke_jobs.ledger.reading.usage_queries import TypeUsage
 from spoke_jobs.model import AttemptUsage, JobOptions
 
 MARGIN_PERCENT = 10

@@ -20,10 +20,10 @@ from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.in_cluster import in_the_cluster, no_progress
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Reason, waits_for, when
 from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
-from spoke_jobs.ledger.dependency_queries import Link
-from spoke_jobs.ledger.eligibility import due_later, start_deadline
+from spoke_jobs.ledger.claims.eligibility import due_later, start_deadline
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.queries import Situation, Trace
+from spoke_jobs.ledger.reading.dependency_queries import Link
+from spoke_jobs.ledger.reading.queries import Situation, Trace
 from spoke_jobs.model import JobRequest, JobState
 
 _SOON = timedelta(seconds=5)

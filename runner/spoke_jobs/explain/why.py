@@ -15,7 +15,7 @@ from spoke_jobs.explain.kept_output import titled
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Explanation, Reason, when
 from spoke_jobs.explain.waiting import blocked, waiting
 from spoke_jobs.explain.words import ago, clock, count, line, seconds
-from spoke_jobs.ledger.queries import Situation
+from spoke_jobs.ledger.reading.queries import Situation
 from spoke_jobs.model import Attempt, JobRequest, JobState
 
 

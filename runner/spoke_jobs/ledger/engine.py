@@ -22,7 +22,7 @@ from sqlalchemy.exc import (
 )
 
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseRefused, DatabaseUnreachable
-from spoke_jobs.ledger.lenient import read_json, use_lenient_times
+from spoke_jobs.ledger.columns.lenient import read_json, use_lenient_times
 from spoke_jobs.ledger.tables import SCHEMA, VERSION_TABLE, job_request, sql_name
 from spoke_jobs.settings import schema_of_environment
 from spoke_jobs.shared.secret_file import Secret, SecretFile, value_of

@@ -1,5 +1,6 @@
 """The interface of a ledger. :class:`~spoke_jobs.ledger.sql_ledger.SqlLedger` is for production,
-:class:`~spoke_jobs.ledger.memory_ledger.MemoryLedger` for tests without a database. Both pass one contract suite.
+:class:`~spoke_jobs.ledger.memory.memory_ledger.MemoryLedger` for tests without a database. Both pass one contract
+suite.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.limit_store import LimitStore
+from spoke_jobs.ledger.limits.limit_store import LimitStore
 from spoke_jobs.model import (
     ANY_CLAIM,
     ANY_JOB,

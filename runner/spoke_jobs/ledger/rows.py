@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, RowMapping, select, type_coerce
 
 from spoke_jobs.contract.option_checks import LARGEST_ID
-from spoke_jobs.ledger.column_types import StorableText, byte_length
-from spoke_jobs.ledger.lenient import UNKNOWN_TIME, UNKNOWN_UID
+from spoke_jobs.ledger.columns.column_types import StorableText, byte_length
+from spoke_jobs.ledger.columns.lenient import UNKNOWN_TIME, UNKNOWN_UID
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import UNDECLARED, Attempt, AttemptState, JobOptions, JobRequest, JobState, UnreadPayload
 
@@ -101,7 +101,7 @@ def to_attempt(row: RowMapping) -> Attempt:
 
 
 def to_row(given: dict[str, Any]) -> dict[str, Any]:
-    """Convert the fields that a dispatch sets (:func:`spoke_jobs.ledger.transitions.dispatched`) to column values."""
+    """Convert the fields that a dispatch sets (``transitions.dispatched``) to column values."""
     values = given | {"options": given["options"].to_json(), "rank": -given["priority"]}
     del values["priority"]
     return values

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Engine
 
-from spoke_jobs.ledger import batch_rows, dispatching, finish, retries
+from spoke_jobs.ledger.dependencies import batch_rows
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
+from spoke_jobs.ledger.lifecycle import dispatching, finish, retries
 from spoke_jobs.model import JobState, NewJob
 
 
@@ -28,7 +29,7 @@ class SqlBatches:
             return finish.close_batch(connection, batch_id, by)
 
     def cancel_batch(self, batch_id: int, by: str) -> Batch | None:
-        """Close a batch, and cancel the job that follows it: see :func:`spoke_jobs.ledger.retries.cancel_batch`."""
+        """Close a batch, and cancel the job that follows it (``retries.cancel_batch``)."""
         with self.engine.begin() as connection:
             return retries.cancel_batch(connection, batch_id, by)
 

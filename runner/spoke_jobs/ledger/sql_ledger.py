@@ -11,34 +11,24 @@ from sqlalchemy import Connection, Engine, bindparam, desc, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from spoke_jobs.ledger import (
-    audit_events,
-    bulk,
-    checkpoints,
-    claims,
-    dispatching,
-    filters,
-    finish,
-    pruning,
-    reaping,
-    retries,
-    settling,
-    strays,
-    transitions,
-)
-from spoke_jobs.ledger.audit_events import Action
-from spoke_jobs.ledger.claim_request import ClaimRequest
-from spoke_jobs.ledger.claim_search import ClaimSearch
-from spoke_jobs.ledger.clock import clock_now, waited_seconds
-from spoke_jobs.ledger.eligibility import Due, OfRunner, Waiting, in_sql
+from spoke_jobs.ledger.audit import audit_events
+from spoke_jobs.ledger.audit.audit_events import Action
+from spoke_jobs.ledger.claims import bulk, single_claim
+from spoke_jobs.ledger.claims.claim_request import ClaimRequest
+from spoke_jobs.ledger.claims.claim_search import ClaimSearch
+from spoke_jobs.ledger.claims.eligibility import Due, OfRunner, Waiting, in_sql
+from spoke_jobs.ledger.columns.clock import clock_now, waited_seconds
 from spoke_jobs.ledger.engine import READ_ONLY, is_locked
-from spoke_jobs.ledger.expressions import due_since, unsettled
-from spoke_jobs.ledger.limit_rows import SqlLimits
-from spoke_jobs.ledger.lock_patience import LockPatience, has_timed_out, limit_waits
+from spoke_jobs.ledger.lifecycle import checkpoints, dispatching, finish, retries, transitions
+from spoke_jobs.ledger.limits.limit_rows import SqlLimits
+from spoke_jobs.ledger.maintenance import pruning, reaping, settling, start_timeouts, strays
 from spoke_jobs.ledger.notify import Notifier, on_request
 from spoke_jobs.ledger.port import NO_PROGRESS, NO_USAGE, ClaimRefusal
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, read_job, to_attempt, to_request
-from spoke_jobs.ledger.schedule_states import ScheduleCounts, count_schedules
+from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts, count_schedules
+from spoke_jobs.ledger.sql import filters
+from spoke_jobs.ledger.sql.expressions import due_since, unsettled
+from spoke_jobs.ledger.sql.lock_patience import LockPatience, has_timed_out, limit_waits
 from spoke_jobs.ledger.sql_batches import SqlBatches
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import (
@@ -161,8 +151,8 @@ class SqlLedger(SqlBatches):
         for last in [False] * (_TRIES - 1) + [True]:
             try:
                 with self.engine.begin() as connection:
-                    return claims.claim(connection, job_id, uid, run, number, worker, lease_seconds, job_type)
-            except (claims.Contended, IntegrityError):
+                    return single_claim.claim(connection, job_id, uid, run, number, worker, lease_seconds, job_type)
+            except (single_claim.Contended, IntegrityError):
                 # Another process claimed the job between the two reads. The next try finds its claim.
                 if last:
                     raise
@@ -172,7 +162,7 @@ class SqlLedger(SqlBatches):
         """Write the options of jobs whose rows name none."""
         with self.changing() as connection:
             for token, given in options.items():
-                claims.set_options(connection, token, given)
+                single_claim.set_options(connection, token, given)
 
     def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
         """Renew the lease and record progress."""
@@ -290,7 +280,7 @@ class SqlLedger(SqlBatches):
     def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
         """Fail the jobs that were not started within their start timeout."""
         with self.changing() as connection:
-            return retries.expire_starts(connection, runner, types, limit)
+            return start_timeouts.expire_starts(connection, runner, types, limit)
 
     def cancel(self, job_id: int, by: str = "") -> JobRequest | None:
         """Fail a waiting or blocked job, request the cancellation of a running one."""

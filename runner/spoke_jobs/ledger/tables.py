@@ -30,8 +30,8 @@ from sqlalchemy import (
 )
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
-from spoke_jobs.ledger.clock import UTCDateTime, beginning, clock_now
-from spoke_jobs.ledger.column_types import (
+from spoke_jobs.ledger.columns.clock import UTCDateTime, beginning, clock_now
+from spoke_jobs.ledger.columns.column_types import (
     Count,
     LargeNumber,
     Number,

@@ -28,16 +28,16 @@ from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.ledger import syncing
 from spoke_jobs.ledger.after_commit import (
     after_commit,
     connection_of,
     plain_session,
     wait_for_outer_commits,
 )
-from spoke_jobs.ledger.limit_rows import OperatorLimits
+from spoke_jobs.ledger.cluster import syncing
+from spoke_jobs.ledger.limits.limit_rows import OperatorLimits
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
-from spoke_jobs.ledger.task_outbox import insert_task
+from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.registry import Registry, own_name
 from spoke_jobs.runners.prepare import prepare_task
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from spoke_jobs.cluster.cluster_client import SpokeJobClient
-    from spoke_jobs.ledger.limit_store import LimitStore
+    from spoke_jobs.ledger.limits.limit_store import LimitStore
     from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 
 NAME = CLUSTER_RUNNER

@@ -26,7 +26,7 @@ from spoke_jobs.execution.run_sequence import call
 from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.ledger.after_commit import after_commit, pending_rows, plain_session, wait_for_outer_commits
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.payloads import decode_payload
@@ -39,7 +39,7 @@ from spoke_jobs.type_names import TypeName
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from spoke_jobs.ledger.limit_store import LimitStore
+    from spoke_jobs.ledger.limits.limit_store import LimitStore
 
 NAME = "memory"
 _LEASE_SECONDS = 60.0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from spoke_jobs.ledger.limit_store import LimitStore
+    from spoke_jobs.ledger.limits.limit_store import LimitStore
     from spoke_jobs.runners.runtime_schedules import RuntimeSchedules
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
-from spoke_jobs.ledger import schedule_rows
 from spoke_jobs.ledger.after_commit import connection_of, plain_session
+from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.registry import Registry
 from spoke_jobs.schedules.timing import Cron, Every
 from spoke_jobs.type_names import TypeName

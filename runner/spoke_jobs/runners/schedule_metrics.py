@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from spoke_jobs.ledger.schedule_states import ScheduleCounts
+from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts
 
 CountSchedules = Callable[[], ScheduleCounts]
 """Counts the schedules in the ledger. Called only when somebody scrapes."""

@@ -21,11 +21,11 @@ from spoke_jobs.ledger.after_commit import (
     plain_session,
     run_safely,
 )
-from spoke_jobs.ledger.dispatching import dispatch_jobs, open_batch
+from spoke_jobs.ledger.audit.process_actor import process_actor
 from spoke_jobs.ledger.engine import check_schema, create_engine
-from spoke_jobs.ledger.finish import close_batch
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.process_actor import process_actor
+from spoke_jobs.ledger.lifecycle.dispatching import dispatch_jobs, open_batch
+from spoke_jobs.ledger.lifecycle.finish import close_batch
 from spoke_jobs.ledger.rows import read_job
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobData, JobRequest, JobState, NewJob
@@ -40,7 +40,7 @@ from spoke_jobs.type_names import TypeName
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from spoke_jobs.ledger.limit_store import LimitStore
+    from spoke_jobs.ledger.limits.limit_store import LimitStore
 
 
 class SqlRunner(Runner):

@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 
 from spoke_jobs.errors import InvalidPayload, SpokeJobsError
 from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
+from spoke_jobs.ledger.audit.process_actor import process_actor
 from spoke_jobs.ledger.engine import READ_ONLY
-from spoke_jobs.ledger.process_actor import process_actor
-from spoke_jobs.ledger.schedule_rows import SERVED_SECONDS, declare
+from spoke_jobs.ledger.schedules.schedule_rows import SERVED_SECONDS, declare
+from spoke_jobs.ledger.schedules.tick_statements import seconds_until_due, tick
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.ticks import seconds_until_due, tick
 from spoke_jobs.model import JobRequest, NewJob
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job

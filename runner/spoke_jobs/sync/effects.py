@@ -15,8 +15,8 @@ from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.errors import DatabaseError
-from spoke_jobs.ledger import syncing
-from spoke_jobs.ledger.clock import clock_now
+from spoke_jobs.ledger.cluster import syncing
+from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.model import Failure
 from spoke_jobs.shared.api_errors import AlreadyExists, ApiError, ApiUnavailable, Conflict, Invalid, NotFound
 from spoke_jobs.shared.backoff import Backoff

@@ -20,11 +20,12 @@ from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.cluster.pod_output import read_outputs
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER
 from spoke_jobs.execution.contained_routines import ContainedRoutines
-from spoke_jobs.ledger import pruning, reaping, retries, settling, strays, syncing
-from spoke_jobs.ledger.clock import clock_now
+from spoke_jobs.ledger.cluster import syncing
+from spoke_jobs.ledger.cluster.syncing import SyncRow
+from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.engine import reason_of
-from spoke_jobs.ledger.limit_rows import ledger_identity, read_limits
-from spoke_jobs.ledger.syncing import SyncRow
+from spoke_jobs.ledger.limits.limit_rows import ledger_identity, read_limits
+from spoke_jobs.ledger.maintenance import pruning, reaping, settling, start_timeouts, strays
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import JobFilter
 from spoke_jobs.registry import Registry
@@ -303,7 +304,7 @@ class LeaderLoop:
                     connection, LANE_RUNNER, _BATCH, others=False, lapsed_seconds=_LOST_SECONDS
                 ):
                     self._due["launch"] = 0.0  # they may have moved to pods
-                retries.expire_starts(connection, LANE_RUNNER, self._known, _BATCH)
+                start_timeouts.expire_starts(connection, LANE_RUNNER, self._known, _BATCH)
         except DBAPIError as error:
             logger.warning("could not end jobs that workers have lost; trying again: %s", reason_of(error))
 

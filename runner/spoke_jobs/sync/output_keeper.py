@@ -19,7 +19,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import StatementError
 
-from spoke_jobs.ledger import reports
+from spoke_jobs.ledger.cluster import reports
 from spoke_jobs.model import AttemptReport, ContainerOutput
 from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs.shared.backoff import Backoff

@@ -19,10 +19,10 @@ from spoke_jobs.cluster.kube_environment import namespace
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.execution.signals import SignalEvent
-from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.notify import listen
-from spoke_jobs.ledger.schedule_states import ScheduleCounts, count_schedules
+from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts, count_schedules
 from spoke_jobs.registry import Registry
 from spoke_jobs.settings import Settings
 from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, NullPool, text
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.ledger.engine import check_schema, create_engine, is_locked, reason_of
-from spoke_jobs.ledger.lock_patience import LOCK_TIMEOUT_SECONDS, LockPatience, has_timed_out, limit_waits
 from spoke_jobs.ledger.notify import send_requested
+from spoke_jobs.ledger.sql.lock_patience import LOCK_TIMEOUT_SECONDS, LockPatience, has_timed_out, limit_waits
 from spoke_jobs.ledger.tables import SCHEMA, sql_name
 from spoke_jobs.shared.secret_file import Secret
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from tests.bench.claims import new_job
 from tests.bench.lib.database import ledger_database
 
-from spoke_jobs.ledger import bulk, due_jobs
+from spoke_jobs.ledger.claims import bulk, due_jobs
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 

@@ -16,7 +16,7 @@ from tests.bench.control.claims import limit_organizations
 from tests.bench.lib.database import ledger_database
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import Failure

@@ -10,9 +10,9 @@ from kubernetes import client
 from tests.unit.operator.core.test_build_job import spokejob, template
 
 from spoke_jobs.contract import labels
-from spoke_jobs_operator.core.api_objects import KUEUE_QUEUE
-from spoke_jobs_operator.core.build_job import NODE_GONE_SECONDS, build_job
-from spoke_jobs_operator.core.limits import Bound, NamespaceLimits
+from spoke_jobs_operator.core.limits.limits import Bound, NamespaceLimits
+from spoke_jobs_operator.core.objects.api_objects import KUEUE_QUEUE
+from spoke_jobs_operator.core.templates.build_job import NODE_GONE_SECONDS, build_job
 
 from .conftest import Helm, Object, named, of_kind
 

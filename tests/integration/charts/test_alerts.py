@@ -17,7 +17,7 @@ from tests.task_key import KEY
 from tests.waiting import patient
 
 from spoke_jobs.contract.wait_reasons import NEED_ATTENTION, WAITS
-from spoke_jobs.ledger.schedule_states import ScheduleCounts, ScheduleState
+from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts, ScheduleState
 from spoke_jobs.registry import Registry
 from spoke_jobs.tasks.server.auth import Callers
 from spoke_jobs.tasks.server.executor import TaskExecutor
@@ -25,7 +25,7 @@ from spoke_jobs.tasks.server.http_app import Intake, TaskApp
 from spoke_jobs.tasks.server.task_metrics import TaskMetrics
 from spoke_jobs.worker import worker_endpoint
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
-from spoke_jobs_operator.core.job_counts import NEW
+from spoke_jobs_operator.core.reporting.job_counts import NEW
 
 from .conftest import APP_VALUES, ROOT, Helm, Object, of_kind
 
@@ -87,10 +87,10 @@ def test_they_ask_for_the_metrics_that_there_are(helm: Helm, chart: str) -> None
 def operators_metrics() -> set[str]:
     from datetime import UTC, datetime
 
-    from spoke_jobs_operator.core.limits import Limits
-    from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
-    from spoke_jobs_operator.shell.pacing import Pacer
-    from spoke_jobs_operator.shell.store import Store
+    from spoke_jobs_operator.core.limits.limits import Limits
+    from spoke_jobs_operator.shell.admission.pacing import Pacer
+    from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
+    from spoke_jobs_operator.shell.store.store import Store
 
     metrics = OperatorMetrics()
     metrics.jobs.watch(Store(), Pacer(Limits(), lambda _: None), lambda: True, lambda: datetime.now(UTC))

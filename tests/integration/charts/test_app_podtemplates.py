@@ -9,8 +9,8 @@ import pytest
 from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import allows_type
 from spoke_jobs.registry import CHECK
-from spoke_jobs_operator.core.resource_caps import ResourceCaps, read_caps
-from spoke_jobs_operator.core.template_annotations import ANNOTATION_COPIED_LABELS
+from spoke_jobs_operator.core.objects.resource_caps import ResourceCaps, read_caps
+from spoke_jobs_operator.core.objects.template_annotations import ANNOTATION_COPIED_LABELS
 
 from .conftest import APP_VALUES, WITH_PODS, Helm, environment_of, merged, named, of_kind, pod_of
 

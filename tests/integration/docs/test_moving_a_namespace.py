@@ -21,9 +21,9 @@ from spoke_jobs.contract.spokejob import SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.model import JobOptions, JobRequest
 from spoke_jobs.sync.sync_model import Row, read_view
-from spoke_jobs_operator.core import status
-from spoke_jobs_operator.core.diagnose import Ended
-from spoke_jobs_operator.core.read_objects import read_spokejob
+from spoke_jobs_operator.core.diagnosis.diagnose import Ended
+from spoke_jobs_operator.core.objects.read_objects import read_spokejob
+from spoke_jobs_operator.core.reconciling import status
 
 PAGE = ROOT / "docs/how-to/moving-a-namespace.md"
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

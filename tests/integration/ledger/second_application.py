@@ -15,13 +15,14 @@ import sqlalchemy
 from sqlalchemy.orm import Session
 
 from spoke_jobs import JobContext, JobData, close, configure, dispatch_job, dispatch_jobs, get_job, job
-from spoke_jobs.ledger import migrations, reports, syncing
+from spoke_jobs.ledger import migrations
+from spoke_jobs.ledger.access.privileges import Process
+from spoke_jobs.ledger.cluster import reports, syncing
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.notify import CHANNEL, TASKS_CHANNEL
-from spoke_jobs.ledger.privileges import Process
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.outbox.task_outbox import Outbox, TaskFailure, insert_task
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.task_outbox import Outbox, TaskFailure, insert_task
 from spoke_jobs.model import AttemptReport, Claim, Failure, JobFilter, JobState, Progress
 from spoke_jobs.sync.writer import Writer
 

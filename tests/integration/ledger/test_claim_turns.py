@@ -11,12 +11,12 @@ from sqlalchemy import Engine, text
 from tests.contract.ledger import LEASE, new_job
 from tests.waiting import patient
 
-from spoke_jobs.ledger.claim_request import ClaimRequest
-from spoke_jobs.ledger.claim_turns import LastTurns
+from spoke_jobs.ledger.claims.claim_request import ClaimRequest
+from spoke_jobs.ledger.claims.claim_turns import LastTurns
+from spoke_jobs.ledger.claims.turn_search import TurnSearch
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.limit_cache import LimitCache
+from spoke_jobs.ledger.limits.limit_cache import LimitCache
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.turn_search import TurnSearch
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 
 WORKERS = 8

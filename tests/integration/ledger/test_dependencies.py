@@ -17,8 +17,8 @@ from tests.contract.ledger import LEASE, LedgerSteps, new_job
 from tests.integration.ledger.test_sql_ledger import blocked
 from tests.waiting import eventually, patient
 
-from spoke_jobs.ledger import finish
-from spoke_jobs.ledger.dispatching import dispatch_jobs
+from spoke_jobs.ledger.lifecycle import finish
+from spoke_jobs.ledger.lifecycle.dispatching import dispatch_jobs
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import Claim, Failure, JobState

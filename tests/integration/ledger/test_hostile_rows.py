@@ -14,14 +14,18 @@ from tests.waiting import eventually
 
 from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import ScopeKind
-from spoke_jobs.ledger import audit_events, claims, each_alone, finish, limited_claims, syncing
-from spoke_jobs.ledger.clock import LONGEST_WAIT_SECONDS
-from spoke_jobs.ledger.outbox_queries import ANY_TASK, OutboxQueries
+from spoke_jobs.ledger.audit import audit_events
+from spoke_jobs.ledger.claims import limited_claims, single_claim
+from spoke_jobs.ledger.cluster import syncing
+from spoke_jobs.ledger.columns.clock import LONGEST_WAIT_SECONDS
+from spoke_jobs.ledger.lifecycle import finish
+from spoke_jobs.ledger.outbox.outbox_queries import ANY_TASK, OutboxQueries
+from spoke_jobs.ledger.outbox.task_outbox import Outbox, TaskFailure, insert_task
 from spoke_jobs.ledger.port import AttemptOver, NotThisAttempt
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.reading.statistics import GroupedBy
+from spoke_jobs.ledger.sql import each_alone
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.statistics import GroupedBy
-from spoke_jobs.ledger.task_outbox import Outbox, TaskFailure, insert_task
 from spoke_jobs.limits.job_limit import changed_bounds, parse_scope
 from spoke_jobs.model import ANY_JOB, LONGEST_LEASE_SECONDS, AttemptState, Claim, Failure, JobState
 
@@ -441,7 +445,7 @@ def test_the_attempt_of_another_queue_s_job_holds_no_queue(ledger: SqlLedger) ->
 def test_a_claim_that_is_not_committed_keeps_its_queue_s_lock(ledger: SqlLedger) -> None:
     held = ledger.insert(new_job(queue_name="q", locks_queue=True))
     with ledger.engine.begin() as connection:
-        claim = claims.claim(connection, held.id, held.uid, 1, 1, "w", LEASE)
+        claim = single_claim.claim(connection, held.id, held.uid, 1, 1, "w", LEASE)
         assert isinstance(claim, Claim)
         assert ledger.end_strays() == 0
     assert ledger.end_strays() == 0

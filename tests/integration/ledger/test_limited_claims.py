@@ -24,7 +24,7 @@ from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope

@@ -20,8 +20,8 @@ from spoke_jobs.cli.command_line import app
 from spoke_jobs.execution.contained_routines import ContainedRoutines
 from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
 from spoke_jobs.ledger.engine import create_engine, is_away, is_locked
-from spoke_jobs.ledger.inserts import insert_jobs
-from spoke_jobs.ledger.lock_patience import LockPatience
+from spoke_jobs.ledger.lifecycle.inserts import insert_jobs
+from spoke_jobs.ledger.sql.lock_patience import LockPatience
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_batch, job_request, queue_lock
 from spoke_jobs.model import Claim, Failure, JobOptions, JobRequest, JobState, Progress, Pulse

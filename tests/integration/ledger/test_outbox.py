@@ -12,10 +12,10 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 from tests.contract.outbox import NAMES, OutboxContract, put, rows
 
+from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.privileges import Process
+from spoke_jobs.ledger.outbox.task_outbox import Outbox
 from spoke_jobs.ledger.tables import sql_name
-from spoke_jobs.ledger.task_outbox import Outbox
 
 
 @pytest.fixture

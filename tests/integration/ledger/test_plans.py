@@ -16,10 +16,11 @@ from sqlalchemy import Connection, event, text
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, new_job
 
-from spoke_jobs.ledger import crowd, syncing
-from spoke_jobs.ledger.claim_cursor import ClaimCursor
-from spoke_jobs.ledger.claim_request import SearchedJobs
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.claims.claim_cursor import ClaimCursor
+from spoke_jobs.ledger.claims.claim_request import SearchedJobs
+from spoke_jobs.ledger.cluster import syncing
+from spoke_jobs.ledger.reading import crowd
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ANY_CLAIM, ANY_JOB
 

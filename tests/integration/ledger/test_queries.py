@@ -15,7 +15,7 @@ from tests.contract.ledger_queries import QueriesContract
 from typer.testing import CliRunner
 
 from spoke_jobs.cli.command_line import app
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 COSTS = Path(__file__).parents[3] / "docs/how-to/costs.md"

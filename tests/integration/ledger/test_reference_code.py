@@ -23,7 +23,7 @@ from spoke_jobs.contract.cause_classes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import MigrationRefused
 from spoke_jobs.execution.declared_options import with_declared_options
-from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.engine import check_schema
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.migrations import downgrade, migrate, statements

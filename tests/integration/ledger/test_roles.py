@@ -24,13 +24,15 @@ from typer.testing import CliRunner, Result
 
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.contract.environment import PodAssignment
-from spoke_jobs.ledger import limit_rows, migrations, reports, syncing
+from spoke_jobs.ledger import migrations
+from spoke_jobs.ledger.access.privileges import Comparison, Process
+from spoke_jobs.ledger.cluster import reports, syncing
 from spoke_jobs.ledger.engine import check_schema, create_engine
-from spoke_jobs.ledger.privileges import Comparison, Process
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.limits import limit_rows
+from spoke_jobs.ledger.outbox.task_outbox import Outbox
+from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.reading.statistics import GroupedBy
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.statistics import GroupedBy
-from spoke_jobs.ledger.task_outbox import Outbox
 from spoke_jobs.model import ANY_JOB, AttemptReport, Failure, JobFilter, JobOptions, JobState
 from spoke_jobs.shared import log_setup
 from spoke_jobs.sync.writer import Writer

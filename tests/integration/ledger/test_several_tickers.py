@@ -21,8 +21,8 @@ from tests.integration.ledger.test_ticks import declared, row, tick
 from tests.waiting import eventually
 
 from spoke_jobs import Every, Registry
-from spoke_jobs.ledger import audit_events
-from spoke_jobs.ledger.clock import clock_now
+from spoke_jobs.ledger.audit import audit_events
+from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request, job_schedule

@@ -17,9 +17,9 @@ from tests.waiting import eventually
 
 from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.context import JobContext
-from spoke_jobs.ledger import claims
+from spoke_jobs.ledger.access.privileges import Process
+from spoke_jobs.ledger.claims import single_claim
 from spoke_jobs.ledger.port import Taken
-from spoke_jobs.ledger.privileges import Process
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import Claim, Progress
@@ -108,8 +108,8 @@ class TestPostgresqlLedger(LedgerContract):
             assert job is not None
             # Another worker is taking the queue's lock: it is not committed, so no query sees it yet.
             other.execute(select(job_request.c.id).where(job_request.c.id == job.id).with_for_update())
-            assert claims.take_lock(other, job, uuid4())
-            claims.start(other, job, 1, uuid4(), "other", LEASE)
+            assert single_claim.take_lock(other, job, uuid4())
+            single_claim.start(other, job, 1, uuid4(), "other", LEASE)
             with ThreadPoolExecutor(1) as pool:
                 answer = pool.submit(ledger.claim_batch, "legacy", ["report"], "w", LEASE, 1)
                 eventually(lambda: blocked(ledger))

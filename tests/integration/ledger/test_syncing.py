@@ -10,7 +10,7 @@ from sqlalchemy import update
 from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
 from tests.waiting import eventually
 
-from spoke_jobs.ledger import reports, syncing
+from spoke_jobs.ledger.cluster import reports, syncing
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request

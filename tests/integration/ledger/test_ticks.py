@@ -17,11 +17,12 @@ from tests.waiting import eventually
 from spoke_jobs import Cron, Every, Registry
 from spoke_jobs.errors import InvalidSchedule
 from spoke_jobs.explain.schedules_json import schedule_problems
-from spoke_jobs.ledger import audit_events, schedule_rows, ticks
+from spoke_jobs.ledger.audit import audit_events
+from spoke_jobs.ledger.audit.process_actor import process_actor
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.process_actor import process_actor
-from spoke_jobs.ledger.schedule_rows import STALE_SECONDS, ScheduleRow
-from spoke_jobs.ledger.schedule_states import ScheduleState, state_of
+from spoke_jobs.ledger.schedules import schedule_rows, tick_statements
+from spoke_jobs.ledger.schedules.schedule_rows import STALE_SECONDS, ScheduleRow
+from spoke_jobs.ledger.schedules.schedule_states import ScheduleState, state_of
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request, job_schedule
 from spoke_jobs.model import JobRequest, JobState
@@ -404,7 +405,7 @@ def test_an_unexpected_error_in_one_schedule_holds_up_no_other(
             raise ZeroDivisionError("a value")
         return occurrences.decide(timing, *arguments)
 
-    monkeypatch.setattr(ticks, "decide", decide)
+    monkeypatch.setattr(tick_statements, "decide", decide)
     assert sorted(str(job.schedule) for job in tick(engine, registry)) == ["first", "last"]
     assert row(engine, "odd").error == "unexpected error: ZeroDivisionError"
     assert "unexpected error in one schedule" in caplog.text

@@ -16,8 +16,8 @@ from tests.contract.ledger import LEASE, claim_one, new_job
 from tests.waiting import patient
 
 from spoke_jobs.errors import UniquenessConflict
-from spoke_jobs.ledger import inserts
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.lifecycle import inserts
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import Failure, JobRequest

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.privileges import Process
 from spoke_jobs.shared.secret_file import SecretFile
 
 Urls = dict[Process, str]

@@ -20,9 +20,9 @@ from typing import Any
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs_operator.__main__ import main
-from spoke_jobs_operator.core.actions import Decision
-from spoke_jobs_operator.shell.controller import Controller
-from spoke_jobs_operator.shell.operator_client import Client
+from spoke_jobs_operator.core.reconciling.actions import Decision
+from spoke_jobs_operator.shell.api.operator_client import Client
+from spoke_jobs_operator.shell.reconciling.controller import Controller
 
 KINDS = {
     ("POST", "jobs"): "job_create",

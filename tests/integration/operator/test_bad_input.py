@@ -26,11 +26,11 @@ from tests.waiting import eventually
 from spoke_jobs.contract.crd import crd
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.names import LABEL_TEMPLATE
-from spoke_jobs_operator.core.api_objects import Unreadable
-from spoke_jobs_operator.core.build_job import build_job
-from spoke_jobs_operator.core.limit_objects import read_spokelimit
-from spoke_jobs_operator.core.read_objects import read_spokejob, read_template
-from spoke_jobs_operator.core.reconcile import reconcile_unreadable
+from spoke_jobs_operator.core.objects.api_objects import Unreadable
+from spoke_jobs_operator.core.objects.limit_objects import read_spokelimit
+from spoke_jobs_operator.core.objects.read_objects import read_spokejob, read_template
+from spoke_jobs_operator.core.reconciling.reconcile import reconcile_unreadable
+from spoke_jobs_operator.core.templates.build_job import build_job
 
 SPEC: Object = crd(Kind.SPOKEJOB)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 LIMIT_SPEC: Object = crd(Kind.SPOKELIMIT)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]

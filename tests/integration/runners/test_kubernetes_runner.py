@@ -25,7 +25,7 @@ from tests.integration.sync.stage import Stage
 from tests.waiting import eventually, patient, stays
 
 from spoke_jobs import JobData
-from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.model import JobRequest
 from spoke_jobs.runners.legacy_runner import LegacyRunner
 
@@ -226,7 +226,7 @@ def dispatched_and_killed(stage: Stage, where: str) -> JobRequest:
     program = f"""
 import os, sys, time
 from spoke_jobs import JobData, Registry
-from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import load_settings
 registry = Registry()
@@ -369,7 +369,7 @@ def test_after_a_fork_parent_and_child_both_create(stage: Stage) -> None:
     program = """
 import os, sys, time
 from spoke_jobs import JobData, Registry
-from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import load_settings
 syncing.PATIENCE_SECONDS = 60.0  # on a busy machine

@@ -23,7 +23,7 @@ from tests.waiting import eventually
 
 from spoke_jobs import Registry
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
-from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings

@@ -22,7 +22,7 @@ from tests.waiting import eventually, patient, stays
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import name_of, spokejob
-from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.port import AlreadyFinal, NoRow
 from spoke_jobs.ledger.sql_ledger import SqlLedger

@@ -16,7 +16,7 @@ from tests.waiting import eventually, stays
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import spokejob
-from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.port import AlreadyFinal
 from spoke_jobs.model import AttemptState, JobRequest, JobState, Pulse
 

@@ -27,7 +27,7 @@ from tests.ports import free_port
 from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import name_of
-from spoke_jobs.ledger.clock import clock_now
+from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request, job_schedule

@@ -14,7 +14,7 @@ from tests.integration.sync.proxy import Proxy
 from tests.waiting import eventually
 
 from spoke_jobs.errors import DatabaseUnreachable
-from spoke_jobs.ledger.privileges import Process
+from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.sync.writer import LOCK, ConnectionLost, Writer
 
 

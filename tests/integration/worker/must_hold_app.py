@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, insert
 
 from spoke_jobs import JobContext, Registry, RetryPolicy
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.ledger import bulk, due_jobs
+from spoke_jobs.ledger.claims import bulk, due_jobs
 
 registry = Registry()
 metadata = MetaData()

@@ -14,7 +14,7 @@ from tests.waiting import patient
 
 import spoke_jobs.registry
 from spoke_jobs import JobData
-from spoke_jobs.ledger.privileges import Process
+from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.model import JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings

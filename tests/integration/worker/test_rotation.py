@@ -16,7 +16,7 @@ from tests.conftest import as_role
 from tests.contract.app import registry
 from tests.waiting import eventually, patient
 
-from spoke_jobs.ledger.privileges import Process
+from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.model import JobData, JobState
 from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.settings import Settings

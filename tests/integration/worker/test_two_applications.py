@@ -20,9 +20,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 from tests.waiting import eventually, patient
 
+from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.notify import CHANNEL
-from spoke_jobs.ledger.privileges import Process
 from spoke_jobs.sync.writer import Writer
 
 APP = "tests.integration.ledger.second_application"

@@ -15,9 +15,9 @@ from spoke_jobs.contract.retry import GiveUp, TryAgain
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs_operator.core import status
-from spoke_jobs_operator.core.diagnose import Ended
-from spoke_jobs_operator.core.job_events import job_events
+from spoke_jobs_operator.core.diagnosis.diagnose import Ended
+from spoke_jobs_operator.core.reconciling import status
+from spoke_jobs_operator.core.reporting.job_events import job_events
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROMISE = re.compile(

@@ -28,11 +28,12 @@ from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.explain.words import line, lines
-from spoke_jobs.ledger import reports, schedule_rows
-from spoke_jobs.ledger.limit_rows import SqlLimits
+from spoke_jobs.ledger.cluster import reports
+from spoke_jobs.ledger.limits.limit_rows import SqlLimits
+from spoke_jobs.ledger.outbox.task_outbox import insert_task
+from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import StorableText, metadata
-from spoke_jobs.ledger.task_outbox import insert_task
 from spoke_jobs.limits.job_limit import Bounds
 from spoke_jobs.model import AttemptReport, AttemptUsage, ContainerOutput, Failure
 from spoke_jobs.schedules.schedule import Schedule

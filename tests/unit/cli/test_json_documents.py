@@ -12,8 +12,8 @@ from tests.contract.ledger import new_job
 from tests.unit.cli.conftest import Run, fail
 
 from spoke_jobs.cli.command_line import app
+from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.task_outbox import insert_task
 
 FULL = {
     "batches ls": (),

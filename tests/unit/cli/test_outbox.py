@@ -15,7 +15,7 @@ from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.task_outbox import Outbox, TaskFailure, insert_task
+from spoke_jobs.ledger.outbox.task_outbox import Outbox, TaskFailure, insert_task
 
 Run = Callable[..., Result]
 

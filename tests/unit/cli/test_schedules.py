@@ -17,9 +17,9 @@ from typer.testing import CliRunner, Result
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.rendering.schedule_output import schedule_texts
-from spoke_jobs.ledger import schedule_rows
-from spoke_jobs.ledger.audit_events import events
+from spoke_jobs.ledger.audit.audit_events import events
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_schedule
 from spoke_jobs.registry import load_app

@@ -6,8 +6,8 @@ import pytest
 from tests.contract.ledger import new_job
 from tests.unit.cli.conftest import Run, claimed, document, fail
 
+from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.task_outbox import insert_task
 from spoke_jobs.model import Failure
 
 SINCE, UNTIL = ("--since", "1h"), ("--until", "1h")

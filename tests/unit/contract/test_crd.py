@@ -10,7 +10,7 @@ import yaml
 
 from spoke_jobs.contract.crd import DEFINITIONS, to_yaml
 from spoke_jobs.contract.spokejob import SpokeJobSpec
-from spoke_jobs_operator.core import status
+from spoke_jobs_operator.core.reconciling import status
 
 REPOSITORY = Path(__file__).parents[3]
 

@@ -6,9 +6,9 @@ import pytest
 
 from spoke_jobs.cluster.rights import RIGHTS, Account
 from spoke_jobs.contract.kinds import CUSTOM, Kind, Role
-from spoke_jobs_operator.shell import streams
-from spoke_jobs_operator.shell.limit_sources import OPTIONAL
-from spoke_jobs_operator.shell.store import Store
+from spoke_jobs_operator.shell.store.store import Store
+from spoke_jobs_operator.shell.watching import streams
+from spoke_jobs_operator.shell.watching.limit_sources import OPTIONAL
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[3]
 TABLES = {f"runner/spoke_jobs/contract/{name}.py" for name in ("causes", "task_causes", "wait_reasons")}
 NAMES = {member.value for table in (Cause, TaskCause, WaitReason) for member in table}
 KUBERNETES_OWN = {
-    ("operator/spoke_jobs_operator/core/pod_end.py", "ContainerCannotRun"),
-    ("operator/spoke_jobs_operator/core/pod_end.py", "Evicted"),
-    ("operator/spoke_jobs_operator/core/pod_end.py", "NodeLost"),
-    ("operator/spoke_jobs_operator/core/read_objects.py", "Suspended"),
-    ("operator/spoke_jobs_operator/core/read_objects.py", "Unschedulable"),
+    ("operator/spoke_jobs_operator/core/diagnosis/pod_end.py", "ContainerCannotRun"),
+    ("operator/spoke_jobs_operator/core/diagnosis/pod_end.py", "Evicted"),
+    ("operator/spoke_jobs_operator/core/diagnosis/pod_end.py", "NodeLost"),
+    ("operator/spoke_jobs_operator/core/objects/read_objects.py", "Suspended"),
+    ("operator/spoke_jobs_operator/core/objects/read_objects.py", "Unschedulable"),
 }
 """Reasons and conditions of Kubernetes that are called like one of ours."""
 

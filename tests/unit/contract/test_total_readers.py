@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.readers import EXAMPLES, READERS
 
-from spoke_jobs.ledger import lenient
+from spoke_jobs.ledger.columns import lenient
 from spoke_jobs.shared.strict_json import NotJson, read_json, read_json_object
 
 every_reader = pytest.mark.parametrize("reader", READERS)
@@ -71,7 +71,7 @@ def test_hostile_and_valid_texts_are_read(reader: str, data: bytes) -> None:
 
 ROOT = Path(__file__).parents[3]
 STRICT_JSON = "spoke_jobs.shared.strict_json"
-ITS_ANSWERS_ARE_READ_BY_OTHERS = {"spoke_jobs.cluster.cluster_client", "spoke_jobs_operator.shell.operator_client"}
+ITS_ANSWERS_ARE_READ_BY_OTHERS = {"spoke_jobs.cluster.cluster_client", "spoke_jobs_operator.shell.api.operator_client"}
 """They read what the API server sends as JSON, and leave the object in it to the readers."""
 
 

@@ -20,8 +20,8 @@ from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import NewJob
 from spoke_jobs.runners.prepare import prepare_job
-from spoke_jobs_operator.core.build_job import build_job
-from spoke_jobs_operator.core.read_objects import read_spokejob, read_template
+from spoke_jobs_operator.core.objects.read_objects import read_spokejob, read_template
+from spoke_jobs_operator.core.templates.build_job import build_job
 
 TRACE, SPAN = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

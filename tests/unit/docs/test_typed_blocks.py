@@ -36,7 +36,7 @@ from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import job_actions
 from spoke_jobs.dispatch import current_runner
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.schedule_rows import declare
+from spoke_jobs.ledger.schedules.schedule_rows import declare
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.registry import load_app
 from spoke_jobs.runners.legacy_runner import LegacyRunner

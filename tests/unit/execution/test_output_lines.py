@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spoke_jobs.execution.output_lines import TAIL_BYTES, WRITE_BYTES, complete, log_lines, tail, with_output, writes
-from spoke_jobs.ledger.transitions import TAIL_LIMIT
+from spoke_jobs.ledger.lifecycle.transitions import TAIL_LIMIT
 
 printed = st.binary(max_size=300) | st.text(alphabet="ab\n", max_size=300).map(str.encode)
 

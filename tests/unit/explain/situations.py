@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from spoke_jobs.ledger.queries import Holder, Load, Situation, Trace
+from spoke_jobs.ledger.reading.queries import Holder, Load, Situation, Trace
 from spoke_jobs.model import Attempt, AttemptState, JobOptions, JobRequest, JobState
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -17,8 +17,8 @@ from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group, groups, reasons
-from spoke_jobs.ledger.crowd import FailedCount, WaitingCount, WaitingKind
-from spoke_jobs.ledger.queries import Crowd
+from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
+from spoke_jobs.ledger.reading.queries import Crowd
 
 PAGE = Path(__file__).parents[3] / "docs/why.md"
 KIND = WaitingKind(

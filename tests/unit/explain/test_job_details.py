@@ -13,7 +13,7 @@ from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.explain import job_details
-from spoke_jobs.ledger.dependency_queries import Link
+from spoke_jobs.ledger.reading.dependency_queries import Link
 from spoke_jobs.model import AttemptState, JobOptions, JobState
 
 

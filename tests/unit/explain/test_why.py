@@ -26,9 +26,9 @@ from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.reasons import Reason
 from spoke_jobs.explain.why import explain, is_explained_by_cluster
-from spoke_jobs.ledger.dependency_queries import Blocking
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.queries import Situation
+from spoke_jobs.ledger.reading.dependency_queries import Blocking
+from spoke_jobs.ledger.reading.queries import Situation
 from spoke_jobs.model import AttemptState, JobOptions, JobState
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spoke_jobs.ledger.claim_cursor import ClaimCursor, Place
+from spoke_jobs.ledger.claims.claim_cursor import ClaimCursor, Place
 
 QUICK, SLOW = 0.0005, 0.030
 PLACE: Place = (0, 500)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings, strategies
 
 from spoke_jobs.contract.limit_scopes import ScopeKind
-from spoke_jobs.ledger.claim_route import UNKNOWN, ClaimRoute
+from spoke_jobs.ledger.claims.claim_route import UNKNOWN, ClaimRoute
 from spoke_jobs.limits.admission import NOTHING_CLOSED, Closed
 
 PAUSED = Closed(named=frozenset({(ScopeKind.ORGANIZATION, "7")}))

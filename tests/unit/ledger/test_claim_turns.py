@@ -6,7 +6,7 @@ from collections import Counter
 
 from hypothesis import given, settings, strategies
 
-from spoke_jobs.ledger.claim_turns import DueJob, LastTurns, Organization, TurnPlan, in_turns, planned
+from spoke_jobs.ledger.claims.claim_turns import DueJob, LastTurns, Organization, TurnPlan, in_turns, planned
 
 TOOK = 0.004
 ORGANIZATIONS = strategies.sampled_from((None, 0, 1, 2, 7))

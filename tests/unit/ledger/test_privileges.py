@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spoke_jobs.ledger.privileges import (
+from spoke_jobs.ledger.access.privileges import (
     ALL,
     NEEDS,
     Access,
@@ -52,7 +52,7 @@ def held(process: Process = Process.JOBS, **changes: Any) -> HeldPrivileges:
 
 def test_no_table_and_no_column_is_forgotten() -> None:
     missing = COLUMNS.keys() - NEEDS.keys()
-    assert not missing, f"add to NEEDS in ledger/privileges.py what each process does with {', '.join(missing)}"
+    assert not missing, f"add to NEEDS in ledger/access/privileges.py what each process does with {', '.join(missing)}"
     assert not NEEDS.keys() - COLUMNS.keys(), "NEEDS names a table that there is not"
     for table, needs in NEEDS.items():
         for process in Process:

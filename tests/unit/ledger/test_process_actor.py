@@ -22,8 +22,8 @@ from spoke_jobs import (
     set_limit,
     use_runner,
 )
-from spoke_jobs.ledger.process_actor import actor_name, process_actor
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.audit.process_actor import actor_name, process_actor
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.schedules.timing import Every

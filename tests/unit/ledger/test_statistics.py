@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spoke_jobs.ledger.statistics import Durations
+from spoke_jobs.ledger.reading.statistics import Durations
 
 
 def test_of_none_there_are_none() -> None:

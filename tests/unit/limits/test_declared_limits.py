@@ -21,7 +21,7 @@ from spoke_jobs import (
     set_limit,
     use_runner,
 )
-from spoke_jobs.ledger import audit_events
+from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Source
 from spoke_jobs.runners.legacy_runner import LegacyRunner

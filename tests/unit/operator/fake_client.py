@@ -21,8 +21,8 @@ from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.shared.object_fields import Page
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell.operator_client import Kind, Listing
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.operator_client import Kind, Listing
 
 
 class Fault(Enum):

@@ -11,22 +11,22 @@ from tests.unit.operator.world import World
 
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.shared.api_errors import ApiError
-from spoke_jobs_operator.core.admit import Candidate
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.cleanup import Retention
-from spoke_jobs_operator.core.holds import Holds
-from spoke_jobs_operator.core.job_events import JobEvent
-from spoke_jobs_operator.core.limits import Limits, RateBound
-from spoke_jobs_operator.shell.compare import Compare
-from spoke_jobs_operator.shell.controller import Controller
-from spoke_jobs_operator.shell.limit_keeper import LimitKeeper
-from spoke_jobs_operator.shell.limit_sources import LimitSources
-from spoke_jobs_operator.shell.operator_client import Client
-from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
-from spoke_jobs_operator.shell.pacing import Pacer
-from spoke_jobs_operator.shell.status_throttle import StatusThrottle
-from spoke_jobs_operator.shell.store import Store
-from spoke_jobs_operator.shell.workqueue import WorkQueue
+from spoke_jobs_operator.core.admission.admit import Candidate
+from spoke_jobs_operator.core.holds.holds import Holds
+from spoke_jobs_operator.core.limits.limits import Limits, RateBound
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.reconciling.cleanup import Retention
+from spoke_jobs_operator.core.reporting.job_events import JobEvent
+from spoke_jobs_operator.shell.admission.limit_keeper import LimitKeeper
+from spoke_jobs_operator.shell.admission.pacing import Pacer
+from spoke_jobs_operator.shell.api.operator_client import Client
+from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
+from spoke_jobs_operator.shell.reconciling.controller import Controller
+from spoke_jobs_operator.shell.reconciling.status_throttle import StatusThrottle
+from spoke_jobs_operator.shell.reconciling.workqueue import WorkQueue
+from spoke_jobs_operator.shell.store.store import Store
+from spoke_jobs_operator.shell.watching.compare import Compare
+from spoke_jobs_operator.shell.watching.limit_sources import LimitSources
 
 RETENTION = Retention(job=timedelta(seconds=60), failed_job=timedelta(seconds=90), failed_jobs=2)
 ERROR_DELAY = 1.0

@@ -8,9 +8,9 @@ import pytest
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, NAMESPACE, Object, World
 
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limits import Limits
-from spoke_jobs_operator.shell.operator_client import Kind
+from spoke_jobs_operator.core.limits.limits import Limits
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.operator_client import Kind
 
 NEXT = "next"
 

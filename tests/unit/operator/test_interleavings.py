@@ -18,8 +18,8 @@ from tests.unit.operator.machine import NEWS, OperatorMachine
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, TEMPLATE, World, ended
 
-from spoke_jobs_operator.core.api_objects import LABEL_OWNER
-from spoke_jobs_operator.shell.operator_client import Kind
+from spoke_jobs_operator.core.objects.api_objects import LABEL_OWNER
+from spoke_jobs_operator.shell.api.operator_client import Kind
 
 EXIT_CODES = st.sampled_from([None, 0, 1, 10, 11, 12, 13, 14, 137])
 FINAL = ("Succeeded", "Failed")

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.unit.operator.simulation import Simulation, start
 
-from spoke_jobs_operator.core.actions import KeptJob
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell.kept_failures import KeptFailures
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.reconciling.actions import KeptJob
+from spoke_jobs_operator.shell.reconciling.kept_failures import KeptFailures
 
 RETRIES = {"retry": {"backoffSeconds": 1, "backoffMaxSeconds": 1, "jitter": 0}}
 

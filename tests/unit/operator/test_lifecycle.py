@@ -8,7 +8,7 @@ from tests.unit.operator.simulation import Simulation, conditions, start
 from tests.unit.operator.world import NAME, NAMESPACE
 
 from spoke_jobs.contract.termination import TerminationMessage
-from spoke_jobs_operator.shell.operator_client import Kind
+from spoke_jobs_operator.shell.api.operator_client import Kind
 
 WEEK = 7 * 24 * 3600
 

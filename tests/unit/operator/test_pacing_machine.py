@@ -25,9 +25,9 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.limit_model import Subject, applying
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.contract.termination import ExitCode, TerminationMessage
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limits import Limits
-from spoke_jobs_operator.shell.operator_client import Kind
+from spoke_jobs_operator.core.limits.limits import Limits
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.operator_client import Kind
 
 START_TIMEOUT = 50
 FINAL = ("Succeeded", "Failed")

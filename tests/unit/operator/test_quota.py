@@ -12,8 +12,8 @@ from tests.unit.operator.test_pacing_machine import Crowd
 from tests.unit.operator.test_room import START_TIMEOUT, causes, crowd, is_done, passes
 from tests.unit.operator.world import Object
 
-from spoke_jobs_operator.core.published_state import report
-from spoke_jobs_operator.shell.operator_client import Kind
+from spoke_jobs_operator.core.reporting.published_state import report
+from spoke_jobs_operator.shell.api.operator_client import Kind
 
 NEVER = 'Error creating: pods "x" is forbidden: exceeded quota: few, requested: cpu=8, used: cpu=0, limited: cpu=4'
 
@@ -282,9 +282,7 @@ def test_a_template_whose_pods_a_quota_refuses_holds_no_other_template_up() -> N
     s.cluster()
     world.quota = None
     body = world.objects[Kind.TEMPLATE]["default"]
-    other = NEVER.replace(
-        "few, requested: cpu=8, used: cpu=0, limited: cpu=4", "disks, requested: pods=1, used: pods=0, limited: pods=0"
-    )
+    other = {**body, "metadata": {**body["metadata"], "name": "other", "uid": "other"}}
     world._store(Kind.TEMPLATE, other)
     world.put_spokejob("elsewhere", podTemplate="other", priority=-1)
     s.settle()

@@ -10,9 +10,9 @@ from tests.unit.operator.fake_client import Crash, Fault
 from tests.unit.operator.simulation import Simulation, run, start
 from tests.unit.operator.world import NAME, NAMESPACE, World
 
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limits import Limits
-from spoke_jobs_operator.shell.operator_client import Kind
+from spoke_jobs_operator.core.limits.limits import Limits
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.operator_client import Kind
 
 OURS = {"namespace": NAMESPACE}
 """The labels of the metrics of the model's SpokeJobs."""

@@ -12,8 +12,8 @@ from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.test_pacing_machine import Crowd
 from tests.unit.operator.world import NAMESPACE, Object
 
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell.operator_client import Kind
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.operator_client import Kind
 
 START_TIMEOUT = 60
 FITS_NO_NODE = (

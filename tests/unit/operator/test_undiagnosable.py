@@ -23,15 +23,15 @@ from tests.unit.operator.world import NAME, NAMESPACE, World
 from spoke_jobs.contract.failed_decisions import REFUSED_TRIES, TRIES
 from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs_operator import shell
-from spoke_jobs_operator.core.admit import Usage
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.holds import Holds
-from spoke_jobs_operator.core.limits import Limits
-from spoke_jobs_operator.core.turns import Turns
-from spoke_jobs_operator.shell import controller
-from spoke_jobs_operator.shell.limit_reporter import LimitReporter
-from spoke_jobs_operator.shell.operator_client import Client, Kind
-from spoke_jobs_operator.shell.publishing import Publisher
+from spoke_jobs_operator.core.admission.admit import Usage
+from spoke_jobs_operator.core.admission.turns import Turns
+from spoke_jobs_operator.core.holds.holds import Holds
+from spoke_jobs_operator.core.limits.limits import Limits
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.operator_client import Client, Kind
+from spoke_jobs_operator.shell.reconciling import controller
+from spoke_jobs_operator.shell.reporting.limit_reporter import LimitReporter
+from spoke_jobs_operator.shell.reporting.publishing import Publisher
 
 GOOD = "report-8-0a1b2c3e"
 SPOKEJOBS = {"retry": {"budget": {"error": 1, "infrastructure": 1}}, "queue": "exports", "locksQueue": True}
@@ -115,11 +115,11 @@ def methods() -> list[tuple[str, str]]:
 def decisions() -> list[tuple[str, str]]:
     """Module and name of each decision, as the shell knows it."""
     found = []
-    for info in pkgutil.iter_modules(shell.__path__):
-        module = importlib.import_module(f"{shell.__name__}.{info.name}")
+    for info in pkgutil.walk_packages(shell.__path__, f"{shell.__name__}."):
+        module = importlib.import_module(info.name)
         for name, item in vars(module).items():
             if inspect.isfunction(item) and item.__module__.startswith("spoke_jobs_operator.core"):
-                found.append((info.name, name))
+                found.append((info.name.rpartition(".")[2], name))
     return sorted(item for item in found if item[0] not in ELSEWHERE)
 
 

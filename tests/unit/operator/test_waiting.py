@@ -10,9 +10,9 @@ from tests.unit.operator.test_room import causes, crowd
 from tests.unit.operator.world import NAME, NAMESPACE, START, World
 
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limits import Limits
-from spoke_jobs_operator.shell.operator_client import Kind
+from spoke_jobs_operator.core.limits.limits import Limits
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.operator_client import Kind
 
 
 def memory(simulation: Simulation) -> str:

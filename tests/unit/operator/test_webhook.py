@@ -7,8 +7,8 @@ from tests.unit.operator.test_pacing_machine import Crowd
 from tests.unit.operator.test_quota import admitted, nobody_failed
 from tests.unit.operator.test_room import causes, crowd, is_done, passes
 
-from spoke_jobs_operator.core.published_state import report
-from spoke_jobs_operator.shell.operator_client import Kind
+from spoke_jobs_operator.core.reporting.published_state import report
+from spoke_jobs_operator.shell.api.operator_client import Kind
 
 AWAY = 'Internal error occurred: failed calling webhook "mutate.example.org": connection refused'
 

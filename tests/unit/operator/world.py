@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from spoke_jobs.contract.names import CONTAINER
-from spoke_jobs_operator.shell.operator_client import Kind
+from spoke_jobs_operator.shell.api.operator_client import Kind
 
 NAMESPACE = "jobs"
 NAME = "import-contacts-7-0a1b2c3d"

@@ -23,7 +23,7 @@ from spoke_jobs import (
     use_runner,
 )
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.ledger.schedule_rows import ScheduleRow, read_schedules
+from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, read_schedules
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_schedule
 from spoke_jobs.payloads import SCHEDULE_LIMIT_BYTES

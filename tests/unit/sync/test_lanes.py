@@ -15,7 +15,7 @@ from tests.unit.sync.fake_cluster import FakeCluster
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.contract.executors import LANE_RUNNER
 from spoke_jobs.contract.names import spokejob_name
-from spoke_jobs.ledger.clock import clock_after
+from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request

@@ -18,9 +18,9 @@ from tests.waiting import eventually
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
 from spoke_jobs.cluster.manifest import spokejob
-from spoke_jobs.ledger import syncing
+from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import Claim, JobState
@@ -262,7 +262,7 @@ def test_a_routine_that_raises_leaves_the_other_routines_alone(
         now[0] += 60.0
     assert len(launched) == 3, "also while ledger and cluster can't be compared"
 
-    monkeypatch.setattr("spoke_jobs.ledger.settling.settle_ended", loses_the_connection)
+    monkeypatch.setattr("spoke_jobs.ledger.maintenance.settling.settle_ended", loses_the_connection)
     with pytest.raises(ConnectionLost):
         loop.turn()
     loop._outputs.close()

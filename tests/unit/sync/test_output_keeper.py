@@ -16,10 +16,10 @@ from tests.unit.sync.engine_writer import EngineWriter
 from tests.unit.sync.making import row, seen
 from tests.waiting import eventually, patient
 
-from spoke_jobs.ledger import reports
+from spoke_jobs.ledger.cluster import reports
+from spoke_jobs.ledger.cluster.reports import OUTPUT_LIMIT
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.queries import Queries
-from spoke_jobs.ledger.reports import OUTPUT_LIMIT
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ContainerOutput
 from spoke_jobs.shared.api_errors import api_error

@@ -19,8 +19,8 @@ from tests.unit.sync.fake_cluster import FakeCluster
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.contract.failed_decisions import TRIES
-from spoke_jobs.ledger import finish
-from spoke_jobs.ledger.limit_rows import SqlLimits
+from spoke_jobs.ledger.lifecycle import finish
+from spoke_jobs.ledger.limits.limit_rows import SqlLimits
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import Claim, JobRequest, JobState
@@ -35,7 +35,7 @@ PURE = (
     "spoke_jobs.sync.decide",
     "spoke_jobs.sync.sync_model",
     "spoke_jobs.cluster.manifest",
-    "spoke_jobs.ledger.dependency_rules",
+    "spoke_jobs.ledger.dependencies.dependency_rules",
     "spoke_jobs.limits.operator_limits",
 )
 PARTS = ("sync.leader_loop", "sync.effects", "sync.output_keeper", "sync.limit_publisher", "ledger.finish")

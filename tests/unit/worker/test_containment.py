@@ -20,7 +20,7 @@ from tests.waiting import eventually
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.reaper import Reaper
-from spoke_jobs.ledger.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
 from spoke_jobs.model import AttemptState, Failure, JobState
 from spoke_jobs.worker.child_messages import Order, Report, decode, encode
 from spoke_jobs.worker.child_pool import Child, ChildKind, HeldOrder

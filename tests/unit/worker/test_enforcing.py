@@ -14,7 +14,7 @@ import pytest
 from tests.waiting import eventually
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.ledger.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
 from spoke_jobs.worker import enforcing
 from spoke_jobs.worker.child_messages import Order
 from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool, HeldOrder

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from spoke_jobs import JobData, JobRequest, registry
 from spoke_jobs.ledger.after_commit import after_commit, connection_of, plain_session
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.inserts import insert_jobs
+from spoke_jobs.ledger.lifecycle.inserts import insert_jobs
 from spoke_jobs.ledger.rows import read_job
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.runners.legacy_runner import run_task

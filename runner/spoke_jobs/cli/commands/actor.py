@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spoke_jobs.explain.words import line
-from spoke_jobs.ledger.process_actor import ACTOR_LIMIT, process_actor
+from spoke_jobs.ledger.audit.process_actor import ACTOR_LIMIT, process_actor
 
 
 def name_of_actor(given: str | None) -> str:

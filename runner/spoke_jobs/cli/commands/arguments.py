@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from spoke_jobs.contract.option_checks import LARGEST_ID, LARGEST_NUMBER
-from spoke_jobs.ledger.privileges import Process
+from spoke_jobs.ledger.access.privileges import Process
 
 
 def parse_id(text: str) -> int:

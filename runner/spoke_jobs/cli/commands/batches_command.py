@@ -17,7 +17,7 @@ from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import new_console, print_row, print_text
 from spoke_jobs.explain.words import age, line, moment
 from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
-from spoke_jobs.ledger.queries import Queries, SelectedJob
+from spoke_jobs.ledger.reading.queries import Queries, SelectedJob
 
 app = typer.Typer(cls=CommandGroup, epilog=EPILOG, no_args_is_help=True, help="Jobs that were dispatched together.")
 HEADINGS = ("ID", "NAME", "STATE", "JOBS", "SUCCEEDED", "FAILED", "THEN", "AGE")

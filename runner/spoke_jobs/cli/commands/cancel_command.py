@@ -14,7 +14,7 @@ from spoke_jobs.cli.commands.filter_options import selects_jobs
 from spoke_jobs.cli.commands.job_actions import Result, confirm_each, done, ending, for_each, missing
 from spoke_jobs.cli.commands.ledger_access import open_ledger, open_queries, refuse_unknown_names
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.ledger.queries import SelectedJob
+from spoke_jobs.ledger.reading.queries import SelectedJob
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ANY_JOB, UNFINISHED, JobFilter, JobState
 

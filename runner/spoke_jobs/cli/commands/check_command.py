@@ -19,10 +19,10 @@ from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.rights import RIGHTS, Account
 from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.errors import ConfigurationError, MissingSettings, SpokeJobsError
+from spoke_jobs.ledger.access.privileges import Process, compare
+from spoke_jobs.ledger.access.role_privileges import held_privileges
 from spoke_jobs.ledger.engine import place
-from spoke_jobs.ledger.limit_rows import ledger_identity
-from spoke_jobs.ledger.privileges import Process, compare
-from spoke_jobs.ledger.role_privileges import held_privileges
+from spoke_jobs.ledger.limits.limit_rows import ledger_identity
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import UNFINISHED, JobFilter
 from spoke_jobs.registry import CHECK, Registry

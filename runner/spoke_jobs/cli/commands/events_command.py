@@ -11,8 +11,8 @@ from spoke_jobs.cli.commands import arguments, filter_options
 from spoke_jobs.cli.commands.exits import reports_errors
 from spoke_jobs.cli.commands.ledger_access import known_types, open_queries
 from spoke_jobs.cli.printing import new_console, print_text, print_texts
-from spoke_jobs.ledger.audit_events import Action, EventFilter
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.audit.audit_events import Action, EventFilter
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobFilter
 

@@ -15,7 +15,7 @@ from spoke_jobs.cli.printing import print_error, print_note, print_text
 from spoke_jobs.errors import DependencyNotMet
 from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.engine import is_locked
-from spoke_jobs.ledger.queries import SelectedJob
+from spoke_jobs.ledger.reading.queries import SelectedJob
 from spoke_jobs.model import JobRequest, JobState
 
 _SHOWN = 10

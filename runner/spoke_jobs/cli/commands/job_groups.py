@@ -13,7 +13,7 @@ from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.wait_reasons import WAITS
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group, groups, has_spokejobs, reasons
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 
 

@@ -14,8 +14,8 @@ from spoke_jobs.cli.commands.filter_options import check_filters
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.errors import SpokeJobsError
 from spoke_jobs.ledger.engine import check_schema, create_engine
-from spoke_jobs.ledger.lock_patience import LockPatience
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.sql.lock_patience import LockPatience
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.settings import Settings, load_settings
 

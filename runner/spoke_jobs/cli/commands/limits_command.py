@@ -20,8 +20,8 @@ from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.explain.words import line
-from spoke_jobs.ledger.limit_rows import OperatorLimits
-from spoke_jobs.ledger.limit_store import LimitStore
+from spoke_jobs.ledger.limits.limit_rows import OperatorLimits
+from spoke_jobs.ledger.limits.limit_store import LimitStore
 from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import (

@@ -24,7 +24,7 @@ from spoke_jobs.explain.reasons import Reason
 from spoke_jobs.explain.tries import Try, tries
 from spoke_jobs.explain.why import explain
 from spoke_jobs.explain.words import line, lines
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.settings import load_settings
 from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable, Forbidden, NotFound, StreamSilent, Unauthorized

@@ -10,9 +10,9 @@ from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import Exit, reports_errors, usage_error
 from spoke_jobs.cli.commands.ledger_access import open_engine
 from spoke_jobs.cli.printing import print_error, print_text
+from spoke_jobs.ledger.access.privileges import Comparison, Process
 from spoke_jobs.ledger.engine import place
 from spoke_jobs.ledger.migrations import LOCK_TIMEOUT_SECONDS
-from spoke_jobs.ledger.privileges import Comparison, Process
 
 
 @reports_errors

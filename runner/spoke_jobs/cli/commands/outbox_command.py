@@ -19,7 +19,7 @@ from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
-from spoke_jobs.ledger.outbox_queries import ANY_TASK, OutboxQueries, SelectedTask, TaskFilter
+from spoke_jobs.ledger.outbox.outbox_queries import ANY_TASK, OutboxQueries, SelectedTask, TaskFilter
 from spoke_jobs.ledger.outbox_row import TaskState
 
 app = typer.Typer(

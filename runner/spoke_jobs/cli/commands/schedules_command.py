@@ -22,10 +22,10 @@ from spoke_jobs.cli.commands.job_actions import confirm
 from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import print_note, print_text, print_texts
 from spoke_jobs.explain.words import count, line
-from spoke_jobs.ledger import schedule_rows
 from spoke_jobs.ledger.notify import Notifier
-from spoke_jobs.ledger.queries import Queries
-from spoke_jobs.ledger.schedule_rows import ScheduleRow
+from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.schedules import schedule_rows
+from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.model import NewJob
 from spoke_jobs.schedules.schedule import OPTION_NAMES, Schedule
 from spoke_jobs.schedules.timing import Cron, Every, Misfire, Overlap, in_units
@@ -172,11 +172,11 @@ def resume(name: Name, actor: arguments.Actor = None) -> None:
 @reports_errors
 def run_now(name: Name, actor: arguments.Actor = None) -> None:
     """Dispatch one job of the schedule now, also if it is paused. Its due times stay as they are."""
-    from spoke_jobs.ledger import ticks
+    from spoke_jobs.ledger.schedules import tick_statements
 
     engine, prepare = _opened()
     with engine.begin() as connection:
-        job, new = ticks.run_now(connection, _locked(connection, name), prepare, name_of_actor(actor))
+        job, new = tick_statements.run_now(connection, _locked(connection, name), prepare, name_of_actor(actor))
     if new:
         _notify(engine)
     else:
@@ -212,7 +212,7 @@ def backfill(
 
     Neither `misfire` nor `overlap` applies.
     """
-    from spoke_jobs.ledger import ticks
+    from spoke_jobs.ledger.schedules import tick_statements
 
     engine, prepare = _opened()
     with engine.connect() as connection:
@@ -232,7 +232,7 @@ def backfill(
         left = [
             when
             for begin in range(0, len(times), _BATCH)
-            for when in ticks.without_job(connection, name, times[begin : begin + _BATCH])
+            for when in tick_statements.without_job(connection, name, times[begin : begin + _BATCH])
         ]
     shown = [f"{count(len(times), 'due time')} from {times[0].isoformat()} to {times[-1].isoformat()}"]
     if len(left) < len(times):
@@ -243,7 +243,9 @@ def backfill(
     for begin in range(0, len(times), _BATCH):
         with engine.begin() as connection:
             row = _locked(connection, name)
-            jobs += len(ticks.backfill(connection, row, times[begin : begin + _BATCH], prepare, name_of_actor(actor)))
+            jobs += len(
+                tick_statements.backfill(connection, row, times[begin : begin + _BATCH], prepare, name_of_actor(actor))
+            )
     _notify(engine)
     print_text(f"{count(jobs, 'job')} dispatched" if arguments.on_a_terminal() else f"{jobs}\tdispatched")
     if jobs < len(times):

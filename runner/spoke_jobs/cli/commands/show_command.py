@@ -9,7 +9,7 @@ import typer
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import fail_not_found, reports_errors
 from spoke_jobs.cli.commands.ledger_access import cluster_view, open_queries
-from spoke_jobs.ledger.audit_events import EventFilter
+from spoke_jobs.ledger.audit.audit_events import EventFilter
 
 _EVENTS = 10
 """How many of the newest events of the job are shown."""

@@ -14,7 +14,7 @@ from spoke_jobs.cli.commands.exits import Exit, reports_errors, usage_error
 from spoke_jobs.cli.commands.filter_options import selects_jobs
 from spoke_jobs.cli.commands.ledger_access import open_queries, refuse_unknown_names
 from spoke_jobs.cli.printing import new_console, print_texts
-from spoke_jobs.ledger.statistics import GroupedBy, Statistics
+from spoke_jobs.ledger.reading.statistics import GroupedBy, Statistics
 from spoke_jobs.model import ANY_JOB, JobFilter
 
 _EVERY_SECONDS = 2.0

@@ -16,7 +16,7 @@ from spoke_jobs.cli.commands.filter_options import selects_jobs
 from spoke_jobs.cli.commands.ledger_access import open_queries, refuse_unknown_names
 from spoke_jobs.cli.printing import new_console, print_error, print_text
 from spoke_jobs.cli.rendering.progress_view import change_line, changes, progress_view, render
-from spoke_jobs.ledger.queries import Queries
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.model import ANY_JOB, UNFINISHED, JobFilter, JobRequest, JobState
 
 _EVERY_SECONDS = 0.5

@@ -16,7 +16,7 @@ from spoke_jobs.model import ANY_JOB, JobFilter
 from spoke_jobs.settings import load_settings
 
 if TYPE_CHECKING:
-    from spoke_jobs.ledger.queries import Queries
+    from spoke_jobs.ledger.reading.queries import Queries
     from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 _RECENT_SECONDS = 86_400.0
@@ -65,7 +65,7 @@ def _print_groups(ledger: SqlLedger, queries: Queries, period_seconds: float, wh
     from spoke_jobs.cli.rendering import schedule_output
     from spoke_jobs.cli.rendering.groups_output import group_lines, print_groups
     from spoke_jobs.explain.schedules_json import ScheduleProblem, schedule_problems
-    from spoke_jobs.ledger.schedule_rows import read_schedules
+    from spoke_jobs.ledger.schedules.schedule_rows import read_schedules
 
     found, now = find_groups(queries, period_seconds, which)
     if not found:

@@ -9,7 +9,7 @@ from spoke_jobs.cli.printing import new_console, print_row
 from spoke_jobs.cli.rendering.job_table import STYLES
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.words import line
-from spoke_jobs.ledger.dependency_queries import LINKS, Link
+from spoke_jobs.ledger.reading.dependency_queries import LINKS, Link
 from spoke_jobs.model import AttemptState
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands

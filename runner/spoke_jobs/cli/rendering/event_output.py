@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from spoke_jobs.cli.printing import new_table
 from spoke_jobs.explain.words import age, line
-from spoke_jobs.ledger.audit_events import Event
+from spoke_jobs.ledger.audit.audit_events import Event
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands
     from rich.table import Table

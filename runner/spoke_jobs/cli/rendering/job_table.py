@@ -12,7 +12,7 @@ from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.explain.job_details import took
 from spoke_jobs.explain.words import age, line, until
-from spoke_jobs.ledger.eligibility import due_later
+from spoke_jobs.ledger.claims.eligibility import due_later
 from spoke_jobs.model import JobRequest, JobState
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from spoke_jobs.explain.words import line, until
-from spoke_jobs.ledger.queries import LimitState
+from spoke_jobs.ledger.reading.queries import LimitState
 from spoke_jobs.limits.job_limit import NO_BOUNDS, JobLimit
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands

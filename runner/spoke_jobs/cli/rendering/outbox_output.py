@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from spoke_jobs.cli.printing import new_table
 from spoke_jobs.contract.task_causes import TASK_CAUSES
 from spoke_jobs.explain.words import age, ago, count, line, until
-from spoke_jobs.ledger.outbox_queries import ReplicaClaims
+from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims
 from spoke_jobs.ledger.outbox_row import TaskRow, TaskState
 from spoke_jobs.model import UnreadPayload
 from spoke_jobs.payloads import TASK_LIMIT_BYTES, payload_as_json

@@ -7,8 +7,8 @@ from datetime import datetime, tzinfo
 
 from spoke_jobs.explain.schedules_json import ScheduleProblem, next_due_times, readable_schedule, skip_text
 from spoke_jobs.explain.words import line, until
-from spoke_jobs.ledger.schedule_rows import ScheduleRow
-from spoke_jobs.ledger.schedule_states import state_of
+from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
+from spoke_jobs.ledger.schedules.schedule_states import state_of
 from spoke_jobs.schedules.schedule import Schedule
 
 

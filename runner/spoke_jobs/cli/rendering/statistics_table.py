@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from spoke_jobs.explain.words import age, count, line, seconds
-from spoke_jobs.ledger.statistics import Durations, Statistics, StatisticsGroup
+from spoke_jobs.ledger.reading.statistics import Durations, Statistics, StatisticsGroup
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands
     from rich.console import RenderableType

@@ -15,11 +15,11 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from spoke_jobs.errors import DatabaseUnreachable, MigrationRefused
+from spoke_jobs.ledger.access.privileges import Comparison, Process, compare
+from spoke_jobs.ledger.access.privileges import statements as grant_statements
+from spoke_jobs.ledger.access.role_privileges import held_privileges, locate
 from spoke_jobs.ledger.engine import SCHEMA_VERSION, is_locked, place, serves
-from spoke_jobs.ledger.lock_patience import limit_waits
-from spoke_jobs.ledger.privileges import Comparison, Process, compare
-from spoke_jobs.ledger.privileges import statements as grant_statements
-from spoke_jobs.ledger.role_privileges import held_privileges, locate
+from spoke_jobs.ledger.sql.lock_patience import limit_waits
 from spoke_jobs.ledger.tables import SCHEMA, VERSION_TABLE, sql_name
 from spoke_jobs.shared.backoff import Backoff
 

@@ -24,7 +24,7 @@ from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.ledger.engine import is_away, reason_of
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
-from spoke_jobs.ledger.task_outbox import HOUSEKEPT, Outbox, OutboxTask, TaskFailure
+from spoke_jobs.ledger.outbox.task_outbox import HOUSEKEPT, Outbox, OutboxTask, TaskFailure
 from spoke_jobs.model import SUSPECT_LOSSES, TASK_LOSSES, UnreadPayload
 from spoke_jobs.shared.outage_log import OutageLog
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.errors import ConfigurationError, DatabaseUnreachable
 from spoke_jobs.ledger.engine import check_schema, create_engine
-from spoke_jobs.ledger.task_outbox import Outbox
+from spoke_jobs.ledger.outbox.task_outbox import Outbox
 from spoke_jobs.registry import Registry
 from spoke_jobs.shared.secret_file import Secret, value_of
 from spoke_jobs.tasks.server.auth import CallerCheck

@@ -23,9 +23,9 @@ from tests.ports import free_port
 from tests.waiting import eventually
 
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.outbox_queries import OutboxQueries, TaskState
+from spoke_jobs.ledger.outbox.outbox_queries import OutboxQueries, TaskState
+from spoke_jobs.ledger.outbox.task_outbox import UNKNOWN_DUE, insert_task
 from spoke_jobs.ledger.tables import task_outbox
-from spoke_jobs.ledger.task_outbox import UNKNOWN_DUE, insert_task
 from spoke_jobs.model import TASK_LOSSES
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 

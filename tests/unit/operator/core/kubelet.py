@@ -7,8 +7,8 @@ from typing import Any
 from tests.unit.operator.core.objects import stamp
 
 from spoke_jobs.contract.names import LABEL_ATTEMPT, LABEL_SPOKEJOB
-from spoke_jobs_operator.core.api_objects import LABEL_OWNER, Pod, PodWarning
-from spoke_jobs_operator.core.read_objects import read_event, read_pod
+from spoke_jobs_operator.core.objects.api_objects import LABEL_OWNER, Pod, PodWarning
+from spoke_jobs_operator.core.objects.read_objects import read_event, read_pod
 
 Object = dict[str, Any]
 WAITS: Object = {"waiting": {"reason": "PodInitializing"}}

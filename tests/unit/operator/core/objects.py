@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from spoke_jobs.contract.names import LABEL_ATTEMPT, LABEL_SPOKEJOB
-from spoke_jobs_operator.core.api_objects import LABEL_OWNER, Job, Pod
-from spoke_jobs_operator.core.read_objects import read_job, read_pod
+from spoke_jobs_operator.core.objects.api_objects import LABEL_OWNER, Job, Pod
+from spoke_jobs_operator.core.objects.read_objects import read_job, read_pod
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

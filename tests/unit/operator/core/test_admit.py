@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract import wait_text
-from spoke_jobs_operator.core import admit as admit_core
-from spoke_jobs_operator.core.admit import Candidate, ScopeKey, Usage, in_order, why_held
-from spoke_jobs_operator.core.admit import admit as admit_in_turn
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limits import Limits
-from spoke_jobs_operator.core.turns import Turns
+from spoke_jobs_operator.core.admission import admit as admit_core
+from spoke_jobs_operator.core.admission.admit import Candidate, ScopeKey, Usage, in_order, why_held
+from spoke_jobs_operator.core.admission.admit import admit as admit_in_turn
+from spoke_jobs_operator.core.admission.turns import Turns
+from spoke_jobs_operator.core.limits.limits import Limits
+from spoke_jobs_operator.core.objects.api_objects import Key
 
 
 def candidate(

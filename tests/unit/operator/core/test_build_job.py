@@ -14,10 +14,10 @@ from spoke_jobs.contract.labels import label_value
 from spoke_jobs.contract.names import TEMPLATE_NAME, is_object_name
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
-from spoke_jobs_operator.core.api_objects import PodTemplate
-from spoke_jobs_operator.core.build_job import build_job
-from spoke_jobs_operator.core.read_objects import read_template
-from spoke_jobs_operator.core.template_checks import check_template
+from spoke_jobs_operator.core.objects.api_objects import PodTemplate
+from spoke_jobs_operator.core.objects.read_objects import read_template
+from spoke_jobs_operator.core.templates.build_job import build_job
+from spoke_jobs_operator.core.templates.template_checks import check_template
 
 Object = dict[str, Any]
 

@@ -8,11 +8,11 @@ from tests.unit.operator.core.objects import NOW, exited, job, pod, running, wai
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.termination import TerminationMessage
-from spoke_jobs_operator.core.api_objects import FailedCreate, Job, Pod, PodWarning
-from spoke_jobs_operator.core.attempt_state import Bounds, Ended, Event, Pends, Runs, Unclear
-from spoke_jobs_operator.core.diagnose import diagnose
-from spoke_jobs_operator.core.pod_end import has_ended
-from spoke_jobs_operator.core.read_objects import read_event
+from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Event, Pends, Runs, Unclear
+from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
+from spoke_jobs_operator.core.diagnosis.pod_end import has_ended
+from spoke_jobs_operator.core.objects.api_objects import FailedCreate, Job, Pod, PodWarning
+from spoke_jobs_operator.core.objects.read_objects import read_event
 
 BOUNDS = Bounds(start=600, run=None)
 

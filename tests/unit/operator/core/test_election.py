@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spoke_jobs_operator.core.election import LeaseTimes, Record, Seen, held_by, may_take, observe, read, released
+from spoke_jobs_operator.core.process.election import (
+    LeaseTimes,
+    Record,
+    Seen,
+    held_by,
+    may_take,
+    observe,
+    read,
+    released,
+)
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TIMES = LeaseTimes()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from spoke_jobs_operator.core.fair_line import FairLine, SharedWorkers
+from spoke_jobs_operator.core.process.fair_line import FairLine, SharedWorkers
 
 GROUPS = "abcd"
 

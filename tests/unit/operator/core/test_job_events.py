@@ -15,9 +15,9 @@ from spoke_jobs.contract.retry import GiveUp, TryAgain, is_charged
 from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.wait_status import WaitStatus
-from spoke_jobs_operator.core import status
-from spoke_jobs_operator.core.diagnose import Ended
-from spoke_jobs_operator.core.job_events import NOTE_BYTES, EventReason, EventType, JobEvent, job_events
+from spoke_jobs_operator.core.diagnosis.diagnose import Ended
+from spoke_jobs_operator.core.reconciling import status
+from spoke_jobs_operator.core.reporting.job_events import NOTE_BYTES, EventReason, EventType, JobEvent, job_events
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ENDS = {EventReason.SUCCEEDED, EventReason.FAILED, EventReason.CANCELLED}

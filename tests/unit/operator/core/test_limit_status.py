@@ -9,10 +9,10 @@ from typing import Any
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract.spokelimit import SpokeLimitStatus
-from spoke_jobs_operator.core.admit import Candidate, Usage
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limit_objects import SpokeLimitView, read_spokelimit
-from spoke_jobs_operator.core.limit_status import Counts, is_urgent, status_of
+from spoke_jobs_operator.core.admission.admit import Candidate, Usage
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.objects.limit_objects import SpokeLimitView, read_spokelimit
+from spoke_jobs_operator.core.reporting.limit_status import Counts, is_urgent, status_of
 
 RUNNING = [
     Candidate(Key("ns", "a"), 0, NOW, "q", organization=1, job_type="in.csv", limit_key="k"),

@@ -19,10 +19,15 @@ from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, parse_scope
 from spoke_jobs.limits.operator_limits import ledger_digest, to_publish
-from spoke_jobs_operator.core.admit import Candidate, Usage, why_held
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limit_objects import NamespaceView, SpokeLimitView, read_namespace, read_spokelimit
-from spoke_jobs_operator.core.limits import Bound, Limits, changed_namespaces, compiled, next_change
+from spoke_jobs_operator.core.admission.admit import Candidate, Usage, why_held
+from spoke_jobs_operator.core.limits.limits import Bound, Limits, changed_namespaces, compiled, next_change
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.objects.limit_objects import (
+    NamespaceView,
+    SpokeLimitView,
+    read_namespace,
+    read_spokelimit,
+)
 
 
 def spokelimit(scope: str, name: str = "a", ns: str = "ns", **spec: Any) -> SpokeLimitView:

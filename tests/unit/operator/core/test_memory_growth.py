@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spoke_jobs.contract.spokejob import Retry
-from spoke_jobs_operator.core.memory_growth import grown, in_bytes, in_mebibytes
+from spoke_jobs_operator.core.objects.quantities import in_bytes, in_mebibytes
+from spoke_jobs_operator.core.templates.memory_growth import grown
 
 
 def retry(**fields: Any) -> Retry:

@@ -26,12 +26,12 @@ from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import WAITS as REASONS
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
-from spoke_jobs_operator.core.api_objects import Pod, PodWarning
-from spoke_jobs_operator.core.attempt_state import Bounds, Ended, Pends, Runs, Unclear
-from spoke_jobs_operator.core.diagnose import diagnose
-from spoke_jobs_operator.core.obstacles import INIT_PATIENCE, obstacle
-from spoke_jobs_operator.core.read_objects import read_event, read_pod
-from spoke_jobs_operator.core.status import attempt_pends, attempt_started
+from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Pends, Runs, Unclear
+from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
+from spoke_jobs_operator.core.diagnosis.obstacles import INIT_PATIENCE, obstacle
+from spoke_jobs_operator.core.objects.api_objects import Pod, PodWarning
+from spoke_jobs_operator.core.objects.read_objects import read_event, read_pod
+from spoke_jobs_operator.core.reconciling.status import attempt_pends, attempt_started
 
 BOUNDS = Bounds(start=600, run=None)
 PULL = 'Back-off pulling image "db:9": ErrImagePull: failed to pull image "db:9": not found'

@@ -11,9 +11,9 @@ from spoke_jobs.contract.causes import CAUSES, Cause, CauseClass, cause_class
 from spoke_jobs.contract.retry import RetryPolicy, TryAgain, after_failure, is_charged
 from spoke_jobs.contract.termination import TerminationMessage
 from spoke_jobs.errors import DatabaseRefused, DatabaseUnreachable
-from spoke_jobs_operator.core.api_objects import Pod
-from spoke_jobs_operator.core.attempt_state import Ended
-from spoke_jobs_operator.core.pod_end import end_of
+from spoke_jobs_operator.core.diagnosis.attempt_state import Ended
+from spoke_jobs_operator.core.diagnosis.pod_end import end_of
+from spoke_jobs_operator.core.objects.api_objects import Pod
 
 EVICTED = (
     {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": "low on memory"},

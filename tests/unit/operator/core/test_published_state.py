@@ -11,12 +11,12 @@ from spoke_jobs.contract.limit_model import Pause
 from spoke_jobs.contract.operator_state import Publication
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.start_rate import StartRate
-from spoke_jobs_operator.core.admit import Candidate, Usage
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.job_counts import count_jobs
-from spoke_jobs_operator.core.limits import Bound, Limits, NamespaceLimits, RateBound
-from spoke_jobs_operator.core.published_state import SHOWN_COUNTS, SHOWN_TURNS, report
-from spoke_jobs_operator.core.read_objects import read_spokejob
+from spoke_jobs_operator.core.admission.admit import Candidate, Usage
+from spoke_jobs_operator.core.limits.limits import Bound, Limits, NamespaceLimits, RateBound
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.objects.read_objects import read_spokejob
+from spoke_jobs_operator.core.reporting.job_counts import count_jobs
+from spoke_jobs_operator.core.reporting.published_state import SHOWN_COUNTS, SHOWN_TURNS, report
 
 
 def candidate(name: str, namespace: str = "jobs", *, queue: str = "", org: int | None = None) -> Candidate:

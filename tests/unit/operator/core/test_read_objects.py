@@ -7,8 +7,8 @@ from tests.unit.operator.core.objects import job
 from tests.unit.operator.world import World
 
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs_operator.core.api_objects import Key, Unreadable
-from spoke_jobs_operator.core.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
+from spoke_jobs_operator.core.objects.api_objects import Key, Unreadable
+from spoke_jobs_operator.core.objects.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

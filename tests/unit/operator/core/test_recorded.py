@@ -11,9 +11,9 @@ import pytest
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.wait_reasons import WAITS
-from spoke_jobs_operator.core.attempt_state import Bounds, Ended, Pends
-from spoke_jobs_operator.core.diagnose import diagnose
-from spoke_jobs_operator.core.read_objects import read_event, read_job, read_pod
+from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Pends
+from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
+from spoke_jobs_operator.core.objects.read_objects import read_event, read_job, read_pod
 
 RECORDED = sorted(Path(__file__).with_name("recorded").glob("*.json"))
 """Each holds what was seen of an attempt when its SpokeJob first named the cause."""

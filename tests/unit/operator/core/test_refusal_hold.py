@@ -12,12 +12,12 @@ from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.probing import FORGOTTEN
-from spoke_jobs_operator.core.quota_refusal import quota_wait
-from spoke_jobs_operator.core.refusal_hold import MOST_REFUSED, PATIENCE, RefusalHolds
-from spoke_jobs_operator.core.refusals import read_refusal
-from spoke_jobs_operator.core.room import Group, Phase, Sighting
+from spoke_jobs_operator.core.diagnosis.quota_refusal import quota_wait
+from spoke_jobs_operator.core.diagnosis.refusals import read_refusal
+from spoke_jobs_operator.core.holds.probing import FORGOTTEN
+from spoke_jobs_operator.core.holds.refusal_hold import MOST_REFUSED, PATIENCE, RefusalHolds
+from spoke_jobs_operator.core.holds.room import Group, Phase, Sighting
+from spoke_jobs_operator.core.objects.api_objects import Key
 
 GROUP = Group("ns", "default")
 FULL = Wait(WaitReason.QUOTA_EXCEEDED, object="few", quota=(QuotaUse("pods", "1", "5", "5"),))

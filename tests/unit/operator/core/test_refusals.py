@@ -7,7 +7,7 @@ from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.wait_reasons import Wait
-from spoke_jobs_operator.core.refusals import foreign_job, read_refusal
+from spoke_jobs_operator.core.diagnosis.refusals import foreign_job, read_refusal
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from tests.unit.operator.core.objects import NOW, job
 
 from spoke_jobs.contract.causes import cause_class
 from spoke_jobs.contract.retry import is_charged
-from spoke_jobs_operator.core.api_objects import Pod, PodWarning
-from spoke_jobs_operator.core.attempt_state import Bounds, Ended, Pends
-from spoke_jobs_operator.core.diagnose import diagnose
-from spoke_jobs_operator.core.pod_end import end_of
-from spoke_jobs_operator.core.runtime_trouble import is_runtime_trouble
+from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Pends
+from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
+from spoke_jobs_operator.core.diagnosis.pod_end import end_of
+from spoke_jobs_operator.core.diagnosis.runtime_trouble import is_runtime_trouble
+from spoke_jobs_operator.core.objects.api_objects import Pod, PodWarning
 
 TASK = "failed to create containerd task: "
 SHIM = f"{TASK}failed to create shim task: "

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.wait_reasons import WAITS
-from spoke_jobs_operator.core.scheduler_message import NoNode, no_node
+from spoke_jobs_operator.core.diagnosis.scheduler_message import NoNode, no_node
 
 NOT_HELPFUL = " preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
 NO_CLAIMS = " no new claims to deallocate,"

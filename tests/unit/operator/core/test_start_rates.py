@@ -20,13 +20,13 @@ from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
 from spoke_jobs.limits.operator_limits import ledger_digest, to_publish
-from spoke_jobs_operator.core import limits, start_rates
-from spoke_jobs_operator.core.admit import Candidate, Usage, admit, start, why_held
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limit_objects import SpokeLimitView, read_spokelimit
-from spoke_jobs_operator.core.limits import Limits, compiled
-from spoke_jobs_operator.core.start_rates import StartRates
-from spoke_jobs_operator.core.turns import Turns
+from spoke_jobs_operator.core.admission.admit import Candidate, Usage, admit, start, why_held
+from spoke_jobs_operator.core.admission.turns import Turns
+from spoke_jobs_operator.core.limits import limits, start_rates
+from spoke_jobs_operator.core.limits.limits import Limits, compiled
+from spoke_jobs_operator.core.limits.start_rates import StartRates
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.objects.limit_objects import SpokeLimitView, read_spokelimit
 
 SCOPES = (
     *("all", "key:k", "queue:q", "organization:1", "type:in.a", "type:in.*"),

@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from tests.unit.operator.core.objects import NOW
 
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.room import (
+from spoke_jobs_operator.core.holds.room import (
     NOT_YET,
     REMEMBERED,
     STARTING_ON_A_NODE,
@@ -18,6 +17,7 @@ from spoke_jobs_operator.core.room import (
     Room,
     Sighting,
 )
+from spoke_jobs_operator.core.objects.api_objects import Key
 
 GROUP = Group("ns", "default")
 MOST = 20

@@ -11,8 +11,8 @@ from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
 from spoke_jobs.contract.retry import TryAgain, is_charged
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
-from spoke_jobs_operator.core import status
-from spoke_jobs_operator.core.attempt_state import Ended
+from spoke_jobs_operator.core.diagnosis.attempt_state import Ended
+from spoke_jobs_operator.core.reconciling import status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 COUNTS = st.dictionaries(st.sampled_from([*CauseClass, "newer"]), st.integers(1, 40))

@@ -11,11 +11,11 @@ from tests.unit.operator.core.test_build_job import spokejob, template
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.spokejob import Resources
 from spoke_jobs.contract.wait_reasons import Wait
-from spoke_jobs_operator.core import template_annotations
-from spoke_jobs_operator.core.build_job import build_job
-from spoke_jobs_operator.core.memory_growth import in_bytes
-from spoke_jobs_operator.core.resource_caps import ResourceCaps, UnreadableCaps, read_caps, violation
-from spoke_jobs_operator.core.template_checks import check_template
+from spoke_jobs_operator.core.objects import template_annotations
+from spoke_jobs_operator.core.objects.quantities import in_bytes
+from spoke_jobs_operator.core.objects.resource_caps import ResourceCaps, UnreadableCaps, read_caps, violation
+from spoke_jobs_operator.core.templates.build_job import build_job
+from spoke_jobs_operator.core.templates.template_checks import check_template
 
 PREFIX = "jobs.spoke.dev"
 AMOUNTS = st.builds("{}{}".format, st.integers(0, 10_000), st.sampled_from(["", "m", "k", "Ki", "Mi", "Gi"]))

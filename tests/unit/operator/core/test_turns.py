@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
-from spoke_jobs_operator.core import turns as turns_module
-from spoke_jobs_operator.core.actions import Standing
-from spoke_jobs_operator.core.admit import Candidate, Usage, admit, in_order
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limits import Bound, Limits, NamespaceLimits
-from spoke_jobs_operator.core.turns import Party, Turns
-from spoke_jobs_operator.shell.pacing import Pacer
+from spoke_jobs_operator.core.admission import turns as turns_module
+from spoke_jobs_operator.core.admission.admit import Candidate, Usage, admit, in_order
+from spoke_jobs_operator.core.admission.turns import Party, Turns
+from spoke_jobs_operator.core.limits.limits import Bound, Limits, NamespaceLimits
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.reconciling.actions import Standing
+from spoke_jobs_operator.shell.admission.pacing import Pacer
 
 
 def candidate(namespace: str, number: int, priority: int = 0, org: int | None = None) -> Candidate:

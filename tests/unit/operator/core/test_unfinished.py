@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.unfinished import Age, Unfinished
+from spoke_jobs_operator.core.admission.unfinished import Age, Unfinished
+from spoke_jobs_operator.core.objects.api_objects import Key
 
 KEYS = st.builds(Key, st.sampled_from("ab"), st.sampled_from("uvwxyz"))
 STEPS = st.lists(st.tuples(st.booleans(), KEYS, st.integers(0, 3)))

@@ -14,9 +14,9 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio import client as kubernetes
 
 from spoke_jobs.shared.page_limits import FIRST_LIMIT, MOST_OF_A_PAGE, MOST_OF_AN_ANSWER
-from spoke_jobs_operator.core.read_objects import MOST_OF_AN_EVENT
-from spoke_jobs_operator.shell.bounded_answers import TooLarge, session_options, slim
-from spoke_jobs_operator.shell.operator_client import Client, Kind
+from spoke_jobs_operator.core.objects.read_objects import MOST_OF_AN_EVENT
+from spoke_jobs_operator.shell.api.bounded_answers import TooLarge, session_options, slim
+from spoke_jobs_operator.shell.api.operator_client import Client, Kind
 
 Object = dict[str, Any]
 SMALL, LARGE = 100, 1_000_000

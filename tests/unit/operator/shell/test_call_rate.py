@@ -6,7 +6,7 @@ import pytest
 from tests.unit.operator.shell.clockwork import run
 
 from spoke_jobs.shared.api_errors import LONGEST_PAUSE_SECONDS
-from spoke_jobs_operator.shell.call_rate import CallRate
+from spoke_jobs_operator.shell.api.call_rate import CallRate
 
 
 def rate(per_second: float, burst: float) -> CallRate:

@@ -12,12 +12,12 @@ from tests.waiting import eventually_async, patient
 
 from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.shared.object_fields import Page
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell import compare as compare_module
-from spoke_jobs_operator.shell.compare import UNFINISHED, Compare
-from spoke_jobs_operator.shell.operator_client import Client, Kind, Listing
-from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
-from spoke_jobs_operator.shell.store import Store
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.operator_client import Client, Kind, Listing
+from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
+from spoke_jobs_operator.shell.store.store import Store
+from spoke_jobs_operator.shell.watching import compare as compare_module
+from spoke_jobs_operator.shell.watching.compare import UNFINISHED, Compare
 
 
 class Server:

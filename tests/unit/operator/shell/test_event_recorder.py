@@ -12,11 +12,11 @@ from typing import Any, cast
 import pytest
 
 from spoke_jobs.shared.api_errors import api_error
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.job_events import EventType, JobEvent
-from spoke_jobs_operator.shell.event_recorder import About, EventRecorder
-from spoke_jobs_operator.shell.operator_client import Client, NotLeading
-from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.reporting.job_events import EventType, JobEvent
+from spoke_jobs_operator.shell.api.operator_client import Client, NotLeading
+from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
+from spoke_jobs_operator.shell.reporting.event_recorder import About, EventRecorder
 
 NOW = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
 ABOUT = About(Key("shop", "import-7-0a1b2c3d"), "uid-1")

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from tests.unit.operator.shell.clockwork import run
 
 from spoke_jobs.shared.api_errors import ApiError, api_error
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.election import LeaseTimes
-from spoke_jobs_operator.shell.leadership import Alone, ByLease
-from spoke_jobs_operator.shell.operator_client import Client
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.process.election import LeaseTimes
+from spoke_jobs_operator.shell.api.operator_client import Client
+from spoke_jobs_operator.shell.process.leadership import Alone, ByLease
 
 KEY = Key("platform", "spoke-operator")
 TIMES = LeaseTimes(lasts=15, renewed_within=10, retry=2)

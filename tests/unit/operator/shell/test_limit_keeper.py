@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from tests.unit.operator.core.objects import NOW
 
-from spoke_jobs_operator.core.actions import Standing
-from spoke_jobs_operator.core.admit import Candidate
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limits import Limits
-from spoke_jobs_operator.shell import limit_keeper
-from spoke_jobs_operator.shell.limit_keeper import LimitKeeper
-from spoke_jobs_operator.shell.pacing import Pacer
-from spoke_jobs_operator.shell.store import Store
+from spoke_jobs_operator.core.admission.admit import Candidate
+from spoke_jobs_operator.core.limits.limits import Limits
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.reconciling.actions import Standing
+from spoke_jobs_operator.shell.admission import limit_keeper
+from spoke_jobs_operator.shell.admission.limit_keeper import LimitKeeper
+from spoke_jobs_operator.shell.admission.pacing import Pacer
+from spoke_jobs_operator.shell.store.store import Store
 
 
 def candidate(name: str, ns: str = "ns", queue: str = "") -> Candidate:

@@ -11,14 +11,14 @@ from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract.spokelimit import SpokeLimitStatus
 from spoke_jobs.shared.api_errors import api_error
-from spoke_jobs_operator.core.actions import Standing
-from spoke_jobs_operator.core.admit import Candidate
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limits import Limits, compiled
-from spoke_jobs_operator.shell.limit_reporter import COUNTS_SECONDS, MOST_AT_ONCE, LimitReporter
-from spoke_jobs_operator.shell.operator_client import Client
-from spoke_jobs_operator.shell.pacing import Pacer
-from spoke_jobs_operator.shell.store import Store
+from spoke_jobs_operator.core.admission.admit import Candidate
+from spoke_jobs_operator.core.limits.limits import Limits, compiled
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.reconciling.actions import Standing
+from spoke_jobs_operator.shell.admission.pacing import Pacer
+from spoke_jobs_operator.shell.api.operator_client import Client
+from spoke_jobs_operator.shell.reporting.limit_reporter import COUNTS_SECONDS, MOST_AT_ONCE, LimitReporter
+from spoke_jobs_operator.shell.store.store import Store
 
 
 class Scene:

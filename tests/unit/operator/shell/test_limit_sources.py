@@ -10,11 +10,12 @@ import pytest
 
 from spoke_jobs.shared.api_errors import ApiError, api_error
 from spoke_jobs.shared.object_fields import Page
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell import limit_sources, store
-from spoke_jobs_operator.shell.limit_sources import LimitSources
-from spoke_jobs_operator.shell.operator_client import Client, Kind, Listing
-from spoke_jobs_operator.shell.store import Store
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.operator_client import Client, Kind, Listing
+from spoke_jobs_operator.shell.store import store
+from spoke_jobs_operator.shell.store.store import Store
+from spoke_jobs_operator.shell.watching import limit_sources
+from spoke_jobs_operator.shell.watching.limit_sources import LimitSources
 
 
 class Server:

@@ -7,10 +7,10 @@ from typing import Any, cast
 from tests.unit.operator.fake_client import FakeClient
 from tests.unit.operator.world import NAME, NAMESPACE, World
 
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell.live_reads import RECENT, LiveReads
-from spoke_jobs_operator.shell.operator_client import Client, Kind
-from spoke_jobs_operator.shell.store import Store
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.operator_client import Client, Kind
+from spoke_jobs_operator.shell.reconciling.live_reads import RECENT, LiveReads
+from spoke_jobs_operator.shell.store.store import Store
 
 KEY, TEMPLATE = Key(NAMESPACE, NAME), Key(NAMESPACE, "default")
 

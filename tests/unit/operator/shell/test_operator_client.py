@@ -11,9 +11,9 @@ from kubernetes.aio import client as kubernetes
 
 from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs.shared.api_errors import ApiError, NoAnswer
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell.call_rate import CallRate
-from spoke_jobs_operator.shell.operator_client import Client, Kind, NotLeading
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.call_rate import CallRate
+from spoke_jobs_operator.shell.api.operator_client import Client, Kind, NotLeading
 
 
 @pytest.mark.parametrize(

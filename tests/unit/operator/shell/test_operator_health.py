@@ -8,8 +8,8 @@ from aiohttp import ClientSession
 
 from spoke_jobs.shared import probe_server
 from spoke_jobs_operator.operator_settings import Settings
-from spoke_jobs_operator.shell.operator_health import OperatorHealth, routes
-from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics
+from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
+from spoke_jobs_operator.shell.process.operator_health import OperatorHealth, routes
 
 
 async def test_silence_is_deafness(monkeypatch: pytest.MonkeyPatch) -> None:

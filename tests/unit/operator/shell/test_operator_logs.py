@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 
-from spoke_jobs_operator.shell.operator_logs import Repeats
+from spoke_jobs_operator.shell.process.operator_logs import Repeats
 
 
 def test_a_request_that_kopf_tries_for_ever_is_told_of_once_in_a_while() -> None:

@@ -18,17 +18,17 @@ from spoke_jobs.contract.limit_model import Pause
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.shared import probe_server
-from spoke_jobs_operator.core.actions import Standing
-from spoke_jobs_operator.core.admit import Candidate
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limits import Bound, Limits, NamespaceLimits, RateBound
-from spoke_jobs_operator.core.observed import candidate_of
-from spoke_jobs_operator.shell.job_metrics import IDLE_SECONDS, OTHER_CAUSE, JobMetrics
-from spoke_jobs_operator.shell.operator_client import Kind
-from spoke_jobs_operator.shell.operator_health import OperatorHealth, routes
-from spoke_jobs_operator.shell.operator_metrics import OperatorMetrics, Where
-from spoke_jobs_operator.shell.pacing import Pacer
-from spoke_jobs_operator.shell.store import Store
+from spoke_jobs_operator.core.admission.admit import Candidate
+from spoke_jobs_operator.core.limits.limits import Bound, Limits, NamespaceLimits, RateBound
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.reconciling.actions import Standing
+from spoke_jobs_operator.core.reconciling.observed import candidate_of
+from spoke_jobs_operator.shell.admission.pacing import Pacer
+from spoke_jobs_operator.shell.api.operator_client import Kind
+from spoke_jobs_operator.shell.metrics.job_metrics import IDLE_SECONDS, OTHER_CAUSE, JobMetrics
+from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics, Where
+from spoke_jobs_operator.shell.process.operator_health import OperatorHealth, routes
+from spoke_jobs_operator.shell.store.store import Store
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -13,11 +13,11 @@ from tests.unit.operator.world import NAME, NAMESPACE, World
 from tests.waiting import eventually_async, patient
 
 from spoke_jobs_operator import __main__
-from spoke_jobs_operator.core.api_objects import Key
+from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.operator_settings import Settings
-from spoke_jobs_operator.shell import operator_process
-from spoke_jobs_operator.shell.operator_client import Client, Kind
-from spoke_jobs_operator.shell.streams import Streams
+from spoke_jobs_operator.shell.api.operator_client import Client, Kind
+from spoke_jobs_operator.shell.process import operator_process
+from spoke_jobs_operator.shell.watching.streams import Streams
 
 
 class Lead:

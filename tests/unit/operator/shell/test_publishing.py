@@ -11,14 +11,14 @@ from tests.unit.operator.world import NAMESPACE, START, World
 
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.shared.api_errors import api_error
-from spoke_jobs_operator.core.actions import Standing
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.limits import Limits
-from spoke_jobs_operator.core.observed import candidate_of
-from spoke_jobs_operator.shell.operator_client import Client, Kind, NotLeading
-from spoke_jobs_operator.shell.pacing import Pacer
-from spoke_jobs_operator.shell.publishing import SIGN_OF_LIFE_SECONDS, Publisher
-from spoke_jobs_operator.shell.store import Store
+from spoke_jobs_operator.core.limits.limits import Limits
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.reconciling.actions import Standing
+from spoke_jobs_operator.core.reconciling.observed import candidate_of
+from spoke_jobs_operator.shell.admission.pacing import Pacer
+from spoke_jobs_operator.shell.api.operator_client import Client, Kind, NotLeading
+from spoke_jobs_operator.shell.reporting.publishing import SIGN_OF_LIFE_SECONDS, Publisher
+from spoke_jobs_operator.shell.store.store import Store
 
 
 class Scene:

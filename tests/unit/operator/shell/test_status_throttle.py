@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.shell.status_throttle import StatusThrottle
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.reconciling.status_throttle import StatusThrottle
 
 
 class Clock:

@@ -12,12 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from tests.unit.operator.world import NAME, NAMESPACE, World
 
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs_operator.core.api_objects import Key
-from spoke_jobs_operator.core.job_counts import LabelValues, count_jobs
-from spoke_jobs_operator.core.read_objects import read_event
-from spoke_jobs_operator.shell.operator_client import Kind
-from spoke_jobs_operator.shell.store import Listed, Store
-from spoke_jobs_operator.shell.warnings_seen import UNKNOWN, Bytes, WarningsSeen, _size_of
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.objects.read_objects import read_event
+from spoke_jobs_operator.core.reporting.job_counts import LabelValues, count_jobs
+from spoke_jobs_operator.shell.api.operator_client import Kind
+from spoke_jobs_operator.shell.store.store import Listed, Store
+from spoke_jobs_operator.shell.store.warnings_seen import UNKNOWN, Bytes, WarningsSeen, _size_of
 
 KEY = Key(NAMESPACE, NAME)
 

@@ -14,10 +14,10 @@ from tests.waiting import patient
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.shared.backoff import Backoff
-from spoke_jobs_operator.core.read_objects import POD_WARNINGS
-from spoke_jobs_operator.shell import streams
-from spoke_jobs_operator.shell.operator_client import Client
-from spoke_jobs_operator.shell.streams import Backoffs, Streams, _settings
+from spoke_jobs_operator.core.objects.read_objects import POD_WARNINGS
+from spoke_jobs_operator.shell.api.operator_client import Client
+from spoke_jobs_operator.shell.watching import streams
+from spoke_jobs_operator.shell.watching.streams import Backoffs, Streams, _settings
 
 
 def test_backoffs_are_endless_capped_and_begin_anew() -> None:

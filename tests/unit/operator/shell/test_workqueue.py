@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from tests.waiting import eventually_async, patient
 
 from spoke_jobs.shared.backoff import Backoff
-from spoke_jobs_operator.shell.workqueue import WorkQueue
+from spoke_jobs_operator.shell.reconciling.workqueue import WorkQueue
 
 
 @asynccontextmanager

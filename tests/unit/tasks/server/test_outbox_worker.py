@@ -15,10 +15,10 @@ from tests.waiting import eventually_async, patient
 
 from spoke_jobs import Registry, TaskContext
 from spoke_jobs.contract.task_causes import TaskCause
-from spoke_jobs.ledger.clock import clock_after
+from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.outbox.task_outbox import UNKNOWN_SECONDS, Outbox, OutboxTask, insert_task
 from spoke_jobs.ledger.tables import task_outbox
-from spoke_jobs.ledger.task_outbox import UNKNOWN_SECONDS, Outbox, OutboxTask, insert_task
 from spoke_jobs.tasks.server import outbox_worker
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.outbox_worker import OutboxWorker, OutboxWorkerOptions

@@ -1,0 +1,1 @@
+"""Which waiting SpokeJobs get a Job now, and in which order."""

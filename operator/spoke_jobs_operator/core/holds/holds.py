@@ -1,0 +1,138 @@
+"""The holds on admission that no limit causes: no room, refused or stuck pods, rejected Jobs, or an absent dependency.
+
+:mod:`.admit` checks them last. Their state comes from each attempt that is reconciled, so a new leader rebuilds it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs_operator.core.objects.api_objects import Key
+
+from .dependency_hold import DependencyHolds
+from .refusal_hold import RefusalHolds
+from .rejection_hold import RejectionHolds
+from .room import Group, Room, Sighting
+from .start_hold import StartHolds
+
+REFUSALS = (WaitReason.QUOTA_EXCEEDED, WaitReason.WEBHOOK_AWAY)
+"""The refusals of pods and Jobs that are not the job's fault, so that many jobs share them."""
+
+
+class Holds:
+    """The state of the holds, and the time at which they are checked.
+
+    :param most_pending: see :class:`.Room`.
+    :param now: the time to use until the first :meth:`tick`.
+    """
+
+    def __init__(self, most_pending: int, now: datetime) -> None:
+        self.room = Room(most_pending)
+        self.refusals = RefusalHolds()
+        self.rejections = RejectionHolds()
+        self.starts = StartHolds()
+        self.dependencies = DependencyHolds()
+        self.now = now
+
+    def closed_in(self, namespace: str) -> bool:
+        """Whether no SpokeJob of the namespace can be admitted now."""
+        return self.room.closed_in(namespace)
+
+    def why(
+        self, key: Key, group: Group, job_type: str, created_at: datetime, places: int | None = None
+    ) -> Wait | None:
+        """Return why a SpokeJob is held; None if it is not.
+
+        :param places: how many attempts the limits of the namespace and of the operator allow; None for no limit.
+        """
+        return (
+            self.dependencies.why(group.namespace, self.now)
+            or self.refusals.why(group, self.now)
+            or self.rejections.why(key, group, job_type)
+            or self.starts.why(group, places, self.now)
+            or self.room.why(group, created_at, self.now)
+        )
+
+    def admit(self, key: Key, group: Group, job_type: str, *, adopted: bool = False) -> None:
+        """Count a SpokeJob that gets a Job.
+
+        :param adopted: whether it has its Job already: an earlier leader or process admitted it.
+        """
+        self.room.admit(key, group, self.now, adopted=adopted)
+        self.refusals.admit(key, group, self.now, adopted=adopted)
+        self.rejections.admit(key, group, job_type)
+        self.starts.admit(key, group, self.now, adopted=adopted)
+        if not adopted:
+            self.dependencies.admit(key, self.now)
+
+    def release(self, key: Key) -> None:
+        """Stop counting a SpokeJob that has no attempt."""
+        self.room.release(key)
+        self.refusals.release(key, self.now)
+        self.rejections.release(key)
+        self.starts.release(key, self.now)
+        self.dependencies.release(key)
+
+    def observe(self, key: Key, seen: Sighting) -> bool:
+        """Record how far an attempt has come. Return whether it has come further, so that others may be admitted."""
+        if seen.runs:
+            self.dependencies.runs(key, seen.start_timeout, self.now)
+        further = self.room.observe(key, seen, self.now) | self.refusals.observe(key, seen, self.now)
+        return further | self.rejections.accepted(key) | self.starts.observe(key, seen, self.now)
+
+    def job_refused(self, group: Group, wait: Wait) -> None:
+        """Record that a quota or a webhook refuses the Job of a SpokeJob, after the SpokeJob was released."""
+        self.refusals.job_refused(group, wait, self.now)
+
+    def rejected(self, key: Key, group: Group, job_type: str, wait: Wait) -> None:
+        """Record that the API server rejects the Job of a SpokeJob, before the SpokeJob is released."""
+        self.rejections.rejected(key, group, job_type, wait, self.now)
+
+    def ended(self, key: Key, cause: str, *, recorded: bool = False) -> None:
+        """Record how an attempt ended, before the SpokeJob is released.
+
+        :param recorded: whether its process has recorded the end in the ledger.
+        """
+        self.starts.ended(key, cause)
+        self.dependencies.ended(key, cause, self.now, answered=recorded)
+
+    def resume(self, group: Group, wait: Wait) -> None:
+        """Hold what an earlier leader held, as the status of a waiting SpokeJob shows."""
+        if wait.code == WaitReason.DATABASE_AWAY:
+            since = wait.since or self.now
+            self.dependencies.resume(group.namespace, Cause.DATABASE_UNREACHABLE, since, self.now)
+        elif wait.code in REFUSALS:
+            self.refusals.resume(group, wait, self.now)
+
+    def tick(self, now: datetime) -> bool:
+        """Set the time, and apply it. Return whether others may be admitted because of it."""
+        self.now = now
+        return self.room.tick(now) | self.refusals.tick(now) | self.starts.tick(now) | self.dependencies.tick(now)
+
+    def published(self, namespace: str) -> list[dict[str, Any]]:
+        """Return the holds of a namespace as JSON values."""
+        found: list[dict[str, Any]] = [
+            {
+                "reason": WaitReason.CLUSTER_FULL.value,
+                "template": group.template,
+                "short": short,
+                "since": since.isoformat(),
+                "pods": pods,
+            }
+            for group, short, since, pods in self.room.full_in(namespace)
+        ]
+        found += self.refusals.published(namespace) + self.rejections.published(namespace)
+        found += self.starts.published(namespace)
+        if (away := self.dependencies.of(namespace)) is not None:
+            hold = {"reason": WaitReason.DATABASE_AWAY.value, "cause": away.cause, "since": away.since.isoformat()}
+            probing = away.probing
+            probe = (
+                {"allowance": probing.allowance}
+                if probing.allowance
+                else {"next_probe": probing.next_probe.isoformat()}
+            )
+            found.append(hold | probe)
+        return found

@@ -1,0 +1,1 @@
+"""The limits, rates, pauses and weights that apply now."""

@@ -1,0 +1,1 @@
+"""The API server's objects as frozen views, and their lenient reading."""

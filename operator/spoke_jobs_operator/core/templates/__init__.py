@@ -1,0 +1,1 @@
+"""PodTemplates: whether a SpokeJob may use one, and the Job that is built from it."""

@@ -1,0 +1,226 @@
+"""Build the Job of one attempt from the application's PodTemplate.
+
+The pod is the template's pod, with the overrides that docs/how-to/podtemplates.md lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from decimal import Decimal
+from typing import Any
+
+from spoke_jobs.contract import environment, labels, names
+from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.environment import PodAssignment
+from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.trace_context import is_traceparent
+from spoke_jobs_operator.core.limits.limits import UNLIMITED, NamespaceLimits
+from spoke_jobs_operator.core.objects.api_objects import (
+    ANNOTATION_TEMPLATE,
+    ANNOTATION_TEMPLATE_NAME,
+    ANNOTATION_TIMEOUT,
+    KUEUE_QUEUE,
+    LABEL_OWNER,
+    PodTemplate,
+)
+from spoke_jobs_operator.core.objects.read_objects import ONE_POD
+
+from .memory_growth import grown
+from .template_checks import is_the_jobs, spec_of
+
+COMMAND = ("spoke-jobs", "run")
+SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+NODE_GONE_KEYS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+NODE_GONE_SECONDS = 30
+BACKSTOP_SECONDS = 300
+"""The pod's process ends a function that exceeds its timeout. If it fails to, the operator ends the process. If both
+fail, the kubelet ends the pod this much later. The kubelet counts from the pod's start on its node, so that the wait
+for room, a quota or an admission webhook shortens no run."""
+
+DISRUPTIONS: Mapping[str, Any] = {
+    "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+}
+"""The Job records that its pod was disrupted. The pod may be gone before an operator sees it, for example because the
+operator was drained from the same node."""
+
+BOOKKEEPING = (
+    f"{names.GROUP}/",
+    "kubectl.kubernetes.io/",
+    "helm.sh/",
+    "meta.helm.sh/",
+    "argocd.argoproj.io/",
+    "kustomize.toolkit.fluxcd.io/",
+    "helm.toolkit.fluxcd.io/",
+    "config.kubernetes.io/",
+    "internal.config.kubernetes.io/",
+    "kapp.k14s.io/",
+    "objectset.rio.cattle.io/",
+)
+"""Prefixes of labels and annotations that tools keep on the objects that they install. A Job does not get them, or the
+tool might take it for one of its own objects, and delete it."""
+
+
+def build_job(
+    spokejob: SpokeJob, template: PodTemplate, attempt: int, limits: NamespaceLimits = UNLIMITED
+) -> dict[str, Any]:
+    """Return the body of the attempt's batch/v1 Job. The template must have passed :mod:`.template_checks`."""
+    timeout = limits.timeout_of(spokejob.spec.timeout_seconds)
+    pods = template.template.get("metadata") or {}
+    ours = _copied_labels(spokejob, template) | _own_labels(spokejob, attempt)
+    job_labels = {**labels.DEFAULT_LABELS, **inherited(template.labels), **inherited(pods.get("labels")), **ours}
+    job_annotations = {**inherited(template.annotations), **inherited(pods.get("annotations"))}
+    job_spec: dict[str, Any] = {
+        **ONE_POD,
+        "podFailurePolicy": deepcopy(dict(DISRUPTIONS)),
+        "template": _pod_template(spokejob, template, attempt, ours, timeout),
+    }
+    if KUEUE_QUEUE in job_labels:
+        job_spec["suspend"] = True  # its pod must not start before Kueue has seen the Job
+    annotations = {ANNOTATION_TEMPLATE: template.version, ANNOTATION_TEMPLATE_NAME: template.meta.key.name}
+    if timeout != spokejob.spec.timeout_seconds:
+        annotations[ANNOTATION_TIMEOUT] = str(timeout)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": names.job_name(spokejob.name, attempt),
+            "namespace": spokejob.namespace,
+            "labels": job_labels,
+            "annotations": {**job_annotations, **annotations},
+            "ownerReferences": [
+                {
+                    "apiVersion": names.API_VERSION,
+                    "kind": Kind.SPOKEJOB.kind,
+                    "name": spokejob.name,
+                    "uid": spokejob.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": False,  # true would require the right to update the SpokeJob's finalizers
+                }
+            ],
+        },
+        "spec": job_spec,
+    }
+
+
+def _pod_template(
+    spokejob: SpokeJob, template: PodTemplate, attempt: int, ours: Mapping[str, str], timeout: int | None
+) -> dict[str, Any]:
+    metadata = template.template.get("metadata") or {}
+    spec = deepcopy(dict(spec_of(template)))
+    spec["restartPolicy"] = "Never"
+    spec.pop("activeDeadlineSeconds", None)  # the SpokeJob's timeouts apply instead
+    if timeout is not None:
+        # The images are pulled within one start timeout, and the function starts within another.
+        spec["activeDeadlineSeconds"] = 2 * spokejob.spec.start_timeout_seconds + timeout + BACKSTOP_SECONDS
+    spec.setdefault("automountServiceAccountToken", False)
+    _restrict_pod(spec)
+    for kind in ("initContainers", "containers"):
+        for container in spec.get(kind) or ():
+            _restrict_container(container)
+    for container in spec["containers"]:
+        if is_the_jobs(container):
+            _take_over(container, spokejob, attempt, timeout, template.rules.caps.largest.get("memory"))
+    spec["tolerations"] = [*(spec.get("tolerations") or ()), *_missing_tolerations(spec.get("tolerations") or ())]
+    return {
+        "metadata": {
+            "labels": {**labels.DEFAULT_LABELS, **_without_reserved(metadata.get("labels")), **ours},
+            "annotations": {**(metadata.get("annotations") or {}), SAFE_TO_EVICT: "false"},
+        },
+        "spec": spec,
+    }
+
+
+def _own_labels(spokejob: SpokeJob, attempt: int) -> dict[str, str]:
+    """Return the labels of a Job and its pod that nobody else can set."""
+    spec = spokejob.spec
+    return {
+        names.LABEL_MANAGED_BY: names.MANAGER_OPERATOR,
+        names.LABEL_SPOKEJOB: spokejob.name,
+        names.LABEL_UID: str(spec.uid),
+        names.LABEL_REQUEST: str(spec.request_id),
+        names.LABEL_ATTEMPT: str(attempt),
+        LABEL_OWNER: spokejob.uid,
+        **labels.job_labels(spec.job_type, spec.queue, spec.organization),
+    }
+
+
+def _copied_labels(spokejob: SpokeJob, template: PodTemplate) -> dict[str, str]:
+    """Return the SpokeJob's labels that the template lets through.
+
+    Labels may give a pod rights (network policies, exceptions from admission policies). So the PodTemplate decides, and
+    not whoever may create SpokeJobs.
+    """
+    allowed = template.rules.copied_labels
+    return {key: value for key, value in spokejob.labels.items() if key in allowed}
+
+
+def inherited(given: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the template's labels or annotations that a Job gets."""
+    return {key: value for key, value in (given or {}).items() if not key.startswith(BOOKKEEPING)}
+
+
+def _without_reserved(given: Mapping[str, str] | None) -> dict[str, str]:
+    return {key: value for key, value in (given or {}).items() if not labels.is_reserved(key)}
+
+
+def _take_over(
+    container: dict[str, Any], spokejob: SpokeJob, attempt: int, timeout: int | None, most_memory: Decimal | None
+) -> None:
+    assignment = PodAssignment(
+        request_id=spokejob.spec.request_id,
+        uid=spokejob.spec.uid,
+        attempt=attempt,
+        run=spokejob.spec.run,
+        start_timeout_seconds=spokejob.spec.start_timeout_seconds,
+        timeout_seconds=timeout if timeout != spokejob.spec.timeout_seconds else None,
+        job_type=spokejob.spec.job_type,
+    )
+    trace = spokejob.spec.traceparent
+    ours: list[dict[str, Any]] = [
+        # Kubernetes replaces $(NAME) in a value, and $$ by $.
+        *({"name": name, "value": value.replace("$", "$$")} for name, value in assignment.to_environment().items()),
+        {"name": environment.POD, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": environment.NODE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        # Whoever may create SpokeJobs chose the text. `$(NAME)` in it would copy another variable, such as a password.
+        *([{"name": environment.TRACEPARENT, "value": trace}] if is_traceparent(trace) else []),
+    ]
+    taken = {variable["name"] for variable in ours}
+    container["command"] = list(COMMAND)
+    container.pop("args", None)
+    if spokejob.spec.resources is not None:
+        resources = container.setdefault("resources", {})
+        for kind, amounts in spokejob.spec.resources.model_dump().items():
+            resources[kind] = {**(resources.get(kind) or {}), **amounts}
+    if times := spokejob.status.charged.get(CauseClass.OOM, 0):
+        container["resources"] = grown(container.get("resources") or {}, spokejob.spec.retry, times, most_memory)
+    container["env"] = [item for item in container.get("env") or () if item.get("name") not in taken] + ours
+    container["terminationMessagePath"] = "/dev/termination-log"
+    # FallbackToLogsOnError could copy the end of the log, and with it payload values, to the pod's status and the
+    # SpokeJob.
+    container["terminationMessagePolicy"] = "File"
+
+
+def _restrict_pod(spec: dict[str, Any]) -> None:
+    context = spec.setdefault("securityContext", {})
+    context.setdefault("runAsNonRoot", True)
+    context.setdefault("seccompProfile", {"type": "RuntimeDefault"})
+
+
+def _restrict_container(container: dict[str, Any]) -> None:
+    context = container.setdefault("securityContext", {})
+    context.setdefault("allowPrivilegeEscalation", False)
+    context.setdefault("capabilities", {}).setdefault("drop", ["ALL"])
+
+
+def _missing_tolerations(given: list[dict[str, Any]] | tuple[()]) -> list[dict[str, Any]]:
+    # A toleration without a key tolerates every taint of its effect. Then add nothing: the template has decided.
+    keys = {item.get("key") for item in given if item.get("effect") in (None, "", "NoExecute")}
+    if None in keys or "" in keys:
+        return []
+    return [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": NODE_GONE_SECONDS}
+        for key in NODE_GONE_KEYS
+        if key not in keys
+    ]

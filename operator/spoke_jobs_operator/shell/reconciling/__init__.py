@@ -1,0 +1,1 @@
+"""Carry out decisions: the work queue and its worker, live reads, throttled status writes."""

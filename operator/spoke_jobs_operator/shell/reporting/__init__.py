@@ -1,0 +1,1 @@
+"""Report to others: logs, Events, the published state, the status of SpokeLimits."""

@@ -1,0 +1,87 @@
+"""Publish the state of each namespace in a ConfigMap of that namespace.
+
+`spoke-jobs why` reads the order of turns from the ConfigMap. The time in the ConfigMap shows whether an operator runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime
+
+from spoke_jobs.contract.names import STATE_CONFIGMAP
+from spoke_jobs.contract.operator_state import OperatorState, Publication
+from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.shared.api_errors import ApiError, NotFound
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.reporting.published_state import SHOWN_TURNS, report
+from spoke_jobs_operator.shell.admission.pacing import Pacer
+from spoke_jobs_operator.shell.api.operator_client import Client, NotLeading
+from spoke_jobs_operator.shell.store.store import Store
+
+SIGN_OF_LIFE_SECONDS = 60.0
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Write the ConfigMaps, and remember the last state of each.
+
+    :param clock: returns the current time.
+    """
+
+    def __init__(
+        self, client: Client, store: Store, pacer: Pacer, identity: str, clock: Callable[[], datetime]
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._pacer = pacer
+        self._identity = identity
+        self._clock = clock
+        self._published: dict[str, tuple[OperatorState, datetime]] = {}
+        self._failing: set[str] = set()
+        self.on_error: Callable[[Exception], None] = lambda _error: None
+        """Called when publishing raised an unexpected error. It is tried again."""
+
+    async def run(self, every_seconds: float) -> None:
+        """Publish until cancelled."""
+        while True:
+            try:
+                await self.publish()
+            except Exception as error:
+                self.on_error(error)
+            await asyncio.sleep(every_seconds)
+
+    async def publish(self) -> None:
+        """Write each state that has changed; once a minute also if unchanged, to show that the operator runs."""
+        unfinished: defaultdict[str, list[SpokeJob]] = defaultdict(list)
+        for item in self._store.unfinished():
+            unfinished[item.namespace].append(item)
+        turns = self._pacer.order(10 * SHOWN_TURNS)
+        busy = set(unfinished)
+        for namespace in busy | set(self._published):
+            own = unfinished[namespace]
+            state = report(namespace, self._pacer.limits, self._pacer.usage, turns, own, self._pacer.has_place)
+            now = self._clock()
+            old, at = self._published.get(namespace, (None, now))
+            if state != old or (now - at).total_seconds() >= SIGN_OF_LIFE_SECONDS:
+                await self._write(namespace, state, now)
+            if namespace not in busy and self._published.get(namespace, (None, now))[0] == state:
+                self._published.pop(namespace, None)  # until the namespace has a job again
+
+    async def _write(self, namespace: str, state: OperatorState, now: datetime) -> None:
+        try:
+            await self._client.publish(
+                Key(namespace, STATE_CONFIGMAP), Publication(now, self._identity, state).to_data()
+            )
+        except (ApiError, NotLeading) as error:
+            if namespace not in self._failing:
+                logger.warning("could not write the ConfigMap %s: %s", STATE_CONFIGMAP, error,
+                               extra={"namespace": namespace})  # fmt: skip
+            self._failing.add(namespace)
+            if isinstance(error, NotFound):  # the namespace is gone
+                self._published.pop(namespace, None)
+            return
+        self._failing.discard(namespace)
+        self._published[namespace] = (state, now)

@@ -1,0 +1,1 @@
+"""Bring the cluster's objects into the store: watches, and comparisons with listings."""

@@ -1,0 +1,151 @@
+"""List SpokeLimits and objects of our further kinds, and read Namespaces.
+
+An older chart lacks definitions and rights: then work without them.
+
+An operator that serves a list of namespaces has only a Role in each, and may not watch Namespaces. It reads each served
+Namespace every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from spoke_jobs.contract import names
+from spoke_jobs.contract.kinds import CUSTOM, Kind
+from spoke_jobs.shared.api_errors import ApiError, Forbidden, NotFound
+from spoke_jobs.shared.object_fields import digits, uid_of
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.operator_client import Client
+from spoke_jobs_operator.shell.store.store import Listed, ObjectIndex, Store
+
+V = TypeVar("V")
+NAMESPACE_SECONDS = 5.0
+"""How often each Namespace is read, if Namespaces are not watched."""
+READS_PER_SECOND = 5.0
+"""The most of these reads per second. With more than 25 namespaces, each one is read less often."""
+OPTIONAL = tuple(kind for kind in CUSTOM if not kind.value.required)
+"""Our kinds without which the operator works on."""
+_LACK = {
+    kind: f"{kind.kind}s are not obeyed: apply crds/{kind.plural}.yaml and this release's chart" for kind in OPTIONAL
+} | {
+    Kind.NAMESPACE: f"the annotation {names.ANNOTATION_PAUSED} of Namespaces is not obeyed: install this release's "
+    "chart, whose roles include the right to read Namespaces",
+}
+logger = logging.getLogger(__name__)
+
+
+class LimitSources:
+    """Read SpokeLimits and Namespaces into the store.
+
+    :param namespaces: the namespaces that the operator serves; empty for all.
+    """
+
+    def __init__(self, client: Client, store: Store, namespaces: Sequence[str]) -> None:
+        self._client = client
+        self._store = store
+        self._namespaces = tuple(namespaces)
+        self._lacking: set[tuple[Kind, str | None]] = set()
+
+    async def compare(self, namespace: str | None) -> None:
+        """Compare the store with the SpokeLimits, further objects and Namespaces of one namespace, or of all.
+
+        :raises ApiError: if they could not be read for a reason other than a missing definition or missing rights.
+        """
+        store = self._store
+        await self._compare_kind(Kind.SPOKELIMIT, namespace, store.spokelimits, store.remove_spokelimits)
+        for kind, index in store.further.items():
+            await self._compare_kind(kind, namespace, index, partial(store.remove_further, kind))
+        await (self._compare_namespaces() if namespace is None else self._read_namespace(namespace))
+
+    async def watchable(self) -> tuple[Kind, ...]:
+        """Return the kinds that can be watched: the ones that can be listed in all served namespaces.
+
+        :raises ApiError: if that could not be found out.
+        """
+        found = []
+        for kind in (*OPTIONAL, *(() if self._namespaces else (Kind.NAMESPACE,))):
+            try:
+                for namespace in self._namespaces or (None,):
+                    await anext(self._client.listing(kind, namespace).pages)
+            except (NotFound, Forbidden):
+                continue
+            found.append(kind)
+        return tuple(found)
+
+    async def poll(self) -> None:
+        """Read each served Namespace every few seconds, until cancelled. If all are served, watches report them."""
+        while self._namespaces:
+            await asyncio.sleep(max(NAMESPACE_SECONDS, len(self._namespaces) / READS_PER_SECOND))
+            for namespace in self._namespaces:
+                try:
+                    await self._read_namespace(namespace)
+                except ApiError as error:  # the comparison reports it
+                    logger.debug("could not read the Namespace: %s", error, extra={"namespace": namespace})
+
+    async def _compare_kind(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        index: ObjectIndex[V],
+        remove: Callable[[Iterable[V], float], None],
+    ) -> None:
+        """Compare the objects of one of our kinds. They belong to no SpokeJob.
+
+        :param remove: removes objects that are gone, given the version of the listing.
+        """
+        listing = self._client.listing(kind, namespace)
+        uids: set[str] = set()
+        version = 0
+        try:
+            async for page in listing.pages:
+                version = digits(page.resource_version)
+                for item in page.items:
+                    uids.add(uid_of(item))
+                    self._store.see(kind.plural, item, gone=False)
+        except Forbidden as error:  # the known objects still apply
+            self._lacks(kind, namespace, error)
+            return
+        except NotFound as error:  # there is no definition, so there are no objects
+            self._lacks(kind, namespace, error)
+            remove([item for item in index if namespace in (None, index.owner_of(item).namespace)], math.inf)
+            return
+        self._lacking.discard((kind, namespace))
+        remove(index.absent(Listed(namespace, frozenset(uids), version)), version)
+
+    async def _compare_namespaces(self) -> None:
+        uids: set[str] = set()
+        version = 0
+        try:
+            async for page in self._client.listing(Kind.NAMESPACE, None).pages:
+                version = digits(page.resource_version)
+                for item in page.items:
+                    uids.add(uid_of(item))
+                    self._store.namespace_seen(item)
+        except (Forbidden, NotFound) as error:
+            self._lacks(Kind.NAMESPACE, None, error)
+            return
+        self._lacking.discard((Kind.NAMESPACE, None))
+        self._store.remove_namespaces(self._store.namespaces.absent(Listed(None, frozenset(uids), version)), version)
+
+    async def _read_namespace(self, namespace: str) -> None:
+        try:
+            body = await self._client.read(Kind.NAMESPACE, Key("", namespace))
+        except Forbidden as error:
+            self._lacks(Kind.NAMESPACE, namespace, error)
+            return
+        self._lacking.discard((Kind.NAMESPACE, namespace))
+        if body is not None:
+            self._store.namespace_seen(body)
+        elif known := self._store.namespaces.get(Key("", namespace)):
+            self._store.remove_namespaces([known])
+
+    def _lacks(self, kind: Kind, namespace: str | None, error: ApiError) -> None:
+        """Log the first time that the definition or the rights are missing."""
+        if (kind, namespace) not in self._lacking:
+            self._lacking.add((kind, namespace))
+            logger.warning("%s (%s)", _LACK[kind], error, extra={"namespace": namespace or "*"})

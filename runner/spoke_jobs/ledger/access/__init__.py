@@ -1,0 +1,1 @@
+"""What each kind of process, and each role of PostgreSQL, may do with the tables."""

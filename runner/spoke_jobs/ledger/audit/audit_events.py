@@ -1,0 +1,129 @@
+"""The audit table `job_event`: who cancelled, retried, deleted, paused, limited or scheduled what, and when.
+
+Each event is written in the transaction of its change, so there is one exactly if the change happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import ColumnElement, Connection, delete, desc, insert, select
+
+from spoke_jobs.ledger.columns.clock import clock_after, clock_now
+from spoke_jobs.ledger.sql.filters import matching
+from spoke_jobs.ledger.tables import job_event
+
+RETENTION_SECONDS = 365 * 86_400.0
+"""How long events are kept."""
+DETAIL_LIMIT = 500
+
+
+class Action(StrEnum):
+    """What somebody did."""
+
+    CANCEL = "cancel"
+    RETRY = "retry"
+    PRUNE = "prune"
+    CLOSE_BATCH = "close batch"
+    CANCEL_BATCH = "cancel batch"
+    """Its jobs are cancelled, too, each with an event of its own."""
+    RETRY_TASK = "retry task"
+    PAUSE = "pause"
+    RESUME = "resume"
+    SET_LIMIT = "set limit"
+    RESET_LIMIT = "reset limit"
+    ADD_SCHEDULE = "add schedule"
+    CHANGE_SCHEDULE = "change schedule"
+    REMOVE_SCHEDULE = "remove schedule"
+    PAUSE_SCHEDULE = "pause schedule"
+    RESUME_SCHEDULE = "resume schedule"
+    RUN_SCHEDULE = "run schedule"
+    BACKFILL_SCHEDULE = "backfill schedule"
+    FAIL_SCHEDULE = "fail schedule"
+    """The job of an occurrence could not be made. Recorded once for each error, by the process that dispatches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of ``job_event``."""
+
+    id: int
+    at: datetime
+    actor: str
+    """Who did it; empty if unknown."""
+    action: str
+    """An :class:`Action`, or one of another release."""
+    job_id: int | None
+    """The job may be deleted since."""
+    job_type: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events to select. None: any."""
+
+    job_id: int | None = None
+    action: str | None = None
+    actor: str | None = None
+    """A name, or a pattern in which ``*`` stands for any characters: ``ada@*``."""
+    job_type: str | None = None
+    """A name or a pattern."""
+    since: datetime | None = None
+    """The earliest time of the event."""
+    until: datetime | None = None
+    """The time before which it happened."""
+
+
+ANY_EVENT = EventFilter()
+_COLUMNS = [job_event.c[name] for name in Event.__slots__]
+
+
+def record(
+    connection: Connection,
+    action: Action,
+    actor: str,
+    *,
+    job_id: int | None = None,
+    job_type: str = "",
+    detail: str = "",
+) -> None:
+    """Write an event in the connection's transaction."""
+    values = {
+        "actor": actor,
+        "action": action.value,
+        "job_id": job_id,
+        "job_type": job_type,
+        "detail": detail[:DETAIL_LIMIT],
+    }
+    connection.execute(insert(job_event).values(at=clock_now(), **values))
+
+
+def events(connection: Connection, limit: int | None = None, which: EventFilter = ANY_EVENT) -> list[Event]:
+    """List the newest events that pass the filter, newest first."""
+    statement = select(*_COLUMNS).where(*_conditions(which)).order_by(desc(job_event.c.id)).limit(limit)
+    return [Event(*row) for row in connection.execute(statement)]
+
+
+def _conditions(which: EventFilter) -> Iterator[ColumnElement[bool]]:
+    columns = job_event.c
+    if which.job_id is not None:
+        yield columns.job_id == which.job_id
+    if which.action is not None:
+        yield columns.action == which.action
+    if which.actor is not None:
+        yield matching(columns.actor, which.actor)
+    if which.job_type is not None:
+        yield matching(columns.job_type, which.job_type)
+    if which.since is not None:
+        yield columns.at >= which.since
+    if which.until is not None:
+        yield columns.at < which.until
+
+
+def prune_events(connection: Connection) -> None:
+    """Delete the events whose retention is over."""
+    connection.execute(delete(job_event).where(job_event.c.at < clock_after(-RETENTION_SECONDS)))

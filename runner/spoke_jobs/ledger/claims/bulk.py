@@ -1,0 +1,329 @@
+"""Claims, heartbeats and successes of a busy worker, in batches.
+
+On PostgreSQL a batch is one statement, one round trip and one commit. SQLite has no statement that writes several
+tables. There the steps run in one transaction, which excludes other writers. One contract suite covers both.
+
+Attempts are locked in the order of their ids, so that two statements of one worker cannot deadlock.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    TextClause,
+    exists,
+    func,
+    literal_column,
+    select,
+    text,
+)
+
+from spoke_jobs.ledger.claims import single_claim
+from spoke_jobs.ledger.claims.claim_request import ClaimRequest
+from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values
+from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, clock_now
+from spoke_jobs.ledger.columns.column_types import as_read
+from spoke_jobs.ledger.lifecycle import finish, transitions
+from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
+from spoke_jobs.ledger.sql.expressions import (
+    assignments,
+    increased,
+    postgresql_text,
+    retention,
+)
+from spoke_jobs.ledger.tables import job_limit, job_request, sql_name
+from spoke_jobs.model import UNMEASURED, USAGE_FIELDS, AttemptUsage, Claim, Progress, Pulse
+from spoke_jobs.shared.clean_text import storable
+
+JOB_REQUEST, JOB_ATTEMPT, QUEUE_LOCK, JOB_LIMIT = map(
+    sql_name, ("job_request", "job_attempt", "queue_lock", "job_limit")
+)
+_COLUMNS = ", ".join(f"{postgresql_text(as_read(column))} AS {column.name}" for column in MANY_COLUMNS)
+_LEASE: Any = literal_column(":lease")
+_JOB_CLAIMED = assignments(
+    transitions.job_claimed(
+        DATABASE_CLOCK, increased(job_request.c.attempt), func.coalesce(job_request.c.started_at, clock_now())
+    )
+)
+_NEW_ATTEMPT = transitions.new_attempt(
+    DATABASE_CLOCK,
+    literal_column("id"),
+    literal_column("run"),
+    literal_column("attempt"),
+    literal_column("runner"),
+    literal_column(":worker"),
+    _LEASE,
+) | {"token": literal_column("claim_token")}
+_LEASE_RENEWED = assignments(transitions.lease_renewed(DATABASE_CLOCK, _LEASE))
+_JOB_PROGRESSED = assignments(
+    transitions.job_progressed(DATABASE_CLOCK, literal_column("free.percent"), literal_column("free.message"))
+)
+_ATTEMPT_SUCCEEDED = assignments(
+    transitions.attempt_succeeded(DATABASE_CLOCK, {name: literal_column(f"finished.{name}") for name in USAGE_FIELDS})
+)
+_USAGE = ", ".join(USAGE_FIELDS)
+_JOB_SUCCEEDED = {
+    keep: assignments(
+        transitions.job_succeeded(
+            DATABASE_CLOCK,
+            literal_column("cast(ended.result AS json)"),
+            literal_column("coalesce(ended.message, job_request.result_message)"),
+            retention() if keep else literal_column("0.0"),
+        )
+    )
+    for keep in (True, False)
+}
+
+# If there are limits, this claims nothing (see limited_claims). FOR KEY SHARE locks the table, and so waits for a
+# change in progress, before the statement's snapshot is taken. It locks no row of an empty table, and writes nothing.
+_UNLIMITED = f"""
+limited AS MATERIALIZED (SELECT 1 FROM {JOB_LIMIT} LIMIT 1 FOR KEY SHARE),
+candidates AS MATERIALIZED (
+    SELECT id, locks_queue, queue_name, rank
+    FROM {JOB_REQUEST}
+    WHERE NOT EXISTS (SELECT 1 FROM limited) AND {{search}}
+    FOR UPDATE SKIP LOCKED
+)"""  # noqa: S608  (constants)
+_GIVEN = f"""
+limited AS (SELECT 1 WHERE false),
+candidates AS MATERIALIZED (SELECT id, locks_queue, queue_name, rank FROM {JOB_REQUEST} WHERE id = ANY(:ids))
+"""  # noqa: S608  (constants)
+_QUEUE_LOCK_WAIT = "1s"
+"""How long a claim waits for a transaction that has taken a queue's lock and is not committed: a job's own, perhaps."""
+CLAIM = f"""
+WITH {{candidates}}, chosen AS (
+    SELECT *, gen_random_uuid() AS token FROM candidates WHERE NOT locks_queue
+    UNION ALL
+    (SELECT DISTINCT ON (queue_name) *, gen_random_uuid() FROM candidates
+     WHERE locks_queue AND (SELECT set_config('lock_timeout', '{_QUEUE_LOCK_WAIT}', true)) IS NOT NULL
+     ORDER BY queue_name, rank, id)
+), locks AS (
+    INSERT INTO {QUEUE_LOCK} (queue_name, job_id, token, acquired_at)
+    SELECT queue_name, id, token, clock_timestamp() FROM chosen WHERE locks_queue ORDER BY queue_name
+    ON CONFLICT (queue_name) DO NOTHING
+    RETURNING job_id
+), granted AS (
+    SELECT id, token FROM chosen WHERE NOT locks_queue OR id IN (SELECT job_id FROM locks)
+), started AS (
+    UPDATE {JOB_REQUEST}
+    SET {_JOB_CLAIMED}
+    FROM granted WHERE job_request.id = granted.id
+    RETURNING {_COLUMNS}, granted.token AS claim_token
+), attempts AS (
+    INSERT INTO {JOB_ATTEMPT} ({", ".join(_NEW_ATTEMPT)})
+    SELECT {", ".join(map(postgresql_text, _NEW_ATTEMPT.values()))}
+    FROM started
+)
+SELECT started.*, examined.candidates, examined.limits
+FROM (SELECT (SELECT count(*) FROM candidates) AS candidates, (SELECT count(*) FROM limited) AS limits) examined
+LEFT JOIN started ON true ORDER BY rank, id
+"""  # noqa: S608  (columns and constants)
+_HEARTBEAT = f"""
+WITH given AS (
+    SELECT * FROM unnest(cast(:tokens AS uuid[]), cast(:percents AS integer[]), cast(:messages AS text[]))
+        AS t(token, percent, message)
+), locked AS (
+    SELECT a.id, given.percent, given.message
+    FROM {JOB_ATTEMPT} a JOIN given ON a.token = given.token
+    WHERE a.state = 'running' ORDER BY a.id FOR UPDATE OF a {{skip}}
+), held AS (
+    UPDATE {JOB_ATTEMPT} a
+    SET {_LEASE_RENEWED}
+    FROM locked WHERE a.id = locked.id
+    RETURNING a.job_id, a.token, locked.percent, locked.message
+), free AS (
+    SELECT r.id, held.percent, held.message
+    FROM {JOB_REQUEST} r JOIN held ON r.id = held.job_id
+    WHERE r.state = 'running' AND held.percent IS NOT NULL
+    FOR NO KEY UPDATE OF r {{skip}}
+), progressed AS (
+    UPDATE {JOB_REQUEST}
+    SET {_JOB_PROGRESSED}
+    FROM free WHERE job_request.id = free.id
+)
+SELECT held.token, r.cancel_requested_at IS NOT NULL AS cancelled, true AS renewed
+FROM held JOIN {JOB_REQUEST} r ON r.id = held.job_id
+UNION ALL
+SELECT a.token, false, false
+FROM {JOB_ATTEMPT} a JOIN given ON a.token = given.token
+WHERE a.state = 'running' AND a.id NOT IN (SELECT id FROM locked)
+"""  # noqa: S608  (columns and constants)
+
+_SUCCEED = f"""
+WITH given AS (
+    SELECT * FROM unnest(cast(:tokens AS uuid[]), cast(:results AS text[]), cast(:messages AS text[]),
+        {", ".join(f"cast(:{name} AS bigint[])" for name in USAGE_FIELDS)})
+        AS t(token, result, message, {_USAGE})
+), locked AS (
+    SELECT a.id, a.job_id, given.result, given.message, {", ".join(f"given.{name}" for name in USAGE_FIELDS)}
+    FROM {JOB_ATTEMPT} a JOIN given ON a.token = given.token
+    WHERE a.state = 'running' ORDER BY a.id FOR UPDATE OF a
+), finished AS (
+    UPDATE {JOB_REQUEST}
+    SET {{changes}}
+    FROM (SELECT * FROM locked ORDER BY job_id) ended
+    WHERE job_request.id = ended.job_id {{which}}
+    RETURNING ended.id, {", ".join(f"ended.{name}" for name in USAGE_FIELDS)}
+), done AS (
+    UPDATE {JOB_ATTEMPT} a
+    SET {_ATTEMPT_SUCCEEDED}
+    FROM finished WHERE a.id = finished.id
+    RETURNING a.token, a.job_id
+), freed AS (
+    DELETE FROM {QUEUE_LOCK} WHERE token IN (SELECT token FROM done)
+)
+SELECT token, job_id FROM done
+"""  # noqa: S608  (columns and constants)
+
+
+def claim_batch(connection: Connection, request: ClaimRequest) -> tuple[list[Claim], int] | None:
+    """Claim due jobs, by priority, then by age. A locked queue gets at most one claim.
+
+    :returns: the claims, and the number of candidates before the queue locks were taken; None if there are limits.
+    """
+    if connection.dialect.name != "postgresql":
+        return _claim_in_steps(connection, request)
+    statement = _CLAIM_FOUND[Variant.of(request)]
+    values = search_values(request) | {"worker": request.worker, "lease": request.lease_seconds}
+    claims, candidates, limits = granted(connection, statement, values, request.lease_seconds)
+    return None if limits else (claims, candidates)
+
+
+def claim_given(connection: Connection, ids: Collection[int], worker: str, lease_seconds: float) -> list[Claim]:
+    """Claim jobs whose rows the transaction has locked, unless another job takes their queue's lock (PostgreSQL)."""
+    values = {"ids": list(ids), "worker": worker, "lease": lease_seconds}
+    return granted(connection, _CLAIM_GIVEN, values, lease_seconds)[0]
+
+
+def granted(
+    connection: Connection, statement: Any, values: Mapping[str, Any], lease_seconds: float
+) -> tuple[list[Claim], int, int]:
+    """Run a statement with :data:`CLAIM`. Return the claims and the counts of its CTEs `candidates` and `limited`."""
+    found = [dict(row) for row in connection.execute(statement, values).mappings().all()]
+    candidates, limits = found[0]["candidates"], found[0]["limits"]  # there is a row even if no claim was granted
+    claims = []
+    for row in found:
+        if row["id"] is None:
+            continue
+        token = row.pop("claim_token")
+        del row["candidates"], row["limits"]
+        job = to_request(row)  # type: ignore[arg-type]
+        claims.append(Claim(job, job.attempt, token, lease_seconds))
+    return claims, candidates, limits
+
+
+def heartbeats(
+    connection: Connection, progress: Mapping[UUID, Progress | None], lease_seconds: float, *, wait: bool = False
+) -> dict[UUID, Pulse]:
+    """Renew many leases, and record the progress that is given.
+
+    :param wait: wait for other transactions that have locked a claim. Otherwise leave out such claims.
+    """
+    if connection.dialect.name != "postgresql":
+        return {token: finish.heartbeat(connection, token, lease_seconds, given) for token, given in progress.items()}
+    given = list(progress.values())
+    values = {
+        "tokens": list(progress),
+        "percents": [item.percent if item else None for item in given],
+        "messages": [storable(item.message) if item else None for item in given],
+        "lease": lease_seconds,
+    }
+    found = connection.execute(_HEARTBEAT_TEXT[wait], values).all()
+    held = {row.token: Pulse.CANCELLED if row.cancelled else Pulse.HELD for row in found if row.renewed}
+    # After a wait, such a claim has ended meanwhile: the statement still sees it as it was.
+    locked = set() if wait else {row.token for row in found if not row.renewed}
+    return {token: held.get(token, Pulse.GONE) for token in progress if token not in locked}
+
+
+def succeed_many(
+    connection: Connection,
+    results: Mapping[UUID, Any],
+    progress: Mapping[UUID, Progress],
+    usage: Mapping[UUID, AttemptUsage],
+    *,
+    keep: bool = True,
+) -> set[UUID]:
+    """Record many successes. Return the tokens whose claims were valid.
+
+    On PostgreSQL leave out jobs that others depend on, or a batch: :func:`succeed_awaited` ends them.
+
+    :param progress: each job's last progress, unless it is already recorded.
+    :param keep: see :func:`spoke_jobs.ledger.lifecycle.finish.succeed`.
+    """
+    if connection.dialect.name != "postgresql":
+        return {
+            token
+            for token, result in results.items()
+            if finish.try_succeed(
+                connection, token, result, progress.get(token), usage.get(token, UNMEASURED), keep=keep
+            )
+        }
+    return set(connection.scalars(_SUCCEED_TEXT[keep], _successes(results, progress, usage)))
+
+
+def succeed_awaited(
+    connection: Connection,
+    results: Mapping[UUID, Any],
+    progress: Mapping[UUID, Progress],
+    usage: Mapping[UUID, AttemptUsage],
+    *,
+    keep: bool = True,
+) -> set[UUID]:
+    """Record successes also of jobs that others depend on, with what follows from them. Only for PostgreSQL."""
+    ended = connection.execute(_SUCCEED_AWAITED[keep], _successes(results, progress, usage)).all()
+    finish.settle_many(connection, [row.job_id for row in ended])
+    return {row.token for row in ended}
+
+
+def _successes(
+    results: Mapping[UUID, Any], progress: Mapping[UUID, Progress], usage: Mapping[UUID, AttemptUsage]
+) -> dict[str, Any]:
+    measured = [usage.get(token, UNMEASURED) for token in results]
+    return {name: [getattr(one, name) for one in measured] for name in USAGE_FIELDS} | {
+        "tokens": list(results),
+        "results": [None if result is None else json.dumps(result) for result in results.values()],
+        "messages": [storable(progress[token].message) if token in progress else None for token in results],
+    }
+
+
+def _claim_in_steps(connection: Connection, request: ClaimRequest) -> tuple[list[Claim], int] | None:
+    unlimited = ~exists(select(literal_column("1")).select_from(job_limit))
+    rows = found_in_steps(connection, request, unlimited)
+    if not rows and connection.scalar(select(job_limit.c.id).limit(1)) is not None:
+        return None
+    return claim_rows(connection, rows, request.worker, request.lease_seconds), len(rows)
+
+
+def claim_rows(connection: Connection, rows: Sequence[RowMapping], worker: str, lease_seconds: float) -> list[Claim]:
+    """Claim the jobs of the rows, unless another job takes their queue's lock (SQLite)."""
+    found = []
+    for row in rows:
+        job, token = to_request(row), uuid.uuid4()
+        if not job.locks_queue or single_claim.take_lock(connection, job, token):
+            found.append(single_claim.start(connection, job, job.attempt + 1, token, worker, lease_seconds))
+    return found
+
+
+def typed(statement: TextClause) -> Any:
+    """Give the statement's result the types of the table's columns."""
+    return statement.columns(**{column.name: column.type for column in MANY_COLUMNS})
+
+
+_CLAIM_FOUND = {
+    variant: typed(search_text(CLAIM.format(candidates=_UNLIMITED.format(search=search(variant)))))
+    for variant in VARIANTS
+}
+_CLAIM_GIVEN = typed(text(CLAIM.format(candidates=_GIVEN)))
+_HEARTBEAT_TEXT = {wait: text(_HEARTBEAT.format(skip="" if wait else "SKIP LOCKED")) for wait in (False, True)}
+_SUCCEED_TEXT = {
+    keep: text(_SUCCEED.format(changes=changes, which="AND NOT job_request.awaited"))
+    for keep, changes in _JOB_SUCCEEDED.items()
+}
+_SUCCEED_AWAITED = {keep: text(_SUCCEED.format(changes=changes, which="")) for keep, changes in _JOB_SUCCEEDED.items()}

@@ -1,0 +1,365 @@
+"""The conditions under which a waiting job may start, each in SQL and as a predicate on a row.
+
+Claims, counts, listings, sync, `why` and the ledger in memory compose them, so that all agree on which jobs may start.
+To add a condition to each claim of both ledgers, write its class here and name it in :data:`CLAIMABLE`. A contract test
+holds the forms of each condition to each other.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Self
+
+from sqlalchemy import ColumnElement, and_, false, not_, or_, select, true
+
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor
+from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Dimension
+from spoke_jobs.contract.option_checks import LARGEST_NUMBER
+from spoke_jobs.ledger.claims.claim_request import ClaimRequest
+from spoke_jobs.ledger.columns.clock import clock_after, clock_now
+from spoke_jobs.ledger.columns.column_types import TEXT_LIMIT_BYTES
+from spoke_jobs.ledger.sql.expressions import clock_once, constant, known_in_sql, like_patterns, postgresql_text
+from spoke_jobs.ledger.sql.filters import like_pattern, matching
+from spoke_jobs.ledger.tables import DUE_FROM, job_request, queue_lock, sql_name
+from spoke_jobs.limits.admission import Closed
+from spoke_jobs.model import ClaimFilter, JobRequest, JobState
+from spoke_jobs.type_names import SUFFIX, is_known
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a predicate needs besides the row."""
+
+    now: datetime
+    locked_queues: Collection[str] = ()
+    """The queues whose lock a job holds."""
+
+
+class Condition(ABC):
+    """A condition on a row of ``job_request``. All forms give the same result."""
+
+    __slots__ = ()
+    text: ClassVar[str] = ""
+    """PostgreSQL, with the parameters of :meth:`values`. Empty for a condition without parameters, whose text follows
+    from its expression."""
+
+    @classmethod
+    def of(cls, request: ClaimRequest) -> Self:
+        """Return the condition of a claim."""
+        return cls()
+
+    @abstractmethod
+    def expression(self) -> ColumnElement[bool]:
+        """Return the condition as an expression of SQLAlchemy, for both databases."""
+
+    @abstractmethod
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        """Return whether a row fulfills the condition."""
+
+    def values(self) -> dict[str, Any]:
+        """Return the parameters of :attr:`text`."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting(Condition):
+    """It waits for an attempt: it has not ended, does not run, and is not blocked."""
+
+    text = f"state = '{JobState.WAITING}'"
+
+    def expression(self) -> ColumnElement[bool]:
+        waits: ColumnElement[bool] = job_request.c.state == constant(JobState.WAITING)
+        return waits
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return job.state is JobState.WAITING
+
+
+@dataclass(frozen=True, slots=True)
+class OfRunner(Condition):
+    """Its runner is this one."""
+
+    text = "runner = :runner"
+    runner: str
+
+    @classmethod
+    def of(cls, request: ClaimRequest) -> Self:
+        return cls(request.runner)
+
+    def expression(self) -> ColumnElement[bool]:
+        return job_request.c.runner == self.runner
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return job.runner == self.runner
+
+    def values(self) -> dict[str, Any]:
+        return {"runner": self.runner}
+
+
+@dataclass(frozen=True, slots=True)
+class OfCluster(Condition):
+    """The operator starts its attempts, in pods."""
+
+    def expression(self) -> ColumnElement[bool]:
+        # A constant, so that a prepared plan can use a partial index.
+        of_cluster: ColumnElement[bool] = job_request.c.runner == constant(CLUSTER_RUNNER)
+        return of_cluster
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return job.executor is Executor.CLUSTER
+
+
+@dataclass(frozen=True, slots=True)
+class Due(Condition):
+    """Its ``run_after`` has passed."""
+
+    def expression(self) -> ColumnElement[bool]:
+        return clock_once() >= DUE_FROM
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return due_later(job, facts.now) is None
+
+
+def due_later(job: JobRequest, now: datetime) -> datetime | None:
+    """Return when a job will be due; None if it is due already."""
+    return job.run_after if job.run_after is not None and job.run_after > now else None
+
+
+@dataclass(frozen=True, slots=True)
+class WithinStartTimeout(Condition):
+    """It has been started before, or its start timeout has not expired."""
+
+    def expression(self) -> ColumnElement[bool]:
+        return or_(job_request.c.start_by.is_(None), job_request.c.attempt > 0, job_request.c.start_by > clock_now())
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        deadline = start_deadline(job)
+        return deadline is None or deadline > facts.now
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimedOut(Condition):
+    """It has not been started before, and its start timeout has expired. The reverse of :class:`WithinStartTimeout`.
+
+    It has an expression of its own, which an index by ``start_by`` serves.
+    """
+
+    def expression(self) -> ColumnElement[bool]:
+        return and_(job_request.c.start_by < clock_once(), job_request.c.attempt == 0)
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        deadline = start_deadline(job)
+        return deadline is not None and deadline < facts.now
+
+
+def start_deadline(job: JobRequest) -> datetime | None:
+    """Return until when a job must be started for the first time; None if it needn't."""
+    return job.start_by if job.attempt == 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class OfTypes(Condition):
+    """Its type is one of the worker's."""
+
+    text = (
+        f"(job_type = ANY(:names) OR (octet_length(job_type) <= {TEXT_LIMIT_BYTES} AND job_type LIKE ANY(:patterns)))"
+    )
+    types: Collection[str]
+    """Names, and prefixes like ``ingest.*``."""
+
+    @classmethod
+    def of(cls, request: ClaimRequest) -> Self:
+        return cls(request.types)
+
+    def expression(self) -> ColumnElement[bool]:
+        return known_in_sql(job_request.c.job_type, self.types)
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return is_known(job.job_type, self.types)
+
+    def values(self) -> dict[str, Any]:
+        names = [name for name in self.types if not name.endswith(SUFFIX)]
+        return {"names": names, "patterns": like_patterns(self.types)}
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFree(Condition):
+    """It needs no queue lock, or its queue's lock is free."""
+
+    text = f"NOT (locks_queue AND queue_name IN (SELECT queue_name FROM {sql_name('queue_lock')}))"  # noqa: S608
+
+    def expression(self) -> ColumnElement[bool]:
+        return or_(~job_request.c.locks_queue, job_request.c.queue_name.not_in(select(queue_lock.c.queue_name)))
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return not job.locks_queue or job.queue_name not in facts.locked_queues
+
+
+CLAIMABLE: tuple[type[Condition], ...] = (Waiting, OfRunner, Due, WithinStartTimeout, OfTypes, QueueFree)
+"""The conditions of each claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected(Condition):
+    """The worker takes it. A claim of a worker that takes all jobs of its types does without this condition."""
+
+    text = (
+        "(:any_type OR job_type LIKE ANY(:only_types)) AND NOT (job_type LIKE ANY(:not_types))\n"
+        "      AND (:any_queue OR queue_name LIKE ANY(:only_queues)) AND NOT (queue_name LIKE ANY(:not_queues))\n"
+        "      AND (:queue_locks OR NOT locks_queue)"
+    )
+    only: ClaimFilter
+
+    @classmethod
+    def of(cls, request: ClaimRequest) -> Self:
+        return cls(request.only)
+
+    def expression(self) -> ColumnElement[bool]:
+        only, job_type, queue = self.only, job_request.c.job_type, job_request.c.queue_name
+        return and_(
+            *([_any_of(job_type, only.types)] if only.types else []),
+            *([_any_of(queue, only.queues)] if only.queues else []),
+            *([not_(_any_of(job_type, only.not_types))] if only.not_types else []),
+            *([not_(_any_of(queue, only.not_queues))] if only.not_queues else []),
+            true() if only.queue_locks else not_(job_request.c.locks_queue),
+        )
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return self.only.fits(job)
+
+    def values(self) -> dict[str, Any]:
+        only = self.only
+        return {
+            "any_type": not only.types,
+            "only_types": list(map(like_pattern, only.types)),
+            "not_types": list(map(like_pattern, only.not_types)),
+            "any_queue": not only.queues,
+            "only_queues": list(map(like_pattern, only.queues)),
+            "not_queues": list(map(like_pattern, only.not_queues)),
+            "queue_locks": only.queue_locks,
+        }
+
+
+def _any_of(column: ColumnElement[str], patterns: Iterable[str]) -> ColumnElement[bool]:
+    return or_(false(), *(matching(column, pattern) for pattern in patterns))
+
+
+def _open_text(dimension: Dimension) -> str:
+    """Return the condition of claims that a job's queue, for example, is not closed."""
+    column = dimension.field
+    if not job_request.c[column].nullable:
+        every = f" OR (:every_{column} AND {column} <> '')" if dimension.each else ""
+        return f"NOT ({column} = ANY(:closed_{column}){every})"
+    if not dimension.each:
+        return f"NOT coalesce({column} = ANY(:closed_{column}), false)"
+    return f"({column} IS NULL\n           OR NOT (:every_{column} OR {column} = ANY(:closed_{column})))"
+
+
+@dataclass(frozen=True, slots=True)
+class Open(Condition):
+    """No scope to which it belongs is closed by a pause, a limit or a rate.
+
+    If everything is closed, there is no search: the text has no parameter for that.
+    """
+
+    text = "\n      AND ".join(
+        [
+            "NOT (job_type = ANY(:closed_types) OR job_type LIKE ANY(:closed_patterns))",
+            *(_open_text(dimension) for dimension in PLAIN_DIMENSIONS),
+        ]
+    )
+    closed: Closed
+
+    def expression(self) -> ColumnElement[bool]:
+        closed = self.closed
+        return and_(
+            false() if closed.everything else true(),
+            not_(known_in_sql(job_request.c.job_type, closed.types)),
+            *(self._open(dimension) for dimension in PLAIN_DIMENSIONS),
+        )
+
+    def _open(self, dimension: Dimension) -> ColumnElement[bool]:
+        column, every = job_request.c[dimension.field], dimension.kind in self.closed.every
+        named = column.not_in(self._names(dimension))
+        if not column.nullable:
+            return column == "" if every else named
+        return column.is_(None) if every else or_(column.is_(None), named)
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return not self.closed.covers(Subject.of(job))
+
+    def values(self) -> dict[str, Any]:
+        closed = self.closed
+        return {
+            "closed_types": list(closed.types),
+            "closed_patterns": like_patterns(closed.types),
+            **{f"closed_{dimension.field}": self._names(dimension) for dimension in PLAIN_DIMENSIONS},
+            **{
+                f"every_{dimension.field}": dimension.kind in closed.every
+                for dimension in PLAIN_DIMENSIONS
+                if dimension.each
+            },
+        }
+
+    def _names(self, dimension: Dimension) -> list[Any]:
+        names = self.closed.names(dimension)
+        return [int(name) for name in names if int(name) <= LARGEST_NUMBER] if dimension.is_number else list(names)
+
+
+@dataclass(frozen=True, slots=True)
+class NotSubmitted(Condition):
+    """No SpokeJob is known to have been created for it."""
+
+    def expression(self) -> ColumnElement[bool]:
+        return job_request.c.submitted_at.is_(None)
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return job.submitted_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class OfAge(Condition):
+    """It was dispatched at least so many seconds ago."""
+
+    seconds: float
+
+    def expression(self) -> ColumnElement[bool]:
+        return job_request.c.created_at <= clock_after(-self.seconds)
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return job.created_at <= facts.now - timedelta(seconds=self.seconds)
+
+
+def of_claim(request: ClaimRequest) -> tuple[Condition, ...]:
+    """Return the conditions of a claim."""
+    kinds: tuple[type[Condition], ...] = (*CLAIMABLE, Selected) if request.filtered else CLAIMABLE
+    return tuple(kind.of(request) for kind in kinds)
+
+
+def launch_times(age_seconds: float) -> tuple[Condition, ...]:
+    """Return when sync may create a SpokeJob: of a job that is due, and at least so old."""
+    return (Due(), OfAge(age_seconds))
+
+
+def of_launch(age_seconds: float) -> tuple[Condition, ...]:
+    """Return the conditions under which sync creates a job's first SpokeJob."""
+    return (Waiting(), OfCluster(), NotSubmitted(), *launch_times(age_seconds))
+
+
+def in_sql(*conditions: Condition) -> list[ColumnElement[bool]]:
+    """Return conditions for the WHERE clause of a statement."""
+    return [condition.expression() for condition in conditions]
+
+
+def in_text(*kinds: type[Condition]) -> str:
+    """Return conditions for the text of a statement, for PostgreSQL."""
+    return "\n      AND ".join(kind.text or f"({postgresql_text(kind().expression())})" for kind in kinds)
+
+
+def all_hold(conditions: Iterable[Condition], job: JobRequest, facts: Facts) -> bool:
+    """Return whether a row fulfills all conditions."""
+    return all(condition.holds(job, facts) for condition in conditions)

@@ -1,0 +1,178 @@
+"""Claims of jobs that a limit may apply to, in a ledger that has limits.
+
+A claim is one transaction of several statements. It first locks the table ``job_limit`` in a mode that only a change of
+a limit waits for. It then searches for jobs outside the scopes that are paused or full, and locks their rows, without
+waiting. Then it locks the rows of the limits that apply to these jobs, in the order of their ids, and counts the
+running attempts again, so that of two claims under one limit the second one counts those of the first. It waits for
+other claims' queue locks last. Claims therefore cannot deadlock.
+
+Every running attempt counts, also one whose lease has lapsed: until the reaper ends it, a late heartbeat may renew it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, bindparam, desc, func, select, update
+
+from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import DIMENSIONS, ScopeKind
+from spoke_jobs.ledger.claims import bulk
+from spoke_jobs.ledger.claims.claim_request import ClaimRequest
+from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values
+from spoke_jobs.ledger.claims.eligibility import Open
+from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.limits.limit_cache import LimitCache
+from spoke_jobs.ledger.limits.limit_rows import read_limits
+from spoke_jobs.ledger.sql.expressions import constant, counted_column
+from spoke_jobs.ledger.tables import job_attempt, job_limit, job_request
+from spoke_jobs.limits.admission import Admission, Closed, LimitSet
+from spoke_jobs.model import AttemptState, Claim
+
+_FIND = {
+    variant: search_text(
+        f"SELECT id, {', '.join(Subject._fields)}, locks_queue FROM {bulk.JOB_REQUEST} WHERE "  # noqa: S608
+        f"{search(variant, Open)} FOR UPDATE SKIP LOCKED"
+    )
+    for variant in VARIANTS
+}
+COUNTED_APART = 10_000
+"""How many groups of running jobs are counted apart. Other code may have written any number of rows."""
+_OTHERS = Subject("", "", None)
+_IS_RUNNING = job_attempt.c.state == constant(AttemptState.RUNNING)
+_ALL_RUNNING = select(func.count()).where(_IS_RUNNING)
+_BUCKETS = select(job_limit.c.id, job_limit.c.full_at).where(job_limit.c.rate_count.is_not(None))
+_LOCKED = (
+    select(job_limit.c.id, job_limit.c.full_at)
+    .where(job_limit.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(job_limit.c.id)
+    .with_for_update()
+)
+_NOW = select(clock_now())
+_SPEND = update(job_limit).where(job_limit.c.id == bindparam("limit_id")).values(full_at=bindparam("full"))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The result of a search."""
+
+    claims: list[Claim]
+    candidates: int
+    """How many jobs outside the closed scopes were examined."""
+    limits: LimitSet
+    next_token_seconds: float | None
+    """When the first of the empty buckets has a token; None if none is empty."""
+    closed: Closed
+    """The scopes of which nothing more may start."""
+
+
+def claim_batch(connection: Connection, cache: LimitCache, request: ClaimRequest) -> Found | None:
+    """Claim due jobs, as :func:`spoke_jobs.ledger.claims.bulk.claim_batch` does.
+
+    Return None if there are no limits, also none that this release can't read.
+    """
+    limits = cache.read(connection)
+    if not cache.known.rows:
+        return None
+    admission = _admission(connection, limits, _buckets(connection, limits))
+    closed = admission.closed()
+    rows = [] if closed.everything else _search(connection, closed, request)
+    if applying := _applying(limits, rows):
+        admission = _locked(connection, limits, applying) or admission
+    admitted = _admitted(admission, rows)
+    if connection.dialect.name == "postgresql":
+        ids = [row["id"] for row in admitted]
+        claims = bulk.claim_given(connection, ids, request.worker, request.lease_seconds) if ids else []
+    else:
+        claims = bulk.claim_rows(connection, admitted, request.worker, request.lease_seconds)
+    if admission.taken:
+        spent = [{"limit_id": limit_id, "full": full_at} for limit_id, full_at in admission.taken.items()]
+        connection.execute(_SPEND, spent)
+    closed = admission.closed() if applying else closed
+    return Found(claims, len(rows), limits, admission.next_token_seconds(), closed)
+
+
+def running_jobs(connection: Connection, kinds: frozenset[ScopeKind]) -> Counter[Subject]:
+    """Count the running attempts of all runners, by what limits of these forms know of their jobs.
+
+    Of more than :data:`COUNTED_APART` groups, the smallest ones count toward limits on all jobs only.
+    """
+    rows = connection.execute(_largest_groups(kinds, COUNTED_APART)).all()
+    found = Counter({Subject(*row[:-1]): row[-1] for row in rows})
+    if len(rows) == COUNTED_APART:
+        found[_OTHERS] += max(0, (connection.scalar(_ALL_RUNNING) or 0) - found.total())
+    return found
+
+
+@lru_cache(64)
+def _largest_groups(kinds: frozenset[ScopeKind], number: int) -> Select[Any]:
+    each = (
+        select(*(counted_column(dimension, kinds).label(dimension.field) for dimension in DIMENSIONS))
+        .join(job_attempt, job_attempt.c.job_id == job_request.c.id)
+        .where(_IS_RUNNING)
+        .subquery()
+    )
+    subject, count = [each.c[name] for name in Subject._fields], func.count()
+    return select(*subject, count).group_by(*subject).order_by(desc(count)).limit(number)
+
+
+def current_admission(connection: Connection) -> Admission:
+    """Return the present state of the limits, for readers."""
+    return _admission(connection, LimitSet(read_limits(connection)), {})
+
+
+def closed_scopes(connection: Connection, cache: LimitCache) -> Closed:
+    """Return the scopes of which nothing may start now, without locking their limits."""
+    limits = cache.read(connection)
+    return _admission(connection, limits, _buckets(connection, limits)).closed()
+
+
+def _admission(connection: Connection, limits: LimitSet, full_at: Mapping[int, datetime | None]) -> Admission:
+    running = running_jobs(connection, limits.kinds) if limits.counts else {}
+    return Admission(limits, running, connection.execute(_NOW).scalar_one(), full_at)
+
+
+def _buckets(connection: Connection, limits: LimitSet) -> dict[int, datetime | None]:
+    return {row.id: row.full_at for row in connection.execute(_BUCKETS)} if limits.rated else {}
+
+
+def _applying(limits: LimitSet, rows: Iterable[RowMapping]) -> set[int]:
+    subjects = {_subject(row) for row in rows}
+    return {limit.id for subject in subjects for limit, _ in limits.of(subject) if limit.has_bounds}
+
+
+def _locked(connection: Connection, limits: LimitSet, ids: Collection[int]) -> Admission | None:
+    """Lock limits and count again. None on SQLite, where the transaction excludes other writers."""
+    if connection.dialect.name != "postgresql":
+        return None
+    full_at = {row.id: row.full_at for row in connection.execute(_LOCKED, {"ids": sorted(ids)})}
+    return _admission(connection, limits, full_at)
+
+
+def _admitted(admission: Admission, rows: Iterable[RowMapping]) -> list[RowMapping]:
+    locked: set[str] = set()
+    found = []
+    for row in rows:
+        if row["locks_queue"] and row["queue_name"] in locked:
+            continue  # another job of this claim takes the lock
+        if admission.admit(_subject(row)):
+            found.append(row)
+            if row["locks_queue"]:
+                locked.add(row["queue_name"])
+    return found
+
+
+def _subject(row: RowMapping) -> Subject:
+    return Subject(*(row[name] for name in Subject._fields))
+
+
+def _search(connection: Connection, closed: Closed, request: ClaimRequest) -> Sequence[RowMapping]:
+    if connection.dialect.name != "postgresql":
+        return found_in_steps(connection, request, Open(closed).expression())
+    values = search_values(request) | Open(closed).values()
+    return connection.execute(_FIND[Variant.of(request)], values).mappings().all()

@@ -1,0 +1,1 @@
+"""What sync and the runner `kubernetes` read and write."""

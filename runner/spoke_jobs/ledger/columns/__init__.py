@@ -1,0 +1,1 @@
+"""What columns hold: their types, the database's clock, and the reading of what other code may have written."""

@@ -1,0 +1,77 @@
+"""The limits as a process last read them, and whether they are still the current ones.
+
+On PostgreSQL the sequence that numbers the rows of ``job_limit`` also numbers their changes: each change takes a number
+while it holds its lock on the table (:mod:`.limit_rows`). Reading the sequence's last number costs a claim nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, func, select, text
+
+from spoke_jobs.contract.limit_scopes import ScopeKind
+from spoke_jobs.ledger.limits.limit_rows import LAST_CHANGE, read_limits
+from spoke_jobs.ledger.sql.expressions import like_patterns
+from spoke_jobs.ledger.tables import job_limit, sql_name
+from spoke_jobs.limits.admission import LimitSet
+from spoke_jobs.type_names import SUFFIX, is_known
+
+_JOB_LIMIT = sql_name("job_limit")
+
+# FOR KEY SHARE locks the table, and no row, as in `claims/bulk.py`. Count and time show changes by hand in the
+# database, too.
+_VERSION: Mapping[str, Any] = {
+    "postgresql": text(
+        f"WITH locked AS MATERIALIZED (SELECT 1 FROM {_JOB_LIMIT} WHERE id < 0 FOR KEY SHARE) "  # noqa: S608
+        f"SELECT {LAST_CHANGE} AS change, count(*) AS number, max(updated_at) AS changed_at, "
+        f"(SELECT count(*) FROM locked) AS locked FROM {_JOB_LIMIT}"
+    ),
+    "sqlite": select(
+        func.count().label("change"), func.count().label("number"), func.max(job_limit.c.updated_at).label("changed_at")
+    ).select_from(job_limit),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLimits:
+    """The limits at one time."""
+
+    version: tuple[int, int, object]
+    """The number of the last change; how many limits there are, and when one was last changed."""
+    limits: LimitSet
+    _types: dict[tuple[str, ...], tuple[list[str], list[str]]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many limits there are, with those that this release can't read."""
+        return self.version[1]
+
+    def limited_types(self, types: Collection[str]) -> tuple[list[str], list[str]]:
+        """Return the names, and the patterns of LIKE, of types with limits, of those that a worker knows."""
+        key = tuple(types)
+        if key not in self._types:
+            self._types[key] = self._limited_types(key)
+        return self._types[key]
+
+    def _limited_types(self, types: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        scopes = [limit.scope for limit in self.limits.limits if limit.scope.kind is ScopeKind.TYPE]
+        prefixes = [scope.name for scope in scopes if scope.name.endswith(SUFFIX)]
+        return [scope.name for scope in scopes if is_known(scope.name, types)], like_patterns(prefixes)
+
+
+class LimitCache:
+    """The limits as they were last read. They are read again when one has changed."""
+
+    def __init__(self) -> None:
+        self.known = KnownLimits((-1, 0, None), LimitSet(()))
+
+    def read(self, connection: Connection) -> LimitSet:
+        """Return the current limits. They do not change until the transaction's end."""
+        row = connection.execute(_VERSION[connection.dialect.name]).one()
+        version = (row.change, row.number, row.changed_at)
+        if version != self.known.version:
+            self.known = KnownLimits(version, LimitSet(read_limits(connection)))
+        return self.known.limits

@@ -1,0 +1,1 @@
+"""Queries for people: the command line and `why`. They change nothing."""

@@ -1,0 +1,188 @@
+"""Counts of waiting and failed jobs by what their rows say about the reason, for `why` without an id.
+
+The database counts, because there may be a hundred thousand jobs. Each count is of jobs that have the same reason, as
+far as the ledger knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CompoundSelect,
+    Connection,
+    and_,
+    case,
+    cast,
+    func,
+    not_,
+    select,
+    union_all,
+)
+
+from spoke_jobs.contract.executors import Executor, executor_of
+from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS
+from spoke_jobs.ledger.claims.eligibility import Due
+from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.sql import filters
+from spoke_jobs.ledger.sql.expressions import constant, counted_column, due_since
+from spoke_jobs.ledger.tables import job_request, queue_lock
+from spoke_jobs.limits.admission import LimitSet
+from spoke_jobs.model import ANY_JOB, JobFilter, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingKind:
+    """What the rows of some waiting jobs have in common."""
+
+    runner: str
+    job_type: str
+    priority: int
+    later: bool
+    """Whether they are not due yet."""
+    cause: str
+    """Why the last attempt failed, of jobs that are not due yet; else empty."""
+    fingerprint: str
+    """The fingerprint of that failure."""
+    submitted: bool
+    """Whether their SpokeJobs are known to exist."""
+    assigned: bool
+    blocked: bool
+    """Whether they depend on jobs that have not ended."""
+    holder: int | None
+    """The job that holds the lock of their queue; None if they need none, or if it is free."""
+    queue_name: str = ""
+    """Their queue, if a limit is for queues; else empty."""
+    organization_id: int | None = None
+    """Their organization, if a limit is for organizations; else None."""
+    limit_key: str | None = None
+    """Their key, if a limit is for keys; else None."""
+
+    @property
+    def executor(self) -> Executor:
+        """Who starts their attempts."""
+        return executor_of(self.runner)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingCount:
+    """The waiting jobs of one kind."""
+
+    kind: WaitingKind
+    count: int
+    oldest_at: datetime
+    """Since when the oldest has been due or, of jobs that are not due yet, when the first will be."""
+    first_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCount:
+    """The jobs that failed for good within a period, with the same cause and fingerprint."""
+
+    cause: str
+    fingerprint: str
+    types: int
+    """How many types they have."""
+    job_type: str
+    """One of these types."""
+    count: int
+    oldest_at: datetime
+    newest_at: datetime
+    newest_id: int
+
+
+def subject_of(kind: WaitingKind) -> Subject:
+    """Return what limits know of the jobs of a kind."""
+    return Subject(kind.job_type, kind.queue_name, kind.organization_id, kind.limit_key)
+
+
+_KIND = tuple(field.name for field in fields(WaitingKind))
+
+
+class WaitingJob(NamedTuple):
+    """A waiting job, and its kind."""
+
+    id: int
+    uid: UUID
+    kind: WaitingKind
+
+
+def waiting_counts(connection: Connection, limits: LimitSet, which: JobFilter = ANY_JOB) -> tuple[WaitingCount, ...]:
+    """Count the waiting jobs that pass the filter by kind."""
+    each = _waiting(limits, which).subquery()
+    kind = [each.c[name] for name in _KIND]
+    statement = select(*kind, func.count(), func.min(each.c.due_at), func.min(each.c.id)).group_by(*kind)
+    return tuple(WaitingCount(_kind_of(row), *row[len(_KIND) :]) for row in connection.execute(statement))
+
+
+def waiting_jobs(connection: Connection, limits: LimitSet) -> Iterator[WaitingJob]:
+    """Read all waiting jobs with their kinds, oldest first."""
+    each = _waiting(limits).subquery()
+    statement = select(*(each.c[name] for name in _KIND), each.c.id, each.c.uid).order_by(each.c.id)
+    for row in connection.execute(statement):
+        yield WaitingJob(row.id, row.uid, _kind_of(row))
+
+
+def failed_counts(connection: Connection, period_seconds: float, which: JobFilter = ANY_JOB) -> tuple[FailedCount, ...]:
+    """Count the jobs that have failed for good within the period and pass the filter, by cause and fingerprint."""
+    of_one_reason = (job_request.c.cause, job_request.c.fingerprint)
+    statement = (
+        select(
+            *of_one_reason,
+            func.count(job_request.c.job_type.distinct()),
+            func.min(job_request.c.job_type),
+            func.count(),
+            func.min(job_request.c.finished_at),
+            func.max(job_request.c.finished_at),
+            func.max(job_request.c.id),
+        )
+        .where(
+            job_request.c.state == constant(JobState.FAILED),
+            job_request.c.finished_at >= select(clock_after(-period_seconds)).scalar_subquery(),
+            *filters.conditions(which),
+        )
+        .group_by(*of_one_reason)
+    )
+    return tuple(FailedCount(*row) for row in connection.execute(statement))
+
+
+def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB) -> CompoundSelect[Any]:
+    """Select the waiting and the blocked jobs: their kinds, when they were due or will be, and their ids."""
+    held = and_(
+        job_request.c.locks_queue,
+        queue_lock.c.queue_name == job_request.c.queue_name,
+        queue_lock.c.job_id != job_request.c.id,
+    )
+    later = not_(Due().expression())
+    columns = (
+        job_request.c.runner,
+        job_request.c.job_type,
+        (-cast(job_request.c.rank, BigInteger)).label("priority"),
+        later.label("later"),
+        case((later, job_request.c.cause), else_="").label("cause"),
+        case((later, job_request.c.fingerprint), else_="").label("fingerprint"),
+        job_request.c.submitted_at.is_not(None).label("submitted"),
+        job_request.c.assigned,
+        (job_request.c.state == constant(JobState.BLOCKED)).label("blocked"),
+        queue_lock.c.job_id.label("holder"),
+        *(counted_column(dimension, limits.kinds).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
+        due_since().label("due_at"),
+        job_request.c.id,
+        job_request.c.uid,
+    )
+    joined = job_request.outerjoin(queue_lock, held)
+    selected = select(*columns).select_from(joined).where(*filters.conditions(which))
+    # Two statements, so that each uses the index of its state.
+    states = (JobState.WAITING, JobState.BLOCKED)
+    return union_all(*(selected.where(job_request.c.state == constant(state)) for state in states))
+
+
+def _kind_of(row: Any) -> WaitingKind:
+    values = [getattr(row, name) for name in _KIND]
+    return WaitingKind(*values)

@@ -1,0 +1,90 @@
+"""What the newest successful jobs of each type used, for `sizes`. Each query reads the newest rows of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Integer, and_, desc, func, literal, literal_column, select
+
+from spoke_jobs.ledger.sql import filters
+from spoke_jobs.ledger.sql.expressions import constant
+from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.model import USAGE_FIELDS, AttemptState, AttemptUsage, JobFilter, JobOptions, JobState
+from spoke_jobs.type_names import NAME_LIMIT, matches
+
+NEWEST_SUCCESSES = 100
+"""The most successes of a type that are read. Filters other than the type select some of them."""
+TYPES = 1000
+"""The most types that are examined."""
+
+_SUCCEEDED = (
+    job_request.c.state == constant(JobState.SUCCEEDED),
+    func.length(job_request.c.job_type) <= literal(NAME_LIMIT, Integer, literal_execute=True),
+)
+"""The rows of the index `ix_job_request_succeeded`."""
+_FILTERED = ("queue_name", "runner", "organization_id", "campaign_id", "cause", "fingerprint", "state", "created_at")
+_READ = tuple(job_request.c[name] for name in ("id", "run", "attempt", "options", *_FILTERED))
+
+
+@dataclass(frozen=True, slots=True)
+class TypeUsage:
+    """What the newest successes of a type used."""
+
+    job_type: str
+    options: JobOptions | None
+    """Those of the newest success; None if the filter selects none."""
+    usages: tuple[AttemptUsage, ...]
+    """Of each success, the newest first."""
+
+
+def usage_by_type(connection: Connection, which: JobFilter) -> list[TypeUsage]:
+    """Return the types that have successes and that the filter selects, by name, with what these used."""
+    return [_usage_of(connection, name, which) for name in _types(connection, which.job_type)]
+
+
+def _types(connection: Connection, wanted: str | None) -> Iterator[str]:
+    """Yield the types that have successes. Each step reads one entry of the index."""
+    column = job_request.c.job_type
+    if wanted is not None and "*" not in wanted:
+        yield from connection.scalars(select(column).where(*_SUCCEEDED, column == wanted).limit(1))
+        return
+    last = ""
+    for _ in range(TYPES):
+        following = select(column).where(*_SUCCEEDED, column > last).order_by(column).limit(1)
+        found = connection.scalar(following)
+        if found is None or found == last:  # the same one again: other code wrote characters that are read as others
+            return
+        last = found
+        if wanted is None or matches(found, wanted):
+            yield found
+
+
+def _usage_of(connection: Connection, job_type: str, which: JobFilter) -> TypeUsage:
+    newest = (
+        select(*_READ)
+        .where(*_SUCCEEDED, job_request.c.job_type == job_type)
+        .order_by(desc(job_request.c.id))
+        .limit(literal_column(str(NEWEST_SUCCESSES)))
+        .subquery()
+    )
+    attempt = and_(
+        job_attempt.c.job_id == newest.c.id,
+        job_attempt.c.run == newest.c.run,
+        job_attempt.c.number == newest.c.attempt,
+        job_attempt.c.state == constant(AttemptState.SUCCEEDED),
+    )
+    statement = (
+        select(newest.c.options, *(job_attempt.c[name] for name in USAGE_FIELDS))
+        .select_from(newest.outerjoin(job_attempt, attempt))
+        .where(*filters.conditions(which.evolve(job_type=None), newest.c))
+        .order_by(desc(newest.c.id))
+    )
+    rows = connection.execute(statement).all()
+    options = JobOptions.from_json(_mapping(rows[0].options)) if rows else None
+    return TypeUsage(job_type, options, tuple(AttemptUsage(*row[1:]) for row in rows))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

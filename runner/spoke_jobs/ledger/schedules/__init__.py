@@ -1,0 +1,1 @@
+"""The rows of schedules, and the statements that dispatch their jobs."""

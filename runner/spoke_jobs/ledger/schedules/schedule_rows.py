@@ -1,0 +1,277 @@
+"""The rows of `job_schedule`: read them, and write what code declares and what people change.
+
+Each change locks its row, so that it and a tick follow each other. The caller commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from spoke_jobs.errors import InvalidSchedule
+from spoke_jobs.ledger.audit import audit_events
+from spoke_jobs.ledger.audit.audit_events import Action
+from spoke_jobs.ledger.columns.clock import clock_after, clock_now
+from spoke_jobs.ledger.sql.expressions import known_in_sql
+from spoke_jobs.ledger.tables import job_schedule
+from spoke_jobs.schedules.occurrences import Skip, SkipReason
+from spoke_jobs.schedules.schedule import Schedule
+
+STALE_SECONDS = 180.0
+"""A schedule that no process has served for this long is orphaned."""
+SERVED_SECONDS = 30.0
+"""How often a process records that it serves a schedule."""
+
+
+class Origin(StrEnum):
+    """Where a schedule was made."""
+
+    CODE = "code"
+    """In the application's code. Its processes write the row again when the code changes."""
+    DYNAMIC = "dynamic"
+    """At run time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """A row of ``job_schedule``."""
+
+    name: str
+    runner: str
+    origin: Origin
+    job_type: str
+    definition: Any
+    """See :meth:`spoke_jobs.schedules.schedule.Schedule.to_json`."""
+    digest: str
+    next_due_at: datetime | None
+    served_at: datetime | None
+    """When a process that can dispatch its jobs was last seen."""
+    paused_at: datetime | None
+    paused_by: str
+    last_due_at: datetime | None
+    """The due time of its newest job."""
+    last_job_id: int | None
+    last_skip: Skip | None
+    error: str
+    """Why the job of the newest occurrence could not be made."""
+    created_at: datetime
+    updated_at: datetime
+
+    def schedule(self) -> Schedule:
+        """Read the definition.
+
+        :raises InvalidSchedule: if it can't be read.
+        """
+        return Schedule.from_json(self.name, self.definition)
+
+    def orphaned(self, now: datetime) -> bool:
+        """Whether no process that runs can dispatch its jobs."""
+        return is_orphaned(self.served_at, now)
+
+
+def is_orphaned(served_at: datetime | None, now: datetime) -> bool:
+    """Whether no process that runs can dispatch the jobs of a schedule that was served then."""
+    return served_at is None or now - served_at > timedelta(seconds=STALE_SECONDS)
+
+
+COLUMNS = tuple(job_schedule.c[name] for name in ScheduleRow.__slots__)
+
+
+def to_schedule_row(row: Mapping[Any, Any]) -> ScheduleRow:
+    """Read a row with :data:`COLUMNS`."""
+    values: dict[str, Any] = dict(row)
+    return ScheduleRow(**values | {"origin": Origin(values["origin"]), "last_skip": skip_of(values["last_skip"])})
+
+
+def skip_to_json(skip: Skip) -> dict[str, Any]:
+    """Return a skip as the row keeps it."""
+    return {
+        "reason": skip.reason.value,
+        "first": skip.first.isoformat(),
+        "last": skip.last.isoformat(),
+        "jobId": skip.job_id,
+        "detail": skip.detail,
+    }
+
+
+def skip_of(value: Any) -> Skip | None:
+    """Read a skip; None if there is none, or another release wrote it in another form."""
+    try:
+        first, last = (datetime.fromisoformat(value[name]) for name in ("first", "last"))
+        return Skip(SkipReason(value["reason"]), first, last, value.get("jobId"), value.get("detail", ""))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def read_schedules(connection: Connection, name: str | None = None, *, lock: bool = False) -> list[ScheduleRow]:
+    """Read all schedules, or the one with that name, by name."""
+    statement = select(*COLUMNS).order_by(job_schedule.c.name)
+    if name is not None:
+        statement = statement.where(job_schedule.c.name == name)
+    if lock:
+        statement = statement.with_for_update()
+    return [to_schedule_row(row) for row in connection.execute(statement).mappings()]
+
+
+def declare(
+    connection: Connection, runner: str, schedules: Sequence[Schedule], types: Collection[str], by: str, *, begins: bool
+) -> set[str]:
+    """Write the schedules that code declares, and record that this process serves them and those of the types.
+
+    A row with another definition belongs to processes of another release. It is changed when a process begins, which
+    mostly is a deployment, and later only once no other process serves it. So two releases do not take turns.
+
+    :param types: the job types that the process knows.
+    :param begins: whether the process begins.
+    :return: the digests of the schedules that the process serves.
+    """
+    statement = select(*COLUMNS).where(job_schedule.c.name.in_([schedule.name for schedule in schedules]))
+    statement = statement.order_by(job_schedule.c.name).with_for_update()
+    rows = (
+        {row.name: row for row in map(to_schedule_row, connection.execute(statement).mappings())} if schedules else {}
+    )
+    now = _now(connection)
+    served = set()
+    for schedule in schedules:
+        row = rows.get(schedule.name)
+        if row is None or (row.digest, row.origin, row.runner) != (schedule.digest, Origin.CODE, runner):
+            if row is not None and not begins and not row.orphaned(now):
+                continue
+            _write(connection, runner, schedule, Origin.CODE, by, row, now)
+        served.add(schedule.digest)
+    mark_served(connection, runner, served, types)
+    return served
+
+
+def mark_served(connection: Connection, runner: str, digests: Collection[str], types: Collection[str]) -> None:
+    """Record that a process serves these schedules, unless that was recorded just now."""
+    for served in (
+        (job_schedule.c.origin == Origin.CODE.value) & job_schedule.c.digest.in_(list(digests)),
+        (job_schedule.c.origin == Origin.DYNAMIC.value) & known_in_sql(job_schedule.c.job_type, types),
+    ):
+        stale = job_schedule.c.served_at.is_(None) | (job_schedule.c.served_at < clock_after(-SERVED_SECONDS))
+        found = select(job_schedule.c.name).where(job_schedule.c.runner == runner, served, stale)
+        names = list(connection.scalars(found.order_by(job_schedule.c.name).with_for_update(skip_locked=True)))
+        if names:
+            connection.execute(update(job_schedule).where(job_schedule.c.name.in_(names)).values(served_at=clock_now()))
+
+
+def put(connection: Connection, runner: str, schedule: Schedule, by: str, *, replace: bool = False) -> ScheduleRow:
+    """Write a schedule that somebody makes at run time.
+
+    :param replace: change an existing one.
+    :raises InvalidSchedule: if there is one, and it may not be replaced, or code declares it.
+    """
+    (row,) = read_schedules(connection, schedule.name, lock=True) or (None,)
+    if row is not None and row.origin is Origin.CODE:
+        raise InvalidSchedule(f"the schedule {schedule.name!r} is declared in code: change it there, or pause it")
+    if row is not None and not replace:
+        raise InvalidSchedule(f"there is a schedule {schedule.name!r} already: replace it, or choose another name")
+    if not _write(connection, runner, schedule, Origin.DYNAMIC, by, row, _now(connection)):
+        return put(connection, runner, schedule, by, replace=replace)  # there is one now
+    return _one(connection, schedule.name)
+
+
+def remove(connection: Connection, name: str, by: str) -> bool:
+    """Delete a schedule; its jobs stay. Return False if there is none.
+
+    :raises InvalidSchedule: if code declares it, and a process that runs has this code: it would come back.
+    """
+    rows = read_schedules(connection, name, lock=True)
+    if not rows:
+        return False
+    if rows[0].origin is Origin.CODE and not rows[0].orphaned(_now(connection)):
+        raise InvalidSchedule(
+            f"the schedule {name!r} is declared in code that runs: remove it there, then here, or pause it"
+        )
+    connection.execute(delete(job_schedule).where(job_schedule.c.name == name))
+    _record(connection, Action.REMOVE_SCHEDULE, rows[0], by)
+    return True
+
+
+def pause(connection: Connection, name: str, by: str) -> ScheduleRow | None:
+    """Let no occurrence be due until somebody resumes the schedule. Return None if there is none."""
+    for row in read_schedules(connection, name, lock=True):
+        if row.paused_at is None:
+            _set(connection, name, {"paused_at": clock_now(), "paused_by": by})
+            _record(connection, Action.PAUSE_SCHEDULE, row, by)
+        return _one(connection, name)
+    return None
+
+
+def resume(connection: Connection, name: str, by: str) -> ScheduleRow | None:
+    """Go on with the first occurrence after now. Those in between are left out; `backfill` dispatches them."""
+    for row in read_schedules(connection, name, lock=True):
+        if row.paused_at is not None:
+            following = row.schedule().timing.after(_now(connection))
+            _set(connection, name, {"paused_at": None, "paused_by": "", "next_due_at": following})
+            _record(connection, Action.RESUME_SCHEDULE, row, by)
+        return _one(connection, name)
+    return None
+
+
+def _write(
+    connection: Connection,
+    runner: str,
+    schedule: Schedule,
+    origin: Origin,
+    by: str,
+    row: ScheduleRow | None,
+    now: datetime,
+) -> bool:
+    """Write a schedule. Return False if another transaction has just written one of that name."""
+    definition = schedule.to_json()
+    values: dict[str, Any] = {
+        "runner": runner,
+        "origin": origin.value,
+        "job_type": schedule.job_type,
+        "definition": definition,
+        "digest": schedule.digest,
+        "served_at": now,
+        "error": "",
+        "updated_at": now,
+    }
+    if row is None or not _same_times(row.definition, definition):
+        values["next_due_at"] = schedule.timing.after(now)
+    if row is None:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        new = dialect.insert(job_schedule).values(name=schedule.name, created_at=now, **values)
+        if connection.scalar(new.on_conflict_do_nothing().returning(job_schedule.c.name)) is None:
+            return False
+    else:
+        _set(connection, schedule.name, values)
+    action = Action.ADD_SCHEDULE if row is None else Action.CHANGE_SCHEDULE
+    audit_events.record(
+        connection, action, by, job_type=schedule.job_type, detail=f"{schedule.name}: {schedule.timing.describe()}"
+    )
+    return True
+
+
+def _same_times(stored: Any, definition: Mapping[str, Any]) -> bool:
+    return isinstance(stored, Mapping) and stored.get("timing") == definition["timing"]
+
+
+def _set(connection: Connection, name: str, values: Mapping[str, Any]) -> None:
+    changed = {"updated_at": clock_now()} | dict(values)
+    connection.execute(update(job_schedule).where(job_schedule.c.name == name).values(changed))
+
+
+def _one(connection: Connection, name: str) -> ScheduleRow:
+    (row,) = read_schedules(connection, name)
+    return row
+
+
+def _record(connection: Connection, action: Action, row: ScheduleRow, by: str) -> None:
+    audit_events.record(connection, action, by, job_type=row.job_type, detail=row.name)
+
+
+def _now(connection: Connection) -> datetime:
+    now: datetime | None = connection.scalar(select(clock_now()))
+    assert now is not None
+    return now

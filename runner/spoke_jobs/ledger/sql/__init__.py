@@ -1,0 +1,1 @@
+"""What SQL statements share: expressions, filters, savepoints, and waits for locks."""

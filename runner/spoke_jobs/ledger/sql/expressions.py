@@ -1,0 +1,167 @@
+"""SQL expressions that several statements use."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    Float,
+    ScalarSelect,
+    Select,
+    Text,
+    and_,
+    case,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
+
+from spoke_jobs.contract.limit_scopes import Dimension, ScopeKind
+from spoke_jobs.ledger.columns.clock import clock_after, clock_now
+from spoke_jobs.ledger.columns.column_types import JSON_LIMIT_BYTES
+from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.model import RETENTION_SECONDS, UNFINISHED, AttemptState, JobState
+from spoke_jobs.type_names import SUFFIX
+
+
+def constant(value: str) -> Any:
+    """A constant in the statement's text instead of a parameter, so that a prepared plan can use a partial index."""
+    return literal(str(value), Text, literal_execute=True)
+
+
+def clock_once(after_seconds: float = 0.0) -> ScalarSelect[datetime]:
+    """The clock, read once per statement, so that the condition can use an index; so many seconds later."""
+    return select(clock_after(after_seconds) if after_seconds else clock_now()).scalar_subquery()
+
+
+def due_since() -> ColumnElement[datetime]:
+    """Since when a job has been due, or when it will be."""
+    return func.coalesce(job_request.c.run_after, job_request.c.created_at)
+
+
+def unfinished() -> ColumnElement[bool]:
+    """Whether a job has not ended."""
+    return job_request.c.state.in_([constant(state) for state in UNFINISHED])
+
+
+def unsettled() -> ColumnElement[bool]:
+    """Whether a job has ended, and the jobs that depend on it have not all been unblocked or failed."""
+    return and_(
+        job_request.c.awaited,
+        job_request.c.state.in_([constant(JobState.SUCCEEDED), constant(JobState.FAILED)]),
+    )
+
+
+def later_of(column: ColumnElement[Any], other: Any) -> ColumnElement[Any]:
+    """The later one of two times; ``other`` if the column is NULL."""
+    return case((column > other, column), else_=other)
+
+
+def unfinished_with(unique_key: str | None, *columns: Any) -> Select[Any]:
+    """Columns of the unfinished job that has the key."""
+    return select(*columns).where(job_request.c.unique_key == unique_key, unfinished())
+
+
+def live(token: UUID) -> ColumnElement[bool]:
+    """The attempt that runs under the token."""
+    return and_(job_attempt.c.token == token, job_attempt.c.state == AttemptState.RUNNING)
+
+
+class option_number(GenericFunction[float]):  # noqa: N801 (an SQL function)
+    """``option_number(options, name)``: an option that is a number from 0; NULL for anything else.
+
+    Other code may have written the row, and an error would stop the statement for all rows. Options that are too large
+    to be read have no number.
+    """
+
+    type = Float()
+    inherit_cache = True
+    name = "option_number"
+
+
+@compiles(option_number)
+def _option_number(element: Any, compiler: Any, **keywords: Any) -> str:
+    options, name = (compiler.process(clause, **keywords) for clause in element.clauses)
+    if compiler.dialect.name == "sqlite":
+        path = f"'$.' || {name}"
+        is_number = f"json_valid({options}) AND json_type({options}, {path}) IN ('integer', 'real')"
+        return f"(CASE WHEN {is_number} THEN json_extract({options}, {path}) END)"
+    # A regular expression, because ``->>`` fails if any string in the options has an escape such as \\u0000.
+    number = """'"\\s*:\\s*([0-9]{1,11}([.][0-9]{1,20})?(e-[0-9]{1,2})?)\\s*[,}]'"""
+    found = f"cast(substring(cast({options} AS text) from '\"' || {name} || {number}) AS double precision)"
+    return f"(CASE WHEN pg_column_size({options}) <= {JSON_LIMIT_BYTES} THEN {found} END)"
+
+
+LARGEST_COUNT = 2**31 - 2
+"""Counts in rows end here, because the column's type has an end. Other code may have written one."""
+
+
+def increased(count: ColumnElement[int], by: Any = 1) -> ColumnElement[int]:
+    """The count and one more, or some other small number; the count itself at the end of the column's type."""
+    return case((count <= LARGEST_COUNT - by, count + by), else_=count)
+
+
+def option_seconds(name: str) -> Any:
+    """An option of the row that is a number of seconds; NULL if it is not set."""
+    return option_number(job_request.c.options, literal(name, Text, literal_execute=True))
+
+
+def retention() -> ColumnElement[Any]:
+    """The row's retention in seconds."""
+    return func.coalesce(option_seconds("retentionSeconds"), RETENTION_SECONDS)
+
+
+def known_in_sql(column: ColumnElement[str], types: Collection[str]) -> ColumnElement[bool]:
+    """Whether the column holds one of the names, or begins with one of the prefixes (``ingest.*``)."""
+    exact = [name for name in types if not name.endswith(SUFFIX)]
+    prefixes = [name.removesuffix("*") for name in types if name.endswith(SUFFIX)]
+    conditions: list[Any] = [column.in_(exact)]
+    # Not LIKE, which ignores case on SQLite.
+    conditions += [func.substr(column, 1, len(prefix)) == prefix for prefix in prefixes]
+    return or_(*conditions)
+
+
+def counted_column(dimension: Dimension, limited: Collection[ScopeKind]) -> ColumnElement[Any]:
+    """Return the queue of a job, for example, if there is a limit on queues. Only then do jobs differ by it."""
+    column = job_request.c[dimension.field]
+    if dimension.kinds.intersection(limited):
+        return column
+    return null() if column.nullable else literal("")
+
+
+def like_patterns(types: Collection[str]) -> list[str]:
+    """Return the prefixes like ``ingest.*`` as patterns of LIKE."""
+    return [_escaped(name.removesuffix("*")) + "%" for name in types if name.endswith(SUFFIX)]
+
+
+def _escaped(prefix: str) -> str:
+    return prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def postgresql_text(value: Any) -> str:
+    """Compile a value or an expression to PostgreSQL's SQL, without parameters."""
+    if value is None:
+        value = null()
+    elif isinstance(value, str):
+        value = literal(str(value), Text)
+    elif not isinstance(value, ClauseElement):
+        value = literal(value)
+    return str(value.compile(dialect=_POSTGRESQL, compile_kwargs={"literal_binds": True}))
+
+
+def assignments(changes: Mapping[str, Any]) -> str:
+    """Compile the changes to the SET clause of an UPDATE on PostgreSQL."""
+    return ", ".join(f"{name} = {postgresql_text(value)}" for name, value in changes.items())
+
+
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
