@@ -123,12 +123,14 @@ def seconds_since_start(stat: bytes, since_boot: float, ticks_per_second: int) -
 def read_cgroup(read: Read) -> CgroupReading:
     """Read the cgroup of this container, of version 2 or 1.
 
-    The whole machine's cgroup of version 2 has no peak. Then its CPU time is not read either.
+    Not that of the whole machine: with version 2 it has no peak, and with version 1 it alone has a `release_agent`.
     """
     if (peak := number(read(f"{CGROUPS}/memory.peak"))) is not None:
         microseconds = value_of(read(f"{CGROUPS}/cpu.stat"), b"usage_usec")
         cpu = None if microseconds is None else microseconds / 1e6
         return CgroupReading(_without_cache(peak, read(f"{CGROUPS}/memory.stat"), b""), cpu)
+    if read(f"{CGROUPS}/memory/release_agent"):
+        return NO_CGROUP
     if (peak := number(read(f"{CGROUPS}/memory/memory.max_usage_in_bytes"))) is not None:
         nanoseconds = number(read(f"{CGROUPS}/cpuacct/cpuacct.usage"))
         cpu = None if nanoseconds is None else nanoseconds / 1e9

@@ -66,8 +66,8 @@ def sizes(found: Iterable[TypeUsage], declared: Mapping[str, JobOptions]) -> lis
 
 def _size(found: TypeUsage, declared: JobOptions | None) -> TypeSize:
     used = [usage for usage in found.usages if _memory(usage) is not None or _cores(usage) is not None]
-    memory = Spread.of([value for usage in used if (value := _memory(usage)) is not None])
-    cores = Spread.of([value for usage in used if (value := _cores(usage)) is not None])
+    memory = Spread.of([peak for usage in used if (peak := _memory(usage)) is not None])
+    cores = Spread.of([part for usage in used if (part := _cores(usage)) is not None])
     needs = {"memory": memory_request(memory.max)} if memory else {}
     needs |= {"cpu": cpu_request(cores.p95)} if cores else {}
     asks = _asks(declared or found.options)

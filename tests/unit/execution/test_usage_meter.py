@@ -39,8 +39,9 @@ def test_a_containers_peak_is_read_without_the_page_cache(contents: dict[str, by
     assert read_cgroup(files(contents)) == CgroupReading(197 * MIB, 2.5)
 
 
-def test_the_cpu_time_of_the_whole_machine_is_not_a_jobs() -> None:
-    """Outside of a container, the root cgroup has no peak, but the CPU time of everything."""
+def test_what_the_whole_machine_used_is_not_a_jobs() -> None:
+    """Outside of a container, there is the root cgroup."""
+    assert read_cgroup(files(V1 | {"/sys/fs/cgroup/memory/release_agent": b"\n"})) == NO_CGROUP
     assert read_cgroup(files({"/sys/fs/cgroup/cpu.stat": V2["/sys/fs/cgroup/cpu.stat"]})) == NO_CGROUP
     assert read_cgroup(files({"/sys/fs/cgroup/memory.peak": b"max\n"})) == NO_CGROUP
     assert read_cgroup(files({"/sys/fs/cgroup/memory.peak": b"7"})) == CgroupReading(7, None)
