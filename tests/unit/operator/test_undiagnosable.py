@@ -119,8 +119,8 @@ def decisions() -> list[tuple[str, str]]:
         module = importlib.import_module(info.name)
         for name, item in vars(module).items():
             if inspect.isfunction(item) and item.__module__.startswith("spoke_jobs_operator.core"):
-                found.append((info.name.rpartition(".")[2], name))
-    return sorted(item for item in found if item[0] not in ELSEWHERE)
+                found.append((info.name.removeprefix(f"{shell.__name__}."), name))
+    return sorted(item for item in found if item[0].rpartition(".")[2] not in ELSEWHERE)
 
 
 class Defect(Exception):
