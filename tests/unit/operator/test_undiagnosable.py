@@ -302,8 +302,8 @@ def test_a_spokejob_that_is_given_up_has_no_attempt_left_running(monkeypatch: py
 
 def test_the_decisions_are_found() -> None:
     found = decisions()
-    assert ("controller", "reconcile") in found
-    assert ("pacing", "admit") in found
+    assert ("reconciling.controller", "reconcile") in found
+    assert ("admission.pacing", "admit") in found
     assert len(found) > 20
     assert ("Usage", "remove") in methods()
     assert set(NOT_ABOUT_ONE) <= set(methods())

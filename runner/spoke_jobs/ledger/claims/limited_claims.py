@@ -113,6 +113,7 @@ def running_jobs(connection: Connection, kinds: frozenset[ScopeKind]) -> Counter
 def _largest_groups(kinds: frozenset[ScopeKind], number: int) -> Select[Any]:
     each = (
         select(*(counted_column(dimension, kinds).label(dimension.field) for dimension in DIMENSIONS))
+        .select_from(job_request)  # without limits, the columns are constants
         .join(job_attempt, job_attempt.c.job_id == job_request.c.id)
         .where(_IS_RUNNING)
         .subquery()
