@@ -282,9 +282,7 @@ def test_a_template_whose_pods_a_quota_refuses_holds_no_other_template_up() -> N
     s.cluster()
     world.quota = None
     body = world.objects[Kind.TEMPLATE]["default"]
-    other = NEVER.replace(
-        "few, requested: cpu=8, used: cpu=0, limited: cpu=4", "disks, requested: pods=1, used: pods=0, limited: pods=0"
-    )
+    other = {**body, "metadata": {**body["metadata"], "name": "other", "uid": "other"}}
     world._store(Kind.TEMPLATE, other)
     world.put_spokejob("elsewhere", podTemplate="other", priority=-1)
     s.settle()
