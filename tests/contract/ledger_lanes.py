@@ -103,7 +103,7 @@ class LaneContract(LedgerSteps):
         assert claim is not None
         assert claim.job.id == job.id
 
-    def failed(self, ledger: Ledger, cause: str, **changes: object) -> JobRequest:
+    def failed_in_worker(self, ledger: Ledger, cause: str, **changes: object) -> JobRequest:
         """Let the first attempt of a job in a worker fail."""
         ledger.insert(of_lane("worker", **changes))
         claim = self.next_of_lane(ledger)
@@ -113,7 +113,7 @@ class LaneContract(LedgerSteps):
 
     @pytest.mark.parametrize("cause", ["OutOfMemory", "Killed", "WorkerLost"])
     def test_after_an_attempt_that_was_killed_a_job_moves_to_a_pod(self, ledger: Ledger, cause: str) -> None:
-        job = self.failed(ledger, cause, queue_name="q", locks_queue=True)
+        job = self.failed_in_worker(ledger, cause, queue_name="q", locks_queue=True)
         assert (job.runner, job.state, job.run, job.attempt) == (CLUSTER_RUNNER, JobState.WAITING, 2, 0)
         assert (job.cause, job.result_message, job.run_after, job.submitted_at) == (cause, "why", None, None)
         assert self.next_of_lane(ledger) is None, "no worker takes it again"
@@ -125,12 +125,12 @@ class LaneContract(LedgerSteps):
 
     @pytest.mark.parametrize("cause", ["JobError", "Bystander", "Interrupted", "DatabaseUnreachable", "RetryLater"])
     def test_after_any_other_failure_it_stays_in_its_lane(self, ledger: Ledger, cause: str) -> None:
-        job = self.failed(ledger, cause)
+        job = self.failed_in_worker(ledger, cause)
         assert (job.runner, job.state, job.run, job.attempt) == (LANE_RUNNER, JobState.WAITING, 1, 1)
 
     def test_a_job_whose_budget_is_spent_does_not_move(self, ledger: Ledger) -> None:
         once = JobOptions(retry=RetryPolicy({CauseClass.ERROR: 1, CauseClass.INFRASTRUCTURE: 1}), lane="worker")
-        job = self.failed(ledger, "Killed", options=once)
+        job = self.failed_in_worker(ledger, "Killed", options=once)
         assert (job.runner, job.state, job.run, job.cause) == (LANE_RUNNER, JobState.FAILED, 1, "Killed")
 
     def test_a_cancelled_job_does_not_move(self, ledger: Ledger) -> None:
@@ -156,7 +156,7 @@ class LaneContract(LedgerSteps):
         assert [attempt.runner for attempt in ledger.attempts(job.id)] == ["legacy"]
 
     def test_a_job_that_moved_and_failed_is_retried_by_hand_in_a_pod(self, ledger: Ledger) -> None:
-        job = self.failed(ledger, "OutOfMemory")
+        job = self.failed_in_worker(ledger, "OutOfMemory")
         ledger.cancel(job.id)
         again = ledger.retry(job.id)
         assert again is not None

@@ -250,7 +250,11 @@ def test_a_routine_that_raises_leaves_the_other_routines_alone(
     writer, health = cast(Writer, EngineWriter(engine)), SyncHealth(lambda: now[0])
     api = cast(SpokeJobClient, EmptyCluster())
     loop = LeaderLoop(writer, api, health, Intervals(compare=0.0), lambda: now[0], registry=Registry())
-    for place in ("ledger.settling.settle_ended", "ledger.pruning.prune", "runners.ticker.Ticker.tick_if_due"):
+    for place in (
+        "ledger.maintenance.settling.settle_ended",
+        "ledger.maintenance.pruning.prune",
+        "runners.ticker.Ticker.tick_if_due",
+    ):
         monkeypatch.setattr(f"spoke_jobs.{place}", fails)
     loop._limits._read = fails
     monkeypatch.setattr(loop._outputs, "store", fails)

@@ -38,7 +38,7 @@ PURE = (
     "spoke_jobs.ledger.dependencies.dependency_rules",
     "spoke_jobs.limits.operator_limits",
 )
-PARTS = ("sync.leader_loop", "sync.effects", "sync.output_keeper", "sync.limit_publisher", "ledger.finish")
+PARTS = ("sync.leader_loop", "sync.effects", "sync.output_keeper", "sync.limit_publisher", "ledger.lifecycle.finish")
 LATER = {"after_ends", "failure_of"}
 """Decisions about what depends on the job: the job ends in any case, and they are repeated."""
 
@@ -171,7 +171,7 @@ def test_the_decisions_are_found() -> None:
         ("sync.effects", "spokejob"),
         ("sync.output_keeper", "failed_attempts"),
         ("sync.limit_publisher", "to_publish"),
-        ("ledger.finish", "after_ends"),
+        ("ledger.lifecycle.finish", "after_ends"),
     } <= set(decisions())
 
 
