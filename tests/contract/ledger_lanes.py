@@ -148,6 +148,11 @@ class LaneContract(LedgerSteps):
         eventually(lambda: ledger.reap(LANE_RUNNER), "its lease lapses")
         assert self.row(ledger, claim).runner == CLUSTER_RUNNER
 
+    def test_a_job_that_moved_keeps_the_payload_of_its_checkpoint(self, ledger: Ledger) -> None:
+        job = self.failed_in_worker(ledger, "Killed", unique_key="k", payload="1")
+        again = of_lane("worker", unique_key="k", payload="2", on_conflict="replace")
+        assert ledger.insert(again) == job, "it has begun"
+
     def test_a_job_of_another_runner_never_moves(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
         ledger.fail(claim.token, Failure("Killed"), decide=True)

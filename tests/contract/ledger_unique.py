@@ -67,6 +67,9 @@ class UniqueContract(LedgerSteps):
         assert between.state is JobState.WAITING
         assert ledger.insert(again) == between, "its next attempt goes on with what it has"
         assert ledger.insert(new_job(job_type="newer", unique_key="other", payload="2", on_conflict="replace")) == other
+        ledger.cancel(claim.job.id)
+        retried = ledger.retry(claim.job.id)
+        assert ledger.insert(again) == retried, "so does a retry by hand, with its checkpoint"
 
     def test_a_blocked_job_gets_them_too_and_stays_blocked(self, ledger: Ledger) -> None:
         first = ledger.insert(new_job())

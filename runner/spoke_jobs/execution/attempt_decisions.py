@@ -16,7 +16,7 @@ from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Discard, InvalidPayload, InvalidResult, RetryLater, Superseded, UnknownName
 from spoke_jobs.execution.fingerprint import fingerprint
 from spoke_jobs.execution.lease import StopReason
-from spoke_jobs.ledger.engine import is_away
+from spoke_jobs.ledger.engine import is_away, is_unreachable
 from spoke_jobs.model import Claim, Failure, UnreadPayload
 from spoke_jobs.payloads import JOB_LIMIT_BYTES, decode_versioned
 from spoke_jobs.registry import Definition, Registry
@@ -128,7 +128,7 @@ def _described(error: BaseException, retry: RetryPolicy, *, cancelled: bool) -> 
     never = bool({qualified_name(kind) for kind in type(error).__mro__} & set(retry.never_names))
     if isinstance(error, SystemExit):
         return Failure(Cause.JOB_EXITED, f"the job called sys.exit({error.code!r})", error_type, tail, for_good=never)
-    if isinstance(error, DBAPIError) and is_away(error):
+    if isinstance(error, DBAPIError) and is_unreachable(error):
         return Failure(Cause.DATABASE_UNREACHABLE, message, error_type, tail, for_good=never)
     return Failure(Cause.JOB_ERROR, message, error_type, tail, for_good=never)
 

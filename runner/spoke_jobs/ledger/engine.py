@@ -40,9 +40,9 @@ _SQLITE_WAIT_MILLISECONDS = 10_000
 _IDLE_SECONDS = 1.0
 _AWAY_STATES = ("08", "57P")
 """PostgreSQL's classes of connection errors, and of errors of a server that stops or starts."""
-_LACKING_STATES = ("53100", "53200", "53300")
-"""PostgreSQL's disk_full, out_of_memory (also of the memory for locks, which all sessions share) and
-too_many_connections."""
+_TOO_MANY_CONNECTIONS = "53300"
+_LACKING_STATES = ("53100", "53200")
+"""PostgreSQL's disk_full and out_of_memory (also of the memory for locks, which all sessions share)."""
 _REFUSALS = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|is not permitted to log in"
     r"|(role|database) \S+ does not exist|no such (user|database)|server login failed"
@@ -267,14 +267,27 @@ def is_away(error: DBAPIError) -> bool:
     up, also one of another application. An SQLite file counts as unavailable if another transaction holds its lock for
     longer than the busy timeout.
     """
+    return is_unreachable(error) or _sqlstate(error).startswith(_LACKING_STATES)
+
+
+def is_unreachable(error: DBAPIError) -> bool:
+    """Like :func:`is_away`, but for statements that a job itself may have made too large.
+
+    Memory and disk space may be what its own statement has used up.
+    """
     if error.connection_invalidated:
         return True
     if not isinstance(error, OperationalError | InterfaceError):
         return False
     if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
         return code & 0xFF in _SQLITE_LOCKED
-    state: str | None = getattr(error.orig, "sqlstate", "")
-    return state is None or state.startswith(_AWAY_STATES + _LACKING_STATES)
+    if getattr(error.orig, "sqlstate", "") is None:
+        return True
+    return _sqlstate(error).startswith((*_AWAY_STATES, _TOO_MANY_CONNECTIONS))
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
 
 
 def is_locked(error: Exception) -> bool:

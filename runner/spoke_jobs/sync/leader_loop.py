@@ -49,9 +49,12 @@ _BATCH = 200
 _PRUNED_AT_ONCE = 1000
 _OWN = (JobFilter(runner=CLUSTER_RUNNER), JobFilter(runner=LANE_RUNNER))
 _PRUNE_AGAIN_SECONDS = 300.0
-_LOST_SECONDS = 60.0
+_LOST_SECONDS = 300.0
 """For how long a lease in the lane `worker` must be over before sync ends its attempt, and for how long the database
-must have answered. Until then it is left to the reapers of workers, and to owners that renew late after an outage."""
+must have answered in time. Until then it is left to the reapers of workers, and to owners that renew, or record their
+attempt's end, late after an outage."""
+_IN_TIME_SECONDS = 15.0
+"""If sync itself could not look for lost attempts for longer than this, owners may not have been able to renew."""
 _TICKS, _PUBLISHES = "dispatches the jobs of schedules", "publishes limits"
 _COMPARES, _FOLLOWS = "compares ledger and cluster", "follows SpokeJobs"
 _SETTLES, _LAUNCHES, _PRUNES = "unblocks dependents", "launches jobs", "prunes"
@@ -93,7 +96,7 @@ class LeaderLoop:
         self._health = health
         self._intervals = intervals
         self._clock = clock
-        self._began = clock()
+        self._answers_since = self._answered_at = clock()
         self._patience = timedelta(seconds=intervals.patience)
         self._effects = Effects(writer, api, clock, health.done, health.failures, intervals.patience)
         self._watcher = Watcher(api, self._inbox)
@@ -102,7 +105,6 @@ class LeaderLoop:
         self._routines = ContainedRoutines(
             logger, (ConnectionLost, ApiError), lambda: health.failures.update([FAILED]), clock
         )
-        self._known = list(registry.jobs) if registry is not None else None
         self._running: dict[UUID, str] = {}
         self._settled_to = 0
         self._compared_to: int | None = None
@@ -297,16 +299,24 @@ class LeaderLoop:
 
         A failure does not affect the other routines.
         """
+        begun = self._clock()
+        if begun - self._answered_at > _IN_TIME_SECONDS + self._intervals.strays:
+            self._answers_since = begun
         try:
             with self._writer.transaction() as connection:
-                # The loop ends when the database fails, so it has answered since the loop began.
-                if self._clock() - self._began >= _LOST_SECONDS and reaping.reap(
+                if begun - self._answers_since >= _LOST_SECONDS and reaping.reap(
                     connection, LANE_RUNNER, _BATCH, others=False, lapsed_seconds=_LOST_SECONDS
                 ):
                     self._due["launch"] = 0.0  # they may have moved to pods
-                start_timeouts.expire_starts(connection, LANE_RUNNER, self._known, _BATCH)
+                # Sync may have another release of the application's code than the workers, so it names no unknown type.
+                start_timeouts.expire_starts(connection, LANE_RUNNER, None, _BATCH)
         except DBAPIError as error:
+            self._answers_since = self._clock()
             logger.warning("could not end jobs that workers have lost; trying again: %s", reason_of(error))
+            return
+        self._answered_at = self._clock()
+        if self._answered_at - begun > _IN_TIME_SECONDS:
+            self._answers_since = self._answered_at
 
     def _prune(self) -> None:
         """Delete rows whose retention is over. A failure does not affect the other routines."""

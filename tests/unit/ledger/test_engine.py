@@ -116,13 +116,16 @@ def test_a_connection_that_is_returned_after_the_engine_is_disposed_is_closed(sq
     engine.dispose()
 
 
-@pytest.mark.parametrize("state", ["53100", "53200", "53300"])
-def test_a_server_that_lacks_memory_disk_space_or_connections_is_away(state: str) -> None:
-    """Whoever uses them up may be another application. No job is charged for it."""
+@pytest.mark.parametrize(
+    ("state", "cause"),
+    [("53100", Cause.JOB_ERROR), ("53200", Cause.JOB_ERROR), ("53300", Cause.DATABASE_UNREACHABLE)],
+)
+def test_a_server_that_lacks_memory_disk_space_or_connections_is_away(state: str, cause: Cause) -> None:
+    """Whoever uses them up may be another application. But a job's own statement may have used up memory and disk."""
     lacking = psycopg.errors.lookup(state)("no room")
     error = OperationalError("UPDATE", {}, lacking)
     assert is_away(error)
-    assert describe(error, RetryPolicy(), cancelled=False).cause == Cause.DATABASE_UNREACHABLE
+    assert describe(error, RetryPolicy(), cancelled=False).cause == cause
 
 
 @pytest.mark.parametrize("state", ["53400", "57014", "42601"])

@@ -80,9 +80,14 @@ def dispatched_state(open_dependencies: int) -> JobState:
 
 
 def may_be_replaced(job: JobRequest, new: NewJob) -> bool:
-    """Whether a job, which has the unique key of a new one, gets its payload and its due time."""
-    begun = job.attempt > 0 or job.state not in (JobState.WAITING, JobState.BLOCKED) or job.executor is Executor.OTHERS
-    return new.on_conflict == "replace" and not begun and job.job_type == new.job_type
+    """Whether a job, which has the unique key of a new one, gets its payload and its due time.
+
+    A job in a later run has begun: it may have saved a checkpoint of its payload before it was retried, or moved to a
+    pod.
+    """
+    begun = job.attempt > 0 or job.run > 1 or job.state not in (JobState.WAITING, JobState.BLOCKED)
+    free = job.executor is not Executor.OTHERS
+    return new.on_conflict == "replace" and free and not begun and job.job_type == new.job_type
 
 
 def job_replaced(clock: Clock, job: JobRequest, new: NewJob, start_by: Any) -> Changes:
