@@ -18,7 +18,7 @@ LONG_RUN_SECONDS = 60.0
 """Runs whose tests take less together print no report."""
 
 FILE_VARIABLE = "SPOKE_TEST_TIMINGS"
-"""Names a file to which each run adds a line for each test: seconds, seconds of CPU time and the test, split by tabs."""
+"""Names a file to which each run adds a line for each test: seconds, seconds of CPU time, the test, split by tabs."""
 
 
 @dataclass
