@@ -21,7 +21,7 @@ def main() -> None:
     from spoke_jobs.cli.printing import print_traceback
 
     sys.excepthook = print_traceback  # before typer is imported, which calls the hook that it finds
-    from spoke_jobs.cli.command_line import app
+    from spoke_jobs.cli.command_line import called_with
 
     garbage_collection.resume()
-    app(prog_name="spoke-jobs")
+    called_with(sys.argv[1:])(prog_name="spoke-jobs")

@@ -6,10 +6,11 @@ worker, a web server), its function imports it.
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, cast
 
 import typer
@@ -92,3 +93,18 @@ for _panel, _commands in PANELS.items():
     for _command in _commands:
         _class = Consequential if _command in _CONSEQUENTIAL else PlainErrors
         app.command(cls=_class, rich_help_panel=_panel)(_command)
+
+
+def called_with(arguments: Sequence[str]) -> typer.Typer:
+    """Return the program with the one command that the arguments name first, or with all if they name none.
+
+    typer builds every command that it has at each call, which would take longer than most commands do.
+    """
+    first = arguments[0] if arguments else ""
+    commands = [info for info in app.registered_commands if getattr(info.callback, "__name__", None) == first]
+    groups = [info for info in app.registered_groups if info.name == first]
+    if not commands and not groups:
+        return app
+    narrowed = copy.copy(app)
+    narrowed.registered_commands, narrowed.registered_groups = commands, groups
+    return narrowed

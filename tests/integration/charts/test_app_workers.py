@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from typer.testing import CliRunner
-
-from spoke_jobs.cli.command_line import app
+from tests.commands import run_command
 
 from .conftest import APP_VALUES, Helm, Object, Refused, environment_of, named, of_kind, pod_of
 
@@ -37,7 +35,7 @@ def test_each_worker_takes_its_part_of_the_jobs(helm: Helm) -> None:
     ]
     assert set(quick["args"][4:]) == {"--exclude-queue=exports*", "--type=mail", "--exclude-type=in.*"}
     for container in (slow, quick):
-        help_ = CliRunner().invoke(app, [*container["command"][1:], *container["args"], "--help"])
+        help_ = run_command([*container["command"][1:], *container["args"], "--help"])
         assert help_.exit_code == 0, "the command line knows each option"
         assert environment_of(container)["JOB_RUNNER"] == "legacy"
         assert [item["name"] for item in container["env"]].count("JOB_RUNNER") == 1
@@ -54,7 +52,7 @@ def test_a_worker_of_a_lane_serves_the_runner_kubernetes_without_its_credentials
     (small,), (old,) = pod["containers"], pod_of(worker(objects, "old"))["containers"]
     assert "--lane=worker" in small["args"]
     assert not any("lane" in argument for argument in old["args"])
-    help_ = CliRunner().invoke(app, [*small["command"][1:], *small["args"], "--help"])
+    help_ = run_command([*small["command"][1:], *small["args"], "--help"])
     assert help_.exit_code == 0, "the command line knows each option"
     found, olds = environment_of(small), environment_of(old)
     assert (found["JOB_RUNNER"], olds["JOB_RUNNER"]) == ("kubernetes", "legacy")

@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
+from tests.commands import run_command
 from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
 from tests.waiting import eventually
-from typer.testing import CliRunner
 
 from spoke_jobs import Every, Registry
-from spoke_jobs.cli.command_line import app
 from spoke_jobs.execution.contained_routines import ContainedRoutines
 from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
 from spoke_jobs.ledger.engine import create_engine, is_away, is_locked
@@ -140,7 +139,7 @@ def test_who_cancels_jobs_is_told_which_is_locked_and_the_others_are_cancelled(
     monkeypatch.setenv("SPOKE_DATABASE_URL", postgres_ledger_url)
     locked, free = ledger.insert(new_job()), ledger.insert(new_job())
     lock(other, locked.id)
-    result = CliRunner().invoke(app, ["cancel", str(locked.id), str(free.id), "--as", "ada"])
+    result = run_command(["cancel", str(locked.id), str(free.id), "--as", "ada"])
     assert (result.exit_code, result.stdout) == (1, f"{free.id}\treport\tcancelled\n")
     assert result.stderr.startswith(f"error: job {locked.id}: another transaction has locked the row")
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from tests.commands import run_command
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, claim_one, new_job
 from tests.contract.ledger_queries import QueriesContract
-from typer.testing import CliRunner
 
-from spoke_jobs.cli.command_line import app
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
@@ -35,7 +34,7 @@ class TestPostgresqlQueries(QueriesContract):
     ) -> None:
         monkeypatch.setenv("SPOKE_DATABASE_URL", postgres_ledger_url)
         ledger.insert(new_job())
-        result = CliRunner().invoke(app, ["pause", "organization:4000000000", "--reason", "upgrade"])
+        result = run_command(["pause", "organization:4000000000", "--reason", "upgrade"])
         assert result.exit_code == 0, result.output
         assert "no stored job is of the organization 4000000000" in result.stderr
 

@@ -14,15 +14,15 @@ from sqlalchemy import Engine, text
 from sqlalchemy import create_engine as plain_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
+from tests.commands import run_command
 from tests.conftest import as_role
 from tests.contract.ledger import LEASE, new_job
 from tests.contract.ledger_checkpoints import PodCheckpointContract
 from tests.contract.ledger_pods import PodContract
 from tests.contract.refused_statements import NO_JOB, NOBODY
 from tests.pod_process import run_pod
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from spoke_jobs.cli.command_line import app
 from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.ledger import migrations
 from spoke_jobs.ledger.access.privileges import Comparison, Process
@@ -175,7 +175,7 @@ def test_a_command_under_the_role_of_jobs_says_which_one_it_needs(
     role_urls: Urls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPOKE_DATABASE_URL", role_urls[Process.JOBS])
-    done = CliRunner().invoke(app, ["events"])
+    done = run_command(["events"])
     assert done.exit_code == 1
     assert "permission denied for table job_event. Commands that only read need the database role `reader`" in (
         " ".join(done.stderr.split())
@@ -264,12 +264,12 @@ class TestGrants:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("SPOKE_DATABASE_URL", postgres_ledger_url)
-        dry = CliRunner().invoke(app, ["migrate", "--grants", f"jobs={role}", "--dry-run"])
+        dry = run_command(["migrate", "--grants", f"jobs={role}", "--dry-run"])
         assert f'GRANT SELECT ON TABLE "public"."spoke_jobs_version" TO "{role}";' in dry.stdout
         engine = create_engine(postgres_ledger_url)
         (before,) = migrations.differences(engine, {Process.JOBS: role}).values()
         assert "may not SELECT job_request" in before.lacking
-        done = CliRunner().invoke(app, ["migrate", "--grants", f"jobs={role}"])
+        done = run_command(["migrate", "--grants", f"jobs={role}"])
         assert (done.exit_code, done.stderr) == (0, "")
         assert f"the role {role} has the privileges that it needs, and no others" in done.stdout
         # What it has from elsewhere is said, and taken away where that is possible.
@@ -277,7 +277,7 @@ class TestGrants:
             connection.exec_driver_sql("GRANT CREATE ON SCHEMA public TO PUBLIC")  # as before PostgreSQL 15
             connection.exec_driver_sql(f"GRANT ALL ON job_request TO {role}")
             connection.exec_driver_sql(f"GRANT {ledger_roles[Process.APPLICATION]} TO {role}")
-        again = CliRunner().invoke(app, ["migrate", "--grants", f"jobs={role}"])
+        again = run_command(["migrate", "--grants", f"jobs={role}"])
         assert again.exit_code == 0
         assert f"error: the role {role} may DELETE job_request\n" in again.stderr
         assert "TRUNCATE" not in again.stderr
@@ -298,7 +298,7 @@ class TestGrants:
     )
     def test_mistakes_are_named(self, grants: list[str], said: str) -> None:
         arguments = [word for item in grants for word in ("--grants", item)]
-        done = CliRunner().invoke(app, ["migrate", *arguments], env={"COLUMNS": "400"})
+        done = run_command(["migrate", *arguments], env={"COLUMNS": "400"})
         assert done.exit_code == 2
         assert said in " ".join(done.stderr.split())
 
@@ -310,7 +310,7 @@ class TestCheck:
     def check(self, urls: Urls, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         def run(process: Process, *arguments: str) -> Result:
             monkeypatch.setenv("SPOKE_DATABASE_URL", urls[process])
-            return CliRunner().invoke(app, ["check", *arguments])
+            return run_command(["check", *arguments])
 
         return run
 
@@ -335,12 +335,12 @@ class TestCheck:
         self, shared_postgres_ledger_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("SPOKE_DATABASE_URL", shared_postgres_ledger_url)
-        done = CliRunner().invoke(app, ["check"])
+        done = run_command(["check"])
         assert (done.exit_code, done.stderr) == (0, "")
         name = make_url(shared_postgres_ledger_url).username
         assert f"role  {name}: has CREATEROLE, CREATEDB; may create tables in the schema public; " in done.stdout
         assert "so it may alter and drop them" in done.stdout
-        required = CliRunner().invoke(app, ["check", "--role", "jobs"])
+        required = run_command(["check", "--role", "jobs"])
         assert required.exit_code == 1
         assert f"error: the database role {name} owns the ledger's tables" in required.stderr
 

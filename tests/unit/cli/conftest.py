@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.commands import run_command
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, claim_one, new_job
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from spoke_jobs.cli.command_line import app
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure
 
@@ -30,7 +30,7 @@ def run(sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run
     monkeypatch.setenv("SPOKE_DATABASE_URL", sqlite_ledger_url)
 
     def invoke(*arguments: object, code: int = 0, **options: Any) -> Result:
-        result = CliRunner().invoke(app, [*map(str, arguments)], **options)
+        result = run_command([*map(str, arguments)], **options)
         assert result.exit_code == code, (result.output, result.exception)
         assert "Traceback" not in result.stderr
         return result

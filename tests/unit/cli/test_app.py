@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.commands import run_command
 from tests.contract.ledger import claim_one, new_job
 from tests.waiting import patient
-from typer.testing import CliRunner
 
 import spoke_jobs as spoke_jobs_package
-from spoke_jobs.cli.command_line import app
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Failure
@@ -43,7 +42,7 @@ def _logging_as_before() -> Iterator[None]:
 
 def spoke_jobs(*arguments: str, **environment: str) -> Done:
     """Run a command in this process. It ends by itself, and not with an unexpected exception."""
-    result = CliRunner().invoke(app, arguments, env=environment)
+    result = run_command(arguments, env=environment)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return Done(result.exit_code, result.stdout, result.stderr)
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.commands import run_command
 from tests.contract.ledger import new_job
 from tests.unit.cli.conftest import Run, claimed, document, fail
-from typer.testing import CliRunner
 
-from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import log_reader
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -229,6 +228,6 @@ def test_check_names_the_settings_that_dispatching_tasks_lacks(monkeypatch: pyte
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SPOKE_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:1/none")
-    result = CliRunner().invoke(app, ["check"])
+    result = run_command(["check"])
     assert result.exit_code == 1
     assert "the application declares tasks, and none can be dispatched; set SPOKE_TASKS_URL" in result.output

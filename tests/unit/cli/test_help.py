@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from typer.testing import CliRunner
+from tests.commands import run_command
 
-from spoke_jobs.cli.command_line import PANELS, app
+from spoke_jobs.cli.command_line import PANELS
 
 
 @pytest.mark.parametrize("width", [50, 80, 120])
 def test_no_command_s_sentence_is_cut_off(width: int) -> None:
-    result = CliRunner().invoke(app, ["--help"], terminal_width=width)
+    result = run_command(["--help"], terminal_width=width)
     words = " ".join(result.stdout.split())
     for command in (command for commands in PANELS.values() for command in commands):
         sentence = " ".join((command.__doc__ or "").split()).split(". ")[0]

@@ -19,12 +19,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from tests.commands import run_command
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, claim_one, new_job
-from typer.testing import CliRunner
 
 from spoke_jobs.cli import printing
-from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.explain.words import line, lines
@@ -284,7 +283,7 @@ MISTYPED = [
 
 
 def printed_by(command: list[str]) -> str:
-    result = CliRunner().invoke(app, command)
+    result = run_command(command)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.output
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.commands import run_command
 from tests.contract.ledger import claim_one, new_job
 from tests.unit.cli.conftest import Run
-from typer.testing import CliRunner
 
-from spoke_jobs.cli.command_line import app
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 ANY_FIELD = ("status", "spec", "metadata", "versions", "resources", "items", "template", "data")
@@ -97,7 +96,7 @@ def cluster(
 def test_no_answer_ends_a_command_with_a_traceback(answer: dict[str, Any], cluster: Cluster) -> None:
     cluster.answer = json.dumps(answer).encode()
     for command in COMMANDS:
-        result = CliRunner().invoke(app, command)
+        result = run_command(command)
         assert result.exception is None or isinstance(result.exception, SystemExit), (command, result.exception)
         assert "Traceback" not in result.stderr
         if command[0] == "check":

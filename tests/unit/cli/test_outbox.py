@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
+from tests.commands import run_command
 from tests.contract.ledger import LEASE
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.ledger.engine import create_engine
@@ -32,7 +32,7 @@ def run(sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("SPOKE_DATABASE_URL", sqlite_ledger_url)
 
     def invoke(*arguments: object, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, ["outbox", *map(str, arguments)])
+        result = run_command(["outbox", *map(str, arguments)])
         assert result.exit_code == code, (result.output, result.exception)
         return result
 

@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine, update
-from typer.testing import CliRunner, Result
+from tests.commands import run_command
+from typer.testing import Result
 
-from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.rendering.schedule_output import schedule_texts
 from spoke_jobs.ledger.audit.audit_events import events
@@ -59,7 +59,7 @@ def run(sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("SPOKE_APP", "app_with_schedules:registry")
 
     def invoke(*arguments: object, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, ["schedules", *map(str, arguments)])
+        result = run_command(["schedules", *map(str, arguments)])
         assert result.exit_code == code, (result.output, result.exception)
         return result
 
@@ -248,7 +248,7 @@ def test_why_names_due_times_without_a_job_and_orphaned_schedules(
 
 
 def why(*arguments: str) -> Result:
-    result = CliRunner().invoke(app, ["why", *arguments])
+    result = run_command(["why", *arguments])
     assert result.exit_code == 0, result.output
     return result
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import typer
 from sqlalchemy.exc import ProgrammingError
+from tests.commands import run_command
 from tests.conftest import open_ledger
 from tests.contract.ledger import new_job
-from typer.testing import CliRunner
 
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands.command_classes import Consequential
@@ -51,7 +51,7 @@ from spoke_jobs.cli.commands.filter_options import closest
     ],
 )
 def test_a_value_of_the_command_line(arguments: list[str], error: str) -> None:
-    result = CliRunner().invoke(app, arguments)
+    result = run_command(arguments)
     assert result.exit_code == 2
     assert error in result.stderr
     assert "Usage: " in result.stderr
@@ -70,7 +70,7 @@ def test_a_value_of_the_command_line(arguments: list[str], error: str) -> None:
 def test_a_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str) -> None:
     monkeypatch.setenv(name, value)
     monkeypatch.setenv("SPOKE_DATABASE_URL", "sqlite:////secret/place")
-    result = CliRunner().invoke(app, ["ls"])
+    result = run_command(["ls"])
     assert result.exit_code == 1
     assert result.stderr == f"error: settings that can't be used: {name} is '{value}', where {expected} is expected\n"
 
@@ -98,7 +98,7 @@ class TestNamesThatNothingHas:
         ],
     )
     def test_by_every_command_that_selects_jobs(self, command: list[str], filters: list[str], error: str) -> None:
-        result = CliRunner().invoke(app, [*command, *filters])
+        result = run_command([*command, *filters])
         assert result.exit_code == 2
         assert error in " ".join(result.stderr.split())
 
@@ -121,12 +121,12 @@ class TestNamesThatNothingHas:
         ],
     )
     def test_of_tasks_batches_and_events(self, command: list[str], error: str) -> None:
-        result = CliRunner().invoke(app, command)
+        result = run_command(command)
         assert result.exit_code == 2
         assert error in " ".join(result.stderr.split())
 
     def test_of_schedules(self) -> None:
-        result = CliRunner().invoke(app, ["schedules", "ls", "nosuch*"])
+        result = run_command(["schedules", "ls", "nosuch*"])
         assert result.exit_code == 3
         assert "no schedule matches 'nosuch*'" in result.stderr
 
@@ -146,7 +146,7 @@ class TestNamesThatNothingHas:
         ],
     )
     def test_is_refused_with_the_closest(self, command: list[str], filters: list[str], error: str) -> None:
-        result = CliRunner().invoke(app, [*command, *filters])
+        result = run_command([*command, *filters])
         assert result.exit_code == 2
         assert error in " ".join(result.stderr.split())
 
@@ -170,7 +170,7 @@ class TestNamesThatNothingHas:
         [["--cause", "Timeout"], ["--type", "record"], ["--type", "ingest.*"], ["--type", "ingest.csv"]],
     )
     def test_a_known_name_that_selects_nothing_is_no_error(self, filters: list[str]) -> None:
-        result = CliRunner().invoke(app, ["retry", "--failed", *filters])
+        result = run_command(["retry", "--failed", *filters])
         assert (result.exit_code, result.stderr) == (0, "")
 
 
@@ -178,7 +178,7 @@ class TestNamesThatNothingHas:
     ("typed", "suggestion"), [("shwo", "Did you mean 'show'"), ("purne", ""), ("cancle", ""), ("retyr", "'retry'")]
 )
 def test_a_mistyped_command_is_never_answered_with_one_that_ends_or_deletes(typed: str, suggestion: str) -> None:
-    result = CliRunner().invoke(app, [typed])
+    result = run_command([typed])
     assert result.exit_code == 2
     assert suggestion in result.stderr
     assert not any(name in result.stderr for name in ("'cancel'", "'prune'"))
@@ -207,7 +207,7 @@ def test_nor_is_one_of_a_group(group: str) -> None:
     assert of_the_class == CONSEQUENTIAL[group]
     for name in commands:
         for typed in {name[:-1], name[1:], name[:1] + name, name + "e", name[:-2] + name[:-3:-1]} - set(commands):
-            stderr = CliRunner().invoke(app, [*([group] if group else []), typed]).stderr
+            stderr = run_command([*([group] if group else []), typed]).stderr
             assert not any(repr(one) in stderr.partition("Did you mean")[2] for one in of_the_class), typed
 
 

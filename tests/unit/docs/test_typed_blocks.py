@@ -26,9 +26,9 @@ import typer
 from sqlalchemy import Engine, NullPool
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
+from tests.commands import run_command
 from tests.unit.cli.conftest import fail
 from tests.unit.docs.typed_blocks import BLOCKS, IN_A_SESSION, NOT_RUN, ROOT, RUN_BY, run_here
-from typer.testing import CliRunner
 
 import spoke_jobs
 from spoke_jobs import Registry, api, use_runner
@@ -229,7 +229,7 @@ class Shell:
                     assert hasattr(parsed, "commands")
                     parsed.commands[command].make_context(command, arguments)
                 case ["spoke-jobs", *arguments]:
-                    done = CliRunner().invoke(app, arguments, input="y\n")
+                    done = run_command(arguments, input="y\n")
                     assert done.exit_code == 0, f"{line}: {done.output} {done.exception!r}"
                 case _:
                     raise AssertionError(f"{line}: the test's shell does not know this command")
