@@ -2,64 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import cast
-
-import pytest
 from sqlalchemy import Engine, update
 from tests.contract.ledger import LEASE, claim_one
 from tests.contract.ledger_lanes import of_lane
-from tests.unit.sync.engine_writer import EngineWriter
+from tests.unit.sync.conftest import Turns
 from tests.unit.sync.fake_cluster import FakeCluster
 
-from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.contract.executors import LANE_RUNNER
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.ledger.columns.clock import clock_after
-from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import JobOptions, JobRequest, JobState
-from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
-from spoke_jobs.sync.sync_metrics import SyncHealth
-from spoke_jobs.sync.writer import Writer
-
-Turns = Callable[..., None]
-
-
-@pytest.fixture
-def engine(sqlite_ledger_url: str) -> Iterator[Engine]:
-    made = create_engine(sqlite_ledger_url)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def ledger(engine: Engine) -> SqlLedger:
-    return SqlLedger(engine)
-
-
-@pytest.fixture
-def cluster() -> FakeCluster:
-    return FakeCluster()
-
-
-@pytest.fixture
-def turns(engine: Engine, cluster: FakeCluster) -> Iterator[Turns]:
-    """Sync: each call lets it do everything that it does at intervals, twice."""
-    now = 100.0
-    intervals = Intervals(launch=1, progress=1, compare=1, strays=1, prune=1, patience=0)
-    writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, cluster)
-    loop = LeaderLoop(writer, api, SyncHealth(), intervals, lambda: now)
-
-    def turns(seconds: float = 4.0) -> None:
-        nonlocal now
-        for _ in range(2):
-            now += seconds / 2
-            loop.turn()
-
-    yield turns
-    loop._outputs.close()
 
 
 def row(ledger: SqlLedger, job: JobRequest) -> JobRequest:

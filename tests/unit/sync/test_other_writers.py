@@ -5,24 +5,19 @@ The loop and the ledger are real. The cluster's objects are a dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import cast
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine
 from tests.contract.ledger import LEASE, new_job
 from tests.contract.reference_code import ReferenceCode
-from tests.unit.sync.engine_writer import EngineWriter
+from tests.unit.sync.conftest import Turns
 from tests.unit.sync.fake_cluster import FakeCluster
 
-from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.ledger.port import NoRow
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest, JobState
-from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
-from spoke_jobs.sync.sync_metrics import SyncHealth
-from spoke_jobs.sync.writer import Writer
 
 
 @pytest.fixture
@@ -30,34 +25,6 @@ def code(engine: Engine) -> Iterator[ReferenceCode]:
     found = ReferenceCode(engine)
     yield found
     found.close()
-
-
-@pytest.fixture
-def ledger(engine: Engine) -> SqlLedger:
-    return SqlLedger(engine)
-
-
-@pytest.fixture
-def cluster() -> FakeCluster:
-    return FakeCluster()
-
-
-@pytest.fixture
-def turns(engine: Engine, cluster: FakeCluster) -> Iterator[Callable[[], None]]:
-    """Sync: each call lets it do everything that it does at intervals, twice."""
-    now = 100.0
-    intervals = Intervals(launch=1, progress=1, compare=1, prune=1, patience=0)
-    writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, cluster)
-    loop = LeaderLoop(writer, api, SyncHealth(), intervals, lambda: now)
-
-    def turns() -> None:
-        nonlocal now
-        for _ in range(2):
-            now += 2
-            loop.turn()
-
-    yield turns
-    loop._outputs.close()
 
 
 def own(ledger: SqlLedger) -> JobRequest:
@@ -71,7 +38,7 @@ def row(ledger: SqlLedger, job_id: int) -> JobRequest:
 
 
 def test_its_rows_get_no_spokejob_and_a_worker_runs_those_that_it_has_not_assigned(
-    ledger: SqlLedger, code: ReferenceCode, cluster: FakeCluster, turns: Callable[[], None]
+    ledger: SqlLedger, code: ReferenceCode, cluster: FakeCluster, turns: Turns
 ) -> None:
     inserted, assigned = code.dispatch(), code.dispatch(assigned=True)
     job = own(ledger)
@@ -89,7 +56,7 @@ def test_its_rows_get_no_spokejob_and_a_worker_runs_those_that_it_has_not_assign
 
 
 def test_a_launched_job_that_it_assigns_is_its_own_whatever_the_cluster_reports(
-    ledger: SqlLedger, code: ReferenceCode, cluster: FakeCluster, turns: Callable[[], None]
+    ledger: SqlLedger, code: ReferenceCode, cluster: FakeCluster, turns: Turns
 ) -> None:
     job = own(ledger)
     turns()
@@ -114,7 +81,7 @@ def test_a_job_that_it_assigns_before_the_launch_is_not_launched(
     ledger: SqlLedger,
     code: ReferenceCode,
     cluster: FakeCluster,
-    turns: Callable[[], None],
+    turns: Turns,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Sync has read the row already, and reads the PodTemplate."""
@@ -127,7 +94,7 @@ def test_a_job_that_it_assigns_before_the_launch_is_not_launched(
 
 
 def test_a_launched_job_that_it_deletes_holds_up_no_other(
-    ledger: SqlLedger, code: ReferenceCode, cluster: FakeCluster, turns: Callable[[], None]
+    ledger: SqlLedger, code: ReferenceCode, cluster: FakeCluster, turns: Turns
 ) -> None:
     first, second = own(ledger), own(ledger)
     turns()
