@@ -16,7 +16,7 @@ from tests.integration.tasks.support.servers import KEY
 from tests.waiting import eventually, patient
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.tasks.client import trust
+from spoke_jobs.tasks.client import replicas, trust
 from spoke_jobs.tasks.client.dispatcher import DispatcherOptions, TaskDispatcher
 
 
@@ -58,13 +58,17 @@ def test_tasks_are_sent_over_verified_tls_and_both_sides_follow_a_renewal(
     assert dispatcher.flush(patient(120))
     before = presented(port, first.cert)
 
-    strange = make_dispatcher(url, ca_file=str(second.cert), resolve=lambda *_: ["127.0.0.1"])
-    caplog.set_level(logging.ERROR)
-    strange.submit("mark", "9")
-    eventually(lambda: "CERTIFICATE_VERIFY_FAILED" in caplog.text, what="the refusal of an unknown authority")
-    other = make_dispatcher(f"https://other-name:{port}", ca_file=str(first.cert), resolve=lambda *_: ["127.0.0.1"])
-    other.submit("mark", "9")
-    eventually(lambda: "other-name" in caplog.text, what="the refusal of another name")
+    with monkeypatch.context() as patience:
+        # They wait after their first try. One that is closed while it connects would leave its socket to the collector.
+        patience.setattr(replicas, "BACKOFF_SECONDS", 600.0)
+        refusals = {"ca_file": str(first.cert), "backoff_max_seconds": 600.0, "resolve": lambda *_: ["127.0.0.1"]}
+        strange = make_dispatcher(url, **refusals | {"ca_file": str(second.cert)})
+        caplog.set_level(logging.ERROR)
+        strange.submit("mark", "9")
+        eventually(lambda: "CERTIFICATE_VERIFY_FAILED" in caplog.text, what="the refusal of an unknown authority")
+        other = make_dispatcher(f"https://other-name:{port}", **refusals)
+        other.submit("mark", "9")
+        eventually(lambda: "other-name" in caplog.text, what="the refusal of another name")
     for refused in (strange, other):
         assert not refused.close(0)
     with socket.create_connection(("127.0.0.1", port), timeout=patient(60)) as plain:
