@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 from tests.postgres import server_url
 from tests.sharing import ByGroup, rank
+from tests.slow import is_slow
 from tests.timings import report_timings
 from tests.waiting import FACTOR, eventually, patient
 
@@ -51,11 +52,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what needs the test cluster or its programs, and what needs PostgreSQL; put long groups first (xdist)."""
+    """Mark what needs the cluster, what needs PostgreSQL and what is slow; put long groups first (xdist)."""
     for item in items:
         used, params = set(getattr(item, "fixturenames", ())), getattr(item, "callspec", None)
         if item.nodeid.startswith(_CLUSTER_FOLDERS) or used & _CLUSTER_FIXTURES:
             item.add_marker("cluster")
+        if is_slow(item.nodeid):
+            item.add_marker("slow")
         databases = [value for value in params.params.values() if isinstance(value, str)] if params else []
         if _POSTGRES_FIXTURE in used or not {"postgres", "postgresql"}.isdisjoint(databases):
             item.add_marker("postgres")
