@@ -30,9 +30,12 @@ def conditions(which: JobFilter, columns: Any = job_request.c) -> Iterator[Colum
         (columns.campaign_id, which.campaign_id),
         (columns.cause, which.cause),
         (columns.fingerprint, which.fingerprint),
+        (columns.unique_key, which.unique_key),
     ):
         if value is not None:
             yield column == value
+    if which.organizations is not None:
+        yield columns.organization_id.in_(sorted(which.organizations))
     if which.other_cause_than is not None:
         yield columns.cause != which.other_cause_than
     if which.since is not None:
