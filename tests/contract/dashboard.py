@@ -16,7 +16,6 @@ from tests.contract.browser import Browser
 from tests.contract.ledger import LEASE, claim_one, new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
-from spoke_jobs.ledger.reading import dashboard_queries
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
@@ -123,12 +122,17 @@ class DashboardContract:
         assert "host:7" in page
 
     def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(dashboard_queries, "CAP", 2)
-        monkeypatch.setattr("spoke_jobs.web.pages.CAP", 2)
+        for module in ("ledger.reading.dashboard_queries", "web.pages", "web.page_views"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.CAP", 2)
+        for _ in range(3):
+            self.failed(ledger)
         ledger.insert_many([new_job() for _ in range(4)])
         page = browse(EVERYBODY).get("/").text
         assert '<span class="number">2+</span> waiting' in page
+        assert '<span class="number">2+</span> failed' in page
         assert "there are more" in page
+        assert "the 2 that failed last" in page
+        assert "<strong>2</strong></a> of the type report failed" in page
         assert "<strong>2</strong></a> are due" in page or "<strong>2</strong></a> have just" in page
 
     def test_jobs_are_filtered_and_paged_by_key(self, ledger: SqlLedger, browse: Open) -> None:

@@ -18,8 +18,8 @@ from spoke_jobs.shared.secret_file import Secret, value_of
 from spoke_jobs.web.sessions import Session, derived_key
 from spoke_jobs.web.viewer import Viewer
 
-TOKEN_LENGTH = 32
-"""The fewest characters of a token: fewer could be guessed."""
+SECRET_LENGTH = 32
+"""The fewest characters of a token, and of a key for sessions: fewer could be guessed."""
 Authorize = Callable[[Request], Viewer | Awaitable[Viewer | None] | None]
 """An application's own function."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -37,8 +37,9 @@ class Authorizer:
 
         :param secret: what sessions are signed with. Empty: a random one, so that forms and sessions end with the
             process, and are of no use to another replica.
+        :raises ConfigurationError: if it is short.
         """
-        self._secret = secret or secrets.token_hex(32)
+        self._secret = _checked(secret) if secret else secrets.token_hex(32)
 
     async def viewer(self, request: Request, session: Session) -> Viewer | None:
         """Return who it is; None for nobody who may look."""
@@ -75,16 +76,13 @@ class TokenSignIn(Authorizer):
     signs_in = True
 
     def __init__(self, token: Secret, viewer: Viewer) -> None:
-        super().__init__(token)
-        if len(value_of(token)) < TOKEN_LENGTH:
-            raise ConfigurationError(
-                f"the token for signing in has fewer than {TOKEN_LENGTH} characters: make one with `openssl rand "
-                "-hex 32`"
-            )
+        super().__init__(_checked(token))
         self._viewer = viewer
 
     async def viewer(self, request: Request, session: Session) -> Viewer | None:
         """See :class:`Authorizer`."""
+        if not _is_long_enough(self._secret):  # the file has changed
+            return None
         if session.signed_in:
             return self._viewer
         scheme, _, shown = request.headers.get("authorization", "").partition(" ")
@@ -92,10 +90,8 @@ class TokenSignIn(Authorizer):
 
     def is_token(self, shown: str) -> bool:
         """See :class:`Authorizer`."""
-        token = value_of(self._secret)
-        if len(token) < TOKEN_LENGTH:  # the file has changed
-            return False
-        return hmac.compare_digest(shown.encode("utf-8", "replace"), token.encode())
+        known = value_of(self._secret).encode()
+        return _is_long_enough(self._secret) and hmac.compare_digest(shown.encode("utf-8", "replace"), known)
 
 
 class TrustedProxy(Authorizer):
@@ -157,6 +153,18 @@ class ReadOnly(Authorizer):
     def is_token(self, shown: str) -> bool:
         """See :class:`Authorizer`."""
         return self._inner.is_token(shown)
+
+
+def _checked(secret: Secret) -> Secret:
+    if not _is_long_enough(secret):
+        raise ConfigurationError(
+            f"the token or key has fewer than {SECRET_LENGTH} characters: make one with `openssl rand -hex 32`"
+        )
+    return secret
+
+
+def _is_long_enough(secret: Secret) -> bool:
+    return len(value_of(secret)) >= SECRET_LENGTH
 
 
 def peer_of(request: Request) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -31,7 +31,7 @@ from spoke_jobs.ledger.sql.lock_patience import LockPatience
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.settings import load_settings
 from spoke_jobs.shared.clean_text import visible
-from spoke_jobs.shared.secret_file import Secret
+from spoke_jobs.shared.secret_file import Secret, value_of
 from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.guard import HEALTH, Guard, is_cross_site, read_form
@@ -91,7 +91,7 @@ def app(
 
 def open_engine(database: Secret) -> Engine:
     """Make an engine whose statements end after :data:`STATEMENT_SECONDS` (PostgreSQL)."""
-    sqlite = str(database).startswith("sqlite")
+    sqlite = value_of(database).startswith("sqlite")
     pool: dict[str, Any] = {} if sqlite else {"pool_size": _THREADS, "max_overflow": 0, "pool_timeout": _POOL_SECONDS}
     engine = create_engine(database, **pool)
     if engine.dialect.name == "postgresql":

@@ -117,7 +117,9 @@ def overview(
     capped = {state.value for state, number in counts.items() if number.more}
     notes = [f"The cluster could not be read: {line(cluster_problem, _MESSAGE_LIMIT)}"] if cluster_problem else []
     if capped & {JobState.WAITING.value, JobState.BLOCKED.value}:
-        notes.append(f"Of the waiting jobs, {CAP:,} of each state were grouped; there are more.")
+        notes.append(f"Of the waiting and the blocked jobs, {CAP:,} of each were grouped; there are more.")
+    if sum(group.count for group in shown if group.state == "failed") >= CAP:
+        notes.append(f"Of the failed jobs, the {CAP:,} that failed last were grouped; there may be more.")
     return Overview(
         tuple(StateCount(state.value, _capped(counts[state]), address("/jobs", state=state)) for state in counts),
         tuple(_group_item(group, now) for group in shown if group.state != "failed"),

@@ -77,6 +77,7 @@ APPLICATIONS = {
         for name in ("import_contacts", "import_numbers", "assign_texters", "clean_up", "send_report", "send_texts"):
             job(name)(lambda ctx, payload: None)
         """,
+    "docs/how-to/dashboard.md": "settings = SimpleNamespace(session_key='k' * 64)",
     "docs/how-to/limits.md": "job('send_text')(lambda ctx, payload: None)",
     "docs/how-to/migrating.md": "import base64, gzip, json",
     "docs/how-to/monitoring.md": """

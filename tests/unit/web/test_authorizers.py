@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.contract.dashboard import EVERYBODY, HOST, TOKEN, token_in
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.secret_file import SecretFile
 from spoke_jobs.web import Authorizer, LocalOnly, ReadOnly, TokenSignIn, TrustedProxy, Viewer, app
+from spoke_jobs.web.sessions import Session, Signer, derived_key
 
 PROXIES = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")]
 Admit = Callable[..., Browser]
@@ -102,9 +104,14 @@ class TestLocalOnly:
 
 
 class TestTokenSignIn:
-    def test_a_short_token_is_refused(self) -> None:
+    @pytest.mark.parametrize("token", ["", "x" * 31])
+    def test_a_short_token_is_refused(self, token: str) -> None:
         with pytest.raises(ConfigurationError, match="fewer than 32 characters"):
-            TokenSignIn("x" * 31, EVERYBODY)
+            TokenSignIn(token, EVERYBODY)
+
+    def test_so_is_a_short_key_of_sessions(self) -> None:
+        with pytest.raises(ConfigurationError, match="fewer than 32 characters"):
+            TrustedProxy(PROXIES, "X-User", EVERYBODY, "x" * 31)
 
     def test_a_new_token_ends_sessions(self, admit: Admit, tmp_path: Path) -> None:
         file = tmp_path / "token"
@@ -114,6 +121,16 @@ class TestTokenSignIn:
         assert browser.post("/sign-in", data=form).status_code == 303
         assert browser.get("/").status_code == 200
         file.write_text("u" * 40)
+        assert browser.get("/").headers["location"] == "/sign-in"
+
+    def test_a_file_that_becomes_short_admits_nobody(self, admit: Admit, tmp_path: Path) -> None:
+        file = tmp_path / "token"
+        file.write_text(TOKEN)
+        browser = admit(TokenSignIn(SecretFile(str(file)), EVERYBODY), "192.0.2.7")
+        file.write_text("short")
+        assert browser.get("/", headers={"Authorization": "Bearer short"}).status_code == 401
+        forged = Signer(derived_key("short")).cookie(Session.begin(time.time(), signed_in=True))
+        browser.cookies.set("spoke_jobs_session", forged)
         assert browser.get("/").headers["location"] == "/sign-in"
 
     def test_read_only_still_signs_in(self, admit: Admit) -> None:
