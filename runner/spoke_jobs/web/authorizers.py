@@ -15,7 +15,7 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.audit.process_actor import ACTOR_LIMIT
 from spoke_jobs.shared.clean_text import visible_in_a_line
 from spoke_jobs.shared.secret_file import Secret, value_of
-from spoke_jobs.web.sessions import Session, derived_key
+from spoke_jobs.web.signed_sessions import Session, derived_key
 from spoke_jobs.web.viewer import Viewer
 
 SECRET_LENGTH = 32

@@ -36,7 +36,7 @@ from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.guard import HEALTH, Guard, is_cross_site, read_form
 from spoke_jobs.web.pages import NOT_FOUND, Answer, Page, Pages, Redirect, refusal
-from spoke_jobs.web.sessions import LASTING_SECONDS, Session, Signer
+from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 STATEMENT_SECONDS = 3.0

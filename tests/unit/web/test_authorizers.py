@@ -16,7 +16,7 @@ from tests.contract.dashboard import EVERYBODY, HOST, TOKEN, token_in
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.secret_file import SecretFile
 from spoke_jobs.web import Authorizer, LocalOnly, ReadOnly, TokenSignIn, TrustedProxy, Viewer, app
-from spoke_jobs.web.sessions import Session, Signer, derived_key
+from spoke_jobs.web.signed_sessions import Session, Signer, derived_key
 
 PROXIES = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")]
 Admit = Callable[..., Browser]

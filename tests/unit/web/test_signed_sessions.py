@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spoke_jobs.web.sessions import LASTING_SECONDS, Session, Signer, derived_key
+from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer, derived_key
 
 NOW = 1_800_000_000.0
 SIGNER = Signer(derived_key("one"))
