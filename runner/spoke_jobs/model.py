@@ -204,6 +204,9 @@ class JobFilter:
     until: datetime | None = None
     """The time before which the job was dispatched."""
     runner: str | None = None
+    organizations: frozenset[int] | None = None
+    """The organizations that somebody may see. With any, jobs of no organization do not pass."""
+    unique_key: str | None = None
 
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
@@ -223,6 +226,8 @@ class JobFilter:
             and (self.since is None or job.created_at >= self.since)
             and (self.until is None or job.created_at < self.until)
             and (self.runner is None or job.runner == self.runner)
+            and (self.organizations is None or job.organization_id in self.organizations)
+            and (self.unique_key is None or job.unique_key == self.unique_key)
         )
 
 

@@ -35,6 +35,7 @@ from spoke_jobs.cli.commands.stats_command import stats
 from spoke_jobs.cli.commands.sync_command import sync
 from spoke_jobs.cli.commands.tasks_command import tasks
 from spoke_jobs.cli.commands.watch_command import watch
+from spoke_jobs.cli.commands.web_command import web
 from spoke_jobs.cli.commands.why_command import why
 from spoke_jobs.cli.commands.worker_command import worker
 from spoke_jobs.cli.printing import print_text
@@ -45,6 +46,7 @@ PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Read jobs": (ls, stats, sizes, show, why, logs, watch, events),
     "Change jobs": (dispatch, cancel, retry, prune, pause, resume),
     "Run jobs and tasks (containers start these)": (worker, tasks, sync, run),
+    "See jobs in a browser": (web,),
 }
 """The headings of `--help`, each with its commands."""
 _CONSEQUENTIAL = (cancel, prune, pause)

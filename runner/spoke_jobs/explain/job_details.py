@@ -78,16 +78,21 @@ def details(
     links: Sequence[Link] = (),
     *,
     with_payload: bool = False,
+    with_result: bool = True,
     zone: tzinfo | None = None,
 ) -> Details:
-    """Describe a job, with times in the reader's time zone."""
+    """Describe a job, with times in the reader's time zone.
+
+    :param with_payload: whether to read the payload.
+    :param with_result: whether to name the result.
+    """
     found = tries(job, attempts, cluster.spokejob if cluster else None, reports)
     shows = with_payload and not isinstance(job.payload, UnreadPayload)
     with_output = next((item for item in reversed(found) if kept_output.tail(item)), None)
     return Details(
         job,
         (
-            *_facts(job, now, zone),
+            *_facts(job, now, zone, with_result=with_result),
             *_saved(saved, now),
             *_not_shown(attempts),
             *_not_charged(job, found),
@@ -137,11 +142,11 @@ def used(attempt: Attempt) -> str:
     return ", ".join(parts)
 
 
-def _facts(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
+def _facts(job: JobRequest, now: datetime, zone: tzinfo | None, *, with_result: bool) -> Iterator[tuple[str, str]]:
     yield "state", f"{job.state}: {job.cause}" if job.state is JobState.FAILED else job.state.value
     yield from _place(job, zone)
     yield from _times(job, now, zone)
-    yield from _words(job)
+    yield from _words(job, with_result=with_result)
 
 
 def _saved(saved: Sequence[Saved], now: datetime) -> Iterator[tuple[str, str]]:
@@ -225,14 +230,14 @@ def took(job: JobRequest, now: datetime) -> str:
     return seconds(max(((job.finished_at or now) - job.started_at).total_seconds(), 0.0))
 
 
-def _words(job: JobRequest) -> Iterator[tuple[str, str]]:
+def _words(job: JobRequest, *, with_result: bool) -> Iterator[tuple[str, str]]:
     if job.state is JobState.RUNNING or 0 < job.status < 100:
         yield "progress", f"{max(job.status, 0)} %"
     if job.state is JobState.WAITING and job.cause:
         yield "last failure", job.cause
     if job.result_message:
         yield "message", line(job.result_message)
-    if job.result is not None:
+    if job.result is not None and with_result:
         yield "result", line(json.dumps(job.result, ensure_ascii=False))
 
 

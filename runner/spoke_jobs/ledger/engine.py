@@ -52,6 +52,8 @@ _INSUFFICIENT_PRIVILEGE = "42501"
 """PostgreSQL's code for a statement for which the role lacks a privilege."""
 _LOCK_NOT_AVAILABLE = "55P03"
 """PostgreSQL's code for a statement that `lock_timeout` has ended."""
+_QUERY_CANCELED = "57014"
+"""PostgreSQL's code for a statement that `statement_timeout` has ended."""
 _SQLITE_LOCKED = (5, 6)
 """SQLITE_BUSY and SQLITE_LOCKED (sqlite.org/rescode.html), the primary result codes."""
 _NO_URL = (
@@ -293,6 +295,11 @@ def _sqlstate(error: DBAPIError) -> str:
 def is_locked(error: Exception) -> bool:
     """Whether the statement waited too long for a lock of another transaction (PostgreSQL, with `lock_timeout`)."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE
+
+
+def is_timed_out(error: Exception) -> bool:
+    """Whether the statement took longer than it may (PostgreSQL, with `statement_timeout`)."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _QUERY_CANCELED
 
 
 def is_not_allowed(error: Exception) -> bool:

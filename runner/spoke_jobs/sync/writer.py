@@ -51,6 +51,21 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 1
 """)
 
 
+_HOLDS = text("""
+SELECT 1 FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND objsubid = 1
+    AND classid::bigint = :high AND objid::bigint = :low
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+LIMIT 1
+""")
+
+
+def is_led(connection: Connection) -> bool:
+    """Return whether a sync is active: whether a session holds its lock (PostgreSQL)."""
+    high, low = divmod(LOCK % 2**64, 2**32)
+    return connection.execute(_HOLDS, {"high": high, "low": low}).first() is not None
+
+
 class ConnectionLost(Exception):
     """The connection is closed, so the lock is released."""
 

@@ -43,7 +43,7 @@ from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.settings import load_settings
 from spoke_jobs.testing.contexts import fake_context
 
-UNTIL_SIGTERM = {"worker", "tasks", "sync"}
+UNTIL_SIGTERM = {"worker", "tasks", "sync", "web"}
 FAILED_JOBS = 42
 """The pages name jobs up to this id."""
 AT_MOST = 20
@@ -77,6 +77,7 @@ APPLICATIONS = {
         for name in ("import_contacts", "import_numbers", "assign_texters", "clean_up", "send_report", "send_texts"):
             job(name)(lambda ctx, payload: None)
         """,
+    "docs/how-to/dashboard.md": "settings = SimpleNamespace(session_key='k' * 64)",
     "docs/how-to/limits.md": "job('send_text')(lambda ctx, payload: None)",
     "docs/how-to/migrating.md": "import base64, gzip, json",
     "docs/how-to/monitoring.md": """
@@ -148,6 +149,7 @@ AFTERWARDS = {
             count = "SELECT count(*) FROM job_request WHERE job_type = 'send_texts'"
             assert connection.scalar(text(count)) == 2 * len(range(10_000)) + 1
         """,
+    "docs/how-to/dashboard.md": "dashboard.close()",
     "docs/how-to/migrating.md": "import_script(ctx, base64.b64encode(gzip.compress(b'{}')).decode())",
     "docs/how-to/new-release.md": "assert upgrade({'first': 'Ada', 'last': 'King'}, 1) == {'name': 'Ada King'}",
     "docs/how-to/policies.md": "assert labels['cost-center']",

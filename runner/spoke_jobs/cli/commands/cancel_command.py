@@ -9,11 +9,12 @@ import typer
 
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.actor import name_of_actor
-from spoke_jobs.cli.commands.exits import Exit, reports_errors, usage_error
+from spoke_jobs.cli.commands.exits import reports_errors, usage_error
 from spoke_jobs.cli.commands.filter_options import selects_jobs
-from spoke_jobs.cli.commands.job_actions import Result, confirm_each, done, ending, for_each, missing
+from spoke_jobs.cli.commands.job_actions import Result, changed, confirm_each, done, for_each, missing
 from spoke_jobs.cli.commands.ledger_access import open_ledger, open_queries, refuse_unknown_names
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.explain.changes import cancelled, ending
 from spoke_jobs.ledger.reading.queries import SelectedJob
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ANY_JOB, UNFINISHED, JobFilter, JobState
@@ -94,10 +95,4 @@ def cancel_one(ledger: SqlLedger, job_id: int, by: str) -> Result:
     job = ledger.cancel(job_id, by)
     if before is None or job is None:
         return missing(job_id)
-    if before.state.final:
-        return Exit.FAILED, f"job {job_id} has already {ending(before)}: there is nothing to cancel"
-    if job.state is JobState.RUNNING:
-        return done(job, "asked to stop")
-    if job.cause != Cause.CANCELLED:
-        return Exit.FAILED, f"job {job_id} ended before it was cancelled: it has {ending(job)}"
-    return done(job, "cancelled")
+    return changed(job, cancelled(before, job))

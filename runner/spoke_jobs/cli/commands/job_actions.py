@@ -13,10 +13,11 @@ from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import LOCKED, Exit, no_such_job, usage_error
 from spoke_jobs.cli.printing import print_error, print_note, print_text
 from spoke_jobs.errors import DependencyNotMet
+from spoke_jobs.explain.changes import Change
 from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.engine import is_locked
 from spoke_jobs.ledger.reading.queries import SelectedJob
-from spoke_jobs.model import JobRequest, JobState
+from spoke_jobs.model import JobRequest
 
 _SHOWN = 10
 """The most types of jobs, or names of tasks, that a question shows."""
@@ -114,6 +115,6 @@ def done(job: JobRequest, what: str) -> Result:
     return Exit.DONE, f"{job.id}\t{line(job.job_type)}\t{what}"
 
 
-def ending(job: JobRequest) -> str:
-    """Say how a finished job ended: `succeeded`, or `failed` with its cause."""
-    return f"failed ({job.cause})" if job.state is JobState.FAILED else job.state.value
+def changed(job: JobRequest, change: Change) -> Result:
+    """The result for a job on which the command acted."""
+    return done(job, change.text) if change.done else (Exit.FAILED, change.text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from sqlalchemy import Engine
 
 from spoke_jobs.cli.commands.application import open_application
 from spoke_jobs.cli.commands.filter_options import check_filters
-from spoke_jobs.contract.executors import Executor
+from spoke_jobs.cluster.installed_reads import view_of, waits_in
 from spoke_jobs.errors import SpokeJobsError
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.reading.queries import Queries
@@ -94,13 +93,7 @@ def close_engines() -> None:
 
 def spokejob_waits() -> SpokeJobWaits:
     """Read what the SpokeJobs of the namespace wait for."""
-    from spoke_jobs.cluster.cluster_view import SpokeJobWaits
-
-    if importlib.util.find_spec("kubernetes") is None:
-        return SpokeJobWaits(problem="the Kubernetes client is not installed")
-    from spoke_jobs.cluster.spokejob_waits import read_spokejob_waits
-
-    return read_spokejob_waits(load_settings().namespace)
+    return waits_in(load_settings().namespace)
 
 
 def cluster_view(job: JobRequest, *, around: bool = True) -> ClusterView | None:
@@ -108,8 +101,4 @@ def cluster_view(job: JobRequest, *, around: bool = True) -> ClusterView | None:
 
     :param around: also read the holder of the queue's lock, the operator's state, and how often the image was pulled.
     """
-    if job.executor is not Executor.CLUSTER or importlib.util.find_spec("kubernetes") is None:
-        return None
-    from spoke_jobs.cluster.spokejob_reads import read_cluster_view
-
-    return read_cluster_view(job, load_settings().namespace, around=around)
+    return view_of(job, load_settings().namespace, around=around)

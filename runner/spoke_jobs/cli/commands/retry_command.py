@@ -10,11 +10,12 @@ from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.actor import name_of_actor
 from spoke_jobs.cli.commands.exits import Exit, reports_errors, usage_error
 from spoke_jobs.cli.commands.filter_options import selects_jobs
-from spoke_jobs.cli.commands.job_actions import Result, confirm_each, done, ending, for_each, missing
+from spoke_jobs.cli.commands.job_actions import Result, changed, confirm_each, for_each, missing
 from spoke_jobs.cli.commands.ledger_access import open_queries, refuse_unknown_names
 from spoke_jobs.cli.printing import print_note
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.errors import UniquenessConflict
+from spoke_jobs.explain.changes import retried
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 
@@ -82,9 +83,4 @@ def _retry(ledger: SqlLedger, job_id: int, by: str, clear_checkpoints: bool) -> 
         return Exit.FAILED, str(error)
     if before is None or job is None:
         return missing(job_id)
-    if job.state is before.state is JobState.BLOCKED and job.run > 1:
-        return done(job, f"blocked, run {job.run}")  # by the retry of a job that it depends on
-    if job.run == before.run:
-        state = f"has {ending(job)}" if job.state.final else f"is {job.state}"
-        return Exit.FAILED, f"job {job_id} {state}: only a failed job can be retried"
-    return done(job, f"{job.state}, run {job.run}")
+    return changed(job, retried(before, job))

@@ -19,6 +19,7 @@ from sqlalchemy import (
     and_,
     case,
     cast,
+    desc,
     func,
     not_,
     select,
@@ -113,9 +114,14 @@ class WaitingJob(NamedTuple):
     kind: WaitingKind
 
 
-def waiting_counts(connection: Connection, limits: LimitSet, which: JobFilter = ANY_JOB) -> tuple[WaitingCount, ...]:
-    """Count the waiting jobs that pass the filter by kind."""
-    each = _waiting(limits, which).subquery()
+def waiting_counts(
+    connection: Connection, limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = None
+) -> tuple[WaitingCount, ...]:
+    """Count the waiting jobs that pass the filter by kind.
+
+    :param cap: the most waiting and the most blocked jobs that are counted.
+    """
+    each = _waiting(limits, which, cap).subquery()
     kind = [each.c[name] for name in _KIND]
     statement = select(*kind, func.count(), func.min(each.c.due_at), func.min(each.c.id)).group_by(*kind)
     return tuple(WaitingCount(_kind_of(row), *row[len(_KIND) :]) for row in connection.execute(statement))
@@ -129,30 +135,36 @@ def waiting_jobs(connection: Connection, limits: LimitSet) -> Iterator[WaitingJo
         yield WaitingJob(row.id, row.uid, _kind_of(row))
 
 
-def failed_counts(connection: Connection, period_seconds: float, which: JobFilter = ANY_JOB) -> tuple[FailedCount, ...]:
-    """Count the jobs that have failed for good within the period and pass the filter, by cause and fingerprint."""
-    of_one_reason = (job_request.c.cause, job_request.c.fingerprint)
-    statement = (
-        select(
-            *of_one_reason,
-            func.count(job_request.c.job_type.distinct()),
-            func.min(job_request.c.job_type),
-            func.count(),
-            func.min(job_request.c.finished_at),
-            func.max(job_request.c.finished_at),
-            func.max(job_request.c.id),
-        )
-        .where(
-            job_request.c.state == constant(JobState.FAILED),
-            job_request.c.finished_at >= select(clock_after(-period_seconds)).scalar_subquery(),
-            *filters.conditions(which),
-        )
-        .group_by(*of_one_reason)
+def failed_counts(
+    connection: Connection, period_seconds: float, which: JobFilter = ANY_JOB, cap: int | None = None
+) -> tuple[FailedCount, ...]:
+    """Count the jobs that have failed for good within the period and pass the filter, by cause and fingerprint.
+
+    :param cap: the most jobs that are counted, those that failed last.
+    """
+    columns = job_request.c
+    failed = select(columns.cause, columns.fingerprint, columns.job_type, columns.finished_at, columns.id).where(
+        columns.state == constant(JobState.FAILED),
+        columns.finished_at >= select(clock_after(-period_seconds)).scalar_subquery(),
+        *filters.conditions(which),
     )
+    if cap is not None:
+        failed = failed.order_by(desc(columns.finished_at)).limit(cap)
+    each = failed.subquery().c
+    of_one_reason = (each.cause, each.fingerprint)
+    statement = select(
+        *of_one_reason,
+        func.count(each.job_type.distinct()),
+        func.min(each.job_type),
+        func.count(),
+        func.min(each.finished_at),
+        func.max(each.finished_at),
+        func.max(each.id),
+    ).group_by(*of_one_reason)
     return tuple(FailedCount(*row) for row in connection.execute(statement))
 
 
-def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB) -> CompoundSelect[Any]:
+def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = None) -> CompoundSelect[Any]:
     """Select the waiting and the blocked jobs: their kinds, when they were due or will be, and their ids."""
     held = and_(
         job_request.c.locks_queue,
@@ -180,7 +192,8 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB) -> CompoundSelect[Any
     selected = select(*columns).select_from(joined).where(*filters.conditions(which))
     # Two statements, so that each uses the index of its state.
     states = (JobState.WAITING, JobState.BLOCKED)
-    return union_all(*(selected.where(job_request.c.state == constant(state)) for state in states))
+    parts = [selected.where(job_request.c.state == constant(state)) for state in states]
+    return union_all(*(parts if cap is None else (select(part.limit(cap).subquery()) for part in parts)))
 
 
 def _kind_of(row: Any) -> WaitingKind:

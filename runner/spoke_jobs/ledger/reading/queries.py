@@ -253,11 +253,14 @@ class Queries:
             found = {job.id: admission.why_held(Subject.of(job)) for job in waiting}
         return {job_id: wait for job_id, wait in found.items() if wait is not None}
 
-    def crowd(self, period_seconds: float, which: JobFilter = ANY_JOB) -> Crowd:
-        """Count the waiting jobs, and those that have failed for good within the period, that pass the filter."""
+    def crowd(self, period_seconds: float, which: JobFilter = ANY_JOB, cap: int | None = None) -> Crowd:
+        """Count the waiting jobs, and those that have failed for good within the period, that pass the filter.
+
+        :param cap: the most jobs of each state that are counted.
+        """
         with self._reading() as connection:
             limits = LimitSet(read_limits(connection))
-            counts = crowd.waiting_counts(connection, limits, which)
+            counts = crowd.waiting_counts(connection, limits, which, cap)
             held = limited_claims.current_admission(connection).why_held if limits else lambda _subject: None
             waits = {
                 each.kind: held(crowd.subject_of(each.kind))
@@ -269,7 +272,7 @@ class Queries:
                 _now(connection),
                 period_seconds,
                 counts,
-                crowd.failed_counts(connection, period_seconds, which),
+                crowd.failed_counts(connection, period_seconds, which, cap),
                 _holders(connection, {each.kind.holder for each in counts if each.kind.holder is not None}),
                 {runner: _load(connection, runner) for runner in runners},
                 {runner: _traces(connection, runner) for runner in runners},

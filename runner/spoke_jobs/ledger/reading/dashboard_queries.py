@@ -1,0 +1,196 @@
+"""Queries for the dashboard. Each reads a bounded number of rows, of those that a filter selects."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, asc, desc, func, select
+
+from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql
+from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.reading.cancellers import with_cancellers
+from spoke_jobs.ledger.reading.queries import TRACES, Queries
+from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
+from spoke_jobs.ledger.sql import filters
+from spoke_jobs.ledger.sql.expressions import constant, due_since
+from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState
+
+CAP = 10_000
+"""The most jobs of a state that are counted."""
+_EXAMINED = 100_000
+"""The most waiting jobs among which the oldest are searched for."""
+_RECENT = 1_000
+"""How many of the newest jobs are read for the names of types and queues."""
+_WORKERS = 50
+"""The most workers that are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CappedCount:
+    """A number of jobs, counted up to :data:`CAP`."""
+
+    number: int
+    more: bool
+    """Whether there are more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of jobs is. None: at the newest job."""
+
+    before: int | None = None
+    """Only jobs with lower ids: the next older ones."""
+    after: int | None = None
+    """Only jobs with higher ids: the next newer ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Jobs of one page, newest first."""
+
+    now: datetime
+    jobs: tuple[JobRequest, ...]
+    has_newer: bool
+    has_older: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OldestJob:
+    """A due job that waits."""
+
+    job_id: int
+    job_type: str
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SeenWorker:
+    """A worker, known by the newest attempts that it claimed."""
+
+    worker: str
+    running: int
+    lapsed: int
+    """How many of its running attempts have a lapsed lease: it may be gone."""
+    heartbeat_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RecentNames:
+    """The types and the queues of the newest jobs."""
+
+    types: tuple[str, ...]
+    queues: tuple[str, ...]
+
+
+class DashboardQueries(Queries):
+    """Queries on a ledger's database."""
+
+    def counts(self, which: JobFilter) -> dict[JobState, CappedCount]:
+        """Count the jobs of each state, up to :data:`CAP`."""
+        with self._reading() as connection:
+            return {state: _count(connection, state, which) for state in JobState}
+
+    def page(self, which: JobFilter, limit: int, place: Place) -> JobPage:
+        """Read a page of jobs, with small payloads."""
+        upwards = place.after is not None
+        conditions = list(filters.conditions(which))
+        if place.before is not None:
+            conditions.append(job_request.c.id < place.before)
+        if place.after is not None:
+            conditions.append(job_request.c.id > place.after)
+        order = asc(job_request.c.id) if upwards else desc(job_request.c.id)
+        statement = select(*MANY_COLUMNS).where(*conditions).order_by(order).limit(limit + 1)
+        with self._reading() as connection:
+            found = [to_request(row) for row in connection.execute(statement).mappings()]
+            more, jobs = len(found) > limit, found[:limit]
+            return JobPage(
+                connection.execute(select(clock_now())).scalar_one(),
+                tuple(with_cancellers(connection, jobs[::-1] if upwards else jobs)),
+                has_newer=more if upwards else place.before is not None,
+                has_older=more if not upwards else True,
+            )
+
+    def job(self, job_id: int, which: JobFilter, *, with_payload: bool = False) -> JobRequest | None:
+        """Get a job that the filter selects.
+
+        :param with_payload: also read a large payload.
+        """
+        columns = REQUEST_COLUMNS if with_payload else MANY_COLUMNS
+        statement = select(*columns).where(job_request.c.id == job_id, *filters.conditions(which))
+        with self._reading() as connection:
+            row = connection.execute(statement).mappings().first()
+            return with_cancellers(connection, [to_request(row)])[0] if row is not None else None
+
+    def selected_of(self, ids: Collection[int], which: JobFilter) -> set[int]:
+        """Return those of the ids whose jobs the filter selects."""
+        if not ids:
+            return set()
+        statement = select(job_request.c.id).where(job_request.c.id.in_(sorted(ids)), *filters.conditions(which))
+        with self._reading() as connection:
+            return set(connection.scalars(statement))
+
+    def oldest(self, which: JobFilter, limit: int) -> list[OldestJob]:
+        """List the jobs that have been due for longest, of the first :data:`_EXAMINED` in the order of claims."""
+        waiting = (
+            select(job_request.c.id, job_request.c.job_type, due_since().label("due_at"))
+            .where(*in_sql(Waiting(), Due()), *filters.conditions(which))
+            .limit(_EXAMINED)
+            .subquery()
+        )
+        statement = select(waiting).order_by(waiting.c.due_at, waiting.c.id).limit(limit)
+        with self._reading() as connection:
+            return [OldestJob(*row) for row in connection.execute(statement)]
+
+    def workers(self, which: JobFilter) -> list[SeenWorker]:
+        """List the workers of running attempts and of the newest ones, those that were seen last first."""
+        conditions = tuple(filters.conditions(which))
+        lapsed = func.count().filter(job_attempt.c.lease_expires_at < clock_now())
+        running = (
+            select(job_attempt.c.worker, func.count(), lapsed, func.max(job_attempt.c.heartbeat_at).label("seen"))
+            .join(job_request, job_request.c.id == job_attempt.c.job_id)
+            .where(job_attempt.c.state == constant(AttemptState.RUNNING), *conditions)
+            .group_by(job_attempt.c.worker)
+            .order_by(desc("seen"), job_attempt.c.worker)
+            .limit(_WORKERS)
+        )
+        newest = select(job_attempt).order_by(desc(job_attempt.c.id)).limit(TRACES).subquery()
+        recent = (
+            select(newest.c.worker, func.max(newest.c.heartbeat_at).label("seen"))
+            .join(job_request, job_request.c.id == newest.c.job_id)
+            .where(*conditions)
+            .group_by(newest.c.worker)
+            .order_by(desc("seen"), newest.c.worker)
+            .limit(_WORKERS)
+        )
+        with self._reading() as connection:
+            found = {row.worker: SeenWorker(*row) for row in connection.execute(running)}
+            for worker, seen in connection.execute(recent):
+                found.setdefault(worker, SeenWorker(worker, 0, 0, seen))
+        return sorted(found.values(), key=lambda each: (each.heartbeat_at, each.worker), reverse=True)[:_WORKERS]
+
+    def recent_names(self, which: JobFilter) -> RecentNames:
+        """Return the types and the queues of the newest jobs."""
+        newest = (
+            select(job_request.c.job_type, job_request.c.queue_name)
+            .where(*filters.conditions(which))
+            .order_by(desc(job_request.c.id))
+            .limit(_RECENT)
+        )
+        with self._reading() as connection:
+            rows = connection.execute(newest).all()
+        types, queues = {row.job_type for row in rows}, {row.queue_name for row in rows}
+        return RecentNames(tuple(sorted(types - {""})), tuple(sorted(queues - {""})))
+
+
+def _count(connection: Connection, state: JobState, which: JobFilter) -> CappedCount:
+    some = select(job_request.c.id).where(*filters.conditions(which)).limit(CAP + 1)
+    if state is JobState.RUNNING:  # the attempts have an index of those that run
+        some = some.join(job_attempt, job_attempt.c.job_id == job_request.c.id)
+        some = some.where(job_attempt.c.state == constant(AttemptState.RUNNING))
+    else:
+        some = some.where(job_request.c.state == constant(state))
+    number = connection.scalar(select(func.count()).select_from(some.subquery())) or 0
+    return CappedCount(min(number, CAP), number > CAP)

@@ -1,0 +1,351 @@
+"""The ASGI application: who sends a request, which page answers it, and what an error looks like."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolBusy
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from spoke_jobs.contract.option_checks import LARGEST_ID
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.ledger.engine import create_engine, is_away, is_locked, is_not_allowed, is_timed_out
+from spoke_jobs.ledger.sql.lock_patience import LockPatience
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.settings import load_settings
+from spoke_jobs.shared.clean_text import visible
+from spoke_jobs.shared.secret_file import Secret, value_of
+from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
+from spoke_jobs.web.cluster_reads import ClusterReads
+from spoke_jobs.web.guard import HEALTH, Guard, is_cross_site, read_form
+from spoke_jobs.web.pages import NOT_FOUND, Answer, Page, Pages, Redirect, refusal
+from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
+from spoke_jobs.web.viewer import JobAction, Viewer
+
+STATEMENT_SECONDS = 3.0
+"""How long a statement of a page may take (PostgreSQL)."""
+_LOCK_SECONDS = 2.0
+_THREADS = 8
+_POOL_SECONDS = 3.0
+COOKIE = "spoke_jobs_session"
+_STATIC = {"dashboard.css": "text/css; charset=utf-8"}
+_PLACES = (("/", "Overview"), ("/jobs", "Jobs"))
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+logger = logging.getLogger(__name__)
+
+
+def app(
+    *,
+    authorize: Authorizer | Authorize,
+    hosts: Collection[str],
+    database: Secret | None = None,
+    namespace: str | None = None,
+    secret: Secret = "",
+    secure_cookies: bool = True,
+) -> Guard:
+    """Make the dashboard's ASGI application.
+
+    :param authorize: who may look: an :class:`Authorizer`, or a function, also a coroutine function, from a request to
+        a :class:`Viewer`, or to None for nobody.
+    :param hosts: the names under which browsers reach it. Requests for other hosts are refused.
+    :param database: the ledger's database; by default that of SPOKE_DATABASE_URL.
+    :param namespace: the namespace of the SpokeJobs; by default that of SPOKE_NAMESPACE, or the pod's own.
+    :param secret: what sessions are signed with if ``authorize`` is a function. Replicas need the same one.
+    :param secure_cookies: whether browsers send the cookie only over TLS, or to this machine.
+    :raises ConfigurationError: if no host is named, or the database's URL is not usable.
+    """
+    if not hosts or "*" in hosts:
+        raise ConfigurationError("name the hosts under which browsers reach the dashboard, each by itself")
+    settings = load_settings()
+    engine = open_engine(settings.database if database is None else database)
+    authorizer = authorize if isinstance(authorize, Authorizer) else Hook(authorize, secret)
+    cluster = ClusterReads(settings.namespace if namespace is None else namespace)
+    dashboard = Dashboard(engine, authorizer, cluster, secure_cookies=secure_cookies)
+    pages = Starlette(
+        routes=dashboard.routes(),
+        exception_handlers={HTTPException: dashboard.on_http_error, Exception: dashboard.on_error},
+        lifespan=dashboard.lifespan,
+    )
+    return Guard(
+        pages, hosts, dashboard.close
+    )  # around Starlette's own middleware, so that its answers have the headers, too
+
+
+def open_engine(database: Secret) -> Engine:
+    """Make an engine whose statements end after :data:`STATEMENT_SECONDS` (PostgreSQL)."""
+    sqlite = value_of(database).startswith("sqlite")
+    pool: dict[str, Any] = {} if sqlite else {"pool_size": _THREADS, "max_overflow": 0, "pool_timeout": _POOL_SECONDS}
+    engine = create_engine(database, **pool)
+    if engine.dialect.name == "postgresql":
+
+        @event.listens_for(engine, "begin")
+        def on_begin(connection: Connection) -> None:
+            milliseconds = round(STATEMENT_SECONDS * 1000)
+            connection.exec_driver_sql(f"SELECT set_config('statement_timeout', '{milliseconds}ms', true)")
+
+    return engine
+
+
+def new_templates() -> jinja2.Environment:
+    """Return the templates. Every text is escaped, for HTML and against characters that are invisible or turn text."""
+
+    def finalize(value: object) -> object:
+        return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("spoke_jobs.web"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+class Dashboard:
+    """Answers requests."""
+
+    def __init__(
+        self, engine: Engine, authorizer: Authorizer, cluster: ClusterReads, *, secure_cookies: bool = True
+    ) -> None:
+        self._engine = engine
+        self._ledger = SqlLedger(engine, patience=LockPatience(_LOCK_SECONDS))
+        self._pages = Pages(self._ledger, cluster)
+        self._authorizer = authorizer
+        self._cluster = cluster
+        self._secure = secure_cookies
+        self._threads = ThreadPoolExecutor(_THREADS, "spoke-web")
+        self._static = {name: files("spoke_jobs.web").joinpath("static", name).read_bytes() for name in _STATIC}
+        self._templates = new_templates()
+        self._templates.globals["versions"] = {
+            name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._static.items()
+        }
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        """Close connections at the end."""
+        yield
+        self.close()
+
+    def close(self) -> None:
+        """Close connections, and end threads."""
+        self._cluster.close()
+        self._threads.shutdown()
+        self._ledger.close_notifier()
+        self._engine.dispose()
+
+    def routes(self) -> list[Route]:
+        """Return the routes. An unknown address gets the same answer whoever asks."""
+        get, post = ["GET"], ["POST"]
+        actions = [Route(f"/jobs/{{job_id}}/{action}", self._acting(action), methods=post) for action in JobAction]
+        return [
+            Route("/", self._reading(lambda viewer, request: self._pages.overview(viewer, request.query_params))),
+            Route("/jobs", self._reading(lambda viewer, request: self._pages.jobs(viewer, request.query_params))),
+            Route("/jobs/{job_id}", self._reading(self._job)),
+            *actions,
+            Route("/sign-in", self._sign_in_page, methods=get),
+            Route("/sign-in", self._sign_in, methods=post),
+            Route("/sign-out", self._sign_out, methods=post),
+            Route("/static/{name}", self._static_file, methods=get),
+            Route(HEALTH, _healthy, methods=get),
+        ]
+
+    async def on_http_error(self, request: Request, error: Exception) -> Response:
+        """Answer for an unknown address or method."""
+        assert isinstance(error, HTTPException)
+        text = {404: "There is no such page.", 405: "This address does not answer to this method."}
+        page = refusal("Not found" if error.status_code == 404 else "Refused", text.get(error.status_code, ""), 400)
+        response = self._render(request, page, None, None)
+        response.status_code = error.status_code
+        response.headers.update(error.headers or {})
+        return response
+
+    async def on_error(self, request: Request, error: Exception) -> Response:
+        """Answer for an unexpected error. The log has it."""
+        page = refusal("Something went wrong", "The dashboard's log has the error.", 500)
+        return self._render(request, page, None, None)
+
+    def _reading(self, read: Callable[[Viewer, Request], Answer]) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            session = self._session(request)
+            viewer = await self._authorizer.viewer(request, session)
+            if viewer is None:
+                return self._unknown(request, session)
+            return self._answered(request, await self._read(partial(read, viewer, request)), viewer, session)
+
+        return endpoint
+
+    def _acting(self, action: JobAction) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            session = self._session(request)
+            viewer = await self._authorizer.viewer(request, session)
+            if viewer is None:
+                return self._unknown(request, session)
+            form = await self._form(request, session, viewer.name)
+            if isinstance(form, Page):
+                return self._answered(request, form, viewer, session)
+            if action not in viewer.actions:
+                page = refusal("Not allowed", f"You may not {action} jobs.", 403)
+                return self._answered(request, page, viewer, session)
+            job_id = _job_id(request)
+            if job_id is None:
+                return self._answered(request, NOT_FOUND, viewer, session)
+            answer = await self._read(partial(self._pages.act, viewer, action, job_id, form))
+            return self._answered(request, answer, viewer, session)
+
+        return endpoint
+
+    def _job(self, viewer: Viewer, request: Request) -> Answer:
+        job_id = _job_id(request)
+        return NOT_FOUND if job_id is None else self._pages.job(viewer, request.query_params, job_id)
+
+    async def _read(self, read: Callable[[], Answer]) -> Answer:
+        """Run what blocks on a thread. An error of the database becomes a page."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, read)
+        except PoolBusy:
+            return refusal("Busy", "All connections to the database are in use. Try again in a moment.", 503)
+        except DBAPIError as error:
+            if (page := _database_problem(error)) is None:
+                raise
+            return page
+
+    async def _form(self, request: Request, session: Session, name: str) -> dict[str, str] | Page:
+        """Read a form that the dashboard itself made for this viewer and this session."""
+        if is_cross_site(request):
+            return refusal("Refused", "Another site sent this form.", 403)
+        form = await read_form(request)
+        if form is None:
+            return refusal("Refused", "This is not a form of the dashboard.", 400)
+        if not self._signer().is_form_token(form.get("token", ""), session, name):
+            return refusal("The form is out of date", "Go back, reload the page, and try again.", 403)
+        return form
+
+    async def _sign_in_page(self, request: Request) -> Response:
+        session = self._session(request)
+        if not self._authorizer.signs_in:
+            return self._render(request, refusal("Not found", "There is no such page.", 404), None, None)
+        if await self._authorizer.viewer(request, session) is not None:
+            return self._answered(request, Redirect("/"), None, session)
+        return self._answered(request, Page("sign_in.html", {"title": "Sign in", "problem": ""}), None, session)
+
+    async def _sign_in(self, request: Request) -> Response:
+        session = self._session(request)
+        form = await self._form(request, session, "")
+        if isinstance(form, Page):
+            return self._answered(request, form, None, session)
+        if not self._authorizer.signs_in or not self._authorizer.is_token(form.get("secret", "").strip()):
+            logger.warning("a sign-in was refused, from %s", request.client.host if request.client else "?")
+            problem = "This is not the token."
+            page = Page("sign_in.html", {"title": "Sign in", "problem": problem}, 403)
+            return self._answered(request, page, None, session)
+        return self._answered(request, Redirect("/"), None, Session.begin(time.time(), signed_in=True))
+
+    async def _sign_out(self, request: Request) -> Response:
+        session = self._session(request)
+        viewer = await self._authorizer.viewer(request, session)
+        form = await self._form(request, session, viewer.name if viewer else "")
+        if isinstance(form, Page):
+            return self._answered(request, form, viewer, session)
+        return self._answered(request, Redirect("/sign-in"), None, Session.begin(time.time()))
+
+    async def _static_file(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self._static:
+            raise HTTPException(404)
+        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(self._static[name], headers=headers, media_type=_STATIC[name])
+
+    def _unknown(self, request: Request, session: Session) -> Response:
+        """Answer somebody who may not look."""
+        if self._authorizer.signs_in and request.method == "GET" and "authorization" not in request.headers:
+            return self._answered(request, Redirect("/sign-in"), None, session)
+        page = refusal("Not allowed", "You may not look at this dashboard, or you have to sign in.", 401)
+        return self._render(request, page, None, None)
+
+    def _session(self, request: Request) -> Session:
+        """Return the browser's session, or a new one."""
+        found = self._signer().session(request.cookies.get(COOKIE, ""), time.time())
+        return found if found is not None else Session.begin(time.time())
+
+    def _signer(self) -> Signer:
+        return Signer(self._authorizer.signing_key())
+
+    def _answered(self, request: Request, answer: Answer, viewer: Viewer | None, session: Session) -> Response:
+        root = request.scope.get("root_path", "")
+        response: Response
+        if isinstance(answer, Redirect):
+            response = RedirectResponse(root + answer.path, 303)
+        else:
+            response = self._render(request, answer, viewer, session)
+        value = self._signer().cookie(session)
+        if request.cookies.get(COOKIE) != value:
+            response.set_cookie(
+                COOKIE,
+                value,
+                max_age=LASTING_SECONDS,
+                path=root or "/",
+                secure=self._secure,
+                httponly=True,
+                samesite="strict",
+            )
+        return response
+
+    def _render(self, request: Request, page: Page, viewer: Viewer | None, session: Session | None) -> Response:
+        name = viewer.name if viewer is not None else ""
+        shared = {
+            "root": request.scope.get("root_path", ""),
+            "here": request.url.path,
+            "places": _PLACES if viewer is not None else (),
+            "viewer": viewer,
+            "signs_in": self._authorizer.signs_in,
+            "token": self._signer().form_token(session, name) if session is not None else "",
+        }
+        text = self._templates.get_template(page.template).render(shared | dict(page.values))
+        return HTMLResponse(text, page.status)
+
+
+def _job_id(request: Request) -> int | None:
+    text = request.path_params["job_id"]
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+    return number if 0 < number <= LARGEST_ID else None
+
+
+def _database_problem(error: DBAPIError) -> Page | None:
+    """Return what to say about an error of the database; None if it is unexpected."""
+    if is_timed_out(error):
+        return refusal(
+            "This takes too long",
+            f"The database did not answer within {STATEMENT_SECONDS:g} s, so the query was ended. Choose narrower "
+            "filters: a type, a queue or an organization.",
+            503,
+        )
+    if is_locked(error):
+        return refusal("Locked", "Another transaction has locked the job's row. Try again when it has ended.", 503)
+    if is_not_allowed(error):
+        return refusal("Not allowed", "The dashboard's database role may not do this: docs/deploying.md says why.", 503)
+    if is_away(error):
+        return refusal("The database is away", "It can't be reached now. Reload the page in a moment.", 503)
+    return None
+
+
+async def _healthy(_request: Request) -> Response:
+    return PlainTextResponse("ok\n")

@@ -1,0 +1,93 @@
+"""What holds for every request and response: the names of this host, the headers of answers, the size of forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEALTH = "/healthz"
+"""Kubelets call it by a pod's address, so that it has no name of this host."""
+FORM_LIMIT_BYTES = 16_384
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Guard:
+    """Refuses requests for other hosts, and adds the headers to every answer."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], close: Callable[[], None]) -> None:
+        self._app = app
+        self._hosts = frozenset(name.lower() for name in hosts)
+        self._close = close
+
+    def close(self) -> None:
+        """Close connections, and end threads. A server does so by itself, but not for a mounted application."""
+        self._close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        below_root = scope["path"].removeprefix(scope.get("root_path", ""))
+        if below_root == HEALTH or self._is_ours(Headers(scope=scope)):
+            await self._app(scope, receive, with_headers)
+            return
+        text = "The dashboard does not serve this host. Its names are given with --host-name, or as `hosts`.\n"
+        await PlainTextResponse(text, 400)(scope, receive, with_headers)
+
+    def _is_ours(self, headers: Headers) -> bool:
+        given = headers.getlist("host")
+        return len(given) == 1 and host_name(given[0]) in self._hosts
+
+
+def host_name(host: str) -> str:
+    """Return the name in a Host header, in lower case, without the port."""
+    name, colon, port = host.rpartition(":")
+    has_port = bool(colon) and port.isascii() and port.isdigit() and not name.endswith(":")
+    return (name if has_port else host).lower()
+
+
+def is_cross_site(request: Request) -> bool:
+    """Whether a browser says that a page of another site sends the request. Old browsers say nothing."""
+    return request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+
+
+async def read_form(request: Request) -> dict[str, str] | None:
+    """Read the fields of a form. None: it is too large, of another type, or has a field twice."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+        return None
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > FORM_LIMIT_BYTES:
+            return None
+    try:
+        fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        return None
+    return dict(fields) if len(dict(fields)) == len(fields) else None

@@ -1,0 +1,76 @@
+"""Read the filters of the list of jobs from an address, and write addresses. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlencode
+
+from spoke_jobs.contract.option_checks import LARGEST_ID, LARGEST_NUMBER
+from spoke_jobs.ledger.reading.dashboard_queries import Place
+from spoke_jobs.model import ANY_JOB, JobFilter, JobState
+from spoke_jobs.shared.clean_text import is_storable
+
+TEXTS = {"type": "job_type", "queue": "queue_name", "cause": "cause", "key": "unique_key", "fingerprint": "fingerprint"}
+"""The filters that are texts, with the fields of :class:`JobFilter`."""
+TEXT_LIMIT = 500
+NEWEST = Place()
+"""The first page."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSearch:
+    """What somebody searches for."""
+
+    which: JobFilter = ANY_JOB
+    place: Place = NEWEST
+    job_id: int | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
+    """The filters as they were given, by their names in the address."""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with a filter, by its name."""
+
+
+def read_search(query: Mapping[str, str]) -> JobSearch:
+    """Read the filters of an address. Any text is valid input."""
+    names = ("id", "state", "organization", *TEXTS)
+    given = {name: text for name in names if (text := query.get(name, "").strip())}
+    problems: dict[str, str] = {}
+    values: dict[str, object] = {}
+    for name, of_filter in TEXTS.items():
+        if name not in given:
+            continue
+        if len(given[name]) > TEXT_LIMIT or not is_storable(given[name]):
+            problems[name] = f"Give at most {TEXT_LIMIT} characters, without NUL."
+        else:
+            values[of_filter] = given[name]
+    if "state" in given:
+        if given["state"] in list(JobState):
+            values["states"] = (JobState(given["state"]),)
+        else:
+            problems["state"] = f"Choose one of: {', '.join(JobState)}."
+    if "organization" in given:
+        values["organization_id"] = number = _number(given["organization"], 0, LARGEST_NUMBER)
+        if number is None:
+            problems["organization"] = f"Give a whole number from 0 to {LARGEST_NUMBER:,}."
+    job_id = _number(given["id"], 1, LARGEST_ID) if "id" in given else None
+    if "id" in given and job_id is None:
+        problems["id"] = "Give a whole number from 1."
+    place = Place(_number(query.get("before", ""), 1, LARGEST_ID), _number(query.get("after", ""), 0, LARGEST_ID))
+    if place.before is not None and place.after is not None:
+        place = Place(place.before)
+    return JobSearch(JobFilter(**values), place, job_id, given, problems)  # type: ignore[arg-type]
+
+
+def address(path: str, **query: object) -> str:
+    """Write an address with a query. Empty values are left out."""
+    given = {name: str(value) for name, value in query.items() if value not in (None, "")}
+    return f"{path}?{urlencode(given, errors='replace')}" if given else path
+
+
+def _number(text: str, least: int, most: int) -> int | None:
+    """Read a whole number; None if the text is none between the bounds."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        return None
+    number = int(text)
+    return number if least <= number <= most else None

@@ -1,0 +1,315 @@
+"""What each page shows, as values for its template. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.contract.advice import advice
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.names import spokejob_name
+from spoke_jobs.explain.groups import Group
+from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
+from spoke_jobs.explain.reasons import Explanation, Reason
+from spoke_jobs.explain.words import ago, line, seconds
+from spoke_jobs.ledger.reading.dashboard_queries import CAP, CappedCount, JobPage, OldestJob, SeenWorker
+from spoke_jobs.model import JobRequest, JobState
+from spoke_jobs.web.job_search import JobSearch, address
+from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, shown_reason
+
+_MESSAGE_LIMIT = 200
+_QUIET = timedelta(minutes=2)
+"""A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
+_CAUSE = ATTEMPT_HEADINGS.index("CAUSE")
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A time, and how far away it is."""
+
+    exact: str
+    """In UTC, to the second."""
+    machine: str
+    """For the attribute `datetime`."""
+    text: str
+
+    @classmethod
+    def of(cls, then: datetime, now: datetime) -> When:
+        """Format a time in the past."""
+        utc = then.astimezone(UTC)
+        return cls(f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{utc:%Y-%m-%dT%H:%M:%SZ}", ago(then, now))
+
+
+@dataclass(frozen=True, slots=True)
+class StateCount:
+    """How many jobs are in a state."""
+
+    state: str
+    number: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupItem:
+    """A group of jobs that wait or have failed for one reason."""
+
+    number: str
+    text: str
+    oldest: str
+    advice: str
+    path: str
+    """The jobs, or one of them; empty if they cannot be listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerItem:
+    """A worker."""
+
+    name: str
+    running: int
+    seen: When
+    quiet: bool
+    """Whether it may be gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class OldestItem:
+    """A job that waits for long."""
+
+    job_id: int
+    job_type: str
+    due: When
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The first page."""
+
+    counts: tuple[StateCount, ...]
+    waiting: tuple[GroupItem, ...]
+    failed: tuple[GroupItem, ...]
+    oldest: tuple[OldestItem, ...]
+    workers: tuple[WorkerItem, ...]
+    sync: str
+    """Whether sync is alive; empty if it is not needed."""
+    notes: tuple[str, ...]
+    """What could not be read, or is not complete."""
+    is_empty: bool
+    """Whether there is no job at all."""
+
+
+def overview(
+    now: datetime,
+    counts: Mapping[JobState, CappedCount],
+    groups: Iterable[Group],
+    oldest: Iterable[OldestJob],
+    workers: Iterable[SeenWorker],
+    viewer: Viewer,
+    *,
+    sync: str = "",
+    cluster_problem: str = "",
+) -> Overview:
+    """Describe all jobs that the viewer may see."""
+    shown = [shown_group(group, viewer) for group in groups]
+    capped = {state.value for state, number in counts.items() if number.more}
+    notes = [f"The cluster could not be read: {line(cluster_problem, _MESSAGE_LIMIT)}"] if cluster_problem else []
+    if capped & {JobState.WAITING.value, JobState.BLOCKED.value}:
+        notes.append(f"Of the waiting and the blocked jobs, {CAP:,} of each were grouped; there are more.")
+    if sum(group.count for group in shown if group.state == "failed") >= CAP:
+        notes.append(f"Of the failed jobs, the {CAP:,} that failed last were grouped; there may be more.")
+    return Overview(
+        tuple(StateCount(state.value, _capped(counts[state]), address("/jobs", state=state)) for state in counts),
+        tuple(_group_item(group, now) for group in shown if group.state != "failed"),
+        tuple(_group_item(group, now) for group in shown if group.state == "failed"),
+        tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in oldest),
+        tuple(
+            WorkerItem(
+                line(worker.worker),
+                worker.running,
+                When.of(worker.heartbeat_at, now),
+                worker.lapsed > 0 or now - worker.heartbeat_at > _QUIET,
+            )
+            for worker in workers
+        ),
+        sync,
+        tuple(notes),
+        not any(number.number for number in counts.values()),
+    )
+
+
+def _capped(number: CappedCount) -> str:
+    return f"{number.number:,}{'+' if number.more else ''}"
+
+
+def _group_item(group: Group, now: datetime) -> GroupItem:
+    waits = group.state != "failed" and group.oldest_at is not None and group.oldest_at <= now
+    oldest = f"the oldest for {seconds((now - group.oldest_at).total_seconds())}" if waits and group.oldest_at else ""
+    path = f"/jobs/{group.job_id}" if group.job_id is not None else ""
+    if group.state == "failed":
+        path = address("/jobs", state="failed", cause=group.reason, fingerprint=group.fingerprint)
+    return GroupItem(f"{group.count:,}", group.text, oldest, line(group.advice), path)
+
+
+@dataclass(frozen=True, slots=True)
+class JobItem:
+    """A job in a list."""
+
+    job_id: int
+    job_type: str
+    state: str
+    percent: int | None
+    """Its progress, while it runs."""
+    queue: str
+    organization: str
+    cause: str
+    message: str
+    dispatched: When
+    took: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobList:
+    """The page that lists jobs."""
+
+    jobs: tuple[JobItem, ...]
+    search: JobSearch
+    newer: str
+    """The address of the page with newer jobs; empty if there is none."""
+    older: str
+    types: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    states: tuple[str, ...] = field(default=tuple(state.value for state in JobState))
+    causes: tuple[str, ...] = field(default=tuple(CAUSES))
+
+
+def job_list(
+    page: JobPage, search: JobSearch, viewer: Viewer, types: Sequence[str] = (), queues: Sequence[str] = ()
+) -> JobList:
+    """Describe a page of jobs."""
+    jobs = [shown_job(job, viewer) for job in page.jobs]
+    newer = older = ""
+    if jobs:
+        newer = address("/jobs", **search.given, after=jobs[0].id) if page.has_newer else ""
+        older = address("/jobs", **search.given, before=jobs[-1].id) if page.has_older else ""
+    elif page.has_newer or search.place.after is not None:
+        newer = address("/jobs", **search.given)
+    return JobList(tuple(job_item(job, page.now) for job in jobs), search, newer, older, tuple(types), tuple(queues))
+
+
+def job_item(job: JobRequest, now: datetime) -> JobItem:
+    """Describe a job in a list."""
+    took = ""
+    if job.started_at is not None and job.state is not JobState.WAITING:
+        took = seconds(max(((job.finished_at or now) - job.started_at).total_seconds(), 0.0))
+    return JobItem(
+        job.id,
+        line(job.job_type),
+        job.state.value,
+        max(job.status, 0) if job.state is JobState.RUNNING else None,
+        line(job.queue_name),
+        "" if job.organization_id is None else str(job.organization_id),
+        line(job.cause),
+        line(job.result_message, _MESSAGE_LIMIT),
+        When.of(job.created_at, now),
+        took,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCause:
+    """A cause of failed attempts."""
+
+    name: str
+    meaning: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """A job that the shown one depends on."""
+
+    depth: int
+    job_id: int
+    job_type: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """The page of one job."""
+
+    item: JobItem
+    reasons: tuple[Reason, ...]
+    facts: tuple[tuple[str, str], ...]
+    options: tuple[tuple[str, str], ...]
+    headings: tuple[str, ...]
+    attempts: tuple[tuple[str, ...], ...]
+    causes: tuple[KnownCause, ...]
+    said: tuple[tuple[int, str], ...]
+    used: tuple[tuple[int, str], ...]
+    needs: tuple[Dependency, ...]
+    tail_of: int
+    tail: tuple[str, ...]
+    payload: str
+    commands: tuple[tuple[str, str], ...]
+    """What a command shows, and the command."""
+    can_cancel: bool
+    can_retry: bool
+    has_checkpoints: bool
+
+
+def job_view(
+    shown: Details,
+    explanation: Explanation,
+    now: datetime,
+    viewer: Viewer,
+    *,
+    cluster: ClusterView | None = None,
+    has_checkpoints: bool = False,
+) -> JobView:
+    """Describe one job."""
+    job = shown.job
+    return JobView(
+        job_item(job, now),
+        tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons)),
+        shown.facts,
+        shown.options,
+        tuple(name.capitalize() for name in ATTEMPT_HEADINGS),
+        shown.attempts,
+        tuple(_causes(shown, job)),
+        shown.said,
+        shown.used,
+        tuple(
+            Dependency(depth, link.needs_id, line(link.job_type), state_text(link))
+            for depth, link in shown.needs
+            if link is not None
+        ),
+        shown.tail_of,
+        shown.tail,
+        shown.payload,
+        tuple(commands(job, cluster.namespace if cluster else "")),
+        can_cancel=JobAction.CANCEL in viewer.actions and not job.state.final,
+        can_retry=JobAction.RETRY in viewer.actions and job.state is JobState.FAILED,
+        has_checkpoints=has_checkpoints,
+    )
+
+
+def _causes(shown: Details, job: JobRequest) -> Iterable[KnownCause]:
+    for name in dict.fromkeys(cells[_CAUSE] for cells in shown.attempts):
+        if (known := CAUSES.get(name)) is not None:
+            yield KnownCause(name, known.meaning, line(advice(name, "", job.id)))
+
+
+def commands(job: JobRequest, namespace: str) -> Iterable[tuple[str, str]]:
+    """Yield commands that show more of a job."""
+    yield "why it is in this state", f"spoke-jobs why {job.id}"
+    yield "everything that is known", f"spoke-jobs show {job.id}"
+    yield "its output", f"spoke-jobs logs {job.id}"
+    if job.executor is Executor.CLUSTER:
+        where = f" -n {namespace}" if namespace else ""
+        name = spokejob_name(job.job_type, job.id, job.uid, job.run)
+        yield "its SpokeJob", f"kubectl describe spokejob {name}{where}"
+        yield "its pods", f"kubectl get pods -l jobs.spoke.dev/request-id={job.id}{where}"

@@ -1,0 +1,203 @@
+"""The pages: read what a viewer may see, and change jobs for them. These functions block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC
+from typing import Any
+
+from sqlalchemy import Engine
+
+from spoke_jobs.contract.executors import Executor
+from spoke_jobs.errors import DependencyNotMet, UniquenessConflict
+from spoke_jobs.explain.changes import Change, cancelled, retried
+from spoke_jobs.explain.groups import groups, has_spokejobs
+from spoke_jobs.explain.job_details import details
+from spoke_jobs.explain.why import explain, is_explained_by_cluster
+from spoke_jobs.explain.words import line
+from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.audit.process_actor import actor_name
+from spoke_jobs.ledger.engine import READ_ONLY
+from spoke_jobs.ledger.reading.dashboard_queries import CAP, DashboardQueries, JobPage, RecentNames
+from spoke_jobs.ledger.reading.queries import Crowd
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.model import JobRequest, UnreadPayload
+from spoke_jobs.sync.writer import is_led
+from spoke_jobs.web import page_views
+from spoke_jobs.web.cluster_reads import ClusterReads
+from spoke_jobs.web.job_search import read_search
+from spoke_jobs.web.viewer import JobAction, Viewer, shown_job
+
+PER_PAGE = 50
+PAYLOAD_LIMIT_BYTES = 100_000
+"""The largest payload that is shown; `spoke-jobs show --payload` shows larger ones."""
+_FAILED_SECONDS = 86_400.0
+_OLDEST = 5
+_EVENTS = 10
+SAID = {
+    "cancelled": "The job was cancelled.",
+    "asked": "The job was asked to stop.",
+    "retried": "The job starts again.",
+}
+"""What a page says after an action, by a word in its address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page to be made from a template."""
+
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Another page to go to."""
+
+    path: str
+
+
+Answer = Page | Redirect
+NOT_FOUND = Page(
+    "message.html",
+    {"title": "Not found", "text": "There is no such job, it was pruned, or you may not see it."},
+    404,
+)
+
+
+def refusal(title: str, text: str, status: int) -> Page:
+    """Return a page that says why something is refused."""
+    return Page("message.html", {"title": title, "text": text}, status)
+
+
+class Pages:
+    """Reads and changes jobs in a database."""
+
+    def __init__(self, ledger: SqlLedger, cluster: ClusterReads) -> None:
+        self._ledger = ledger
+        self._queries = DashboardQueries(ledger.engine)
+        self._cluster = cluster
+
+    def overview(self, viewer: Viewer, _query: Mapping[str, str]) -> Answer:
+        """Show all jobs, by state and by reason."""
+        which = viewer.narrowed()
+        crowd = self._queries.crowd(_FAILED_SECONDS, which, CAP)
+        waits = self._cluster.waits() if viewer.sees_all and has_spokejobs(crowd) else None
+        view = page_views.overview(
+            crowd.now,
+            self._queries.counts(which),
+            groups(crowd, waits.waiting if waits else ()),
+            self._queries.oldest(which, _OLDEST),
+            self._queries.workers(which),
+            viewer,
+            sync=_sync(self._ledger.engine, crowd),
+            cluster_problem=waits.problem if waits else "",
+        )
+        return Page("overview.html", {"title": "Overview", "view": view})
+
+    def jobs(self, viewer: Viewer, query: Mapping[str, str]) -> Answer:
+        """List jobs."""
+        search = read_search(query)
+        if search.job_id is not None and not search.problems:
+            return Redirect(f"/jobs/{search.job_id}")
+        which = viewer.narrowed()
+        names = self._queries.recent_names(which)
+        if search.problems:
+            empty = JobPage(self._queries.now(), (), has_newer=False, has_older=False)
+            return Page("jobs.html", {"title": "Jobs", "view": _listed(empty, search, viewer, names)}, 400)
+        page = self._queries.page(viewer.narrowed(search.which), PER_PAGE, search.place)
+        return Page("jobs.html", {"title": "Jobs", "view": _listed(page, search, viewer, names)})
+
+    def job(self, viewer: Viewer, query: Mapping[str, str], job_id: int) -> Answer:
+        """Show one job."""
+        found = self._found(viewer, job_id)
+        situation = self._queries.situation(job_id) if found is not None else None
+        if found is None or situation is None:
+            return NOT_FOUND
+        job = shown_job(found, viewer)
+        asks = not job.state.final or is_explained_by_cluster(job)
+        cluster = self._cluster.view(job, around=asks and viewer.sees_all)
+        links = self._queries.links(job_id)
+        visible = self._queries.selected_of({link.needs_id for link in links}, viewer.narrowed())
+        saved = self._queries.saved(job_id)
+        shown = details(
+            job,
+            self._queries.attempts(job_id),
+            situation.now,
+            cluster,
+            self._queries.reports(job_id),
+            self._queries.events(_EVENTS, EventFilter(job_id=job_id)),
+            saved,
+            [link for link in links if link.needs_id in visible],
+            with_payload=viewer.may_see_payloads,
+            with_result=viewer.may_see_payloads,
+            zone=UTC,
+        )
+        view = page_views.job_view(
+            shown,
+            explain(replace(situation, job=shown_job(situation.job, viewer)), cluster),
+            situation.now,
+            viewer,
+            cluster=cluster,
+            has_checkpoints=bool(saved),
+        )
+        title = f"Job {job_id}: {line(job.job_type, 80)}"
+        return Page("job.html", {"title": title, "view": view, "said": SAID.get(query.get("said", ""), "")})
+
+    def act(self, viewer: Viewer, action: JobAction, job_id: int, form: Mapping[str, str]) -> Answer:
+        """Cancel or retry a job."""
+        before = self._queries.job(job_id, viewer.narrowed())
+        if before is None:
+            return NOT_FOUND
+        by = actor_name(line(viewer.name))
+        try:
+            if action is JobAction.CANCEL:
+                after, said = self._ledger.cancel(job_id, by), cancelled
+            else:
+                clear = form.get("clear_checkpoints") == "yes"
+                after, said = self._ledger.retry(job_id, by, clear_checkpoints=clear), retried
+        except (DependencyNotMet, UniquenessConflict) as error:  # the texts name the other job
+            return _unchanged(job_id, str(error) if viewer.sees_all else "Another job stands in its way.")
+        if after is None:
+            return NOT_FOUND
+        change: Change = said(before, after)
+        if not change.done:
+            return _unchanged(job_id, change.text)
+        return Redirect(f"/jobs/{job_id}?said={_word(action, after)}")
+
+    def _found(self, viewer: Viewer, job_id: int) -> JobRequest | None:
+        """Get a job that the viewer may see, with its payload if they may see that and it is not large."""
+        which = viewer.narrowed()
+        job = self._queries.job(job_id, which)
+        if job is None or not viewer.may_see_payloads or not isinstance(job.payload, UnreadPayload):
+            return job
+        small = job.payload.size <= PAYLOAD_LIMIT_BYTES
+        return self._queries.job(job_id, which, with_payload=True) if small else job
+
+
+def _unchanged(job_id: int, text: str) -> Page:
+    return Page("message.html", {"title": "Nothing was changed", "text": text, "path": f"/jobs/{job_id}"}, 409)
+
+
+def _word(action: JobAction, after: JobRequest) -> str:
+    if action is JobAction.RETRY:
+        return "retried"
+    return "cancelled" if after.state.final else "asked"
+
+
+def _listed(page: JobPage, search: Any, viewer: Viewer, names: RecentNames) -> page_views.JobList:
+    return page_views.job_list(page, search, viewer, names.types, names.queues)
+
+
+def _sync(engine: Engine, crowd: Crowd) -> str:
+    """Say whether sync is active, if a job needs it (PostgreSQL)."""
+    if engine.dialect.name != "postgresql":
+        return ""
+    with engine.connect().execution_options(**{READ_ONLY: True}) as connection:
+        active = is_led(connection)
+    if active:
+        return "Sync is active."
+    needed = any(each.kind.executor is Executor.CLUSTER for each in crowd.waiting)
+    return "No sync is active: jobs that wait get no SpokeJob. Check that `spoke-jobs sync` runs." if needed else ""

@@ -1,0 +1,91 @@
+"""Who looks at the dashboard, and what they may see and do. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Self
+
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.wait_reasons import REASONS, WaitReason
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.groups import Group
+from spoke_jobs.explain.reasons import Reason
+from spoke_jobs.model import ANY_JOB, JobFilter, JobRequest
+
+
+class JobAction(StrEnum):
+    """What somebody may do to a job."""
+
+    CANCEL = "cancel"
+    RETRY = "retry"
+
+
+ALL_ACTIONS = frozenset(JobAction)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewer:
+    """Somebody who may look at the dashboard. By default they see no job."""
+
+    name: str
+    """Who it is. Actions are recorded under this name."""
+    actions: frozenset[JobAction] = frozenset()
+    organizations: frozenset[int] | None = frozenset()
+    """The organizations whose jobs they see; None: all jobs, also those of no organization."""
+    may_see_payloads: bool = False
+    """Whether they see payloads and results."""
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether they see the jobs of all organizations."""
+        return self.organizations is None
+
+    def read_only(self) -> Self:
+        """Return the same viewer without actions."""
+        return replace(self, actions=frozenset())
+
+    def narrowed(self, which: JobFilter = ANY_JOB) -> JobFilter:
+        """Return the filter for those of the jobs that they may see."""
+        return which.evolve(organizations=self.organizations)
+
+
+_ABOUT_THE_JOB_ALONE = frozenset(
+    {
+        *(WaitReason.DUE_LATER, WaitReason.ASKED_LATER, WaitReason.BACKING_OFF, WaitReason.TAKEN, WaitReason.NEXT),
+        *(WaitReason.NOT_SUBMITTED, WaitReason.SUBMITTED, WaitReason.SPOKEJOB_GONE, WaitReason.PAUSED),
+    }
+)
+"""Reasons to wait whose texts say nothing about other jobs."""
+_STATES_ALONE = frozenset(
+    {
+        *(Code.START_BY, Code.RUNNING, Code.CANCELLING, Code.LEASE_LAPSED, Code.MOVED),
+        *(Code.CLUSTER_UNKNOWN, Code.SUCCEEDED, Code.FAILED),
+    }
+)
+"""The same of codes that are no reasons to wait."""
+_OTHER_JOBS = "It waits. What for concerns jobs that you may not see."
+
+
+def shown_job(job: JobRequest, viewer: Viewer) -> JobRequest:
+    """Return the job without a message that names a job of another organization."""
+    if viewer.sees_all or job.cause != Cause.DEPENDENCY_FAILED:
+        return job
+    return job.evolve(result_message=Cause.DEPENDENCY_FAILED.meaning)
+
+
+def shown_reason(reason: Reason, viewer: Viewer) -> Reason:
+    """Return the reason, with a general text if its own may name or count jobs of other organizations."""
+    alone = reason.waits_for in _ABOUT_THE_JOB_ALONE if reason.waits_for else reason.code in _STATES_ALONE
+    if viewer.sees_all or alone:
+        return reason
+    text = reason.waits_for.meaning if reason.waits_for else _OTHER_JOBS
+    return Reason(reason.code, text, until=reason.until, waits_for=reason.waits_for)
+
+
+def shown_group(group: Group, viewer: Viewer) -> Group:
+    """Return the group of jobs, likewise. Failed jobs are grouped from those that the viewer may see."""
+    if viewer.sees_all or group.state == "failed" or group.name in _ABOUT_THE_JOB_ALONE:
+        return group
+    reason = REASONS.get(group.name)
+    return replace(group, text=f"wait: {reason.meaning}" if reason else "wait", advice="")

@@ -1,0 +1,406 @@
+"""The dashboard in a browser, with the same answers on each database. Subclass it with a fixture ``ledger_url``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text, update
+from tests.conftest import open_ledger
+from tests.contract.browser import Browser
+from tests.contract.ledger import LEASE, claim_one, new_job
+
+from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.model import Claim, Failure, JobRequest, JobState, Progress
+from spoke_jobs.web import ALL_ACTIONS, Viewer, app
+from spoke_jobs.web.pages import PER_PAGE
+
+TOKEN = "t" * 40
+HOST = "jobs.test"
+TYPES = ("report", "export", "theirs", "hostile")
+EVERYBODY = Viewer(name="ada", actions=ALL_ACTIONS, organizations=None, may_see_payloads=True)
+ONE = Viewer(name="eve", actions=ALL_ACTIONS, organizations=frozenset({1}))
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp.exe \"'&"
+READ = ("/", "/jobs", "/jobs/{id}")
+POSTED = ("/jobs/{id}/cancel", "/jobs/{id}/retry")
+Open = Callable[..., Browser]
+
+
+def token_in(page: httpx.Response) -> str:
+    found = re.search(r'name="token" value="([0-9a-f]{64})"', page.text)
+    assert found is not None, page.text
+    return found[1]
+
+
+class Elements(HTMLParser):
+    """The elements of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.attributes: set[str] = set()
+        self.ids: list[str] = []
+        self.labelled: set[str] = set()
+        self.fields: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.names.add(tag)
+        self.attributes |= given.keys()
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        if tag == "label":
+            self.labelled.add(given.get("for") or "")
+        if tag in ("input", "select") and given.get("type") != "hidden":
+            self.fields.add(given.get("id") or "")
+
+
+class DashboardContract:
+    """What a browser gets."""
+
+    @pytest.fixture
+    def ledger(self, ledger_url: str) -> Iterator[SqlLedger]:
+        yield from open_ledger(ledger_url)
+
+    @pytest.fixture
+    def browse(self, ledger_url: str) -> Iterator[Open]:
+        """Opens the dashboard for a viewer. Without one, nobody may look."""
+        with ExitStack() as stack:
+
+            def browse(viewer: Viewer | None, **options: Any) -> Browser:
+                dashboard = app(authorize=lambda _request: viewer, hosts=[HOST], database=ledger_url, **options)
+                return stack.enter_context(Browser(dashboard, HOST))
+
+            yield browse
+
+    def claimed(self, ledger: SqlLedger) -> Claim:
+        claim = claim_one(ledger, "legacy", TYPES, "host:7", LEASE)
+        assert claim is not None
+        return claim
+
+    def failed(self, ledger: SqlLedger, **changes: Any) -> JobRequest:
+        job = ledger.insert(new_job(**changes))
+        claim = self.claimed(ledger)
+        assert claim.job.id == job.id
+        ledger.fail(claim.token, Failure("JobError", "no", "ValueError", "last line", for_good=True), decide=True)
+        return job
+
+    def post(self, browser: Browser, path: str, shown_at: str, **fields: str) -> httpx.Response:
+        """Send a form with the token of a page."""
+        return browser.post(path, data={"token": token_in(browser.get(shown_at)), **fields})
+
+    # What it shows
+
+    def test_without_a_job_it_says_what_to_do(self, browse: Open) -> None:
+        browser = browse(EVERYBODY)
+        assert "spoke-jobs dispatch" in browser.get("/").text
+        assert "spoke-jobs worker" in browser.get("/").text
+        assert "spoke-jobs dispatch" in browser.get("/jobs").text
+        assert "No job matches" in browser.get("/jobs?type=nothing").text
+        assert browser.get("/jobs/1").status_code == 404
+
+    def test_the_overview_counts_and_says_why(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job(queue_name="q", locks_queue=True))
+        holder = self.claimed(ledger).job
+        behind = ledger.insert(new_job(queue_name="q", locks_queue=True))
+        self.failed(ledger, job_type="export")
+        page = browse(EVERYBODY).get("/").text
+        for state, number in (("waiting", 1), ("running", 1), ("failed", 1), ("succeeded", 0), ("blocked", 0)):
+            assert f'href="/jobs?state={state}"><span class="number">{number}</span>' in page
+        assert f"are behind job {holder.id} (report)" in page
+        assert f"spoke-jobs why {holder.id}" in page
+        assert "of the type export failed with JobError" in page
+        assert f'<a href="/jobs/{behind.id}">{behind.id}</a> report, due' in page
+        assert "host:7" in page
+
+    def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in ("ledger.reading.dashboard_queries", "web.pages", "web.page_views"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.CAP", 2)
+        for _ in range(3):
+            self.failed(ledger)
+        ledger.insert_many([new_job() for _ in range(4)])
+        page = browse(EVERYBODY).get("/").text
+        assert '<span class="number">2+</span> waiting' in page
+        assert '<span class="number">2+</span> failed' in page
+        assert "there are more" in page
+        assert "the 2 that failed last" in page
+        assert "<strong>2</strong></a> of the type report failed" in page
+        assert "<strong>2</strong></a> are due" in page or "<strong>2</strong></a> have just" in page
+
+    def test_jobs_are_filtered_and_paged_by_key(self, ledger: SqlLedger, browse: Open) -> None:
+        jobs = ledger.insert_many([new_job(job_type=f"type_{number % 2}") for number in range(2 * PER_PAGE + 4)])
+        browser = browse(EVERYBODY)
+        seen: list[int] = []
+        path = "/jobs?type=type_1&state=waiting"
+        while True:
+            page = browser.get(path).text
+            seen += map(int, re.findall(r'<th scope="row"><a href="/jobs/(\d+)"', page))
+            older = re.search(r'<a href="([^"]+)" rel="next">', page)
+            if older is None:
+                break
+            path = older[1].replace("&amp;", "&")
+            assert "offset" not in path
+        assert seen == [job.id for job in reversed(jobs) if job.job_type == "type_1"]
+        newer = re.search(r'<a href="([^"]+)" rel="prev">', page)
+        assert newer is not None
+        first = browser.get(newer[1].replace("&amp;", "&")).text
+        assert [*map(int, re.findall(r'<th scope="row"><a href="/jobs/(\d+)"', first))] == seen[:PER_PAGE]
+
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ("state=failed", ["export"]),
+            ("cause=JobError", ["export"]),
+            ("type=re*", ["report"]),
+            ("queue=q", ["report"]),
+            ("organization=9", ["report"]),
+            ("key=k", ["report"]),
+            ("key=other", []),
+        ],
+    )
+    def test_each_filter(self, ledger: SqlLedger, browse: Open, query: str, found: list[str]) -> None:
+        self.failed(ledger, job_type="export", organization_id=3)
+        ledger.insert(new_job(queue_name="q", organization_id=9, unique_key="k"))
+        page = browse(EVERYBODY).get(f"/jobs?{query}").text
+        assert re.findall(r'</th>\s*<td>(\w+)</td>\s*<td><span class="state', page) == found
+
+    def test_an_id_leads_to_its_job(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job())
+        assert browse(EVERYBODY).get(f"/jobs?id={job.id}").headers["location"] == f"/jobs/{job.id}"
+
+    def test_a_job_with_its_attempts_and_advice(self, ledger: SqlLedger, browse: Open) -> None:
+        job = self.failed(ledger)
+        page = browse(EVERYBODY).get(f"/jobs/{job.id}").text
+        assert "it failed with JobError" in page
+        assert "last line" in page
+        assert f"spoke-jobs retry {job.id}" in page, "the advice"
+        assert f"spoke-jobs logs {job.id}" in page
+        assert "host:7" in page
+
+    def test_progress(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job())
+        claim = self.claimed(ledger)
+        ledger.heartbeat(claim.token, LEASE, Progress(40, "row 400"))
+        page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}").text
+        assert '<progress id="progress" max="100" value="40">' in page
+        assert "row 400" in page
+
+    def test_payload_and_result_need_permission(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job(payload='{"secret":"in the payload"}', organization_id=1))
+        claim = self.claimed(ledger)
+        ledger.succeed(None, claim.token, {"secret": "in the result"})
+        path = f"/jobs/{claim.job.id}"
+        allowed, refused = browse(EVERYBODY).get(path).text, browse(ONE).get(path).text
+        assert "in the payload" in allowed
+        assert "in the result" in allowed
+        assert "succeeded" in refused
+        assert "in the payload" not in refused
+        assert "in the result" not in refused
+
+    def test_what_a_job_depends_on(self, ledger: SqlLedger, browse: Open) -> None:
+        first = ledger.insert(new_job(job_type="first", organization_id=1))
+        then = ledger.insert(new_job(organization_id=1, after=(first.id,)))
+        page = browse(ONE).get(f"/jobs/{then.id}").text
+        assert f'<a href="/jobs/{first.id}">{first.id}</a> first: waiting' in page
+
+    # What it does
+
+    def test_cancel_and_retry_are_recorded_under_the_viewers_name(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job())
+        browser, path = browse(EVERYBODY), f"/jobs/{job.id}"
+        answer = self.post(browser, f"{path}/cancel", path)
+        assert answer.status_code == 303
+        assert "The job was cancelled." in browser.get(answer.headers["location"]).text
+        answer = self.post(browser, f"{path}/retry", path)
+        assert answer.headers["location"] == f"{path}?said=retried"
+        found = ledger.get(job.id)
+        assert found is not None
+        assert (found.state, found.run) == (JobState.WAITING, 2)
+        events = Queries(ledger.engine).events(9, EventFilter(job_id=job.id))
+        assert [(event.action, event.actor) for event in events] == [("retry", "ada"), ("cancel", "ada")]
+
+    def test_a_retry_keeps_checkpoints_unless_told(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job())
+        claim = self.claimed(ledger)
+        ledger.save(None, claim.token, {"": "7"})
+        ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
+        browser, path = browse(EVERYBODY), f"/jobs/{claim.job.id}"
+        self.post(browser, f"{path}/retry", path)
+        assert len(ledger.saved(claim.job.id)) == 1
+        ledger.fail(self.claimed(ledger).token, Failure("JobError", "no", for_good=True), decide=True)
+        assert 'name="clear_checkpoints"' in browser.get(path).text
+        self.post(browser, f"{path}/retry", path, clear_checkpoints="yes")
+        assert ledger.saved(claim.job.id) == []
+
+    def test_what_cannot_be_done_says_why(self, ledger: SqlLedger, browse: Open) -> None:
+        job = self.failed(ledger)
+        browser, path = browse(EVERYBODY), f"/jobs/{job.id}"
+        answer = self.post(browser, f"{path}/cancel", path)
+        assert answer.status_code == 409
+        assert "there is nothing to cancel" in answer.text
+        assert f'href="{path}"' in answer.text
+        assert self.post(browser, "/jobs/999/cancel", path).status_code == 404
+
+    # Who may see and do what
+
+    @pytest.mark.parametrize("path", READ + POSTED)
+    def test_nobody_sees_or_does_anything_without_a_session(self, ledger: SqlLedger, browse: Open, path: str) -> None:
+        job = ledger.insert(new_job(job_type="hidden"))
+        browser = browse(None)
+        answer = browser.request("GET" if path in READ else "POST", path.format(id=job.id))
+        assert answer.status_code == 401
+        assert "hidden" not in answer.text
+        assert ledger.get(job.id) == job
+
+    def test_the_routes_are_those_that_are_tested(self, ledger_url: str) -> None:
+        dashboard = app(authorize=lambda _request: None, hosts=[HOST], database=ledger_url)
+        open_to_all = {"/sign-in", "/sign-out", "/static/{name}", "/healthz"}
+        paths = {route.path.replace("job_id", "id") for route in dashboard._app.routes}  # type: ignore[attr-defined]
+        assert paths == {*READ, *POSTED} | open_to_all
+        dashboard.close()
+
+    def test_jobs_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
+        """Neither as rows, nor in counts, completions, sentences, links or addresses."""
+        ledger.insert(new_job(job_type="theirs", organization_id=2, queue_name="their_queue", locks_queue=True))
+        theirs = self.claimed(ledger).job
+        for organization in (2, None):
+            ledger.insert(new_job(job_type="theirs", organization_id=organization, queue_name="their_queue"))
+        mine = ledger.insert(new_job(job_type="mine", organization_id=1, queue_name="their_queue", locks_queue=True))
+        after = ledger.insert(new_job(job_type="after", organization_id=1, after=(theirs.id,)))
+        browser = browse(ONE)
+        overview, listed = browser.get("/").text, browser.get("/jobs").text
+        assert '<span class="number">1</span> waiting' in overview
+        assert '<span class="number">0</span> running' in overview
+        assert "host:7" not in overview
+        assert "mine" in listed
+        pages = [overview, listed, *(browser.get(f"/jobs/{job.id}").text for job in (mine, after))]
+        for page in pages:
+            assert "theirs" not in page
+            assert f"/jobs/{theirs.id}" not in page
+            assert not re.search(rf"\bjob {theirs.id}\b|why {theirs.id}\b", page)
+        assert "Another job holds the lock" in pages[2]
+        for path in (f"/jobs/{theirs.id}", "/jobs?type=theirs", "/jobs?organization=2"):
+            answer = browser.get(path)
+            assert answer.text.replace(path.partition("=")[2], "").count("theirs") == 0
+        assert browser.get(f"/jobs/{theirs.id}").status_code == 404
+        for action in ("cancel", "retry"):
+            answer = self.post(browser, f"/jobs/{theirs.id}/{action}", f"/jobs/{mine.id}")
+            assert answer.status_code == 404
+        found = ledger.get(theirs.id)
+        assert found is not None
+        assert found.cancel_requested_at is None
+
+    def test_a_failed_dependency_of_another_organization_is_not_named(self, ledger: SqlLedger, browse: Open) -> None:
+        theirs = ledger.insert(new_job(job_type="theirs", organization_id=2))
+        mine = ledger.insert(new_job(job_type="mine", organization_id=1, after=(theirs.id,)))
+        ledger.cancel(theirs.id)
+        assert "theirs" in browse(EVERYBODY).get(f"/jobs/{mine.id}").text
+        browser = browse(ONE)
+        for path in (f"/jobs/{mine.id}", "/jobs", "/"):
+            page = browser.get(path).text
+            assert "DependencyFailed" in page
+            assert "theirs" not in page
+        answer = self.post(browser, f"/jobs/{mine.id}/retry", f"/jobs/{mine.id}")
+        assert answer.status_code == 409
+        assert "theirs" not in answer.text
+
+    def test_a_viewer_without_actions_only_looks(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job())
+        path, secret = f"/jobs/{job.id}", "s" * 40
+        acting, looking = browse(EVERYBODY, secret=secret), browse(EVERYBODY.read_only(), secret=secret)
+        token = token_in(acting.get(path))
+        looking.cookies.update(acting.cookies)
+        page = looking.get(path)
+        assert "may only look" in page.text
+        assert "<form" not in page.text
+        answer = looking.post(f"{path}/cancel", data={"token": token})
+        assert answer.status_code == 403
+        assert "You may not cancel" in answer.text, "the form itself is valid"
+        assert ledger.get(job.id) == job
+
+    @pytest.mark.parametrize("action", ["cancel", "retry"])
+    def test_nothing_is_done_over_get(self, ledger: SqlLedger, browse: Open, action: str) -> None:
+        job = self.failed(ledger) if action == "retry" else ledger.insert(new_job())
+        before = ledger.get(job.id)
+        browser = browse(EVERYBODY)
+        token = token_in(browser.get(f"/jobs/{job.id}"))
+        answer = browser.get(f"/jobs/{job.id}/{action}?token={token}")
+        assert answer.status_code == 405
+        assert ledger.get(job.id) == before
+
+    def test_a_form_of_another_session_or_viewer_does_nothing(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job(organization_id=1))
+        path = f"/jobs/{job.id}"
+        first, second = browse(EVERYBODY), browse(EVERYBODY)
+        first.get(path)
+        theirs = token_in(second.get(path))
+        for token in ("", "0" * 64, theirs, token_in(first.get(path))[:-1], "é"):
+            answer = first.post(f"{path}/cancel", data={"token": token})
+            assert answer.status_code == 403
+            assert "out of date" in answer.text
+        good = token_in(first.get(path))
+        first.cookies.clear()
+        assert first.post(f"{path}/cancel", data={"token": good}).status_code == 403, "the session is gone"
+        assert ledger.get(job.id) == job
+
+    def test_a_form_of_another_site_does_nothing(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job())
+        browser, path = browse(EVERYBODY), f"/jobs/{job.id}"
+        data = {"token": token_in(browser.get(path))}
+        for site in ("cross-site", "same-site"):
+            answer = browser.post(f"{path}/cancel", data=data, headers={"Sec-Fetch-Site": site})
+            assert answer.status_code == 403
+        assert browser.post(f"{path}/cancel", json=data).status_code == 400
+        large = browser.post(f"{path}/cancel", data=data | {"more": "x" * 20_000})
+        assert large.status_code == 400
+        twice = browser.post(
+            f"{path}/cancel",
+            content=f"token={data['token']}&token=x",
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        )
+        assert twice.status_code == 400
+        assert ledger.get(job.id) == job
+
+    def test_hostile_texts_are_inert(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job(job_type="hostile", queue_name=HOSTILE, unique_key=HOSTILE))
+        claim = self.claimed(ledger)
+        ledger.heartbeat(claim.token, LEASE, Progress(1, HOSTILE))
+        browser = browse(EVERYBODY)
+        pages = [browser.get(path).text for path in ("/", "/jobs", f"/jobs/{job.id}")]
+        failure = Failure("JobError", HOSTILE, "ValueError", HOSTILE * 3, for_good=True, fingerprint=HOSTILE)
+        ledger.fail(claim.token, failure, decide=True)
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).values(job_type=HOSTILE, cause=HOSTILE))
+            connection.execute(text("UPDATE job_attempt SET worker = :text"), {"text": HOSTILE})
+        ledger.insert(new_job(job_type=HOSTILE, payload=f'"{HOSTILE[:20]}"'))
+        pages += [browser.get(path).text for path in ("/", "/jobs", f"/jobs/{job.id}", f"/jobs/{job.id + 1}")]
+        pages.append(browser.get("/jobs", params={"type": HOSTILE, "queue": HOSTILE, "id": HOSTILE}).text)
+        assert sum("&lt;script&gt;" in page for page in pages) == len(pages) - 1, "the first overview has none"
+        for page in pages:
+            found = Elements(page)
+            assert "script" not in found.names
+            assert not {name for name in found.attributes if name.startswith("on") or name == "style"}
+            assert "\x1b" not in page
+            assert "\u202e" not in page
+
+    def test_pages_are_made_for_everybody(self, ledger: SqlLedger, browse: Open) -> None:
+        job = self.failed(ledger)
+        ledger.insert(new_job())
+        browser = browse(EVERYBODY)
+        for path in ("/", "/jobs", f"/jobs/{job.id}", f"/jobs/{job.id + 1}"):
+            page = browser.get(path).text
+            found = Elements(page)
+            assert {"main", "header", "nav", "h1"} <= found.names
+            assert '<html lang="en">' in page
+            assert found.fields <= found.labelled, "each field has a label"
+            assert len(found.ids) == len(set(found.ids))
+            for name in re.findall(r'aria-(?:labelledby|describedby)="([^"]+)"', page):
+                assert name in found.ids

@@ -1,0 +1,95 @@
+"""The dashboard on PostgreSQL, and what only a server does: timeouts of statements, locks, roles, sync's lock."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import create_engine, text
+from tests.contract.browser import Browser
+from tests.contract.dashboard import EVERYBODY, HOST, DashboardContract, Open, token_in
+from tests.contract.ledger import new_job
+
+from spoke_jobs.ledger.access.privileges import Process
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.sync.writer import Writer
+from spoke_jobs.web import app, dashboard
+
+
+class TestPostgresqlDashboard(DashboardContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+    def test_a_slow_statement_ends_with_a_clear_message(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dashboard, "STATEMENT_SECONDS", 0.3)
+        ledger.insert(new_job())
+        browser = browse(EVERYBODY)
+        assert browser.get("/jobs").status_code == 200
+        with ledger.engine.begin() as connection:  # each read of a row now takes a second
+            connection.execute(text("ALTER TABLE job_request RENAME TO job_request_rows"))
+            connection.execute(
+                text("CREATE VIEW job_request AS SELECT * FROM job_request_rows WHERE pg_sleep(1) IS NOT NULL")
+            )
+        answer = browser.get("/jobs")
+        assert answer.status_code == 503
+        assert "did not answer within 0.3 s" in answer.text
+
+    def test_a_locked_row_ends_with_a_clear_message(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dashboard, "_LOCK_SECONDS", 0.1)
+        job = ledger.insert(new_job())
+        browser, path = browse(EVERYBODY), f"/jobs/{job.id}"
+        token = token_in(browser.get(path))
+        with ledger.engine.begin() as connection:
+            connection.execute(text("SELECT * FROM job_request FOR UPDATE"))
+            answer = browser.post(f"{path}/cancel", data={"token": token})
+        assert answer.status_code == 503
+        assert "has locked the job" in answer.text
+        assert ledger.get(job.id) == job
+
+    def test_a_database_that_is_away_is_said_to_be(self, ledger: SqlLedger, ledger_url: str) -> None:
+        name = ledger.engine.url.database
+        with Browser(app(authorize=lambda _request: EVERYBODY, hosts=[HOST], database=ledger_url), HOST) as browser:
+            assert browser.get("/").status_code == 200
+            ledger.engine.dispose()
+            admin = create_engine(ledger.engine.url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+            with admin.connect() as connection:
+                connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
+                connection.execute(
+                    text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"), {"name": name}
+                )
+                answer = browser.get("/")
+                connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
+            admin.dispose()
+            assert answer.status_code == 503
+            assert "The database is away" in answer.text
+            assert browser.get("/").status_code == 200
+
+    def test_a_role_that_may_only_read_shows_pages_and_changes_nothing(
+        self, role_urls: dict[Process, str], ledger: SqlLedger
+    ) -> None:
+        job = ledger.insert(new_job())
+        reader = app(authorize=lambda _request: EVERYBODY, hosts=[HOST], database=role_urls[Process.READER])
+        with Browser(reader, HOST) as browser:
+            for path in ("/", "/jobs", f"/jobs/{job.id}"):
+                page = browser.get(path)
+                assert page.status_code == 200
+            answer = browser.post(f"/jobs/{job.id}/cancel", data={"token": token_in(page)})
+            assert answer.status_code == 503
+            assert "role" in answer.text
+        assert ledger.get(job.id) == job
+
+    def test_whether_sync_is_active(self, ledger: SqlLedger, browse: Open, ledger_url: str) -> None:
+        browser = browse(EVERYBODY)
+        ledger.insert(new_job())
+        assert "Sync is active" not in browser.get("/").text
+        assert "No sync is active" not in browser.get("/").text, "no job needs it"
+        ledger.insert(new_job(runner="kubernetes"))
+        assert "No sync is active" in browser.get("/").text
+        writer = Writer(ledger_url)
+        assert writer.lead()
+        assert "Sync is active." in browser.get("/").text
+        writer.close()
+        writer.engine.dispose()

@@ -1,0 +1,111 @@
+"""The dashboard on SQLite, and what does not depend on the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.contract.browser import Browser
+from tests.contract.dashboard import EVERYBODY, HOST, TOKEN, DashboardContract, Open, token_in
+
+from spoke_jobs.web import TokenSignIn, app
+
+
+class TestSqliteDashboard(DashboardContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+    @pytest.mark.parametrize("query", ["state=gone", "organization=x", "organization=99999999999", "id=-1", "type=%00"])
+    def test_a_wrong_filter_is_named_beside_its_field(self, browse: Open, query: str) -> None:
+        answer = browse(EVERYBODY).get(f"/jobs?{query}")
+        name = query.partition("=")[0]
+        assert answer.status_code == 400
+        assert f'aria-invalid="true" aria-describedby="{name}-problem"' in answer.text
+
+    def test_another_host_is_refused(self, browse: Open) -> None:
+        browser = browse(EVERYBODY)
+        for path in ("/", "/jobs", "/static/dashboard.css", "/sign-in", "/nothing"):
+            for host in ("evil.test", f"{HOST}.evil.test", f"evil.test:{HOST}", "", f"{HOST}@evil.test", f"{HOST}:x"):
+                assert browser.get(path, headers={"Host": host}).status_code == 400, (path, host)
+            assert browser.get(path, headers=[("Host", HOST), ("Host", "evil.test")]).status_code == 400
+            assert browser.get(path, headers={"Host": f"{HOST.upper()}:8443"}).status_code in (200, 404)
+        assert browser.get("/healthz", headers={"Host": "10.0.0.7"}).text == "ok\n", "a kubelet calls it by address"
+
+    def test_every_answer_has_the_headers(self, browse: Open) -> None:
+        browser = browse(EVERYBODY)
+        for path in ("/", "/jobs", "/jobs/9", "/nothing", "/static/dashboard.css", "/static/other", "/sign-in"):
+            headers = browser.get(path).headers
+            policy = headers["content-security-policy"]
+            assert policy.startswith("default-src 'none'; ")
+            assert "frame-ancestors 'none'" in policy
+            assert "unsafe" not in policy
+            assert headers["x-frame-options"] == "DENY"
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["referrer-policy"] == "same-origin"
+            if path != "/static/dashboard.css":
+                assert headers["cache-control"] == "no-store"
+
+    def test_an_unexpected_error_says_nothing_about_itself(self, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: object) -> None:
+            raise RuntimeError("a secret")
+
+        monkeypatch.setattr("spoke_jobs.web.pages.Pages.overview", broken)
+        answer = browse(EVERYBODY).get("/")
+        assert answer.status_code == 500
+        assert "a secret" not in answer.text
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+class TestSigningIn:
+    @pytest.fixture
+    def browser(self, sqlite_ledger_url: str) -> Iterator[Browser]:
+        dashboard = app(authorize=TokenSignIn(TOKEN, EVERYBODY), hosts=[HOST], database=sqlite_ledger_url)
+        with Browser(dashboard, HOST) as browser:
+            yield browser
+
+    def test_by_the_form_and_out_again(self, browser: Browser) -> None:
+        assert browser.get("/").headers["location"] == "/sign-in"
+        form = {"token": token_in(browser.get("/sign-in"))}
+        wrong = browser.post("/sign-in", data=form | {"secret": "x" * 40})
+        assert wrong.status_code == 403
+        assert "This is not the token." in wrong.text
+        assert browser.get("/").status_code == 303
+        assert browser.post("/sign-in", data={"secret": TOKEN}).status_code == 403, "without the form's token"
+        anonymous = browser.cookies["spoke_jobs_session"]
+        answer = browser.post("/sign-in", data=form | {"secret": TOKEN})
+        assert answer.headers["location"] == "/"
+        cookie = answer.headers["set-cookie"].lower()
+        for word in ("secure", "httponly", "samesite=strict", "path=/"):
+            assert word in cookie
+        assert TOKEN not in cookie
+        assert browser.cookies["spoke_jobs_session"].partition(".")[0] != anonymous.partition(".")[0], "a new id"
+        page = browser.get("/")
+        assert "Jobs by state" in page.text
+        assert browser.post("/sign-out", data={"token": "x"}).status_code == 403
+        assert browser.post("/sign-out", data={"token": token_in(page)}).headers["location"] == "/sign-in"
+        assert browser.get("/").status_code == 303
+
+    def test_a_token_in_a_header(self, browser: Browser) -> None:
+        assert browser.get("/", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+        browser.cookies.clear()
+        for wrong in (f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer", "Bearer é"):
+            assert browser.get("/", headers={"Authorization": wrong.encode()}).status_code == 401
+
+
+def test_it_can_be_mounted_below_a_path(sqlite_ledger_url: str) -> None:
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    dashboard = app(authorize=lambda _request: EVERYBODY, hosts=[HOST], database=sqlite_ledger_url)
+    site = Starlette(routes=[Mount("/ops", dashboard)])
+    with Browser(dashboard, HOST, below=site) as browser:
+        page = browser.get("/ops/jobs")
+        assert page.status_code == 200
+        assert 'href="/ops/jobs" aria-current="page"' in page.text
+        assert "path=/ops" in page.headers["set-cookie"].lower()
+        assert browser.get("/ops/jobs?id=7").headers["location"] == "/ops/jobs/7"
+        assert browser.get("/ops/healthz", headers={"Host": "10.0.0.7"}).status_code == 200
+        assert browser.get("/ops/jobs", headers={"Host": "10.0.0.7"}).status_code == 400
+        for link in set(page.text.split('href="')[1:]):
+            assert link.startswith(("/ops/", "#"))

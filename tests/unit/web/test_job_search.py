@@ -1,0 +1,58 @@
+"""The filters in the address of the list of jobs."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlsplit
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spoke_jobs.ledger.reading.dashboard_queries import Place
+from spoke_jobs.model import ANY_JOB, JobFilter, JobState
+from spoke_jobs.web.job_search import TEXT_LIMIT, address, read_search
+
+NAMES = ("id", "state", "organization", "type", "queue", "cause", "key", "fingerprint", "before", "after")
+
+
+def test_each_filter_is_read() -> None:
+    search = read_search(
+        {"state": "failed", "type": "sync_*", "queue": " q ", "organization": "7", "cause": "OOM", "key": "k", "x": "y"}
+    )
+    assert search.which == JobFilter(
+        states=(JobState.FAILED,),
+        job_type="sync_*",
+        queue_name="q",
+        organization_id=7,
+        cause="OOM",
+        unique_key="k",
+    )
+    assert search.problems == {}
+    assert set(search.given) == {"state", "type", "queue", "organization", "cause", "key"}
+
+
+def test_an_empty_filter_is_none() -> None:
+    search = read_search(dict.fromkeys(NAMES, " "))
+    assert (search.which, search.given, search.problems) == (ANY_JOB, {}, {})
+
+
+def test_a_page_is_before_or_after_a_job() -> None:
+    assert read_search({"before": "7"}).place == Place(before=7)
+    assert read_search({"after": "0"}).place == Place(after=0)
+    assert read_search({"before": "7", "after": "3"}).place == Place(before=7)
+    assert read_search({"before": "-7", "after": "٣"}).place == Place()
+
+
+def test_a_wrong_filter_does_not_select_all_jobs() -> None:
+    for name, value in (("state", "gone"), ("organization", "-1"), ("id", "0"), ("type", "x" * (TEXT_LIMIT + 1))):
+        search = read_search({name: value})
+        assert set(search.problems) == {name}, "the page shows no job then"
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.text()))
+def test_any_text_is_read_and_written_back(query: dict[str, str]) -> None:
+    search = read_search(query)
+    path = address("/jobs", **search.given)
+    again = read_search(dict(parse_qsl(urlsplit(path).query, keep_blank_values=True)))
+    if not search.problems:
+        assert (again.which, again.job_id, again.given) == (search.which, search.job_id, search.given)
+    assert path.isascii()

@@ -1,0 +1,54 @@
+"""Cookies and forms that only the dashboard can write."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer, derived_key
+
+NOW = 1_800_000_000.0
+SIGNER = Signer(derived_key("one"))
+SESSION = Session.begin(NOW)
+
+
+@pytest.mark.parametrize("signed_in", [True, False])
+def test_a_session_is_read_until_it_is_over(signed_in: bool) -> None:
+    session = Session.begin(NOW, signed_in=signed_in)
+    cookie = SIGNER.cookie(session)
+    assert SIGNER.session(cookie, NOW) == session
+    assert SIGNER.session(cookie, NOW + LASTING_SECONDS - 1) == session
+    assert SIGNER.session(cookie, NOW + LASTING_SECONDS) is None
+    assert SIGNER.session(cookie, NOW - 1) is None
+
+
+def test_another_key_knows_neither_sessions_nor_forms() -> None:
+    other = Signer(derived_key("two"))
+    assert other.session(SIGNER.cookie(SESSION), NOW) is None
+    assert not other.is_form_token(SIGNER.form_token(SESSION, "ada"), SESSION, "ada")
+
+
+def test_a_session_cannot_be_changed_to_a_signed_in_one() -> None:
+    cookie = SIGNER.cookie(SESSION)
+    assert cookie.split(".")[2] == "0"
+    assert SIGNER.session(cookie.replace(".0.", ".1."), NOW) is None
+    assert SIGNER.session(cookie.replace(SESSION.id, "0" * 32), NOW) is None
+
+
+def test_a_form_is_of_one_session_and_one_viewer() -> None:
+    token = SIGNER.form_token(SESSION, "ada")
+    assert SIGNER.is_form_token(token, SESSION, "ada")
+    assert not SIGNER.is_form_token(token, SESSION, "eve")
+    assert not SIGNER.is_form_token(token, replace(SESSION, id="0" * 32), "ada")
+
+
+@given(st.text())
+@example(SIGNER.cookie(SESSION)[:-1])
+@example(SIGNER.cookie(SESSION) + "\n")
+@example(f"{SESSION.id}.{SESSION.began}.1.{'0' * 64}")
+def test_any_text_may_be_a_cookie_or_a_token(text: str) -> None:
+    assert SIGNER.session(text, NOW) is None
+    assert not SIGNER.is_form_token(text, SESSION, "ada")

@@ -1,0 +1,62 @@
+"""What a viewer of some organizations is told about jobs of others: nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.contract.dashboard import EVERYBODY, ONE
+
+from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.groups import Group
+from spoke_jobs.explain.reasons import Reason, waits_for
+from spoke_jobs.model import JobFilter
+from spoke_jobs.web.viewer import shown_group, shown_reason
+
+ABOUT_OTHERS = (
+    *(WaitReason.QUEUE_LOCKED, WaitReason.QUEUE_TURN, WaitReason.BEHIND, WaitReason.WORKERS_BUSY),
+    *(WaitReason.BLOCKED, WaitReason.PASSED_OVER, WaitReason.NO_WORKER),
+)
+"""Reasons whose sentences name or count other jobs."""
+
+
+@pytest.mark.parametrize("reason", ABOUT_OTHERS)
+def test_a_reason_that_names_or_counts_other_jobs_is_told_in_general(reason: WaitReason) -> None:
+    said = waits_for(reason, "job 7 (theirs) holds it", "spoke-jobs why 7", job_id=7, worker="w", number=12)
+    shown = shown_reason(said, ONE)
+    assert (shown.text, shown.advice, shown.job_id, shown.worker, shown.number) == (
+        reason.meaning,
+        "",
+        None,
+        None,
+        None,
+    )
+    assert shown_reason(said, EVERYBODY) == said
+
+
+def test_a_job_that_holds_up_others_is_not_told_how_many() -> None:
+    shown = shown_reason(Reason(Code.HOLDS_UP, "12 jobs wait for it", number=12), ONE)
+    assert "12" not in shown.text
+    assert shown.number is None
+
+
+@pytest.mark.parametrize("reason", [WaitReason.DUE_LATER, WaitReason.BACKING_OFF, WaitReason.PAUSED, WaitReason.NEXT])
+def test_what_is_about_the_job_alone_stays(reason: WaitReason) -> None:
+    said = waits_for(reason, "not before 9:00", "wait")
+    assert shown_reason(said, ONE) == said
+
+
+@pytest.mark.parametrize("reason", ABOUT_OTHERS)
+def test_groups_likewise(reason: WaitReason) -> None:
+    group = Group("waiting", reason.code, "are behind job 7 (theirs)", 3, None, "spoke-jobs why 7", name=reason)
+    shown = shown_group(group, ONE)
+    assert (shown.text, shown.advice, shown.count) == (f"wait: {reason.meaning}", "", 3)
+    assert shown_group(group, EVERYBODY) == group
+    later = replace(group, name="AReasonOfALaterRelease")
+    assert (shown_group(later, ONE).text, shown_group(later, ONE).advice) == ("wait", "")
+
+
+def test_a_filter_cannot_widen_what_is_seen() -> None:
+    asked = JobFilter(organization_id=2, organizations=frozenset({2}))
+    assert ONE.narrowed(asked) == JobFilter(organization_id=2, organizations=frozenset({1}))

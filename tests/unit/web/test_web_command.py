@@ -1,0 +1,131 @@
+"""`spoke-jobs web` starts only once somebody has decided who may look."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contract.browser import Browser
+from tests.contract.dashboard import TOKEN, token_in
+from tests.contract.ledger import new_job
+from tests.unit.cli.conftest import Run, ledger, run
+
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.web import serve_dashboard
+from spoke_jobs.web.guard import Guard
+
+__all__ = ["ledger", "run"]
+Served = list[tuple[Guard, str, int]]
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """What the command would serve, and where."""
+    found: Served = []
+    monkeypatch.setattr(serve_dashboard, "serve", lambda app, host, port: found.append((app, host, port)))
+    yield found
+    for app, *_ in found:
+        app.close()
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> str:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "decide who may look"),
+        (["--read-only"], "decide who may look"),
+        (["--insecure-local", "--token-file", "FILE"], "decide who may look"),
+        (["--trusted-proxy", "10.0.0.0/8"], "need each other"),
+        (["--insecure-local", "--user-header", "X-User"], "need each other"),
+        (["--trusted-proxy", "10.0.0.0.0", "--user-header", "X-User"], "is no address and no range"),
+        (["--insecure-local", "--host", "0.0.0.0"], "needs a loopback address"),
+        (["--insecure-local", "--host", "192.0.2.7"], "needs a loopback address"),
+        (["--token-file", "FILE", "--host", "0.0.0.0"], "--host-name is missing"),
+        (["--token-file", "FILE", "--session-key-file", "FILE"], "the token signs sessions"),
+        (["--insecure-local", "--organization", "99999999999"], "is not a whole number"),
+    ],
+)
+def test_what_is_not_decided(run: Run, served: Served, token_file: str, arguments: list[str], said: str) -> None:
+    result = run("web", *(token_file if each == "FILE" else each for each in arguments), code=2)
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert served == []
+
+
+def test_a_short_token_and_a_file_that_is_not_there(run: Run, served: Served, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("short")
+    assert "fewer than 32 characters" in run("web", "--token-file", tmp_path / "token", code=1).stderr
+    assert "No such file" in run("web", "--token-file", tmp_path / "none", code=1).stderr
+    assert served == []
+
+
+def test_without_a_ledger_it_does_not_start(
+    run: Run, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOKE_DATABASE_URL", f"sqlite:///{tmp_path}/none.sqlite3")
+    assert "spoke-jobs migrate" in run("web", "--insecure-local", code=1).stderr
+    assert served == []
+
+
+def test_a_missing_package_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = builtins.__import__
+
+    def without_jinja(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "spoke_jobs.web":
+            raise ModuleNotFoundError("No module named 'jinja2'", name="jinja2")
+        return imported(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without_jinja)
+    assert "pip install 'spoke-jobs[web]'" in run("web", "--insecure-local", code=1).stderr
+
+
+def test_on_a_laptop_it_is_open_to_this_machine(run: Run, served: Served, ledger: SqlLedger) -> None:
+    job = ledger.insert(new_job())
+    run("web", "--insecure-local")
+    ((app, host, port),) = served
+    assert (host, port) == ("127.0.0.1", 8081)
+    with Browser(app, "localhost:8081", scheme="http", peer="127.0.0.1") as browser:
+        page = browser.get(f"/jobs/{job.id}")
+        assert "local user" in page.text
+        assert "secure" not in page.headers["set-cookie"].lower(), "some browsers keep no such cookie without TLS"
+        assert browser.post(f"/jobs/{job.id}/cancel", data={"token": token_in(page)}).status_code == 303
+        assert browser.get("/", headers={"Host": "rebound.test"}).status_code == 400
+
+
+def test_the_options_narrow_what_is_shown(run: Run, served: Served, ledger: SqlLedger, token_file: str) -> None:
+    for organization, name in ((1, "first"), (2, "second"), (3, "third")):
+        ledger.insert(new_job(job_type=name, organization_id=organization, payload='"the payload"'))
+    options = ("--organization", 1, "--organization", 2, "--read-only", "--host", "0.0.0.0", "--host-name", "jobs.test")
+    run("web", "--token-file", token_file, *options)
+    run("web", "--token-file", token_file, "--payloads")
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with Browser(served[0][0], "jobs.test") as browser:
+        listed = browser.get("/jobs", headers=headers).text
+        assert ("first" in listed, "second" in listed, "third" in listed) == (True, True, False)
+        page = browser.get("/jobs/1", headers=headers).text
+        assert "the payload" not in page
+        assert "Cancel" not in page
+    with Browser(served[1][0], "127.0.0.1:8081") as browser:
+        page = browser.get("/jobs/3", headers=headers).text
+        assert "the payload" in page
+        assert "Cancel" in page
+
+
+def test_a_proxy_names_who_it_is(run: Run, served: Served, token_file: str) -> None:
+    proxy = ("--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "fd00::/8", "--user-header", "X-User")
+    run("web", *proxy, "--host-name", "jobs.test", "--session-key-file", token_file)
+    run("web", *proxy, "--host-name", "jobs.test", "--session-key-file", token_file)
+    (one, *_), (other, *_) = served
+    with Browser(one, "jobs.test", peer="10.0.0.1") as first, Browser(other, "jobs.test", peer="10.0.0.1") as second:
+        assert "grace" in first.get("/", headers={"X-User": "grace"}).text
+        second.cookies.update(first.cookies)
+        answer = second.get("/", headers={"X-User": "grace"})
+        assert "set-cookie" not in answer.headers, "a replica with the same key knows the session"
