@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -83,6 +84,8 @@ COMPARED = 10_000
 """How many launched jobs, and how many claimed ones, are read at a time. Other code may write any number."""
 _UNLAUNCHED = 200
 """How many jobs without a SpokeJob are read with them. Sync launches the others in its own routine, some at a time."""
+_LEFT_OUT = 10_000
+"""The most ids that one statement leaves out. PostgreSQL takes at most 65,535 parameters."""
 
 
 _ID = job_request.c.id + 0
@@ -102,13 +105,13 @@ def unlaunched(
 ) -> list[SyncRow]:
     """Read the oldest due jobs without a recorded submission, at least ``min_age_seconds`` old.
 
-    :param without: ids to leave out.
+    :param without: ids to leave out; of very many, only some are.
     :param after: read only jobs with higher ids.
     """
     behind = () if after is None else (job_request.c.id > after,)
     statement = _rows().where(
         *in_sql(*of_launch(min_age_seconds)),
-        job_request.c.id.not_in(list(without)),
+        job_request.c.id.not_in(list(islice(without, _LEFT_OUT))),
         *behind,
     )
     return _read(connection, statement.order_by(job_request.c.id).limit(limit))
