@@ -33,7 +33,6 @@ from sqlalchemy.exc import OperationalError
 
 from spoke_jobs.contract.executors import REFERENCE
 from spoke_jobs.errors import UniquenessConflict
-from spoke_jobs.ledger.claims.eligibility import NotBegun, in_sql
 from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, UTCDateTime, clock_after, clock_now
 from spoke_jobs.ledger.columns.lenient import in_utc
 from spoke_jobs.ledger.lifecycle.transitions import (
@@ -219,7 +218,7 @@ def _replaced(connection: Connection, job: JobRequest, new: NewJob) -> JobReques
         update(job_request)
         .where(
             job_request.c.id == job.id,
-            *in_sql(NotBegun()),
+            job_request.c.attempt <= 0,  # other code may have written less than 0
             job_request.c.run == job.run,
             job_request.c.state.in_((JobState.WAITING, JobState.BLOCKED)),
             job_request.c.runner != REFERENCE,  # other code may have assigned it since it was read
