@@ -87,7 +87,7 @@ ROWS = st.lists(
         st.booleans(),
         st.none() | NUMBERS,
         st.none() | NAMES,
-        st.integers(0, 2),
+        st.integers(-1, 2),
         st.none() | HOURS,
         st.none() | HOURS,
         st.none() | HOURS,

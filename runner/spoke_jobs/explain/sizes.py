@@ -10,6 +10,7 @@ from typing import Any
 from spoke_jobs.ledger.reading.statistics import percentile
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage
 from spoke_jobs.model import AttemptUsage, JobOptions
+from spoke_jobs.shared.object_fields import mapping, text
 
 MARGIN_PERCENT = 10
 """What a request for memory adds to the largest peak. Rounding adds at most a sixteenth."""
@@ -85,10 +86,13 @@ def _cores(usage: AttemptUsage) -> float | None:
 
 
 def _asks(options: JobOptions | None) -> dict[str, str]:
-    """Return the requests for memory and CPU. A limit without a request is one, too."""
+    """Return the requests for memory and CPU. A limit without a request is one, too.
+
+    Other code may have written the options. What is no text is left out.
+    """
     given: Mapping[str, Any] = (options.resources if options else None) or {}
-    amounts = {**(given.get("limits") or {}), **(given.get("requests") or {})}
-    return {name: str(amounts[name]) for name in ("memory", "cpu") if name in amounts}
+    amounts = {**mapping(given, "limits"), **mapping(given, "requests")}
+    return {name: amount for name in ("memory", "cpu") if (amount := text(amounts, name))}
 
 
 def memory_request(peak_bytes: float) -> str:

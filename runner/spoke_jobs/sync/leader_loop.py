@@ -108,6 +108,7 @@ class LeaderLoop:
         self._running: dict[UUID, str] = {}
         self._settled_to = 0
         self._compared_to: int | None = None
+        self._launched_to: int | None = None
         self._pruned_at_once = _PRUNED_AT_ONCE
         self._due = {"limits": 0.0, "settle": 0.0, "launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
         self._due["strays"] = 0.0
@@ -243,13 +244,18 @@ class LeaderLoop:
             self._carry_out(self._decide(batch))
 
     def _launch(self, patience: timedelta) -> None:
-        """Launch rows without a SpokeJob: after a crash or an outage, or because dispatch leaves this to sync."""
+        """Launch rows without a SpokeJob: after a crash or an outage, or because dispatch leaves this to sync.
+
+        If there are many, the next call goes on behind these: some may stay as they are, whatever other code wrote.
+        """
         with self._reading() as (connection, now):
             waiting = self._effects.backoffs.waiting()
-            rows = _rows(syncing.unlaunched(connection, patience.total_seconds(), waiting, _BATCH))
+            found = syncing.unlaunched(connection, patience.total_seconds(), waiting, _BATCH, self._launched_to)
+        rows = _rows(found)
+        self._launched_to = found[-1][0].id if len(found) == _BATCH else None
         for row in rows:
             self._carry_out(self._decide_on(row, now, patience))
-        if len(rows) == _BATCH:  # there are more; the other routines run in between
+        if self._launched_to is not None:  # there are more; the other routines run in between
             self._due["launch"] = 0.0
             if not patience:
                 self._inbox.notify()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,13 +12,15 @@ from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, SHORT, new_job
 from tests.waiting import eventually
 
+from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import ScopeKind
+from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.claims import limited_claims, single_claim
 from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.columns.clock import LONGEST_WAIT_SECONDS
-from spoke_jobs.ledger.lifecycle import finish
+from spoke_jobs.ledger.lifecycle import finish, transitions
 from spoke_jobs.ledger.outbox.outbox_queries import ANY_TASK, OutboxQueries
 from spoke_jobs.ledger.outbox.task_outbox import Outbox, TaskFailure, insert_task
 from spoke_jobs.ledger.port import AttemptOver, NotThisAttempt
@@ -27,7 +29,7 @@ from spoke_jobs.ledger.reading.statistics import GroupedBy
 from spoke_jobs.ledger.sql import each_alone
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import changed_bounds, parse_scope
-from spoke_jobs.model import ANY_JOB, LONGEST_LEASE_SECONDS, AttemptState, Claim, Failure, JobState
+from spoke_jobs.model import ANY_JOB, LONGEST_LEASE_SECONDS, AttemptState, Claim, Failure, JobOptions, JobState
 
 LARGEST = 2**31 - 1
 NEW_ATTEMPT = """
@@ -596,3 +598,51 @@ def test_a_job_of_a_failure_whose_row_cannot_hold_it_keeps_no_failure_from_being
     assert ledger.fail(claim.token, Failure("JobError", "x", for_good=True), decide=True)
     assert end_of(ledger, broken) == (JobState.FAILED, "JobError")
     assert [job.state for job in ledger.list_jobs() if job.id != broken] == [JobState.WAITING]
+
+
+def test_the_many_causes_of_a_job_s_attempts_are_read_as_few(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other code may write a million attempts with long causes, and whoever decides has little memory."""
+    broken = ledger.insert(new_job(options=JobOptions(retry=RetryPolicy(budget={CauseClass.INFRASTRUCTURE: 3}))))
+    for number in range(-3, 0):
+        write(
+            ledger,
+            NEW_ATTEMPT.replace("0a1b2c3d", f"0a1b2c3{-number}"),
+            id=broken.id,
+            number=number,
+            state="failed",
+            until="2026-01-01 00:00:00",
+        )
+        write(
+            ledger,
+            "UPDATE job_attempt SET cause = :cause WHERE number = :number",
+            cause=f"made up {number}",
+            number=number,
+        )
+    seen: list[tuple[str, int]] = []
+    charged = transitions.charged
+
+    def count(causes: Iterable[tuple[str, int]]) -> Mapping[CauseClass, int]:
+        seen.extend(causes)
+        return charged(seen)
+
+    monkeypatch.setattr(transitions, "charged", count)
+    (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)
+    assert ledger.fail(claim.token, Failure("WorkerLost", "x"), decide=True)
+    assert seen == [("", 3)]
+    assert end_of(ledger, broken.id) == (JobState.FAILED, "WorkerLost"), "they count as they did by their names"
+
+
+def test_a_job_whose_attempts_are_counted_below_0_is_replaced(ledger: SqlLedger) -> None:
+    first = ledger.insert(new_job(unique_key="k"))
+    write(ledger, "UPDATE job_request SET attempt = -1")
+    again = ledger.insert(new_job(unique_key="k", payload='{"n":2}', on_conflict="replace"))
+    assert (again.id, again.payload) == (first.id, '{"n":2}')
+
+
+def test_a_job_whose_attempts_are_counted_below_0_may_start_too_late(ledger: SqlLedger) -> None:
+    late = ledger.insert(new_job(options=JobOptions(start_timeout_seconds=60))).id
+    write(ledger, "UPDATE job_request SET attempt = -1, start_by = '2026-01-01 00:00:00'")
+    assert claimed(ledger) == {}
+    assert [job.id for job in ledger.expire_starts("legacy", ["report"])] == [late]

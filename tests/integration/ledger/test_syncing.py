@@ -76,6 +76,13 @@ def test_a_blocked_job_is_launched_once_those_it_depends_on_have_ended(ledger: S
     assert launches() == [lenient.id]
 
 
+def test_however_many_jobs_wait_for_a_retry_the_others_are_launched(ledger: SqlLedger) -> None:
+    job = ledger.insert(new_job(runner="kubernetes"))
+    with ledger.engine.begin() as connection:
+        found = syncing.unlaunched(connection, 0, range(-70_000, 0), 10)
+    assert [other.id for other, _ in found] == [job.id]
+
+
 def in_line(ledger: SqlLedger, **changes: object) -> JobRequest:
     """A job that locks its queue, and is not launched."""
     values: dict[str, object] = {"runner": "kubernetes", "queue_name": "exports", "locks_queue": True}

@@ -77,3 +77,14 @@ def test_a_type_that_other_code_made_too_long_for_the_index_hides_no_other(ledge
             text("UPDATE job_request SET job_type = :long WHERE job_type = 'export'"), {"long": "a" * 999}
         )
     assert [one["job_type"] for one in document(run("sizes", "--json"))["types"]] == ["report"]
+
+
+@pytest.mark.parametrize("resources", ['{"limits": "x"}', '{"limits": [["memory", "1Gi"]], "requests": 7}', '"x"'])
+def test_resources_that_only_other_code_writes_hide_no_type(ledger: SqlLedger, run: Run, resources: str) -> None:
+    succeed(ledger, "broken")
+    succeed(ledger, "report", options=JobOptions(resources={"limits": {"memory": "1Gi"}}))
+    with ledger.engine.begin() as connection:
+        broken = text("UPDATE job_request SET options = :options WHERE job_type = 'broken'")
+        connection.execute(broken, {"options": f'{{"resources": {resources}}}'})
+    found = document(run("sizes", "--json"))["types"]
+    assert [(one["job_type"], one["asks"]) for one in found] == [("broken", {}), ("report", {"memory": "1Gi"})]

@@ -23,7 +23,7 @@ from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
-from spoke_jobs.model import Claim, JobState
+from spoke_jobs.model import Claim, JobRequest, JobState
 from spoke_jobs.registry import Registry
 from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.sync.decide import compare
@@ -225,6 +225,43 @@ def test_a_row_whose_spokejob_is_refused_lets_the_others_of_its_queue_pass(engin
     cluster.refused = {line[0]}
     loop = loop_of(engine, cluster, patience=0.0)
     loop._launch(timedelta(0))
+    assert cluster.created == line[1:]
+
+
+def test_rows_that_stay_as_they_are_keep_no_other_from_being_launched(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spoke_jobs.sync.leader_loop._BATCH", 2)
+    cluster, read = OrderedCluster(), syncing.may_launch
+    jobs = [SqlLedger(engine).insert(new_job(runner="kubernetes")).id for _ in range(5)]
+
+    def may_launch(connection: Connection, job: JobRequest, wait_seconds: float | None = None) -> bool:
+        return job.id not in jobs[:2] and read(connection, job, wait_seconds)
+
+    monkeypatch.setattr(syncing, "may_launch", may_launch)
+    loop = loop_of(engine, cluster, patience=0.0)
+    for _ in range(3):
+        loop._launch(timedelta(0))
+    assert cluster.created == jobs[2:]
+    monkeypatch.undo()
+    loop._launch(timedelta(0))
+    assert cluster.created == [*jobs[2:], *jobs[:2]], "they are tried again"
+
+
+def test_a_row_whose_attempts_other_code_has_counted_below_0_is_launched(engine: Engine, line: list[int]) -> None:
+    with engine.begin() as connection:
+        connection.execute(update(job_request).where(job_request.c.id == line[0]).values(attempt=-1))
+    cluster = OrderedCluster()
+    loop_of(engine, cluster, patience=0.0)._launch(timedelta(0))
+    assert cluster.created == line
+
+
+def test_a_row_of_a_time_to_come_holds_back_no_other_of_its_queue(engine: Engine, line: list[int]) -> None:
+    created_at(engine, line[0], datetime(2999, 1, 1, tzinfo=UTC))
+    for job_id in line[1:]:
+        created_at(engine, job_id, datetime.now(UTC) - timedelta(hours=1))
+    cluster = OrderedCluster()
+    loop_of(engine, cluster, patience=60.0)._launch(timedelta(seconds=60))
     assert cluster.created == line[1:]
 
 

@@ -149,7 +149,7 @@ class StartTimedOut(Condition):
     """
 
     def expression(self) -> ColumnElement[bool]:
-        return and_(job_request.c.start_by < clock_once(), job_request.c.attempt == 0)
+        return and_(job_request.c.start_by < clock_once(), job_request.c.attempt <= 0)
 
     def holds(self, job: JobRequest, facts: Facts) -> bool:
         deadline = start_deadline(job)
@@ -158,7 +158,7 @@ class StartTimedOut(Condition):
 
 def start_deadline(job: JobRequest) -> datetime | None:
     """Return until when a job must be started for the first time; None if it needn't."""
-    return job.start_by if job.attempt == 0 else None
+    return job.start_by if job.attempt <= 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +319,17 @@ class NotSubmitted(Condition):
 
     def holds(self, job: JobRequest, facts: Facts) -> bool:
         return job.submitted_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class NotBegun(Condition):
+    """No attempt of its run has begun. Other code may have written a number below 0."""
+
+    def expression(self) -> ColumnElement[bool]:
+        return job_request.c.attempt <= 0
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return job.attempt <= 0
 
 
 @dataclass(frozen=True, slots=True)

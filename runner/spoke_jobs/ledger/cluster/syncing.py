@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -27,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from spoke_jobs.ledger.claims.eligibility import Due, NotSubmitted, OfCluster, Waiting, in_sql, of_launch
+from spoke_jobs.ledger.claims.eligibility import Due, NotBegun, NotSubmitted, OfCluster, Waiting, in_sql, of_launch
 from spoke_jobs.ledger.columns.clock import UTCDateTime, clock_after, clock_now, waited_seconds
 from spoke_jobs.ledger.lifecycle.finish import fail, give_up
 from spoke_jobs.ledger.lifecycle.transitions import MESSAGE_LIMIT
@@ -48,14 +49,12 @@ _THIS_RUN = and_(
 _UNFINISHED_RUN = and_(_THIS_RUN, job_request.c.state.in_(_UNFINISHED))
 _MAY_LAUNCH = select(job_request.c.id).where(
     _UNFINISHED_RUN,
-    *in_sql(NotSubmitted()),
-    job_request.c.attempt == 0,
+    *in_sql(NotSubmitted(), NotBegun()),
 )
 _OLDER_IN_LINE = (
     select(job_request.c.id)
     .where(
-        *in_sql(Waiting(), OfCluster(), NotSubmitted(), Due()),
-        job_request.c.attempt == 0,
+        *in_sql(Waiting(), OfCluster(), NotSubmitted(), NotBegun(), Due()),
         job_request.c.queue_name == bindparam("queue"),
         job_request.c.locks_queue,
         job_request.c.rank <= bindparam("rank"),
@@ -64,7 +63,8 @@ _OLDER_IN_LINE = (
     .correlate(None)  # it reads rows of its own, although the statement around it reads the same table
 )
 _MAY_LAUNCH_IN_LINE = _MAY_LAUNCH.where(~_OLDER_IN_LINE.exists())
-_YOUNG = job_request.c.created_at > clock_after(bindparam("since", type_=Float))
+# Other code may have written a time to come, with which a job would stay young.
+_YOUNG = job_request.c.created_at.between(clock_after(bindparam("since", type_=Float)), clock_now())
 _MAY_LAUNCH_BEHIND_YOUNG = _MAY_LAUNCH.where(~_OLDER_IN_LINE.where(_YOUNG).exists())
 _SUBMITTED = (
     update(job_request)
@@ -84,6 +84,8 @@ COMPARED = 10_000
 """How many launched jobs, and how many claimed ones, are read at a time. Other code may write any number."""
 _UNLAUNCHED = 200
 """How many jobs without a SpokeJob are read with them. Sync launches the others in its own routine, some at a time."""
+_LEFT_OUT = 10_000
+"""The most ids that one statement leaves out. PostgreSQL takes at most 65,535 parameters."""
 
 
 _ID = job_request.c.id + 0
@@ -98,11 +100,19 @@ class Unfinished(NamedTuple):
     """The id up to which launched and claimed jobs were read; None if there are no more of them."""
 
 
-def unlaunched(connection: Connection, min_age_seconds: float, without: Collection[int], limit: int) -> list[SyncRow]:
-    """Read the oldest due jobs without a recorded submission, at least ``min_age_seconds`` old; leave out some ids."""
+def unlaunched(
+    connection: Connection, min_age_seconds: float, without: Collection[int], limit: int, after: int | None = None
+) -> list[SyncRow]:
+    """Read the oldest due jobs without a recorded submission, at least ``min_age_seconds`` old.
+
+    :param without: ids to leave out; of very many, only some are.
+    :param after: read only jobs with higher ids.
+    """
+    behind = () if after is None else (job_request.c.id > after,)
     statement = _rows().where(
         *in_sql(*of_launch(min_age_seconds)),
-        job_request.c.id.not_in(list(without)),
+        job_request.c.id.not_in(list(islice(without, _LEFT_OUT))),
+        *behind,
     )
     return _read(connection, statement.order_by(job_request.c.id).limit(limit))
 
@@ -124,7 +134,7 @@ def unfinished(connection: Connection, after: int | None = None) -> Unfinished:
     be many, and sync does nothing for them.
     """
     begun = or_(job_request.c.submitted_at.is_not(None), job_request.c.attempt > 0)
-    due = (*in_sql(Due(), NotSubmitted()), job_request.c.attempt == 0)
+    due = in_sql(Due(), NotSubmitted(), NotBegun())
     behind = () if after is None else (after < _ID,)  # other code may have inserted ids below one
     parts = [
         _in_order(_rows().where(_waiting(), begun, *behind)),

@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Update, and_, delete, func, select, update
+from sqlalchemy import Connection, Update, and_, case, delete, func, select, update
 
-from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.causes import CAUSES, CauseClass
 from spoke_jobs.contract.retry import GiveUp, TryAgain
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
@@ -374,17 +374,21 @@ def _changed(connection: Connection, job_id: int, change: Update) -> tuple[JobRe
 
 
 def charged(connection: Connection, job_id: int, run: int, before: int) -> Mapping[CauseClass, int]:
-    """Count the failed attempts of a run with a lower number than ``before``, by class of cause."""
-    counts = connection.execute(
-        select(job_attempt.c.cause, func.count())
+    """Count the failed attempts of a run with a lower number than ``before``, by class of cause.
+
+    Other code may have written any number of attempts, each with another cause. Unknown causes count as one.
+    """
+    failed = (
+        select(case((job_attempt.c.cause.in_(CAUSES), job_attempt.c.cause), else_="").label("cause"))
         .where(
             job_attempt.c.job_id == job_id,
             job_attempt.c.run == run,
             job_attempt.c.number < before,
             job_attempt.c.state == AttemptState.FAILED,
         )
-        .group_by(job_attempt.c.cause)
-    ).all()
+        .subquery()
+    )
+    counts = connection.execute(select(failed.c.cause, func.count()).group_by(failed.c.cause)).all()
     return transitions.charged((cause, count) for cause, count in counts)
 
 

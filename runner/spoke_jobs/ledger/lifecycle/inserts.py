@@ -218,7 +218,7 @@ def _replaced(connection: Connection, job: JobRequest, new: NewJob) -> JobReques
         update(job_request)
         .where(
             job_request.c.id == job.id,
-            job_request.c.attempt == 0,
+            job_request.c.attempt <= 0,  # other code may have written less than 0
             job_request.c.run == job.run,
             job_request.c.state.in_((JobState.WAITING, JobState.BLOCKED)),
             job_request.c.runner != REFERENCE,  # other code may have assigned it since it was read

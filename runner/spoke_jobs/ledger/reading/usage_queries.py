@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection, Integer, and_, desc, func, literal, literal_column, select
 
@@ -25,7 +24,7 @@ _SUCCEEDED = (
 )
 """The rows of the index `ix_job_request_succeeded`."""
 _FILTERED = ("queue_name", "runner", "organization_id", "campaign_id", "cause", "fingerprint", "state", "created_at")
-_READ = tuple(job_request.c[name] for name in ("id", "run", "attempt", "options", *_FILTERED))
+_READ = tuple(job_request.c[name] for name in ("id", "run", "attempt", *_FILTERED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +75,17 @@ def _usage_of(connection: Connection, job_type: str, which: JobFilter) -> TypeUs
         job_attempt.c.state == constant(AttemptState.SUCCEEDED),
     )
     statement = (
-        select(newest.c.options, *(job_attempt.c[name] for name in USAGE_FIELDS))
+        select(newest.c.id, *(job_attempt.c[name] for name in USAGE_FIELDS))
         .select_from(newest.outerjoin(job_attempt, attempt))
         .where(*filters.conditions(which.evolve(job_type=None), newest.c))
         .order_by(desc(newest.c.id))
     )
     rows = connection.execute(statement).all()
-    options = JobOptions.from_json(_mapping(rows[0].options)) if rows else None
+    options = _options(connection, rows[0].id) if rows else None
     return TypeUsage(job_type, options, tuple(AttemptUsage(*row[1:]) for row in rows))
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _options(connection: Connection, job_id: int) -> JobOptions:
+    """Read the options of one job. Other code may have written such that those of a hundred take much memory."""
+    stored = connection.scalar(select(job_request.c.options).where(job_request.c.id == job_id))
+    return JobOptions.from_json(stored if isinstance(stored, dict) else {})

@@ -29,6 +29,8 @@ from spoke_jobs.tasks.protocol.messages import NDJSON, Acknowledgement, TaskOutc
 
 _CONTENT_REFUSED = frozenset({400, 413, 415, 422})
 """Statuses of a request that would be refused again."""
+_REFUSAL = "text/plain"
+"""The content type of a task server's refusals. Proxies, and servers of something else, mostly answer otherwise."""
 _RETRY_LATER = frozenset({429, 503})
 _FULL_WAIT_SECONDS = 0.1
 """The pause of a replica that accepted only a part of a batch."""
@@ -187,7 +189,7 @@ class Sender:
     def _refused(self, response: httpx.Response, replica: Replica, unanswered: dict[str, BufferedTask]) -> None:
         """Handle an answer other than acknowledgements: no task of the batch was accepted."""
         status = response.status_code
-        if status in _CONTENT_REFUSED:
+        if status in _CONTENT_REFUSED and (len(unanswered) > 1 or _content_type(response) == _REFUSAL):
             self._content_refused(status, replica, unanswered)
         elif status in _RETRY_LATER and (seconds := retry_after(response)) is not None:
             now = time.monotonic()

@@ -90,6 +90,8 @@ def strange() -> Iterator[Callable[..., Strange]]:
     [
         (500, {}, b"oops"),
         (404, {}, b"nobody"),
+        (400, {"Content-Type": "text/html"}, b"<html>The plain HTTP request was sent to HTTPS port</html>"),
+        (413, {"Content-Type": "text/html"}, b"<html>a proxy's</html>"),
         (503, {}, b"a proxy's"),
         (429, {"Retry-After": "0"}, b""),
         (429, {"Retry-After": "soon"}, b""),
@@ -205,7 +207,7 @@ def test_a_batch_that_is_refused_as_a_whole_is_taken_apart_to_find_the_bad_one(
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
         ready.wait(patient(60))
         bad = any(task["id"] == "bad" for task in tasks)
-        return (400, {}, b"no") if bad else (200, {}, done(tasks))
+        return (400, {"Content-Type": "text/plain; charset=utf-8"}, b"no") if bad else (200, {}, done(tasks))
 
     server = strange(script)
     dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", max_requests=1)
