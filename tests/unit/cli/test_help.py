@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import typer
 from tests.commands import run_command
+from typer.testing import CliRunner
 
-from spoke_jobs.cli.command_line import PANELS
+from spoke_jobs.cli.command_line import PANELS, app, called_with
 
 
 @pytest.mark.parametrize("width", [50, 80, 120])
@@ -17,3 +19,13 @@ def test_no_command_s_sentence_is_cut_off(width: int) -> None:
         assert sentence in words
     assert "..." not in result.stdout.replace("[ARGS]...", "")
     assert max(map(len, result.stdout.splitlines())) <= width
+
+
+def test_built_alone_each_command_is_as_in_the_whole_program() -> None:
+    whole = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert {"ls", "limits"} <= set(whole)
+    for name in whole:
+        narrowed = typer.main.get_command(called_with([name, "--help"])).commands  # type: ignore[attr-defined]
+        assert list(narrowed) == [name]
+        assert run_command([name, "--help"]).stdout == CliRunner().invoke(app, [name, "--help"]).stdout
+    assert called_with([]) is called_with(["lss"]) is called_with(["--version"]) is app
