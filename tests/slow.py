@@ -14,23 +14,67 @@ class Slow(NamedTuple):
     path: str
     """Of a module, or of a folder that ends with a slash."""
     functions: tuple[str, ...]
-    """How their names begin; all of the path if empty."""
+    """How their names, or those of their classes, begin; all of the path if empty."""
     case: str
     """A word of the case in brackets; every case if empty."""
     shown_by: str
     """What shows the same in `make test`."""
 
 
-SLOW: tuple[Slow, ...] = ()
+_UNIT = "the same suite in tests/unit, on SQLite"
+_POSTGRESQL = "the same cases on PostgreSQL"
+_CAUSES = "tests/unit/operator/core, from pods and events that were recorded; other cases here"
+SLOW: tuple[Slow, ...] = (
+    # the other database
+    Slow("tests/integration/worker/test_supervisor.py", ("TestWorker",), "", _UNIT),
+    Slow("tests/integration/runners/test_legacy_runner.py", (), "worker", _UNIT),
+    Slow("tests/integration/runners/test_legacy_runner.py", (), "same_process", _UNIT),
+    Slow("tests/integration/cli/test_watch.py", (), "", _UNIT),
+    Slow("tests/integration/texting/", (), "postgresql", "the same cases on SQLite"),
+    Slow("tests/integration/ledger/test_reference_code.py", (), "sqlite", _POSTGRESQL),
+    Slow("tests/integration/ledger/test_hostile_rows.py", (), "sqlite", _POSTGRESQL),
+    Slow("tests/integration/ledger/test_dependencies.py", (), "sqlite", _POSTGRESQL),
+    # pages that are typed whole
+    Slow("tests/integration/docs/test_tutorial.py", (), "", "tests/unit/docs/test_typed_blocks.py, tests/e2e"),
+    Slow("tests/integration/docs/test_kubectl.py", (), "", "tests/unit/docs, tests/e2e/test_why_page.py"),
+    # more cases of one kind
+    Slow("tests/integration/cli/test_check.py", ("test_each_right",), "sync", "the case of the runner"),
+    Slow("tests/integration/cli/test_check.py", ("test_each_right",), "reader", "the case of the runner"),
+    Slow("tests/integration/sync/test_kills.py", (), "is_deleted", "the case of a second attempt"),
+    Slow("tests/integration/sync/test_kills.py", (), "is_cancelled", "the case of a second attempt"),
+    Slow("tests/integration/sync/test_databases.py", ("test_what_was_retried",), "", "the other moments of a backup"),
+    Slow("tests/integration/worker/test_database.py", ("test_jobs_that_lose",), "hang", "the case of a cut connection"),
+    Slow("tests/integration/worker/test_killed_steps.py", (), "async_", "the case of threads"),
+    Slow("tests/integration/execution/test_pod_timeout.py", (), "", "tests/unit/operator/core/test_build_job.py"),
+    Slow("tests/integration/runners/test_dns_outage.py", ("test_a_pod_waits",), "no such name", "the other answer"),
+    Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "limits", "the case of labels"),
+    Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "hostPath", "the case of labels"),
+    Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "registry", "the case of labels"),
+    Slow("tests/integration/operator/causes/test_containers.py", (), "init-hang", _CAUSES),
+    Slow("tests/integration/operator/causes/test_sequences.py", ("test_kueue",), "", "tests/unit/operator/core"),
+    Slow("tests/integration/operator/test_quota.py", ("test_a_quota_at_zero",), "", "the burst beyond a quota"),
+    Slow(
+        "tests/integration/operator/test_draining.py", ("test_an_operator_that_was_away",), "", "test_three_evictions"
+    ),
+    Slow("tests/integration/operator/test_bad_input.py", ("test_any_job_type",), "", "unit/contract/test_names.py"),
+    Slow("tests/e2e/test_applications.py", (), "", "tests/integration/worker/test_two_applications.py"),
+    Slow(
+        "tests/e2e/test_why_page.py", ("test_a_limit", "test_no_operator", "test_a_timeout"), "", "tests/unit/explain"
+    ),
+    Slow("tests/integration/release/test_release.py", ("TestVerification",), "", "`make release` itself"),
+    # the test run itself
+    Slow("tests/unit/second_chance/test_two_runs.py", (), "", "each run: what fails runs once more and is listed"),
+)
 
 
 def is_slow(nodeid: str) -> bool:
     """Whether `make test` leaves this test out."""
     module, _, rest = nodeid.partition("::")
-    name, _, case = rest.rpartition("::")[2].partition("[")
+    name, _, case = rest.partition("[")
+    function = name.rpartition("::")[2]
     return any(
         module.startswith(slow.path)
-        and (not slow.functions or name.startswith(slow.functions))
+        and (not slow.functions or name.startswith(slow.functions) or function.startswith(slow.functions))
         and slow.case in case.rstrip("]")
         for slow in SLOW
     )

@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def names(path: str) -> set[str]:
-    """The names of all functions in a module, or in the modules of a folder."""
+    """The names of all functions and classes in a module, or in the modules of a folder."""
     files = (ROOT / path).rglob("test_*.py") if path.endswith("/") else [ROOT / path]
     return {
         node.name
         for file in files
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }
 
 
