@@ -76,6 +76,16 @@ def test_a_run_ends_with_its_phases_and_without_its_cluster(checkout: Path) -> N
     assert calls(checkout)[-1] == "down"
 
 
+def test_a_run_that_has_taken_too_long_leaves_out_the_other_python_and_says_so(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_PYTHON_UNTIL", "-1")
+    done = run(checkout)
+    assert done.returncode == 0, done.stderr
+    assert re.sub(r"\d+", "N", phases(done.stdout)[-2]) == "other Python, left out because N s have passed"
+    assert not any("test-pythons" in line for line in (checkout / "calls").read_text().splitlines())
+
+
 def test_all_use_one_cluster_that_is_named_after_the_folder(checkout: Path) -> None:
     other = shutil.copytree(checkout, checkout.with_name("other"))
     names = []
