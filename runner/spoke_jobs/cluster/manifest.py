@@ -12,7 +12,7 @@ from spoke_jobs.contract import labels, names
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.contract.spokejob import Budget, Retry, SpokeJobSpec
+from spoke_jobs.contract.spokejob import LARGEST_MEASURED_BYTES, Budget, Retry, SpokeJobSpec
 from spoke_jobs.job_options import OPTION_NAMES, OPTIONS, default_of
 from spoke_jobs.model import JobRequest
 
@@ -25,11 +25,12 @@ def name_of(job: JobRequest) -> str:
     return names.spokejob_name(job.job_type, job.id, job.uid, job.run)
 
 
-def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
+def spokejob(job: JobRequest, namespace: str, measured_memory_bytes: int | None = None) -> dict[str, Any]:
     """Make the SpokeJob of the job's run: identifiers and options, never the payload.
 
     Options that nobody has chosen are left out. For these, the installed CRD's defaults apply, whatever its release.
 
+    :param measured_memory_bytes: how much memory an attempt in a worker had when it ran out of memory.
     :raises ValueError: if the row holds values that a SpokeJob can't have (pydantic's ValidationError).
     """
     spec = SpokeJobSpec(
@@ -42,6 +43,7 @@ def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
         pod_template=job.options.pod_template,
         retry=_retry(job.options.retry),
         **_chosen(job),
+        **_measured(measured_memory_bytes),
     )
     return {
         "apiVersion": names.API_VERSION,
@@ -49,6 +51,12 @@ def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
         "metadata": {"name": name_of(job), "namespace": namespace, "labels": _labels(job)},
         "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True),
     }
+
+
+def _measured(memory_bytes: int | None) -> dict[str, int]:
+    """Return the field for what was measured, unless other code has written what can't be."""
+    usable = memory_bytes is not None and 0 < memory_bytes <= LARGEST_MEASURED_BYTES
+    return {"measured_memory_bytes": memory_bytes} if usable and memory_bytes is not None else {}
 
 
 def _labels(job: JobRequest) -> dict[str, str]:

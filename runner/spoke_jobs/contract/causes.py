@@ -47,9 +47,9 @@ class Cause(CauseRow):
     OUT_OF_MEMORY = row(
         "OutOfMemory",
         CauseClass.OOM,
-        "The kernel ended the container because it used more memory than its limit.",
-        "Raise the memory limit of its template, or make it process less at a time; then `spoke-jobs retry ID`.",
-        "The container's end, OOMKilled.",
+        "The job used more memory than it may: than its container's limit, or than a worker's bound.",
+        "Raise its memory limit (template or worker), or make it process less at a time; then `spoke-jobs retry ID`.",
+        "The container's end, OOMKilled. In a worker: what the supervisor measures.",
         meanwhile="No action is needed. The job is tried again, with more memory unless its policy forbids that.",
     )
     WORKER_LOST = reported_row(

@@ -193,8 +193,10 @@ class Effects:
     def _launch(self, row: Row) -> bool:
         if not self._templates.allow(row.job.options.pod_template, row.job.job_type):
             return self._refuse_template(row)
+        with self._writer.transaction() as connection:
+            measured = syncing.memory_in_worker(connection, row.job)
         try:
-            body = spokejob(row.job, self._api.namespace)
+            body = spokejob(row.job, self._api.namespace, measured)
         except ValueError as error:
             text = f"the row can't be written as a SpokeJob: {type(error).__name__}"
             return self._fail(row, Failure(Cause.INVALID_SPEC, text))

@@ -85,7 +85,7 @@ class LimitEnforcer:
                     )
                     reason = KillReason(holder, Cause.TIMEOUT, message)
                 if child.kill_reason is None:
-                    self._kill(child, reason)
+                    self.kill(child, reason)
 
     def _cancel(self, child: Child, item: HeldOrder, now: float) -> None:
         item.cancelled_at = now
@@ -102,7 +102,7 @@ class LimitEnforcer:
         while not self._over.wait(self._lease_seconds / 100 if self._lease_seconds < 25 else 0.25):
             for child in list(self._pool.children):
                 if child.orders and child.kill_reason is None and (reason := self._exceeded(child)) is not None:
-                    self._kill(child, reason)
+                    self.kill(child, reason)
 
     def _exceeded(self, child: Child) -> KillReason | None:
         holder, held_for = child.shared.at
@@ -139,7 +139,7 @@ class LimitEnforcer:
             return None
         return KillReason(first.order.token, Cause.WORKER_LOST, "the child process has not begun its order")
 
-    def _kill(self, child: Child, reason: KillReason) -> None:
+    def kill(self, child: Child, reason: KillReason) -> None:
         """Kill the child; log the job that caused it. A requested cancellation is not logged as an error."""
         item = None if reason.token is None else child.orders.get(reason.token)
         job = f"job {item.order.job_id}, attempt {item.order.number}" if item else "no job"

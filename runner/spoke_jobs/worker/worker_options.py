@@ -34,6 +34,8 @@ class WorkerOptions:
     """All declared types, if the worker takes only some of them."""
     keep_output: bool = True
     """Whether the ledger keeps the last lines that killed and interrupted jobs printed."""
+    job_memory_bytes: int | None = None
+    """How much memory each child process may have; None: any."""
     drain: bool = False
     """Exit when no job is due and none is running."""
 

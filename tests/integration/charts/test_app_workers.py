@@ -68,6 +68,15 @@ def test_a_worker_of_a_lane_serves_the_runner_kubernetes_without_its_credentials
     assert "rel-spoke-app-worker-small" in budgets
 
 
+def test_a_worker_bounds_the_memory_of_each_child_if_a_value_says_so(helm: Helm) -> None:
+    objects = render(helm, {"small": {}, "old": {"jobMemory": ""}}, workerDefaults={"jobMemory": "256Mi"})
+    small, old = (pod_of(worker(objects, name))["containers"][0] for name in ("small", "old"))
+    assert "--job-memory=256Mi" in small["args"]
+    assert not any("memory" in argument for argument in old["args"])
+    help_ = CliRunner().invoke(app, [*small["command"][1:], *small["args"], "--help"])
+    assert help_.exit_code == 0, "the command line knows the option"
+
+
 def test_a_worker_may_be_without_the_lane_of_all_others(helm: Helm) -> None:
     objects = render(helm, {"small": {}, "old": {"lane": ""}}, workerDefaults={"lane": "worker"})
     runners = [
@@ -114,6 +123,7 @@ def test_defaults_are_of_all_workers_and_each_may_override_them(helm: Helm) -> N
         ({"Slow": {}}, "Slow"),
         ({"slow": {"processes": 0}}, "processes"),
         ({"slow": {"lane": "pod"}}, "lane"),
+        ({"slow": {"jobMemory": "much"}}, "jobMemory"),
         ({"slow": {"autoscaling": {"enabled": True, "minReplicas": 11}}}, "minReplicas, 11, is above maxReplicas, 10"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from spoke_jobs import Every, JobContext, job
 
@@ -15,6 +16,15 @@ def small(_ctx: JobContext) -> str:
 
 @job("often", lane="worker", schedule=Every(seconds=3600))
 def often(_ctx: JobContext) -> None: ...
+
+
+@job("hungry", lane="worker")
+def hungry(_ctx: JobContext) -> None:
+    """Take more memory than the worker may give, and keep it."""
+    taken = []
+    while True:
+        taken.append(b"x" * 2**24)
+        time.sleep(0.02)
 
 
 @job("fatal", lane="worker")

@@ -8,12 +8,12 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spoke_jobs.contract.quantities import in_bytes
 from spoke_jobs.contract.retry import is_quantity
 from spoke_jobs.explain.sizes import Spread, cpu_request, memory_request, sizes
 from spoke_jobs.job_options import JobOptions
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage
 from spoke_jobs.model import AttemptUsage
-from spoke_jobs_operator.core.objects.quantities import in_bytes
 
 MIB = 2**20
 anything = st.none() | st.integers(-(2**63), 2**63 - 1)

@@ -13,13 +13,14 @@ from tests.unit.sync.engine_writer import EngineWriter
 from tests.unit.sync.fake_cluster import FakeCluster
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import LANE_RUNNER
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import JobOptions, JobRequest, JobState
+from spoke_jobs.model import AttemptUsage, Failure, JobOptions, JobRequest, JobState
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.writer import Writer
@@ -119,6 +120,23 @@ def test_a_job_whose_worker_died_gets_a_spokejob_although_no_worker_is_left(
     assert list(cluster.objects) == [name_of(moved)]
     turns()
     assert row(ledger, job).state is JobState.WAITING, "it waits for its pod"
+
+
+def test_the_spokejob_says_how_much_memory_the_attempt_in_a_worker_had(
+    ledger: SqlLedger, cluster: FakeCluster, turns: Turns
+) -> None:
+    job = ledger.insert(of_lane("worker"))
+    claim = claim_one(ledger, LANE_RUNNER, ["report"], "w", LEASE)
+    assert claim is not None
+    ledger.fail(claim.token, Failure(Cause.OUT_OF_MEMORY, usage=AttemptUsage(300 * 2**20)), decide=True)
+    killed = ledger.insert(of_lane("worker"))
+    claim = claim_one(ledger, LANE_RUNNER, ["report"], "w", LEASE)
+    assert claim is not None
+    ledger.fail(claim.token, Failure(Cause.KILLED, usage=AttemptUsage(300 * 2**20)), decide=True)
+    turns()
+    specs = [cluster.objects[name_of(row(ledger, each))]["spec"] for each in (job, killed)]
+    assert specs[0]["measuredMemoryBytes"] == 300 * 2**20
+    assert "measuredMemoryBytes" not in specs[1], "it did not run out of memory"
 
 
 def test_a_job_of_the_lane_that_no_worker_starts_in_time_fails(ledger: SqlLedger, engine: Engine, turns: Turns) -> None:

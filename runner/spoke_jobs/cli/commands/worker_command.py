@@ -11,6 +11,8 @@ from spoke_jobs.cli.commands.application import open_application
 from spoke_jobs.cli.commands.exits import logs_errors, usage_error
 from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, Lane, row_runner
+from spoke_jobs.contract.quantities import in_bytes
+from spoke_jobs.execution.process_memory import can_measure
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import ClaimFilter
 from spoke_jobs.settings import load_settings
@@ -70,6 +72,15 @@ def worker(
             help="Run the jobs of this lane of the runner `kubernetes`: worker.", metavar="LANE", show_default=False
         ),
     ] = None,
+    job_memory: Annotated[
+        str,
+        typer.Option(
+            metavar="QUANTITY",
+            help="How much memory each child process may have, for example 256Mi. An attempt that takes more is ended "
+            "as OutOfMemory. Linux only.",
+            show_default=False,
+        ),
+    ] = "",
     drain: Annotated[
         bool,
         typer.Option(
@@ -128,6 +139,7 @@ def worker(
         grace_seconds=grace,
         prune_seconds=60.0 if settings.keeps_successes else 1.0,
         keep_output=settings.output != "none",
+        job_memory_bytes=_bytes_of(job_memory),
         drain=drain,
         only=only,
         declared_types=declared,
@@ -138,3 +150,15 @@ def worker(
     # sync dispatches the jobs of schedules.
     schedules = lane is None and settings.job_runner == NAME
     run(ledger, options, registry, health_port=health_port, reload=reload, schedules=schedules)
+
+
+def _bytes_of(quantity: str) -> int | None:
+    """Read the option `--job-memory`; None if it is not given."""
+    if not quantity:
+        return None
+    amount = in_bytes(quantity)
+    if amount is None or amount < 1:
+        usage_error(f"--job-memory {quantity}: expected an amount of memory such as 256Mi")
+    if not can_measure():
+        usage_error("--job-memory needs /proc, which Linux has, to measure processes")
+    return int(amount)
