@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from annotated_types import Ge, Le
@@ -11,6 +13,7 @@ from pydantic import BaseModel
 from spoke_jobs.contract import labels, names
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.option_checks import AUTO
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import LARGEST_MEASURED_BYTES, Budget, Retry, SpokeJobSpec
 from spoke_jobs.job_options import OPTION_NAMES, OPTIONS, default_of
@@ -25,12 +28,29 @@ def name_of(job: JobRequest) -> str:
     return names.spokejob_name(job.job_type, job.id, job.uid, job.run)
 
 
-def spokejob(job: JobRequest, namespace: str, measured_memory_bytes: int | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the ledger knows from measurements when a SpokeJob is made."""
+
+    memory_bytes: int | None = None
+    """How much memory an attempt in a worker had when it ran out of memory."""
+    requests: Mapping[str, str] = field(default_factory=dict)
+    """Requests that suit what earlier jobs of the type used, for a job with ``resources="auto"``."""
+
+
+NOTHING_MEASURED = Measured()
+
+
+def needs_measurements(job: JobRequest) -> bool:
+    """Whether the job's SpokeJob depends on what was measured. Only sync makes it then."""
+    return job.options.resources == AUTO
+
+
+def spokejob(job: JobRequest, namespace: str, measured: Measured = NOTHING_MEASURED) -> dict[str, Any]:
     """Make the SpokeJob of the job's run: identifiers and options, never the payload.
 
     Options that nobody has chosen are left out. For these, the installed CRD's defaults apply, whatever its release.
 
-    :param measured_memory_bytes: how much memory an attempt in a worker had when it ran out of memory.
     :raises ValueError: if the row holds values that a SpokeJob can't have (pydantic's ValidationError).
     """
     spec = SpokeJobSpec(
@@ -43,7 +63,7 @@ def spokejob(job: JobRequest, namespace: str, measured_memory_bytes: int | None 
         pod_template=job.options.pod_template,
         retry=_retry(job.options.retry),
         **_chosen(job),
-        **_measured(measured_memory_bytes),
+        **_measured(measured),
     )
     return {
         "apiVersion": names.API_VERSION,
@@ -53,10 +73,12 @@ def spokejob(job: JobRequest, namespace: str, measured_memory_bytes: int | None 
     }
 
 
-def _measured(memory_bytes: int | None) -> dict[str, int]:
-    """Return the field for what was measured, unless other code has written what can't be."""
-    usable = memory_bytes is not None and 0 < memory_bytes <= LARGEST_MEASURED_BYTES
-    return {"measured_memory_bytes": memory_bytes} if usable and memory_bytes is not None else {}
+def _measured(measured: Measured) -> dict[str, Any]:
+    """Return the fields for what was measured, unless other code has written what can't be."""
+    memory = measured.memory_bytes
+    of_worker = memory is not None and 0 < memory <= LARGEST_MEASURED_BYTES
+    fields: dict[str, Any] = {"measured_memory_bytes": memory} if of_worker else {}
+    return fields | ({"auto_requests": dict(measured.requests)} if measured.requests else {})
 
 
 def _labels(job: JobRequest) -> dict[str, str]:
@@ -74,7 +96,7 @@ def _chosen(job: JobRequest) -> dict[str, Any]:
     for option in OPTIONS.values():
         if option.spec_field and option.name not in _ALWAYS:
             value = getattr(job.options if option.name in OPTION_NAMES else job, option.name)
-            if value not in (default_of(option), {}):
+            if value not in (default_of(option), {}) and not (option.name == "resources" and value == AUTO):
                 chosen[option.spec_field] = _bounded(value, option.spec_field) if _is_seconds(option.name) else value
     return chosen
 

@@ -242,6 +242,14 @@ class Cause(CauseRow):
         "Find out what took so long, then `spoke-jobs retry ID`; or dispatch it again with a longer timeout.",
         "The timeout, from the function's start.",
     )
+    TOO_LONG_FOR_WORKER = row(
+        "TooLongForWorker",
+        CauseClass.UNCHARGED,
+        "The attempt ran in a worker for longer than jobs may there.",
+        "`spoke-jobs retry ID` starts it again.",
+        "The option `worker_seconds`, or the worker's `--worker-seconds`, from the function's start.",
+        meanwhile="No action is needed. The job moves to a pod. If that happens often, give it the lane `pod`.",
+    )
     UNKNOWN_JOB_TYPE = reported_row(
         "UnknownJobType",
         CauseClass.INVALID,

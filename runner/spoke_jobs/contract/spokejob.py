@@ -177,12 +177,20 @@ class SpokeJobSpec(_Model):
     resources: Annotated[
         Resources | None, Field(description="Resources of the job's container, in place of the template's.")
     ] = None
+    auto_requests: Annotated[
+        Amounts | None,
+        Field(
+            description="Requests that suit what earlier jobs of the type used. The PodTemplate's annotations "
+            "jobs.spoke.dev/min-resources and jobs.spoke.dev/max-resources bound them; without a maximum, an amount "
+            "does not apply."
+        ),
+    ] = None
     measured_memory_bytes: Annotated[
         int | None,
         Field(
             ge=1,
             le=LARGEST_MEASURED_BYTES,
-            description="The most memory that an attempt in a worker had when it ran out of memory; absent if none did.",
+            description="The most memory that an attempt in a worker had when it ran out of it; absent if none did.",
         ),
     ] = None
     timeout_seconds: Annotated[

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from spoke_jobs.contract.option_checks import AUTO
 from spoke_jobs.ledger.reading.statistics import percentile
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage
 from spoke_jobs.model import AttemptUsage, JobOptions
 
 MARGIN_PERCENT = 10
 """What a request for memory adds to the largest peak. Rounding adds at most a sixteenth."""
+LEAST_MEASURED = 5
+"""How many jobs of a type must have succeeded with measured values before ``resources="auto"`` follows them."""
 _STEPS = 16
 _MEBI = 2**20
 _LEAST_MILLICORES = 10
@@ -84,9 +87,16 @@ def _cores(usage: AttemptUsage) -> float | None:
     return cpu / wall if cpu is not None and wall is not None and cpu >= 0 and wall > 0 else None
 
 
+def auto_requests(size: TypeSize) -> Mapping[str, str]:
+    """Return the requests of a job with ``resources="auto"``: what its type needs, once enough jobs have told."""
+    return size.needs if size.measured >= LEAST_MEASURED else {}
+
+
 def _asks(options: JobOptions | None) -> dict[str, str]:
     """Return the requests for memory and CPU. A limit without a request is one, too."""
-    given: Mapping[str, Any] = (options.resources if options else None) or {}
+    if options is None or not isinstance(options.resources, Mapping):
+        return {"memory": AUTO, "cpu": AUTO} if options is not None and options.resources == AUTO else {}
+    given: Mapping[str, Any] = options.resources
     amounts = {**(given.get("limits") or {}), **(given.get("requests") or {})}
     return {name: str(amounts[name]) for name in ("memory", "cpu") if name in amounts}
 

@@ -114,7 +114,7 @@ class Child:
 
 @dataclass
 class HeldOrder:
-    """An order that a child holds, and when it was sent and cancelled."""
+    """An order that a child holds, its bounds, and when it was sent and stopped."""
 
     order: Order
     limit: float | None
@@ -122,8 +122,12 @@ class HeldOrder:
     locks_queue: bool
     memory_bytes: int | None = None
     """How much memory its child may have while it runs; None: any."""
+    worker_seconds: float | None = None
+    """How long the attempt may run before the job moves to a pod; None: as long as it likes."""
     sent_at: float = field(default_factory=time.monotonic)
     cancelled_at: float | None = None
+    too_long_at: float | None = None
+    """When the attempt was told to stop because of :attr:`worker_seconds`."""
     unread_since: float | None = None
     """Since when the child, which runs nothing else, has not begun it; None if that is not so."""
 

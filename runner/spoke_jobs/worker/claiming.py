@@ -146,7 +146,8 @@ class Claiming:
     def _held(self, claim: Claim) -> HeldOrder:
         job, options = claim.job, claim.job.options
         memory = bound_of(options, self._options.job_memory_bytes)
-        return HeldOrder(Order.of(claim), options.timeout_seconds, job.locks_queue, memory)
+        most = self._options.seconds_of(options)
+        return HeldOrder(Order.of(claim), options.timeout_seconds, job.locks_queue, memory, most)
 
     def _types_of(self, kind: ChildKind) -> tuple[str, ...]:
         return self._options.loop_types if kind is ChildKind.LOOP else self._options.types

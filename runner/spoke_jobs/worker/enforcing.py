@@ -77,7 +77,10 @@ class LimitEnforcer:
                     reason = KillReason(item.order.token, Cause.TIMEOUT)
                 elif item.cancelled_at is not None and now > item.cancelled_at + CANCEL_GRACE_SECONDS:
                     reason = KillReason(item.order.token, Cause.CANCELLED)
+                elif item.too_long_at is not None and now > item.too_long_at + CANCEL_GRACE_SECONDS:
+                    reason = KillReason(item.order.token, Cause.TOO_LONG_FOR_WORKER)
                 else:
+                    self._stop_if_too_long(child, item, now)
                     continue
                 if holder not in (None, item.order.token) and held_for > _OVERTIME_SECONDS:
                     message = (
@@ -86,6 +89,15 @@ class LimitEnforcer:
                     reason = KillReason(holder, Cause.TIMEOUT, message)
                 if child.kill_reason is None:
                     self.kill(child, reason)
+
+    def _stop_if_too_long(self, child: Child, item: HeldOrder, now: float) -> None:
+        """Stop an attempt of an event loop that has run for longer than it may in this worker."""
+        most = item.worker_seconds
+        if most is None or item.too_long_at is not None or now <= item.sent_at + most:
+            return
+        if child.shared.lists(item.order.token):  # otherwise the child has not begun it
+            item.too_long_at = now
+            self._pool.send(child, Stop(item.order.token, StopReason.TOO_LONG))
 
     def _cancel(self, child: Child, item: HeldOrder, now: float) -> None:
         item.cancelled_at = now
@@ -114,6 +126,8 @@ class LimitEnforcer:
                 return KillReason(holder, Cause.TIMEOUT)
             if item.cancelled_at is not None and time.monotonic() > item.cancelled_at + CANCEL_GRACE_SECONDS:
                 return KillReason(holder, Cause.CANCELLED)
+            if item.worker_seconds is not None and held_for > item.worker_seconds:
+                return KillReason(holder, Cause.TOO_LONG_FOR_WORKER)
         if time.monotonic() < child.shared.deadline - lease_margin(self._lease_seconds) / 4:
             return None
         if item is not None and item.limit is not None and held_for > item.limit:

@@ -31,7 +31,7 @@ def bound_of(options: JobOptions, most: int | None) -> int | None:
 
     :param most: the worker's bound for each job. A job's own limit (option ``resources``) may only be lower.
     """
-    limits = (options.resources or {}).get("limits")
+    limits = options.resources.get("limits") if isinstance(options.resources, Mapping) else None
     stated: Any = limits.get("memory") if isinstance(limits, Mapping) else None
     own = in_bytes(str(stated)) if stated is not None else None
     bounds = [bound for bound in (most, None if own is None else int(own)) if bound]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -25,6 +26,16 @@ def hungry(_ctx: JobContext) -> None:
     while True:
         taken.append(b"x" * 2**24)
         time.sleep(0.02)
+
+
+@job("long", lane="worker", worker_seconds=0.2)
+def long(_ctx: JobContext) -> None:
+    time.sleep(600)
+
+
+@job("long_on_loop", lane="worker", worker_seconds=0.2)
+async def long_on_loop(_ctx: JobContext) -> None:
+    await asyncio.sleep(600)
 
 
 @job("fatal", lane="worker")

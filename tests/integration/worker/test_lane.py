@@ -99,3 +99,16 @@ def test_what_takes_more_memory_than_a_worker_gives_waits_for_a_pod_and_the_othe
     assert attempt.peak_memory_bytes is not None
     assert attempt.peak_memory_bytes > 300 * 2**20, "the pod gets more than this"
     assert done.state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("job_type", ["long", "long_on_loop"])
+def test_what_runs_for_longer_than_it_may_in_a_worker_waits_for_a_pod_uncharged(
+    runner: KubernetesRunner, work: Work, job_type: str
+) -> None:
+    (job,) = runner.dispatch_jobs([JobData(job_type)])
+    work("--lane", "worker", "--type", job_type)
+    moved = runner.get_job(job.id)
+    assert moved is not None
+    assert (moved.state, moved.runner, moved.run) == (JobState.WAITING, "kubernetes", 2)
+    (attempt,) = runner.ledger.attempts(job.id)
+    assert attempt.cause == "TooLongForWorker"

@@ -20,6 +20,7 @@ from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.limits.job_limit import parse_scope
 from spoke_jobs.model import AttemptUsage, Failure, JobOptions, JobRequest, JobState
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import SyncHealth
@@ -45,22 +46,39 @@ def cluster() -> FakeCluster:
     return FakeCluster()
 
 
-@pytest.fixture
-def turns(engine: Engine, cluster: FakeCluster) -> Iterator[Turns]:
-    """Sync: each call lets it do everything that it does at intervals, twice."""
+class Clock:
+    """A clock that the test moves."""
+
     now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def loop(engine: Engine, cluster: FakeCluster, clock: Clock) -> Iterator[LeaderLoop]:
     intervals = Intervals(launch=1, progress=1, compare=1, strays=1, prune=1, patience=0)
     writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, cluster)
-    loop = LeaderLoop(writer, api, SyncHealth(), intervals, lambda: now)
+    made = LeaderLoop(writer, api, SyncHealth(), intervals, clock)
+    yield made
+    made._outputs.close()
+
+
+@pytest.fixture
+def turns(loop: LeaderLoop, clock: Clock) -> Turns:
+    """Sync: each call lets it do everything that it does at intervals, twice."""
 
     def turns(seconds: float = 4.0) -> None:
-        nonlocal now
         for _ in range(2):
-            now += seconds / 2
+            clock.now += seconds / 2
             loop.turn()
 
-    yield turns
-    loop._outputs.close()
+    return turns
 
 
 def row(ledger: SqlLedger, job: JobRequest) -> JobRequest:
@@ -137,6 +155,74 @@ def test_the_spokejob_says_how_much_memory_the_attempt_in_a_worker_had(
     specs = [cluster.objects[name_of(row(ledger, each))]["spec"] for each in (job, killed)]
     assert specs[0]["measuredMemoryBytes"] == 300 * 2**20
     assert "measuredMemoryBytes" not in specs[1], "it did not run out of memory"
+
+
+def overflowing(ledger: SqlLedger, seconds: float | None = 30.0, **changes: object) -> JobRequest:
+    """Dispatch a job that moves to a pod if no worker takes it."""
+    return ledger.insert(of_lane("worker", options=JobOptions(lane="worker", overflow_seconds=seconds), **changes))
+
+
+def age(engine: Engine, seconds: float) -> None:
+    """Let all jobs have waited for so long."""
+    then = clock_after(-seconds)
+    with engine.begin() as connection:
+        connection.execute(update(job_request).values(created_at=then, updated_at=then))
+
+
+def test_a_job_that_no_worker_takes_in_time_moves_to_a_pod(
+    ledger: SqlLedger, engine: Engine, cluster: FakeCluster, turns: Turns
+) -> None:
+    job, patient, eager = overflowing(ledger), overflowing(ledger, None), overflowing(ledger, 600.0)
+    turns()
+    assert not cluster.objects
+    age(engine, 60)
+    turns()
+    moved = row(ledger, job)
+    assert (moved.runner, moved.run, moved.attempt, moved.state) == ("kubernetes", 2, 0, JobState.WAITING)
+    assert list(cluster.objects) == [name_of(moved)]
+    assert {row(ledger, each).runner for each in (patient, eager)} == {LANE_RUNNER}
+
+
+def test_a_job_waits_for_a_pause_and_for_its_queue_in_its_own_lane(
+    ledger: SqlLedger, engine: Engine, cluster: FakeCluster, turns: Turns
+) -> None:
+    """A pod would have to wait for them, too."""
+    overflowing(ledger, queue_name="q", locks_queue=True)
+    assert claim_one(ledger, LANE_RUNNER, ["report"], "w", LEASE) is not None
+    locked = overflowing(ledger, queue_name="q", locks_queue=True)
+    paused, free = overflowing(ledger, job_type="paused"), overflowing(ledger)
+    ledger.limits.pause(parse_scope("type:paused"), "the carrier is down")
+    age(engine, 60)
+    turns()
+    assert [row(ledger, each).runner for each in (locked, paused, free)] == [LANE_RUNNER, LANE_RUNNER, "kubernetes"]
+
+
+def test_a_worker_has_a_moment_to_take_what_a_pause_has_held(
+    ledger: SqlLedger, engine: Engine, loop: LeaderLoop
+) -> None:
+    job, scope = overflowing(ledger), parse_scope("all")
+    ledger.limits.pause(scope, "the carrier is down")
+    age(engine, 60)
+    loop.turn()
+    ledger.limits.resume(scope)
+    loop._due["strays"] = 0.0
+    loop.turn()
+    assert row(ledger, job).runner == LANE_RUNNER
+    loop._due["strays"] = 0.0
+    loop.turn()
+    assert row(ledger, job).runner == "kubernetes"
+
+
+def test_a_job_that_is_tried_again_waits_for_a_worker_from_then_on(
+    ledger: SqlLedger, engine: Engine, turns: Turns
+) -> None:
+    job = overflowing(ledger)
+    age(engine, 60)
+    claim = claim_one(ledger, LANE_RUNNER, ["report"], "w", LEASE)
+    assert claim is not None
+    ledger.fail(claim.token, Failure("RetryLater", retry_after_seconds=0.0), decide=True)
+    turns()
+    assert row(ledger, job).runner == LANE_RUNNER
 
 
 def test_a_job_of_the_lane_that_no_worker_starts_in_time_fails(ledger: SqlLedger, engine: Engine, turns: Turns) -> None:

@@ -27,6 +27,7 @@ from spoke_jobs_operator.core.objects.api_objects import (
 from spoke_jobs_operator.core.objects.read_objects import ONE_POD
 from spoke_jobs_operator.core.objects.resource_caps import ResourceCaps
 
+from .auto_requests import with_requests
 from .memory_growth import grown
 from .template_checks import is_the_jobs, spec_of
 
@@ -193,6 +194,8 @@ def _take_over(
         resources = container.setdefault("resources", {})
         for kind, amounts in spokejob.spec.resources.model_dump().items():
             resources[kind] = {**(resources.get(kind) or {}), **amounts}
+    elif spokejob.spec.auto_requests:
+        container["resources"] = with_requests(container.get("resources") or {}, spokejob.spec.auto_requests, caps)
     times, measured = spokejob.status.charged.get(CauseClass.OOM, 0), spokejob.spec.measured_memory_bytes
     if not caps.allows("memory"):
         measured = None  # whoever creates the SpokeJob gives it

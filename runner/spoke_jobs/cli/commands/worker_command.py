@@ -72,6 +72,16 @@ def worker(
             help="Run the jobs of this lane of the runner `kubernetes`: worker.", metavar="LANE", show_default=False
         ),
     ] = None,
+    worker_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            metavar="SECONDS",
+            help="With --lane worker: how long an attempt may run here before its job moves to a pod. The option "
+            "`worker_seconds` of a job counts more.",
+            show_default=False,
+        ),
+    ] = None,
     job_memory: Annotated[
         str,
         typer.Option(
@@ -110,6 +120,8 @@ def worker(
         usage_error(
             "--lane pod: the operator runs the jobs of this lane, in pods; a worker runs those of --lane worker"
         )
+    if worker_seconds is not None and lane is None:
+        usage_error("--worker-seconds needs --lane worker: under the runner legacy there are no pods to move to")
     settings = load_settings()
     registry = open_application(settings, with_traceback=True)
     load_runner(settings, registry)  # jobs may dispatch: refuse to start if they could not
@@ -139,6 +151,7 @@ def worker(
         grace_seconds=grace,
         prune_seconds=60.0 if settings.keeps_successes else 1.0,
         keep_output=settings.output != "none",
+        worker_seconds=worker_seconds,
         job_memory_bytes=_bytes_of(job_memory),
         drain=drain,
         only=only,
