@@ -192,7 +192,7 @@ import sys, threading
 from pydantic import SecretStr
 from spoke_jobs import Registry
 from spoke_jobs.loader import load_runner
-from spoke_jobs.model import JobOptions, JobState
+from spoke_jobs.model import JobState
 from spoke_jobs.settings import Settings
 import spoke_jobs.cli.command_line
 load_runner(Settings(job_runner="kubernetes", database_url=SecretStr("postgresql+psycopg://n@127.0.0.1:9/n"),
