@@ -12,6 +12,7 @@ from typing import Any, cast
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from spoke_jobs.ledger.cluster.lane_load import LaneLoad
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts
 from spoke_jobs.registry import Registry
 from spoke_jobs.shared import probe_server
@@ -44,7 +45,9 @@ def page() -> str:
     sections = {
         "Every process": common,
         "Operator": _operator(),
-        "Sync": _families(sync_metrics.exposition(_compared(), lambda: (0, 0.0), _schedules).body),
+        "Sync": _families(
+            sync_metrics.exposition(_compared(), lambda: (0, 0.0), _schedules, lambda: {"small": LaneLoad()}).body
+        ),
         "Worker": _families(
             worker_endpoint.exposition(WorkerMetrics(), lambda: {"due": 0, "oldest": 0}, _schedules).body
         ),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from spoke_jobs.contract.executors import LANES, Lane
@@ -24,6 +24,7 @@ from spoke_jobs.contract.labels import LABELS_LIMIT, problem_of_labels
 from spoke_jobs.contract.names import KEY_LIMIT, PRIORITY_LIMIT, QUEUE_LIMIT, is_object_name
 from spoke_jobs.contract.option_checks import (
     AFTER_LIMIT,
+    AUTO,
     LARGEST_ID,
     LARGEST_NUMBER,
     Check,
@@ -43,8 +44,9 @@ from spoke_jobs.type_names import TypeName
 RETENTION_SECONDS = 7 * 86_400.0
 TASK_TIMEOUT_LIMIT = 3600
 
-Resources = Mapping[str, Mapping[str, str]]
-"""A container's resources: ``{"requests": {"memory": "512Mi"}, "limits": {"memory": "1Gi"}}``."""
+Resources = Mapping[str, Mapping[str, str]] | Literal["auto"]
+"""A container's resources: ``{"requests": {"memory": "512Mi"}, "limits": {"memory": "1Gi"}}``; or ``"auto"``: requests
+that suit what earlier jobs of the type have used."""
 Labels = Mapping[str, str]
 """Labels of a SpokeJob: ``{"team": "payments"}``."""
 
@@ -81,6 +83,8 @@ class JobData:
     retention_seconds: float | None = None
     retry: RetryPolicy | None = None
     lane: str | None = None
+    worker_seconds: float | None = None
+    overflow_seconds: float | None = None
     pod_template: str | None = None
     resources: Resources | None = None
     labels: Labels | None = None
@@ -96,6 +100,8 @@ class JobOptions:
     start_timeout_seconds: float | None = None
     retention_seconds: float = RETENTION_SECONDS
     lane: str = Lane.POD.value
+    worker_seconds: float | None = None
+    overflow_seconds: float | None = None
     pod_template: str = "default"
     resources: Resources | None = None
     labels: Labels | None = None
@@ -152,6 +158,8 @@ class Option:
     capability: Capability | None = None
     placement: bool = False
     """Whether the option is about pods only, so that it is ignored without a cluster."""
+    of_lanes: bool = False
+    """Whether the option is about lanes only, so that it is ignored by runners that have none."""
     keyword: str = ""
     """The option's name in ``@job``, if that differs."""
     flag: str = ""
@@ -305,6 +313,28 @@ OPTIONS: Mapping[str, Option] = {
             placement=True,
         ),
         Option(
+            "worker_seconds",
+            "In the lane `worker`, how long an attempt may run. Then it is ended, uncharged, and the next one runs in "
+            "a pod. None: as long as the worker allows (`--worker-seconds`).",
+            _SECONDS,
+            json_key="workerSeconds",
+            readable=is_duration,
+            of_lanes=True,
+            label="longest in a worker",
+            in_seconds=True,
+        ),
+        Option(
+            "overflow_seconds",
+            "In the lane `worker`, for how long the job waits for a free worker. Then it moves to a pod. None: without "
+            "limit.",
+            _SECONDS,
+            json_key="overflowSeconds",
+            readable=is_duration,
+            of_lanes=True,
+            label="longest wait for a worker",
+            in_seconds=True,
+        ),
+        Option(
             "pod_template",
             "Under `kubernetes`, the PodTemplate of the job's pods.",
             expect(is_object_name, "the name of a PodTemplate (a-z, 0-9, '-' and '.')"),
@@ -316,10 +346,11 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(
             "resources",
-            "Under `kubernetes`, resources of the job's container. They override the template's.",
+            "Under `kubernetes`, resources of the job's container. They override the template's. `auto`: what earlier "
+            "jobs of the type have used. In a worker, only the limit for memory counts.",
             check_resources,
             json_key="resources",
-            readable=lambda value: isinstance(value, Mapping),
+            readable=lambda value: isinstance(value, Mapping) or value == AUTO,
             spec_field="resources",
             placement=True,
         ),

@@ -87,6 +87,10 @@ class Settings(BaseModel):
     """``kubernetes``: what creates SpokeJobs. With "sync", the application needs no cluster credentials."""
     namespace: Annotated[str, Field(validation_alias="SPOKE_NAMESPACE")] = ""
     """``kubernetes``: the namespace of the SpokeJobs. If unset in a pod, the pod's own."""
+    worker_sets: Annotated[str, Field(validation_alias="SPOKE_WORKER_SETS")] = ""
+    """``spoke-jobs sync``: the sets of workers of the lane `worker` whose load sync reports for autoscaling, as JSON:
+    `{"small": {"types": ["mail"], "queues": [], "excludedTypes": [], "excludedQueues": []}}`. The chart sets it. Empty:
+    one set with the name `all`."""
     service_account: Annotated[str, Field(validation_alias="SPOKE_SERVICE_ACCOUNT")] = ""
     """In a pod without its service account's token: the account's name, which ``spoke-jobs events`` shows as who
     changed something. Nobody verifies it."""

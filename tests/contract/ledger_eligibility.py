@@ -68,13 +68,16 @@ class Given:
     start_by: float | None
     submitted_at: float | None
     created_at: float
+    overflow_seconds: float | None
 
     def values(self, now: datetime) -> dict[str, Any]:
         found: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in ("run_after", "start_by", "submitted_at", "created_at"):
             if found[name] is not None:
                 found[name] = now + timedelta(hours=found[name])
-        return found | {"uid": uuid.uuid4(), "payload": "{}", "updated_at": now, "options": {}}
+        options = {"overflowSeconds": found.pop("overflow_seconds")}
+        same = {"updated_at": found["created_at"], "options": options}
+        return found | {"uid": uuid.uuid4(), "payload": "{}"} | same
 
 
 ROWS = st.lists(
@@ -92,6 +95,7 @@ ROWS = st.lists(
         st.none() | HOURS,
         st.none() | HOURS,
         HOURS,
+        st.sampled_from((None, 0.5, 3600, 100_000.0)),
     ),
     min_size=1,
     max_size=12,

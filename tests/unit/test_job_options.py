@@ -58,6 +58,8 @@ SAMPLES: dict[str, Any] = {
     "retention_seconds": 90.0,
     "retry": RetryPolicy(backoff_seconds=3, never=("ValueError",)),
     "lane": "worker",
+    "worker_seconds": 5.0,
+    "overflow_seconds": 30.0,
     "pod_template": "large",
     "resources": {"limits": {"memory": "1Gi"}},
     "labels": {"team": "payments"},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from annotated_types import Ge, Le
@@ -11,8 +13,9 @@ from pydantic import BaseModel
 from spoke_jobs.contract import labels, names
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.option_checks import AUTO
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.contract.spokejob import Budget, Retry, SpokeJobSpec
+from spoke_jobs.contract.spokejob import LARGEST_MEASURED_BYTES, Budget, Retry, SpokeJobSpec
 from spoke_jobs.job_options import OPTION_NAMES, OPTIONS, default_of
 from spoke_jobs.model import JobRequest
 
@@ -25,7 +28,25 @@ def name_of(job: JobRequest) -> str:
     return names.spokejob_name(job.job_type, job.id, job.uid, job.run)
 
 
-def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the ledger knows from measurements when a SpokeJob is made."""
+
+    memory_bytes: int | None = None
+    """How much memory an attempt in a worker had when it ran out of memory."""
+    requests: Mapping[str, str] = field(default_factory=dict)
+    """Requests that suit what earlier jobs of the type used, for a job with ``resources="auto"``."""
+
+
+NOTHING_MEASURED = Measured()
+
+
+def needs_measurements(job: JobRequest) -> bool:
+    """Whether the job's SpokeJob depends on what was measured. Only sync makes it then."""
+    return job.options.resources == AUTO
+
+
+def spokejob(job: JobRequest, namespace: str, measured: Measured = NOTHING_MEASURED) -> dict[str, Any]:
     """Make the SpokeJob of the job's run: identifiers and options, never the payload.
 
     Options that nobody has chosen are left out. For these, the installed CRD's defaults apply, whatever its release.
@@ -42,6 +63,7 @@ def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
         pod_template=job.options.pod_template,
         retry=_retry(job.options.retry),
         **_chosen(job),
+        **_measured(measured),
     )
     return {
         "apiVersion": names.API_VERSION,
@@ -49,6 +71,14 @@ def spokejob(job: JobRequest, namespace: str) -> dict[str, Any]:
         "metadata": {"name": name_of(job), "namespace": namespace, "labels": _labels(job)},
         "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True),
     }
+
+
+def _measured(measured: Measured) -> dict[str, Any]:
+    """Return the fields for what was measured, unless other code has written what can't be."""
+    memory = measured.memory_bytes
+    of_worker = memory is not None and 0 < memory <= LARGEST_MEASURED_BYTES
+    fields: dict[str, Any] = {"measured_memory_bytes": memory} if of_worker else {}
+    return fields | ({"auto_requests": dict(measured.requests)} if measured.requests else {})
 
 
 def _labels(job: JobRequest) -> dict[str, str]:
@@ -66,7 +96,7 @@ def _chosen(job: JobRequest) -> dict[str, Any]:
     for option in OPTIONS.values():
         if option.spec_field and option.name not in _ALWAYS:
             value = getattr(job.options if option.name in OPTION_NAMES else job, option.name)
-            if value not in (default_of(option), {}):
+            if value not in (default_of(option), {}) and not (option.name == "resources" and value == AUTO):
                 chosen[option.spec_field] = _bounded(value, option.spec_field) if _is_seconds(option.name) else value
     return chosen
 

@@ -47,9 +47,9 @@ class Cause(CauseRow):
     OUT_OF_MEMORY = row(
         "OutOfMemory",
         CauseClass.OOM,
-        "The kernel ended the container because it used more memory than its limit.",
-        "Raise the memory limit of its template, or make it process less at a time; then `spoke-jobs retry ID`.",
-        "The container's end, OOMKilled.",
+        "The job used more memory than it may: than its container's limit, or than a worker's bound.",
+        "Raise its memory limit (template or worker), or make it process less at a time; then `spoke-jobs retry ID`.",
+        "The container's end, OOMKilled. In a worker: what the supervisor measures.",
         meanwhile="No action is needed. The job is tried again, with more memory unless its policy forbids that.",
     )
     WORKER_LOST = reported_row(
@@ -241,6 +241,14 @@ class Cause(CauseRow):
         "The job ran longer than its timeout.",
         "Find out what took so long, then `spoke-jobs retry ID`; or dispatch it again with a longer timeout.",
         "The timeout, from the function's start.",
+    )
+    TOO_LONG_FOR_WORKER = row(
+        "TooLongForWorker",
+        CauseClass.UNCHARGED,
+        "The attempt ran in a worker for longer than jobs may there.",
+        "`spoke-jobs retry ID` starts it again.",
+        "The option `worker_seconds`, or the worker's `--worker-seconds`, from the function's start.",
+        meanwhile="No action is needed. The job moves to a pod. If that happens often, give it the lane `pod`.",
     )
     UNKNOWN_JOB_TYPE = reported_row(
         "UnknownJobType",

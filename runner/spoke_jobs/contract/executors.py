@@ -50,8 +50,8 @@ class Lane(StrEnum):
 LANES = tuple(str(lane) for lane in Lane)
 _ROW_RUNNERS = {Lane.POD: CLUSTER_RUNNER, Lane.WORKER: LANE_RUNNER}
 _LANES = {runner: lane for lane, runner in _ROW_RUNNERS.items()}
-_NEED_A_POD = frozenset({Cause.OUT_OF_MEMORY, Cause.KILLED, Cause.WORKER_LOST})
-"""The causes after which a job leaves its worker. The job may have taken down the worker, and may do so again."""
+_NEED_A_POD = frozenset({Cause.OUT_OF_MEMORY, Cause.KILLED, Cause.WORKER_LOST, Cause.TOO_LONG_FOR_WORKER})
+"""The causes after which a job leaves its worker. The job has taken too much of it, or may have taken it down."""
 
 
 def row_runner(runner: str, lane: str) -> str:
@@ -72,12 +72,17 @@ def lane_of(runner: str) -> Lane | None:
 def runner_after(runner: str, cause: str) -> str:
     """Return the runner of a job's row once an attempt has failed and another one follows.
 
-    A job whose attempt in a worker of ``kubernetes`` was killed, or took all memory, moves to a pod.
+    A job whose attempt in a worker of ``kubernetes`` was killed, or took too much memory or time, moves to a pod.
 
     :param runner: the runner of the row during the attempt.
     :param cause: the attempt's cause.
     """
-    return CLUSTER_RUNNER if runner == LANE_RUNNER and cause in _NEED_A_POD else runner
+    return CLUSTER_RUNNER if runner == LANE_RUNNER and needs_pod(cause) else runner
+
+
+def needs_pod(cause: str) -> bool:
+    """Whether a job leaves the workers of ``kubernetes`` after an attempt with this cause, if another one follows."""
+    return cause in _NEED_A_POD
 
 
 def moved_to_pod(runner: str, lane: str) -> bool:

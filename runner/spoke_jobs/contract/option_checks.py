@@ -14,6 +14,8 @@ from spoke_jobs.shared.validation_text import wrong
 Check = Callable[[Any], str]
 """Returns what is wrong with a value, as text that follows the option's name: " is 5, where ... is expected"; empty if
 the value is valid."""
+AUTO = "auto"
+"""As resources: requests that suit what earlier jobs of the type have used."""
 AFTER_LIMIT = 1000
 """How many jobs one job may depend on."""
 LARGEST_NUMBER = 2**31 - 1
@@ -64,7 +66,9 @@ def check_retry(policy: Any) -> str:
 
 def check_resources(resources: Any) -> str:
     """Check a container's resources."""
-    expected = '{"requests": {"memory": "512Mi"}, "limits": {...}}'
+    if resources == AUTO:
+        return ""
+    expected = '{"requests": {"memory": "512Mi"}, "limits": {...}} or "auto"'
     if not isinstance(resources, Mapping) or not set(resources) <= {"requests", "limits"}:
         return wrong(resources, expected)
     for amounts in resources.values():

@@ -30,6 +30,8 @@ from spoke_jobs.contract.retry import (
 from spoke_jobs.contract.wait_status import WaitStatus
 from spoke_jobs.shared.object_fields import Moment, mapping
 
+LARGEST_MEASURED_BYTES = 2**50
+
 
 class Outcome(StrEnum):
     """The state of a SpokeJob, as one word that field selectors can match."""
@@ -174,6 +176,22 @@ class SpokeJobSpec(_Model):
     ] = "default"
     resources: Annotated[
         Resources | None, Field(description="Resources of the job's container, in place of the template's.")
+    ] = None
+    auto_requests: Annotated[
+        Amounts | None,
+        Field(
+            description="Requests that suit what earlier jobs of the type used. The PodTemplate's annotations "
+            "jobs.spoke.dev/min-resources and jobs.spoke.dev/max-resources bound them; without a maximum, an amount "
+            "does not apply."
+        ),
+    ] = None
+    measured_memory_bytes: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=LARGEST_MEASURED_BYTES,
+            description="The most memory that an attempt in a worker had when it ran out of it; absent if none did.",
+        ),
     ] = None
     timeout_seconds: Annotated[
         int | None, Field(ge=1, le=2592000, description="How long one attempt may run; unlimited if absent.")

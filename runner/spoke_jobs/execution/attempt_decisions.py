@@ -89,6 +89,8 @@ def failure_of(reason: StopReason) -> Failure | None:
     """The failure to record for an attempt that was stopped; None if this process no longer holds the claim."""
     if reason is StopReason.TIMEOUT:
         return Failure(Cause.TIMEOUT, Cause.TIMEOUT.meaning)
+    if reason is StopReason.TOO_LONG:
+        return Failure(Cause.TOO_LONG_FOR_WORKER, Cause.TOO_LONG_FOR_WORKER.meaning)
     if reason is StopReason.CANCELLED:
         return Failure(Cause.CANCELLED, Cause.CANCELLED.meaning, for_good=True)
     return None

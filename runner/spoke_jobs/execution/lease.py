@@ -46,6 +46,7 @@ class StopReason(StrEnum):
     LEASE_EXPIRED = "the lease could not be renewed in time"
     DATABASE_AWAY = "the database did not answer, so the lease could not be renewed in time"
     TIMEOUT = "it has run for longer than its timeout"
+    TOO_LONG = "it has run for longer than jobs may in this worker"
     CANCELLED = "it was cancelled, and did not stop by itself"
 
 

@@ -15,6 +15,7 @@ from spoke_jobs.contract.executors import Executor, Lane, lane_of, moved_to_pod
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.retry import is_charged
 from spoke_jobs.explain import kept_output
+from spoke_jobs.explain.moves import why_moved
 from spoke_jobs.explain.option_facts import column_options, stored_options
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.tries import Try, tries
@@ -92,7 +93,7 @@ def details(
     return Details(
         job,
         (
-            *_facts(job, now, zone, with_result=with_result),
+            *_facts(job, attempts, now, zone, with_result=with_result),
             *_saved(saved, now),
             *_not_shown(attempts),
             *_not_charged(job, found),
@@ -142,9 +143,11 @@ def used(attempt: Attempt) -> str:
     return ", ".join(parts)
 
 
-def _facts(job: JobRequest, now: datetime, zone: tzinfo | None, *, with_result: bool) -> Iterator[tuple[str, str]]:
+def _facts(
+    job: JobRequest, attempts: Sequence[Attempt], now: datetime, zone: tzinfo | None, *, with_result: bool
+) -> Iterator[tuple[str, str]]:
     yield "state", f"{job.state}: {job.cause}" if job.state is JobState.FAILED else job.state.value
-    yield from _place(job, zone)
+    yield from _place(job, attempts, zone)
     yield from _times(job, now, zone)
     yield from _words(job, with_result=with_result)
 
@@ -180,14 +183,15 @@ def _events(events: Sequence[Event], now: datetime) -> Iterator[tuple[str, str]]
         yield line(event.action), f"by {line(event.actor) or 'somebody'}, {ago(event.at, now)}"
 
 
-def _place(job: JobRequest, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
+def _place(job: JobRequest, attempts: Sequence[Attempt], zone: tzinfo | None) -> Iterator[tuple[str, str]]:
     if job.queue_name:
         lock = " (locked: jobs that lock it run one at a time)" if job.locks_queue else ""
         yield "queue", line(job.queue_name) + lock
     yield "runner", line(job.runner)
     moved = moved_to_pod(job.runner, job.options.lane)
     if moved:
-        yield "lane", f"{Lane.POD}, moved from {Lane.WORKER}"
+        why = why_moved(job, attempts)
+        yield "lane", f"{Lane.POD}, moved from {Lane.WORKER}" + (f" ({why})" if why else "")
     elif lane_of(job.runner) is Lane.WORKER:
         yield "lane", Lane.WORKER.value
     if job.executor is Executor.CLUSTER:

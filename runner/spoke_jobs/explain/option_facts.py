@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.executors import Executor, lane_of
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.explain.words import line, seconds
 from spoke_jobs.job_options import OPTION_NAMES, OPTIONS, Option, default_of, label_of
@@ -52,6 +52,8 @@ def options_as_json(job: JobRequest) -> dict[str, Any]:
 
 def _says_something(option: Option, job: JobRequest, nothing: tuple[Any, ...]) -> bool:
     if option.name in _TOLD_ELSEWHERE or (option.placement and job.executor is not Executor.CLUSTER):
+        return False
+    if option.of_lanes and lane_of(job.runner) is None:
         return False
     return value_of(option, job) not in nothing
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from spoke_jobs.contract.option_checks import AUTO
 from spoke_jobs.ledger.reading.statistics import percentile
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage
 from spoke_jobs.model import AttemptUsage, JobOptions
@@ -14,6 +15,8 @@ from spoke_jobs.shared.object_fields import mapping, text
 
 MARGIN_PERCENT = 10
 """What a request for memory adds to the largest peak. Rounding adds at most a sixteenth."""
+LEAST_MEASURED = 5
+"""How many jobs of a type must have succeeded with measured values before ``resources="auto"`` follows them."""
 _STEPS = 16
 _MEBI = 2**20
 _LEAST_MILLICORES = 10
@@ -85,12 +88,19 @@ def _cores(usage: AttemptUsage) -> float | None:
     return cpu / wall if cpu is not None and wall is not None and cpu >= 0 and wall > 0 else None
 
 
+def auto_requests(size: TypeSize) -> Mapping[str, str]:
+    """Return the requests of a job with ``resources="auto"``: what its type needs, once enough jobs have told."""
+    return size.needs if size.measured >= LEAST_MEASURED else {}
+
+
 def _asks(options: JobOptions | None) -> dict[str, str]:
     """Return the requests for memory and CPU. A limit without a request is one, too.
 
     Other code may have written the options. What is no text is left out.
     """
-    given: Mapping[str, Any] = (options.resources if options else None) or {}
+    if options is None or not isinstance(options.resources, Mapping):
+        return {"memory": AUTO, "cpu": AUTO} if options is not None and options.resources == AUTO else {}
+    given: Mapping[str, Any] = options.resources
     amounts = {**mapping(given, "limits"), **mapping(given, "requests")}
     return {name: amount for name in ("memory", "cpu") if (amount := text(amounts, name))}
 

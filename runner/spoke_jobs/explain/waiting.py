@@ -18,6 +18,7 @@ from spoke_jobs.contract.wait_reasons import WAITS, WaitReason
 from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.in_cluster import in_the_cluster, no_progress
+from spoke_jobs.explain.moves import moves
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Reason, waits_for, when
 from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.ledger.claims.eligibility import due_later, start_deadline
@@ -55,7 +56,10 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
     if (held := _held(situation)) is not None:
         yield held
     if job.executor is not Executor.CLUSTER:
-        yield from _for_a_worker(situation, limited is not None or held is not None)
+        holds = limited is not None or held is not None
+        yield from _for_a_worker(situation, holds)
+        if not holds and (reason := moves(job, now)) is not None:
+            yield reason
     # In a cluster the operator applies the start timeout, from the creation of each attempt's Job.
     if job.executor is not Executor.CLUSTER and (deadline := start_deadline(job)) is not None:
         limit = seconds(job.options.start_timeout_seconds or 0)

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.contract.executors import Executor, Lane, lane_of, moved_to_pod
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.in_cluster import no_progress, running_in
 from spoke_jobs.explain.kept_output import titled
+from spoke_jobs.explain.moves import moved
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Explanation, Reason, when
 from spoke_jobs.explain.waiting import blocked, waiting
 from spoke_jobs.explain.words import ago, clock, count, line, seconds
@@ -43,18 +44,9 @@ def is_explained_by_cluster(job: JobRequest) -> bool:
 
 
 def _moved(situation: Situation) -> Iterator[Reason]:
-    """Say why a job that was dispatched for a worker runs in a pod."""
-    job, now = situation.job, situation.now
-    if not moved_to_pod(job.runner, job.options.lane):
-        return
-    text = "it was dispatched for a worker and has moved to a pod"
-    last = next((item for item in reversed(situation.attempts) if lane_of(item.runner) is Lane.WORKER), None)
-    if last is not None and last.finished_at is not None:
-        text += (
-            f": attempt {last.number} of run {last.run}, on the worker {line(last.worker)}, ended with "
-            f"{line(last.cause)} {ago(last.finished_at, now)}"
-        )
-    yield Reason(Code.MOVED, text)
+    reason = moved(situation.job, situation.attempts, situation.now)
+    if reason is not None:
+        yield reason
 
 
 def _unread(cluster: ClusterView | None) -> Iterator[Reason]:

@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.cluster import kube_environment
-from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.cluster.manifest import needs_measurements, spokejob
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.after_commit import (
@@ -187,16 +187,18 @@ class KubernetesRunner(SqlRunner):
         return self.settings.submit == "runner" and not self._submitter.is_paused()
 
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
-        if any(job.runner == LANE_RUNNER for job in jobs):
+        if any(job.runner == LANE_RUNNER or needs_measurements(job) for job in jobs):
             self._notify()
-        # Sync launches jobs that aren't due yet. With a unique_key, the row may be of an earlier dispatch: it may have
-        # started, be submitted, or even belong to another runner. Then there is nothing to do here.
+        # Sync launches jobs that aren't due yet, and those whose size depends on what earlier ones used. With a
+        # unique_key, the row may be of an earlier dispatch: it may have started, be submitted, or even belong to
+        # another runner. Then there is nothing to do here.
         self._submitter.submit(
             job
             for job in jobs
             if (job.runner, job.state, job.attempt) == (NAME, JobState.WAITING, 0)
             and job.submitted_at is None
             and job.run_after is None
+            and not needs_measurements(job)
         )
 
     def _read_again(self, job: JobRequest) -> JobRequest:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
-from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.cluster.manifest import Measured, needs_measurements, spokejob
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.errors import DatabaseError
 from spoke_jobs.ledger.cluster import syncing
@@ -20,6 +20,7 @@ from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.model import Failure
 from spoke_jobs.shared.api_errors import AlreadyExists, ApiError, ApiUnavailable, Conflict, Invalid, NotFound
 from spoke_jobs.shared.backoff import Backoff
+from spoke_jobs.sync.auto_sizes import AutoSizes
 from spoke_jobs.sync.decide import failure, type_not_allowed
 from spoke_jobs.sync.sync_model import (
     Action,
@@ -102,6 +103,7 @@ class Effects:
         self._writer = writer
         self._api = api
         self._clock = clock
+        self._sizes = AutoSizes(clock)
         self._templates = TemplateRules(api, clock)
         self._mirrored: dict[str, float] = {}
         self.spokejobs: dict[str, SpokeJobView] = {}
@@ -193,8 +195,11 @@ class Effects:
     def _launch(self, row: Row) -> bool:
         if not self._templates.allow(row.job.options.pod_template, row.job.job_type):
             return self._refuse_template(row)
+        with self._writer.transaction() as connection:
+            requests = self._sizes.of(connection, row.job.job_type) if needs_measurements(row.job) else {}
+            measured = Measured(syncing.memory_in_worker(connection, row.job), requests)
         try:
-            body = spokejob(row.job, self._api.namespace)
+            body = spokejob(row.job, self._api.namespace, measured)
         except ValueError as error:
             text = f"the row can't be written as a SpokeJob: {type(error).__name__}"
             return self._fail(row, Failure(Cause.INVALID_SPEC, text))

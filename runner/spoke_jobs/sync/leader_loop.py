@@ -20,12 +20,12 @@ from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.cluster.pod_output import read_outputs
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER
 from spoke_jobs.execution.contained_routines import ContainedRoutines
-from spoke_jobs.ledger.cluster import syncing
+from spoke_jobs.ledger.cluster import ended_attempts, syncing
 from spoke_jobs.ledger.cluster.syncing import SyncRow
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.engine import reason_of
 from spoke_jobs.ledger.limits.limit_rows import ledger_identity, read_limits
-from spoke_jobs.ledger.maintenance import pruning, reaping, settling, start_timeouts, strays
+from spoke_jobs.ledger.maintenance import overflow, pruning, reaping, settling, start_timeouts, strays
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import JobFilter
 from spoke_jobs.registry import Registry
@@ -48,7 +48,11 @@ _PROGRESS_BUDGET_SECONDS = 1.0
 _BATCH = 200
 _PRUNED_AT_ONCE = 1000
 _OWN = (JobFilter(runner=CLUSTER_RUNNER), JobFilter(runner=LANE_RUNNER))
+_LOOKED_AT, _LOOKS = 5000, 5
+"""How many attempts are read at a time for metrics, and how often in a row."""
 _PRUNE_AGAIN_SECONDS = 300.0
+_REST = 20
+"""How many times longer a statement that reads all waiting jobs of the lane `worker` rests than it takes."""
 _LOST_SECONDS = 300.0
 """For how long a lease in the lane `worker` must be over before sync ends its attempt, and for how long the database
 must have answered in time. Until then it is left to the reapers of workers, and to owners that renew, or record their
@@ -59,6 +63,8 @@ _TICKS, _PUBLISHES = "dispatches the jobs of schedules", "publishes limits"
 _COMPARES, _FOLLOWS = "compares ledger and cluster", "follows SpokeJobs"
 _SETTLES, _LAUNCHES, _PRUNES = "unblocks dependents", "launches jobs", "prunes"
 _ENDS_STRAYS = "ends attempts and deletes locks without an owner"
+_MOVES = "moves jobs that no worker takes to pods"
+_MEASURES = "counts what attempts used"
 _SERVES_LANE = "ends lost attempts and late starts of the lane worker"
 _SHOWS, _DECIDES_AGAIN, _STORES = "shows progress", "decides again", "stores the output of pods"
 """The names of the routines whose errors do not affect the others."""
@@ -107,11 +113,15 @@ class LeaderLoop:
         )
         self._running: dict[UUID, str] = {}
         self._settled_to = 0
+        self._usage = ended_attempts.FIRST_LOOK
+        self._overflowed: set[int] = set()
+        """The jobs that would have moved to pods at the last look."""
         self._compared_to: int | None = None
         self._launched_to: int | None = None
         self._pruned_at_once = _PRUNED_AT_ONCE
         self._due = {"limits": 0.0, "settle": 0.0, "launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
         self._due["strays"] = 0.0
+        self._next_overflow = 0.0
         self._ticker = Ticker(registry, CLUSTER_RUNNER, writer.transaction, writer.transaction) if registry else None
         if listener is not None:
             listener.on_notify = self._inbox.notify
@@ -157,7 +167,9 @@ class LeaderLoop:
             contained(_SETTLES, self._settle, None)
         if self._is_due("strays", self._intervals.strays):
             contained(_ENDS_STRAYS, self._end_strays, None)
+            contained(_MOVES, self._move_overflowed, None)
             contained(_SERVES_LANE, self._serve_lane, None)
+            contained(_MEASURES, self._count_usage, None)
         if self._is_due("launch", self._intervals.launch):
             # A process that notifies leaves the launch to sync, so there is no need to wait for the process.
             patience = timedelta(0) if notified else self._patience
@@ -323,6 +335,42 @@ class LeaderLoop:
         self._answered_at = self._clock()
         if self._answered_at - begun > _IN_TIME_SECONDS:
             self._answers_since = self._answered_at
+
+    def _move_overflowed(self) -> None:
+        """Move jobs of the lane `worker` that have waited for too long to pods, if they still wait at the second look.
+
+        At the end of a pause, or when the lock of a queue becomes free, workers need a moment to claim the jobs. The
+        look reads all jobs that wait for a worker. If they are many, it is repeated less often. A failure does not
+        affect the other routines.
+        """
+        begun = self._clock()
+        if begun < self._next_overflow:
+            return
+        try:
+            with self._writer.transaction() as connection:
+                found = set(overflow.overflowed(connection, _BATCH))
+                moved = overflow.move_to_pods(connection, found & self._overflowed)
+        except DBAPIError as error:
+            logger.warning("could not move jobs that no worker takes; trying again: %s", reason_of(error))
+            return
+        self._overflowed = found.difference(moved)
+        self._next_overflow = self._clock() + _REST * (self._clock() - begun)
+        if moved:
+            self._due["launch"] = 0.0
+            logger.info("moved %d jobs to pods, because no worker was free for them in time", len(moved))
+
+    def _count_usage(self) -> None:
+        """Count what the attempts used that have ended since the last look. A failure loses nothing but time."""
+        for _ in range(_LOOKS):
+            try:
+                with self._writer.transaction() as connection:
+                    self._usage = ended_attempts.look(connection, self._usage, _LOOKED_AT)
+            except DBAPIError as error:
+                logger.warning("could not read what attempts used; trying again: %s", reason_of(error))
+                return
+            self._health.usage.observe(self._usage.ended)
+            if not self._usage.more:
+                return
 
     def _prune(self) -> None:
         """Delete rows whose retention is over. A failure does not affect the other routines."""

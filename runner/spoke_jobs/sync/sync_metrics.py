@@ -12,11 +12,13 @@ from typing import Any, get_args
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from spoke_jobs.ledger.cluster.lane_load import LaneLoad
 from spoke_jobs.runners.schedule_metrics import CountSchedules, schedule_families
 from spoke_jobs.shared import probe_server
 from spoke_jobs.shared.probe_server import Answer
 from spoke_jobs.sync.sync_model import Action
 from spoke_jobs.sync.undecided import FAILED, GIVEN_UP
+from spoke_jobs.sync.usage_metrics import UsageMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,10 @@ STALE_SECONDS = 120.0
 
 Backlog = Callable[[], tuple[int, float]]
 """Count the due rows that have no SpokeJob yet, and the seconds since the oldest became due; called for each scrape."""
+
+
+LaneLoads = Callable[[], Mapping[str, LaneLoad]]
+"""Returns the work of each set of workers of the lane `worker`; called for each scrape."""
 
 
 class SyncHealth:
@@ -44,6 +50,8 @@ class SyncHealth:
         """How many of these actions a full comparison had found, by kind."""
         self.failures: Counter[str] = Counter()
         """How many decisions and routines raised an error, and how many jobs were given up because of that."""
+        self.usage = UsageMetrics()
+        """What ended attempts used."""
         self.comparisons = 0
         self.last_compare_seconds = 0.0
 
@@ -101,22 +109,48 @@ def serve_probes(
     host: str = "",
     backlog: Backlog | None = None,
     schedules: CountSchedules | None = None,
+    lanes: LaneLoads | None = None,
 ) -> ThreadingHTTPServer:
-    """Answer ``GET /healthz`` (200 while the loop runs, else 503) and ``GET /metrics``, in a thread of its own.
+    """Answer ``GET /healthz`` (200 while the loop runs, else 503), ``GET /metrics`` and ``GET /scale``.
+
+    They are answered in threads of their own.
 
     :param port: 0 takes a free one.
     """
     routes = {
         "/healthz": lambda: probe_server.json_answer(*health.report()),
-        "/metrics": lambda: exposition(health, backlog, schedules),
+        "/metrics": lambda: exposition(health, backlog, schedules, lanes),
+        "/scale": lambda: scale(lanes),
     }
     return probe_server.serve(routes, port, host)
 
 
-def exposition(health: SyncHealth, backlog: Backlog | None, schedules: CountSchedules | None) -> Answer:
+def exposition(
+    health: SyncHealth, backlog: Backlog | None, schedules: CountSchedules | None, lanes: LaneLoads | None = None
+) -> Answer:
     """Return all metrics."""
     of_schedules = schedule_families("sync", schedules) if schedules is not None else ()
-    return probe_server.exposition("sync", [*_of_health(health), *_of_backlog(backlog), *of_schedules])
+    return probe_server.exposition(
+        "sync",
+        [*_of_health(health), *_of_backlog(backlog), *_of_lane(lanes), *health.usage.families(), *of_schedules],
+    )
+
+
+def scale(lanes: LaneLoads | None) -> Answer:
+    """Return the load of each set of workers as JSON, for an autoscaler; 503 if the ledger can't be read.
+
+    A wrong number would stop workers that run jobs, so there is none while nobody knows.
+    """
+    try:
+        loads = lanes() if lanes is not None else {}
+    except Exception as error:
+        return probe_server.json_answer(False, {"error": f"the ledger can't be read: {type(error).__name__}"})
+    return probe_server.json_answer(True, {name: _load_as_json(load) for name, load in loads.items()})
+
+
+def _load_as_json(load: LaneLoad) -> dict[str, float]:
+    seconds = round(load.oldest_seconds, 1)
+    return {"jobs": load.jobs, "due": load.due, "running": load.running, "oldestDueSeconds": seconds}
 
 
 def _of_health(health: SyncHealth) -> Iterator[Metric]:
@@ -155,6 +189,28 @@ def _of_backlog(backlog: Backlog | None) -> Iterator[Metric]:
         "Seconds for which the oldest job without a SpokeJob has been due.",
         seconds,
     )
+
+
+def _of_lane(lanes: LaneLoads | None) -> Iterator[Metric]:
+    if lanes is None:
+        return
+    try:
+        loads = lanes()
+    except Exception:  # the other metrics are needed most when the database is down
+        return
+    due, running, oldest = (
+        GaugeMetricFamily(name, text, labels=["workers"])
+        for name, text in (
+            ("spoke_sync_lane_jobs_due", "Jobs of the lane `worker` that a free worker would start."),
+            ("spoke_sync_lane_jobs_running", "Attempts that run in workers of the lane `worker`."),
+            ("spoke_sync_lane_oldest_due_seconds", "Seconds for which the oldest of these due jobs has been due."),
+        )
+    )
+    for name, load in loads.items():
+        due.add_metric([name], load.due)
+        running.add_metric([name], load.running)
+        oldest.add_metric([name], load.oldest_seconds)
+    yield from (due, running, oldest)
 
 
 def _by_kind(name: str, text: str, counts: Mapping[str, int]) -> Metric:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -20,9 +20,11 @@ from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseUnreachable
 from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.ledger.cluster import syncing
+from spoke_jobs.ledger.cluster.lane_load import LaneLoad, lane_loads
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.notify import listen
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts, count_schedules
+from spoke_jobs.model import ClaimFilter
 from spoke_jobs.registry import Registry
 from spoke_jobs.settings import Settings
 from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable
@@ -32,6 +34,7 @@ from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.limit_publisher import declare
 from spoke_jobs.sync.sync_metrics import ACTIVE, STANDBY, STARTING, SyncHealth, serve_probes
 from spoke_jobs.sync.watch import NotifyListener
+from spoke_jobs.sync.worker_sets import read_worker_sets
 from spoke_jobs.sync.writer import ConnectionLost, Writer
 
 logger = logging.getLogger(__name__)
@@ -58,12 +61,15 @@ class Sync:
         listener: NotifyListener | None = None,
         registry: Registry | None = None,
         on_lead: Callable[[], None] = lambda: None,
+        worker_sets: Mapping[str, ClaimFilter] | None = None,
     ) -> None:
         """Make a sync.
 
         :param registry: the application's jobs and schedules; None: this process dispatches no schedules.
         :param on_lead: called when this sync becomes the active one.
+        :param worker_sets: the jobs that each set of workers of the lane `worker` takes.
         """
+        self._worker_sets = worker_sets or {}
         self._on_lead = on_lead
         self._registry = registry
         self._writer = writer
@@ -118,6 +124,10 @@ class Sync:
     def backlog(self) -> tuple[int, float]:
         """Count the due rows without a SpokeJob, and the seconds since the oldest became due. Thread-safe."""
         return self._read(syncing.backlog)
+
+    def lane_loads(self) -> dict[str, LaneLoad]:
+        """Return the work of each set of workers of the lane `worker`. Thread-safe."""
+        return self._read(lambda connection: lane_loads(connection, self._worker_sets))
 
     def count_schedules(self) -> ScheduleCounts:
         """Count the runner's schedules. Thread-safe."""
@@ -176,6 +186,7 @@ def connect(settings: Settings, registry: Registry | None = None) -> Sync:
         raise ConfigurationError(f"sync is not fully configured; set {'; '.join(missing)}")
     if url.startswith("sqlite"):
         raise ConfigurationError("sync serves the runner 'kubernetes', whose ledger is in PostgreSQL, not in SQLite")
+    sets = read_worker_sets(settings.worker_sets)
     every = max(settings.poll_seconds, Intervals().launch)
     intervals = Intervals(launch=every) if settings.submit == "runner" else Intervals(launch=every, patience=0.0)
     if not settings.keeps_successes:
@@ -189,6 +200,7 @@ def connect(settings: Settings, registry: Registry | None = None) -> Sync:
         intervals,
         listener=listener,
         registry=registry,
+        worker_sets=sets,
         # Without the application's code, what it declares is unknown: keep what is stored.
         on_lead=lambda: declare(writer.engine, registry, settings.app) if registry is not None else None,
     )
@@ -201,7 +213,7 @@ def run(settings: Settings, health_port: int | None = None, registry: Registry |
         signal.signal(number, lambda *_: stop.set())
     sync = connect(settings, registry)
     if health_port is not None:
-        serve_probes(sync.health, health_port, backlog=sync.backlog, schedules=sync.count_schedules)
+        serve_probes(sync.health, health_port, "", sync.backlog, sync.count_schedules, sync.lane_loads)
     loop = threading.Thread(target=sync.run, args=(stop,), name="spoke-sync", daemon=True)
     loop.start()
     while loop.is_alive() and not stop.wait(0.5):

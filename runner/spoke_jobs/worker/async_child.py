@@ -251,7 +251,7 @@ class AsyncOrderLoop:
             for running in self._running.values():
                 running.cancel.set()
             return
-        self._stop_attempt(message.token, StopReason.TIMEOUT if message.overtime else StopReason.CANCELLED)
+        self._stop_attempt(message.token, message.reason)
 
     def _stop_soon(self, token: UUID, reason: StopReason) -> None:
         self._loop.call_soon_threadsafe(self._stop_attempt, token, reason)

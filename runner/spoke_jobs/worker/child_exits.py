@@ -114,7 +114,8 @@ def failure_of(child: Child, item: HeldOrder) -> Failure:
         return Failure(Cause.BYSTANDER, Cause.BYSTANDER.meaning, retry_after_seconds=0.0)
     if (reason := child.kill_reason) is not None:
         meaning = reason.message or CAUSES[reason.cause].meaning
-        return Failure(reason.cause, meaning, output_tail=child.stacks, for_good=reason.cause == Cause.CANCELLED)
+        for_good = reason.cause == Cause.CANCELLED
+        return Failure(reason.cause, meaning, output_tail=child.stacks, for_good=for_good, usage=reason.usage)
     if code == ExitCode.FAILED and (cause := _cause_of_own_stop(item)):
         return Failure(cause, CAUSES[cause].meaning, for_good=cause == Cause.CANCELLED)
     if code == ExitCode.DATABASE_AWAY:

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 from uuid import UUID
 
 from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.model import Claim, JobOptions, JobRequest, JobState, UnreadPayload
 from spoke_jobs.shared.strict_json import NotJson, read_json_object
 
@@ -42,8 +43,8 @@ class Stop:
     """From the supervisor to an async child: stop this attempt, or without a token ask all attempts to stop."""
 
     token: UUID | None = None
-    overtime: bool = False
-    """Whether the attempt's timeout has expired; otherwise it was cancelled."""
+    reason: StopReason = StopReason.CANCELLED
+    """Why this attempt has to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def decode(line: bytes) -> Order | Stop | Report:
     kind = value.pop("kind")
     token = value["token"] = UUID(value["token"]) if value["token"] is not None else None
     if kind == "Stop":
-        return Stop(**value)
+        return Stop(token, StopReason(value["reason"]))
     if kind == "Report":
         return Report(**value)
     assert token is not None

@@ -16,6 +16,7 @@ from enum import Enum
 from uuid import UUID, uuid4
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.model import UNMEASURED, AttemptUsage
 from spoke_jobs.shared.line_splitter import LineSplitter
 from spoke_jobs.worker.child_messages import Order, Report, Stop, decode_report, encode
 from spoke_jobs.worker.job_output import OutputFile
@@ -78,6 +79,8 @@ class Child:
     orders: dict[UUID, HeldOrder] = field(default_factory=dict)
     kill_reason: KillReason | None = None
     """Why the supervisor killed the child; None if it did not."""
+    memory_at_start: int = 0
+    """The bytes of memory that it had before its first job, if the memory of children is bounded."""
     stacks: str = ""
     """The stacks of its threads when it was killed because of a timeout."""
 
@@ -111,14 +114,20 @@ class Child:
 
 @dataclass
 class HeldOrder:
-    """An order that a child holds, and when it was sent and cancelled."""
+    """An order that a child holds, its bounds, and when it was sent and stopped."""
 
     order: Order
     limit: float | None
     """The attempt's timeout in seconds; None if it has none."""
     locks_queue: bool
+    memory_bytes: int | None = None
+    """How much memory its child may have while it runs; None: any."""
+    worker_seconds: float | None = None
+    """How long the attempt may run before the job moves to a pod; None: as long as it likes."""
     sent_at: float = field(default_factory=time.monotonic)
     cancelled_at: float | None = None
+    too_long_at: float | None = None
+    """When the attempt was told to stop because of :attr:`worker_seconds`."""
     unread_since: float | None = None
     """Since when the child, which runs nothing else, has not begun it; None if that is not so."""
 
@@ -132,6 +141,8 @@ class KillReason:
     cause: str
     message: str = ""
     """The text to record; empty for the cause's meaning."""
+    usage: AttemptUsage = UNMEASURED
+    """What the supervisor measured of the attempt."""
 
 
 class ChildPool:
@@ -178,10 +189,10 @@ class ChildPool:
         for child in self.children:
             child.shared.limits_change()
 
-    def order(self, child: Child, order: Order, limit: float | None, locks_queue: bool) -> None:
+    def order(self, child: Child, held: HeldOrder) -> None:
         """Send a child the order to run an attempt."""
-        child.orders[order.token] = HeldOrder(order, limit, locks_queue)
-        self.send(child, order)
+        child.orders[held.order.token] = held
+        self.send(child, held.order)
 
     def send(self, child: Child, message: Order | Stop) -> None:
         """Send a message to a child."""

@@ -14,10 +14,12 @@ from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.execution.lease import FRESH
 from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.model import Claim
 from spoke_jobs.registry import Registry
 from spoke_jobs.type_names import patterns_of
 from spoke_jobs.worker.child_messages import Order
 from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool, HeldOrder
+from spoke_jobs.worker.memory_watch import bound_of
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
 
@@ -137,9 +139,15 @@ class Claiming:
                 self._ledger.release(claim.token)
                 continue
             assert child is not None
-            self._pool.order(child, Order.of(claim), claim.job.options.timeout_seconds, claim.job.locks_queue)
+            self._pool.order(child, self._held(claim))
             assigned += 1
         return assigned
+
+    def _held(self, claim: Claim) -> HeldOrder:
+        job, options = claim.job, claim.job.options
+        memory = bound_of(options, self._options.job_memory_bytes)
+        most = self._options.seconds_of(options)
+        return HeldOrder(Order.of(claim), options.timeout_seconds, job.locks_queue, memory, most)
 
     def _types_of(self, kind: ChildKind) -> tuple[str, ...]:
         return self._options.loop_types if kind is ChildKind.LOOP else self._options.types

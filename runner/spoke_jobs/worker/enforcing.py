@@ -77,7 +77,10 @@ class LimitEnforcer:
                     reason = KillReason(item.order.token, Cause.TIMEOUT)
                 elif item.cancelled_at is not None and now > item.cancelled_at + CANCEL_GRACE_SECONDS:
                     reason = KillReason(item.order.token, Cause.CANCELLED)
+                elif item.too_long_at is not None and now > item.too_long_at + CANCEL_GRACE_SECONDS:
+                    reason = KillReason(item.order.token, Cause.TOO_LONG_FOR_WORKER)
                 else:
+                    self._stop_if_too_long(child, item, now)
                     continue
                 if holder not in (None, item.order.token) and held_for > _OVERTIME_SECONDS:
                     message = (
@@ -85,7 +88,16 @@ class LimitEnforcer:
                     )
                     reason = KillReason(holder, Cause.TIMEOUT, message)
                 if child.kill_reason is None:
-                    self._kill(child, reason)
+                    self.kill(child, reason)
+
+    def _stop_if_too_long(self, child: Child, item: HeldOrder, now: float) -> None:
+        """Stop an attempt of an event loop that has run for longer than it may in this worker."""
+        most = item.worker_seconds
+        if most is None or item.too_long_at is not None or now <= item.sent_at + most:
+            return
+        if child.shared.lists(item.order.token):  # otherwise the child has not begun it
+            item.too_long_at = now
+            self._pool.send(child, Stop(item.order.token, StopReason.TOO_LONG))
 
     def _cancel(self, child: Child, item: HeldOrder, now: float) -> None:
         item.cancelled_at = now
@@ -102,7 +114,7 @@ class LimitEnforcer:
         while not self._over.wait(self._lease_seconds / 100 if self._lease_seconds < 25 else 0.25):
             for child in list(self._pool.children):
                 if child.orders and child.kill_reason is None and (reason := self._exceeded(child)) is not None:
-                    self._kill(child, reason)
+                    self.kill(child, reason)
 
     def _exceeded(self, child: Child) -> KillReason | None:
         holder, held_for = child.shared.at
@@ -114,6 +126,8 @@ class LimitEnforcer:
                 return KillReason(holder, Cause.TIMEOUT)
             if item.cancelled_at is not None and time.monotonic() > item.cancelled_at + CANCEL_GRACE_SECONDS:
                 return KillReason(holder, Cause.CANCELLED)
+            if item.worker_seconds is not None and held_for > item.worker_seconds:
+                return KillReason(holder, Cause.TOO_LONG_FOR_WORKER)
         if time.monotonic() < child.shared.deadline - lease_margin(self._lease_seconds) / 4:
             return None
         if item is not None and item.limit is not None and held_for > item.limit:
@@ -139,7 +153,7 @@ class LimitEnforcer:
             return None
         return KillReason(first.order.token, Cause.WORKER_LOST, "the child process has not begun its order")
 
-    def _kill(self, child: Child, reason: KillReason) -> None:
+    def kill(self, child: Child, reason: KillReason) -> None:
         """Kill the child; log the job that caused it. A requested cancellation is not logged as an error."""
         item = None if reason.token is None else child.orders.get(reason.token)
         job = f"job {item.order.job_id}, attempt {item.order.number}" if item else "no job"

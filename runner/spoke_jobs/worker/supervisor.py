@@ -35,6 +35,7 @@ from spoke_jobs.worker.child_pool import (
 )
 from spoke_jobs.worker.claiming import Claiming
 from spoke_jobs.worker.enforcing import LimitEnforcer
+from spoke_jobs.worker.memory_watch import MemoryWatch
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
 
@@ -75,6 +76,7 @@ class Supervisor:
         self._pool = ChildPool(self._selector)
         self._claiming = Claiming(self.ledger, self.options, self._pool, self.metrics, self.registry)
         self._limits = LimitEnforcer(self.ledger, self.options.lease_seconds, self._pool)
+        self._memory = MemoryWatch(self._pool, self._limits.kill, self.options.job_memory_bytes)
         self._routines = ContainedRoutines(logger, (DBAPIError, ConfigurationError), self.metrics.failed)
         self._outage = OutageLog(logger, "the database", began="lost the database connection")
         self._exits = ChildExits(
@@ -95,6 +97,7 @@ class Supervisor:
         if self.wake is not None:
             self._selector.register(self.wake, selectors.EVENT_READ)
         self._limits.start()
+        self._memory.start()
         try:
             while not self._stopping:
                 self._replace_missing()
@@ -223,6 +226,8 @@ class Supervisor:
         if not child.may_have_sent(report):
             self._ignore(child)
             return
+        if not child.started_once:
+            self._memory.started(child)
         child.started_once = True
         self._failed_starts = 0
         if report.token is not None and (item := child.orders.pop(report.token, None)) is not None:
@@ -240,8 +245,9 @@ class Supervisor:
             self.metrics.ended(ExitCode(report.exit_code))
             if report.exit_code != ExitCode.DONE:  # the job may be due again
                 self._claiming.expect_work()
+        worn = self._memory.is_worn(child)
         child.ready = not report.last and child.kill_reason is None
-        if report.last:
+        if report.last or worn:
             self._pool.close(child)
 
     def _ignore(self, child: Child) -> None:
@@ -284,6 +290,7 @@ class Supervisor:
                 self._listen(min(0.2, self.options.grace_seconds))
         finally:
             self._limits.stop()
+            self._memory.stop()
             for child in self._pool.stop_all():
                 self._exits.interrupted(child)
             self._selector.close()

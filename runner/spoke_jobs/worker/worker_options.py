@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spoke_jobs.model import ANY_CLAIM, ClaimFilter
+from spoke_jobs.contract.executors import Lane, lane_of
+from spoke_jobs.model import ANY_CLAIM, ClaimFilter, JobOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,18 @@ class WorkerOptions:
     """All declared types, if the worker takes only some of them."""
     keep_output: bool = True
     """Whether the ledger keeps the last lines that killed and interrupted jobs printed."""
+    job_memory_bytes: int | None = None
+    """How much memory each child process may have; None: any."""
+    worker_seconds: float | None = None
+    """How long an attempt may run in the lane `worker`, unless its job says so; None: as long as it likes."""
     drain: bool = False
     """Exit when no job is due and none is running."""
+
+    def seconds_of(self, options: JobOptions) -> float | None:
+        """How long an attempt may run in this worker before its job moves to a pod; None: as long as it likes."""
+        if lane_of(self.runner) is not Lane.WORKER:
+            return None  # there is no other place for it
+        return self.worker_seconds if options.worker_seconds is None else options.worker_seconds
 
     @property
     def all_types(self) -> tuple[str, ...]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.commands import run_command
 
+from spoke_jobs.model import ClaimFilter
+from spoke_jobs.sync.worker_sets import read_worker_sets
+
 from .conftest import APP_VALUES, Helm, Object, Refused, environment_of, named, of_kind, pod_of
 
 WORKERS: Object = {
@@ -66,6 +69,23 @@ def test_a_worker_of_a_lane_serves_the_runner_kubernetes_without_its_credentials
     assert "rel-spoke-app-worker-small" in budgets
 
 
+def test_a_worker_of_a_lane_bounds_the_time_of_each_attempt_if_a_value_says_so(helm: Helm) -> None:
+    objects = render(helm, {"small": {"lane": "worker", "workerSeconds": 20}})
+    (small,) = pod_of(worker(objects, "small"))["containers"]
+    assert "--worker-seconds=20" in small["args"]
+    help_ = run_command([*small["command"][1:], *small["args"], "--help"])
+    assert help_.exit_code == 0, "the command line knows the option"
+
+
+def test_a_worker_bounds_the_memory_of_each_child_if_a_value_says_so(helm: Helm) -> None:
+    objects = render(helm, {"small": {}, "old": {"jobMemory": ""}}, workerDefaults={"jobMemory": "256Mi"})
+    small, old = (pod_of(worker(objects, name))["containers"][0] for name in ("small", "old"))
+    assert "--job-memory=256Mi" in small["args"]
+    assert not any("memory" in argument for argument in old["args"])
+    help_ = run_command([*small["command"][1:], *small["args"], "--help"])
+    assert help_.exit_code == 0, "the command line knows the option"
+
+
 def test_a_worker_may_be_without_the_lane_of_all_others(helm: Helm) -> None:
     objects = render(helm, {"small": {}, "old": {"lane": ""}}, workerDefaults={"lane": "worker"})
     runners = [
@@ -97,6 +117,38 @@ def test_several_replicas_have_a_disruption_budget_and_may_be_scaled(helm: Helm)
     assert worker(objects, "one")["spec"]["replicas"] == 1
 
 
+BACKLOG = {"enabled": True, "by": "backlog", "minReplicas": 0, "maxReplicas": 5}
+
+
+def test_workers_of_a_lane_are_scaled_down_to_none_by_what_sync_reports(helm: Helm) -> None:
+    objects = render(
+        helm,
+        {
+            "small": {"lane": "worker", "types": ["mail"], "processes": 3, "autoscaling": BACKLOG},
+            "large": {"lane": "worker", "excludedTypes": ["mail"], "autoscaling": BACKLOG | {"jobsPerReplica": 8}},
+            "old": {},
+        },
+    )
+    assert not of_kind(objects, "HorizontalPodAutoscaler")
+    assert "replicas" not in worker(objects, "small")["spec"]
+    spec = worker(objects, "small", "ScaledObject")["spec"]
+    assert spec["scaleTargetRef"]["name"] == "rel-spoke-app-worker-small"
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (0, 5)
+    (trigger,) = spec["triggers"]
+    assert trigger["metadata"] == {
+        "url": "http://rel-spoke-app-sync.default:8080/scale",
+        "valueLocation": "small.jobs",
+        "targetValue": "3",
+    }
+    (of_large,) = worker(objects, "large", "ScaledObject")["spec"]["triggers"]
+    assert of_large["metadata"]["targetValue"] == "8"
+    (sync,) = pod_of(named(objects, "Deployment", "rel-spoke-app-sync"))["containers"]
+    sets = read_worker_sets(environment_of(sync)["SPOKE_WORKER_SETS"])
+    assert sets == {"small": ClaimFilter(types=("mail",)), "large": ClaimFilter(not_types=("mail",))}
+    (service,) = [item for item in of_kind(objects, "Service") if item["metadata"]["name"] == "rel-spoke-app-sync"]
+    assert [port["port"] for port in service["spec"]["ports"]] == [8080]
+
+
 def test_defaults_are_of_all_workers_and_each_may_override_them(helm: Helm) -> None:
     resources = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
     objects = render(helm, workerDefaults={"processes": 7, "resources": resources})
@@ -112,6 +164,10 @@ def test_defaults_are_of_all_workers_and_each_may_override_them(helm: Helm) -> N
         ({"Slow": {}}, "Slow"),
         ({"slow": {"processes": 0}}, "processes"),
         ({"slow": {"lane": "pod"}}, "lane"),
+        ({"slow": {"jobMemory": "much"}}, "jobMemory"),
+        ({"slow": {"autoscaling": BACKLOG}}, "workers.slow.autoscaling.by: backlog needs lane: worker"),
+        ({"slow": {"autoscaling": {"enabled": True, "minReplicas": 0}}}, "minReplicas must be at least 1 with by: cpu"),
+        ({"slow": {"workerSeconds": 9}}, "workers.slow.workerSeconds needs lane: worker"),
         ({"slow": {"autoscaling": {"enabled": True, "minReplicas": 11}}}, "minReplicas, 11, is above maxReplicas, 10"),
     ],
 )

@@ -8,13 +8,31 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import update
 from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
-from tests.waiting import eventually
+from tests.waiting import eventually, patient
 
-from spoke_jobs.ledger.cluster import reports, syncing
+from spoke_jobs.contract.executors import LANE_RUNNER
+from spoke_jobs.ledger.cluster import ended_attempts, reports, syncing
+from spoke_jobs.ledger.cluster.ended_attempts import FIRST_LOOK, Look
+from spoke_jobs.ledger.cluster.lane_load import LaneLoad, lane_loads
+from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.maintenance import overflow
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import job_request
-from spoke_jobs.model import AttemptReport, Claim, FailedJob, Failure, JobFilter, JobOptions, JobRequest, JobState
+from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.limits.job_limit import parse_scope
+from spoke_jobs.model import (
+    ANY_CLAIM,
+    AttemptReport,
+    AttemptUsage,
+    Claim,
+    ClaimFilter,
+    FailedJob,
+    Failure,
+    JobFilter,
+    JobOptions,
+    JobRequest,
+    JobState,
+)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -226,3 +244,85 @@ def test_an_older_run_s_outcome_changes_nothing(ledger: SqlLedger) -> None:
     again = ledger.retry(job.id)
     assert not fail_job(ledger, job, Failure("NodeLost"))
     assert ledger.get(job.id) == again
+
+
+def test_jobs_that_no_worker_takes_in_time_move_unless_one_has_begun(ledger: SqlLedger) -> None:
+    options = JobOptions(lane="worker", overflow_seconds=60)
+    late, taken, soon = (ledger.insert(new_job(runner=LANE_RUNNER, options=options)) for _ in range(3))
+    with ledger.engine.begin() as connection:
+        old = update(job_request).where(job_request.c.id != soon.id)
+        connection.execute(old.values(created_at=clock_after(-90), updated_at=clock_after(-90)))
+    with ledger.engine.begin() as connection:
+        found = overflow.overflowed(connection, 9)
+    assert found == [late.id, taken.id]
+    assert isinstance(ledger.claim(taken.id, taken.uid, 1, 1, "w", LEASE), Claim)
+    with ledger.engine.begin() as connection:
+        assert overflow.move_to_pods(connection, {*found, soon.id}) == [late.id]
+    moved = ledger.get(late.id)
+    assert moved is not None
+    assert (moved.runner, moved.run, moved.state) == ("kubernetes", 2, JobState.WAITING)
+
+
+def test_the_load_of_a_set_of_workers_is_what_its_workers_would_run(ledger: SqlLedger) -> None:
+    jobs = [ledger.insert(new_job(runner=LANE_RUNNER)) for _ in range(3)]
+    assert isinstance(ledger.claim(jobs[0].id, jobs[0].uid, 1, 1, "w", LEASE), Claim)
+    ledger.insert(new_job(runner=LANE_RUNNER, run_after=datetime.now(UTC) + timedelta(hours=1)))
+    ledger.insert(new_job(runner=LANE_RUNNER, job_type="paused"))
+    ledger.insert(new_job(runner="legacy"))
+    ledger.limits.pause(parse_scope("type:paused"), "the carrier is down")
+    with ledger.engine.begin() as connection:
+        late = update(job_request).where(job_request.c.id == jobs[1].id)
+        connection.execute(late.values(created_at=clock_after(-90)))
+        sets = {"all": ANY_CLAIM, "reports": ClaimFilter(types=("rep*",)), "rest": ClaimFilter(not_types=("rep*",))}
+        loads = lane_loads(connection, sets)
+    assert {name: (load.due, load.running) for name, load in loads.items()} == {
+        "all": (2, 1),
+        "reports": (2, 1),
+        "rest": (0, 0),
+    }
+    assert 90 <= loads["all"].oldest_seconds < 90 + patient(300)
+    assert loads["rest"] == LaneLoad()
+
+
+def test_each_look_finds_the_attempts_that_have_ended_since(ledger: SqlLedger) -> None:
+    def look(before: Look, limit: int = 2) -> Look:
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_attempt).values(claimed_at=clock_after(-60)))
+            return ended_attempts.look(connection, before, limit)
+
+    def claim() -> Claim:
+        ledger.insert(new_job())
+        found = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert found is not None
+        return found
+
+    ledger.succeed(None, claim().token, None, None, AttemptUsage(1))
+    before = look(FIRST_LOOK)
+    assert before.ended == (), "what had ended before"
+    running, ended = claim(), claim()
+    ledger.succeed(None, ended.token, None, None, AttemptUsage(2))
+    first = look(before)
+    assert [(item.job_type, item.runner, item.usage.peak_memory_bytes) for item in first.ended] == [
+        ("report", "legacy", 2)
+    ]
+    ledger.fail(running.token, Failure("OutOfMemory", usage=AttemptUsage(3)), decide=True)
+    for _ in range(3):
+        ledger.succeed(None, claim().token, None, None, AttemptUsage(4))
+    second = look(first)
+    assert [item.usage.peak_memory_bytes for item in second.ended] == [3, 4, 4]
+    assert second.more
+    third = look(second)
+    assert [item.usage.peak_memory_bytes for item in third.ended] == [4]
+    assert not third.more
+    assert look(third).ended == ()
+
+
+def test_a_look_leaves_out_what_may_still_lack_earlier_attempts(ledger: SqlLedger) -> None:
+    ledger.insert(new_job())
+    with ledger.engine.begin() as connection:
+        before = ended_attempts.look(connection, FIRST_LOOK, 9)
+    found = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+    assert found is not None
+    ledger.succeed(None, found.token, None)
+    with ledger.engine.begin() as connection:
+        assert ended_attempts.look(connection, before, 9) == before

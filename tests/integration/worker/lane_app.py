@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import time
 
 from spoke_jobs import Every, JobContext, job
 
@@ -15,6 +17,25 @@ def small(_ctx: JobContext) -> str:
 
 @job("often", lane="worker", schedule=Every(seconds=3600))
 def often(_ctx: JobContext) -> None: ...
+
+
+@job("hungry", lane="worker")
+def hungry(_ctx: JobContext) -> None:
+    """Take more memory than the worker may give, and keep it."""
+    taken = []
+    while True:
+        taken.append(b"x" * 2**24)
+        time.sleep(0.02)
+
+
+@job("long", lane="worker", worker_seconds=0.2)
+def long(_ctx: JobContext) -> None:
+    time.sleep(600)
+
+
+@job("long_on_loop", lane="worker", worker_seconds=0.2)
+async def long_on_loop(_ctx: JobContext) -> None:
+    await asyncio.sleep(600)
 
 
 @job("fatal", lane="worker")

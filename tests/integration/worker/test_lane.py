@@ -84,3 +84,31 @@ def test_what_is_killed_in_a_worker_waits_for_a_pod_and_the_worker_goes_on(
     assert done is not None
     assert (moved.state, moved.runner, moved.run, moved.cause) == (JobState.WAITING, "kubernetes", 2, "Killed")
     assert done.state is JobState.SUCCEEDED
+
+
+def test_what_takes_more_memory_than_a_worker_gives_waits_for_a_pod_and_the_others_run_on(
+    runner: KubernetesRunner, work: Work
+) -> None:
+    hungry, small = runner.dispatch_jobs([JobData("hungry"), JobData("small")])
+    work("--lane", "worker", "--job-memory", "300Mi")
+    moved, done = runner.get_job(hungry.id), runner.get_job(small.id)
+    assert moved is not None
+    assert done is not None
+    assert (moved.state, moved.runner, moved.run, moved.cause) == (JobState.WAITING, "kubernetes", 2, "OutOfMemory")
+    (attempt,) = runner.ledger.attempts(hungry.id)
+    assert attempt.peak_memory_bytes is not None
+    assert attempt.peak_memory_bytes > 300 * 2**20, "the pod gets more than this"
+    assert done.state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("job_type", ["long", "long_on_loop"])
+def test_what_runs_for_longer_than_it_may_in_a_worker_waits_for_a_pod_uncharged(
+    runner: KubernetesRunner, work: Work, job_type: str
+) -> None:
+    (job,) = runner.dispatch_jobs([JobData(job_type)])
+    work("--lane", "worker", "--type", job_type)
+    moved = runner.get_job(job.id)
+    assert moved is not None
+    assert (moved.state, moved.runner, moved.run) == (JobState.WAITING, "kubernetes", 2)
+    (attempt,) = runner.ledger.attempts(job.id)
+    assert attempt.cause == "TooLongForWorker"

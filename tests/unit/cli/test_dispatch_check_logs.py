@@ -47,6 +47,11 @@ class TestDispatch:
         assert (options.pod_template, options.resources) == ("large", {"requests": {"memory": "1Gi"}})
         assert options.labels == {"team": "payments"}
 
+    def test_resources_that_follow_history(self, ledger: SqlLedger, run: Run) -> None:
+        job = ledger.get(document(run("dispatch", "plain", "--resources", "auto", "--json"))["job"]["id"])
+        assert job is not None
+        assert job.options.resources == "auto"
+
     def test_what_is_left_out_is_as_declared(self, ledger: SqlLedger, run: Run) -> None:
         assert run("dispatch", "fail").stdout == "1\tfail\twaiting\n"
         job = ledger.get(1)

@@ -46,6 +46,8 @@ from spoke_jobs.cli.commands.filter_options import closest
         (["dispatch", "x", "--timeout", "3y"], "Invalid value for '--timeout': '3y' is not a duration: give 90"),
         (["worker", "--grace", "x"], "Invalid value for '--grace': 'x' is not a number from 0"),
         (["worker", "--lane", "standby"], "Invalid value for '--lane': 'standby' is not one of 'pod', 'worker'"),
+        (["worker", "--worker-seconds", "5"], "--worker-seconds needs --lane worker"),
+        (["worker", "--job-memory", "much"], "--job-memory much: expected an amount of memory such as 256Mi"),
         (["worker", "--lane", "pod"], "--lane pod: the operator runs the jobs of this lane"),
         (["check", "--as", "me"], "Invalid value for '--as': 'me' is not one of 'runner', 'sync', 'reader'"),
     ],

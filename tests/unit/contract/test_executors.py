@@ -56,7 +56,7 @@ def test_a_job_moves_at_most_once_and_only_from_a_worker_of_kubernetes_to_a_pod(
     for cause in causes:
         seen.append(runner_after(seen[-1], cause))
     moves = [(before, after) for before, after in pairwise(seen) if before != after]
-    fatal = {"OutOfMemory", "Killed", "WorkerLost"} & set(causes)
+    fatal = {"OutOfMemory", "Killed", "WorkerLost", "TooLongForWorker"} & set(causes)
     assert moves == ([(LANE_RUNNER, CLUSTER_RUNNER)] if runner == LANE_RUNNER and fatal else [])
     assert moved_to_pod(seen[-1], Lane.WORKER) == (seen[-1] == CLUSTER_RUNNER)
     assert not moved_to_pod(seen[-1], Lane.POD)

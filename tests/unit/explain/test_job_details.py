@@ -14,7 +14,7 @@ from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.explain import job_details
 from spoke_jobs.ledger.reading.dependency_queries import Link
-from spoke_jobs.model import AttemptState, JobOptions, JobState
+from spoke_jobs.model import Attempt, AttemptState, JobOptions, JobState
 
 
 class TestDetails:
@@ -67,6 +67,18 @@ class TestDetails:
     def test_a_job_that_moved_to_a_pod(self, run: int, words: str) -> None:
         facts = dict(self.shown(runner="kubernetes", run=run, options=JobOptions(lane="worker")).facts)
         assert (facts["lane"], facts["run"]) == ("pod, moved from worker", words)
+
+    @pytest.mark.parametrize(
+        ("attempts", "why"),
+        [
+            ([an_attempt(runner="kubernetes-worker", cause="OutOfMemory")], "OutOfMemory"),
+            ([an_attempt(runner="kubernetes-worker", cause="JobError")], "no worker was free within 30 s"),
+            ([], "no worker was free within 30 s"),
+        ],
+    )
+    def test_why_it_moved(self, attempts: list[Attempt], why: str) -> None:
+        job = a_job(runner="kubernetes", run=2, options=JobOptions(lane="worker", overflow_seconds=30))
+        assert dict(job_details.details(job, attempts, NOW).facts)["lane"] == f"pod, moved from worker ({why})"
 
     def test_what_it_runs_after_is_a_tree(self) -> None:
         links = [

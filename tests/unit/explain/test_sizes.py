@@ -8,12 +8,12 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spoke_jobs.contract.quantities import in_bytes
 from spoke_jobs.contract.retry import is_quantity
-from spoke_jobs.explain.sizes import Spread, cpu_request, memory_request, sizes
+from spoke_jobs.explain.sizes import Spread, auto_requests, cpu_request, memory_request, sizes
 from spoke_jobs.job_options import JobOptions
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage
 from spoke_jobs.model import AttemptUsage
-from spoke_jobs_operator.core.objects.quantities import in_bytes
 
 MIB = 2**20
 anything = st.none() | st.integers(-(2**63), 2**63 - 1)
@@ -86,3 +86,10 @@ def test_what_types_ask_for_is_what_they_declare_now() -> None:
 def test_whatever_other_code_has_written_the_requests_are_quantities(usages: list[AttemptUsage]) -> None:
     (size,) = sizes([TypeUsage("report", None, tuple(usages))], {})
     assert all(is_quantity(amount) and not re.match(r"0+\D*$", amount) for amount in size.needs.values())
+
+
+def test_a_job_that_leaves_its_requests_to_its_history_asks_for_nothing_else() -> None:
+    few, enough = (TypeUsage("report", JobOptions(resources="auto"), (AttemptUsage(MIB, 1, 1),) * n) for n in (4, 5))
+    (size,), (known,) = sizes([few], {}), sizes([enough], {})
+    assert size.asks == {"memory": "auto", "cpu": "auto"}
+    assert (auto_requests(size), auto_requests(known)) == ({}, known.needs)

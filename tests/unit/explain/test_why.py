@@ -22,7 +22,7 @@ from tests.unit.explain.test_in_cluster import NAME, a_spokejob
 
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.reasons import Reason
 from spoke_jobs.explain.why import explain, is_explained_by_cluster
@@ -192,6 +192,26 @@ def test_a_job_that_moved_to_a_pod_says_why(state: JobState) -> None:
     assert "ended with Killed 9 s ago" in moved.text
     in_pods = a_job(runner="kubernetes", run=2, state=state, submitted_at=before(seconds=3))
     assert Code.MOVED not in [reason.code for reason in explain(a_situation(in_pods, attempts=(killed,))).reasons]
+
+
+def test_a_job_says_that_it_moved_because_no_worker_was_free() -> None:
+    options = JobOptions(lane="worker", overflow_seconds=30)
+    job = a_job(runner="kubernetes", run=2, submitted_at=before(seconds=3), options=options)
+    (moved,) = [reason for reason in explain(a_situation(job)).reasons if reason.code is Code.MOVED]
+    assert moved.text.endswith("has moved to a pod: no worker was free within 30 s (its option overflow_seconds)")
+
+
+def test_until_when_a_job_waits_for_a_worker() -> None:
+    options = JobOptions(lane="worker", overflow_seconds=3600)
+    job = a_job(
+        runner="kubernetes-worker", created_at=before(minutes=30), updated_at=before(minutes=20), options=options
+    )
+    moves = said(a_situation(job))[Code.MOVES]
+    assert moves.until == after(minutes=40)
+    assert "sync moves it to a pod" in moves.text
+    assert Code.MOVES not in said(a_situation(replace(job, runner="legacy"))), "there is no pod for it"
+    held = Wait(WaitReason.PAUSED, object="all")
+    assert Code.MOVES not in said(a_situation(job, limit=held)), "it waits for the end of the pause"
 
 
 def test_a_job_that_follows_a_batch_says_how_far_the_batch_is() -> None:

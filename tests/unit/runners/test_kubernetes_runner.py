@@ -19,7 +19,7 @@ from tests.waiting import patient
 from spoke_jobs import ConfigurationError, Registry, TaskBufferFull
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.loader import load_runner
-from spoke_jobs.model import JobState
+from spoke_jobs.model import JobOptions, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
 from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
@@ -234,3 +234,13 @@ def test_a_job_of_the_lane_worker_notifies_the_workers_and_creates_no_spokejob(m
     notified.clear()
     runner._launch([job(state=JobState.RUNNING)])
     assert notified == [], "no other job concerns the workers"
+
+
+def test_a_job_whose_size_depends_on_what_earlier_ones_used_is_left_to_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = KubernetesRunner(settings(database_url=URL, namespace="texting"), Registry())
+    notified: list[str] = []
+    monkeypatch.setattr(runner, "_notify", lambda: notified.append("notified"))
+    monkeypatch.setattr(runner, "_create", lambda _job: pytest.fail("sync knows what they used"))
+    runner._launch_many([job(options=JobOptions(resources="auto"))])
+    assert notified == ["notified"]
+    runner.close(0)

@@ -40,19 +40,36 @@ def cluster() -> FakeCluster:
     return FakeCluster()
 
 
-@pytest.fixture
-def turns(engine: Engine, cluster: FakeCluster) -> Iterator[Turns]:
-    """The leader's loop, with a clock that each call moves."""
+class Clock:
+    """A clock that the test moves."""
+
     now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def loop(engine: Engine, cluster: FakeCluster, clock: Clock) -> Iterator[LeaderLoop]:
     intervals = Intervals(launch=1, progress=1, compare=1, strays=1, prune=1, patience=0)
     writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, cluster)
-    loop = LeaderLoop(writer, api, SyncHealth(), intervals, lambda: now)
+    made = LeaderLoop(writer, api, SyncHealth(), intervals, clock)
+    yield made
+    made._outputs.close()
+
+
+@pytest.fixture
+def turns(loop: LeaderLoop, clock: Clock) -> Turns:
+    """Sync: each call lets it do everything that it does at intervals, twice."""
 
     def turns(seconds: float = 4.0) -> None:
-        nonlocal now
         for _ in range(2):
-            now += seconds / 2
+            clock.now += seconds / 2
             loop.turn()
 
-    yield turns
-    loop._outputs.close()
+    return turns

@@ -8,12 +8,15 @@ from tests.contract.ledger_lanes import of_lane
 from tests.unit.sync.conftest import Turns
 from tests.unit.sync.fake_cluster import FakeCluster
 
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import LANE_RUNNER
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import JobOptions, JobRequest, JobState
+from spoke_jobs.limits.job_limit import parse_scope
+from spoke_jobs.model import AttemptUsage, Failure, JobOptions, JobRequest, JobState
+from spoke_jobs.sync.leader_loop import LeaderLoop
 
 
 def row(ledger: SqlLedger, job: JobRequest) -> JobRequest:
@@ -73,6 +76,91 @@ def test_a_job_whose_worker_died_gets_a_spokejob_although_no_worker_is_left(
     assert list(cluster.objects) == [name_of(moved)]
     turns()
     assert row(ledger, job).state is JobState.WAITING, "it waits for its pod"
+
+
+def test_the_spokejob_says_how_much_memory_the_attempt_in_a_worker_had(
+    ledger: SqlLedger, cluster: FakeCluster, turns: Turns
+) -> None:
+    job = ledger.insert(of_lane("worker"))
+    claim = claim_one(ledger, LANE_RUNNER, ["report"], "w", LEASE)
+    assert claim is not None
+    ledger.fail(claim.token, Failure(Cause.OUT_OF_MEMORY, usage=AttemptUsage(300 * 2**20)), decide=True)
+    killed = ledger.insert(of_lane("worker"))
+    claim = claim_one(ledger, LANE_RUNNER, ["report"], "w", LEASE)
+    assert claim is not None
+    ledger.fail(claim.token, Failure(Cause.KILLED, usage=AttemptUsage(300 * 2**20)), decide=True)
+    turns()
+    specs = [cluster.objects[name_of(row(ledger, each))]["spec"] for each in (job, killed)]
+    assert specs[0]["measuredMemoryBytes"] == 300 * 2**20
+    assert "measuredMemoryBytes" not in specs[1], "it did not run out of memory"
+
+
+def overflowing(ledger: SqlLedger, seconds: float | None = 30.0, **changes: object) -> JobRequest:
+    """Dispatch a job that moves to a pod if no worker takes it."""
+    return ledger.insert(of_lane("worker", options=JobOptions(lane="worker", overflow_seconds=seconds), **changes))
+
+
+def age(engine: Engine, seconds: float) -> None:
+    """Let all jobs have waited for so long."""
+    then = clock_after(-seconds)
+    with engine.begin() as connection:
+        connection.execute(update(job_request).values(created_at=then, updated_at=then))
+
+
+def test_a_job_that_no_worker_takes_in_time_moves_to_a_pod(
+    ledger: SqlLedger, engine: Engine, cluster: FakeCluster, turns: Turns
+) -> None:
+    job, patient, eager = overflowing(ledger), overflowing(ledger, None), overflowing(ledger, 600.0)
+    turns()
+    assert not cluster.objects
+    age(engine, 60)
+    turns()
+    moved = row(ledger, job)
+    assert (moved.runner, moved.run, moved.attempt, moved.state) == ("kubernetes", 2, 0, JobState.WAITING)
+    assert list(cluster.objects) == [name_of(moved)]
+    assert {row(ledger, each).runner for each in (patient, eager)} == {LANE_RUNNER}
+
+
+def test_a_job_waits_for_a_pause_and_for_its_queue_in_its_own_lane(
+    ledger: SqlLedger, engine: Engine, cluster: FakeCluster, turns: Turns
+) -> None:
+    """A pod would have to wait for them, too."""
+    overflowing(ledger, queue_name="q", locks_queue=True)
+    assert claim_one(ledger, LANE_RUNNER, ["report"], "w", LEASE) is not None
+    locked = overflowing(ledger, queue_name="q", locks_queue=True)
+    paused, free = overflowing(ledger, job_type="paused"), overflowing(ledger)
+    ledger.limits.pause(parse_scope("type:paused"), "the carrier is down")
+    age(engine, 60)
+    turns()
+    assert [row(ledger, each).runner for each in (locked, paused, free)] == [LANE_RUNNER, LANE_RUNNER, "kubernetes"]
+
+
+def test_a_worker_has_a_moment_to_take_what_a_pause_has_held(
+    ledger: SqlLedger, engine: Engine, loop: LeaderLoop
+) -> None:
+    job, scope = overflowing(ledger), parse_scope("all")
+    ledger.limits.pause(scope, "the carrier is down")
+    age(engine, 60)
+    loop.turn()
+    ledger.limits.resume(scope)
+    loop._due["strays"] = 0.0
+    loop.turn()
+    assert row(ledger, job).runner == LANE_RUNNER
+    loop._due["strays"] = 0.0
+    loop.turn()
+    assert row(ledger, job).runner == "kubernetes"
+
+
+def test_a_job_that_is_tried_again_waits_for_a_worker_from_then_on(
+    ledger: SqlLedger, engine: Engine, turns: Turns
+) -> None:
+    job = overflowing(ledger)
+    age(engine, 60)
+    claim = claim_one(ledger, LANE_RUNNER, ["report"], "w", LEASE)
+    assert claim is not None
+    ledger.fail(claim.token, Failure("RetryLater", retry_after_seconds=0.0), decide=True)
+    turns()
+    assert row(ledger, job).runner == LANE_RUNNER
 
 
 def test_a_job_of_the_lane_that_no_worker_starts_in_time_fails(ledger: SqlLedger, engine: Engine, turns: Turns) -> None:

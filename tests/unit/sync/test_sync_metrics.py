@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 from tests.waiting import patient
 
+from spoke_jobs.ledger.cluster.lane_load import LaneLoad
 from spoke_jobs.shared import probe_server
-from spoke_jobs.sync.sync_metrics import STALE_SECONDS, SyncHealth, serve_probes
+from spoke_jobs.sync.sync_metrics import STALE_SECONDS, SyncHealth, exposition, scale, serve_probes
 
 
 class Clock:
@@ -125,3 +126,31 @@ def test_how_far_it_is_behind_is_told_by_who_compares_or_tries_to(
     health.compared()
     found = metrics(address)
     assert (found["spoke_sync_seconds_since_compare"], found["spoke_sync_active"]) == (0, 1)
+
+
+LOADS = {"small": LaneLoad(due=7, running=2, oldest_seconds=31.25), "large": LaneLoad()}
+
+
+def test_what_each_set_of_workers_has_to_do(health: SyncHealth) -> None:
+    body = exposition(health, None, None, lambda: LOADS).body.decode()
+    for line in (
+        'spoke_sync_lane_jobs_due{workers="small"} 7.0',
+        'spoke_sync_lane_jobs_running{workers="small"} 2.0',
+        'spoke_sync_lane_oldest_due_seconds{workers="small"} 31.25',
+        'spoke_sync_lane_jobs_due{workers="large"} 0.0',
+    ):
+        assert line in body.splitlines()
+
+
+def test_an_autoscaler_counts_due_and_running_jobs_so_that_it_stops_no_busy_worker() -> None:
+    answer = scale(lambda: LOADS)
+    assert answer.status == 200
+    assert json.loads(answer.body)["small"] == {"jobs": 9, "due": 7, "running": 2, "oldestDueSeconds": 31.2}
+
+
+def test_an_autoscaler_gets_no_number_while_nobody_knows_one(health: SyncHealth) -> None:
+    def away() -> dict[str, LaneLoad]:
+        raise OSError("away")
+
+    assert scale(away).status == 503
+    assert b"spoke_sync_lane" not in exposition(health, None, None, away).body

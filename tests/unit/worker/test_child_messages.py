@@ -11,6 +11,7 @@ from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
 from spoke_jobs.model import JobOptions, UnreadPayload
 from spoke_jobs.worker.child_messages import Order, Report, Stop, decode, decode_report, encode, read_message
@@ -40,9 +41,9 @@ def test_what_a_job_writes_to_its_child_s_socket_is_no_report(line: bytes) -> No
     assert decode_report(line) is None
 
 
-@given(st.none() | st.uuids(), st.booleans())
-def test_stops_read_back(token: uuid.UUID | None, overtime: bool) -> None:
-    assert decode(encode(Stop(token, overtime))) == Stop(token, overtime)
+@given(st.none() | st.uuids(), st.sampled_from(StopReason))
+def test_stops_read_back(token: uuid.UUID | None, reason: StopReason) -> None:
+    assert decode(encode(Stop(token, reason))) == Stop(token, reason)
 
 
 @given(st.text() | st.just(UnreadPayload.of(9)), st.none() | st.timedeltas(timedelta(), timedelta(days=9)))

@@ -14,9 +14,10 @@ import pytest
 from tests.waiting import eventually
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
 from spoke_jobs.worker import enforcing
-from spoke_jobs.worker.child_messages import Order
+from spoke_jobs.worker.child_messages import Order, Stop, decode
 from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool, HeldOrder
 from spoke_jobs.worker.enforcing import LimitEnforcer
 from spoke_jobs.worker.job_output import OutputFile
@@ -34,6 +35,14 @@ class Held:
     shared: SharedState
     order: Order
     limits: LimitEnforcer
+    theirs: socket.socket
+
+    def received(self) -> list[object]:
+        """The messages that the child could read by now."""
+        try:
+            return [decode(line) for line in self.theirs.recv(65536, socket.MSG_DONTWAIT).splitlines()]
+        except BlockingIOError:
+            return []
 
     def killed(self) -> tuple[UUID | None, str]:
         """Enforce limits until the child is killed; for which order, and the cause."""
@@ -55,9 +64,10 @@ def held() -> Iterator[Held]:
         process = subprocess.Popen(["sleep", "600"], process_group=0)
         child = Child(ChildKind.THREAD, 1, 1, process, ours, None, shared, StackFile(), OutputFile())
         pool.children.append(child)
+        selector.register(ours, selectors.EVENT_READ, child)
         order = Order(1, 1, uuid4(), LEASE)
         child.orders[order.token] = HeldOrder(order, None, False)
-        yield Held(child, SharedState.open(descriptor), order, LimitEnforcer(MemoryLedger(), LEASE, pool))
+        yield Held(child, SharedState.open(descriptor), order, LimitEnforcer(MemoryLedger(), LEASE, pool), theirs)
         process.kill()
         process.wait()
         child.stack_file.close()
@@ -87,3 +97,34 @@ def test_a_child_that_does_not_begin_its_order_is_replaced(held: Held, monkeypat
     held.shared.leave()
     assert held.limits._exceeded(held.child) is None
     assert held.killed() == (held.order.token, Cause.WORKER_LOST)
+
+
+def test_an_attempt_that_runs_for_longer_than_jobs_may_there_is_ended(held: Held) -> None:
+    item = held.child.orders[held.order.token]
+    held.shared.enter(held.order.token)
+    assert held.limits._exceeded(held.child) is None
+    item.worker_seconds = 0.05
+    assert held.killed() == (held.order.token, Cause.TOO_LONG_FOR_WORKER)
+
+
+def test_an_attempt_of_an_event_loop_is_asked_to_stop_and_its_loop_is_killed_only_if_it_does_not(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, descriptor = SharedState.make(1)
+    held.child.kind, held.child.shared = ChildKind.LOOP, shared
+    item = held.child.orders[held.order.token]
+    item.worker_seconds = 1.0
+    item.sent_at -= 0.5
+    SharedState.open(descriptor).add(held.order.token)
+    held.limits.end_overdue()
+    assert item.too_long_at is None, "its time is not over"
+    item.sent_at -= 0.6
+    held.limits.end_overdue()
+    assert held.received() == [Stop(held.order.token, StopReason.TOO_LONG)]
+    held.limits.end_overdue()
+    assert held.received() == [], "once"
+    assert held.child.kill_reason is None
+    monkeypatch.setattr(enforcing, "CANCEL_GRACE_SECONDS", 0.0)
+    held.limits.end_overdue()
+    assert held.child.kill_reason is not None
+    assert (held.child.kill_reason.token, held.child.kill_reason.cause) == (held.order.token, "TooLongForWorker")

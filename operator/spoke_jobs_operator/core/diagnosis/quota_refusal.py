@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from spoke_jobs.contract.quantities import in_bytes
 from spoke_jobs.contract.quota_message import QuotaUse, read_quota_refusal
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
-from spoke_jobs_operator.core.objects.quantities import in_bytes
 
 _RACE = re.compile(r"Operation cannot be fulfilled on resourcequotas\b")
 """What the API server says when it could not count a new object, because others were created at the same time."""

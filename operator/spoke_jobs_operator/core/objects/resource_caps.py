@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from spoke_jobs.contract.names import GROUP
+from spoke_jobs.contract.quantities import in_bytes
 from spoke_jobs.contract.spokejob import Resources
-
-from .quantities import in_bytes
 
 ANNOTATION_RESOURCES = f"{GROUP}/allowed-resources"
 """On a PodTemplate: the names of resources that a job may set, separated by commas."""
@@ -33,6 +32,10 @@ class ResourceCaps:
     """None for all names."""
     smallest: Mapping[str, Decimal] = field(default_factory=dict)
     largest: Mapping[str, Decimal] = field(default_factory=dict)
+
+    def allows(self, name: str) -> bool:
+        """Whether a job may set the resource of this name."""
+        return self.names is None or name in self.names
 
 
 def read_caps(annotations: Mapping[str, str]) -> ResourceCaps:
@@ -59,8 +62,8 @@ def violation(caps: ResourceCaps, resources: Resources | None) -> str:
 
 
 def _wrong(caps: ResourceCaps, name: str, amount: str) -> str:
-    if caps.names is not None and name not in caps.names:
-        return f"is not allowed (allowed: {', '.join(sorted(caps.names)) or 'none'})"
+    if not caps.allows(name):
+        return f"is not allowed (allowed: {', '.join(sorted(caps.names or ())) or 'none'})"
     smallest, largest = caps.smallest.get(name), caps.largest.get(name)
     if smallest is None and largest is None:
         return ""

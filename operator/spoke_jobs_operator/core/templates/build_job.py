@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from decimal import Decimal
 from typing import Any
 
 from spoke_jobs.contract import environment, labels, names
@@ -26,7 +25,9 @@ from spoke_jobs_operator.core.objects.api_objects import (
     PodTemplate,
 )
 from spoke_jobs_operator.core.objects.read_objects import ONE_POD
+from spoke_jobs_operator.core.objects.resource_caps import ResourceCaps
 
+from .auto_requests import with_requests
 from .memory_growth import grown
 from .template_checks import is_the_jobs, spec_of
 
@@ -121,7 +122,7 @@ def _pod_template(
             _restrict_container(container)
     for container in spec["containers"]:
         if is_the_jobs(container):
-            _take_over(container, spokejob, attempt, timeout, template.rules.caps.largest.get("memory"))
+            _take_over(container, spokejob, attempt, timeout, template.rules.caps)
     spec["tolerations"] = [*(spec.get("tolerations") or ()), *_missing_tolerations(spec.get("tolerations") or ())]
     return {
         "metadata": {
@@ -166,7 +167,7 @@ def _without_reserved(given: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _take_over(
-    container: dict[str, Any], spokejob: SpokeJob, attempt: int, timeout: int | None, most_memory: Decimal | None
+    container: dict[str, Any], spokejob: SpokeJob, attempt: int, timeout: int | None, caps: ResourceCaps
 ) -> None:
     assignment = PodAssignment(
         request_id=spokejob.spec.request_id,
@@ -193,8 +194,14 @@ def _take_over(
         resources = container.setdefault("resources", {})
         for kind, amounts in spokejob.spec.resources.model_dump().items():
             resources[kind] = {**(resources.get(kind) or {}), **amounts}
-    if times := spokejob.status.charged.get(CauseClass.OOM, 0):
-        container["resources"] = grown(container.get("resources") or {}, spokejob.spec.retry, times, most_memory)
+    elif spokejob.spec.auto_requests:
+        container["resources"] = with_requests(container.get("resources") or {}, spokejob.spec.auto_requests, caps)
+    times, measured = spokejob.status.charged.get(CauseClass.OOM, 0), spokejob.spec.measured_memory_bytes
+    if not caps.allows("memory"):
+        measured = None  # whoever creates the SpokeJob gives it
+    if times or measured:
+        given, most = container.get("resources") or {}, caps.largest.get("memory")
+        container["resources"] = grown(given, spokejob.spec.retry, times, most, measured)
     container["env"] = [item for item in container.get("env") or () if item.get("name") not in taken] + ours
     container["terminationMessagePath"] = "/dev/termination-log"
     # FallbackToLogsOnError could copy the end of the log, and with it payload values, to the pod's status and the

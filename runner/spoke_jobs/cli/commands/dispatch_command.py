@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
@@ -15,6 +17,7 @@ from spoke_jobs.cli.commands import arguments, parsing
 from spoke_jobs.cli.commands.application import open_application
 from spoke_jobs.cli.commands.exits import reports_errors
 from spoke_jobs.cli.printing import print_row, print_text
+from spoke_jobs.contract.option_checks import AUTO
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.explain.words import line
@@ -40,6 +43,10 @@ def _json(text: str) -> Any:
     return parsing.json_of(text, "it")
 
 
+def _resources(text: str) -> Any:
+    return text if text == AUTO else _json(text)
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """How a value of one type is written on the command line."""
@@ -53,7 +60,7 @@ _KINDS: dict[Any, _Kind] = {
     float: _Kind(parsing.duration, "DURATION", "90s, 5m, 2h, 7d"),
     datetime: _Kind(parsing.moment, "TIME", "2026-03-01T09:00+01:00, or +10m"),
     RetryPolicy: _Kind(parsing.retry_policy, "JSON", '{"budget": {"error": 5}}'),
-    Resources: _Kind(_json, "JSON", '{"limits": {"memory": "1Gi"}}'),
+    Resources: _Kind(_resources, "JSON", '{"limits": {"memory": "1Gi"}}, or auto'),
     After: _Kind(parsing.job_ids, "IDS", "12,13"),
     Labels: _Kind(_json, "JSON", '{"team": "payments"}'),
 }
@@ -63,7 +70,7 @@ _KINDS: dict[Any, _Kind] = {
 def _flag(option: Option, annotation: Any) -> inspect.Parameter:
     """Make the flag for an option of a job."""
     flag = option.flag or f"--{option.name.replace('_', '-')}"
-    (plain,) = (kind for kind in get_args(annotation) if kind is not type(None))
+    plain = reduce(or_, (kind for kind in get_args(annotation) if kind is not type(None)))
     text = option.doc.replace("`", "")
     kind = _KINDS.get(plain)
     shown = typer.Option(

@@ -11,6 +11,8 @@ from spoke_jobs.cli.commands.application import open_application
 from spoke_jobs.cli.commands.exits import logs_errors, usage_error
 from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, Lane, row_runner
+from spoke_jobs.contract.quantities import in_bytes
+from spoke_jobs.execution.process_memory import can_measure
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import ClaimFilter
 from spoke_jobs.settings import load_settings
@@ -70,6 +72,25 @@ def worker(
             help="Run the jobs of this lane of the runner `kubernetes`: worker.", metavar="LANE", show_default=False
         ),
     ] = None,
+    worker_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            metavar="SECONDS",
+            help="With --lane worker: how long an attempt may run here before its job moves to a pod. The option "
+            "`worker_seconds` of a job counts more.",
+            show_default=False,
+        ),
+    ] = None,
+    job_memory: Annotated[
+        str,
+        typer.Option(
+            metavar="QUANTITY",
+            help="How much memory each child process may have, for example 256Mi. An attempt that takes more is ended "
+            "as OutOfMemory. Linux only.",
+            show_default=False,
+        ),
+    ] = "",
     drain: Annotated[
         bool,
         typer.Option(
@@ -99,6 +120,8 @@ def worker(
         usage_error(
             "--lane pod: the operator runs the jobs of this lane, in pods; a worker runs those of --lane worker"
         )
+    if worker_seconds is not None and lane is None:
+        usage_error("--worker-seconds needs --lane worker: under the runner legacy there are no pods to move to")
     settings = load_settings()
     registry = open_application(settings, with_traceback=True)
     load_runner(settings, registry)  # jobs may dispatch: refuse to start if they could not
@@ -128,6 +151,8 @@ def worker(
         grace_seconds=grace,
         prune_seconds=60.0 if settings.keeps_successes else 1.0,
         keep_output=settings.output != "none",
+        worker_seconds=worker_seconds,
+        job_memory_bytes=_bytes_of(job_memory),
         drain=drain,
         only=only,
         declared_types=declared,
@@ -138,3 +163,15 @@ def worker(
     # sync dispatches the jobs of schedules.
     schedules = lane is None and settings.job_runner == NAME
     run(ledger, options, registry, health_port=health_port, reload=reload, schedules=schedules)
+
+
+def _bytes_of(quantity: str) -> int | None:
+    """Read the option `--job-memory`; None if it is not given."""
+    if not quantity:
+        return None
+    amount = in_bytes(quantity)
+    if amount is None or amount < 1:
+        usage_error(f"--job-memory {quantity}: expected an amount of memory such as 256Mi")
+    if not can_measure():
+        usage_error("--job-memory needs /proc, which Linux has, to measure processes")
+    return int(amount)

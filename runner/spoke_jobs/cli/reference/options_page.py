@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
 from spoke_jobs.contract.causes import Cause, CauseClass
-from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor, executor_of
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor, executor_of, lane_of
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
 from spoke_jobs.job_options import OPTIONS, Capability, JobData, Option
 from spoke_jobs.registry import Registry
@@ -78,6 +78,8 @@ def _runners() -> Iterator[tuple[str, Collection[Capability]]]:
 
 def _by(option: Option, runner: str, has: Collection[Capability]) -> str:
     if option.placement and executor_of(runner) is not Executor.CLUSTER:
+        return "ignored"
+    if option.of_lanes and lane_of(runner) is None:
         return "ignored"
     return "refused" if option.capability is not None and option.capability not in has else "honored"
 

@@ -15,14 +15,23 @@ from typing import Any, ClassVar, Self
 
 from sqlalchemy import ColumnElement, and_, false, not_, or_, select, true
 
-from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER, Executor, Lane, lane_of
 from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Dimension
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.columns.column_types import TEXT_LIMIT_BYTES
-from spoke_jobs.ledger.sql.expressions import clock_once, constant, known_in_sql, like_patterns, postgresql_text
+from spoke_jobs.ledger.sql.expressions import (
+    clock_once,
+    constant,
+    due_since,
+    known_in_sql,
+    later_of,
+    like_patterns,
+    option_seconds,
+    postgresql_text,
+)
 from spoke_jobs.ledger.sql.filters import like_pattern, matching
 from spoke_jobs.ledger.tables import DUE_FROM, job_request, queue_lock, sql_name
 from spoke_jobs.limits.admission import Closed
@@ -343,6 +352,48 @@ class OfAge(Condition):
 
     def holds(self, job: JobRequest, facts: Facts) -> bool:
         return job.created_at <= facts.now - timedelta(seconds=self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Overflowed(Condition):
+    """It has waited for a worker for longer than its option ``overflow_seconds``."""
+
+    def expression(self) -> ColumnElement[bool]:
+        longest = option_seconds("overflowSeconds")
+        return and_(longest > 0, later_of(job_request.c.updated_at, due_since()) < clock_after(-longest))
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        longest = job.options.overflow_seconds
+        return longest is not None and waiting_since(job) < facts.now - timedelta(seconds=longest)
+
+
+def overflows_at(job: JobRequest) -> datetime | None:
+    """Return when a job of the lane `worker` moves to a pod unless it has started; None if it does not move."""
+    longest = job.options.overflow_seconds
+    if longest is None or lane_of(job.runner) is not Lane.WORKER:
+        return None
+    return waiting_since(job) + timedelta(seconds=longest)
+
+
+def waiting_since(job: JobRequest) -> datetime:
+    """Return since when a waiting job has waited for somebody to run it, or when it will begin to."""
+    return max(job.updated_at, job.run_after or job.created_at)
+
+
+def of_free_worker(closed: Closed) -> tuple[Condition, ...]:
+    """Return the conditions under which a free worker would start a job of the lane `worker`.
+
+    :param closed: what a pause, a limit or a rate holds back. A job of it waits for that, wherever it is to run.
+    """
+    return (Waiting(), OfRunner(LANE_RUNNER), Due(), WithinStartTimeout(), QueueFree(), Open(closed))
+
+
+def of_overflow(closed: Closed) -> tuple[Condition, ...]:
+    """Return the conditions under which sync moves a job of the lane `worker` to a pod.
+
+    :param closed: see :func:`of_free_worker`.
+    """
+    return (*of_free_worker(closed), Overflowed())
 
 
 def of_claim(request: ClaimRequest) -> tuple[Condition, ...]:

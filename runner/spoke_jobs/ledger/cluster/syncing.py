@@ -28,6 +28,8 @@ from sqlalchemy import (
     update,
 )
 
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.executors import LANE_RUNNER, moved_to_pod
 from spoke_jobs.ledger.claims.eligibility import Due, NotBegun, NotSubmitted, OfCluster, Waiting, in_sql, of_launch
 from spoke_jobs.ledger.columns.clock import UTCDateTime, clock_after, clock_now, waited_seconds
 from spoke_jobs.ledger.lifecycle.finish import fail, give_up
@@ -175,6 +177,19 @@ def may_launch(connection: Connection, job: JobRequest, wait_seconds: float | No
     if wait_seconds is None:
         return connection.scalar(_MAY_LAUNCH_IN_LINE, values) is not None
     return connection.scalar(_MAY_LAUNCH_BEHIND_YOUNG, values | {"since": -wait_seconds}) is not None
+
+
+def memory_in_worker(connection: Connection, job: JobRequest) -> int | None:
+    """Return the most memory that an attempt in a worker had when it ran out of memory; None if none was measured.
+
+    Only a job that was dispatched for a worker and has moved to a pod has such an attempt.
+    """
+    if not moved_to_pod(job.runner, job.options.lane):
+        return None
+    ended = and_(job_attempt.c.runner == LANE_RUNNER, job_attempt.c.cause == Cause.OUT_OF_MEMORY.value)
+    peak = select(func.max(job_attempt.c.peak_memory_bytes)).where(job_attempt.c.job_id == job.id, ended)
+    found: int | None = connection.scalar(peak)
+    return found
 
 
 def record_submitted(connection: Connection, job: JobRequest) -> bool:

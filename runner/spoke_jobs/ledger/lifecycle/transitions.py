@@ -222,8 +222,13 @@ def job_moved(clock: Clock, failure: Failure, runner: str, run: Any) -> Changes:
 
     The attempts of a SpokeJob are numbered from 1, so those in pods need a run of their own.
     """
+    return job_waits_again(clock, failure, 0.0) | job_overflowed(clock, runner, run)
+
+
+def job_overflowed(clock: Clock, runner: str, run: Any) -> Changes:
+    """The row of a job that has waited for too long, and starts its next run under another runner, at once."""
     begins = {"runner": runner, "run": run, "attempt": 0, "run_after": None, "start_by": None, "started_at": None}
-    return job_waits_again(clock, failure, 0.0) | begins
+    return {"updated_at": clock.now()} | begins
 
 
 def job_tried_again(clock: Clock, failure: Failure, delay_seconds: float, runner: str, run: Any) -> Changes:

@@ -334,3 +334,19 @@ def test_the_crd_takes_only_what_can_be_a_templates_name() -> None:
     spec = crd(Kind.SPOKEJOB)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     assert spec["properties"]["podTemplate"]["pattern"] == TEMPLATE_NAME
     assert [name for name in ("a", "a.b-1", "a/b", "..", "A", "a\n", "") if is_object_name(name)] == ["a", "a.b-1"]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "limit"),
+    [({}, "450Mi"), ({"jobs.spoke.dev/allowed-resources": "cpu"}, "128Mi")],
+    ids=["any", "no memory"],
+)
+def test_what_a_worker_measured_enlarges_the_first_pod_if_jobs_may_set_memory(annotations: Object, limit: str) -> None:
+    container = {"name": "job", "image": "app:1", "resources": {"limits": {"memory": "128Mi"}}}
+    made = build_job(
+        spokejob(measuredMemoryBytes=300 * 2**20),
+        template({"containers": [container]}, annotations=annotations),
+        1,
+    )
+    (job,) = made["spec"]["template"]["spec"]["containers"]
+    assert job["resources"]["limits"]["memory"] == limit

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spoke_jobs.contract.quantities import in_bytes, in_mebibytes
 from spoke_jobs.contract.spokejob import Retry
-from spoke_jobs_operator.core.objects.quantities import in_bytes, in_mebibytes
 from spoke_jobs_operator.core.templates.memory_growth import grown
 
 
@@ -69,6 +69,44 @@ def test_requests_grow_alike_and_nothing_else_changes() -> None:
         "claims": [{"name": "gpu"}],
     }
     assert before["limits"] == {"memory": "128Mi", "ephemeral-storage": "1Gi"}, "the template's own is left as it is"
+
+
+def test_what_a_worker_measured_counts_like_a_first_attempt() -> None:
+    before = {"requests": {"memory": "64Mi"}, "limits": {"memory": "128Mi"}}
+    measured = 300 * 2**20
+    sizes = [grown(before, retry(memoryFactor=2), times, None, measured) for times in range(3)]
+    assert [size["requests"]["memory"] for size in sizes] == ["300Mi", "600Mi", "1200Mi"]
+    assert [size["limits"]["memory"] for size in sizes] == ["600Mi", "1200Mi", "1200Mi"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "cap", "limit"),
+    [
+        ({"memoryFactor": 2, "memoryMax": "400Mi"}, None, "400Mi"),
+        ({"memoryFactor": 2}, "500Mi", "500Mi"),
+        ({"memoryFactor": 1}, None, "128Mi"),
+    ],
+    ids=["the job's maximum", "the template's maximum", "no growth"],
+)
+def test_what_was_measured_passes_no_maximum(fields: dict[str, Any], cap: str | None, limit: str) -> None:
+    most = in_bytes(cap) if cap else None
+    after = grown({"limits": {"memory": "128Mi"}}, retry(**fields), 0, most, 300 * 2**20)
+    assert after["limits"]["memory"] == limit
+
+
+def test_what_needed_less_than_the_template_gives_gets_the_templates_memory() -> None:
+    before = {"requests": {"memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+    assert grown(before, retry(), 0, None, 300 * 2**20) == before
+
+
+@given(st.integers(1, 2**45), st.integers(1, 2**45), st.integers(1, 2**45), st.integers(0, 5))
+def test_a_request_never_passes_its_limit(request: int, more: int, measured: int, times: int) -> None:
+    before = {"requests": {"memory": str(request)}, "limits": {"memory": str(request + more)}}
+    after = grown(before, retry(), times, None, measured)
+    small, large = (in_bytes(after[kind]["memory"]) for kind in ("requests", "limits"))
+    assert small is not None
+    assert large is not None
+    assert small <= large
 
 
 @given(

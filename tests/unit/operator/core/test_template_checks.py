@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.test_build_job import spokejob, template
 
 from spoke_jobs.contract import wait_text
+from spoke_jobs.contract.quantities import in_bytes
 from spoke_jobs.contract.spokejob import Resources
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.objects import template_annotations
-from spoke_jobs_operator.core.objects.quantities import in_bytes
 from spoke_jobs_operator.core.objects.resource_caps import ResourceCaps, UnreadableCaps, read_caps, violation
 from spoke_jobs_operator.core.templates.build_job import build_job
 from spoke_jobs_operator.core.templates.template_checks import check_template

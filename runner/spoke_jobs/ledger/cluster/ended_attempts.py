@@ -1,0 +1,96 @@
+"""The attempts that have ended since the last look, with what they used, for metrics.
+
+A look costs nothing that grows with history: it reads the attempts that were claimed since the last one, and those that
+ran then, both by the primary key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.model import USAGE_FIELDS, AttemptState, AttemptUsage, JobOptions
+
+_SETTLED_SECONDS = 5.0
+"""How old an attempt must be: until then, the transaction of one with a smaller id may not be committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedAttempt:
+    """An attempt that has ended."""
+
+    job_type: str
+    runner: str
+    """The runner of its row; empty if an earlier release claimed it."""
+    options: JobOptions
+    usage: AttemptUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look has found, and where the next one begins."""
+
+    ended: tuple[EndedAttempt, ...] = ()
+    last: int | None = None
+    """The id of the newest attempt that was seen; None before the first look."""
+    running: frozenset[int] = frozenset()
+    """The attempts that were seen and have not ended."""
+    more: bool = False
+    """Whether there are further attempts that were claimed since."""
+
+
+FIRST_LOOK = Look()
+
+
+def look(connection: Connection, before: Look, limit: int) -> Look:
+    """Return the attempts that have ended since a look. The first look finds none, and begins with the newest attempt.
+
+    :param limit: the most attempts that are read; of those that ran before, the same number at most is remembered.
+    """
+    if before.last is None:
+        return Look(last=connection.scalar(select(func.max(job_attempt.c.id))) or 0)
+    claimed = _attempts().where(
+        job_attempt.c.id > before.last, job_attempt.c.claimed_at < clock_after(-_SETTLED_SECONDS)
+    )
+    new = connection.execute(claimed.order_by(job_attempt.c.id).limit(limit)).all()
+    old = connection.execute(_of(before.running)).all() if before.running else []
+    ended = [row for row in (*old, *new) if row.state != AttemptState.RUNNING]
+    running = [row.id for row in (*old, *new) if row.state == AttemptState.RUNNING]
+    return Look(
+        tuple(
+            EndedAttempt(
+                row.job_type,
+                row.runner,
+                _options(row.options),
+                AttemptUsage(*(getattr(row, name) for name in USAGE_FIELDS)),
+            )
+            for row in ended
+        ),
+        new[-1].id if new else before.last,
+        frozenset(sorted(running)[-limit:]),
+        len(new) == limit,
+    )
+
+
+def _of(ids: Collection[int]) -> Select[Any]:
+    return _attempts().where(job_attempt.c.id.in_(sorted(ids)))
+
+
+def _attempts() -> Select[Any]:
+    return select(
+        job_attempt.c.id,
+        job_attempt.c.state,
+        job_attempt.c.runner,
+        job_request.c.job_type,
+        job_request.c.options,
+        *(job_attempt.c[name] for name in USAGE_FIELDS),
+    ).join(job_request, job_request.c.id == job_attempt.c.job_id)
+
+
+def _options(stored: object) -> JobOptions:
+    return JobOptions.from_json(stored if isinstance(stored, dict) else {})

@@ -1,0 +1,106 @@
+"""Histograms of what attempts used, by type and lane, with a bound on the number of types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import Histogram, Metric, disable_created_metrics
+
+from spoke_jobs.contract.executors import Lane, lane_of
+from spoke_jobs.contract.quantities import in_bytes
+from spoke_jobs.ledger.cluster.ended_attempts import EndedAttempt
+from spoke_jobs.model import JobOptions
+
+MOST_TYPES = 50
+OTHER = "other"
+"""The type of all attempts whose type came after the first :data:`MOST_TYPES`."""
+_LABELS = ("type", "lane")
+_MEBI = 2**20
+_SECONDS = (0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
+_BYTES = tuple(_MEBI * size for size in (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384))
+_RATIO = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.5, 2.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an attempt adds to the histograms. None: it was not measured, or the job requests nothing."""
+
+    lane: str
+    memory_bytes: float | None = None
+    memory_ratio: float | None = None
+    cpu_seconds: float | None = None
+    wall_seconds: float | None = None
+
+
+def observed(attempt: EndedAttempt) -> Observation:
+    """Return what an attempt adds to the histograms. Other code may have written any number: negative ones are none."""
+    memory, cpu, wall = (
+        value if value is not None and value >= 0 else None
+        for value in (
+            attempt.usage.peak_memory_bytes,
+            attempt.usage.cpu_milliseconds,
+            attempt.usage.wall_milliseconds,
+        )
+    )
+    asked = _requested_memory(attempt.options)
+    return Observation(
+        lane_of(attempt.runner) or Lane.POD,
+        memory,
+        memory / asked if memory is not None and asked else None,
+        cpu / 1000 if cpu is not None else None,
+        wall / 1000 if wall is not None else None,
+    )
+
+
+def _requested_memory(options: JobOptions) -> float | None:
+    """Return the bytes that the job's own option requests. A limit without a request is one, too."""
+    given = options.resources
+    if not isinstance(given, Mapping):
+        return None
+    for kind in ("requests", "limits"):
+        amounts = given.get(kind)
+        amount = in_bytes(str(amounts.get("memory", ""))) if isinstance(amounts, Mapping) else None
+        if amount:
+            return float(amount)
+    return None
+
+
+class UsageMetrics:
+    """The histograms. The loop of the active sync observes, and scrapes read."""
+
+    def __init__(self, most_types: int = MOST_TYPES) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._most_types = most_types
+        self._types: set[str] = set()
+        self._histograms = {
+            "memory_bytes": _histogram("peak_memory_bytes", "Peak memory of an attempt.", _BYTES),
+            "memory_ratio": _histogram(
+                "memory_ratio", "Peak memory of an attempt, divided by what its option `resources` requests.", _RATIO
+            ),
+            "cpu_seconds": _histogram("cpu_seconds", "CPU time of an attempt.", _SECONDS),
+            "wall_seconds": _histogram("wall_seconds", "Wall time of an attempt.", _SECONDS),
+        }
+
+    def observe(self, attempts: Iterable[EndedAttempt]) -> None:
+        """Count attempts that have ended."""
+        for attempt in attempts:
+            found = observed(attempt)
+            for name, histogram in self._histograms.items():
+                if (value := getattr(found, name)) is not None:
+                    histogram.labels(self._type(attempt.job_type), found.lane).observe(value)
+
+    def _type(self, name: str) -> str:
+        if name not in self._types and len(self._types) >= self._most_types:
+            return OTHER
+        self._types.add(name)
+        return name
+
+    def families(self) -> Iterator[Metric]:
+        """Return the histograms for an answer to a scrape."""
+        for histogram in self._histograms.values():
+            yield from histogram.collect()
+
+
+def _histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+    return Histogram(f"spoke_sync_attempt_{name}", text, _LABELS, registry=None, buckets=buckets)

@@ -1,0 +1,67 @@
+"""What attempts used, as histograms."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spoke_jobs.ledger.cluster.ended_attempts import EndedAttempt
+from spoke_jobs.model import AttemptUsage, JobOptions
+from spoke_jobs.shared.probe_server import exposition
+from spoke_jobs.sync.usage_metrics import UsageMetrics, observed
+
+MIB = 2**20
+ASKS = JobOptions(resources={"requests": {"memory": "200Mi"}, "limits": {"memory": "400Mi"}})
+USED = AttemptUsage(100 * MIB, 250, 2000)
+
+
+def lines(metrics: UsageMetrics) -> list[str]:
+    return exposition("sync", metrics.families()).body.decode().splitlines()
+
+
+def values(metrics: UsageMetrics) -> dict[str, float]:
+    pairs = (line.rpartition(" ") for line in lines(metrics) if line[0] != "#")
+    return {name: float(value) for name, _, value in pairs}
+
+
+def test_memory_is_compared_with_what_the_job_requests() -> None:
+    metrics = UsageMetrics()
+    metrics.observe([EndedAttempt("report", "kubernetes-worker", ASKS, USED)])
+    found = values(metrics)
+    labels = '{lane="worker",type="report"}'
+    assert found[f"spoke_sync_attempt_memory_ratio_sum{labels}"] == 0.5
+    assert found[f"spoke_sync_attempt_peak_memory_bytes_sum{labels}"] == 100 * MIB
+    assert found[f"spoke_sync_attempt_cpu_seconds_sum{labels}"] == 0.25
+    assert found[f"spoke_sync_attempt_wall_seconds_sum{labels}"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("resources", "ratio"),
+    [(None, None), ("auto", None), ({"limits": {"memory": "400Mi"}}, 0.25), ({"requests": {"cpu": "1"}}, None)],
+)
+def test_a_job_that_requests_no_memory_has_no_ratio(resources: object, ratio: float | None) -> None:
+    options = JobOptions(resources=resources)  # type: ignore[arg-type]
+    assert observed(EndedAttempt("report", "kubernetes", options, USED)).memory_ratio == ratio
+
+
+def test_the_number_of_types_is_bounded() -> None:
+    metrics = UsageMetrics(most_types=2)
+    metrics.observe(EndedAttempt(name, "kubernetes", ASKS, USED) for name in ("a", "b", "c", "d", "a"))
+    counts = [line for line in lines(metrics) if line.startswith("spoke_sync_attempt_cpu_seconds_count")]
+    assert counts == [
+        f'spoke_sync_attempt_cpu_seconds_count{{lane="pod",type="{name}"}} {count}'
+        for name, count in (("a", 2.0), ("b", 1.0), ("other", 2.0))
+    ]
+
+
+anything = st.none() | st.integers(-(2**63), 2**63 - 1)
+
+
+@given(st.builds(AttemptUsage, anything, anything, anything), st.text(max_size=9), st.text(max_size=9))
+def test_whatever_other_code_has_written_is_counted_or_left_out(usage: AttemptUsage, name: str, runner: str) -> None:
+    metrics = UsageMetrics()
+    metrics.observe([EndedAttempt(name, runner, ASKS, usage)])
+    assert sum(value is not None and value >= 0 for value in (usage.cpu_milliseconds,)) == sum(
+        "attempt_cpu_seconds_count{" in line for line in lines(metrics)
+    )
