@@ -95,9 +95,9 @@ def worker(
         from spoke_jobs.worker.worker_options import WorkerOptions
         from spoke_jobs.worker.worker_process import declare_limits, run, types_of
 
-    if lane is Lane.POD:
+    if lane is not None and lane is not Lane.WORKER:
         usage_error(
-            "--lane pod: the operator runs the jobs of this lane, in pods; a worker runs those of --lane worker"
+            f"--lane {lane}: the operator runs the jobs of this lane, in pods; a worker runs those of --lane worker"
         )
     settings = load_settings()
     registry = open_application(settings, with_traceback=True)
