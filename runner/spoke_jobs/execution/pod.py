@@ -82,11 +82,12 @@ def _attempt(cancel: threading.Event, check: Callable[[Settings], None]) -> Atte
     if engine.dialect.name == "sqlite":
         raise ConfigurationError("SPOKE_DATABASE_URL names an SQLite file, which pods can't share: use PostgreSQL")
     ledger = SqlLedger(engine, keeps_successes=settings.keeps_successes)
-    registry = None
+    registry: Registry | None = None
     if verifier is not None:
-        registry = _imported(settings)
-        if isinstance(registry, Failure):
-            return AttemptEnd(ExitCode.FAILED, registry)
+        imported = _imported(settings)
+        if isinstance(imported, Failure):
+            return AttemptEnd(ExitCode.FAILED, imported)
+        registry = imported
         waited_for = _wait_for_attempt(verifier, engine, cancel)
         if waited_for is None:
             return _without_claim(None)
