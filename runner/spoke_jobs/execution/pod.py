@@ -109,15 +109,15 @@ def _wait_for_attempt(verifier: str, engine: Engine, cancel: threading.Event) ->
     :raises DatabaseUnreachable, DBAPIError: if the database is away.
     :raises DatabaseNotMigrated: if the ledger does not fit this release.
     """
-    from spoke_jobs.execution import standby  # the other pods need no server
+    from spoke_jobs.execution import standby_endpoint  # the other pods need no server
 
     check_schema(engine)
-    slot = standby.AssignmentSlot(verifier)
-    server = standby.serve(slot)
+    slot = standby_endpoint.AssignmentSlot(verifier)
+    server = standby_endpoint.serve(slot)
     logger.info("waiting for an attempt", extra={"port": server.server_port})
     seconds = os.environ.get(STANDBY_SECONDS, "")
     longest = float(seconds) if seconds.isascii() and seconds.isdigit() else float("inf")
-    if not standby.wait(slot, cancel, lambda: _ping(engine), longest):
+    if not standby_endpoint.wait(slot, cancel, lambda: _ping(engine), longest):
         return None
     os.environ.update(slot.variables)
     assignment = PodAssignment.from_environment(os.environ)

@@ -13,7 +13,7 @@ from spoke_jobs.contract.names import is_object_name, job_name
 from spoke_jobs.contract.wait_reasons import FOR_A_PLACE, Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.diagnose import LONGEST_WAIT
 from spoke_jobs_operator.core.objects.api_objects import Job, PodTemplate
-from spoke_jobs_operator.core.standby.eligibility import Offer
+from spoke_jobs_operator.core.standby.standby_offer import Offer
 from spoke_jobs_operator.core.templates.build_job import build_job
 from spoke_jobs_operator.core.templates.template_checks import check_template
 

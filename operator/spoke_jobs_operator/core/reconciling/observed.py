@@ -17,7 +17,7 @@ from spoke_jobs_operator.core.holds.room import Group
 from spoke_jobs_operator.core.limits.limits import UNLIMITED, NamespaceLimits
 from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate
 from spoke_jobs_operator.core.standby.assignment import Handover
-from spoke_jobs_operator.core.standby.eligibility import Miss, Offer
+from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer
 
 from .actions import Action, ApplyStatus
 

@@ -14,8 +14,8 @@ from tests.waiting import patient
 
 from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.standby import LIMIT_BYTES, PodState, assignment_body, secret_of, verifier_of
-from spoke_jobs.execution import standby
-from spoke_jobs.execution.standby import AssignmentSlot
+from spoke_jobs.execution import standby_endpoint
+from spoke_jobs.execution.standby_endpoint import AssignmentSlot
 from spoke_jobs_operator.shell.standby.pod_calls import HttpPodCalls, Reply
 from spoke_jobs_operator.shell.standby.standby_key import UnusableKey, standby_key
 
@@ -36,7 +36,7 @@ async def calls_to(port: int, timeout_seconds: float = 120) -> AsyncIterator[Htt
 
 async def test_a_standby_pod_understands_the_operator() -> None:
     slot = AssignmentSlot(verifier_of(SECRET))
-    server = standby.serve(slot, 0, HERE)
+    server = standby_endpoint.serve(slot, 0, HERE)
     try:
         async with calls_to(server.server_port) as calls:
             assert await calls.states([HERE, HERE]) == [PodState.FREE, PodState.FREE]

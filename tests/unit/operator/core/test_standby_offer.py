@@ -19,8 +19,8 @@ from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob
 from spoke_jobs_operator.core.objects.api_objects import PodTemplate
 from spoke_jobs_operator.core.objects.read_objects import read_job
 from spoke_jobs_operator.core.objects.standby_bounds import NO_STANDBY, StandbyBounds, UnreadableBounds, read_bounds
-from spoke_jobs_operator.core.standby.eligibility import Miss, Offer, offer
 from spoke_jobs_operator.core.standby.standby_job import build_standby_job, digest_of, standby_name
+from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer, offer
 from spoke_jobs_operator.core.standby.standby_template import bounds_of, problem_of
 from spoke_jobs_operator.core.templates.build_job import attempt_variables, build_job
 

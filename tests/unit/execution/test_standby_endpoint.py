@@ -15,8 +15,8 @@ from tests.waiting import patient
 
 from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.standby import PATH, assignment_body, secret_of, verifier_of
-from spoke_jobs.execution import standby
-from spoke_jobs.execution.standby import AssignmentSlot
+from spoke_jobs.execution import standby_endpoint
+from spoke_jobs.execution.standby_endpoint import AssignmentSlot
 
 SECRET = secret_of(b"k" * 32, "shop", "default-standby-1")
 VERIFIER = verifier_of(SECRET)
@@ -29,7 +29,7 @@ class Pod:
 
     def __init__(self) -> None:
         self.slot = AssignmentSlot(VERIFIER)
-        self.server = standby.serve(self.slot, 0, "127.0.0.1")
+        self.server = standby_endpoint.serve(self.slot, 0, "127.0.0.1")
 
     def ask(
         self, method: str, body: bytes | None = None, *, secret: str | None = SECRET, path: str = PATH
@@ -120,7 +120,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(standby.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(standby_endpoint.time, "monotonic", lambda: self.now)
 
     def slot(self, assigned_at: float = float("inf")) -> AssignmentSlot:
         slot = AssignmentSlot(VERIFIER)
@@ -135,14 +135,14 @@ class Clock:
 
 def test_the_wait_ends_with_an_attempt_a_sigterm_or_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, cancel = Clock(monkeypatch), threading.Event()
-    assert standby.wait(clock.slot(assigned_at=30), cancel, lambda: None, 3600)
+    assert standby_endpoint.wait(clock.slot(assigned_at=30), cancel, lambda: None, 3600)
     assert 30 <= clock.now < 31
     clock.now = 0
-    assert not standby.wait(clock.slot(), cancel, lambda: None, 3600)
+    assert not standby_endpoint.wait(clock.slot(), cancel, lambda: None, 3600)
     assert 3600 <= clock.now < 3601
     clock.now = 0
     cancel.set()
-    assert not standby.wait(clock.slot(assigned_at=30), cancel, lambda: None, 3600)
+    assert not standby_endpoint.wait(clock.slot(assigned_at=30), cancel, lambda: None, 3600)
     assert clock.now < 1
 
 
@@ -156,5 +156,5 @@ def test_a_database_that_goes_away_ends_the_wait(monkeypatch: pytest.MonkeyPatch
             raise ConnectionError("gone")
 
     with pytest.raises(ConnectionError):
-        standby.wait(clock.slot(), threading.Event(), ping, 3600)
+        standby_endpoint.wait(clock.slot(), threading.Event(), ping, 3600)
     assert [round(at) for at in pings] == [10, 20, 30]
