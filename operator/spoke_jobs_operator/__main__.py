@@ -20,6 +20,7 @@ with garbage_collection.paused():
 
     from .operator_settings import Settings, old_names_warnings
     from .shell.process import operator_logs, operator_process
+    from .shell.standby.standby_key import UnusableKey
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -65,6 +66,9 @@ async def _run_until_signal(settings: Settings) -> int:
         return 0
     except operator_process.LostLeadership:  # already logged; Kubernetes restarts the process, as a standby
         return 1
+    except UnusableKey as error:
+        logger.error("%s", error)  # noqa: TRY400 (the text says what is wrong)
+        return 2
     except Exception:
         logger.exception("unexpected error; exiting")
         return 1

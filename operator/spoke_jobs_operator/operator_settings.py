@@ -90,6 +90,24 @@ class Settings(BaseSettings):
             "starts, and running attempts continue.",
         ),
     ] = ""
+    standby_pods: Annotated[
+        bool,
+        Field(
+            description="Whether to keep the standby pods that PodTemplates ask for. It needs the rights to patch Jobs "
+            "and pods."
+        ),
+    ] = False
+    standby_max_age_seconds: Annotated[
+        float, Field(ge=60, le=2_592_000, description="How long a standby pod waits at most until it is replaced.")
+    ] = 3600
+    standby_key_file: Annotated[
+        str,
+        Field(
+            description="A file with at least 32 characters that only the operator can read. The secrets of standby "
+            "pods are derived from it. Empty: each replica makes a key of its own when it starts, and a new leader "
+            "replaces the standby pods of the one before."
+        ),
+    ] = ""
     job_retention_seconds: Annotated[
         float, Field(ge=0, description="How long a Job is kept for inspection after its attempt has ended.")
     ] = 60
@@ -232,6 +250,11 @@ class Settings(BaseSettings):
             failed_job=timedelta(seconds=self.failed_job_retention_seconds),
             failed_jobs=self.failed_jobs_kept,
         )
+
+    @property
+    def standby_max_age(self) -> timedelta:
+        """How long a standby pod waits at most until it is replaced."""
+        return timedelta(seconds=self.standby_max_age_seconds)
 
     @property
     def lease_times(self) -> LeaseTimes:

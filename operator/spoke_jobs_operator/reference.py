@@ -87,7 +87,7 @@ def _kind(field: FieldInfo) -> str:
         for item in field.metadata
         if getattr(item, name, None) is not None
     )
-    kind = {int: "whole number", float: "number", str: "text"}[annotation]
+    kind = {bool: "true or false", int: "whole number", float: "number", str: "text"}[annotation]
     return f"{kind} {bounds}".rstrip()
 
 

@@ -304,12 +304,13 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(
             "lane",
-            "Under `kubernetes`, where the job runs: `pod`, each attempt in a pod of its own, or `worker`, in "
-            "`spoke-jobs worker --lane worker`.",
+            "Under `kubernetes`, where the job runs: `pod`, each attempt in a pod of its own; `standby`, each in a "
+            "standby pod if one is free; or `worker`, in `spoke-jobs worker --lane worker`.",
             expect(lambda value: value in LANES, " or ".join(map(repr, LANES))),
             json_key="lane",
             readable=lambda value: value in LANES,
             read=str,
+            spec_field="lane",
             placement=True,
         ),
         Option(

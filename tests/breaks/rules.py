@@ -304,7 +304,7 @@ _PODS = (
     _core("A container gains no privileges unless its PodTemplate says so", "templates/build_job", "context.setdefault(\"allowPrivilegeEscalation\", False)", "pass"),
     _core("A pod gets no service account token unless its PodTemplate says so", "templates/build_job", "spec.setdefault(\"automountServiceAccountToken\", False)", "pass"),
     _core("The end of a container's log is copied to no status", "templates/build_job", "container[\"terminationMessagePolicy\"] = \"File\"", "container[\"terminationMessagePolicy\"] = \"FallbackToLogsOnError\""),
-    _core("The cluster autoscaler evicts no running job", "templates/build_job", ", SAFE_TO_EVICT: \"false\"}", "}"),
+    _core("The cluster autoscaler evicts no running job", "templates/build_job", "\"true\" if safe_to_evict else \"false\"", "\"true\""),
     _core("A pod leaves a lost node soon unless its PodTemplate says otherwise", "templates/build_job", "if key not in keys", "if False"),
 )  # fmt: skip
 

@@ -187,8 +187,7 @@ class TestOneDeclaration:
     def test_the_cluster_knows_it(self, option: Option) -> None:
         if option.spec_field:
             assert option.spec_field in SpokeJobSpec.model_fields, "SpokeJobSpec lacks its field"
-        # The lane decides whether there is a SpokeJob at all.
-        assert option.spec_field or option.in_metadata or not option.placement or option.name == "lane"
+        assert option.spec_field or option.in_metadata or not option.placement
         if option.in_metadata:
             row = making.job(options=JobOptions(**{option.name: SAMPLES[option.name]}))
             metadata = spokejob(row, "ns")["metadata"]

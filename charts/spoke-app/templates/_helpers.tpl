@@ -456,7 +456,15 @@ spec:
       {{- include "spoke-app.selectorLabels" . | nindent 6 }}
 {{- end -}}
 
-{{/* The annotations by which a PodTemplate bounds the jobs that use it, from one of podTemplates merged with the defaults. */}}
+{{/* Whether a PodTemplate asks for standby pods. */}}
+{{- define "spoke-app.hasStandbyPods" -}}
+{{- range .Values.podTemplates -}}
+{{- if dig "standby" $.Values.podTemplateDefaults.standby (. | default dict) -}}true{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The annotations by which a PodTemplate bounds the jobs that use it, from one of podTemplates merged with the defaults, and asks for standby
+pods. */}}
 {{- define "spoke-app.templateRules" -}}
 {{- $rules := dict -}}
 {{- with .copiedLabels -}}{{- $_ := set $rules "copied-labels" (join "," .) -}}{{- end -}}
@@ -470,6 +478,13 @@ spec:
 {{- if not (kindIs "invalid" $amount) -}}{{- $amounts = append $amounts (printf "%s=%s" $name (kindIs "string" $amount | ternary $amount ($amount | toJson))) -}}{{- end -}}
 {{- end -}}
 {{- with $amounts -}}{{- $_ := set $rules $key (join "," .) -}}{{- end -}}
+{{- end -}}
+{{- with .standby -}}
+{{- $bounds := splitList "-" . -}}
+{{- if gt (index $bounds 0 | int) (index $bounds 1 | int) -}}
+{{- fail (printf "standby: %s of a PodTemplate: the first number, the fewest standby pods, must not be over the second" .) -}}
+{{- end -}}
+{{- $_ := set $rules "standby" . -}}
 {{- end -}}
 {{- range $key, $value := $rules }}
 jobs.spoke.dev/{{ $key }}: {{ $value | quote }}

@@ -16,7 +16,7 @@ true
 
 {{/* The variables that the operator sets in the container job. A test compares them with the operator's. */}}
 {{- define "spoke-operator.assignedVariables" -}}
-['SPOKE_CONTRACT', 'SPOKE_REQUEST_ID', 'SPOKE_REQUEST_UID', 'SPOKE_JOB_TYPE', 'SPOKE_RUN', 'SPOKE_ATTEMPT', 'SPOKE_START_TIMEOUT', 'SPOKE_TIMEOUT', 'SPOKE_POD', 'SPOKE_NODE', 'TRACEPARENT']
+['SPOKE_CONTRACT', 'SPOKE_REQUEST_ID', 'SPOKE_REQUEST_UID', 'SPOKE_JOB_TYPE', 'SPOKE_RUN', 'SPOKE_ATTEMPT', 'SPOKE_START_TIMEOUT', 'SPOKE_TIMEOUT', 'SPOKE_POD', 'SPOKE_NODE', 'TRACEPARENT', 'SPOKE_STANDBY', 'SPOKE_STANDBY_SECONDS']
 {{- end -}}
 
 {{/* The labels of a pod unless its template has others. A test compares them with the operator's. */}}

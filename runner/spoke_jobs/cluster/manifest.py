@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from spoke_jobs.contract import labels, names
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.executors import Lane
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.option_checks import AUTO
 from spoke_jobs.contract.retry import RetryPolicy
@@ -96,6 +97,8 @@ def _chosen(job: JobRequest) -> dict[str, Any]:
     for option in OPTIONS.values():
         if option.spec_field and option.name not in _ALWAYS:
             value = getattr(job.options if option.name in OPTION_NAMES else job, option.name)
+            if option.name == "lane" and value != Lane.STANDBY:  # it says nothing to the operator
+                continue
             if value not in (default_of(option), {}) and not (option.name == "resources" and value == AUTO):
                 chosen[option.spec_field] = _bounded(value, option.spec_field) if _is_seconds(option.name) else value
     return chosen

@@ -325,6 +325,14 @@ class Cause(CauseRow):
         "The change of the PodTemplate, while the attempt waits for an obstacle to be fixed.",
         meanwhile="No action is needed. The job is tried again with the new template.",
     )
+    STANDBY_LOST = row(
+        "StandbyLost",
+        CauseClass.UNCHARGED,
+        "The attempt was assigned to a standby pod that ended, or did not answer, before it took the job.",
+        "`spoke-jobs retry ID`.",
+        "The end of the pod, or the operator's request that fails.",
+        meanwhile="No action is needed. The job is tried again in a pod of its own.",
+    )
     QUEUE_HELD = row(
         "QueueHeld",
         CauseClass.UNCHARGED,

@@ -24,6 +24,10 @@ START_TIMEOUT = "SPOKE_START_TIMEOUT"
 TIMEOUT = "SPOKE_TIMEOUT"
 TRACEPARENT = "TRACEPARENT"
 """The W3C trace context of the dispatch. OpenTelemetry's tools read it; spoke-jobs does not."""
+STANDBY = "SPOKE_STANDBY"
+"""In place of an attempt, in a standby pod: the verifier of the secret with which the operator assigns one."""
+STANDBY_SECONDS = "SPOKE_STANDBY_SECONDS"
+"""How long a standby pod waits at most for an attempt."""
 
 
 class BadEnvironment(Exception):

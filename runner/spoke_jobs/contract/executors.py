@@ -43,13 +43,16 @@ class Lane(StrEnum):
 
     POD = "pod"
     """Each attempt runs in a pod of its own."""
+    STANDBY = "standby"
+    """Like :attr:`POD`, but an attempt takes a standby pod that is free: a pod that has started before."""
     WORKER = "worker"
     """``spoke-jobs worker --lane worker`` runs it. It has neither a SpokeJob nor a pod."""
 
 
 LANES = tuple(str(lane) for lane in Lane)
-_ROW_RUNNERS = {Lane.POD: CLUSTER_RUNNER, Lane.WORKER: LANE_RUNNER}
-_LANES = {runner: lane for lane, runner in _ROW_RUNNERS.items()}
+_ROW_RUNNERS = {Lane.POD: CLUSTER_RUNNER, Lane.STANDBY: CLUSTER_RUNNER, Lane.WORKER: LANE_RUNNER}
+_LANES = {CLUSTER_RUNNER: Lane.POD, LANE_RUNNER: Lane.WORKER}
+"""The lanes by the runner of a row. Which pod an attempt gets is the operator's decision, so a row does not say it."""
 _NEED_A_POD = frozenset({Cause.OUT_OF_MEMORY, Cause.KILLED, Cause.WORKER_LOST, Cause.TOO_LONG_FOR_WORKER})
 """The causes after which a job leaves its worker. The job has taken too much of it, or may have taken it down."""
 
@@ -65,7 +68,10 @@ def row_runner(runner: str, lane: str) -> str:
 
 
 def lane_of(runner: str) -> Lane | None:
-    """Return the lane of the jobs whose rows have this runner; None if the runner has no lanes."""
+    """Return the lane of the jobs whose rows have this runner; None if the runner has no lanes.
+
+    Jobs of the lane :attr:`Lane.STANDBY` run in pods, so their rows are those of the lane :attr:`Lane.POD`.
+    """
     return _LANES.get(runner)
 
 

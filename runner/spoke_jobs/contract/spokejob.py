@@ -174,6 +174,14 @@ class SpokeJobSpec(_Model):
             description='The PodTemplate (core/v1, labeled jobs.spoke.dev/template: "true") of the job\'s pod.',
         ),
     ] = "default"
+    lane: Annotated[
+        str,
+        Field(
+            max_length=20,
+            description='Where attempts run. "standby": in a standby pod of the PodTemplate if one is free, otherwise, '
+            "and with any other value, in a pod of their own.",
+        ),
+    ] = ""
     resources: Annotated[
         Resources | None, Field(description="Resources of the job's container, in place of the template's.")
     ] = None
@@ -226,7 +234,12 @@ class AttemptStatus(_Model):
     pod: Annotated[str, Field(max_length=253, description="The attempt's pod; empty if none was created.")] = ""
     node: Annotated[str, Field(max_length=253, description="The pod's node.")] = ""
     template: Annotated[str, Field(max_length=300, description="Uid and generation of the PodTemplate.")] = ""
-    started_at: Annotated[Moment | None, Field(description="When the Job was created.")] = None
+    lane: Annotated[
+        str, Field(max_length=20, description='"standby" if the attempt was assigned to a standby pod; else empty.')
+    ] = ""
+    started_at: Annotated[
+        Moment | None, Field(description="When the Job was created, or the attempt was assigned to a standby pod.")
+    ] = None
     finished_at: Annotated[Moment | None, Field(description="When the operator observed the attempt's end.")] = None
     timeout_seconds: Annotated[
         int | None,

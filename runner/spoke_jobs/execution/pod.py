@@ -1,6 +1,7 @@
 """``spoke-jobs run``, the entrypoint of a job's pod.
 
-Claim the attempt that the environment names, run it, and report its end by exit code and termination message. This
+Claim the attempt that the environment names, run it, and report its end by exit code and termination message. A standby
+pod first imports the application, connects to the database, and waits until the operator names an attempt. This
 module imports neither a Kubernetes client nor a web framework, since every job would pay for the import.
 """
 
@@ -18,11 +19,12 @@ from dataclasses import replace
 from types import FrameType
 from typing import NoReturn
 
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.environment import BadEnvironment, PodAssignment
+from spoke_jobs.contract.environment import STANDBY, STANDBY_SECONDS, BadEnvironment, PodAssignment
 from spoke_jobs.contract.termination import ExitCode, TerminationMessage
 from spoke_jobs.errors import ConfigurationError, DatabaseNotMigrated, DatabaseRefused, DatabaseUnreachable
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices
@@ -31,12 +33,12 @@ from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.execution.thread_attempt import run_attempt
-from spoke_jobs.execution.usage_meter import of_pod
+from spoke_jobs.execution.usage_meter import of_own_process, of_pod
 from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, is_not_allowed, reason_of, refuses
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, ClaimRefusal, NoRow, NotThisAttempt, QueueHeld, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobState
-from spoke_jobs.registry import load_app
+from spoke_jobs.registry import Registry, load_app
 from spoke_jobs.settings import Settings, load_settings
 from spoke_jobs.shared import garbage_collection
 from spoke_jobs.shared.backoff import Backoff
@@ -70,34 +72,92 @@ def run(check: Callable[[Settings], None] = lambda _settings: None) -> ExitCode:
 
 
 def _attempt(cancel: threading.Event, check: Callable[[Settings], None]) -> AttemptEnd:
-    assignment = PodAssignment.from_environment(os.environ)
-    set_process_fields(request_id=assignment.request_id, run=assignment.run, attempt=assignment.attempt)
+    verifier = os.environ.get(STANDBY)
+    if verifier is None:
+        assignment = PodAssignment.from_environment(os.environ)
+        set_process_fields(request_id=assignment.request_id, run=assignment.run, attempt=assignment.attempt)
     settings = load_settings()
     check(settings)
     engine = create_engine(settings.database)
     if engine.dialect.name == "sqlite":
         raise ConfigurationError("SPOKE_DATABASE_URL names an SQLite file, which pods can't share: use PostgreSQL")
     ledger = SqlLedger(engine, keeps_successes=settings.keeps_successes)
+    registry: Registry | None = None
+    if verifier is not None:
+        imported = _imported(settings)
+        if isinstance(imported, Failure):
+            return AttemptEnd(ExitCode.FAILED, imported)
+        registry = imported
+        waited_for = _wait_for_attempt(verifier, engine, cancel)
+        if waited_for is None:
+            return _without_claim(None)
+        assignment = waited_for
     claim = claim_attempt(ledger, assignment, settings.lease_seconds, cancel)
     if not isinstance(claim, Claim):
         return _without_claim(claim)
     try:
-        return _run(claim, ledger, settings, assignment, cancel)
+        return _run(claim, ledger, settings, assignment, cancel, registry)
     finally:
         ledger.close_notifier()
 
 
-def _run(
-    claim: Claim, ledger: SqlLedger, settings: Settings, assignment: PodAssignment, cancel: threading.Event
-) -> AttemptEnd:
+def _wait_for_attempt(verifier: str, engine: Engine, cancel: threading.Event) -> PodAssignment | None:
+    """Wait in a standby pod; return None if it was told to stop, or has waited for too long.
+
+    The attempt's variables are those of the process then, as in a pod of its own.
+
+    :raises DatabaseUnreachable, DBAPIError: if the database is away.
+    :raises DatabaseNotMigrated: if the ledger does not fit this release.
+    """
+    from spoke_jobs.execution import standby_endpoint  # the other pods need no server
+
+    check_schema(engine)
+    slot = standby_endpoint.AssignmentSlot(verifier)
+    server = standby_endpoint.serve(slot)
+    logger.info("waiting for an attempt", extra={"port": server.server_port})
+    seconds = os.environ.get(STANDBY_SECONDS, "")
+    longest = float(seconds) if seconds.isascii() and seconds.isdigit() else float("inf")
+    if not standby_endpoint.wait(slot, cancel, lambda: _ping(engine), longest):
+        return None
+    os.environ.update(slot.variables)
+    assignment = PodAssignment.from_environment(os.environ)
+    set_process_fields(request_id=assignment.request_id, run=assignment.run, attempt=assignment.attempt)
+    return assignment
+
+
+def _ping(engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+
+
+def _imported(settings: Settings) -> Registry | Failure:
     try:
-        # Import the application under the claim, so that a failed import is recorded in the ledger.
-        registry = load_app(settings.app)
+        return load_app(settings.app)
     except BaseException as error:  # `sys.exit(0)` at import would look like success
-        failure = Failure(Cause.BAD_SETUP, f"SPOKE_APP={settings.app} can't be imported: {error}", type(error).__name__)
         logger.exception("SPOKE_APP=%s can't be imported", settings.app)
-        ledger.fail(claim.token, failure, decide=False)
-        return AttemptEnd(ExitCode.FAILED, failure)
+        said = f"SPOKE_APP={settings.app} can't be imported: {error}"
+        return Failure(Cause.BAD_SETUP, said, type(error).__name__)
+
+
+def _run(
+    claim: Claim,
+    ledger: SqlLedger,
+    settings: Settings,
+    assignment: PodAssignment,
+    cancel: threading.Event,
+    registry: Registry | None,
+) -> AttemptEnd:
+    """Run a claimed attempt.
+
+    :param registry: the jobs of the application, if a standby pod has imported it already. Otherwise it is imported
+        under the claim, so that a failed import is recorded in the ledger.
+    """
+    meter = of_pod if registry is None else of_own_process
+    imported = registry or _imported(settings)
+    if isinstance(imported, Failure):
+        ledger.fail(claim.token, imported, decide=False)
+        return AttemptEnd(ExitCode.FAILED, imported)
+    registry = imported
     garbage_collection.resume()
     (claim,) = with_declared_options([claim], registry, ledger)
     if _paused(claim, ledger):
@@ -111,7 +171,7 @@ def _run(
         lambda: Session(ledger.engine),
         decide=False,
         on_stop=_leave_at_once,
-        meter=of_pod,
+        meter=meter,
     )
     return run_attempt(claim, services, cancel)
 

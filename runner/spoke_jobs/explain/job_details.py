@@ -194,6 +194,8 @@ def _place(job: JobRequest, attempts: Sequence[Attempt], zone: tzinfo | None) ->
         yield "lane", f"{Lane.POD}, moved from {Lane.WORKER}" + (f" ({why})" if why else "")
     elif lane_of(job.runner) is Lane.WORKER:
         yield "lane", Lane.WORKER.value
+    elif lane_of(job.runner) is Lane.POD and job.options.lane == Lane.STANDBY:
+        yield "lane", Lane.STANDBY.value
     if job.executor is Executor.CLUSTER:
         yield "spokejob", spokejob_name(job.job_type, job.id, job.uid, job.run)
     if job.run > 1:

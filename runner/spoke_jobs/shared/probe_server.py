@@ -13,28 +13,24 @@ import concurrent.futures
 import json
 import logging
 import platform
-import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import PackageNotFoundError, version
-from socketserver import TCPServer
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, Metric, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
+from spoke_jobs.shared.bounded_server import BoundedServer
+
 logger = logging.getLogger(__name__)
 
 _LOOP_SECONDS = 10.0
-MOST_CONNECTIONS = 64
-"""Beyond that, the oldest connection is closed of the address that has the most."""
 _READ_SECONDS = 10.0
 _REST, _LONGEST_REST_SECONDS = 2.0, 1.0
 """An answer is given again for twice the time that it took, at most a second: so answers take at most a third of the
@@ -153,7 +149,7 @@ def serve(routes: Routes, port: int, host: str = "") -> ThreadingHTTPServer:
         def log_message(self, *_: Any) -> None:
             """Log nothing: probes come every few seconds."""
 
-    server = _Server((host, port), Handler)
+    server = BoundedServer((host, port), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="spoke-health", daemon=True).start()
     return server
@@ -194,51 +190,6 @@ class _SharedAnswers:
         now = time.monotonic()
         self._until = now + min(_REST * (now - began), _LONGEST_REST_SECONDS)
         into.set_result(answer)
-
-
-class _Server(ThreadingHTTPServer):
-    """A server that keeps at most :data:`MOST_CONNECTIONS` connections, each with a thread."""
-
-    request_queue_size = 256
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._lock = threading.Lock()
-        self._connections: dict[socket.socket, str] = {}
-        """The address of each, the oldest first."""
-        if address[0]:
-            self.address_family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
-        elif socket.has_dualstack_ipv6():
-            self.address_family = socket.AF_INET6
-        super().__init__(address, handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Make room for the connection, and start its thread."""
-        with self._lock:
-            self._connections[request] = str(client_address[0])
-            if len(self._connections) > MOST_CONNECTIONS:
-                ((most, _),) = Counter(self._connections.values()).most_common(1)
-                oldest = next(item for item, peer in self._connections.items() if peer == most)
-                del self._connections[oldest]
-                with suppress(OSError):  # its thread then closes it
-                    oldest.shutdown(socket.SHUT_RDWR)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        """Close a connection."""
-        with self._lock:
-            self._connections.pop(request, None)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Do not print a traceback: the peer has gone, or its time was up."""
-        logger.debug("a connection of %s ended early", client_address[0], exc_info=True)
-
-    def server_bind(self) -> None:
-        """Bind IPv4 and IPv6 if all addresses are wanted. Don't look up the host's name: DNS may not answer."""
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
 
 class _Families(Collector):

@@ -12,6 +12,7 @@ from tests.unit.operator.core.test_build_job import spokejob, template
 from spoke_jobs.contract import labels
 from spoke_jobs_operator.core.limits.limits import Bound, NamespaceLimits
 from spoke_jobs_operator.core.objects.api_objects import KUEUE_QUEUE
+from spoke_jobs_operator.core.standby.standby_job import build_standby_job
 from spoke_jobs_operator.core.templates.build_job import NODE_GONE_SECONDS, build_job
 
 from .conftest import Helm, Object, named, of_kind
@@ -62,8 +63,20 @@ def test_the_variables_of_the_operator_are_the_operators_own(helm: Helm) -> None
     (policy,) = [item for item in policies(helm, {}) if "paramKind" in item["spec"]]
     limits = NamespaceLimits(default_timeout=Bound(60, "SpokeLimit tenant"))
     made = build_job(spokejob(traceparent=f"00-{'1' * 32}-{'2' * 16}-01"), template(), 1, limits)
-    (container,) = made["spec"]["template"]["spec"]["containers"]
-    assert set(list_of(variable(policy, "assigned"))) == {item["name"] for item in container["env"]}
+    waits = build_standby_job(template(), "default-standby-1", "v", 60)
+    names = {
+        item["name"] for body in (made, waits) for item in body["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    assert set(list_of(variable(policy, "assigned"))) == names
+
+
+def test_the_operator_may_change_something_only_with_standby_pods(helm: Helm) -> None:
+    def operations(values: Object) -> dict[str, set[str]]:
+        rules = [rule for item in policies(helm, values) for rule in item["spec"]["matchConstraints"]["resourceRules"]]
+        return {rule["resources"][0]: set(rule["operations"]) for rule in rules if "UPDATE" in rule["operations"]}
+
+    assert operations({}) == {}, "it has no right to"
+    assert operations({"operator": {"standbyPods": True}}) == {"jobs": {"UPDATE"}, "pods": {"UPDATE"}}
 
 
 def test_what_other_policies_change_is_not_compared(helm: Helm) -> None:

@@ -8,11 +8,13 @@ import pytest
 
 from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import allows_type
+from spoke_jobs.contract.standby import ANNOTATION_STANDBY, LABEL_STANDBY, PORT
 from spoke_jobs.registry import CHECK
 from spoke_jobs_operator.core.objects.resource_caps import ResourceCaps, read_caps
+from spoke_jobs_operator.core.objects.standby_bounds import StandbyBounds, read_bounds
 from spoke_jobs_operator.core.objects.template_annotations import ANNOTATION_COPIED_LABELS
 
-from .conftest import APP_VALUES, WITH_PODS, Helm, environment_of, merged, named, of_kind, pod_of
+from .conftest import APP_VALUES, WITH_PODS, Helm, Refused, environment_of, merged, named, of_kind, pod_of
 
 
 def test_pod_templates_are_what_the_operator_takes(helm: Helm) -> None:
@@ -157,6 +159,29 @@ def test_what_a_template_lets_jobs_ask_for_is_as_the_operator_reads_it(helm: Hel
     assert [allows_type(given["large"], name) for name in ("report", "import_all", "export")] == [True, True, False]
     nobodys = named(objects, "PodTemplate", "nobodys")["metadata"]["annotations"]
     assert not allows_type(nobodys, "report")
+
+
+def test_a_template_asks_for_standby_pods_that_the_operator_alone_reaches(helm: Helm) -> None:
+    values = {"podTemplates": {"default": {"standby": "1-5"}, "large": {}}}
+    objects = helm.render("spoke-app", merged(APP_VALUES, values))
+    annotations = named(objects, "PodTemplate", "default")["metadata"]["annotations"]
+    assert read_bounds(annotations[ANNOTATION_STANDBY]) == StandbyBounds(1, 5)
+    assert ANNOTATION_STANDBY not in named(objects, "PodTemplate", "large")["metadata"].get("annotations", {})
+    policy = named(objects, "NetworkPolicy", "rel-spoke-app-standby")["spec"]
+    assert policy["podSelector"]["matchLabels"][LABEL_STANDBY] == "true"
+    (rule,) = policy["ingress"]
+    assert rule["ports"] == [{"port": PORT, "protocol": "TCP"}]
+    assert [peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in rule["from"]] == ["operator"]
+    without = helm.render("spoke-app", APP_VALUES)
+    assert "rel-spoke-app-standby" not in {item["metadata"]["name"] for item in of_kind(without, "NetworkPolicy")}
+
+
+@pytest.mark.parametrize(
+    ("standby", "says"), [("5-2", "must not be over the second"), ("five", "does not match pattern")]
+)
+def test_numbers_of_standby_pods_that_make_no_sense_are_refused(helm: Helm, standby: str, says: str) -> None:
+    with pytest.raises(Refused, match=says):
+        helm.render("spoke-app", merged(APP_VALUES, {"podTemplates": {"default": {"standby": standby}}}))
 
 
 def test_without_templates_there_is_nothing_to_test(helm: Helm) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from spoke_jobs.contract.standby import LABEL_STANDBY, PORT
+
 from .conftest import ROOT, Helm, Object, environment_of, named, of_kind, pod_of
 
 RULES = {
@@ -67,6 +69,20 @@ def test_serves_the_whole_cluster_by_one_cluster_role(helm: Helm) -> None:
     assert [item["metadata"]["namespace"] for item in of_kind(objects, "Role", "RoleBinding")] == ["system", "system"]
     container = pod_of(named(objects, "Deployment", "rel-spoke-operator"))["containers"][0]
     assert "SPOKE_OPERATOR_NAMESPACES" not in environment_of(container)
+
+
+@pytest.mark.parametrize("served", [[], ["a"]])
+def test_with_standby_pods_it_may_patch_jobs_and_pods_and_reach_those_pods(helm: Helm, served: list[str]) -> None:
+    values = {"operator": {"standbyPods": True}, "watchNamespaces": served}
+    objects = helm.render("spoke-operator", values, namespace="system")
+    role = named(objects, "Role" if served else "ClusterRole", "rel-spoke-operator")
+    added = {("batch", "jobs"): RULES["batch", "jobs"] | {"patch"}, ("", "pods"): RULES["", "pods"] | {"patch"}}
+    assert rights(role["rules"]).items() >= (RULES | added).items()
+    policy = named(objects, "NetworkPolicy", "rel-spoke-operator")
+    (rule,) = [rule for rule in policy["spec"]["egress"] if {"port": PORT, "protocol": "TCP"} in rule["ports"]]
+    selected = {"namespaceSelector": {}, "podSelector": {"matchLabels": {LABEL_STANDBY: "true"}}}
+    assert rule["to"] == [selected]
+    assert settings_of(objects)["standby_pods"] == "true"
 
 
 ADDED = {

@@ -61,6 +61,12 @@ class TestDetails:
         assert "spokejob" not in facts
         assert "lane" not in dict(self.shown(options=JobOptions(lane="worker")).facts), "legacy has no lanes"
 
+    def test_a_job_of_the_lane_standby_has_both(self) -> None:
+        facts = dict(self.shown(runner="kubernetes", options=JobOptions(lane="standby")).facts)
+        assert facts["lane"] == "standby"
+        assert "spokejob" in facts
+        assert "lane" not in dict(self.shown(options=JobOptions(lane="standby")).facts), "legacy has no lanes"
+
     @pytest.mark.parametrize(
         ("run", "words"), [(2, "2 (moved to a pod)"), (4, "4 (moved to a pod, retried by hand 2 times)")]
     )

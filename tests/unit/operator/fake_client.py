@@ -84,7 +84,7 @@ class FakeClient:
         world, fault = self.world, self._begin()
         name = body["metadata"]["name"]
         labels = body["metadata"]["labels"]
-        if world.refuse_jobs and world.refused_type in (None, labels["jobs.spoke.dev/type"]):
+        if world.refuse_jobs and world.refused_type in (None, labels.get("jobs.spoke.dev/type", "none yet")):
             status, message = world.refuse_jobs
             world.jobs_refused += 1
             raise api_error(status, "Refused", message)
@@ -103,6 +103,29 @@ class FakeClient:
         world.writes.append(f"create {name}")
         self._end(fault)
         return deepcopy(job)
+
+    async def patch_metadata(self, kind: Kind, key: Key, metadata: Mapping[str, Any]) -> Object:
+        world, fault = self.world, self._begin()
+        body = world.objects[kind].get(key.name)
+        if body is None:
+            raise api_error(404, "NotFound", key.name)
+        known = body["metadata"]
+        if metadata["uid"] != known["uid"] or metadata.get("resourceVersion") not in (None, known["resourceVersion"]):
+            raise api_error(409, "Conflict", "stale")
+        if world.refuses_patches is kind:
+            raise api_error(403, "Forbidden", "no right to patch")
+        merged = {
+            name: {**known.get(name, {}), **metadata[name]} for name in ("labels", "annotations") if name in metadata
+        }
+        merged |= {name: metadata[name] for name in ("ownerReferences",) if name in metadata}
+        world.change(kind, key.name, merged, under="metadata")
+        world.writes.append(f"patch {key.name}")
+        self._end(fault)
+        return deepcopy(world.objects[kind][key.name])
+
+    def may_write(self) -> bool:
+        """Whether the operator leads."""
+        return True
 
     async def delete_job(self, key: Key, uid: str, resource_version: str, *, wait_for_pods: bool) -> Object | None:
         world, fault = self.world, self._begin()

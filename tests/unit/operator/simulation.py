@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from tests.unit.operator.fake_client import Crash, FakeClient
+from tests.unit.operator.fake_standby import FakeStandby
 from tests.unit.operator.world import World
 
 from spoke_jobs.contract.start_rate import StartRate
@@ -24,6 +25,9 @@ from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.reconciling.controller import Controller
 from spoke_jobs_operator.shell.reconciling.status_throttle import StatusThrottle
 from spoke_jobs_operator.shell.reconciling.workqueue import WorkQueue
+from spoke_jobs_operator.shell.standby.assignments import Assignments
+from spoke_jobs_operator.shell.standby.standby_pods import StandbyPods
+from spoke_jobs_operator.shell.standby.standby_pools import StandbyPools
 from spoke_jobs_operator.shell.store.store import Store
 from spoke_jobs_operator.shell.watching.compare import Compare
 from spoke_jobs_operator.shell.watching.limit_sources import LimitSources
@@ -130,8 +134,10 @@ class Simulation:
         limits: Limits | None = None,
         news: tuple[float, ...] = (),
         max_pending: int | None = None,
+        standby: FakeStandby | None = None,
     ) -> None:
         self.world = world
+        self.standby = standby
         self._max_pending = max_pending
         self._news = news
         self.client = FakeClient(world)
@@ -170,6 +176,7 @@ class Simulation:
             later=self._later,
         )
         self.controller.attach(queue, self.pacer)
+        pools = self._keep_standby_pods(self.standby) if self.standby is not None else None
         self.keeper = LimitKeeper(
             self._limits,
             self.store,
@@ -193,6 +200,29 @@ class Simulation:
         run(self._compare.first())
         self.keeper.apply()
         self.controller.prime()
+        for pool in pools.pools() if pools is not None else ():
+            self.queue.add(pool)
+
+    def _keep_standby_pods(self, standby: FakeStandby) -> StandbyPools:
+        client, store, metrics = cast(Client, self.client), self.store, self.metrics
+        standby.client = self.client
+        pods = StandbyPods(store, standby.key, 7200)
+        pods.on_change = self.queue.add
+        assignments = Assignments(client, store, metrics, pods, standby, lambda: self.world.now)
+        pools = StandbyPools(
+            client,
+            store,
+            metrics,
+            pods,
+            assignments,
+            standby,
+            max_age=timedelta(hours=1),
+            clock=lambda: self.world.now,
+            record=lambda about, events: self.events.extend((about.key.name, event) for event in events),
+            later=self.queue.add_after,
+        )
+        self.controller.keep_standby_pods(assignments, pools)
+        return pools
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         if seconds < SHORTEST_DELAY:

@@ -5,7 +5,7 @@ It moves only when told to, so that a test can put anything between any two step
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -77,6 +77,10 @@ class World:
         """How many Jobs a ResourceQuota allows in each namespace; None for any number."""
         self.keeps_events = True
         """Whether the API server still has the Job controller's Events when somebody lists them."""
+        self.refuses_patches: Kind | None = None
+        """The kind of objects that the operator may not patch."""
+        self.is_idle: Callable[[Object], bool] = lambda _pod: False
+        """Whether a pod that runs waits for a job, so that it does not end."""
         self._refusals: dict[str, tuple[int, datetime]] = {}
         """By the Job's uid: how often its pod was refused, and when the Job controller tries again."""
         self._failed_creates: dict[str, Object] = {}
@@ -335,7 +339,11 @@ class World:
                 if self._init_prevents(pod):
                     continue
                 self._pod_state(pod, "Running", {"running": {"startedAt": stamp(self.now)}})
-            elif exit_code is not None and datetime.fromisoformat(state["running"]["startedAt"]) + ran <= self.now:
+            elif (
+                exit_code is not None
+                and not self.is_idle(pod)
+                and datetime.fromisoformat(state["running"]["startedAt"]) + ran <= self.now
+            ):
                 self._end_pod(pod, exit_code, reason, message)
 
     def _init_prevents(self, pod: Object) -> bool:
@@ -371,7 +379,7 @@ class World:
         body = self._new(name, labels=template["labels"], namespace=job["metadata"]["namespace"])
         body["metadata"]["ownerReferences"] = [{"uid": job["metadata"]["uid"], "controller": True}]
         spec: Object = {"initContainers": [{"name": "setup", "image": "setup:1"}]}
-        status: Object = {"phase": "Pending"}
+        status: Object = {"phase": "Pending", "podIP": f"10.0.{self._uids // 256}.{self._uids % 256}"}
         if self.gated:
             spec |= {"schedulingGates": [{"name": "example.org/quota"}]}
             status |= {"conditions": [unscheduled("SchedulingGated", "Scheduling is blocked due to non-empty gates")]}

@@ -135,6 +135,9 @@ def test_options_of_unique_jobs_that_can_not_be_honored(
         ("kubernetes", "pod", "worker", "kubernetes-worker"),
         ("kubernetes", "worker", None, "kubernetes-worker"),
         ("kubernetes", "worker", "pod", "kubernetes"),
+        ("kubernetes", "worker", "standby", "kubernetes"),
+        ("kubernetes", "standby", None, "kubernetes"),
+        ("legacy", "standby", None, "legacy"),
         ("legacy", "worker", None, "legacy"),
         ("legacy", "pod", "worker", "legacy"),
         ("memory", "worker", None, "memory"),
@@ -147,11 +150,11 @@ def test_the_lane_decides_who_runs_a_job_of_kubernetes(
     assert prepare_job(JobData("thumbnail", lane=given), registry, runner=runner).runner == row
 
 
-@pytest.mark.parametrize("lane", ["standby", "", "Pod", 1, ["worker"]])
+@pytest.mark.parametrize("lane", ["spare", "", "Pod", 1, ["worker"]])
 def test_an_unknown_lane_is_refused_by_name(registry: Registry, lane: Any) -> None:
-    with pytest.raises(InvalidJobData, match=r"lane is .*, where 'pod' or 'worker' is expected"):
+    with pytest.raises(InvalidJobData, match=r"lane is .*, where 'pod' or 'standby' or 'worker' is expected"):
         prepare_job(JobData("export", lane=lane), registry, runner="kubernetes")
-    with pytest.raises(RegistrationError, match=r"lane is .*, where 'pod' or 'worker' is expected"):
+    with pytest.raises(RegistrationError, match=r"lane is .*, where 'pod' or 'standby' or 'worker' is expected"):
         registry.job("thumbnail", lane=lane)(lambda _ctx, _payload: None)
 
 

@@ -15,8 +15,8 @@ from tests.ports import loopbacks
 from tests.waiting import eventually, patient
 
 from spoke_jobs.shared import probe_server
+from spoke_jobs.shared.bounded_server import MOST_CONNECTIONS
 from spoke_jobs.shared.probe_server import (
-    MOST_CONNECTIONS,
     Answer,
     Routes,
     by_label,

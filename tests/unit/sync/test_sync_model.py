@@ -55,6 +55,12 @@ def test_what_nobody_chose_is_left_to_the_crd() -> None:
     assert not {"organization", "timeoutSeconds", "priority", "suspend", "ttlSecondsAfterFinished"} & spec.keys()
 
 
+@pytest.mark.parametrize(("lane", "field"), [("pod", None), ("standby", "standby"), ("worker", None)])
+def test_the_operator_learns_only_of_the_lane_that_it_serves_in_another_way(lane: str, field: str | None) -> None:
+    """A job of the lane worker has a SpokeJob once it has moved to a pod."""
+    assert spokejob(job(options=JobOptions(lane=lane)), "texting")["spec"].get("lane") == field
+
+
 def test_a_policy_beyond_the_crd_s_bounds_is_brought_within() -> None:
     policy = RetryPolicy(
         budget={CauseClass.ERROR: 0, CauseClass.OOM: 9999}, backoff_seconds=-1, backoff_max_seconds=1e9

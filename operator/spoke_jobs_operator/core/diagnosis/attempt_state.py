@@ -82,3 +82,5 @@ class Bounds:
     """Whether a quota refused the attempt's pod when its state was last recorded."""
     observed_since: datetime | None = None
     """Since when this operator leads."""
+    assigned_at: datetime | None = None
+    """When the attempt was assigned to a standby pod, which has run since earlier; None if it has a pod of its own."""

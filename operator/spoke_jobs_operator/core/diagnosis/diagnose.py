@@ -119,7 +119,8 @@ def _while_running(container: Running, bounds: Bounds, now: datetime) -> Ended |
         return Runs(stopping=False, check_at=None)
     # The pod's process itself ends the function `bounds.run` after the function's start. This later deadline is for a
     # process that fails to. It includes the time to import the application and to wait for its database.
-    deadline = container.since + timedelta(seconds=bounds.start + bounds.run)
+    begun = max(container.since, bounds.assigned_at or container.since)
+    deadline = begun + timedelta(seconds=bounds.start + bounds.run)
     if now >= deadline:
         return Ended(cause=Cause.TIMEOUT, stop=True)
     return Runs(stopping=False, check_at=deadline)
@@ -153,7 +154,7 @@ def _while_pending(job: Job, pod: Pod | None, events: Sequence[Event], bounds: B
 
 def _start_deadline(job: Job, pod: Pod | None, reason: str, bounds: Bounds, now: datetime) -> datetime:
     """Return when the attempt must have started. The time for which its pod waits for room does not count."""
-    begun = job.released_at or job.meta.created_at or now
+    begun = bounds.assigned_at or job.released_at or job.meta.created_at or now
     if pod and pod.meta.created_at and pod.meta.created_at - begun > PROMPT:  # an admission webhook may have been away
         begun = pod.meta.created_at
     patience = LONGEST_WAIT if bounds.node_lost and reason in FITS_NOWHERE else _PATIENCE.get(reason)

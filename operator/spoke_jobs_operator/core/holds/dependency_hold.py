@@ -31,6 +31,7 @@ _SILENT_CAUSES = {
     Cause.CANCELLED,
     Cause.PREEMPTED,
     Cause.TEMPLATE_CHANGED,
+    Cause.STANDBY_LOST,
     Cause.INVALID_SPEC,
     Cause.NAME_TAKEN,
     Cause.SPOKE_JOB_DELETED,

@@ -16,6 +16,9 @@ from spoke_jobs.shared.object_fields import Body, digits
 
 from .template_annotations import TemplateRules, read_rules
 
+STANDBY_POOL = ""
+"""In place of a SpokeJob's name in the label of Job and pod: a standby pod that has no attempt. The label has to be
+there, because the operator's watches select by it."""
 LABEL_OWNER = f"{GROUP}/spokejob-uid"
 """On a Job and its pod: the SpokeJob's Kubernetes uid, because a later SpokeJob may have the same name."""
 ANNOTATION_TEMPLATE = f"{GROUP}/made-from"
@@ -54,6 +57,18 @@ class Meta:
 
 
 @dataclass(frozen=True, slots=True)
+class StandbyMark:
+    """What the operator noted on the Job of a standby pod when it made the Job."""
+
+    template: str
+    """The name of the PodTemplate."""
+    digest: str
+    """A hash of what the Job was made from."""
+    verifier: str
+    """See :mod:`spoke_jobs.contract.standby`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A batch/v1 Job that carries our label."""
 
@@ -81,6 +96,9 @@ class Job:
     """How long the Job's attempt may run, if a SpokeLimit set that."""
     starts_one_pod: bool = True
     """Whether it starts exactly one pod, as every Job that the operator makes."""
+    standby: StandbyMark | None = None
+    """Of a Job that was made for a standby pod; it stays when an attempt is assigned. While none is, the name of
+    `spokejob` is empty."""
 
     @property
     def finished(self) -> bool:
@@ -178,6 +196,10 @@ class Pod:
     node_silent: bool = False
     """Whether the node does not answer: the control plane has set the pod's condition Ready to false, while the last
     report of the kubelet says that its containers are ready."""
+    job: str = ""
+    """Uid of the pod's Job, if it is or was a standby pod."""
+    ip: str = ""
+    """The address of a standby pod; empty of others."""
 
     @property
     def container(self) -> Waiting | Running | Terminated | None:

@@ -14,14 +14,16 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from spoke_jobs.contract.names import LABEL_ATTEMPT, LABEL_SPOKEJOB, LABEL_TEMPLATE
+from spoke_jobs.contract.names import LABEL_ATTEMPT, LABEL_MANAGED_BY, LABEL_SPOKEJOB, LABEL_TEMPLATE, MANAGER_OPERATOR
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.standby import ANNOTATION_DIGEST, ANNOTATION_VERIFIER, LABEL_STANDBY
 from spoke_jobs.shared.object_fields import Body, digits, mapping, moment, number
 from spoke_jobs.shared.object_fields import items as all_items
 from spoke_jobs.shared.object_fields import text as whole_text
 
 from .api_objects import (
     ANNOTATION_TEMPLATE,
+    ANNOTATION_TEMPLATE_NAME,
     ANNOTATION_TIMEOUT,
     LABEL_OWNER,
     Container,
@@ -34,6 +36,7 @@ from .api_objects import (
     PodTemplate,
     PodWarning,
     Running,
+    StandbyMark,
     Terminated,
     Unreadable,
     Waiting,
@@ -112,10 +115,7 @@ def read_job(body: Body) -> Job:
     return Job(
         meta=meta,
         spokejob=Key(meta.key.namespace, text(labels, LABEL_SPOKEJOB)),
-        owner=next(
-            (text(owner, "uid") for owner in items(mapping(body, "metadata"), "ownerReferences")
-             if owner.get("controller") is True), "",
-        ),
+        owner=_controller(body),
         attempt=digits(text(labels, LABEL_ATTEMPT)),
         template=text(mapping(mapping(body, "metadata"), "annotations"), ANNOTATION_TEMPLATE),
         timeout_seconds=digits(text(mapping(mapping(body, "metadata"), "annotations"), ANNOTATION_TIMEOUT)) or None,
@@ -128,7 +128,25 @@ def read_job(body: Body) -> Job:
         released_at=moment(resumed, "lastTransitionTime"),
         resuming="Suspended" in conditions and not suspended,
         starts_one_pod=all(spec.get(name, value) == value for name, value in ONE_POD.items()),
+        standby=_standby_mark(labels, mapping(mapping(body, "metadata"), "annotations")),
     )  # fmt: skip
+
+
+def _controller(body: Body) -> str:
+    """Return the uid of the owner that controls the object; empty if there is none."""
+    owners = items(mapping(body, "metadata"), "ownerReferences")
+    return next((text(owner, "uid") for owner in owners if owner.get("controller") is True), "")
+
+
+def _is_standby(labels: Body) -> bool:
+    return text(labels, LABEL_STANDBY) == "true" and text(labels, LABEL_MANAGED_BY) == MANAGER_OPERATOR
+
+
+def _standby_mark(labels: Body, annotations: Body) -> StandbyMark | None:
+    if not _is_standby(labels):
+        return None
+    names = (ANNOTATION_TEMPLATE_NAME, ANNOTATION_DIGEST, ANNOTATION_VERIFIER)
+    return StandbyMark(*(text(annotations, name) for name in names))
 
 
 def read_pod(body: Body) -> Pod:
@@ -161,6 +179,8 @@ def read_pod(body: Body) -> Pod:
         and not items(mapping(body, "spec"), "readinessGates"),
         message=(text(status, "message") or text(disrupted, "message"))[:_MESSAGE_LIMIT],
         gates=tuple(text(item, "name") for item in items(spec, "schedulingGates")),
+        job=_controller(body) if _is_standby(labels) else "",
+        ip=text(status, "podIP") if _is_standby(labels) else "",
     )
 
 

@@ -34,6 +34,37 @@ class DeleteJob:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeStandby:
+    """Make the SpokeJob the owner of a standby pod's Job. The API server refuses if the Job has changed since."""
+
+    name: str
+    uid: str
+    resource_version: str
+    labels: Mapping[str, str]
+    owner: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TellStandby:
+    """Tell a standby pod which attempt it has. It accepts the same one again."""
+
+    job: str
+    job_uid: str
+    ip: str
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPod:
+    """Give a standby pod the labels and annotations of an attempt's pod."""
+
+    name: str
+    uid: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyStatus:
     """Write the operator's fields of the status. The API server refuses if the SpokeJob has changed since."""
 
@@ -89,8 +120,8 @@ class CheckAgain:
         return cls(max(0.0, (moment - now).total_seconds()) + 0.01)
 
 
-Action = CreateJob | DeleteJob | ApplyStatus | DeleteSpokeJob | ReadLive | ReadTemplate | CheckAgain
-Write = CreateJob | DeleteJob | ApplyStatus | DeleteSpokeJob
+Write = CreateJob | DeleteJob | TakeStandby | TellStandby | LabelPod | ApplyStatus | DeleteSpokeJob
+Action = Write | ReadLive | ReadTemplate | CheckAgain
 
 
 class Standing(StrEnum):

@@ -8,15 +8,17 @@ from datetime import datetime, timedelta
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.advice import with_reason
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.executors import Lane
 from spoke_jobs.contract.names import is_object_name, job_name
 from spoke_jobs.contract.wait_reasons import FOR_A_PLACE, Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.diagnose import LONGEST_WAIT
-from spoke_jobs_operator.core.objects.api_objects import PodTemplate
+from spoke_jobs_operator.core.objects.api_objects import Job, PodTemplate
+from spoke_jobs_operator.core.standby.standby_offer import Offer
 from spoke_jobs_operator.core.templates.build_job import build_job
 from spoke_jobs_operator.core.templates.template_checks import check_template
 
 from . import cleanup, status
-from .actions import CheckAgain, CreateJob, Decision, ReadLive, ReadTemplate, Standing
+from .actions import ApplyStatus, CheckAgain, CreateJob, Decision, ReadLive, ReadTemplate, Standing
 from .observed import Observed
 
 
@@ -28,11 +30,32 @@ def next_attempt(seen: Observed, now: datetime) -> Decision:
     template = check_template(seen.spokejob, seen.template)
     assert isinstance(template, PodTemplate), "_template_is_unusable has checked it"
     number = seen.spokejob.status.attempt + 1
+    if isinstance(seen.offer, Offer):
+        return _assign(seen, number, seen.offer.job, now)
     body = build_job(seen.spokejob, template, number, seen.limits)
     create = CreateJob(number, job_name(seen.spokejob.name, number), body)
     # The attempt is recorded at the next reconcile, not here. When many SpokeJobs arrive at once, all of them get their
     # Jobs before the first status is written. By then the pod may run, and one write records both facts.
     return Decision(Standing.HOLDS, (create,))
+
+
+def _assign(seen: Observed, number: int, job: Job, now: datetime) -> Decision:
+    """Assign the attempt to a standby pod. Unlike the attempt of a new Job, it is recorded first: nothing else says
+    which attempt the pod is for."""
+    spec = seen.spokejob.spec
+    timeout = seen.limits.timeout_of(spec.timeout_seconds)
+    started = status.attempt_started(
+        seen.spokejob.status,
+        number,
+        job.meta.key.name,
+        job.template,
+        now,
+        now,
+        timeout if timeout != spec.timeout_seconds else None,
+        lane=Lane.STANDBY,
+    )
+    updated = started.model_copy(update={"observed_generation": seen.spokejob.generation})
+    return Decision(Standing.HOLDS, (ApplyStatus(updated, prompt=True),))
 
 
 def without_place(seen: Observed, now: datetime) -> Decision:

@@ -16,6 +16,8 @@ from spoke_jobs_operator.core.holds.holds import REFUSALS
 from spoke_jobs_operator.core.holds.room import Group
 from spoke_jobs_operator.core.limits.limits import UNLIMITED, NamespaceLimits
 from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate
+from spoke_jobs_operator.core.standby.assignment import Handover
+from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer
 
 from .actions import Action, ApplyStatus
 
@@ -46,6 +48,11 @@ class Observed:
     """Whether the SpokeJob of the job's next run exists, which a retry by hand starts."""
     made: int = 0
     """The newest attempt whose Job this process has created or adopted, even if that Job is missing now."""
+
+    offer: Offer | Miss | None = None
+    """The standby pod that the next attempt may use, or why there is none; None for another lane."""
+    handover: Handover | None = None
+    """How far the open attempt is handed over to the standby pod that it was assigned to; None if it was to none."""
 
     surplus: frozenset[str] = frozenset()
     """The uids of the SpokeJob's kept Jobs to delete, because too many are kept in the namespace."""

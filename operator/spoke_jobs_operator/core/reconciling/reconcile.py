@@ -25,10 +25,23 @@ from spoke_jobs_operator.core.diagnosis.shortage import shortage
 from spoke_jobs_operator.core.holds.refusal_hold import PATIENCE as TRIED_WITHIN
 from spoke_jobs_operator.core.holds.room import Phase, sighting
 from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate, Unreadable
+from spoke_jobs_operator.core.standby.assignment import Handover, Step, is_assigned, next_steps
+from spoke_jobs_operator.core.templates.build_job import SAFE_TO_EVICT, attempt_variables, own_labels, owner_reference
 from spoke_jobs_operator.core.templates.template_checks import check_template
 
 from . import cleanup, status
-from .actions import ApplyStatus, CheckAgain, Decision, DeleteJob, ReadLive, Standing
+from .actions import (
+    Action,
+    ApplyStatus,
+    CheckAgain,
+    Decision,
+    DeleteJob,
+    LabelPod,
+    ReadLive,
+    Standing,
+    TakeStandby,
+    TellStandby,
+)
 from .cleanup import Retention
 from .next_attempt import next_attempt, without_place
 from .observed import Observed, orphaned, unrecorded
@@ -73,7 +86,8 @@ def _decide(seen: Observed, now: datetime, retention: Retention) -> Decision:
         started = _not_yet_recorded(seen, now)
         return _follow_ledger(_as_if(seen, started) if started else seen, current.ledger, now)
     if record := status.open_attempt(current):
-        decision = _stop_attempt(seen, record, now) if record.cause else _under_way(seen, record, now)
+        handing_over = None if record.cause else _handing_over(seen, record, now)
+        decision = _stop_attempt(seen, record, now) if record.cause else handing_over or _under_way(seen, record, now)
     elif spokejob.spec.cancel and (seen.held or not _not_yet_recorded(seen, now)):
         decision = Decision(Standing.FINISHED, seen.write(_finished(seen, current, Cause.CANCELLED, now)))
     else:
@@ -138,6 +152,38 @@ def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decisi
     return Decision(Standing.FINISHED, (*stops, *seen.write(_finished(seen, closed, end.cause, now))))
 
 
+def _handing_over(seen: Observed, record: AttemptStatus, now: datetime) -> Decision | None:
+    """Hand an attempt over to the standby pod that it was assigned to; None once it is like any other attempt."""
+    handover = seen.handover
+    if handover is None:
+        return None
+    steps = next_steps(record, seen.spokejob.uid, handover, live=seen.live)
+    if not steps:
+        return None
+    if steps == (Step.READ,):
+        return Decision(Standing.HOLDS, (ReadLive(),))
+    cancels = seen.spokejob.spec.cancel and Step.TELL in steps
+    if cancels or steps == (Step.LOSE,):
+        end = Ended(cause=Cause.CANCELLED if cancels else Cause.STANDBY_LOST, stop=True)
+        return _of_state(seen, end, _job_of(seen, record.number), None, now)
+    return Decision(Standing.HOLDS, tuple(_action_of(step, seen, record, handover) for step in steps))
+
+
+def _action_of(step: Step, seen: Observed, record: AttemptStatus, handover: Handover) -> Action:
+    spokejob, job, pod = seen.spokejob, handover.job, handover.pod
+    assert job is not None
+    labels = own_labels(spokejob, record.number)
+    if step is Step.TAKE:
+        version = str(job.meta.resource_version)
+        return TakeStandby(job.meta.key.name, job.meta.uid, version, labels, owner_reference(spokejob))
+    if step is Step.TELL:
+        timeout = record.timeout_seconds or spokejob.spec.timeout_seconds
+        variables = attempt_variables(spokejob, record.number, timeout)
+        return TellStandby(job.meta.key.name, job.meta.uid, pod.ip if pod is not None else "", variables)
+    assert pod is not None
+    return LabelPod(pod.meta.key.name, pod.meta.uid, labels, {SAFE_TO_EVICT: "false"})
+
+
 def _under_way(seen: Observed, record: AttemptStatus, now: datetime, earlier: SpokeJobStatus | None = None) -> Decision:
     """Decide on an attempt that has a Job.
 
@@ -155,6 +201,7 @@ def _under_way(seen: Observed, record: AttemptStatus, now: datetime, earlier: Sp
         node_lost=_lost_its_node(current, record),
         by_quota=_waits_for_quota(current) or _refused_since(earlier, record, now),
         observed_since=seen.observed_since,
+        assigned_at=record.started_at if is_assigned(record) else None,
     )
     state = diagnose(job, pods, _events_about(seen.events, job, pods), bounds, now, live=seen.live)
     pod = _newest(pods)

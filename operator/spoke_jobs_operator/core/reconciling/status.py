@@ -57,13 +57,15 @@ def attempt_started(
     now: datetime,
     timeout_seconds: int | None = None,
     ends_at: datetime | None = None,
+    lane: str = "",
 ) -> SpokeJobStatus:
     """Record that the attempt's Job exists.
 
     :param ends_at: when the attempt ends if its pod does not run.
+    :param lane: `standby` if the Job is that of a standby pod; else empty.
     """
     record = AttemptStatus(
-        number=number, job=job, template=template, started_at=started_at, timeout_seconds=timeout_seconds
+        number=number, job=job, template=template, lane=lane, started_at=started_at, timeout_seconds=timeout_seconds
     )
     return _marked(
         status.model_copy(

@@ -41,6 +41,10 @@ class EventReason(StrEnum):
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     CANCELLED = Cause.CANCELLED.value
+    STANDBY_FAILED = "StandbyPodFailed"
+    """About a PodTemplate: a standby pod could not be made, or ended by itself."""
+    STANDBY_IMPOSSIBLE = "NoStandbyPods"
+    """About a PodTemplate: it wants standby pods, and can have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +69,11 @@ def _attempts(old: SpokeJobStatus, new: SpokeJobStatus) -> Iterator[JobEvent]:
     for record in new.attempts:
         if record.number > old.attempt:
             note = f"Attempt {record.number} has started: Job {record.job}"
-            yield _event(EventType.NORMAL, EventReason.ATTEMPT_STARTED, _ATTEMPT, note)
+            yield event(EventType.NORMAL, EventReason.ATTEMPT_STARTED, _ATTEMPT, note)
         if record.finished_at and record.cause and record.number not in ended:
             charged = is_charged(cause_class(record.cause))
             kind = EventType.WARNING if charged and record.cause != Cause.CANCELLED else EventType.NORMAL
-            yield _event(kind, EventReason.ATTEMPT_FAILED, _ATTEMPT, _failed_note(record, new))
+            yield event(kind, EventReason.ATTEMPT_FAILED, _ATTEMPT, _failed_note(record, new))
 
 
 def _failed_note(record: AttemptStatus, new: SpokeJobStatus) -> str:
@@ -96,7 +100,7 @@ def _wait(old: SpokeJobStatus, new: SpokeJobStatus) -> Iterator[JobEvent]:
         return
     kind = EventType.NORMAL if wait.code in WAITS.keys() - NEED_ATTENTION else EventType.WARNING
     text = _message(new, wait.code) or wait_text.sentence(wait.to_wait())
-    yield _event(kind, wait.code, _ADMIT if wait.code in WAITS else _ATTEMPT, f"Waits: {text or wait.code}")
+    yield event(kind, wait.code, _ADMIT if wait.code in WAITS else _ATTEMPT, f"Waits: {text or wait.code}")
 
 
 def _end(old: SpokeJobStatus, new: SpokeJobStatus) -> Iterator[JobEvent]:
@@ -104,13 +108,13 @@ def _end(old: SpokeJobStatus, new: SpokeJobStatus) -> Iterator[JobEvent]:
         return
     tries = f"{new.attempt} attempt{'' if new.attempt == 1 else 's'}"
     if new.outcome is Outcome.SUCCEEDED:
-        yield _event(EventType.NORMAL, EventReason.SUCCEEDED, _FINISH, f"The job has succeeded after {tries}")
+        yield event(EventType.NORMAL, EventReason.SUCCEEDED, _FINISH, f"The job has succeeded after {tries}")
     elif new.cause == Cause.CANCELLED:
-        yield _event(EventType.NORMAL, EventReason.CANCELLED, _FINISH, f"The job was cancelled after {tries}")
+        yield event(EventType.NORMAL, EventReason.CANCELLED, _FINISH, f"The job was cancelled after {tries}")
     else:
         text = _message(new, new.cause) or advice(new.cause, new.reason, None)
         note = f"The job has failed after {tries}: {new.cause}{f': {text}' if text else ''}"
-        yield _event(EventType.WARNING, EventReason.FAILED, _FINISH, note)
+        yield event(EventType.WARNING, EventReason.FAILED, _FINISH, note)
 
 
 def _is_final(status: SpokeJobStatus) -> bool:
@@ -122,7 +126,8 @@ def _message(status: SpokeJobStatus, reason: str) -> str:
     return next((item.message for item in status.conditions if item.reason == reason and item.message), "")
 
 
-def _event(kind: EventType, reason: str, action: str, note: str) -> JobEvent:
+def event(kind: EventType, reason: str, action: str, note: str) -> JobEvent:
+    """Return an Event, its note cut to what the API server accepts."""
     encoded = note.encode(errors="replace")
     if len(encoded) > NOTE_BYTES:
         note = encoded[: NOTE_BYTES - 3].decode(errors="ignore") + "..."

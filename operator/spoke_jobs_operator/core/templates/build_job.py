@@ -68,53 +68,94 @@ def build_job(
 ) -> dict[str, Any]:
     """Return the body of the attempt's batch/v1 Job. The template must have passed :mod:`.template_checks`."""
     timeout = limits.timeout_of(spokejob.spec.timeout_seconds)
+    annotations = {} if timeout == spokejob.spec.timeout_seconds else {ANNOTATION_TIMEOUT: str(timeout)}
+    # The images are pulled within one start timeout, and the function starts within another.
+    deadline = None if timeout is None else 2 * spokejob.spec.start_timeout_seconds + timeout + BACKSTOP_SECONDS
+    body = job_of_template(
+        template,
+        names.job_name(spokejob.name, attempt),
+        attempt_labels(spokejob, template, attempt),
+        owner_reference(spokejob),
+        attempt_variables(spokejob, attempt, timeout),
+        annotations=annotations,
+        deadline=deadline,
+    )
+    for container in body["spec"]["template"]["spec"]["containers"]:
+        if is_the_jobs(container):
+            _give_resources(container, spokejob, template.rules.caps)
+    return body
+
+
+def owner_reference(spokejob: SpokeJob) -> dict[str, Any]:
+    """Return the reference to the SpokeJob that owns and controls a Job."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": Kind.SPOKEJOB.kind,
+        "name": spokejob.name,
+        "uid": spokejob.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,  # true would require the right to update the SpokeJob's finalizers
+    }
+
+
+def job_of_template(
+    template: PodTemplate,
+    name: str,
+    ours: Mapping[str, str],
+    owner: Mapping[str, Any],
+    variables: Mapping[str, str],
+    *,
+    annotations: Mapping[str, str],
+    deadline: int | None = None,
+    safe_to_evict: bool = False,
+) -> dict[str, Any]:
+    """Return the body of a Job from a PodTemplate.
+
+    :param ours: the labels of Job and pod that nobody else can set.
+    :param variables: the variables of the job's container that nobody else can set.
+    :param annotations: further annotations of the Job.
+    :param deadline: when the kubelet ends the pod, in seconds after its start.
+    :param safe_to_evict: whether a cluster autoscaler may evict the pod to remove its node.
+    """
     pods = template.template.get("metadata") or {}
-    ours = _copied_labels(spokejob, template) | _own_labels(spokejob, attempt)
     job_labels = {**labels.DEFAULT_LABELS, **inherited(template.labels), **inherited(pods.get("labels")), **ours}
     job_annotations = {**inherited(template.annotations), **inherited(pods.get("annotations"))}
     job_spec: dict[str, Any] = {
         **ONE_POD,
         "podFailurePolicy": deepcopy(dict(DISRUPTIONS)),
-        "template": _pod_template(spokejob, template, attempt, ours, timeout),
+        "template": _pod_template(template, ours, variables, deadline, safe_to_evict=safe_to_evict),
     }
     if KUEUE_QUEUE in job_labels:
         job_spec["suspend"] = True  # its pod must not start before Kueue has seen the Job
-    annotations = {ANNOTATION_TEMPLATE: template.version, ANNOTATION_TEMPLATE_NAME: template.meta.key.name}
-    if timeout != spokejob.spec.timeout_seconds:
-        annotations[ANNOTATION_TIMEOUT] = str(timeout)
+    made_from = {ANNOTATION_TEMPLATE: template.version, ANNOTATION_TEMPLATE_NAME: template.meta.key.name}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": names.job_name(spokejob.name, attempt),
-            "namespace": spokejob.namespace,
+            "name": name,
+            "namespace": template.meta.key.namespace,
             "labels": job_labels,
-            "annotations": {**job_annotations, **annotations},
-            "ownerReferences": [
-                {
-                    "apiVersion": names.API_VERSION,
-                    "kind": Kind.SPOKEJOB.kind,
-                    "name": spokejob.name,
-                    "uid": spokejob.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": False,  # true would require the right to update the SpokeJob's finalizers
-                }
-            ],
+            "annotations": {**job_annotations, **made_from, **annotations},
+            "ownerReferences": [dict(owner)],
         },
         "spec": job_spec,
     }
 
 
 def _pod_template(
-    spokejob: SpokeJob, template: PodTemplate, attempt: int, ours: Mapping[str, str], timeout: int | None
+    template: PodTemplate,
+    ours: Mapping[str, str],
+    variables: Mapping[str, str],
+    deadline: int | None,
+    *,
+    safe_to_evict: bool,
 ) -> dict[str, Any]:
     metadata = template.template.get("metadata") or {}
     spec = deepcopy(dict(spec_of(template)))
     spec["restartPolicy"] = "Never"
     spec.pop("activeDeadlineSeconds", None)  # the SpokeJob's timeouts apply instead
-    if timeout is not None:
-        # The images are pulled within one start timeout, and the function starts within another.
-        spec["activeDeadlineSeconds"] = 2 * spokejob.spec.start_timeout_seconds + timeout + BACKSTOP_SECONDS
+    if deadline is not None:
+        spec["activeDeadlineSeconds"] = deadline
     spec.setdefault("automountServiceAccountToken", False)
     _restrict_pod(spec)
     for kind in ("initContainers", "containers"):
@@ -122,18 +163,42 @@ def _pod_template(
             _restrict_container(container)
     for container in spec["containers"]:
         if is_the_jobs(container):
-            _take_over(container, spokejob, attempt, timeout, template.rules.caps)
+            _take_over(container, variables)
     spec["tolerations"] = [*(spec.get("tolerations") or ()), *_missing_tolerations(spec.get("tolerations") or ())]
     return {
         "metadata": {
             "labels": {**labels.DEFAULT_LABELS, **_without_reserved(metadata.get("labels")), **ours},
-            "annotations": {**(metadata.get("annotations") or {}), SAFE_TO_EVICT: "false"},
+            "annotations": {**(metadata.get("annotations") or {}), SAFE_TO_EVICT: "true" if safe_to_evict else "false"},
         },
         "spec": spec,
     }
 
 
-def _own_labels(spokejob: SpokeJob, attempt: int) -> dict[str, str]:
+def attempt_labels(spokejob: SpokeJob, template: PodTemplate, attempt: int) -> dict[str, str]:
+    """Return the labels of an attempt's Job and its pod that say whose they are."""
+    return _copied_labels(spokejob, template) | own_labels(spokejob, attempt)
+
+
+def attempt_variables(spokejob: SpokeJob, attempt: int, timeout: int | None) -> dict[str, str]:
+    """Return the variables that identify an attempt.
+
+    :param timeout: how long the attempt may run, by the SpokeJob or a SpokeLimit.
+    """
+    assignment = PodAssignment(
+        request_id=spokejob.spec.request_id,
+        uid=spokejob.spec.uid,
+        attempt=attempt,
+        run=spokejob.spec.run,
+        start_timeout_seconds=spokejob.spec.start_timeout_seconds,
+        timeout_seconds=timeout if timeout != spokejob.spec.timeout_seconds else None,
+        job_type=spokejob.spec.job_type,
+    )
+    trace = spokejob.spec.traceparent
+    # Whoever may create SpokeJobs chose the text.
+    return assignment.to_environment() | ({environment.TRACEPARENT: trace} if is_traceparent(trace) else {})
+
+
+def own_labels(spokejob: SpokeJob, attempt: int) -> dict[str, str]:
     """Return the labels of a Job and its pod that nobody else can set."""
     spec = spokejob.spec
     return {
@@ -166,30 +231,24 @@ def _without_reserved(given: Mapping[str, str] | None) -> dict[str, str]:
     return {key: value for key, value in (given or {}).items() if not labels.is_reserved(key)}
 
 
-def _take_over(
-    container: dict[str, Any], spokejob: SpokeJob, attempt: int, timeout: int | None, caps: ResourceCaps
-) -> None:
-    assignment = PodAssignment(
-        request_id=spokejob.spec.request_id,
-        uid=spokejob.spec.uid,
-        attempt=attempt,
-        run=spokejob.spec.run,
-        start_timeout_seconds=spokejob.spec.start_timeout_seconds,
-        timeout_seconds=timeout if timeout != spokejob.spec.timeout_seconds else None,
-        job_type=spokejob.spec.job_type,
-    )
-    trace = spokejob.spec.traceparent
+def _take_over(container: dict[str, Any], variables: Mapping[str, str]) -> None:
     ours: list[dict[str, Any]] = [
-        # Kubernetes replaces $(NAME) in a value, and $$ by $.
-        *({"name": name, "value": value.replace("$", "$$")} for name, value in assignment.to_environment().items()),
+        # Kubernetes replaces $$ by $, and $(NAME) in a value by another variable, such as a password.
+        *({"name": name, "value": value.replace("$", "$$")} for name, value in variables.items()),
         {"name": environment.POD, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": environment.NODE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-        # Whoever may create SpokeJobs chose the text. `$(NAME)` in it would copy another variable, such as a password.
-        *([{"name": environment.TRACEPARENT, "value": trace}] if is_traceparent(trace) else []),
     ]
     taken = {variable["name"] for variable in ours}
     container["command"] = list(COMMAND)
     container.pop("args", None)
+    container["env"] = [item for item in container.get("env") or () if item.get("name") not in taken] + ours
+    container["terminationMessagePath"] = "/dev/termination-log"
+    # FallbackToLogsOnError could copy the end of the log, and with it payload values, to the pod's status and the
+    # SpokeJob.
+    container["terminationMessagePolicy"] = "File"
+
+
+def _give_resources(container: dict[str, Any], spokejob: SpokeJob, caps: ResourceCaps) -> None:
     if spokejob.spec.resources is not None:
         resources = container.setdefault("resources", {})
         for kind, amounts in spokejob.spec.resources.model_dump().items():
@@ -202,11 +261,6 @@ def _take_over(
     if times or measured:
         given, most = container.get("resources") or {}, caps.largest.get("memory")
         container["resources"] = grown(given, spokejob.spec.retry, times, most, measured)
-    container["env"] = [item for item in container.get("env") or () if item.get("name") not in taken] + ours
-    container["terminationMessagePath"] = "/dev/termination-log"
-    # FallbackToLogsOnError could copy the end of the log, and with it payload values, to the pod's status and the
-    # SpokeJob.
-    container["terminationMessagePolicy"] = "File"
 
 
 def _restrict_pod(spec: dict[str, Any]) -> None:

@@ -138,6 +138,21 @@ class Client:
             "POST", Kind.JOB.path(namespace), namespace, query={"fieldManager": names.MANAGER_OPERATOR}, body=body
         )
 
+    async def patch_metadata(self, kind: Kind, key: Key, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Change fields of an object's metadata. Lists are replaced, mappings are merged.
+
+        :param metadata: with the UID of the object, and its resourceVersion if it must be unchanged.
+        :raises Conflict: if the object was replaced, or has changed.
+        """
+        return await self._change(
+            "PATCH",
+            kind.path(key.namespace, key.name),
+            key.namespace,
+            query={"fieldManager": names.MANAGER_OPERATOR},
+            body={"metadata": dict(metadata)},
+            content_type="application/merge-patch+json",
+        )
+
     async def delete_job(
         self, key: Key, uid: str, resource_version: str, *, wait_for_pods: bool
     ) -> dict[str, Any] | None:

@@ -100,6 +100,18 @@ class OperatorMetrics:
             "Pods of attempts for which no node has room.",
             registry=self.registry,
         )
+        self.standby_pods = Gauge(
+            "spoke_operator_standby_pods",
+            "Standby pods without an attempt, by namespace: free or starting.",
+            ["namespace", "state"],
+            registry=self.registry,
+        )
+        self.standby_attempts = Counter(
+            "spoke_operator_standby_attempts",
+            "Attempts of the lane standby, by namespace and result: hit if a standby pod got it, else why not.",
+            ["namespace", "result"],
+            registry=self.registry,
+        )
         self.undiagnosable = Counter(
             "spoke_operator_undiagnosable",
             "SpokeJobs that ended as Undiagnosable, because each decision about them raised an error.",

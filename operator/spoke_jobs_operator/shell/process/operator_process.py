@@ -28,6 +28,11 @@ from spoke_jobs_operator.shell.reporting.event_recorder import EventRecorder
 from spoke_jobs_operator.shell.reporting.limit_reporter import LimitReporter
 from spoke_jobs_operator.shell.reporting.publishing import Publisher
 from spoke_jobs_operator.shell.reporting.status_reports import log_fields
+from spoke_jobs_operator.shell.standby.assignments import Assignments
+from spoke_jobs_operator.shell.standby.pod_calls import HttpPodCalls
+from spoke_jobs_operator.shell.standby.standby_key import standby_key
+from spoke_jobs_operator.shell.standby.standby_pods import StandbyPods
+from spoke_jobs_operator.shell.standby.standby_pools import StandbyPools
 from spoke_jobs_operator.shell.store.store import Store
 from spoke_jobs_operator.shell.watching.compare import Compare
 from spoke_jobs_operator.shell.watching.limit_sources import LimitSources
@@ -107,6 +112,8 @@ class Operator:
             later=loop.call_later,
         )
         self._controller.attach(self._queue, self._pacer)
+        self._calls = HttpPodCalls()
+        self._pools = self._standby_pools(settings) if settings.standby_pods else None
         self._sources = LimitSources(client, self._store, settings.namespaces)
         self._keeper = LimitKeeper(
             settings.limits, self._store, self._pacer, wake=self._add, clock=utc_now, later=loop.call_later
@@ -137,6 +144,28 @@ class Operator:
         client.may_write = self._leadership.leads
         client.on_throttled = self._metrics.throttled.inc
 
+    def _standby_pools(self, settings: Settings) -> StandbyPools:
+        client, store, metrics, calls = self._client, self._store, self._metrics, self._calls
+        max_age = settings.standby_max_age
+        # A pod that no operator replaces ends by itself, some time later.
+        pods = StandbyPods(store, standby_key(settings.standby_key_file), seconds=int(2 * max_age.total_seconds()))
+        pods.on_change = self._add
+        assignments = Assignments(client, store, metrics, pods, calls, utc_now)
+        pools = StandbyPools(
+            client,
+            store,
+            metrics,
+            pods,
+            assignments,
+            calls,
+            max_age=max_age,
+            clock=utc_now,
+            record=self._events.record,
+            later=self._queue.add_after,
+        )
+        self._controller.keep_standby_pods(assignments, pools)
+        return pools
+
     async def run(self) -> None:
         """Watch the cluster, and work once this replica leads."""
         settings = self._settings
@@ -166,6 +195,7 @@ class Operator:
                 raise LostLeadership from None
             raise
         finally:
+            await self._calls.close()
             await asyncio.to_thread(probe_server.close, server)
 
     async def _lead(self) -> None:
@@ -188,6 +218,7 @@ class Operator:
         self._controller.prime(self._compare.has_compared)
         for item in self._store.spokejobs:
             self._queue.add(self._store.spokejobs.owner_of(item))
+        self._add_pools(None)
         logger.info("ready", extra={"spokejobs": len(self._store.spokejobs), "jobs": len(self._store.jobs)})
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
@@ -208,6 +239,13 @@ class Operator:
         if self._leads:
             self._keeper.apply()
             self._controller.prime(self._compare.has_compared, begun=namespace)
+            self._add_pools(namespace)
+
+    def _add_pools(self, namespace: str | None) -> None:
+        """Queue the standby pods of a namespace, or of all."""
+        for pool in self._pools.pools() if self._pools is not None else ():
+            if namespace in (None, pool.namespace):
+                self._queue.add(pool)
 
     def _add(self, key: Key) -> None:
         if self._leads:  # a standby only watches

@@ -18,7 +18,7 @@ from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.shared.api_errors import AlreadyExists, ApiError, api_error
 from spoke_jobs.shared.object_fields import version_of
 from spoke_jobs_operator.core.diagnosis.refusals import REFUSED_VALUES, Refusal, foreign_job, read_refusal
-from spoke_jobs_operator.core.objects.api_objects import Key, Unreadable
+from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Key, Unreadable
 from spoke_jobs_operator.core.objects.read_objects import read_job
 from spoke_jobs_operator.core.reconciling.actions import (
     ApplyStatus,
@@ -27,9 +27,12 @@ from spoke_jobs_operator.core.reconciling.actions import (
     Decision,
     DeleteJob,
     DeleteSpokeJob,
+    LabelPod,
     ReadLive,
     ReadTemplate,
     Standing,
+    TakeStandby,
+    TellStandby,
     Write,
 )
 from spoke_jobs_operator.core.reconciling.cleanup import Retention
@@ -44,10 +47,13 @@ from spoke_jobs_operator.core.reconciling.observed import (
 from spoke_jobs_operator.core.reconciling.reconcile import orphan_deletions, reconcile, reconcile_unreadable
 from spoke_jobs_operator.core.reconciling.status import newly_ended, open_attempt
 from spoke_jobs_operator.core.reconciling.undiagnosable import undiagnosable
+from spoke_jobs_operator.core.standby.assignment import is_assigned
 from spoke_jobs_operator.shell.admission.pacing import Pacer
 from spoke_jobs_operator.shell.api.operator_client import Client, NotLeading
 from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.reporting.status_reports import RecordEvents, StatusReports, log_fields
+from spoke_jobs_operator.shell.standby.assignments import Assignments
+from spoke_jobs_operator.shell.standby.standby_pools import StandbyPools
 from spoke_jobs_operator.shell.store.store import Store, key_of
 
 from .kept_failures import KeptFailures
@@ -107,6 +113,12 @@ class Controller:
         self._kept = KeptFailures(retention.failed_jobs, self._wake)
         self._queue: WorkQueue[Key]
         self._pacer: Pacer
+        self._assignments: Assignments | None = None
+        self._pools: StandbyPools | None = None
+
+    def keep_standby_pods(self, assignments: Assignments, pools: StandbyPools) -> None:
+        """Use standby pods. Without this call there are none."""
+        self._assignments, self._pools = assignments, pools
 
     def attach(self, queue: WorkQueue[Key], pacer: Pacer) -> None:
         """Set the queue that calls :meth:`process`, and the pacer that queues the admitted SpokeJobs."""
@@ -120,6 +132,8 @@ class Controller:
         :param begun: the namespace whose holds are continued; None for all. In others a hold may have ended since.
         """
         running, waiting, held, now = [], [], [], self._clock()
+        if self._assignments is not None:
+            self._assignments.prime(self._store.unfinished())
         self._leads_since = self._leads_since or now
         for spokejob in filter(lambda item: is_served(item.namespace), self._store.unfinished()):
             try:
@@ -175,6 +189,11 @@ class Controller:
         self._metrics.undiagnosable.inc()
 
     async def _process(self, key: Key) -> None:
+        if key.name == STANDBY_POOL:
+            self._stale.discard(key)
+            if self._pools is not None:
+                await self._pools.process(key.namespace)
+            return
         live = key in self._stale
         if live:
             await self._live_reads.all_of(key)
@@ -222,6 +241,9 @@ class Controller:
         if decision.standing is Standing.WAITS and self._pacer.held(candidate) is None:
             decision = self._reconcile(spokejob, None, live=live, template_live=template_live)
             self._pacer.settle(candidate, decision.standing, decision.seen)
+        if self._assignments is not None:
+            written = (item.status for item in reversed(decision.actions) if isinstance(item, ApplyStatus))
+            self._assignments.decided(key_of(spokejob), next(written, spokejob.status))
         return decision
 
     def _pass_ends(self, spokejob: SpokeJob, decision: Decision) -> None:
@@ -241,7 +263,7 @@ class Controller:
             jobs=jobs,
             pods=pods,
             events=self._store.events_of((*jobs, *pods)),
-            template=self._store.templates.get(template),
+            template=(found := self._store.templates.get(template)),
             held=held,
             limits=self._pacer.limits.of(key.namespace),
             others_wait=self._pacer.room is not None and len(self._pacer) > 0,
@@ -251,6 +273,8 @@ class Controller:
             observed_since=self._leads_since,
             followed=self._store.has_next_run(spokejob),
             made=self._made_of(spokejob),
+            offer=self._assignments.offer(spokejob, found) if self._assignments and held is None else None,
+            handover=self._assignments.handover(spokejob) if self._assignments else None,
             surplus=self._kept.surplus(key),
         )
         return reconcile(seen, now, self._retention)
@@ -288,12 +312,16 @@ class Controller:
                 return await self._create_job(spokejob, write)
             case DeleteJob():
                 await self._delete_job(Key(key.namespace, write.name), write)
+            case TakeStandby() | TellStandby() | LabelPod():
+                return Effect.DONE if await self._hand_over(key.namespace, write) else Effect.REFUSED
             case ApplyStatus():
                 if not await self._apply_status(key, spokejob.uid, spokejob.resource_version, write):
                     return Effect.UNCHANGED
                 self._reports.written(spokejob, write.status)
                 if write.status.attempt > spokejob.status.attempt:
-                    if write.status.attempt > self._made_of(spokejob):
+                    if is_assigned(write.status.attempts[-1]):
+                        self._started(spokejob, write.status.attempt, write.status.attempts[-1].job)
+                    elif write.status.attempt > self._made_of(spokejob):
                         self._metrics.adopted.inc()
                     self._made.pop(key, None)
             case DeleteSpokeJob():
@@ -320,10 +348,25 @@ class Controller:
         self._made[key] = (spokejob.uid, create.attempt)
         self._store.job_seen(body)
         self._metrics.writes.labels("job_create").inc()
-        if create.attempt == 1:
-            self._metrics.jobs.created(spokejob, (self._clock() - spokejob.created_at).total_seconds())
-        logger.info("attempt %d starts", create.attempt, extra=log_fields(spokejob) | {"job": create.name})
+        self._started(spokejob, create.attempt, create.name)
         return Effect.DONE
+
+    def _started(self, spokejob: SpokeJob, attempt: int, job: str) -> None:
+        if attempt == 1:
+            self._metrics.jobs.created(spokejob, (self._clock() - spokejob.created_at).total_seconds())
+        if self._assignments is not None:
+            self._assignments.started(spokejob)
+        logger.info("attempt %d starts", attempt, extra=log_fields(spokejob) | {"job": job})
+
+    async def _hand_over(self, namespace: str, step: TakeStandby | TellStandby | LabelPod) -> bool:
+        assert self._assignments is not None, "only then is there a handover to decide about"
+        match step:
+            case TakeStandby():
+                return await self._assignments.take(namespace, step)
+            case TellStandby():
+                return await self._assignments.tell(namespace, step)
+            case LabelPod():
+                return await self._assignments.label(namespace, step)
 
     def _refuse(self, key: Key, refusal: Refusal) -> None:
         """Record a refusal. Each consecutive one lengthens the backoff."""
@@ -374,6 +417,8 @@ class Controller:
     def _forget(self, key: Key) -> None:
         self._queue.forget(key)
         self._pacer.forget(key)
+        if self._assignments is not None:
+            self._assignments.forget(key)
         self._throttle.forget(key)
         self._kept.update(key, ())
         self._failed.succeeded(key)

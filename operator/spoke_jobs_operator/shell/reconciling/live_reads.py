@@ -13,6 +13,8 @@ from spoke_jobs.contract.names import LABEL_SPOKEJOB, is_object_name
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.shared.object_fields import digits, mapping, text, uid_of
 from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.reconciling.status import open_attempt
+from spoke_jobs_operator.core.standby.assignment import is_assigned
 from spoke_jobs_operator.shell.api.operator_client import Client, Listing
 from spoke_jobs_operator.shell.store.store import Listed, ObjectIndex, Store
 
@@ -35,7 +37,7 @@ class LiveReads:
         self._reading: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     async def all_of(self, key: Key) -> None:
-        """Read a SpokeJob, its Jobs, its pods and its PodTemplate."""
+        """Read a SpokeJob, its Jobs, pods and PodTemplate, and the standby pod's Job that it was assigned to."""
         body = await self._client.read(Kind.SPOKEJOB, key)
         cached = self._store.spokejobs.get(key)
         if cached and (body is None or uid_of(body) != cached.uid):
@@ -49,6 +51,19 @@ class LiveReads:
         pods = self._client.listing(Kind.POD, key.namespace, labels=labels)
         await self._refresh(pods, self._store.pod_seen, self._store.pods, key, self._store.remove_pods)
         await self._template(Key(key.namespace, text(mapping(body, "spec"), "podTemplate")))
+        await self._assigned_job(key)
+
+    async def _assigned_job(self, key: Key) -> None:
+        """Read the Job of a standby pod, which may not have the SpokeJob's label yet."""
+        spokejob = self._store.spokejob(key)
+        record = open_attempt(spokejob.status) if isinstance(spokejob, SpokeJob) else None
+        if record is None or not is_assigned(record):
+            return
+        job = Key(key.namespace, record.job)
+        if body := await self._client.read(Kind.JOB, job):
+            self._store.job_seen(body)
+        elif cached := self._store.jobs.get(job):
+            self._store.jobs.remove(job, cached.meta.uid)
 
     def has_read_template(self, key: Key) -> bool:
         """Whether the PodTemplate, or that it is missing, was read live within the last seconds."""

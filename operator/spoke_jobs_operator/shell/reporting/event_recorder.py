@@ -39,10 +39,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """The SpokeJob that an Event is about."""
+    """The object that an Event is about."""
 
     key: Key
     uid: str
+    kind: Kind = Kind.SPOKEJOB
 
 
 class _Same(NamedTuple):
@@ -160,8 +161,8 @@ class EventRecorder:
             "action": event.action,
             "note": event.note,
             "regarding": {
-                "apiVersion": names.API_VERSION,
-                "kind": Kind.SPOKEJOB.kind,
+                "apiVersion": about.kind.api_version,
+                "kind": about.kind.kind,
                 "namespace": about.key.namespace,
                 "name": about.key.name,
                 "uid": about.uid,

@@ -18,6 +18,7 @@ from spoke_jobs.contract.kinds import CUSTOM, Kind
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.shared.object_fields import digits
 from spoke_jobs_operator.core.objects.api_objects import (
+    STANDBY_POOL,
     FailedCreate,
     Job,
     Key,
@@ -227,6 +228,7 @@ class Store:
         )
         self.spokelimits: ObjectIndex[SpokeLimitView] = _settings_index(_limit_alike)
         self.namespaces: ObjectIndex[NamespaceView] = _settings_index(_namespace_alike)
+        self._standby_templates: set[Key] = set()
         self.further: dict[Kind, ObjectIndex[ObjectView]] = {kind: _settings_index(_specs_alike) for kind in FURTHER}
         """The objects of our other kinds, with the spec as it is."""
         self.on_limits: Callable[[], None] = lambda: None
@@ -307,7 +309,21 @@ class Store:
         template = read_template(body)
         meta = template.meta
         changed = self._gone(self.templates, meta) if gone else self.templates.put(template)
-        return set(self.spokejobs.users(meta.key)) if changed else set()
+        had = meta.key in self._standby_templates
+        wants = _wants_standby(template)
+        if wants:
+            self._standby_templates.add(meta.key)
+        if not changed:
+            return set()
+        return set(self.spokejobs.users(meta.key)) | (
+            {Key(meta.key.namespace, STANDBY_POOL)} if had or wants else set()
+        )
+
+    def standby_templates(self) -> frozenset[Key]:
+        """Return the PodTemplates whose annotation asks for standby pods."""
+        for key in [key for key in self._standby_templates if not _wants_standby(self.templates.get(key))]:
+            self._standby_templates.discard(key)
+        return frozenset(self._standby_templates)
 
     @_contained
     def spokelimit_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
@@ -399,6 +415,12 @@ def _template_of(item: SpokeJob | Packed | Unreadable) -> Key | None:
     if isinstance(item, SpokeJob) and not _is_final(item):
         return Key(item.namespace, item.spec.pod_template)
     return None
+
+
+def _wants_standby(template: PodTemplate | None) -> bool:
+    if template is None:
+        return False
+    return template.rules.standby.maximum > 0 or bool(template.rules.standby_problem)
 
 
 def _has_final_state(pod: Pod) -> bool:

@@ -116,9 +116,9 @@ def worker(
         from spoke_jobs.worker.worker_options import WorkerOptions
         from spoke_jobs.worker.worker_process import declare_limits, run, types_of
 
-    if lane is Lane.POD:
+    if lane is not None and lane is not Lane.WORKER:
         usage_error(
-            "--lane pod: the operator runs the jobs of this lane, in pods; a worker runs those of --lane worker"
+            f"--lane {lane}: the operator runs the jobs of this lane, in pods; a worker runs those of --lane worker"
         )
     if worker_seconds is not None and lane is None:
         usage_error("--worker-seconds needs --lane worker: under the runner legacy there are no pods to move to")

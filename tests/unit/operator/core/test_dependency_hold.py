@@ -184,7 +184,7 @@ def test_after_the_return_pods_that_do_not_start_delay_the_others_for_a_minute_o
 
 
 NEVER_CONNECTED = [Cause.INIT_FAILED, Cause.CANCELLED, Cause.PREEMPTED, Cause.TEMPLATE_CHANGED, Cause.START_TIMEOUT,
-                   Cause.BAD_SETUP, Cause.INVALID_SPEC]  # fmt: skip
+                   Cause.BAD_SETUP, Cause.INVALID_SPEC, Cause.STANDBY_LOST]  # fmt: skip
 
 
 @pytest.mark.parametrize("cause", NEVER_CONNECTED)

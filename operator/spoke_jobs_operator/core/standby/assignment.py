@@ -1,0 +1,96 @@
+"""Decide the next step of an attempt that was assigned to a standby pod, from what is recorded and observed.
+
+The steps, each with what the next leader finds if this one stops right after it:
+
+1. The SpokeJob's status names the pod's Job as that of its newest attempt. The write requires that the SpokeJob is
+   unchanged. *The next leader goes on with step 2.*
+2. The Job gets the SpokeJob as its owner, and the attempt's labels. The write requires that the Job is unchanged, so
+   one SpokeJob at most gets it. *The next leader goes on with step 3.*
+3. The operator tells the pod which attempt it has. The pod accepts one attempt, and accepts it again. *The next leader
+   tells it again.*
+4. The pod gets the attempt's labels. *The next leader does that.*
+
+From then on, the attempt is like one in a pod of its own. If the pod ends, does not answer, or belongs to another
+SpokeJob before it was told, the attempt ends as `StandbyLost`, and the next one gets a pod of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from spoke_jobs.contract.executors import Lane
+from spoke_jobs.contract.spokejob import AttemptStatus
+from spoke_jobs_operator.core.diagnosis.pod_end import end_of
+from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Job, Pod
+
+
+class Told(Enum):
+    """What this process knows of step 3."""
+
+    NOT_YET = "not yet"
+    """Nothing: an earlier leader may have done it."""
+    DONE = "done"
+    FAILED = "failed"
+    """The pod refuses the attempt, several requests failed, or the API server refuses a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What is observed of an assigned attempt."""
+
+    job: Job | None
+    """The Job that the attempt's record names."""
+    pod: Pod | None
+    """Its pod."""
+    told: Told = Told.NOT_YET
+
+
+class Step(StrEnum):
+    """What to do next."""
+
+    TAKE = "take"
+    """Make the SpokeJob the owner of the Job."""
+    TELL = "tell"
+    """Tell the pod."""
+    LABEL = "label"
+    """Label the pod."""
+    READ = "read"
+    """Read the Job live: it is missing, and may only be unknown."""
+    LOSE = "lose"
+    """End the attempt: no pod takes it."""
+
+
+def is_assigned(record: AttemptStatus) -> bool:
+    """Whether an attempt was assigned to a standby pod."""
+    return record.lane == Lane.STANDBY
+
+
+def next_steps(record: AttemptStatus, owner: str, seen: Handover, *, live: bool) -> tuple[Step, ...]:
+    """Return the steps to do now, in order. None are left once the attempt is like one in a pod of its own.
+
+    :param owner: the UID of the SpokeJob.
+    :param live: whether the objects were just read live, so that a missing Job does not exist.
+    """
+    job, pod = seen.job, seen.pod
+    is_own = job is not None and job.owner == owner and job.attempt == record.number
+    label = (Step.LABEL,) if is_own and job is not None and pod is not None and pod.spokejob != job.spokejob else ()
+    if record.pod:  # it was told before
+        return label
+    if job is None:
+        return (Step.LOSE,) if live else (Step.READ,)
+    has_ended = _has_ended(job, pod)
+    if is_own:
+        if has_ended:  # how it ended says more than whether it was told
+            return label
+        return {Told.NOT_YET: (Step.TELL, *label), Told.DONE: label, Told.FAILED: (Step.LOSE,)}[seen.told]
+    is_free = job.spokejob.name == STANDBY_POOL and pod is not None and not has_ended
+    if is_free and seen.told is not Told.FAILED:
+        return (Step.TAKE, Step.TELL, Step.LABEL)
+    return (Step.LOSE,)
+
+
+def _has_ended(job: Job, pod: Pod | None) -> bool:
+    if job.finished or job.failing or job.meta.deletion_at is not None:
+        return True
+    return pod is not None and (pod.meta.deletion_at is not None or end_of(pod) is not None)

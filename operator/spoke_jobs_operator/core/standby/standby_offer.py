@@ -1,0 +1,85 @@
+"""Decide whether an attempt may use a standby pod, by a chain of checks.
+
+A standby pod was made without knowing the job. So it fits only jobs whose own pod would be the same, but for the
+attempt's identifiers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from spoke_jobs.contract.causes import Cause, CauseClass
+from spoke_jobs.contract.executors import Lane
+from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs_operator.core.objects.api_objects import Job, PodTemplate
+
+from .pool import Member, is_free
+from .standby_template import bounds_of
+
+
+class Miss(StrEnum):
+    """Why an attempt of the lane `standby` gets a pod of its own."""
+
+    NO_POOL = "no_pool"
+    """Its PodTemplate keeps no standby pods."""
+    RESOURCES = "resources"
+    """The job sets resources, or gets what earlier jobs or attempts used."""
+    LABELS = "labels"
+    """The PodTemplate copies labels of the job to its pod. They may give a pod rights from its start on."""
+    MEMORY = "memory"
+    """It follows an attempt that ran out of memory, and gets more."""
+    LOST = "lost"
+    """It follows an attempt that was assigned to a standby pod in vain."""
+    NONE_FREE = "none_free"
+    """No standby pod is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A standby pod that the next attempt may use."""
+
+    job: Job
+
+
+def offer(spokejob: SpokeJob, template: PodTemplate, members: Iterable[Member], digest: str) -> Offer | Miss | None:
+    """Return the standby pod that waits longest, or why there is none; None for a SpokeJob of another lane.
+
+    :param members: the standby pods of the PodTemplate.
+    :param digest: what a standby pod is made from now.
+    """
+    if spokejob.spec.lane != Lane.STANDBY:
+        return None
+    for check in CHECKS:
+        if (miss := check(spokejob, template)) is not None:
+            return miss
+    free = [member for member in members if is_free(member) and member.is_of(digest)]
+    if not free:
+        return Miss.NONE_FREE
+    return Offer(min(free, key=lambda member: member.age_key).job)
+
+
+def _has_no_pool(spokejob: SpokeJob, template: PodTemplate) -> Miss | None:
+    return Miss.NO_POOL if bounds_of(template).maximum == 0 else None
+
+
+def _sets_resources(spokejob: SpokeJob, template: PodTemplate) -> Miss | None:
+    spec = spokejob.spec
+    return Miss.RESOURCES if spec.resources is not None or spec.auto_requests or spec.measured_memory_bytes else None
+
+
+def _copies_labels(spokejob: SpokeJob, template: PodTemplate) -> Miss | None:
+    return Miss.LABELS if spokejob.labels.keys() & template.rules.copied_labels else None
+
+
+def _needs_more_memory(spokejob: SpokeJob, template: PodTemplate) -> Miss | None:
+    return Miss.MEMORY if spokejob.status.charged.get(CauseClass.OOM) else None
+
+
+def _lost_one(spokejob: SpokeJob, template: PodTemplate) -> Miss | None:
+    last = spokejob.status.attempts[-1] if spokejob.status.attempts else None
+    return Miss.LOST if last is not None and last.cause == Cause.STANDBY_LOST else None
+
+
+CHECKS = (_has_no_pool, _sets_resources, _copies_labels, _needs_more_memory, _lost_one)

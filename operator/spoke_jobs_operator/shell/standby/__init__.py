@@ -1,0 +1,1 @@
+"""Standby pods: create and replace them, and hand attempts over to them."""

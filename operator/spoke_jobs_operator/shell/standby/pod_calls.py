@@ -1,0 +1,94 @@
+"""Call standby pods on the pod network.
+
+What answers at a pod's address may be anything. So an answer is read up to a limit, and redirections are not followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from enum import Enum
+from ipaddress import ip_address
+from typing import Protocol
+
+import aiohttp
+
+from spoke_jobs.contract.standby import LIMIT_BYTES, PATH, PORT, PodState, read_state
+
+TIMEOUT_SECONDS = 2.0
+_MOST_CONNECTIONS = 64
+logger = logging.getLogger(__name__)
+
+
+class Reply(Enum):
+    """How a standby pod replies to an assignment."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    """It has another attempt, or the proof is not for it."""
+    NONE = "none"
+    """No answer, or one that is none of a standby pod."""
+
+
+class PodCalls(Protocol):
+    """What the operator asks of standby pods."""
+
+    async def states(self, ips: Sequence[str]) -> list[PodState | None]:
+        """Return the pods' states, asked at the same time; None if one does not answer, or not yet."""
+        ...
+
+    async def assign(self, ip: str, secret: str, body: bytes) -> Reply:
+        """Assign an attempt."""
+        ...
+
+
+class HttpPodCalls:
+    """The calls, over HTTP. For one event loop."""
+
+    def __init__(self, port: int = PORT, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._port = port
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def states(self, ips: Sequence[str]) -> list[PodState | None]:
+        """See :class:`PodCalls`."""
+        return await asyncio.gather(*map(self._state, ips))
+
+    async def _state(self, ip: str) -> PodState | None:
+        status, data = await self._send("GET", ip)
+        return read_state(data) if status == 200 else None
+
+    async def assign(self, ip: str, secret: str, body: bytes) -> Reply:
+        """See :class:`PodCalls`."""
+        status, data = await self._send("POST", ip, body, {"Authorization": f"Bearer {secret}"})
+        if status == 200 and read_state(data) is PodState.ASSIGNED:
+            return Reply.ACCEPTED
+        return Reply.REFUSED if 400 <= status < 500 else Reply.NONE
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _send(
+        self, method: str, ip: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Return the status and the beginning of the body; the status 0 if there is no answer."""
+        try:
+            address = ip_address(ip)
+        except ValueError:
+            return 0, b""
+        host = f"[{address}]" if address.version == 6 else str(address)
+        if self._session is None:
+            # A new connection for each call: the next pod at this address is another one.
+            connector = aiohttp.TCPConnector(limit=_MOST_CONNECTIONS, force_close=True)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, auto_decompress=False)
+        try:
+            async with self._session.request(
+                method, f"http://{host}:{self._port}{PATH}", data=body, headers=headers, allow_redirects=False
+            ) as response:
+                return response.status, await response.content.read(LIMIT_BYTES + 1)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            logger.debug("a standby pod does not answer: %s", error, extra={"address": ip})
+            return 0, b""

@@ -1,0 +1,144 @@
+"""What is known of the standby pods that have no attempt."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from spoke_jobs.contract.standby import secret_of, verifier_of
+from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Job, Key, Pod, PodTemplate
+from spoke_jobs_operator.core.standby.pool import Member
+from spoke_jobs_operator.core.standby.standby_job import digest_of
+from spoke_jobs_operator.shell.store.store import Store
+
+_ARRIVALS = 5_000
+_STARTS = 20
+
+
+@dataclass(slots=True)
+class PoolMemory:
+    """What is remembered of the standby pods of one PodTemplate."""
+
+    arrivals: deque[datetime] = field(default_factory=lambda: deque(maxlen=_ARRIVALS))
+    """When attempts came that could use a standby pod."""
+    starts: deque[timedelta] = field(default_factory=lambda: deque(maxlen=_STARTS))
+    """How long the last standby pods took to be ready."""
+    failed: set[str] = field(default_factory=set)
+    """The UIDs of the Jobs that ended by themselves and are counted."""
+    failures: int = 0
+    """How many standby pods in a row could not be made, or ended by themselves."""
+    retry_at: datetime | None = None
+    warned_of: str = ""
+    digest: tuple[str, str] = ("", "")
+    """What a standby pod is made from, and the version of the PodTemplate from which this was computed."""
+
+
+class StandbyPods:
+    """The standby pods of all namespaces, and who has reserved which.
+
+    :param key: the operator's secret, from which that of each pod is derived.
+    :param seconds: how long a standby pod waits at most.
+    """
+
+    def __init__(self, store: Store, key: bytes, seconds: int) -> None:
+        self._store = store
+        self._key = key
+        self.seconds = seconds
+        self.ready: set[str] = set()
+        """The UIDs of the Jobs whose pods have answered that they are free."""
+        self.on_change: Callable[[Key], None] = lambda _pool: None
+        """Called with the pool of a namespace that has to be looked at."""
+        self._reserved: dict[Key, Key] = {}
+        """The SpokeJobs by the Jobs that they have reserved."""
+        self._jobs: dict[Key, Key] = {}
+        """The same, the other way round."""
+        self._ours: dict[str, bool] = {}
+        self._memory: dict[Key, PoolMemory] = {}
+
+    def reserve(self, spokejob: Key, job: Key | None) -> None:
+        """Reserve a standby pod for a SpokeJob; None releases the one that it has."""
+        old = self._jobs.get(spokejob)
+        if old == job:
+            return
+        if old is not None:
+            del self._jobs[spokejob]
+            if self._reserved.get(old) == spokejob:
+                del self._reserved[old]
+            self.on_change(pool_of(spokejob.namespace))
+        if job is not None:
+            self._jobs[spokejob], self._reserved[job] = job, spokejob
+
+    def secret(self, namespace: str, job: str) -> str:
+        """Return the secret of a standby pod."""
+        return secret_of(self._key, namespace, job)
+
+    def is_ours(self, job: Job) -> bool:
+        """Whether this operator has the secret of the Job's pod."""
+        if job.standby is None:
+            return False
+        uid = job.meta.uid
+        if uid not in self._ours:
+            secret = self.secret(job.meta.key.namespace, job.meta.key.name)
+            self._ours[uid] = verifier_of(secret) == job.standby.verifier
+        return self._ours[uid]
+
+    def disown(self, job_uid: str) -> None:
+        """Let a standby pod be replaced: an attempt could not be handed over to it."""
+        self._ours[job_uid] = False
+
+    def memory(self, template: Key) -> PoolMemory:
+        """Return what is remembered of the standby pods of a PodTemplate."""
+        return self._memory.setdefault(template, PoolMemory())
+
+    def digest(self, template: PodTemplate) -> str:
+        """Return what a standby pod is made from now. It is computed once for each version of the PodTemplate."""
+        memory = self.memory(template.meta.key)
+        version = f"{template.meta.uid}/{template.meta.resource_version}"
+        if memory.digest[1] != version:
+            memory.digest = digest_of(template, self.seconds), version
+        return memory.digest[0]
+
+    def members(self, namespace: str, for_spokejob: Key | None = None) -> dict[str, list[Member]]:
+        """Return the standby pods of a namespace that have no attempt, by the names of their PodTemplates.
+
+        :param for_spokejob: a SpokeJob for which the one counts as free that it has reserved itself.
+        """
+        pods: dict[str, Pod] = {}
+        for pod in self._store.pods.of(pool_of(namespace)):
+            known = pods.get(pod.job)
+            if known is None or known.meta.resource_version < pod.meta.resource_version:
+                pods[pod.job] = pod
+        found: dict[str, list[Member]] = {}
+        for job in self._store.jobs.of(pool_of(namespace)):
+            if job.standby is None:
+                continue
+            reserved_for = self._reserved.get(job.meta.key)
+            found.setdefault(job.standby.template, []).append(
+                Member(
+                    job,
+                    pods.get(job.meta.uid),
+                    ready=job.meta.uid in self.ready,
+                    reserved=reserved_for not in (None, for_spokejob),
+                    ours=self.is_ours(job),
+                )
+            )
+        return found
+
+    def pod_of(self, job: Job) -> Pod | None:
+        """Return the newest pod of a standby pod's Job, with or without an attempt."""
+        owners = {job.spokejob, pool_of(job.meta.key.namespace)}
+        found = (pod for owner in owners for pod in self._store.pods.of(owner) if pod.job == job.meta.uid)
+        return max(found, key=lambda pod: pod.meta.resource_version, default=None)
+
+    def forget_gone(self, known: set[str]) -> None:
+        """Forget all Jobs but the ones with these UIDs."""
+        self.ready &= known
+        for uid in self._ours.keys() - known:
+            del self._ours[uid]
+
+
+def pool_of(namespace: str) -> Key:
+    """Return the key of a namespace's standby pods in the work queue and the store."""
+    return Key(namespace, STANDBY_POOL)

@@ -1,0 +1,207 @@
+"""Create, ask and delete standby pods as their PodTemplates want them."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.standby import PodState, verifier_of
+from spoke_jobs.shared.api_errors import AlreadyExists, ApiError
+from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Key, PodTemplate
+from spoke_jobs_operator.core.reporting.standby_events import standby_failed, standby_impossible
+from spoke_jobs_operator.core.standby.pool import RETRIES, Demand, Member, Removal, cause_of, failures, plan
+from spoke_jobs_operator.core.standby.standby_job import build_standby_job, standby_name
+from spoke_jobs_operator.core.standby.standby_template import bounds_of, problem_of
+from spoke_jobs_operator.core.standby.wanted import WINDOW, lead_time, wanted
+from spoke_jobs_operator.shell.api.operator_client import Client
+from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
+from spoke_jobs_operator.shell.reporting.event_recorder import About
+from spoke_jobs_operator.shell.reporting.status_reports import RecordEvents
+from spoke_jobs_operator.shell.store.store import Store
+
+from .assignments import REFUSALS, Assignments
+from .pod_calls import PodCalls
+from .standby_pods import PoolMemory, StandbyPods, pool_of
+
+POLL_SECONDS = 0.5
+"""How often a pod that starts is asked whether it is ready. One that takes long is asked less often."""
+SLOWEST_POLL_SECONDS = 30.0
+AT_ONCE = 20
+"""The most Jobs that one pass creates for a PodTemplate, and the most pods that it asks."""
+_NONCE_BYTES = 6
+logger = logging.getLogger(__name__)
+
+
+class StandbyPools:
+    """The pools: the standby pods of each PodTemplate that wants some.
+
+    :param max_age: how long a standby pod waits at most until it is replaced.
+    :param clock: returns the current time.
+    :param record: called with Events about PodTemplates.
+    :param later: queues a namespace's pool after some seconds.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        store: Store,
+        metrics: OperatorMetrics,
+        pods: StandbyPods,
+        assignments: Assignments,
+        calls: PodCalls,
+        *,
+        max_age: timedelta,
+        clock: Callable[[], datetime],
+        record: RecordEvents,
+        later: Callable[[Key, float], None],
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._metrics = metrics
+        self._pods = pods
+        self._assignments = assignments
+        self._calls = calls
+        self._max_age = max_age
+        self._clock = clock
+        self._record = record
+        self._later = later
+
+    def pools(self) -> set[Key]:
+        """Return the pools of all namespaces that have standby pods, or PodTemplates that want some."""
+        found = {job.meta.key.namespace for job in self._store.jobs if job.spokejob.name == STANDBY_POOL}
+        return {pool_of(namespace) for namespace in found | {key.namespace for key in self._store.standby_templates()}}
+
+    async def process(self, namespace: str) -> None:
+        """Bring the pools of a namespace to what is wanted.
+
+        :raises ApiError: if a call failed; retry later.
+        """
+        await self._ask(namespace)
+        now = self._clock()
+        members = self._pods.members(namespace)
+        wanting = {key.name for key in self._store.standby_templates() if key.namespace == namespace}
+        checks: list[datetime] = []
+        for name in sorted(wanting | set(members)):
+            checks += await self._keep(Key(namespace, name), members.get(name, []), now)
+        self._count(namespace)
+        if (soonest := min(checks, default=None)) is not None:
+            seconds = (soonest - now).total_seconds() + 0.01
+            self._later(pool_of(namespace), max(seconds, POLL_SECONDS))
+
+    async def _keep(self, key: Key, members: Sequence[Member], now: datetime) -> list[datetime]:
+        """Do what the plan of one PodTemplate says; return when to look again."""
+        template, memory = self._store.templates.get(key), self._pods.memory(key)
+        bounds = bounds_of(template)
+        if template is not None:
+            self._warn(template, memory)
+            self._count_failures(template, memory, members)
+        number = wanted(bounds, memory.arrivals, lead_time(memory.starts), now)
+        digest = self._pods.digest(template) if template is not None and bounds.maximum else ""
+        decided = plan(members, Demand(digest, number, memory.retry_at), now, self._max_age)
+        for removal in decided.delete:
+            await self._delete(removal)
+        for _ in range(min(decided.create, AT_ONCE)):
+            if template is None or not await self._create(template, memory):
+                break
+        checks = [] if decided.check_at is None else [decided.check_at]
+        if decided.create > AT_ONCE:
+            checks.append(now)
+        if memory.retry_at is not None and memory.retry_at > now and number:
+            checks.append(memory.retry_at)
+        if number > bounds.minimum:  # arrivals are forgotten
+            checks.append(now + WINDOW / 10)
+        return checks + [now + timedelta(seconds=_poll_seconds(item, now)) for item in members if _is_asked(item)]
+
+    async def _create(self, template: PodTemplate, memory: PoolMemory) -> bool:
+        """Create the Job of a standby pod; return False if the API server refuses it."""
+        namespace, name = template.meta.key.namespace, standby_name(template, secrets.token_hex(_NONCE_BYTES))
+        verifier = verifier_of(self._pods.secret(namespace, name))
+        body = build_standby_job(template, name, verifier, self._pods.seconds)
+        try:
+            created = await self._client.create_job(namespace, body)
+        except AlreadyExists:  # the next pass takes another name
+            return False
+        except ApiError as error:
+            if error.status not in REFUSALS:
+                raise
+            self._failed(template, memory, str(error))
+            return False
+        self._store.job_seen(created)
+        self._metrics.writes.labels("job_create").inc()
+        logger.info("a standby pod starts", extra={"template": str(template.meta.key), "job": name})
+        return True
+
+    async def _delete(self, removal: Removal) -> None:
+        meta = removal.job.meta
+        answer = await self._client.delete_job(meta.key, meta.uid, str(meta.resource_version), wait_for_pods=False)
+        if answer and answer.get("kind") == "Job":
+            self._store.job_seen(answer)
+        else:
+            self._store.jobs.remove(meta.key, meta.uid)
+        self._metrics.writes.labels("job_delete").inc()
+        logger.info("a standby pod is deleted: %s", removal.why.value, extra={"job": str(meta.key)})
+
+    async def _ask(self, namespace: str) -> None:
+        """Ask the pods that start whether they are ready."""
+        everyone = [item for own in self._pods.members(namespace).values() for item in own]
+        asked = [item for item in everyone if _is_asked(item)][:AT_ONCE]
+        states = await self._calls.states([item.pod.ip for item in asked if item.pod is not None])
+        now = self._clock()
+        for item, state in zip(asked, states, strict=True):
+            job = item.job
+            if state is PodState.FREE and job.standby is not None:
+                self._pods.ready.add(job.meta.uid)
+                memory = self._pods.memory(Key(namespace, job.standby.template))
+                memory.failures, memory.retry_at = 0, None
+                memory.starts.append(now - (job.meta.created_at or now))
+
+    def _count_failures(self, template: PodTemplate, memory: PoolMemory, members: Sequence[Member]) -> None:
+        """Wait longer for the next standby pod after those that ended by themselves."""
+        failed = {job.meta.uid for job in failures(members)}
+        new = failed - memory.failed
+        memory.failed = failed
+        if new:
+            last = next(item for item in members if item.job.meta.uid in new)
+            self._failed(template, memory, cause_of(last))
+
+    def _failed(self, template: PodTemplate, memory: PoolMemory, why: str) -> None:
+        memory.failures += 1
+        seconds = RETRIES.after(memory.failures)
+        memory.retry_at = self._clock() + timedelta(seconds=seconds)
+        about = {"template": str(template.meta.key)}
+        logger.warning("no standby pod starts: %s; trying again in %.0f s", why, seconds, extra=about)
+        self._record(_about(template), (standby_failed(why),))
+
+    def _warn(self, template: PodTemplate, memory: PoolMemory) -> None:
+        """Say once why a PodTemplate that wants standby pods gets none."""
+        problem = problem_of(template)
+        if problem and problem != memory.warned_of:
+            logger.warning("no standby pods: %s", problem, extra={"template": str(template.meta.key)})
+            self._record(_about(template), (standby_impossible(problem),))
+        memory.warned_of = problem
+
+    def _count(self, namespace: str) -> None:
+        """Show how many there are now, and forget those that are gone."""
+        waits = [item for own in self._pods.members(namespace).values() for item in own if not item.ended]
+        ready = sum(1 for item in waits if item.ready)
+        self._metrics.standby_pods.labels(namespace, "free").set(ready)
+        self._metrics.standby_pods.labels(namespace, "starting").set(len(waits) - ready)
+        known = {job.meta.uid for job in self._store.jobs if job.standby is not None}
+        self._pods.forget_gone(known)
+        self._assignments.forget_gone(known)
+
+
+def _is_asked(member: Member) -> bool:
+    return member.runs and member.ours and not member.ready and not member.reserved
+
+
+def _poll_seconds(member: Member, now: datetime) -> float:
+    age = (now - (member.job.meta.created_at or now)).total_seconds()
+    return min(max(POLL_SECONDS, age / 20), SLOWEST_POLL_SECONDS)
+
+
+def _about(template: PodTemplate) -> About:
+    return About(template.meta.key, template.meta.uid, Kind.TEMPLATE)

@@ -1,0 +1,141 @@
+"""Standby pods: jobs that start in pods that wait, and what keeps others from assigning something to such a pod."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from tests.waiting import eventually, patient
+
+from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.contract.standby import PATH, PORT
+from spoke_jobs.model import JobData, JobRequest, JobState
+from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
+
+from .conftest import Cluster, Images, Object, Product, image_values, port_forward
+from .test_network import running, said_within
+
+TEMPLATE = "waiting"
+FREE = "jobs.spoke.dev/standby=true,jobs.spoke.dev/spokejob="
+
+
+@pytest.fixture(scope="module")
+def standby(
+    cluster: Cluster, images: Images, namespaces: dict[str, str], operator: str, product: Product, texting_chart: str
+) -> Iterator[str]:
+    """An operator that keeps standby pods, and a PodTemplate that asks for them, as the chart makes it."""
+    served = [name for name in namespaces.values() if name != operator]
+    values: Object = {"image": image_values(images.operator), "watchNamespaces": served}
+    cluster.install("spoke-operator", "charts/spoke-operator", operator, values | {"operator": {"standbyPods": True}})
+    where = ("--namespace", product.namespace)
+    given = cluster.run("helm", "get", "values", product.release, *where, "--output=json")
+    folder = "--show-only=charts/spoke-app/templates"
+    rendered = cluster.run(
+        *("helm", "template", product.release, texting_chart, *where, "--values=-"),
+        f"--set-string=spoke-app.podTemplates.{TEMPLATE}.standby=1-2",
+        *(f"{folder}/podtemplates.yaml", f"{folder}/networkpolicies.yaml"),
+        stdin=given,
+    )
+    objects = [item for item in yaml.safe_load_all(rendered) if item]
+    (template,) = [item for item in objects if (item["kind"], item["metadata"]["name"]) == ("PodTemplate", TEMPLATE)]
+    (policy,) = [item for item in objects if item["kind"] == "NetworkPolicy" and "-standby" in item["metadata"]["name"]]
+    product.kubectl("apply", "--filename=-", stdin=json.dumps(policy))
+    product.apply_template(template)
+    eventually(lambda: free_pods(product), "a standby pod that runs")
+    yield TEMPLATE
+    product.kubectl("delete", "podtemplate", TEMPLATE)
+    eventually(lambda: not free_pods(product), "no standby pod without its PodTemplate")
+    product.kubectl("delete", "networkpolicy", policy["metadata"]["name"])
+    cluster.install("spoke-operator", "charts/spoke-operator", operator, values)
+
+
+def free_pods(product: Product) -> list[Object]:
+    """The standby pods that run without a job."""
+    found = product.get("pods", "--selector", FREE, "--field-selector=status.phase=Running")
+    items: list[Object] = (found or {"items": []})["items"]
+    return [item for item in items if "deletionTimestamp" not in item["metadata"]]
+
+
+def lane_of(product: Product, job: JobRequest) -> str:
+    """The lane of the job's first attempt."""
+    attempt: Object = product.spokejob(job, "Succeeded")["status"]["attempts"][0]
+    return str(attempt.get("lane", ""))
+
+
+def in_a_standby_pod(product: Product, runner: KubernetesRunner) -> JobRequest:
+    """A job that has run in a standby pod. The first ones may come before a pod has said that it is free."""
+
+    def run() -> JobRequest | None:
+        job = runner.dispatch_job(JobData("e2e_echo", "hello", lane="standby", pod_template=TEMPLATE))
+        row = product.ended(job)
+        assert (row.state, row.result) == (JobState.SUCCEEDED, "hello"), row
+        return job if lane_of(product, job) == "standby" else None
+
+    return eventually(run, "an attempt in a standby pod")
+
+
+def test_a_job_starts_without_a_new_pod(product: Product, runner: KubernetesRunner, standby: str) -> None:
+    job = in_a_standby_pod(product, runner)
+    (pod,) = product.pods(job)
+    spokejob = product.get("spokejob", name_of(job))
+    assert spokejob is not None
+    assert pod["metadata"]["creationTimestamp"] <= spokejob["metadata"]["creationTimestamp"], "it was there before"
+    assert "-standby-" in pod["metadata"]["name"]
+    labels = pod["metadata"]["labels"]
+    assert labels["jobs.spoke.dev/spokejob"] == name_of(job)
+    assert labels["jobs.spoke.dev/request-id"] == str(job.id)
+    (attempt,) = product.ledger.attempts(job.id)
+    assert attempt.worker == pod["metadata"]["name"]
+    (owner,) = product.get("job", spokejob["status"]["attempts"][0]["job"])["metadata"]["ownerReferences"]  # type: ignore[index]
+    assert (owner["kind"], owner["uid"]) == ("SpokeJob", spokejob["metadata"]["uid"])
+    eventually(lambda: free_pods(product), "another one waits in its place")
+
+
+def test_when_none_is_free_jobs_get_pods_of_their_own(product: Product, runner: KubernetesRunner, standby: str) -> None:
+    in_a_standby_pod(product, runner)
+    data = JobData("e2e_slow", {"seconds": 3}, lane="standby", pod_template=TEMPLATE)
+    jobs = [runner.dispatch_job(data) for _ in range(5)]
+    assert {product.ended(job).state for job in jobs} == {JobState.SUCCEEDED}
+    lanes = [lane_of(product, job) for job in jobs]
+    assert "" in lanes, "at most two wait"
+    assert all(len(product.ledger.attempts(job.id)) == 1 for job in jobs)
+
+
+def test_pods_of_an_earlier_template_are_replaced(product: Product, runner: KubernetesRunner, standby: str) -> None:
+    before = {pod["metadata"]["uid"] for pod in eventually(lambda: free_pods(product), "one that waits")}
+    patch = {"template": {"metadata": {"labels": {"e2e/changed": "yes"}}}}
+    product.kubectl("patch", "podtemplate", TEMPLATE, "--type=merge", f"--patch={json.dumps(patch)}")
+
+    def replaced() -> bool:
+        now = free_pods(product)
+        changed = all(pod["metadata"]["labels"].get("e2e/changed") == "yes" for pod in now)
+        return bool(now) and changed and not before & {pod["metadata"]["uid"] for pod in now}
+
+    eventually(replaced, "standby pods of the new template, and none of the earlier one")
+    (pod,) = product.pods(in_a_standby_pod(product, runner))
+    assert pod["metadata"]["labels"]["e2e/changed"] == "yes"
+
+
+def test_a_pod_of_the_same_namespace_cannot_assign(product: Product, standby: str) -> None:
+    """Neither by the network, which lets the operator in alone, nor with what can be read of the pod."""
+    pod = eventually(lambda: free_pods(product), "one that waits")[0]
+    inside = running(product.cluster, product.namespace, "app.kubernetes.io/component=web")[0]
+    targets = {"standby": (pod["status"]["podIP"], PORT)}
+    assert said_within(product.cluster, inside, [json.dumps(targets), json.dumps([])]) == set()
+    (container,) = [item for item in pod["spec"]["containers"] if item["name"] == "job"]
+    verifier = next(item["value"] for item in container["env"] if item["name"] == "SPOKE_STANDBY")
+    name = pod["metadata"]["name"]
+    with port_forward(product.cluster, product.namespace, f"pod/{name}", PORT) as port:  # past the NetworkPolicy
+        url = f"http://127.0.0.1:{port}{PATH}"
+        with urllib.request.urlopen(url, timeout=patient(30)) as answer:
+            assert json.loads(answer.read()) == {"state": "free"}
+        request = urllib.request.Request(url, b"{}", {"Authorization": f"Bearer {verifier}"}, method="POST")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=patient(30))
+        refused.value.close()
+        assert refused.value.code == 401
+    assert name in {item["metadata"]["name"] for item in free_pods(product)}

@@ -1,0 +1,95 @@
+"""The next step of an attempt that was assigned to a standby pod, from each state that a leader may find."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+from tests.unit.operator.core.standby_objects import standby_job, standby_pod
+
+from spoke_jobs.contract.spokejob import AttemptStatus
+from spoke_jobs_operator.core.standby.assignment import Handover, Step, Told, next_steps
+
+UID = "sj-uid"
+RECORD = AttemptStatus(number=2, job="default-standby-1", lane="standby")
+FREE = Handover(standby_job(), standby_pod())
+TAKEN = Handover(standby_job(spokejob="sj", owner=UID, attempt=2), standby_pod())
+LABELED = replace(TAKEN, pod=standby_pod(spokejob="sj"))
+EXITED: dict[str, Any] = {"terminated": {"exitCode": 0}}
+
+
+def steps(seen: Handover, record: AttemptStatus = RECORD, *, live: bool = True) -> tuple[Step, ...]:
+    return next_steps(record, UID, seen, live=live)
+
+
+def test_each_recorded_state_leads_on() -> None:
+    assert steps(FREE) == (Step.TAKE, Step.TELL, Step.LABEL)
+    assert steps(TAKEN) == (Step.TELL, Step.LABEL), "an earlier leader may have told it: it is told again"
+    assert steps(replace(TAKEN, told=Told.DONE)) == (Step.LABEL,)
+    assert steps(LABELED) == (Step.TELL,)
+    assert steps(replace(LABELED, told=Told.DONE)) == ()
+
+
+def test_an_attempt_that_was_seen_to_run_is_not_told_again() -> None:
+    runs = RECORD.model_copy(update={"pod": "default-standby-1-x"})
+    assert steps(LABELED, runs) == ()
+    assert steps(Handover(None, None), runs) == (), "that its Job is gone is the end of any attempt"
+    assert steps(replace(LABELED, told=Told.FAILED), runs) == ()
+
+
+def test_a_missing_job_is_looked_for_before_the_attempt_is_lost() -> None:
+    assert steps(Handover(None, None), live=False) == (Step.READ,)
+    assert steps(Handover(None, None)) == (Step.LOSE,)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Handover(standby_job(spokejob="another", owner="another", attempt=1), standby_pod(spokejob="another")),
+        Handover(standby_job(spokejob="sj", owner=UID, attempt=1), standby_pod(spokejob="sj")),
+        Handover(standby_job(), None),
+        Handover(standby_job(deleted=True), standby_pod()),
+        Handover(standby_job(), standby_pod(deleted=True)),
+        Handover(standby_job(conditions=(("Failed", "X"),)), standby_pod()),
+        Handover(standby_job(), standby_pod(phase="Failed", state=EXITED)),
+        replace(TAKEN, told=Told.FAILED),
+    ],
+)
+def test_an_attempt_that_no_pod_takes_is_lost(seen: Handover) -> None:
+    assert steps(seen) == (Step.LOSE,)
+
+
+@pytest.mark.parametrize("told", [Told.NOT_YET, Told.FAILED])
+def test_a_pod_that_has_ended_says_more_than_whether_it_was_told(told: Told) -> None:
+    """The leader before may have told it, and the job may have succeeded since."""
+    ended = Handover(TAKEN.job, standby_pod(spokejob="sj", phase="Succeeded", state=EXITED), told)
+    assert steps(ended) == ()
+    assert steps(replace(ended, pod=standby_pod(phase="Succeeded", state=EXITED))) == (Step.LABEL,)
+
+
+def test_nothing_is_told_before_the_job_is_the_attempts_own() -> None:
+    """Whatever is observed: TELL comes after TAKE, or the Job has the SpokeJob as its owner."""
+    jobs = [
+        None,
+        *(
+            standby_job(spokejob=name, owner=owner, attempt=attempt, deleted=deleted)
+            for name, owner, attempt, deleted in product(
+                ("", "sj", "another"), ("", UID, "x"), (0, 1, 2), (True, False)
+            )
+        ),
+    ]
+    pods = [None, standby_pod(), standby_pod(spokejob="sj"), standby_pod(deleted=True)]
+    records = [RECORD, RECORD.model_copy(update={"pod": "x"})]
+    for job, pod, told, record, live in product(jobs, pods, Told, records, (True, False)):
+        found = steps(Handover(job, pod, told), record, live=live)
+        if Step.TELL in found:
+            own = job is not None and (job.owner, job.attempt) == (UID, 2)
+            assert own or found.index(Step.TAKE) < found.index(Step.TELL)
+        if Step.TAKE in found:
+            assert job is not None
+            assert job.spokejob.name == ""
+        if Step.LOSE in found or Step.READ in found:
+            assert len(found) == 1
+            assert not record.pod

@@ -1,0 +1,434 @@
+"""Standby pods in the model of a cluster: kept, used, replaced, and never needed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.unit.operator.fake_client import Fault
+from tests.unit.operator.fake_standby import FakeStandby
+from tests.unit.operator.simulation import Simulation, run
+from tests.unit.operator.world import NAME, NAMESPACE, World
+
+from spoke_jobs.shared.api_errors import Conflict
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.shell.api.operator_client import Kind
+
+WANTS = {"jobs.spoke.dev/standby": "1-3"}
+
+
+def scene(bounds: str = "1-3", **spec: Any) -> Simulation:
+    """An operator with a free standby pod, and no SpokeJob yet."""
+    world = World(**({"lane": "standby"} | spec))
+    world.put_template(annotations={"jobs.spoke.dev/standby": bounds})
+    world.delete(Kind.SPOKEJOB, NAME)
+    s = Simulation(world, standby=FakeStandby(world))
+    warm(s)
+    return s
+
+
+def warm(s: Simulation) -> None:
+    """Let the standby pods start, and the operator ask them."""
+    for _ in range(2):
+        s.cluster()
+        s.pass_time(1)
+
+
+def dispatch(s: Simulation, name: str = NAME, **spec: Any) -> None:
+    s.world.put_spokejob(name, **({"lane": "standby"} | spec))
+    s.settle()
+
+
+def finish(s: Simulation, code: int = 0) -> None:
+    for _ in range(4):
+        s.cluster(code)
+        s.pass_time(2)
+
+
+def pods(s: Simulation) -> list[str]:
+    """The SpokeJobs of the pods that live; empty of a free one."""
+    return sorted(pod["metadata"]["labels"]["jobs.spoke.dev/spokejob"] for pod in s.world.live_pods())
+
+
+def status_of(s: Simulation, name: str = NAME) -> dict[str, Any]:
+    status: dict[str, Any] = s.world.objects[Kind.SPOKEJOB][name].get("status", {})
+    return status
+
+
+def attempts(s: Simulation, result: str) -> float:
+    labels = {"namespace": NAMESPACE, "result": result}
+    return s.metrics.registry.get_sample_value("spoke_operator_standby_attempts_total", labels) or 0.0
+
+
+def test_a_job_takes_a_standby_pod_and_a_new_one_follows() -> None:
+    s = scene()
+    assert pods(s) == [""]
+    (pod,) = s.world.live_pods()
+    s.world.writes.clear()
+    dispatch(s)
+    (record,) = status_of(s)["attempts"]
+    assert (status_of(s)["outcome"], record["lane"], record["pod"]) == ("Running", "standby", pod["metadata"]["name"])
+    assert s.world.live_pods()[0]["metadata"]["uid"] == pod["metadata"]["uid"], "no new pod was needed"
+    assert s.standby is not None
+    (variables,) = s.standby.taken.values()
+    assert (variables["SPOKE_REQUEST_ID"], variables["SPOKE_ATTEMPT"]) == ("7", "1")
+    job = s.world.objects[Kind.JOB][record["job"]]
+    assert [owner["kind"] for owner in job["metadata"]["ownerReferences"]] == ["SpokeJob"]
+    labels = s.world.live_pods()[0]["metadata"]["labels"]
+    assert (labels["jobs.spoke.dev/spokejob"], labels["jobs.spoke.dev/request-id"]) == (NAME, "7")
+    assert attempts(s, "hit") == 1
+    warm(s)
+    assert pods(s) == ["", NAME]
+    finish(s)
+    assert status_of(s)["outcome"] == "Succeeded"
+    assert pods(s) == [""]
+
+
+def test_without_the_setting_there_are_no_standby_pods_and_the_job_runs() -> None:
+    world = World(lane="standby")
+    world.put_template(annotations=WANTS)
+    s = Simulation(world)
+    s.settle()
+    s.cluster()
+    assert [name for name, _ in world.created] == [f"{NAME}-1"]
+    assert status_of(s)["outcome"] == "Running"
+    assert "lane" not in status_of(s)["attempts"][0] or status_of(s)["attempts"][0]["lane"] == ""
+
+
+def test_jobs_beyond_the_free_ones_get_pods_of_their_own_at_once() -> None:
+    s = scene()
+    for name in ("a", "b"):
+        s.world.put_spokejob(name, lane="standby", uid=f"0a1b2c3d-0000-4000-8000-00000000000{name}")
+    s.settle()
+    lanes = sorted(status_of(s, name)["attempts"][0].get("lane", "") for name in ("a", "b"))
+    assert lanes == ["", "standby"]
+    assert (attempts(s, "hit"), attempts(s, "none_free")) == (1, 1)
+    warm(s)
+    assert pods(s) == ["", "", "a", "b"], "as many are kept as came at once"
+    finish(s)
+    assert [status_of(s, name)["outcome"] for name in ("a", "b")] == ["Succeeded", "Succeeded"]
+    s.pass_time(1200)
+    finish(s)
+    assert pods(s) == [""], "and the fewest, when no more come"
+
+
+@pytest.mark.parametrize(
+    ("spec", "result"),
+    [
+        ({"lane": ""}, None),
+        ({"lane": "pod"}, None),
+        ({"resources": {"requests": {"cpu": "1"}}}, "resources"),
+    ],
+)
+def test_a_job_that_a_standby_pod_does_not_fit_gets_its_own(spec: dict[str, Any], result: str | None) -> None:
+    s = scene()
+    dispatch(s, **spec)
+    assert f"{NAME}-1" in s.world.objects[Kind.JOB]
+    assert pods(s) == [""]
+    if result:
+        assert attempts(s, result) == 1
+
+
+def test_after_out_of_memory_the_next_attempt_gets_more_in_a_pod_of_its_own() -> None:
+    s = scene(retry={"backoffSeconds": 1})
+    dispatch(s, retry={"backoffSeconds": 1})
+    s.world.kubelet(137, reason="OOMKilled")
+    s.settle()
+    s.pass_time(3)
+    s.pass_time(3)
+    assert [item.get("lane", "") for item in status_of(s)["attempts"]] == ["standby", ""]
+    assert status_of(s)["attempts"][0]["cause"] == "OutOfMemory"
+    assert f"{NAME}-2" in s.world.objects[Kind.JOB]
+
+
+def test_a_failed_attempt_is_followed_by_one_in_the_next_standby_pod() -> None:
+    s = scene("2-3")
+    dispatch(s, retry={"backoffSeconds": 1})
+    s.world.kubelet(10)
+    s.settle()
+    for _ in range(3):
+        s.pass_time(2)
+    assert [item.get("lane", "") for item in status_of(s)["attempts"]] == ["standby", "standby"]
+    finish(s)
+    assert status_of(s)["outcome"] == "Succeeded"
+
+
+def test_pods_of_an_earlier_template_are_replaced_and_not_used() -> None:
+    s = scene()
+    (old,) = s.world.live_pods()
+    s.world.put_template(image="app:2", annotations=WANTS)
+    dispatch(s)
+    assert status_of(s)["attempts"][0].get("lane", "") == "", "the standby pod would have run the old image"
+    warm(s)
+    assert old["metadata"]["uid"] not in {pod["metadata"]["uid"] for pod in s.world.live_pods()}
+    assert pods(s) == ["", NAME] or pods(s) == ["", "", NAME]
+
+
+def test_a_template_that_is_gone_or_wants_none_any_more_leaves_none() -> None:
+    for change in (
+        lambda world: world.delete(Kind.TEMPLATE, "default"),
+        lambda world: world.put_template(annotations={"jobs.spoke.dev/standby": "0-0"}),
+        lambda world: world.put_template(annotations={"jobs.spoke.dev/standby": "3-1"}),
+        lambda world: world.put_template(),
+    ):
+        s = scene()
+        change(s.world)
+        s.settle()
+        warm(s)
+        assert pods(s) == []
+        assert s.world.jobs == []
+
+
+def test_old_pods_are_replaced() -> None:
+    s = scene()
+    (old,) = s.world.live_pods()
+    s.pass_time(3700)
+    warm(s)
+    (new,) = s.world.live_pods()
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+
+
+def test_a_drained_pod_is_replaced() -> None:
+    s = scene()
+    (pod,) = s.world.live_pods()
+    disrupted = [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]
+    s.world.change(Kind.POD, pod["metadata"]["name"], {"conditions": disrupted}, under="status")
+    s.world.delete(Kind.POD, pod["metadata"]["name"], graceful=True)
+    s.settle()
+    warm(s)
+    warm(s)
+    assert pods(s) == [""]
+    assert pod["metadata"]["uid"] not in {item["metadata"]["uid"] for item in s.world.live_pods()}
+
+
+def test_pods_that_fail_are_tried_again_ever_later_and_the_template_says_so() -> None:
+    world = World(lane="standby")
+    world.put_template(annotations=WANTS)
+    world.delete(Kind.SPOKEJOB, NAME)
+    standby = FakeStandby(world)
+    s = Simulation(world, standby=standby)
+    world.is_idle = lambda _pod: False  # their process ends: the application can't be imported
+    standby.silent = True
+    for _ in range(60):
+        s.pass_time(2)
+        s.cluster(10, message='{"v": 1, "cause": "BadSetup"}')
+    made = sum(1 for name, _ in world.created if "-standby-" in name)
+    assert 4 <= made <= 7, "after 5, 10, 20, 40 s"
+    told = [event for name, event in s.events if name == "default"]
+    assert {event.reason for event in told} == {"StandbyPodFailed"}
+    assert "BadSetup" in told[0].note
+    failed = [job for job in world.jobs if "-standby-" in job["metadata"]["name"]]
+    assert len(failed) <= 2, "the newest one is kept, to be looked at"
+
+
+def test_a_template_that_asks_for_the_impossible_says_why_and_its_jobs_run() -> None:
+    s = scene("5-2")
+    assert pods(s) == []
+    assert [(name, event.reason) for name, event in s.events] == [("default", "NoStandbyPods")]
+    assert "MIN must not be over MAX" in s.events[0][1].note
+    dispatch(s)
+    s.cluster()
+    assert status_of(s)["outcome"] == "Running"
+
+
+def test_a_quota_that_allows_none_delays_no_job() -> None:
+    world = World(lane="standby")
+    world.put_template(annotations=WANTS)
+    world.refuse_jobs = (403, 'jobs.batch "x" is forbidden: exceeded quota: few, requested: count/jobs.batch=1')
+    world.refused_type = "none yet"
+    s = Simulation(world, standby=FakeStandby(world))
+    s.settle()
+    s.cluster()
+    assert status_of(s)["outcome"] == "Running"
+    assert world.jobs_refused == 1
+
+
+@pytest.mark.parametrize("kind", [Kind.JOB, Kind.POD])
+def test_without_the_right_to_hand_over_the_job_gets_a_pod_of_its_own(kind: Kind) -> None:
+    s = scene()
+    s.world.refuses_patches = kind
+    dispatch(s, retry={"backoffSeconds": 1})
+    for _ in range(4):
+        s.cluster()
+        s.pass_time(2)
+    first, second = status_of(s)["attempts"]
+    assert (first["cause"], second.get("lane", "")) == ("StandbyLost", "")
+    assert status_of(s).get("charged", {}) == {}
+    finish(s)
+    assert status_of(s)["outcome"] == "Succeeded"
+
+
+def test_a_pod_that_does_not_answer_is_given_up_and_the_job_gets_its_own() -> None:
+    s = scene()
+    assert s.standby is not None
+    s.standby.silent = True
+    dispatch(s)
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(1)
+    assert [item.get("lane", "") for item in status_of(s)["attempts"]] == ["standby", ""]
+    assert status_of(s)["attempts"][0]["cause"] == "StandbyLost"
+    assert s.standby.tells == 3
+    finish(s)
+    assert status_of(s)["outcome"] == "Succeeded"
+
+
+def test_a_cancelled_job_gives_its_pod_back_or_ends_it() -> None:
+    s = scene()
+    s.world.put_spokejob(NAME, lane="standby")
+    s.client.faults = [None, Fault.ERROR_BEFORE]  # assigned, and not taken yet
+    while s.world.news:
+        s.deliver()
+    s.work()
+    s.work()
+    assert status_of(s)["attempts"][0]["lane"] == "standby"
+    s.world.change(Kind.SPOKEJOB, NAME, {"cancel": True}, under="spec")
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(2)
+    assert (status_of(s)["outcome"], status_of(s)["cause"]) == ("Failed", "Cancelled")
+    assert s.standby is not None
+    assert s.standby.taken == {}
+    assert pods(s) == [""]
+
+
+def test_the_timeout_counts_from_the_assignment() -> None:
+    s = scene()
+    s.pass_time(1800)
+    dispatch(s, timeoutSeconds=60, startTimeoutSeconds=60)
+    s.pass_time(100)
+    assert status_of(s)["outcome"] == "Running", "it waited for half an hour before"
+    s.pass_time(30)
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(2)
+    assert status_of(s)["attempts"][0]["cause"] == "Timeout"
+
+
+def test_a_new_leader_with_the_same_key_uses_what_the_other_has_made() -> None:
+    s = scene()
+    (pod,) = s.world.live_pods()
+    s.restart()
+    s.pass_time(1)
+    dispatch(s)
+    assert status_of(s)["attempts"][0]["pod"] == pod["metadata"]["name"]
+
+
+def test_a_new_leader_with_another_key_replaces_them_and_leaves_what_runs() -> None:
+    s = scene("2-3")
+    dispatch(s)
+    (runs,) = [pod for pod in s.world.live_pods() if pod["metadata"]["labels"]["jobs.spoke.dev/spokejob"]]
+    free = {pod["metadata"]["uid"] for pod in s.world.live_pods()} - {runs["metadata"]["uid"]}
+    assert s.standby is not None
+    s.standby.key = b"x" * 32
+    s.restart()
+    s.settle()
+    warm(s)
+    lives = {pod["metadata"]["uid"] for pod in s.world.live_pods()}
+    assert runs["metadata"]["uid"] in lives
+    assert not lives & free
+    finish(s)
+    assert status_of(s)["outcome"] == "Succeeded"
+    assert len(status_of(s)["attempts"]) == 1
+
+
+@pytest.mark.parametrize("same_key", [True, False])
+@pytest.mark.parametrize("fault", list(Fault))
+@pytest.mark.parametrize("call", range(10))
+def test_an_operator_that_dies_or_fails_at_any_step_comes_to_the_same_end(
+    call: int, fault: Fault, same_key: bool
+) -> None:
+    """Every job ends once, no pod is told of two attempts, and none is left over."""
+    s = scene(retry={"backoffSeconds": 1})
+    assert s.standby is not None
+    s.world.put_spokejob(NAME, lane="standby", retry={"backoffSeconds": 1})
+    s.client.faults = [None] * call + [fault]
+    for _ in range(3):
+        s.settle()
+        if not same_key and not s.client.faults:
+            s.standby.key = b"y" * 32
+            s.restart()
+        s.pass_time(2)
+    finish(s)
+    finish(s)
+    assert status_of(s)["outcome"] == "Succeeded"
+    assert status_of(s).get("charged", {}) == {}
+    names = [item["job"] for item in status_of(s)["attempts"]]
+    assert len(set(names)) == len(names) <= 2
+    told = [variables["SPOKE_REQUEST_ID"] for variables in s.standby.taken.values()]
+    assert len(told) <= 1
+    warm(s)
+    assert pods(s) == [""] or pods(s) == ["", ""]
+
+
+def name_the_same_pod(s: Simulation) -> None:
+    """Two SpokeJobs have statuses that name the same standby pod: a former leader's write has arrived late."""
+    (job,) = s.world.jobs
+    record = {"number": 1, "job": job["metadata"]["name"], "lane": "standby", "startedAt": "2026-01-01T00:00:00Z"}
+    for name in ("a", "b"):
+        s.world.put_spokejob(
+            name, lane="standby", uid=f"0a1b2c3d-0000-4000-8000-00000000000{name}", retry={"backoffSeconds": 1}
+        )
+        s.world.change(Kind.SPOKEJOB, name, {"outcome": "Waiting", "attempt": 1, "attempts": [record]}, under="status")
+
+
+def test_a_former_leader_that_is_late_takes_no_pod_from_another_attempt() -> None:
+    s = scene()
+    name_the_same_pod(s)
+    while s.world.news:
+        s.deliver()
+    former = s.controller
+    s.restart()
+    run(s.controller.process(Key(NAMESPACE, "a")))
+    with pytest.raises(Conflict):
+        run(former.process(Key(NAMESPACE, "b")))
+    (job,) = [job for job in s.world.jobs if job["metadata"]["labels"]["jobs.spoke.dev/spokejob"]]
+    assert job["metadata"]["labels"]["jobs.spoke.dev/spokejob"] == "a"
+    assert s.standby is not None
+    assert [item["SPOKE_REQUEST_UID"][-1] for item in s.standby.taken.values()] == ["a"]
+
+
+def test_two_spokejobs_whose_statuses_name_the_same_pod_run_once_each() -> None:
+    """Whoever owns the Job first has it."""
+    s = scene()
+    name_the_same_pod(s)
+    s.restart()
+    s.settle()
+    for _ in range(3):
+        s.pass_time(2)
+    finish(s)
+    causes = sorted(status_of(s, name)["attempts"][0].get("cause", "") for name in ("a", "b"))
+    assert causes == ["", "StandbyLost"]
+    assert [status_of(s, name)["outcome"] for name in ("a", "b")] == ["Succeeded", "Succeeded"]
+    assert s.standby is not None
+    assert len(s.standby.taken) == len({variables["SPOKE_REQUEST_UID"] for variables in s.standby.taken.values()})
+
+
+def test_a_forged_standby_pod_is_never_used() -> None:
+    """Somebody who may create Jobs copies one with all its labels and annotations under another name."""
+    s = scene("0-3")
+    assert pods(s) == []
+    real = scene()
+    (job,) = real.world.jobs
+    forged = s.world._new("forged", labels=job["metadata"]["labels"])
+    forged["metadata"] |= {"annotations": job["metadata"]["annotations"], "ownerReferences": []}
+    s.world._store(Kind.JOB, forged | {"spec": job["spec"]})
+    s.settle()
+    warm(s)
+    dispatch(s)
+    assert status_of(s)["attempts"][0].get("lane", "") == ""
+
+
+def test_a_spokejob_that_is_deleted_gives_its_pod_back_or_ends_it() -> None:
+    s = scene()
+    dispatch(s)
+    s.world.delete(Kind.SPOKEJOB, NAME)
+    job = next(item for item in s.world.jobs if item["metadata"]["labels"]["jobs.spoke.dev/spokejob"] == NAME)
+    s.world.delete(Kind.JOB, job["metadata"]["name"])  # the garbage collector
+    for _ in range(3):
+        s.cluster()
+        s.world.now += timedelta(seconds=40)
+        s.settle()
+    warm(s)
+    assert pods(s) == [""]
