@@ -6,6 +6,7 @@ import hmac
 import inspect
 import ipaddress
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
@@ -26,7 +27,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
-class Authorizer:
+class Authorizer(ABC):
     """Decides who sends a request."""
 
     signs_in = False
@@ -41,9 +42,9 @@ class Authorizer:
         """
         self._secret = _checked(secret) if secret else secrets.token_hex(32)
 
+    @abstractmethod
     async def viewer(self, request: Request, session: Session) -> Viewer | None:
         """Return who it is; None for nobody who may look."""
-        raise NotImplementedError
 
     def signing_key(self) -> bytes:
         """Return the key with which sessions are signed now."""
