@@ -17,7 +17,7 @@ from spoke_jobs_operator.core.holds.room import Group
 from spoke_jobs_operator.core.limits.limits import UNLIMITED, NamespaceLimits
 from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate
 from spoke_jobs_operator.core.standby.assignment import Handover
-from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer
+from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer, may_take_one
 
 from .actions import Action, ApplyStatus
 
@@ -85,6 +85,7 @@ def candidate_of(spokejob: SpokeJob) -> Candidate:
         request_id=spec.request_id,
         job_type=spec.job_type,
         limit_key=spec.limit_key or "",
+        standby=may_take_one(spokejob),
     )
 
 
@@ -117,7 +118,9 @@ def orphaned(key: Key, jobs: Iterable[Job]) -> list[Job]:
     return [
         job
         for job in jobs
-        if not job.owner and job.starts_one_pod and job.meta.key.name == job_name(key.name, job.attempt)
+        if not job.owner
+        and job.starts_one_pod
+        and (job.standby is not None or job.meta.key.name == job_name(key.name, job.attempt))
     ]
 
 
