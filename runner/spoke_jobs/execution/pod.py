@@ -114,6 +114,7 @@ def _wait_for_attempt(verifier: str, engine: Engine, cancel: threading.Event) ->
     check_schema(engine)
     slot = standby_endpoint.AssignmentSlot(verifier)
     server = standby_endpoint.serve(slot)
+    garbage_collection.resume()  # while it waits, requests and pings leave garbage behind
     logger.info("waiting for an attempt", extra={"port": server.server_port})
     seconds = os.environ.get(STANDBY_SECONDS, "")
     longest = float(seconds) if seconds.isascii() and seconds.isdigit() else float("inf")

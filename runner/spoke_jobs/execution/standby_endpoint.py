@@ -37,6 +37,7 @@ class AssignmentSlot:
         self._verifier = verifier
         self._lock = threading.Lock()
         self._variables: dict[str, str] | None = None
+        self._is_open = True
         self.filled = threading.Event()
 
     @property
@@ -61,12 +62,18 @@ class AssignmentSlot:
         if variables is None or not _is_complete(variables):
             return 400
         with self._lock:
-            if self._variables is None:
+            if self._variables is None and self._is_open:
                 self._variables = variables
             elif self._variables != variables:
                 return 409
         self.filled.set()
         return 200
+
+    def close(self) -> bool:
+        """Take no attempt any more. Return False if there is one already."""
+        with self._lock:
+            self._is_open = False
+            return self._variables is None
 
 
 def _is_complete(variables: Mapping[str, str]) -> bool:
@@ -126,8 +133,13 @@ def wait(slot: AssignmentSlot, cancel: threading.Event, ping: Callable[[], None]
     while not slot.filled.wait(_STEP_SECONDS):
         now = time.monotonic()
         if cancel.is_set() or now - begun >= seconds:
-            return False
+            return not slot.close()
         if now - pinged >= PING_SECONDS:
-            ping()
+            try:
+                ping()
+            except Exception:
+                if slot.close():
+                    raise
+                return True  # the attempt that has come meanwhile waits for the database, as in a pod of its own
             pinged = now
     return True

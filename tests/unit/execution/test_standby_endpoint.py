@@ -158,3 +158,22 @@ def test_a_database_that_goes_away_ends_the_wait(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConnectionError):
         standby_endpoint.wait(clock.slot(), threading.Event(), ping, 3600)
     assert [round(at) for at in pings] == [10, 20, 30]
+
+
+def test_an_attempt_that_comes_while_the_database_goes_away_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = Clock(monkeypatch).slot()
+
+    def ping() -> None:
+        assert slot.assign(f"Bearer {SECRET}", assignment_body(FIRST)) == 200
+        raise ConnectionError("gone")
+
+    assert standby_endpoint.wait(slot, threading.Event(), ping, 3600)
+    assert dict(slot.variables) == FIRST
+
+
+def test_a_pod_that_ends_takes_no_attempt_any_more(pod: Pod) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    assert not standby_endpoint.wait(pod.slot, cancel, lambda: None, 3600)
+    assert pod.assign(FIRST) == 409
+    assert not pod.slot.filled.is_set()
