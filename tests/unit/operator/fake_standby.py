@@ -26,6 +26,8 @@ class FakeStandby:
         """Whose faults also concern the calls of pods."""
         self.taken: dict[str, dict[str, str]] = {}
         """The attempts by the UIDs of the pods that accepted them."""
+        self.keeps = True
+        """Whether the operator keeps standby pods."""
         self.silent = False
         """Whether the pods do not answer."""
         self.tells = 0

@@ -208,7 +208,7 @@ class Simulation:
         standby.client = self.client
         pods = StandbyPods(store, standby.key, 7200)
         pods.on_change = self.queue.add
-        assignments = Assignments(client, store, metrics, pods, standby, lambda: self.world.now)
+        assignments = Assignments(client, store, metrics, pods, standby, lambda: self.world.now, offers=standby.keeps)
         pools = StandbyPools(
             client,
             store,
@@ -220,6 +220,8 @@ class Simulation:
             clock=lambda: self.world.now,
             record=lambda about, events: self.events.extend((about.key.name, event) for event in events),
             later=self.queue.add_after,
+            free=self.pacer.set_free_standby,
+            keeps=standby.keeps,
         )
         self.controller.keep_standby_pods(assignments, pools)
         return pools

@@ -432,3 +432,90 @@ def test_a_spokejob_that_is_deleted_gives_its_pod_back_or_ends_it() -> None:
         s.settle()
     warm(s)
     assert pods(s) == [""]
+
+
+def test_a_spokejob_that_is_deleted_without_its_jobs_leaves_no_pod() -> None:
+    """`kubectl delete --cascade=orphan` takes the owner from the Job."""
+    s = scene()
+    dispatch(s)
+    job = next(item for item in s.world.jobs if item["metadata"]["labels"]["jobs.spoke.dev/spokejob"] == NAME)
+    s.world.change(Kind.JOB, job["metadata"]["name"], {"ownerReferences": []}, under="metadata")
+    s.world.delete(Kind.SPOKEJOB, NAME)
+    for _ in range(3):
+        s.cluster()
+        s.world.now += timedelta(seconds=40)
+        s.settle()
+    assert pods(s) == [""]
+
+
+def test_a_job_with_a_free_standby_pod_does_not_wait_for_room() -> None:
+    world = World(lane="standby")
+    world.put_template(annotations=WANTS)
+    world.delete(Kind.SPOKEJOB, NAME)
+    world.room = 1
+    s = Simulation(world, standby=FakeStandby(world), max_pending=1)
+    warm(s)
+    assert pods(s) == [""]
+    for name in ("a", "b"):
+        dispatch(s, name, lane="pod", uid=f"0a1b2c3d-0000-4000-8000-00000000000{name}")
+        s.cluster()
+    assert status_of(s, "b").get("attempts", []) == [], "one pod waits for room, so the next one is not made"
+    dispatch(s)
+    assert status_of(s)["attempts"][0]["lane"] == "standby"
+    s.cluster()
+    assert status_of(s)["outcome"] == "Running"
+    assert status_of(s, "b").get("attempts", []) == []
+
+
+def test_without_the_setting_any_more_those_that_wait_are_deleted_and_what_runs_goes_on() -> None:
+    s = scene("2-3")
+    dispatch(s)
+    assert s.standby is not None
+    s.standby.keeps = False
+    s.restart()
+    s.settle()
+    warm(s)
+    assert pods(s) == [NAME]
+    finish(s)
+    assert (status_of(s)["outcome"], len(status_of(s)["attempts"])) == ("Succeeded", 1)
+    assert pods(s) == []
+
+
+def test_an_attempt_that_an_earlier_process_assigned_ends_once_without_the_setting() -> None:
+    s = scene(retry={"backoffSeconds": 1})
+    s.world.put_spokejob(NAME, lane="standby", retry={"backoffSeconds": 1})
+    s.client.faults = [None, Fault.ERROR_BEFORE]  # assigned, and not taken yet
+    while s.world.news:
+        s.deliver()
+    s.work()
+    s.work()
+    assert status_of(s)["attempts"][0]["lane"] == "standby"
+    assert s.standby is not None
+    s.standby.keeps, s.standby.key = False, b"x" * 32
+    s.restart()
+    for _ in range(3):
+        s.cluster()
+        s.pass_time(2)
+    finish(s)
+    assert status_of(s)["outcome"] == "Succeeded"
+    assert status_of(s).get("charged", {}) == {}
+    assert pods(s) == []
+
+
+def test_metrics_say_how_many_wait_how_many_have_an_attempt_and_how_long_the_assignment_took() -> None:
+    s = scene("2-3")
+
+    def value(name: str, **labels: str) -> float | None:
+        return s.metrics.registry.get_sample_value(f"spoke_operator_standby_{name}", labels)
+
+    def states() -> list[float | None]:
+        return [value("pods", namespace=NAMESPACE, state=state) for state in ("starting", "free", "assigned")]
+
+    assert states() == [0, 2, 0]
+    dispatch(s)
+    assert states() == [1, 1, 1]
+    assert value("seconds_count") == 1
+    warm(s)
+    assert states() == [0, 2, 1]
+    finish(s)
+    assert states() == [0, 2, 0]

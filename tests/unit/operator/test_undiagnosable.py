@@ -48,6 +48,7 @@ MOST_PENDING = 20
 OF_ALL = "of a namespace or of all SpokeJobs: its caller goes on, and counts the error"
 OF_LIMITS = "of a SpokeLimit, or of rates as an iterator"
 EARLIER = "what an earlier leader held: the error is counted, and the hold is not continued"
+OF_STANDBY = "only of the lane standby; its caller, a method of `Holds`, is reached"
 NOT_ABOUT_ONE = {
     ("DependencyHolds", "next_probes"): OF_ALL,
     ("DependencyHolds", "of"): OF_ALL,
@@ -55,6 +56,10 @@ NOT_ABOUT_ONE = {
     ("DependencyHolds", "runs"): "only of a pod that is seen running; its caller, `Holds.observe`, is reached",
     ("DependencyHolds", "tick"): OF_ALL,
     ("DependencyHolds", "why"): OF_ALL,
+    ("FreeStandby", "any_in"): OF_ALL,
+    ("FreeStandby", "has"): OF_STANDBY,
+    ("FreeStandby", "set_free"): OF_ALL,
+    ("FreeStandby", "take"): OF_STANDBY,
     ("Holds", "published"): OF_ALL,
     ("Holds", "resume"): EARLIER,
     ("Holds", "closed_in"): OF_ALL,

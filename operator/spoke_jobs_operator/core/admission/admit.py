@@ -84,6 +84,8 @@ class Candidate:
     request_id: int = 0
     job_type: str = ""
     limit_key: str = ""
+    standby: bool = False
+    """Whether its next attempt may take a standby pod."""
     _subject: Subject | None = field(default=None, init=False, repr=False, compare=False)
     _party: Party | None = field(default=None, init=False, repr=False, compare=False)
     _scopes: tuple[CountedScope, ...] | None = field(default=None, init=False, repr=False, compare=False)
@@ -168,7 +170,7 @@ class Usage:
         if item.locks_queue and self.counts_locks:
             self.locked_by.setdefault(item.queue_key, []).append(item.key)
         if self.holds is not None:
-            self.holds.admit(item.key, item.group, item.job_type, adopted=adopted)
+            self.holds.admit(item.key, item.group, item.job_type, adopted=adopted, standby=item.standby)
 
     def remove(self, item: Candidate) -> None:
         """Stop counting a SpokeJob that releases its place."""
@@ -270,7 +272,8 @@ def _hold(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits)
         return None
     own = None if rules.running is None else rules.running.value
     places = [most for most in (limits.running, own) if most is not None]
-    return usage.holds.why(item.key, item.group, item.job_type, item.created_at, min(places, default=None))
+    fewest = min(places, default=None)
+    return usage.holds.why(item.key, item.group, item.job_type, item.created_at, fewest, standby=item.standby)
 
 
 CHECKS = (
@@ -288,11 +291,17 @@ from the narrowest to the widest, then the rates, whose tokens come by themselve
 
 def is_full(usage: Usage, limits: Limits, namespaces: Iterable[str]) -> bool:
     """Whether no SpokeJob of these namespaces can be admitted: all attempts, or enough starting pods, are there."""
-    return _is_reached(usage, limits) or all(_is_closed(usage, namespace) for namespace in namespaces)
+    return _is_reached(usage, limits) or all(
+        _is_closed(usage, namespace) and not _has_standby(usage, namespace) for namespace in namespaces
+    )
 
 
 def _is_closed(usage: Usage, namespace: str) -> bool:
     return usage.holds is not None and usage.holds.closed_in(namespace)
+
+
+def _has_standby(usage: Usage, namespace: str) -> bool:
+    return usage.holds is not None and usage.holds.standby.any_in(namespace)
 
 
 def _is_reached(usage: Usage, limits: Limits) -> bool:
@@ -309,7 +318,11 @@ def admit(waiting: Iterable[Candidate], usage: Usage, limits: Limits, turns: Tur
     for item in waiting:
         by_namespace[item.key.namespace].append(item)
     for name in [name for name in by_namespace if _is_closed(usage, name)]:
-        del by_namespace[name]  # it stays closed while others are admitted
+        # It stays closed while others are admitted.
+        if takers := _for_standby(by_namespace[name], usage):
+            by_namespace[name] = takers
+        else:
+            del by_namespace[name]
     lines = {name: _of_namespace(name, items, usage, limits, turns) for name, items in by_namespace.items()}
     oldest = (
         {name: min(item.age for item in items) for name, items in by_namespace.items()} if len(by_namespace) > 1 else {}
@@ -357,6 +370,7 @@ def _of_namespace(
     if rules.paused:
         return
     of_all, whole = rules.rates.get(ScopeKind.ALL), rules.running
+    waiting, chosen = tuple(waiting), set[Key]()
 
     def place(party: Party, line: list[Candidate]) -> tuple[Any, ...]:
         return (usage.of_party.get(party, 0), turns.of_party(party), line[-1].age, party)
@@ -371,14 +385,32 @@ def _of_namespace(
             if of_all and usage.rates.why([("", of_all)]) is not None:
                 return
             if _is_closed(usage, namespace):
+                yield from _without_a_new_pod((item for item in waiting if item.key not in chosen), usage, limits)
                 return
             party = heapq.heappop(heads)[-1]
             line = lines[party]
             item = line.pop()
             if why_held(item, usage, limits) is None:
+                chosen.add(item.key)
                 yield item
             if line:  # a held job lets the jobs behind it pass
                 heapq.heappush(heads, place(party, line))
+
+
+def _without_a_new_pod(waiting: Iterable[Candidate], usage: Usage, limits: Limits) -> Iterator[Candidate]:
+    """Yield those that take a standby pod although no further pod may start, by priority and age."""
+    takers = _for_standby(waiting, usage)
+    for item in sorted(takers, key=lambda item: (-limits.of(item.key.namespace).priority_of(item.priority), item.age)):
+        if usage.holds is not None and usage.holds.standby.has(item.group) and why_held(item, usage, limits) is None:
+            yield item
+
+
+def _for_standby(waiting: Iterable[Candidate], usage: Usage) -> list[Candidate]:
+    """Return those for which a standby pod is free."""
+    holds = usage.holds
+    if holds is None:
+        return []
+    return [item for item in waiting if item.standby and holds.standby.has(item.group)]
 
 
 def in_order(

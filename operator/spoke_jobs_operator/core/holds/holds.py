@@ -13,6 +13,7 @@ from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.objects.api_objects import Key
 
 from .dependency_hold import DependencyHolds
+from .free_standby import FreeStandby
 from .refusal_hold import RefusalHolds
 from .rejection_hold import RejectionHolds
 from .room import Group, Room, Sighting
@@ -35,32 +36,50 @@ class Holds:
         self.rejections = RejectionHolds()
         self.starts = StartHolds()
         self.dependencies = DependencyHolds()
+        self.standby = FreeStandby()
         self.now = now
 
     def closed_in(self, namespace: str) -> bool:
-        """Whether no SpokeJob of the namespace can be admitted now."""
+        """Whether no SpokeJob of the namespace that needs a new pod can be admitted now."""
         return self.room.closed_in(namespace)
 
     def why(
-        self, key: Key, group: Group, job_type: str, created_at: datetime, places: int | None = None
+        self,
+        key: Key,
+        group: Group,
+        job_type: str,
+        created_at: datetime,
+        places: int | None = None,
+        *,
+        standby: bool = False,
     ) -> Wait | None:
         """Return why a SpokeJob is held; None if it is not.
 
         :param places: how many attempts the limits of the namespace and of the operator allow; None for no limit.
+        :param standby: whether it may take a standby pod.
         """
+        if (wait := self.dependencies.why(group.namespace, self.now)) is not None:
+            return wait
+        if standby and self.standby.has(group):
+            return None
         return (
-            self.dependencies.why(group.namespace, self.now)
-            or self.refusals.why(group, self.now)
+            self.refusals.why(group, self.now)
             or self.rejections.why(key, group, job_type)
             or self.starts.why(group, places, self.now)
             or self.room.why(group, created_at, self.now)
         )
 
-    def admit(self, key: Key, group: Group, job_type: str, *, adopted: bool = False) -> None:
+    def admit(self, key: Key, group: Group, job_type: str, *, adopted: bool = False, standby: bool = False) -> None:
         """Count a SpokeJob that gets a Job.
 
         :param adopted: whether it has its Job already: an earlier leader or process admitted it.
+        :param standby: whether it may take a standby pod.
         """
+        if standby and not adopted and self.standby.has(group):
+            self.release(key)
+            self.standby.take(key, group)
+            self.dependencies.admit(key, self.now)
+            return
         self.room.admit(key, group, self.now, adopted=adopted)
         self.refusals.admit(key, group, self.now, adopted=adopted)
         self.rejections.admit(key, group, job_type)
@@ -70,6 +89,7 @@ class Holds:
 
     def release(self, key: Key) -> None:
         """Stop counting a SpokeJob that has no attempt."""
+        self.standby.release(key)
         self.room.release(key)
         self.refusals.release(key, self.now)
         self.rejections.release(key)
@@ -80,6 +100,10 @@ class Holds:
         """Record how far an attempt has come. Return whether it has come further, so that others may be admitted."""
         if seen.runs:
             self.dependencies.runs(key, seen.start_timeout, self.now)
+        if (group := self.standby.got_none(key, seen)) is not None:
+            self.room.admit(key, group, self.now, adopted=True)
+            self.refusals.admit(key, group, self.now, adopted=True)
+            self.starts.admit(key, group, self.now, adopted=True)
         further = self.room.observe(key, seen, self.now) | self.refusals.observe(key, seen, self.now)
         return further | self.rejections.accepted(key) | self.starts.observe(key, seen, self.now)
 

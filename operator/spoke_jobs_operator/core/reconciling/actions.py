@@ -52,6 +52,7 @@ class TellStandby:
     job_uid: str
     ip: str
     variables: Mapping[str, str]
+    assigned_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,10 +166,10 @@ def _handing_over(seen: Observed, record: AttemptStatus, now: datetime) -> Decis
     if cancels or steps == (Step.LOSE,):
         end = Ended(cause=Cause.CANCELLED if cancels else Cause.STANDBY_LOST, stop=True)
         return _of_state(seen, end, _job_of(seen, record.number), None, now)
-    return Decision(Standing.HOLDS, tuple(_action_of(step, seen, record, handover) for step in steps))
+    return Decision(Standing.HOLDS, tuple(_action_of(step, seen, record, handover, now) for step in steps))
 
 
-def _action_of(step: Step, seen: Observed, record: AttemptStatus, handover: Handover) -> Action:
+def _action_of(step: Step, seen: Observed, record: AttemptStatus, handover: Handover, now: datetime) -> Action:
     spokejob, job, pod = seen.spokejob, handover.job, handover.pod
     assert job is not None
     labels = own_labels(spokejob, record.number)
@@ -179,7 +179,8 @@ def _action_of(step: Step, seen: Observed, record: AttemptStatus, handover: Hand
     if step is Step.TELL:
         timeout = record.timeout_seconds or spokejob.spec.timeout_seconds
         variables = attempt_variables(spokejob, record.number, timeout)
-        return TellStandby(job.meta.key.name, job.meta.uid, pod.ip if pod is not None else "", variables)
+        ip = pod.ip if pod is not None else ""
+        return TellStandby(job.meta.key.name, job.meta.uid, ip, variables, record.started_at or now)
     assert pod is not None
     return LabelPod(pod.meta.key.name, pod.meta.uid, labels, {SAFE_TO_EVICT: "false"})
 

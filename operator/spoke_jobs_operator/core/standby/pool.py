@@ -47,6 +47,11 @@ class Member:
         return not self.ended and self.pod is not None and isinstance(self.pod.container, Running) and bool(self.pod.ip)
 
     @property
+    def answers(self) -> bool:
+        """Whether its container runs on a node that answers."""
+        return self.runs and self.pod is not None and not self.pod.node_silent
+
+    @property
     def age_key(self) -> tuple[datetime, str]:
         """The sort key for age."""
         return self.job.meta.created_at or _EPOCH, self.job.meta.key.name
@@ -99,7 +104,7 @@ class Plan:
 
 def is_free(member: Member) -> bool:
     """Whether an attempt may be assigned to the pod."""
-    return member.ready and member.ours and not member.reserved and not member.ended
+    return member.ready and member.ours and not member.reserved and member.answers
 
 
 def plan(members: Sequence[Member], demand: Demand, now: datetime, max_age: timedelta) -> Plan:

@@ -51,35 +51,46 @@ def offer(spokejob: SpokeJob, template: PodTemplate, members: Iterable[Member], 
     """
     if spokejob.spec.lane != Lane.STANDBY:
         return None
-    for check in CHECKS:
-        if (miss := check(spokejob, template)) is not None:
-            return miss
+    if (miss := _of_template(spokejob, template) or _of_job(spokejob)) is not None:
+        return miss
     free = [member for member in members if is_free(member) and member.is_of(digest)]
     if not free:
         return Miss.NONE_FREE
     return Offer(min(free, key=lambda member: member.age_key).job)
 
 
-def _has_no_pool(spokejob: SpokeJob, template: PodTemplate) -> Miss | None:
-    return Miss.NO_POOL if bounds_of(template).maximum == 0 else None
+def may_take_one(spokejob: SpokeJob) -> bool:
+    """Whether the next attempt may use a standby pod, as far as the SpokeJob alone shows."""
+    return spokejob.spec.lane == Lane.STANDBY and _of_job(spokejob) is None
 
 
-def _sets_resources(spokejob: SpokeJob, template: PodTemplate) -> Miss | None:
+def may_copy_labels(template: PodTemplate) -> bool:
+    """Whether the PodTemplate copies labels of jobs to their pods, so that some jobs can use no standby pod."""
+    return any(template.rules.copied_labels)
+
+
+def _of_template(spokejob: SpokeJob, template: PodTemplate) -> Miss | None:
+    if bounds_of(template).maximum == 0:
+        return Miss.NO_POOL
+    return Miss.LABELS if spokejob.labels.keys() & template.rules.copied_labels else None
+
+
+def _of_job(spokejob: SpokeJob) -> Miss | None:
+    return next((miss for check in CHECKS if (miss := check(spokejob)) is not None), None)
+
+
+def _sets_resources(spokejob: SpokeJob) -> Miss | None:
     spec = spokejob.spec
     return Miss.RESOURCES if spec.resources is not None or spec.auto_requests or spec.measured_memory_bytes else None
 
 
-def _copies_labels(spokejob: SpokeJob, template: PodTemplate) -> Miss | None:
-    return Miss.LABELS if spokejob.labels.keys() & template.rules.copied_labels else None
-
-
-def _needs_more_memory(spokejob: SpokeJob, template: PodTemplate) -> Miss | None:
+def _needs_more_memory(spokejob: SpokeJob) -> Miss | None:
     return Miss.MEMORY if spokejob.status.charged.get(CauseClass.OOM) else None
 
 
-def _lost_one(spokejob: SpokeJob, template: PodTemplate) -> Miss | None:
+def _lost_one(spokejob: SpokeJob) -> Miss | None:
     last = spokejob.status.attempts[-1] if spokejob.status.attempts else None
     return Miss.LOST if last is not None and last.cause == Cause.STANDBY_LOST else None
 
 
-CHECKS = (_has_no_pool, _sets_resources, _copies_labels, _needs_more_memory, _lost_one)
+CHECKS = (_sets_resources, _needs_more_memory, _lost_one)

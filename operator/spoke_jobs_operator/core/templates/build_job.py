@@ -238,7 +238,8 @@ def _take_over(container: dict[str, Any], variables: Mapping[str, str]) -> None:
         {"name": environment.POD, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": environment.NODE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
     ]
-    taken = {variable["name"] for variable in ours}
+    # A template's own SPOKE_STANDBY would let the pod wait for an attempt that it has already.
+    taken = {environment.STANDBY, environment.STANDBY_SECONDS, *(variable["name"] for variable in ours)}
     container["command"] = list(COMMAND)
     container.pop("args", None)
     container["env"] = [item for item in container.get("env") or () if item.get("name") not in taken] + ours

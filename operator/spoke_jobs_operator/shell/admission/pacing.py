@@ -8,7 +8,7 @@ Mutual exclusion comes from the pods' claims in the ledger.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -95,6 +95,17 @@ class Pacer:
         """Replace the limits, and admit the SpokeJobs that now fit. Running attempts continue."""
         self.limits = limits
         self._admit_soon()
+
+    def set_free_standby(self, namespace: str, counts: Mapping[str, int]) -> None:
+        """Record how many standby pods of a namespace are free, and admit the SpokeJobs for which there is one now.
+
+        :param counts: how many are free, by PodTemplate.
+        """
+        holds = self.usage.holds
+        if holds is None or not holds.standby.set_free(namespace, counts):
+            return
+        if any(item.standby and item.key.namespace == namespace for item in self._waiting.values()):
+            self._admit_soon()
 
     def reset(self) -> None:
         """Forget all places and waiting SpokeJobs: another leader may have changed them."""

@@ -12,6 +12,7 @@ from spoke_jobs_operator.core.reporting.job_counts import LabelValues
 from .job_metrics import JobMetrics
 
 _QUEUE_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120)
+_STANDBY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class Where(StrEnum):
@@ -102,7 +103,7 @@ class OperatorMetrics:
         )
         self.standby_pods = Gauge(
             "spoke_operator_standby_pods",
-            "Standby pods without an attempt, by namespace: free or starting.",
+            "Standby pods, by namespace and state: starting, free, or assigned (with an attempt).",
             ["namespace", "state"],
             registry=self.registry,
         )
@@ -110,6 +111,12 @@ class OperatorMetrics:
             "spoke_operator_standby_attempts",
             "Attempts of the lane standby, by namespace and result: hit if a standby pod got it, else why not.",
             ["namespace", "result"],
+            registry=self.registry,
+        )
+        self.standby_seconds = Histogram(
+            "spoke_operator_standby_seconds",
+            "Seconds from the assignment of an attempt to a standby pod until the pod accepted it.",
+            buckets=_STANDBY_BUCKETS,
             registry=self.registry,
         )
         self.undiagnosable = Counter(

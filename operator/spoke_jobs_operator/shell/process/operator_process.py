@@ -113,7 +113,7 @@ class Operator:
         )
         self._controller.attach(self._queue, self._pacer)
         self._calls = HttpPodCalls()
-        self._pools = self._standby_pools(settings) if settings.standby_pods else None
+        self._pools = self._standby_pools(settings)
         self._sources = LimitSources(client, self._store, settings.namespaces)
         self._keeper = LimitKeeper(
             settings.limits, self._store, self._pacer, wake=self._add, clock=utc_now, later=loop.call_later
@@ -147,10 +147,12 @@ class Operator:
     def _standby_pools(self, settings: Settings) -> StandbyPools:
         client, store, metrics, calls = self._client, self._store, self._metrics, self._calls
         max_age = settings.standby_max_age
+        keeps = settings.standby_pods  # without it, nothing is assigned, and standby pods from before are deleted
+        key = standby_key(settings.standby_key_file if keeps else "")
         # A pod that no operator replaces ends by itself, some time later.
-        pods = StandbyPods(store, standby_key(settings.standby_key_file), seconds=int(2 * max_age.total_seconds()))
+        pods = StandbyPods(store, key, seconds=int(2 * max_age.total_seconds()))
         pods.on_change = self._add
-        assignments = Assignments(client, store, metrics, pods, calls, utc_now)
+        assignments = Assignments(client, store, metrics, pods, calls, utc_now, offers=keeps)
         pools = StandbyPools(
             client,
             store,
@@ -162,6 +164,8 @@ class Operator:
             clock=utc_now,
             record=self._events.record,
             later=self._queue.add_after,
+            free=self._pacer.set_free_standby,
+            keeps=keeps,
         )
         self._controller.keep_standby_pods(assignments, pools)
         return pools
@@ -243,7 +247,7 @@ class Operator:
 
     def _add_pools(self, namespace: str | None) -> None:
         """Queue the standby pods of a namespace, or of all."""
-        for pool in self._pools.pools() if self._pools is not None else ():
+        for pool in self._pools.pools():
             if namespace in (None, pool.namespace):
                 self._queue.add(pool)
 

@@ -37,6 +37,7 @@ class Assignments:
     What is kept in memory may be lost. Another leader finds the assigned attempts in the statuses of SpokeJobs.
 
     :param clock: returns the current time.
+    :param offers: whether attempts may be assigned. Those that an earlier process has assigned are handed over anyway.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class Assignments:
         pods: StandbyPods,
         calls: PodCalls,
         clock: Callable[[], datetime],
+        *,
+        offers: bool = True,
     ) -> None:
         self._client = client
         self._store = store
@@ -54,13 +57,16 @@ class Assignments:
         self._pods = pods
         self._calls = calls
         self._clock = clock
+        self._may_offer = offers
         self._offers: dict[Key, Offer | Miss] = {}
         self._told: dict[str, Told] = {}
         self._unanswered: Counter[str] = Counter()
 
     def offer(self, spokejob: SpokeJob, template: PodTemplate | None) -> Offer | Miss | None:
         """Return the standby pod for the SpokeJob's next attempt, or why it gets none."""
-        if not spokejob.spec.lane or template is None or open_attempt(spokejob.status) is not None:
+        if not self._may_offer or not spokejob.spec.lane or template is None:
+            return None
+        if open_attempt(spokejob.status) is not None:
             return None
         key = key_of(spokejob)
         wants = bounds_of(template).maximum > 0
@@ -152,6 +158,8 @@ class Assignments:
             (state,) = await self._calls.states([tell.ip])
             reply = {PodState.ASSIGNED: Reply.ACCEPTED, PodState.FREE: Reply.REFUSED, None: Reply.NONE}[state]
         if reply is Reply.ACCEPTED:
+            if self._told.get(tell.job_uid) is None:
+                self._metrics.standby_seconds.observe((self._clock() - tell.assigned_at).total_seconds())
             self._told[tell.job_uid] = Told.DONE
             return True
         self._unanswered[tell.job_uid] += 1

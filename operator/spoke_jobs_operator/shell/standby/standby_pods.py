@@ -92,6 +92,10 @@ class StandbyPods:
         """Return what is remembered of the standby pods of a PodTemplate."""
         return self._memory.setdefault(template, PoolMemory())
 
+    def assigned_in(self, namespace: str) -> int:
+        """Return how many standby pods of a namespace have an attempt."""
+        return sum(1 for spokejob in self._jobs if spokejob.namespace == namespace)
+
     def digest(self, template: PodTemplate) -> str:
         """Return what a standby pod is made from now. It is computed once for each version of the PodTemplate."""
         memory = self.memory(template.meta.key)
@@ -133,10 +137,12 @@ class StandbyPods:
         return max(found, key=lambda pod: pod.meta.resource_version, default=None)
 
     def forget_gone(self, known: set[str]) -> None:
-        """Forget all Jobs but the ones with these UIDs."""
+        """Forget all Jobs but the ones with these UIDs, and the PodTemplates that are gone."""
         self.ready &= known
         for uid in self._ours.keys() - known:
             del self._ours[uid]
+        for template in [key for key in self._memory if self._store.templates.get(key) is None]:
+            del self._memory[template]
 
 
 def pool_of(namespace: str) -> Key:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.standby import PodState, verifier_of
 from spoke_jobs.shared.api_errors import AlreadyExists, ApiError
 from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Key, PodTemplate
+from spoke_jobs_operator.core.objects.standby_bounds import NO_STANDBY
 from spoke_jobs_operator.core.reporting.standby_events import standby_failed, standby_impossible
-from spoke_jobs_operator.core.standby.pool import RETRIES, Demand, Member, Removal, cause_of, failures, plan
+from spoke_jobs_operator.core.standby.pool import RETRIES, Demand, Member, Removal, cause_of, failures, is_free, plan
 from spoke_jobs_operator.core.standby.standby_job import build_standby_job, standby_name
+from spoke_jobs_operator.core.standby.standby_offer import may_copy_labels
 from spoke_jobs_operator.core.standby.standby_template import bounds_of, problem_of
 from spoke_jobs_operator.core.standby.wanted import WINDOW, lead_time, wanted
 from spoke_jobs_operator.shell.api.operator_client import Client
@@ -31,6 +33,8 @@ POLL_SECONDS = 0.5
 SLOWEST_POLL_SECONDS = 30.0
 AT_ONCE = 20
 """The most Jobs that one pass creates for a PodTemplate, and the most pods that it asks."""
+FORGET_EVERY = 20
+"""After how many passes the whole store is looked through for Jobs that are gone."""
 _NONCE_BYTES = 6
 logger = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ class StandbyPools:
     :param clock: returns the current time.
     :param record: called with Events about PodTemplates.
     :param later: queues a namespace's pool after some seconds.
+    :param free: called with the number of free standby pods of a namespace, by PodTemplate.
+    :param keeps: whether PodTemplates get standby pods. Otherwise those that there are from before are deleted.
     """
 
     def __init__(
@@ -57,6 +63,8 @@ class StandbyPools:
         clock: Callable[[], datetime],
         record: RecordEvents,
         later: Callable[[Key, float], None],
+        free: Callable[[str, Mapping[str, int]], None],
+        keeps: bool = True,
     ) -> None:
         self._client = client
         self._store = store
@@ -68,11 +76,15 @@ class StandbyPools:
         self._clock = clock
         self._record = record
         self._later = later
+        self._free = free
+        self._keeps = keeps
+        self._passes = 0
 
     def pools(self) -> set[Key]:
         """Return the pools of all namespaces that have standby pods, or PodTemplates that want some."""
         found = {job.meta.key.namespace for job in self._store.jobs if job.spokejob.name == STANDBY_POOL}
-        return {pool_of(namespace) for namespace in found | {key.namespace for key in self._store.standby_templates()}}
+        wanting = {key.namespace for key in self._store.standby_templates()} if self._keeps else set()
+        return {pool_of(namespace) for namespace in found | wanting}
 
     async def process(self, namespace: str) -> None:
         """Bring the pools of a namespace to what is wanted.
@@ -82,11 +94,11 @@ class StandbyPools:
         await self._ask(namespace)
         now = self._clock()
         members = self._pods.members(namespace)
-        wanting = {key.name for key in self._store.standby_templates() if key.namespace == namespace}
+        wanting = {key.name for key in self._store.standby_templates() if key.namespace == namespace and self._keeps}
         checks: list[datetime] = []
         for name in sorted(wanting | set(members)):
             checks += await self._keep(Key(namespace, name), members.get(name, []), now)
-        self._count(namespace)
+        self._report(namespace)
         if (soonest := min(checks, default=None)) is not None:
             seconds = (soonest - now).total_seconds() + 0.01
             self._later(pool_of(namespace), max(seconds, POLL_SECONDS))
@@ -94,8 +106,8 @@ class StandbyPools:
     async def _keep(self, key: Key, members: Sequence[Member], now: datetime) -> list[datetime]:
         """Do what the plan of one PodTemplate says; return when to look again."""
         template, memory = self._store.templates.get(key), self._pods.memory(key)
-        bounds = bounds_of(template)
-        if template is not None:
+        bounds = bounds_of(template) if self._keeps else NO_STANDBY
+        if template is not None and self._keeps:
             self._warn(template, memory)
             self._count_failures(template, memory, members)
         number = wanted(bounds, memory.arrivals, lead_time(memory.starts), now)
@@ -183,15 +195,28 @@ class StandbyPools:
             self._record(_about(template), (standby_impossible(problem),))
         memory.warned_of = problem
 
-    def _count(self, namespace: str) -> None:
-        """Show how many there are now, and forget those that are gone."""
-        waits = [item for own in self._pods.members(namespace).values() for item in own if not item.ended]
+    def _report(self, namespace: str) -> None:
+        """Show how many there are now, tell admission how many are free, and forget those that are gone."""
+        members = self._pods.members(namespace)
+        waits = [item for own in members.values() for item in own if not item.ended]
         ready = sum(1 for item in waits if item.ready)
-        self._metrics.standby_pods.labels(namespace, "free").set(ready)
-        self._metrics.standby_pods.labels(namespace, "starting").set(len(waits) - ready)
-        known = {job.meta.uid for job in self._store.jobs if job.standby is not None}
-        self._pods.forget_gone(known)
-        self._assignments.forget_gone(known)
+        states = {"free": ready, "starting": len(waits) - ready, "assigned": self._pods.assigned_in(namespace)}
+        for state, number in states.items():
+            self._metrics.standby_pods.labels(namespace, state).set(number)
+        self._free(namespace, {name: self._free_ones(Key(namespace, name), own) for name, own in members.items()})
+        self._passes += 1
+        if self._passes % FORGET_EVERY == 0:
+            known = {job.meta.uid for job in self._store.jobs if job.standby is not None}
+            self._pods.forget_gone(known)
+            self._assignments.forget_gone(known)
+
+    def _free_ones(self, key: Key, members: Sequence[Member]) -> int:
+        """Return how many are free for any job of the lane."""
+        template = self._store.templates.get(key)
+        if template is None or may_copy_labels(template) or not self._keeps:
+            return 0
+        digest = self._pods.digest(template)
+        return sum(1 for item in members if is_free(item) and item.is_of(digest))
 
 
 def _is_asked(member: Member) -> bool:

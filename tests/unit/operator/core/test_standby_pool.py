@@ -149,3 +149,11 @@ def test_a_pod_that_ends_is_not_free() -> None:
     assert not is_free(replace(ended(), ready=True))
     assert not is_free(replace(member(), pod=standby_pod(deleted=True)))
     assert not is_free(member(deleted=True))
+
+
+def test_a_pod_whose_node_is_silent_is_not_free() -> None:
+    known = member()
+    assert known.pod is not None
+    assert is_free(known)
+    assert not is_free(replace(known, pod=replace(known.pod, node_silent=True)))
+    assert not is_free(replace(known, pod=None))
