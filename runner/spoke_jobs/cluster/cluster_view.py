@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from spoke_jobs.contract.operator_state import Publication
+from spoke_jobs.contract.operator_state import Publication, PublishedStandby
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.contract.wait_status import WaitStatus
@@ -27,6 +27,8 @@ class PublishedTurns:
     turns: tuple[str, ...] = ()
     """The first SpokeJobs that wait for admission, in the order of their turns."""
     waiting: int = 0
+    standby: tuple[PublishedStandby, ...] = ()
+    """The PodTemplates that lack standby pods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,9 @@ def times(event: Body) -> int:
 def read_published(data: Mapping[str, Any] | None) -> PublishedTurns | None:
     """Read the data of the operator's ConfigMap; None if it doesn't exist or is malformed."""
     found = Publication.read(data)
-    return None if found is None else PublishedTurns(found.at, found.state.turns, found.state.waiting)
+    if found is None:
+        return None
+    return PublishedTurns(found.at, found.state.turns, found.state.waiting, found.state.standby)
 
 
 def waits_of(bodies: Iterable[Body]) -> Iterator[WaitingSpokeJob]:

@@ -78,6 +78,18 @@ class PublishedHold(_Model):
     allowance: int | None = None
 
 
+class PublishedStandby(_Model):
+    """A PodTemplate that wants standby pods, and has none or does not get them. Times are in ISO 8601."""
+
+    template: str
+    problem: str | None = None
+    """Why it can have none."""
+    failure: str | None = None
+    """Otherwise the cause with which the last one ended, or why the API server refused it; empty if unknown."""
+    retry_at: str | None = None
+    """When the next one is tried."""
+
+
 class Running(_Model):
     """How many jobs have a place."""
 
@@ -102,6 +114,8 @@ class OperatorState(_Model):
     starting: int = 0
     """How many jobs were admitted and do not run yet."""
     holds: tuple[PublishedHold, ...] = ()
+    standby: tuple[PublishedStandby, ...] = ()
+    """The PodTemplates that lack standby pods."""
     reasons: dict[str, int] = {}
     """What the waiting and the starting jobs wait for, counted as the metric `spoke_operator_waiting` counts them."""
     turns: tuple[str, ...] = ()

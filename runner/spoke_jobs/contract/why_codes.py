@@ -36,6 +36,8 @@ class Code(StrEnum):
     """The operator's reason or cause says what it waits for."""
     TURN = "turn"
     """How many jobs are ahead of it in the order of turns."""
+    STANDBY = "standby"
+    """Its PodTemplate has no standby pods, and why. The job gets a pod of its own."""
     NO_OPERATOR = "no_operator"
     SPOKEJOB_GONE = "spokejob_gone"
     CLUSTER_UNKNOWN = "cluster_unknown"

@@ -12,6 +12,8 @@ from spoke_jobs.contract.advice import QUOTA_OF_ZERO
 from spoke_jobs.contract.cause_row import with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.condition import Condition
+from spoke_jobs.contract.executors import Lane
+from spoke_jobs.contract.operator_state import PublishedStandby
 from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import FOR_A_PLACE, UNTIMED, WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
@@ -19,6 +21,7 @@ from spoke_jobs.explain.in_short import in_short
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Reason, waits_for, when
 from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.ledger.reading.queries import Holder, Situation
+from spoke_jobs.shared.object_fields import moment
 
 _UNCHANGED = timedelta(minutes=5)
 """After this time, a job's unchanged progress is worth a note."""
@@ -58,7 +61,9 @@ def in_the_cluster(situation: Situation, cluster: ClusterView) -> Iterator[Reaso
     for applies, explain in CHECKS:
         if applies(seen):
             yield from explain(seen)
-            return
+            break
+    if not _is_anothers(seen) and not _has_ended(seen):
+        yield from _without_standby(seen)
 
 
 def _is_anothers(seen: _Seen) -> bool:
@@ -251,6 +256,30 @@ def _why_held(wait: Wait) -> str:
         return f"it is suspended: {_meaning(wait.code)}"
     said = f" ({line(message, MESSAGE_LIMIT)})" if message else ""
     return _quota(wait) or in_short(wait.code, message) or f"{_meaning(wait.code) or 'its turn is being decided'}{said}"
+
+
+def _without_standby(seen: _Seen) -> Iterator[Reason]:
+    """Say why the job's PodTemplate has no standby pods, if the job wants one and has none."""
+    spec, attempt, published = seen.spokejob.spec, open_attempt(seen.spokejob), seen.cluster.published
+    if spec.lane != Lane.STANDBY or published is None or (attempt is not None and attempt.lane):
+        return
+    found = next((item for item in published.standby if item.template == spec.pod_template), None)
+    if found is None:
+        return
+    why = f": {line(found.problem, MESSAGE_LIMIT)}" if found.problem else _failure(found, seen.now)
+    template = line(spec.pod_template)
+    yield Reason(
+        Code.STANDBY,
+        f"the PodTemplate {template} has no standby pods{why}; the job gets a pod of its own",
+        f"the Events of the PodTemplate: kubectl describe podtemplate {template}",
+    )
+
+
+def _failure(found: PublishedStandby, now: datetime) -> str:
+    what, at = line(found.failure or "", MESSAGE_LIMIT), moment({"at": found.retry_at or ""}, "at")
+    said = f" with {what}" if what in CAUSES else f" ({what})" if what else ""
+    tried = f", and the next one is tried at {clock(at, now)} ({until(at, now)})" if at and at > now else ""
+    return f": the last one failed{said}{tried}"
 
 
 CHECKS: tuple[tuple[Callable[[_Seen], bool], Callable[[_Seen], Iterator[Reason]]], ...] = (

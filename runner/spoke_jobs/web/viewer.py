@@ -60,7 +60,7 @@ _ABOUT_THE_JOB_ALONE = frozenset(
 _STATES_ALONE = frozenset(
     {
         *(Code.START_BY, Code.RUNNING, Code.CANCELLING, Code.LEASE_LAPSED, Code.MOVED),
-        *(Code.CLUSTER_UNKNOWN, Code.SUCCEEDED, Code.FAILED),
+        *(Code.STANDBY, Code.CLUSTER_UNKNOWN, Code.SUCCEEDED, Code.FAILED),
     }
 )
 """The same of codes that are no reasons to wait."""

@@ -253,7 +253,7 @@ def test_failed_jobs_have_one_command_for_all_of_them() -> None:
 
 
 def test_each_code_of_waiting_jobs_follows_from_a_reason() -> None:
-    notes = {Code.START_BY, Code.TURN, Code.CLUSTER_UNKNOWN, Code.MOVED, Code.MOVES}
+    notes = {Code.START_BY, Code.TURN, Code.CLUSTER_UNKNOWN, Code.MOVED, Code.MOVES, Code.STANDBY}
     states = {Code.RUNNING, Code.LEASE_LAPSED, Code.HOLDS_UP, Code.CANCELLING, Code.SUCCEEDED, Code.FAILED}
     assert {reason.code for reason in WaitReason} == set(Code) - notes - states
 

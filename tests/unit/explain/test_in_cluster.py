@@ -12,6 +12,7 @@ from tests.unit.explain.situations import NOW, a_holder, a_job, a_situation, aft
 
 from spoke_jobs.cluster.cluster_view import ClusterView, PublishedTurns, read_published
 from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.operator_state import PublishedStandby
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.why_codes import Code
@@ -434,3 +435,43 @@ def test_a_database_that_is_away_is_told_since_when() -> None:
     reason = said(held)[Code.CLUSTER]
     assert message in reason.text
     assert reason.advice == WaitReason.DATABASE_AWAY.advice
+
+
+@pytest.mark.parametrize(
+    ("lacking", "text"),
+    [
+        (
+            {"problem": "its volume 'data' is a persistentVolumeClaim"},
+            ": its volume 'data' is a persistentVolumeClaim;",
+        ),
+        ({"failure": "BadSetup"}, ": the last one failed with BadSetup;"),
+        ({"failure": ""}, ": the last one failed;"),
+        (
+            {"failure": 'jobs.batch is forbidden: quota "few"', "retry_at": after(seconds=40).isoformat()},
+            ': the last one failed (jobs.batch is forbidden: quota "few"), and the next one is tried at ',
+        ),
+    ],
+)
+def test_a_job_that_wants_a_standby_pod_says_why_there_is_none(lacking: dict[str, str], text: str) -> None:
+    published = PublishedTurns(before(seconds=20), standby=(PublishedStandby(template="default", **lacking),))
+    pending = {"outcome": "Waiting", "cause": "PodPending", "attempts": [an_open_attempt(pod="")]}
+    reason = said(pending, of={"lane": "standby"}, published=published)[Code.STANDBY]
+    assert f"the PodTemplate default has no standby pods{text}" in reason.text
+    assert reason.text.endswith("; the job gets a pod of its own")
+    assert reason.advice == "the Events of the PodTemplate: kubectl describe podtemplate default"
+
+
+@pytest.mark.parametrize(
+    ("of", "attempt"),
+    [
+        ({}, {}),
+        ({"lane": "standby", "podTemplate": "other"}, {}),
+        ({"lane": "standby"}, {"lane": "standby"}),
+    ],
+)
+def test_others_do_not_hear_of_standby_pods(of: dict[str, str], attempt: dict[str, str]) -> None:
+    published = PublishedTurns(before(seconds=20), standby=(PublishedStandby(template="default", problem="x"),))
+    pending = {"outcome": "Waiting", "cause": "PodPending", "attempts": [an_open_attempt(pod="", **attempt)]}
+    found = said(pending, of=of, published=published)
+    assert Code.STANDBY not in found
+    assert Code.CLUSTER in found

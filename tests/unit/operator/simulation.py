@@ -224,6 +224,7 @@ class Simulation:
             keeps=standby.keeps,
         )
         self.controller.keep_standby_pods(assignments, pools)
+        self.published = pods.problems
         return pools
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:

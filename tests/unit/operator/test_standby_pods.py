@@ -218,8 +218,16 @@ def test_pods_that_fail_are_tried_again_ever_later_and_the_template_says_so() ->
     told = [event for name, event in s.events if name == "default"]
     assert {event.reason for event in told} == {"StandbyPodFailed"}
     assert "BadSetup" in told[0].note
+    (said,) = s.published(NAMESPACE)
+    assert (said.template, said.failure) == ("default", "BadSetup")
+    assert said.retry_at is not None
     failed = [job for job in world.jobs if "-standby-" in job["metadata"]["name"]]
     assert len(failed) <= 2, "the newest one is kept, to be looked at"
+    world.is_idle, standby.silent = standby.is_idle, False
+    for _ in range(80):
+        s.pass_time(5)
+        s.cluster()
+    assert s.published(NAMESPACE) == [], "one is ready"
 
 
 def test_a_template_that_asks_for_the_impossible_says_why_and_its_jobs_run() -> None:
@@ -227,6 +235,8 @@ def test_a_template_that_asks_for_the_impossible_says_why_and_its_jobs_run() -> 
     assert pods(s) == []
     assert [(name, event.reason) for name, event in s.events] == [("default", "NoStandbyPods")]
     assert "MIN must not be over MAX" in s.events[0][1].note
+    (said,) = s.published(NAMESPACE)
+    assert "MIN must not be over MAX" in (said.problem or "")
     dispatch(s)
     s.cluster()
     assert status_of(s)["outcome"] == "Running"

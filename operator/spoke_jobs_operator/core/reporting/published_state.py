@@ -17,6 +17,7 @@ from spoke_jobs.contract.operator_state import (
     PublishedHold,
     PublishedPause,
     PublishedRate,
+    PublishedStandby,
     Running,
 )
 from spoke_jobs.contract.spokejob import SpokeJob
@@ -40,10 +41,12 @@ def report(
     turns: Sequence[Candidate],
     unfinished: Iterable[SpokeJob],
     has_place: Callable[[Key], bool] = lambda _key: False,
+    standby: Sequence[PublishedStandby] = (),
 ) -> OperatorState:
     """Return the namespace's state.
 
     :param has_place: whether a SpokeJob is admitted or has an attempt, even if its status does not show that yet.
+    :param standby: the PodTemplates of the namespace that lack standby pods.
     """
     mine = [item for item in unfinished if item.namespace == namespace]
     waiting = [item for item in mine if is_waiting(item)]
@@ -60,6 +63,7 @@ def report(
         waiting=len(waiting) - len(starting),
         starting=len(starting),
         holds=_holds(usage, namespace),
+        standby=tuple(standby[:SHOWN_COUNTS]),
         reasons=dict(sorted(Counter(map(waits_for, waiting)).items())),
         turns=tuple(islice((item.key.name for item in turns if item.key.namespace == namespace), SHOWN_TURNS)),
     )

@@ -113,7 +113,8 @@ class Operator:
         )
         self._controller.attach(self._queue, self._pacer)
         self._calls = HttpPodCalls()
-        self._pools = self._standby_pools(settings)
+        self._standby = self._standby_pods(settings)
+        self._pools = self._standby_pools(settings, self._standby)
         self._sources = LimitSources(client, self._store, settings.namespaces)
         self._keeper = LimitKeeper(
             settings.limits, self._store, self._pacer, wake=self._add, clock=utc_now, later=loop.call_later
@@ -131,7 +132,7 @@ class Operator:
             begins=self._begin_namespace,
             limits=self._sources.compare,
         )
-        self._publisher = Publisher(client, self._store, self._pacer, self._identity, utc_now)
+        self._publisher = Publisher(client, self._store, self._pacer, self._identity, utc_now, self._standby.problems)
         self._metrics.queue_depth.set_function(lambda: len(self._queue))
         self._metrics.pending.set_function(lambda: self._pacer.room.pending if self._pacer.room else 0)
         self._metrics.without_room.set_function(lambda: self._pacer.room.wait_for_room if self._pacer.room else 0)
@@ -144,14 +145,17 @@ class Operator:
         client.may_write = self._leadership.leads
         client.on_throttled = self._metrics.throttled.inc
 
-    def _standby_pools(self, settings: Settings) -> StandbyPools:
-        client, store, metrics, calls = self._client, self._store, self._metrics, self._calls
-        max_age = settings.standby_max_age
-        keeps = settings.standby_pods  # without it, nothing is assigned, and standby pods from before are deleted
-        key = standby_key(settings.standby_key_file if keeps else "")
+    def _standby_pods(self, settings: Settings) -> StandbyPods:
+        # Without the setting, nothing is assigned, and standby pods from before are deleted.
+        key = standby_key(settings.standby_key_file if settings.standby_pods else "")
         # A pod that no operator replaces ends by itself, some time later.
-        pods = StandbyPods(store, key, seconds=int(2 * max_age.total_seconds()))
+        pods = StandbyPods(self._store, key, seconds=int(2 * settings.standby_max_age.total_seconds()))
         pods.on_change = self._add
+        return pods
+
+    def _standby_pools(self, settings: Settings, pods: StandbyPods) -> StandbyPools:
+        client, store, metrics, calls = self._client, self._store, self._metrics, self._calls
+        keeps = settings.standby_pods
         assignments = Assignments(client, store, metrics, pods, calls, utc_now, offers=keeps)
         pools = StandbyPools(
             client,
@@ -160,7 +164,7 @@ class Operator:
             pods,
             assignments,
             calls,
-            max_age=max_age,
+            max_age=settings.standby_max_age,
             clock=utc_now,
             record=self._events.record,
             later=self._queue.add_after,

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from spoke_jobs.contract.names import STATE_CONFIGMAP
-from spoke_jobs.contract.operator_state import OperatorState, Publication
+from spoke_jobs.contract.operator_state import OperatorState, Publication, PublishedStandby
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.shared.api_errors import ApiError, NotFound
 from spoke_jobs_operator.core.objects.api_objects import Key
@@ -29,16 +29,24 @@ class Publisher:
     """Write the ConfigMaps, and remember the last state of each.
 
     :param clock: returns the current time.
+    :param standby: returns the PodTemplates of a namespace that lack standby pods.
     """
 
     def __init__(
-        self, client: Client, store: Store, pacer: Pacer, identity: str, clock: Callable[[], datetime]
+        self,
+        client: Client,
+        store: Store,
+        pacer: Pacer,
+        identity: str,
+        clock: Callable[[], datetime],
+        standby: Callable[[str], Sequence[PublishedStandby]] = lambda _namespace: (),
     ) -> None:
         self._client = client
         self._store = store
         self._pacer = pacer
         self._identity = identity
         self._clock = clock
+        self._standby = standby
         self._published: dict[str, tuple[OperatorState, datetime]] = {}
         self._failing: set[str] = set()
         self.on_error: Callable[[Exception], None] = lambda _error: None
@@ -62,7 +70,8 @@ class Publisher:
         busy = set(unfinished)
         for namespace in busy | set(self._published):
             own = unfinished[namespace]
-            state = report(namespace, self._pacer.limits, self._pacer.usage, turns, own, self._pacer.has_place)
+            pacer, standby = self._pacer, self._standby(namespace)
+            state = report(namespace, pacer.limits, pacer.usage, turns, own, pacer.has_place, standby)
             now = self._clock()
             old, at = self._published.get(namespace, (None, now))
             if state != old or (now - at).total_seconds() >= SIGN_OF_LIFE_SECONDS:

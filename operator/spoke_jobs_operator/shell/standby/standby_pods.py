@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from spoke_jobs.contract.operator_state import PublishedStandby
 from spoke_jobs.contract.standby import secret_of, verifier_of
 from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Job, Key, Pod, PodTemplate
 from spoke_jobs_operator.core.standby.pool import Member
@@ -15,6 +16,7 @@ from spoke_jobs_operator.shell.store.store import Store
 
 _ARRIVALS = 5_000
 _STARTS = 20
+_TEXT_LIMIT = 300
 
 
 @dataclass(slots=True)
@@ -29,6 +31,8 @@ class PoolMemory:
     """The UIDs of the Jobs that ended by themselves and are counted."""
     failures: int = 0
     """How many standby pods in a row could not be made, or ended by themselves."""
+    failure: str | None = None
+    """Why the last one failed; None if none has failed since one was ready."""
     retry_at: datetime | None = None
     warned_of: str = ""
     digest: tuple[str, str] = ("", "")
@@ -96,6 +100,12 @@ class StandbyPods:
         """Return how many standby pods of a namespace have an attempt."""
         return sum(1 for spokejob in self._jobs if spokejob.namespace == namespace)
 
+    def problems(self, namespace: str) -> list[PublishedStandby]:
+        """Return the PodTemplates of a namespace that want standby pods and lack them."""
+        found = {key.name: memory for key, memory in self._memory.items() if key.namespace == namespace}
+        lacking = {name for name, memory in found.items() if memory.warned_of or memory.failure is not None}
+        return [_published(name, found[name]) for name in sorted(lacking)]
+
     def digest(self, template: PodTemplate) -> str:
         """Return what a standby pod is made from now. It is computed once for each version of the PodTemplate."""
         memory = self.memory(template.meta.key)
@@ -143,6 +153,13 @@ class StandbyPods:
             del self._ours[uid]
         for template in [key for key in self._memory if self._store.templates.get(key) is None]:
             del self._memory[template]
+
+
+def _published(template: str, memory: PoolMemory) -> PublishedStandby:
+    if memory.warned_of:
+        return PublishedStandby(template=template, problem=memory.warned_of[:_TEXT_LIMIT])
+    at = memory.retry_at.isoformat() if memory.retry_at else None
+    return PublishedStandby(template=template, failure=(memory.failure or "")[:_TEXT_LIMIT], retry_at=at)
 
 
 def pool_of(namespace: str) -> Key:

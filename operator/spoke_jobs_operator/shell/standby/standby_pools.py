@@ -110,6 +110,8 @@ class StandbyPools:
         if template is not None and self._keeps:
             self._warn(template, memory)
             self._count_failures(template, memory, members)
+        if not bounds.maximum:
+            memory.failures, memory.failure, memory.retry_at = 0, None, None
         number = wanted(bounds, memory.arrivals, lead_time(memory.starts), now)
         digest = self._pods.digest(template) if template is not None and bounds.maximum else ""
         decided = plan(members, Demand(digest, number, memory.retry_at), now, self._max_age)
@@ -167,7 +169,7 @@ class StandbyPools:
             if state is PodState.FREE and job.standby is not None:
                 self._pods.ready.add(job.meta.uid)
                 memory = self._pods.memory(Key(namespace, job.standby.template))
-                memory.failures, memory.retry_at = 0, None
+                memory.failures, memory.failure, memory.retry_at = 0, None, None
                 memory.starts.append(now - (job.meta.created_at or now))
 
     def _count_failures(self, template: PodTemplate, memory: PoolMemory, members: Sequence[Member]) -> None:
@@ -180,7 +182,7 @@ class StandbyPools:
             self._failed(template, memory, cause_of(last))
 
     def _failed(self, template: PodTemplate, memory: PoolMemory, why: str) -> None:
-        memory.failures += 1
+        memory.failures, memory.failure = memory.failures + 1, why
         seconds = RETRIES.after(memory.failures)
         memory.retry_at = self._clock() + timedelta(seconds=seconds)
         about = {"template": str(template.meta.key)}

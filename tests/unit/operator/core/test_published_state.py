@@ -55,6 +55,7 @@ def test_a_namespace_is_told_of_its_own_and_of_what_is_common_to_all() -> None:
         "waiting": 3,
         "starting": 1,
         "holds": [],
+        "standby": [],
         "reasons": {"LimitReached": 2, "New": 1, "PodPending": 1},
         "turns": ["x", "z"],
     }
