@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,15 +13,18 @@ import yaml
 from tests.waiting import eventually, patient
 
 from spoke_jobs.cluster.manifest import name_of
-from spoke_jobs.contract.standby import PATH, PORT
+from spoke_jobs.contract.standby import PATH, PORT, proves
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
+from . import e2e_jobs
 from .conftest import Cluster, Images, Object, Product, image_values, port_forward
-from .test_network import running, said_within
+from .test_network import ALLOWED, Targets, address, running, said_by_pod, said_within
+from .test_secrecy import secrets_of
 
-TEMPLATE = "waiting"
+TEMPLATE, BROKEN = "waiting", "broken"
 FREE = "jobs.spoke.dev/standby=true,jobs.spoke.dev/spokejob="
+ECHO = JobData("e2e_echo", "hello", lane="standby", pod_template=TEMPLATE)
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +70,21 @@ def lane_of(product: Product, job: JobRequest) -> str:
     return str(attempt.get("lane", ""))
 
 
-def in_a_standby_pod(product: Product, runner: KubernetesRunner) -> JobRequest:
+def in_a_standby_pod(product: Product, runner: KubernetesRunner, data: JobData = ECHO) -> JobRequest:
     """A job that has run in a standby pod. The first ones may come before a pod has said that it is free."""
 
     def run() -> JobRequest | None:
-        job = runner.dispatch_job(JobData("e2e_echo", "hello", lane="standby", pod_template=TEMPLATE))
+        job = runner.dispatch_job(data)
         row = product.ended(job)
-        assert (row.state, row.result) == (JobState.SUCCEEDED, "hello"), row
-        return job if lane_of(product, job) == "standby" else None
+        assert row.state is JobState.SUCCEEDED, row
+        return row if lane_of(product, job) == "standby" else None
 
     return eventually(run, "an attempt in a standby pod")
 
 
 def test_a_job_starts_without_a_new_pod(product: Product, runner: KubernetesRunner, standby: str) -> None:
     job = in_a_standby_pod(product, runner)
+    assert job.result == "hello"
     (pod,) = product.pods(job)
     spokejob = product.get("spokejob", name_of(job))
     assert spokejob is not None
@@ -120,12 +125,39 @@ def test_pods_of_an_earlier_template_are_replaced(product: Product, runner: Kube
     assert pod["metadata"]["labels"]["e2e/changed"] == "yes"
 
 
-def test_a_pod_of_the_same_namespace_cannot_assign(product: Product, standby: str) -> None:
-    """Neither by the network, which lets the operator in alone, nor with what can be read of the pod."""
+def test_nobody_but_the_operator_connects_to_a_standby_pod(
+    product: Product, runner: KubernetesRunner, standby: str
+) -> None:
+    """That the operator does is why the pods have been found free."""
     pod = eventually(lambda: free_pods(product), "one that waits")[0]
-    inside = running(product.cluster, product.namespace, "app.kubernetes.io/component=web")[0]
-    targets = {"standby": (pod["status"]["podIP"], PORT)}
-    assert said_within(product.cluster, inside, [json.dumps(targets), json.dumps([])]) == set()
+    targets: Targets = {"standby": (pod["status"]["podIP"], PORT)}
+    nobody = [json.dumps(targets), json.dumps([])]
+    for component in ("web", "tasks", "sync"):
+        inside = running(product.cluster, product.namespace, f"app.kubernetes.io/component={component}")[0]
+        assert said_within(product.cluster, inside, nobody) == set(), component
+    assert said_by_pod(product, product.namespace, {}, nobody, {}) == set(), "a stranger"
+    connects = JobData("e2e_connects", e2e_jobs.Connect(targets=targets, expected=[]))
+    assert product.ended(runner.dispatch_job(connects)).result == [], "a job in a pod of its own"
+
+
+def test_a_standby_pod_reaches_what_a_jobs_own_pod_reaches(
+    product: Product, runner: KubernetesRunner, operator: str, standby: str
+) -> None:
+    here = f"{product.namespace}.svc.cluster.local"
+    targets: Targets = {
+        "api server": ("kubernetes.default.svc.cluster.local", 443),
+        "operator": (address(product.cluster, operator, "app.kubernetes.io/component=operator"), 8080),
+        "database": (f"texting-database.{here}", 5432),
+        "tasks": (f"texting-tasks.{here}", 8080),
+        "web": (f"texting.{here}", 80),
+    }
+    payload = e2e_jobs.Connect(targets=targets, expected=sorted(ALLOWED["job"]))
+    job = in_a_standby_pod(product, runner, JobData("e2e_connects", payload, lane="standby", pod_template=TEMPLATE))
+    assert set(job.result) == ALLOWED["job"]
+
+
+def test_what_can_be_read_of_a_standby_pod_assigns_nothing(product: Product, standby: str) -> None:
+    pod = eventually(lambda: free_pods(product), "one that waits")[0]
     (container,) = [item for item in pod["spec"]["containers"] if item["name"] == "job"]
     verifier = next(item["value"] for item in container["env"] if item["name"] == "SPOKE_STANDBY")
     name = pod["metadata"]["name"]
@@ -139,3 +171,49 @@ def test_a_pod_of_the_same_namespace_cannot_assign(product: Product, standby: st
         refused.value.close()
         assert refused.value.code == 401
     assert name in {item["metadata"]["name"] for item in free_pods(product)}
+
+
+def test_no_object_or_log_of_a_standby_pod_holds_a_secret(
+    product: Product, runner: KubernetesRunner, operator: str, standby: str
+) -> None:
+    """Neither the application's, nor the database's, nor what assigns an attempt."""
+    data = JobData("e2e_tells", {"secret": e2e_jobs.MARKER}, lane="standby", pod_template=TEMPLATE)
+    job = in_a_standby_pod(product, runner, data)
+    assert e2e_jobs.MARKER in job.result
+    name = name_of(job)
+    of_the_job = product.get("spokejobs,jobs,pods", "--selector", f"jobs.spoke.dev/spokejob={name}")
+    of_the_pool = product.get("jobs,pods", "--selector", FREE)
+    spokejob = product.get("spokejob", name)
+    texts = [json.dumps(found) for found in (of_the_job, of_the_pool, spokejob) if found]
+    assert all(kind in "".join(texts) for kind in ('"SpokeJob"', '"Job"', '"Pod"'))
+    leaders = running(product.cluster, operator, "app.kubernetes.io/component=operator")
+    texts += [product.cluster.kubectl("--namespace", operator, "logs", item["metadata"]["name"]) for item in leaders]
+    texts += [product.kubectl("logs", item["metadata"]["name"], "--container=job") for item in free_pods(product)]
+    secrets = secrets_of(product.cluster, [product.namespace])
+    verifiers = set(re.findall(r'"jobs.spoke.dev/standby-verifier": "([0-9a-f]{64})"', "".join(texts)))
+    assert verifiers
+    for text in texts:
+        assert [what for what, value in secrets.items() if value in text] == []
+        assert not any(proves(found, verifier) for found in re.findall("[0-9a-f]{64}", text) for verifier in verifiers)
+
+
+def test_an_application_that_cannot_be_imported_is_said_of_the_template(product: Product, standby: str) -> None:
+    template = product.get("podtemplate", TEMPLATE)
+    assert template is not None
+    labels, annotations = template["metadata"]["labels"], {"jobs.spoke.dev/standby": "1-1"}
+    template["metadata"] = {"name": BROKEN, "labels": labels, "annotations": annotations}
+    (container,) = [item for item in template["template"]["spec"]["containers"] if item["name"] == "job"]
+    container["env"] = [item for item in container["env"] if item["name"] != "SPOKE_APP"]
+    container["env"].append({"name": "SPOKE_APP", "value": "no_such_module"})
+    product.apply_template(template)
+    try:
+
+        def said() -> list[str]:
+            fields = "--field-selector=reason=StandbyPodFailed"
+            found = product.get("events", fields) or {"items": []}
+            return [item["message"] for item in found["items"] if item["involvedObject"]["name"] == BROKEN]
+
+        assert "BadSetup" in eventually(said, "an Event of the PodTemplate")[0]
+        assert free_pods(product), "those of the other PodTemplate are not concerned"
+    finally:
+        product.kubectl("delete", "podtemplate", BROKEN)
