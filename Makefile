@@ -47,7 +47,7 @@ bench-dispatch: setup-python ## what a dispatch adds to its caller's transaction
 	@scripts/in-turn "make $@" bash -ec 'scripts/postgres >/dev/null; scripts/test-cluster; exec "$$@"' -- \
 	  $(VENV)/python -m tests.bench.dispatch $(ARGS)
 
-bench-launch: setup-python ## what the operator costs beside plain Jobs, on a kind cluster of its own: some 20 minutes
+bench-launch: setup-python ## what the operator costs beside plain Jobs, on a kind cluster of its own: some 30 minutes
 	@scripts/in-turn "make $@" tests/bench/launch/run
 
 bench-tasks: setup-python ## tasks beside other task queues: some 10 minutes (ROUNDS=1: a quick look)

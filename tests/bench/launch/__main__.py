@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench.launch import burst, history, paired, report, usage
+from tests.bench.launch import burst, history, lanes, paired, report, usage
 from tests.bench.launch.figures import summary
 from tests.bench.launch.place import (
     HISTORY,
@@ -20,6 +20,7 @@ from tests.bench.launch.place import (
     cluster_of,
     fake_nodes,
     fresh_namespace,
+    installed_operator,
     operator,
     running,
     until,
@@ -64,6 +65,20 @@ def launches(cluster: Cluster, settings: Settings, folder: Path) -> dict[str, An
         attempts = len(measured.startup) + 1
         writes = process.metric("spoke_operator_writes_total") / attempts
     return {"to_first_line": measured.to_first_line, "startup": measured.startup, "writes_per_attempt": writes}
+
+
+def of_lanes(cluster: Cluster, settings: Settings, folder: Path) -> dict[str, Any]:
+    """One at a time, and many short ones, in each lane. The operator is in the cluster: it has to reach pods."""
+    values = {
+        "workers": {"small": {"lane": "worker", "processes": 2}},
+        "podTemplates": {"default": {"standby": f"{lanes.KEPT}-{lanes.KEPT}"}},
+    }
+    with (
+        application(cluster, settings.cluster, values) as product,
+        installed_operator(cluster, settings.cluster) as metrics,
+    ):
+        measured = lanes.measure(product, metrics, settings.launches, settings.short, say)
+    return {"lanes": asdict(measured)}
 
 
 def bursts(cluster: Cluster, settings: Settings, folder: Path) -> dict[str, Any]:
@@ -115,7 +130,7 @@ def idle(cluster: Cluster, settings: Settings, folder: Path) -> dict[str, Any]:
     return {"idle": asdict(measured)}
 
 
-PARTS = {"launches": launches, "bursts": bursts, "idle": idle}
+PARTS = {"launches": launches, "lanes": of_lanes, "bursts": bursts, "idle": idle}
 
 if __name__ == "__main__":
     main()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 OURS, PLAIN, SHELL = "spoke-jobs", "plain Job", "shell Job"
+STANDBY, WORKER = "lane standby", "lane worker"
 Figures = Mapping[str, Any]
 
 
@@ -43,4 +44,21 @@ def summary(figures: Figures) -> dict[str, float]:
         "restart_s": round(idle["restart_seconds"], 2),
         "startup_s": round(statistics.median(figures["startup"]), 3),
         "writes_per_attempt": round(figures["writes_per_attempt"], 2),
+        **(of_lanes(figures["lanes"]) if "lanes" in figures else {}),
+    }
+
+
+def of_lanes(lanes: Mapping[str, Any]) -> dict[str, float]:
+    """The lanes' part of the line."""
+    line, short = lanes["to_first_line"], lanes["short"]
+
+    def ratio(kind: str, share: float) -> float:
+        return round(percentile(line[kind], share) / percentile(line[PLAIN], share), 3)
+
+    return {
+        "standby_p50_ratio": ratio(STANDBY, 0.5),
+        "standby_p99_ratio": ratio(STANDBY, 0.99),
+        "worker_p50_ratio": ratio(WORKER, 0.5),
+        "short_jobs_ratio": round(short[WORKER] / short[PLAIN], 3),
+        "standby_idle_mib": round(lanes["idle_mib"], 1),
     }

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.conftest import Cluster, Product, installed
+from tests.e2e.conftest import Cluster, Object, Product, image_values, installed, port_forward
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-LAUNCH, HISTORY = "bench-launch", "bench-history"
+LAUNCH, HISTORY, OPERATOR = "bench-launch", "bench-history", "bench-operator"
 FAKE_NODES = 10
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -47,9 +47,9 @@ def fresh_namespace(cluster: Cluster, name: str) -> None:
 
 
 @contextmanager
-def application(cluster: Cluster, name: str) -> Iterator[Product]:
-    """The texting example's release, with the benchmark's job in its image."""
-    names = dict(line.split("=", 1) for line in cluster.run(str(ROOT / "scripts/images")).split())
+def application(cluster: Cluster, name: str, values: Object | None = None) -> Iterator[Product]:
+    """The texting example's release, with the benchmark's jobs in its image, and with further values."""
+    names = _images(cluster)
     content = b"".join(path.read_bytes() for path in sorted((HERE / "image").iterdir()))
     fingerprint = hashlib.sha256(content + names["TEXTING_IMAGE"].encode()).hexdigest()[:12]
     image = f"spoke-jobs-bench:{fingerprint}"
@@ -61,9 +61,44 @@ def application(cluster: Cluster, name: str) -> Iterator[Product]:
     chart = str(copy / "examples/texting/chart")
     cluster.run("helm", "dependency", "update", "--skip-refresh", chart)
     fresh_namespace(cluster, LAUNCH)
-    with installed(cluster, chart, image, LAUNCH, "launch_jobs") as product:
+    with installed(cluster, chart, image, LAUNCH, "launch_jobs", common=values) as product:
         yield product
     shutil.rmtree(copy)
+
+
+def _images(cluster: Cluster) -> dict[str, str]:
+    """The names of our images, built if they aren't there."""
+    return dict(line.split("=", 1) for line in cluster.run(str(ROOT / "scripts/images")).split())
+
+
+@contextmanager
+def installed_operator(cluster: Cluster, name: str) -> Iterator[int]:
+    """Our operator in the cluster, as its chart installs it, with standby pods; gives the port of its metrics."""
+    image = _images(cluster)["OPERATOR_IMAGE"]
+    cluster.run(str(ROOT / "tests/cluster/load"), name, image)
+    fresh_namespace(cluster, OPERATOR)
+    values = {
+        "image": image_values(image),
+        "replicas": 1,
+        "watchNamespaces": [LAUNCH],
+        "crds": {"enabled": False},
+        "admissionPolicies": {"enabled": True},
+        "operator": {"standbyPods": True},
+    }
+    cluster.install("spoke-operator", "charts/spoke-operator", OPERATOR, values)
+    try:
+        with port_forward(cluster, OPERATOR, "deployment/spoke-operator", 8080) as port:
+            yield port
+    finally:
+        cluster.run("helm", "uninstall", "spoke-operator", "--namespace", OPERATOR, "--wait")
+
+
+def free_standby_pods(port: int) -> float:
+    """How many standby pods wait, as the operator's metrics say."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    free = (line for line in lines if line.startswith("spoke_operator_standby_pods{") and 'state="free"' in line)
+    return sum(float(line.rsplit(" ", 1)[1]) for line in free)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.bench.launch.figures import Figures, middle, percentile
+from tests.bench.launch.figures import Figures, middle, of_lanes, percentile
 from tests.bench.launch.usage import IDLE
 from tests.bench.lib.machine import machine, moment
 from tests.bench.lib.report import PAGE, Section
@@ -25,6 +25,8 @@ def table(figures: Figures, line: Mapping[str, float]) -> str:
         f"| {kind} | {percentile(values, 0.5):.2f} | {percentile(values, 0.99):.2f} |"
         for kind, values in seconds.items()
     ]
+    if "lanes" in figures:
+        rows += _lanes(figures)
     burst = f"a burst of {figures['settings']['burst']:,}"
     rows += ["", f"| {burst} | submitted s | last Job created s | last finished s |", "| --- | ---: | ---: | ---: |"]
     for kind, found in bursts.items():
@@ -47,6 +49,29 @@ def table(figures: Figures, line: Mapping[str, float]) -> str:
         f"| its writes for an attempt (not stopped, pod not refused) | {line['writes_per_attempt']:.1f} | 5 |",
     ]
     return "\n".join([*rows, "", *_profile(figures)])
+
+
+def _lanes(figures: Figures) -> list[str]:
+    """The lanes beside plain Jobs of the same part of the run."""
+    lanes, line = figures["lanes"], of_lanes(figures["lanes"])
+    rows = ["", "| by lane, from commit, or creation, to the first line | p50 s | p99 s |", "| --- | ---: | ---: |"]
+    rows += [
+        f"| {kind} | {percentile(values, 0.5):.3f} | {percentile(values, 0.99):.3f} |"
+        for kind, values in lanes["to_first_line"].items()
+    ]
+    short = f"{figures['settings']['short']:,} short jobs, the lane worker's time by plain Jobs'"
+    return [
+        *rows,
+        "",
+        "| figure of the lanes | here | aim |",
+        "| --- | ---: | ---: |",
+        f"| lane standby, p50, beside a plain Job | {line['standby_p50_ratio']:.3f}x | at most 0.15x |",
+        f"| lane standby, p99, beside a plain Job | {line['standby_p99_ratio']:.3f}x | at most 0.30x |",
+        f"| lane worker, p50, beside a plain Job | {line['worker_p50_ratio']:.3f}x | at most 0.02x |",
+        f"| {short} | {line['short_jobs_ratio']:.3f} | at most 0.1 |",
+        f"| memory of a standby pod that waits | {line['standby_idle_mib']:.0f} MiB | stated |",
+        f"| jobs that got no standby pod although some waited | {lanes['missed']} | 0 |",
+    ]
 
 
 def _profile(figures: Figures) -> list[str]:

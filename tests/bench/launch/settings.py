@@ -18,12 +18,14 @@ class Settings:
     """BURST: how many are submitted at once."""
     rounds: int
     """ROUNDS: of bursts of each kind."""
+    short: int
+    """SHORT: short jobs that are submitted at once."""
     history: int
     """HISTORY: finished SpokeJobs."""
     idle_seconds: float
     """IDLE_SECONDS: how long the operator is watched doing nothing."""
     parts: tuple[str, ...]
-    """PARTS: `launches,bursts,idle`; what isn't named is taken from the last run's figures."""
+    """PARTS: `launches,lanes,bursts,idle`; what isn't named is taken from the last run's figures."""
     cluster: str
     """CLUSTER: the kind cluster; made if it isn't there."""
     raw: Path
@@ -38,9 +40,10 @@ class Settings:
             launches=int(environment.get("LAUNCHES", 40)),
             burst=int(environment.get("BURST", 1000)),
             rounds=int(environment.get("ROUNDS", 2)),
+            short=int(environment.get("SHORT", 500)),
             history=int(environment.get("HISTORY", 10_000)),
             idle_seconds=float(environment.get("IDLE_SECONDS", 60)),
-            parts=tuple(environment.get("PARTS", "launches,bursts,idle").split(",")),
+            parts=tuple(environment.get("PARTS", "launches,lanes,bursts,idle").split(",")),
             cluster=environment.get("CLUSTER", "spoke-bench"),
             raw=Path(environment.get("BENCH_RAW", "launch.json")),
             tools=Path(environment["BENCH_TOOLS"]),
@@ -49,4 +52,4 @@ class Settings:
     @property
     def full(self) -> bool:
         """Whether figures of this run may stand in the docs."""
-        return self.launches >= 40 and self.burst >= 1000 and self.history >= 10_000
+        return self.launches >= 40 and self.burst >= 1000 and self.short >= 500 and self.history >= 10_000

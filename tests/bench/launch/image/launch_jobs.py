@@ -22,6 +22,12 @@ def first(_ctx: JobContext, _payload: None) -> dict[str, float]:
     return {"first": now, "began": began()}
 
 
+@job("launch_short")
+def short(_ctx: JobContext, _payload: None) -> None:
+    """Take a tenth of a second."""
+    time.sleep(0.1)
+
+
 @task("launch_nothing")
 def nothing(_ctx: TaskContext, _payload: None) -> None:
     """The application's task deployment needs one to start."""
