@@ -384,6 +384,27 @@ _FINISHED = (
     _runner("With SPOKE_FINISHED=delete, no worker is needed to delete a row", "runners/legacy_runner", "None if self.settings.keeps_successes else ledger.prune(_PRUNED_AT_ONCE, which=_OWN)", "None"),
 )  # fmt: skip
 
+_STANDBY = (
+    _core("A standby pod that a status names is never deleted", "standby/pool", "if member.ended or member.reserved:", "if member.ended:"),
+    _core("A standby pod of an earlier template is replaced", "standby/pool", "if not member.is_of(digest):", "if False:"),
+    _core("A standby pod whose secret is unknown is replaced", "standby/pool", "if not member.ours:", "if False:"),
+    _core("A standby pod whose secret is unknown gets no attempt", "standby/pool", "return member.ready and member.ours and", "return member.ready and"),
+    _core("A standby pod on a silent node gets no attempt", "standby/pool", " and not self.pod.node_silent", ""),
+    _core("Each attempt that arrives while a standby pod is replaced finds another one", "standby/wanted", "max(busiest, last - first + 1)", "max(busiest, last - first)"),
+    _core("A job with resources of its own gets no standby pod", "standby/standby_offer", "if spec.resources is not None or spec.auto_requests", "if spec.auto_requests"),
+    _core("After a lost standby pod the next attempt gets a pod of its own", "standby/standby_offer", "last.cause == Cause.STANDBY_LOST", "False"),
+    _core("No attempt takes the standby pod of another SpokeJob", "standby/assignment", "is_free = job.spokejob.name == STANDBY_POOL and", "is_free ="),
+    _core("A standby pod that has ended gets no attempt", "standby/assignment", "pod is not None and not has_ended", "pod is not None"),
+    _core("How a standby pod ended counts more than whether it was told", "standby/assignment", "if has_ended:  # how", "if False:  # how"),
+    _core("A job with a free standby pod passes the holds on new pods", "holds/holds", "if standby and self.standby.has(group):", "if False:"),
+    _core("No more jobs pass these holds than standby pods are free", "holds/free_standby", "bump(self._free, group, -1)", "pass"),
+    _core("A job that finds no free standby pod is counted like others", "holds/free_standby", "return self._takers.pop(key, None) if starts else None", "return None"),
+    _shell("A standby pod that does not answer is given up", "standby/assignments", "self._unanswered[tell.job_uid] >= TRIES", "False"),
+    _shell("Standby pods that fail are tried again ever later", "standby/standby_pools", "RETRIES.after(memory.failures)", "RETRIES.after(1)"),
+    _shell("Without the setting, the standby pods that wait are deleted", "standby/standby_pools", "bounds = bounds_of(template) if self._keeps else NO_STANDBY", "bounds = bounds_of(template)"),
+    _contract("Only who can make the secret assigns a standby pod", "standby", "hmac.compare_digest(verifier_of(secret), verifier)", "bool(verifier)"),
+)  # fmt: skip
+
 SECTIONS: Mapping[str, tuple[Break, ...]] = {
     "Admission": _ADMISSION,
     "Limits, pauses and turns": _LIMITS,
@@ -391,6 +412,7 @@ SECTIONS: Mapping[str, tuple[Break, ...]] = {
     "Quotas": _QUOTAS,
     "A database that is away": _DATABASE,
     "Room in the cluster": _ROOM,
+    "Standby pods": _STANDBY,
     "Lifecycle": _LIFECYCLE,
     "How an attempt ended": _ENDS,
     "Init containers and sidecars": _CONTAINERS,
