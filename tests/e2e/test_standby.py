@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
+import kubernetes
 import pytest
 import yaml
 from tests.waiting import eventually, patient
@@ -19,6 +20,7 @@ from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
 from .conftest import Cluster, Images, Object, Product, image_values, port_forward
+from .test_admission import client
 from .test_network import ALLOWED, Targets, address, running, said_by_pod, said_within
 from .test_secrecy import secrets_of
 
@@ -171,6 +173,64 @@ def test_what_can_be_read_of_a_standby_pod_assigns_nothing(product: Product, sta
         refused.value.close()
         assert refused.value.code == 401
     assert name in {item["metadata"]["name"] for item in free_pods(product)}
+
+
+def changed(api: kubernetes.client.BatchV1Api, path: str, name: str, metadata: Object) -> str:
+    """Change an object's metadata, without keeping that. Return why not, if it is refused."""
+    headers = {"Accept": "application/json", "Content-Type": "application/merge-patch+json"}
+    request = api.api_client.param_serialize(
+        "PATCH", f"{path}/{name}?dryRun=All", header_params=headers, body=metadata, auth_settings=["BearerToken"]
+    )
+    response = api.api_client.call_api(*request)
+    answer = json.loads(response.read())
+    return "" if response.status == 200 else str(answer["message"])
+
+
+def labels_of(spokejob: Object) -> dict[str, str]:
+    """The labels by which Job and pod name their SpokeJob."""
+    metadata = spokejob["metadata"]
+    return {"jobs.spoke.dev/spokejob": metadata["name"], "jobs.spoke.dev/spokejob-uid": metadata["uid"]}
+
+
+def test_the_operators_account_only_hands_over(
+    product: Product, runner: KubernetesRunner, operator: str, standby: str
+) -> None:
+    cluster = product.cluster
+    token = cluster.kubectl("--namespace", operator, "create", "token", "spoke-operator").strip()
+    api, namespace = client(cluster, token), product.namespace
+    pods, jobs = f"/api/v1/namespaces/{namespace}/pods", f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    spokejob = product.spokejob(in_a_standby_pod(product, runner))
+    taken = spokejob["status"]["attempts"][0]["job"]
+    other = {"labels": {"jobs.spoke.dev/spokejob": "another"}}
+    assert "only standby pods without an attempt" in changed(api, jobs, taken, {"metadata": other})
+    owner = {"apiVersion": "jobs.spoke.dev/v1", "kind": "SpokeJob", "controller": True, "blockOwnerDeletion": False}
+    owner |= {name: spokejob["metadata"][name] for name in ("name", "uid")}
+    taking = {"labels": labels_of(spokejob), "ownerReferences": [owner]}
+    pod = eventually(lambda: free_pods(product), "one that waits")[0]
+    name, job = pod["metadata"]["name"], pod["metadata"]["ownerReferences"][0]["name"]
+    safe = {"annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}}
+    assert changed(api, jobs, job, {"metadata": taking}) == ""
+    assert changed(api, pods, name, {"metadata": {"labels": labels_of(spokejob)} | safe}) == ""
+
+    web = running(cluster, namespace, "app.kubernetes.io/component=web")[0]["metadata"]["name"]
+    assert "only standby pods" in changed(api, pods, web, {"metadata": {"labels": labels_of(spokejob)}})
+    for change, says in (
+        ({"labels": {"team": "a"}}, "only labels of jobs.spoke.dev"),
+        ({"labels": {"jobs.spoke.dev/standby": None}}, "only labels of jobs.spoke.dev"),
+        ({"annotations": {"example.org/own": "b"}}, "only the annotation"),
+        ({"finalizers": []}, "the finalizers must stay"),
+        ({"ownerReferences": []}, "that of a pod must stay"),
+    ):
+        assert says in changed(api, pods, name, {"metadata": change}), change
+    assert "the spec must stay" in changed(api, pods, name, {"spec": {"activeDeadlineSeconds": 5}})
+    for change in (
+        taking | {"ownerReferences": []},
+        taking | {"ownerReferences": [owner | {"kind": "ConfigMap", "apiVersion": "v1"}]},
+        taking | {"ownerReferences": [owner | {"controller": False}]},
+        taking | {"labels": labels_of(spokejob) | {"jobs.spoke.dev/spokejob": "another"}},
+    ):
+        assert "the Job must get one owner" in changed(api, jobs, job, {"metadata": change}), change
+    assert "the spec must stay" in changed(api, jobs, job, {"metadata": taking, "spec": {"suspend": True}})
 
 
 def test_no_object_or_log_of_a_standby_pod_holds_a_secret(
