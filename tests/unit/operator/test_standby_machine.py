@@ -26,14 +26,18 @@ class Standby(OperatorMachine):
 
     standby: FakeStandby
 
-    @initialize(bounds=st.sampled_from(["0-2", "1-3", "3-3"]), names=st.sets(st.sampled_from(NAMES), min_size=1))
-    def begin(self, bounds: str, names: set[str]) -> None:
+    @initialize(
+        bounds=st.sampled_from(["0-2", "1-3", "3-3"]),
+        names=st.sets(st.sampled_from(NAMES), min_size=1),
+        max_pending=st.sampled_from([None, 1]),
+    )
+    def begin(self, bounds: str, names: set[str], max_pending: int | None) -> None:
         self.annotations = {"jobs.spoke.dev/standby": bounds}
         self.world = World()
         self.world.delete(Kind.SPOKEJOB, NAME)
         self.world.put_template(annotations=self.annotations)
         self.standby = FakeStandby(self.world)
-        self.sim = Simulation(self.world, standby=self.standby)
+        self.sim = Simulation(self.world, standby=self.standby, max_pending=max_pending)
         self.former = self.sim.controller
         for _ in range(2):
             self.all_goes_on(None)
@@ -70,6 +74,12 @@ class Standby(OperatorMachine):
         self.former = self.sim.controller
         if not same_key:
             self.standby.key = self.standby.key[:-1] + bytes([self.standby.key[-1] ^ 1])
+        self.sim.restart()
+
+    @rule(keeps=st.booleans())
+    def one_with_another_setting_follows(self, keeps: bool) -> None:
+        self.former = self.sim.controller
+        self.standby.keeps = keeps
         self.sim.restart()
 
     @rule(name=st.sampled_from(NAMES))
@@ -131,8 +141,8 @@ class Standby(OperatorMachine):
         """In the end every job ends once, and as many standby pods wait as are wanted."""
         if not hasattr(self, "sim"):
             return
-        self.standby.silent = False
-        self.sim.client.faults = []
+        self.standby.silent, self.standby.keeps = False, True
+        self.sim.restart()
         self.sim.compare(everything=True)
         for _ in range(12):
             self.sim.pass_time(20)

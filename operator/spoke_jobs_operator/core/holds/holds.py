@@ -77,6 +77,7 @@ class Holds:
         """
         if standby and not adopted and self.standby.has(group):
             self.release(key)
+            self.rejections.forget(key)
             self.standby.take(key, group)
             self.dependencies.admit(key, self.now)
             return
