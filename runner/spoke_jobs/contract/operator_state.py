@@ -88,6 +88,8 @@ class PublishedStandby(_Model):
     """Otherwise the cause with which the last one ended, or why the API server refused it; empty if unknown."""
     retry_at: str | None = None
     """When the next one is tried."""
+    hindrance: str | None = None
+    """Otherwise what keeps those that start from being ready: a cause, a reason to wait, or `NoAnswer`."""
 
 
 class Running(_Model):

@@ -34,6 +34,8 @@ PATH = "/assignment"
 """GET returns the state of the pod; POST assigns an attempt."""
 LIMIT_BYTES = 4096
 """The longest request and the longest answer."""
+NO_ANSWER = "NoAnswer"
+"""What keeps a standby pod that runs from being ready: the operator gets no answer from it."""
 KEY_BYTES = 32
 """The fewest bytes of the operator's key."""
 _NAMES = frozenset(

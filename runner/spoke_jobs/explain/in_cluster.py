@@ -15,6 +15,7 @@ from spoke_jobs.contract.condition import Condition
 from spoke_jobs.contract.executors import Lane
 from spoke_jobs.contract.operator_state import PublishedStandby
 from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.standby import NO_ANSWER
 from spoke_jobs.contract.wait_reasons import FOR_A_PLACE, UNTIMED, WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.in_short import in_short
@@ -266,11 +267,11 @@ def _without_standby(seen: _Seen) -> Iterator[Reason]:
     found = next((item for item in published.standby if item.template == spec.pod_template), None)
     if found is None:
         return
-    why = f": {line(found.problem, MESSAGE_LIMIT)}" if found.problem else _failure(found, seen.now)
+    why = line(found.problem, MESSAGE_LIMIT) if found.problem else _hindrance(found) or _failure(found, seen.now)
     template = line(spec.pod_template)
     yield Reason(
         Code.STANDBY,
-        f"the PodTemplate {template} has no standby pods{why}; the job gets a pod of its own",
+        f"the PodTemplate {template} has no standby pods: {why}; the job gets a pod of its own",
         f"the Events of the PodTemplate: kubectl describe podtemplate {template}",
     )
 
@@ -279,7 +280,14 @@ def _failure(found: PublishedStandby, now: datetime) -> str:
     what, at = line(found.failure or "", MESSAGE_LIMIT), moment({"at": found.retry_at or ""}, "at")
     said = f" with {what}" if what in CAUSES else f" ({what})" if what else ""
     tried = f", and the next one is tried at {clock(at, now)} ({until(at, now)})" if at and at > now else ""
-    return f": the last one failed{said}{tried}"
+    return f"the last one failed{said}{tried}"
+
+
+def _hindrance(found: PublishedStandby) -> str:
+    if not found.hindrance:
+        return ""
+    what = "the operator cannot connect to them" if found.hindrance == NO_ANSWER else _meaning(found.hindrance)
+    return f"those that start are not ready ({what})"
 
 
 CHECKS: tuple[tuple[Callable[[_Seen], bool], Callable[[_Seen], Iterator[Reason]]], ...] = (

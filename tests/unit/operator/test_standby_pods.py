@@ -529,3 +529,26 @@ def test_metrics_say_how_many_wait_how_many_have_an_attempt_and_how_long_the_ass
     assert states() == [0, 2, 1]
     finish(s)
     assert states() == [0, 2, 0]
+
+
+def test_pods_that_run_and_do_not_answer_are_named_and_delay_no_job() -> None:
+    """A NetworkPolicy of the application may lack the operator."""
+    world = World(lane="standby")
+    world.put_template(annotations=WANTS)
+    world.delete(Kind.SPOKEJOB, NAME)
+    standby = FakeStandby(world)
+    standby.silent = True
+    s = Simulation(world, standby=standby)
+    warm(s)
+    assert s.published(NAMESPACE) == []
+    for _ in range(20):
+        s.pass_time(10)
+    assert [(item.template, item.hindrance) for item in s.published(NAMESPACE)] == [("default", "NoAnswer")]
+    assert [(name, event.reason) for name, event in s.events] == [("default", "StandbyPodFailed")], "said once"
+    dispatch(s)
+    s.cluster()
+    assert status_of(s)["outcome"] == "Running"
+    standby.silent = False
+    for _ in range(4):
+        s.pass_time(10)
+    assert s.published(NAMESPACE) == []

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from spoke_jobs.contract.causes import CauseClass, cause_class
+from spoke_jobs.contract.standby import NO_ANSWER
+from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.shared.backoff import Backoff
+from spoke_jobs_operator.core.diagnosis.attempt_state import Event
+from spoke_jobs_operator.core.diagnosis.obstacles import obstacle
 from spoke_jobs_operator.core.diagnosis.pod_end import end_of
 from spoke_jobs_operator.core.objects.api_objects import Job, Pod, Running
 
@@ -17,6 +21,8 @@ RETRIES = Backoff(base=5.0, maximum=300.0)
 """The waits after standby pods that ended before an attempt was assigned."""
 _SPREAD = 0.2
 """The largest share by which a pod's age is shortened, so that those of one moment are not replaced at once."""
+LATE = timedelta(seconds=60)
+"""If no standby pod is ready for this time after the oldest was made, what hinders it is reported."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -149,6 +155,35 @@ def failures(members: Sequence[Member]) -> list[Job]:
         for item in members
         if item.ended and not item.reserved and item.job.meta.deletion_at is None and not _was_disrupted(item)
     ]
+
+
+def late_at(members: Sequence[Member]) -> datetime | None:
+    """Return when it is late that no standby pod is ready; None if one is ready, or none starts."""
+    if any(item.ready and not item.ended for item in members):
+        return None
+    oldest = _oldest_that_starts(members)
+    return None if oldest is None else (oldest.job.meta.created_at or _EPOCH) + LATE
+
+
+def hindrance(members: Sequence[Member], events: Callable[[Member], Sequence[Event]], now: datetime) -> str:
+    """Return what keeps standby pods from being ready: a cause, a reason to wait, or `NoAnswer`.
+
+    Empty if one is ready, or if nothing but time is known to be missing.
+
+    :param events: returns the Events about a standby pod and its Job.
+    """
+    late, oldest = late_at(members), _oldest_that_starts(members)
+    if late is None or oldest is None or now < late:
+        return ""
+    if oldest.runs:
+        return NO_ANSWER
+    reason = obstacle(oldest.pod, events(oldest), now).reason
+    return "" if reason == WaitReason.POD_PENDING else reason
+
+
+def _oldest_that_starts(members: Sequence[Member]) -> Member | None:
+    starting = (item for item in members if not item.ready and not item.ended and not item.reserved)
+    return min(starting, key=lambda item: item.age_key, default=None)
 
 
 def cause_of(member: Member) -> str:

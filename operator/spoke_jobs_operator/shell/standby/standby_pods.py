@@ -34,9 +34,18 @@ class PoolMemory:
     failure: str | None = None
     """Why the last one failed; None if none has failed since one was ready."""
     retry_at: datetime | None = None
+    hindrance: str = ""
+    """What keeps those that start from being ready, if no other one is and they take long."""
+    has_ready: bool = False
+    """Whether one is ready."""
     warned_of: str = ""
     digest: tuple[str, str] = ("", "")
     """What a standby pod is made from, and the version of the PodTemplate from which this was computed."""
+
+    @property
+    def lacks_pods(self) -> bool:
+        """Whether the PodTemplate wants standby pods and has none, as far as that is known."""
+        return not self.has_ready and (bool(self.warned_of or self.hindrance) or self.failure is not None)
 
 
 class StandbyPods:
@@ -103,8 +112,7 @@ class StandbyPods:
     def problems(self, namespace: str) -> list[PublishedStandby]:
         """Return the PodTemplates of a namespace that want standby pods and lack them."""
         found = {key.name: memory for key, memory in self._memory.items() if key.namespace == namespace}
-        lacking = {name for name, memory in found.items() if memory.warned_of or memory.failure is not None}
-        return [_published(name, found[name]) for name in sorted(lacking)]
+        return [_published(name, memory) for name, memory in sorted(found.items()) if memory.lacks_pods]
 
     def digest(self, template: PodTemplate) -> str:
         """Return what a standby pod is made from now. It is computed once for each version of the PodTemplate."""
@@ -158,8 +166,10 @@ class StandbyPods:
 def _published(template: str, memory: PoolMemory) -> PublishedStandby:
     if memory.warned_of:
         return PublishedStandby(template=template, problem=memory.warned_of[:_TEXT_LIMIT])
+    if memory.failure is None:
+        return PublishedStandby(template=template, hindrance=memory.hindrance)
     at = memory.retry_at.isoformat() if memory.retry_at else None
-    return PublishedStandby(template=template, failure=(memory.failure or "")[:_TEXT_LIMIT], retry_at=at)
+    return PublishedStandby(template=template, failure=memory.failure[:_TEXT_LIMIT], retry_at=at)
 
 
 def pool_of(namespace: str) -> Key:

@@ -10,10 +10,21 @@ from datetime import datetime, timedelta
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.standby import PodState, verifier_of
 from spoke_jobs.shared.api_errors import AlreadyExists, ApiError
-from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Key, PodTemplate
+from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, FailedCreate, Key, PodTemplate, PodWarning
 from spoke_jobs_operator.core.objects.standby_bounds import NO_STANDBY
 from spoke_jobs_operator.core.reporting.standby_events import standby_failed, standby_impossible
-from spoke_jobs_operator.core.standby.pool import RETRIES, Demand, Member, Removal, cause_of, failures, is_free, plan
+from spoke_jobs_operator.core.standby.pool import (
+    RETRIES,
+    Demand,
+    Member,
+    Removal,
+    cause_of,
+    failures,
+    hindrance,
+    is_free,
+    late_at,
+    plan,
+)
 from spoke_jobs_operator.core.standby.standby_job import build_standby_job, standby_name
 from spoke_jobs_operator.core.standby.standby_offer import may_copy_labels
 from spoke_jobs_operator.core.standby.standby_template import bounds_of, problem_of
@@ -107,11 +118,13 @@ class StandbyPools:
         """Do what the plan of one PodTemplate says; return when to look again."""
         template, memory = self._store.templates.get(key), self._pods.memory(key)
         bounds = bounds_of(template) if self._keeps else NO_STANDBY
+        memory.has_ready = any(item.ready and not item.ended for item in members)
         if template is not None and self._keeps:
             self._warn(template, memory)
             self._count_failures(template, memory, members)
+            self._note_hindrance(template, memory, members, now)
         if not bounds.maximum:
-            memory.failures, memory.failure, memory.retry_at = 0, None, None
+            memory.failures, memory.failure, memory.retry_at, memory.hindrance = 0, None, None, ""
         number = wanted(bounds, memory.arrivals, lead_time(memory.starts), now)
         digest = self._pods.digest(template) if template is not None and bounds.maximum else ""
         decided = plan(members, Demand(digest, number, memory.retry_at), now, self._max_age)
@@ -123,6 +136,8 @@ class StandbyPools:
         checks = [] if decided.check_at is None else [decided.check_at]
         if decided.create > AT_ONCE:
             checks.append(now)
+        if (late := late_at(members)) is not None and late > now:
+            checks.append(late)
         if memory.retry_at is not None and memory.retry_at > now and number:
             checks.append(memory.retry_at)
         if number > bounds.minimum:  # arrivals are forgotten
@@ -180,6 +195,19 @@ class StandbyPools:
         if new:
             last = next(item for item in members if item.job.meta.uid in new)
             self._failed(template, memory, cause_of(last))
+
+    def _note_hindrance(
+        self, template: PodTemplate, memory: PoolMemory, members: Sequence[Member], now: datetime
+    ) -> None:
+        """Say once what keeps standby pods from being ready."""
+        found = hindrance(members, self._events_of, now)
+        if found and found != memory.hindrance:
+            logger.warning("no standby pod is ready: %s", found, extra={"template": str(template.meta.key)})
+            self._record(_about(template), (standby_failed(found),))
+        memory.hindrance = found
+
+    def _events_of(self, member: Member) -> Sequence[FailedCreate | PodWarning]:
+        return self._store.events_of((member.job, *([member.pod] if member.pod is not None else [])))
 
     def _failed(self, template: PodTemplate, memory: PoolMemory, why: str) -> None:
         memory.failures, memory.failure = memory.failures + 1, why

@@ -13,7 +13,7 @@ from tests.unit.operator.core.objects import NOW
 from tests.unit.operator.core.standby_objects import DIGEST, member, standby_job, standby_pod
 
 from spoke_jobs_operator.core.objects.standby_bounds import StandbyBounds
-from spoke_jobs_operator.core.standby.pool import Demand, Member, Why, failures, is_free, plan
+from spoke_jobs_operator.core.standby.pool import Demand, Member, Why, failures, hindrance, is_free, plan
 from spoke_jobs_operator.core.standby.wanted import FIRST_LEAD, LONGEST_LEAD, WINDOW, lead_time, wanted
 
 HOUR = timedelta(hours=1)
@@ -157,3 +157,22 @@ def test_a_pod_whose_node_is_silent_is_not_free() -> None:
     assert is_free(known)
     assert not is_free(replace(known, pod=replace(known.pod, node_silent=True)))
     assert not is_free(replace(known, pod=None))
+
+
+PULLS = {"waiting": {"reason": "ImagePullBackOff", "message": "app:9: not found"}}
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ([member(ready=False, age=timedelta(seconds=61))], "NoAnswer"),
+        ([member(ready=False, age=timedelta(seconds=59))], ""),
+        ([member("old", ready=False, age=HOUR), member("ready")], ""),
+        ([Member(standby_job(age=HOUR), standby_pod(phase="Pending", state=PULLS))], "ImageUnavailable"),
+        ([Member(standby_job(age=HOUR), standby_pod(phase="Pending", state={"waiting": {}}))], ""),
+        ([ended(age=HOUR)], ""),
+        ([], ""),
+    ],
+)
+def test_what_keeps_pods_from_being_ready_is_found_after_a_minute(members: list[Member], found: str) -> None:
+    assert hindrance(members, lambda _member: (), NOW) == found
