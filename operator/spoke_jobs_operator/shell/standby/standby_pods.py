@@ -83,6 +83,10 @@ class StandbyPods:
         if job is not None:
             self._jobs[spokejob], self._reserved[job] = job, spokejob
 
+    def is_reserved(self, job: Key) -> bool:
+        """Whether a SpokeJob has reserved the standby pod of this Job."""
+        return job in self._reserved
+
     def secret(self, namespace: str, job: str) -> str:
         """Return the secret of a standby pod."""
         return secret_of(self._key, namespace, job)

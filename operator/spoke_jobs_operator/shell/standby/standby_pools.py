@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.standby import PodState, verifier_of
@@ -40,13 +40,14 @@ from .pod_calls import PodCalls
 from .standby_pods import PoolMemory, StandbyPods, pool_of
 
 POLL_SECONDS = 0.5
-"""How often a pod that starts is asked whether it is ready. One that takes long is asked less often."""
+"""How often a pod that starts is asked whether it is ready."""
 SLOWEST_POLL_SECONDS = 30.0
 AT_ONCE = 20
 """The most Jobs that one pass creates for a PodTemplate, and the most pods that it asks."""
 FORGET_EVERY = 20
 """After how many passes the whole store is looked through for Jobs that are gone."""
 _NONCE_BYTES = 6
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 logger = logging.getLogger(__name__)
 
 
@@ -90,6 +91,8 @@ class StandbyPools:
         self._free = free
         self._keeps = keeps
         self._passes = 0
+        self._asked: dict[str, datetime] = {}
+        """When the pods of these Jobs, by UID, were last asked whether they are ready."""
 
     def pools(self) -> set[Key]:
         """Return the pools of all namespaces that have standby pods, or PodTemplates that want some."""
@@ -142,7 +145,7 @@ class StandbyPools:
             checks.append(memory.retry_at)
         if number > bounds.minimum:  # arrivals are forgotten
             checks.append(now + WINDOW / 10)
-        return checks + [now + timedelta(seconds=_poll_seconds(item, now)) for item in members if _is_asked(item)]
+        return checks + [self._ask_at(item, now) for item in members if _is_asked(item)]
 
     async def _create(self, template: PodTemplate, memory: PoolMemory) -> bool:
         """Create the Job of a standby pod; return False if the API server refuses it."""
@@ -165,6 +168,9 @@ class StandbyPools:
 
     async def _delete(self, removal: Removal) -> None:
         meta = removal.job.meta
+        if self._pods.is_reserved(meta.key):  # meanwhile
+            return
+        self._pods.disown(meta.uid)  # no attempt is assigned to it while it is being deleted
         answer = await self._client.delete_job(meta.key, meta.uid, str(meta.resource_version), wait_for_pods=False)
         if answer and answer.get("kind") == "Job":
             self._store.job_seen(answer)
@@ -175,8 +181,10 @@ class StandbyPools:
 
     async def _ask(self, namespace: str) -> None:
         """Ask the pods that start whether they are ready."""
-        everyone = [item for own in self._pods.members(namespace).values() for item in own]
-        asked = [item for item in everyone if _is_asked(item)][:AT_ONCE]
+        everyone, now = [item for own in self._pods.members(namespace).values() for item in own], self._clock()
+        due = [item for item in everyone if _is_asked(item) and self._ask_at(item, now) <= now]
+        asked = sorted(due, key=lambda item: self._asked.get(item.job.meta.uid, _LONG_AGO))[:AT_ONCE]
+        self._asked |= {item.job.meta.uid: now for item in asked}
         states = await self._calls.states([item.pod.ip for item in asked if item.pod is not None])
         now = self._clock()
         for item, state in zip(asked, states, strict=True):
@@ -186,6 +194,14 @@ class StandbyPools:
                 memory = self._pods.memory(Key(namespace, job.standby.template))
                 memory.failures, memory.failure, memory.retry_at = 0, None, None
                 memory.starts.append(now - (job.meta.created_at or now))
+
+    def _ask_at(self, member: Member, now: datetime) -> datetime:
+        """Return when to ask a pod. One that takes long is asked less often."""
+        last = self._asked.get(member.job.meta.uid)
+        if last is None:
+            return now
+        age = (last - (member.job.meta.created_at or last)).total_seconds()
+        return last + timedelta(seconds=min(max(POLL_SECONDS, age / 20), SLOWEST_POLL_SECONDS))
 
     def _count_failures(self, template: PodTemplate, memory: PoolMemory, members: Sequence[Member]) -> None:
         """Wait longer for the next standby pod after those that ended by themselves."""
@@ -238,6 +254,7 @@ class StandbyPools:
         if self._passes % FORGET_EVERY == 0:
             known = {job.meta.uid for job in self._store.jobs if job.standby is not None}
             self._pods.forget_gone(known)
+            self._asked = {uid: at for uid, at in self._asked.items() if uid in known}
             self._assignments.forget_gone(known)
 
     def _free_ones(self, key: Key, members: Sequence[Member]) -> int:
@@ -251,11 +268,6 @@ class StandbyPools:
 
 def _is_asked(member: Member) -> bool:
     return member.runs and member.ours and not member.ready and not member.reserved
-
-
-def _poll_seconds(member: Member, now: datetime) -> float:
-    age = (now - (member.job.meta.created_at or now)).total_seconds()
-    return min(max(POLL_SECONDS, age / 20), SLOWEST_POLL_SECONDS)
 
 
 def _about(template: PodTemplate) -> About:
