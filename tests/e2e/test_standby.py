@@ -15,7 +15,7 @@ from tests.waiting import eventually, patient
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.standby import PATH, PORT, proves
-from spoke_jobs.model import JobData, JobRequest, JobState
+from spoke_jobs.model import AttemptState, JobData, JobRequest, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
@@ -110,6 +110,27 @@ def test_when_none_is_free_jobs_get_pods_of_their_own(product: Product, runner: 
     lanes = [lane_of(product, job) for job in jobs]
     assert "" in lanes, "at most two wait"
     assert all(len(product.ledger.attempts(job.id)) == 1 for job in jobs)
+
+
+def test_an_operator_that_is_killed_loses_no_job_and_charges_none(
+    product: Product, runner: KubernetesRunner, operator: str, standby: str
+) -> None:
+    """Both replicas, twice, while jobs are handed over."""
+    cluster = product.cluster
+    eventually(lambda: free_pods(product), "one that waits")
+    jobs: list[JobRequest] = []
+    for _ in range(2):
+        jobs += [runner.dispatch_job(ECHO) for _ in range(3)]
+        which = ("pods", "--selector=app.kubernetes.io/component=operator")
+        cluster.kubectl("--namespace", operator, "delete", *which, "--grace-period=0", "--force", "--wait=false")
+    jobs.append(runner.dispatch_job(ECHO))
+    for job in jobs:
+        row = product.ended(job)
+        assert (row.state, row.result) == (JobState.SUCCEEDED, "hello"), row
+        states = [item.state for item in product.ledger.attempts(job.id)]
+        assert states.count(AttemptState.SUCCEEDED) == 1
+        assert product.spokejob(job, "Succeeded")["status"].get("charged", {}) == {}
+    in_a_standby_pod(product, runner)
 
 
 def test_pods_of_an_earlier_template_are_replaced(product: Product, runner: KubernetesRunner, standby: str) -> None:
