@@ -23,10 +23,8 @@ PENDS = Sighting(Phase.NO_NODE, has_pod=True)
 
 
 def candidate(name: str, *, standby: bool = True, age: float = 0, **fields: Any) -> Candidate:
-    created_at = NOW - timedelta(seconds=age)
-    return Candidate(
-        Key("ns", name), fields.pop("priority", 0), created_at, **{"template": "a"} | fields, standby=standby
-    )
+    values: dict[str, Any] = {"priority": 0, "template": "a"} | fields
+    return Candidate(Key("ns", name), created_at=NOW - timedelta(seconds=age), standby=standby, **values)
 
 
 def holds_of(usage: Usage) -> Holds:
