@@ -244,7 +244,7 @@ class StandbyPools:
     def _report(self, namespace: str) -> None:
         """Show how many there are now, tell admission how many are free, and forget those that are gone."""
         members = self._pods.members(namespace)
-        waits = [item for own in members.values() for item in own if not item.ended]
+        waits = [item for own in members.values() for item in own if not item.ended and not item.reserved]
         ready = sum(1 for item in waits if item.ready)
         states = {"free": ready, "starting": len(waits) - ready, "assigned": self._pods.assigned_in(namespace)}
         for state, number in states.items():
