@@ -25,7 +25,7 @@ from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.termination import decode
 from spoke_jobs.contract.trace_context import is_traceparent
-from spoke_jobs.errors import InvalidLimit, InvalidPayload, InvalidSchedule
+from spoke_jobs.errors import ConfigurationError, InvalidLimit, InvalidPayload, InvalidSchedule
 from spoke_jobs.execution import output_lines, usage_meter
 from spoke_jobs.job_options import JobOptions
 from spoke_jobs.ledger.columns import lenient
@@ -41,6 +41,7 @@ from spoke_jobs.shared.strict_json import NotJson, read_json, read_json_object
 from spoke_jobs.shared.token_body import read_token_body
 from spoke_jobs.sync.decide import failed_attempts
 from spoke_jobs.sync.sync_model import read_view
+from spoke_jobs.sync.worker_sets import read_worker_sets
 from spoke_jobs.tasks.protocol.encoding import BadAnswer, BadRequest, parse_acknowledgement, parse_batch
 from spoke_jobs.tasks.protocol.messages import JSON, NDJSON
 from spoke_jobs.tasks.server.token_claims import read_claims
@@ -225,6 +226,13 @@ def _template_rules(text: str) -> object:
         return refusal
 
 
+def _worker_sets(text: str) -> object:
+    try:
+        return read_worker_sets(text)
+    except ConfigurationError as refusal:
+        return refusal
+
+
 def _token(claims: str) -> str:
     """Return a token with these claims."""
     return f"a.{base64.urlsafe_b64encode(claims.encode('utf-8', 'replace')).decode()}.b"
@@ -241,6 +249,7 @@ READERS: Mapping[str, Reader] = {
     "template": of_object(read_template),
     "job-to-build": of_object(_job_to_build),
     "template-rules": of_text(_template_rules),
+    "worker-sets": of_text(_worker_sets),
     "spokelimit": of_object(lambda body: (read_spokelimit(body).scope, read_namespace(body))),
     "lease": of_object(election.read),
     "listing-page": of_object(object_fields.page_of),

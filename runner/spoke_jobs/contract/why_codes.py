@@ -43,7 +43,7 @@ class Code(StrEnum):
     CLUSTER_UNKNOWN = "cluster_unknown"
     """The cluster did not answer."""
     MOVED = "moved"
-    """It has moved from a worker to a pod: an attempt in a worker took too much, or was killed, or none was free."""
+    """It has moved from a worker to a pod: an attempt there took too much or was killed, or none was free."""
     MOVES = "moves"
     """It moves to a pod at a known time, unless a worker has started it by then."""
     RUNNING = "running"

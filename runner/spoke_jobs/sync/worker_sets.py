@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.model import ANY_CLAIM, ClaimFilter
+from spoke_jobs.shared.strict_json import read_json
 
 ALL = "all"
 """The name of the only set, if the setting names none: all workers of the lane together."""
@@ -37,7 +38,7 @@ def read_worker_sets(text: str) -> Mapping[str, ClaimFilter]:
     if not text:
         return {ALL: ANY_CLAIM}
     try:
-        sets = _SETS.validate_json(text, strict=False)
+        sets = _SETS.validate_python(read_json(text))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -52,6 +52,7 @@ def test_why_it_was_stopped_counts_and_not_what_it_raised(
             StopReason.LEASE_EXPIRED: Cause.SUPERSEDED,
             StopReason.DATABASE_AWAY: Cause.DATABASE_UNREACHABLE,
             StopReason.TIMEOUT: Cause.TIMEOUT,
+            StopReason.TOO_LONG: Cause.TOO_LONG_FOR_WORKER,
             StopReason.CANCELLED: Cause.CANCELLED,
         }[reason]
     )

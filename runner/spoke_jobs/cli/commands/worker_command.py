@@ -122,6 +122,7 @@ def worker(
         )
     if worker_seconds is not None and lane is None:
         usage_error("--worker-seconds needs --lane worker: under the runner legacy there are no pods to move to")
+    job_memory_bytes = _bytes_of(job_memory)
     settings = load_settings()
     registry = open_application(settings, with_traceback=True)
     load_runner(settings, registry)  # jobs may dispatch: refuse to start if they could not
@@ -152,7 +153,7 @@ def worker(
         prune_seconds=60.0 if settings.keeps_successes else 1.0,
         keep_output=settings.output != "none",
         worker_seconds=worker_seconds,
-        job_memory_bytes=_bytes_of(job_memory),
+        job_memory_bytes=job_memory_bytes,
         drain=drain,
         only=only,
         declared_types=declared,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, Union
 
 import typer
 
@@ -209,7 +209,9 @@ def _word(annotation: Any) -> str:
         return f"list of {_word(arguments[0])}"
     if origin is dict or (origin is not None and origin is not annotation and "Mapping" in str(origin)):
         return "object"
-    if arguments and origin is None:
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if arguments and origin in (None, Union):
         return " or ".join(_word(inner) for inner in arguments)
     name = getattr(annotation, "__name__", str(annotation))
     if inspect.isclass(annotation) and issubclass(annotation, Shape):
