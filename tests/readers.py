@@ -18,11 +18,13 @@ from spoke_jobs.cluster.cluster_view import read_published, times, waits_of
 from spoke_jobs.cluster.pod_logs import job_has_ended
 from spoke_jobs.cluster.pod_output import started
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type
+from spoke_jobs.contract.environment import BadEnvironment, PodAssignment
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.contract.operator_state import Publication
 from spoke_jobs.contract.quota_message import read_quota_refusal
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.standby import proves, read_assignment, read_state
 from spoke_jobs.contract.termination import decode
 from spoke_jobs.contract.trace_context import is_traceparent
 from spoke_jobs.errors import ConfigurationError, InvalidLimit, InvalidPayload, InvalidSchedule
@@ -61,6 +63,7 @@ from spoke_jobs_operator.core.objects.resource_caps import (
     UnreadableCaps,
     read_caps,
 )
+from spoke_jobs_operator.core.objects.standby_bounds import UnreadableBounds, read_bounds
 from spoke_jobs_operator.core.process import election
 from spoke_jobs_operator.core.templates.build_job import build_job
 from spoke_jobs_operator.core.templates.template_checks import check_template
@@ -226,6 +229,21 @@ def _template_rules(text: str) -> object:
         return refusal
 
 
+def _assignment(data: bytes) -> object:
+    variables = read_assignment(data)
+    try:
+        return None if variables is None else PodAssignment.from_environment(variables)
+    except BadEnvironment as refusal:
+        return refusal
+
+
+def _standby_bounds(text: str) -> object:
+    try:
+        return read_bounds(text)
+    except UnreadableBounds as refusal:
+        return refusal
+
+
 def _worker_sets(text: str) -> object:
     try:
         return read_worker_sets(text)
@@ -250,6 +268,10 @@ READERS: Mapping[str, Reader] = {
     "job-to-build": of_object(_job_to_build),
     "template-rules": of_text(_template_rules),
     "worker-sets": of_text(_worker_sets),
+    "standby-assignment": _assignment,
+    "standby-state": read_state,
+    "standby-secret": of_text(lambda text: proves(text, text)),
+    "standby-bounds": of_text(_standby_bounds),
     "spokelimit": of_object(lambda body: (read_spokelimit(body).scope, read_namespace(body))),
     "lease": of_object(election.read),
     "listing-page": of_object(object_fields.page_of),
@@ -361,6 +383,9 @@ EXAMPLES: tuple[bytes, ...] = (
     b'{"definition":{"jobType":"a","timing":{"minutes":5}},"last_skip":{"reason":"overlap","first":"2026-01-01T00:00:00Z"}}',
     b'[{"scope":"all","max_running":10,"rate":"5/s","paused":{"reason":"a","until":"2026-03-01T08:00Z"}}]',
     b"- {scope: all, max_running: 10, rate: 5/s, paused: {reason: a, until: 2026-03-01T08:00Z}}\n",
+    b'{"SPOKE_REQUEST_ID":"7","SPOKE_REQUEST_UID":"0a1b2c3d-0000-4000-8000-000000000000","SPOKE_ATTEMPT":"1"}',
+    b'{"state":"assigned"}',
+    b"1-5",
     b'{"turns":["a"],"waiting":3,"exp":1767225600}',
     b'{"retry":{"budget":{"error":3}},"timeoutSeconds":60,"labels":{"a":"b"},"podTemplate":"default"}',
     b"0/2 nodes are available: 1 Insufficient memory. preemption: 0/2 nodes are available: 2 No victims found.",
