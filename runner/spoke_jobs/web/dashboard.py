@@ -306,7 +306,9 @@ class Dashboard:
                 path=root or "/",
                 secure=self._secure,
                 httponly=True,
-                samesite="strict",
+                # With "strict", a browser that follows a link from another site would not send it, and the answer would
+                # replace it: a link in an alert would sign people out. Forms have tokens of their own.
+                samesite="lax",
             )
         return response
 
