@@ -58,7 +58,10 @@ _LOST_SECONDS = 300.0
 must have answered in time. Until then it is left to the reapers of workers, and to owners that renew, or record their
 attempt's end, late after an outage."""
 _IN_TIME_SECONDS = 15.0
-"""If sync itself could not look for lost attempts for longer than this, owners may not have been able to renew."""
+"""If the database takes longer than this for a look at lost attempts, owners may not have been able to renew."""
+_BETWEEN_LOOKS_SECONDS = 60.0
+"""Likewise if sync did not look for so long: it may have been cut off. But it may also have been busy, for example with
+very many SpokeJobs, so this is a small part of the time for which a lease must be over."""
 _TICKS, _PUBLISHES = "dispatches the jobs of schedules", "publishes limits"
 _COMPARES, _FOLLOWS = "compares ledger and cluster", "follows SpokeJobs"
 _SETTLES, _LAUNCHES, _PRUNES = "unblocks dependents", "launches jobs", "prunes"
@@ -318,7 +321,7 @@ class LeaderLoop:
         A failure does not affect the other routines.
         """
         begun = self._clock()
-        if begun - self._answered_at > _IN_TIME_SECONDS + self._intervals.strays:
+        if begun - self._answered_at > _BETWEEN_LOOKS_SECONDS:
             self._answers_since = begun
         try:
             with self._writer.transaction() as connection:

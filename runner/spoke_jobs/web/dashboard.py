@@ -35,6 +35,7 @@ from spoke_jobs.shared.secret_file import Secret, value_of
 from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.guard import HEALTH, Guard, is_cross_site, read_form
+from spoke_jobs.web.job_search import whole_number
 from spoke_jobs.web.pages import NOT_FOUND, Answer, Page, Pages, Redirect, refusal
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
 from spoke_jobs.web.viewer import JobAction, Viewer
@@ -305,7 +306,9 @@ class Dashboard:
                 path=root or "/",
                 secure=self._secure,
                 httponly=True,
-                samesite="strict",
+                # With "strict", a browser that follows a link from another site would not send it, and the answer would
+                # replace it: a link in an alert would sign people out. Forms have tokens of their own.
+                samesite="lax",
             )
         return response
 
@@ -324,9 +327,7 @@ class Dashboard:
 
 
 def _job_id(request: Request) -> int | None:
-    text = request.path_params["job_id"]
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
-    return number if 0 < number <= LARGEST_ID else None
+    return whole_number(request.path_params["job_id"], 1, LARGEST_ID)
 
 
 def _database_problem(error: DBAPIError) -> Page | None:

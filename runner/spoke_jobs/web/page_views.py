@@ -10,7 +10,7 @@ from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.names import spokejob_name
+from spoke_jobs.contract.names import LABEL_REQUEST, spokejob_name
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation, Reason
@@ -312,4 +312,4 @@ def commands(job: JobRequest, namespace: str) -> Iterable[tuple[str, str]]:
         where = f" -n {namespace}" if namespace else ""
         name = spokejob_name(job.job_type, job.id, job.uid, job.run)
         yield "its SpokeJob", f"kubectl describe spokejob {name}{where}"
-        yield "its pods", f"kubectl get pods -l jobs.spoke.dev/request-id={job.id}{where}"
+        yield "its pods", f"kubectl get pods -l {LABEL_REQUEST}={job.id}{where}"

@@ -59,12 +59,12 @@ _ABOUT_THE_JOB_ALONE = frozenset(
 """Reasons to wait whose texts say nothing about other jobs."""
 _STATES_ALONE = frozenset(
     {
-        *(Code.START_BY, Code.RUNNING, Code.CANCELLING, Code.LEASE_LAPSED, Code.MOVED),
+        *(Code.START_BY, Code.RUNNING, Code.CANCELLING, Code.LEASE_LAPSED, Code.MOVED, Code.MOVES),
         *(Code.CLUSTER_UNKNOWN, Code.SUCCEEDED, Code.FAILED),
     }
 )
 """The same of codes that are no reasons to wait."""
-_OTHER_JOBS = "It waits. What for concerns jobs that you may not see."
+_OTHER_JOBS = "The rest concerns jobs that you may not see."
 
 
 def shown_job(job: JobRequest, viewer: Viewer) -> JobRequest:

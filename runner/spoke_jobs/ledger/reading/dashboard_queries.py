@@ -21,7 +21,7 @@ from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState
 CAP = 10_000
 """The most jobs of a state that are counted."""
 _EXAMINED = 100_000
-"""The most waiting jobs among which the oldest are searched for."""
+"""The most due jobs among which the oldest are searched for."""
 _RECENT = 1_000
 """How many of the newest jobs are read for the names of types and queues."""
 _WORKERS = 50
@@ -133,7 +133,7 @@ class DashboardQueries(Queries):
             return set(connection.scalars(statement))
 
     def oldest(self, which: JobFilter, limit: int) -> list[OldestJob]:
-        """List the jobs that have been due for longest, of the first :data:`_EXAMINED` in the order of claims."""
+        """List the jobs that have been due for longest. Of more than :data:`_EXAMINED`, it does not examine all."""
         waiting = (
             select(job_request.c.id, job_request.c.job_type, due_since().label("due_at"))
             .where(*in_sql(Waiting(), Due()), *filters.conditions(which))
