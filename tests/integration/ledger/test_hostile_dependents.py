@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection
 from tests.contract.ledger import LEASE, new_job
 from tests.integration.ledger.hostile_rows import LARGEST, claimed, end_of, ledger, two, write
+from tests.waiting import patient
 
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.lifecycle import finish
@@ -145,10 +146,11 @@ def test_settling_goes_on_behind_what_it_could_not_settle(ledger: SqlLedger, mon
             raise LookupError
         return settle(connection, job_id)
 
-    monkeypatch.setattr(finish, "settle", settled)
-    monkeypatch.setattr(each_alone, "_BATCHES", 2)  # as if there were more of these than one call examines
-    assert [ledger.settle(limit=1) for _ in range(2)] == [0, 1]
-    monkeypatch.undo()
+    monkeypatch.setattr(finish, "SETTLING_SECONDS", patient(60))
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "settle", settled)
+        patch.setattr(each_alone, "_BATCHES", 2)  # as if there were more of these than one call examines
+        assert [ledger.settle(limit=1) for _ in range(2)] == [0, 1]
     assert [ledger.settle(), ledger.settle()] == [2, 0], "they are tried again"
 
 
