@@ -29,8 +29,18 @@ TYPES = ("report", "export", "theirs", "hostile")
 EVERYBODY = Viewer(name="ada", actions=ALL_ACTIONS, organizations=None, may_see_payloads=True)
 ONE = Viewer(name="eve", actions=ALL_ACTIONS, organizations=frozenset({1}))
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp.exe \"'&"
-READ = ("/", "/jobs", "/jobs/{id}")
-POSTED = ("/jobs/{id}/cancel", "/jobs/{id}/retry")
+ROUTES = (
+    ("GET", "/"),
+    ("GET", "/jobs"),
+    ("GET", "/jobs/{job_id}"),
+    ("POST", "/jobs/{job_id}/cancel"),
+    ("POST", "/jobs/{job_id}/retry"),
+    ("GET", "/bulk/cancel"),
+    ("POST", "/bulk/cancel"),
+    ("GET", "/bulk/retry"),
+    ("POST", "/bulk/retry"),
+)
+"""The pages and the forms. Each is tried without a session."""
 Open = Callable[..., Browser]
 
 
@@ -63,8 +73,8 @@ class Elements(HTMLParser):
             self.fields.add(given.get("id") or "")
 
 
-class DashboardContract:
-    """What a browser gets."""
+class DashboardScene:
+    """A ledger, and a browser that shows it."""
 
     @pytest.fixture
     def ledger(self, ledger_url: str) -> Iterator[SqlLedger]:
@@ -96,6 +106,10 @@ class DashboardContract:
     def post(self, browser: Browser, path: str, shown_at: str, **fields: str) -> httpx.Response:
         """Send a form with the token of a page."""
         return browser.post(path, data={"token": token_in(browser.get(shown_at)), **fields})
+
+
+class DashboardContract(DashboardScene):
+    """What a browser gets."""
 
     # What it shows
 
@@ -251,20 +265,32 @@ class DashboardContract:
 
     # Who may see and do what
 
-    @pytest.mark.parametrize("path", READ + POSTED)
-    def test_nobody_sees_or_does_anything_without_a_session(self, ledger: SqlLedger, browse: Open, path: str) -> None:
+    @pytest.mark.parametrize(("method", "path"), ROUTES)
+    def test_nobody_sees_or_does_anything_without_a_session(
+        self, ledger: SqlLedger, browse: Open, method: str, path: str
+    ) -> None:
         job = ledger.insert(new_job(job_type="hidden"))
         browser = browse(None)
-        answer = browser.request("GET" if path in READ else "POST", path.format(id=job.id))
+        answer = browser.request(method, path.format(job_id=job.id))
         assert answer.status_code == 401
         assert "hidden" not in answer.text
         assert ledger.get(job.id) == job
 
     def test_the_routes_are_those_that_are_tested(self, ledger_url: str) -> None:
         dashboard = app(authorize=lambda _request: None, hosts=[HOST], database=ledger_url)
-        open_to_all = {"/sign-in", "/sign-out", "/static/{name}", "/healthz"}
-        paths = {route.path.replace("job_id", "id") for route in dashboard._app.routes}  # type: ignore[attr-defined]
-        assert paths == {*READ, *POSTED} | open_to_all
+        open_to_all = {
+            ("GET", "/sign-in"),
+            ("POST", "/sign-in"),
+            ("POST", "/sign-out"),
+            ("GET", "/static/{name}"),
+            ("GET", "/healthz"),
+        }
+        routes = {
+            (method, route.path)
+            for route in dashboard._app.routes  # type: ignore[attr-defined]
+            for method in route.methods - {"HEAD"}
+        }
+        assert routes == {*ROUTES} | open_to_all
         dashboard.close()
 
     def test_jobs_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:

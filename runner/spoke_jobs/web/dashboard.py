@@ -24,7 +24,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.engine import create_engine, is_away, is_locked, is_not_allowed, is_timed_out
 from spoke_jobs.ledger.sql.lock_patience import LockPatience
@@ -32,12 +31,14 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.settings import load_settings
 from spoke_jobs.shared.clean_text import visible
 from spoke_jobs.shared.secret_file import Secret, value_of
+from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, not_allowed, refusal
 from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
+from spoke_jobs.web.bulk_pages import BulkPages
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.guard import HEALTH, Guard, is_cross_site, read_form
-from spoke_jobs.web.pages import NOT_FOUND, Answer, Page, Pages, Redirect, refusal
+from spoke_jobs.web.pages import Pages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
-from spoke_jobs.web.viewer import JobAction, Viewer
+from spoke_jobs.web.viewer import Viewer
 
 STATEMENT_SECONDS = 3.0
 """How long a statement of a page may take (PostgreSQL)."""
@@ -128,7 +129,7 @@ class Dashboard:
     ) -> None:
         self._engine = engine
         self._ledger = SqlLedger(engine, patience=LockPatience(_LOCK_SECONDS))
-        self._pages = Pages(self._ledger, cluster)
+        self._rooms = (Pages(self._ledger, cluster), BulkPages(self._ledger))
         self._authorizer = authorizer
         self._cluster = cluster
         self._secure = secure_cookies
@@ -155,12 +156,14 @@ class Dashboard:
     def routes(self) -> list[Route]:
         """Return the routes. An unknown address gets the same answer whoever asks."""
         get, post = ["GET"], ["POST"]
-        actions = [Route(f"/jobs/{{job_id}}/{action}", self._acting(action), methods=post) for action in JobAction]
+        found = [route for room in self._rooms for route in room.routes()]
         return [
-            Route("/", self._reading(lambda viewer, request: self._pages.overview(viewer, request.query_params))),
-            Route("/jobs", self._reading(lambda viewer, request: self._pages.jobs(viewer, request.query_params))),
-            Route("/jobs/{job_id}", self._reading(self._job)),
-            *actions,
+            *(
+                Route(route.path, self._acting(route), methods=post)
+                if isinstance(route, Acting)
+                else Route(route.path, self._reading(route), methods=get)
+                for route in found
+            ),
             Route("/sign-in", self._sign_in_page, methods=get),
             Route("/sign-in", self._sign_in, methods=post),
             Route("/sign-out", self._sign_out, methods=post),
@@ -183,17 +186,20 @@ class Dashboard:
         page = refusal("Something went wrong", "The dashboard's log has the error.", 500)
         return self._render(request, page, None, None)
 
-    def _reading(self, read: Callable[[Viewer, Request], Answer]) -> Endpoint:
+    def _reading(self, route: Reading) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             session = self._session(request)
             viewer = await self._authorizer.viewer(request, session)
             if viewer is None:
                 return self._unknown(request, session)
-            return self._answered(request, await self._read(partial(read, viewer, request)), viewer, session)
+            if route.needs is not None and route.needs not in viewer.actions:
+                return self._answered(request, not_allowed(route.needs), viewer, session)
+            asked = Asked(request.path_params, request.query_params)
+            return self._answered(request, await self._read(partial(route.read, viewer, asked)), viewer, session)
 
         return endpoint
 
-    def _acting(self, action: JobAction) -> Endpoint:
+    def _acting(self, route: Acting) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             session = self._session(request)
             viewer = await self._authorizer.viewer(request, session)
@@ -202,20 +208,12 @@ class Dashboard:
             form = await self._form(request, session, viewer.name)
             if isinstance(form, Page):
                 return self._answered(request, form, viewer, session)
-            if action not in viewer.actions:
-                page = refusal("Not allowed", f"You may not {action} jobs.", 403)
-                return self._answered(request, page, viewer, session)
-            job_id = _job_id(request)
-            if job_id is None:
-                return self._answered(request, NOT_FOUND, viewer, session)
-            answer = await self._read(partial(self._pages.act, viewer, action, job_id, form))
-            return self._answered(request, answer, viewer, session)
+            if route.needs not in viewer.actions:
+                return self._answered(request, not_allowed(route.needs), viewer, session)
+            asked = Asked(request.path_params, form)
+            return self._answered(request, await self._read(partial(route.act, viewer, asked)), viewer, session)
 
         return endpoint
-
-    def _job(self, viewer: Viewer, request: Request) -> Answer:
-        job_id = _job_id(request)
-        return NOT_FOUND if job_id is None else self._pages.job(viewer, request.query_params, job_id)
 
     async def _read(self, read: Callable[[], Answer]) -> Answer:
         """Run what blocks on a thread. An error of the database becomes a page."""
@@ -321,12 +319,6 @@ class Dashboard:
         }
         text = self._templates.get_template(page.template).render(shared | dict(page.values))
         return HTMLResponse(text, page.status)
-
-
-def _job_id(request: Request) -> int | None:
-    text = request.path_params["job_id"]
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
-    return number if 0 < number <= LARGEST_ID else None
 
 
 def _database_problem(error: DBAPIError) -> Page | None:

@@ -16,7 +16,7 @@ from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.explain.words import ago, line, seconds
 from spoke_jobs.ledger.reading.dashboard_queries import CAP, CappedCount, JobPage, OldestJob, SeenWorker
-from spoke_jobs.model import JobRequest, JobState
+from spoke_jobs.model import ANY_JOB, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, shown_reason
 
@@ -179,6 +179,8 @@ class JobList:
     newer: str
     """The address of the page with newer jobs; empty if there is none."""
     older: str
+    bulk: tuple[tuple[str, str], ...] = ()
+    """Links to what can be done to all jobs that match the filters: addresses and texts."""
     types: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
     states: tuple[str, ...] = field(default=tuple(state.value for state in JobState))
@@ -196,7 +198,19 @@ def job_list(
         older = address("/jobs", **search.given, before=jobs[-1].id) if page.has_older else ""
     elif page.has_newer or search.place.after is not None:
         newer = address("/jobs", **search.given)
-    return JobList(tuple(job_item(job, page.now) for job in jobs), search, newer, older, tuple(types), tuple(queues))
+    items = tuple(job_item(job, page.now) for job in jobs)
+    bulk = tuple(_bulk(search, viewer)) if items else ()
+    return JobList(items, search, newer, older, bulk, tuple(types), tuple(queues))
+
+
+def _bulk(search: JobSearch, viewer: Viewer) -> Iterable[tuple[str, str]]:
+    if search.which == ANY_JOB:
+        return
+    states = search.which.states or tuple(JobState)
+    if JobAction.CANCEL in viewer.actions and any(not state.final for state in states):
+        yield address("/bulk/cancel", **search.given), "Cancel all unfinished jobs that match"
+    if JobAction.RETRY in viewer.actions and JobState.FAILED in states:
+        yield address("/bulk/retry", **search.given), "Retry all failed jobs that match"
 
 
 def job_item(job: JobRequest, now: datetime) -> JobItem:

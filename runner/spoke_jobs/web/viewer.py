@@ -15,10 +15,18 @@ from spoke_jobs.model import ANY_JOB, JobFilter, JobRequest
 
 
 class JobAction(StrEnum):
-    """What somebody may do to a job."""
+    """What somebody may do to jobs."""
 
     CANCEL = "cancel"
     RETRY = "retry"
+
+    @property
+    def phrase(self) -> str:
+        """Return what one may do, as in ``cancel jobs``."""
+        return _PHRASES[self]
+
+
+_PHRASES = {JobAction.CANCEL: "cancel jobs", JobAction.RETRY: "retry jobs"}
 
 
 ALL_ACTIONS = frozenset(JobAction)

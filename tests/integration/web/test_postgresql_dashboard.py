@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, DashboardContract, Open, token_in
+from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.ledger import new_job
 
 from spoke_jobs.ledger.access.privileges import Process
@@ -93,3 +94,9 @@ class TestPostgresqlDashboard(DashboardContract):
         assert "Sync is active." in browser.get("/").text
         writer.close()
         writer.engine.dispose()
+
+
+class TestPostgresqlBulk(BulkContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, TOKEN, DashboardContract, Open, token_in
+from tests.contract.dashboard_bulk import BulkContract
 
 from spoke_jobs.web import TokenSignIn, app
 
@@ -55,6 +56,12 @@ class TestSqliteDashboard(DashboardContract):
         assert answer.status_code == 500
         assert "a secret" not in answer.text
         assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+class TestSqliteBulk(BulkContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
 
 
 class TestSigningIn:

@@ -12,9 +12,10 @@ from spoke_jobs.cli.commands.actor import name_of_actor
 from spoke_jobs.cli.commands.cancel_command import cancel_each
 from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential, PlainErrors
 from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors
-from spoke_jobs.cli.commands.job_actions import confirm, kinds_of
+from spoke_jobs.cli.commands.job_actions import confirm
 from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import new_console, print_row, print_text
+from spoke_jobs.explain.changes import kinds_of
 from spoke_jobs.explain.words import age, line, moment
 from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
 from spoke_jobs.ledger.reading.queries import Queries, SelectedJob
