@@ -39,6 +39,7 @@ ROUTES = (
     ("POST", "/bulk/cancel"),
     ("GET", "/bulk/retry"),
     ("POST", "/bulk/retry"),
+    ("GET", "/failures"),
 )
 """The pages and the forms. Each is tried without a session."""
 Open = Callable[..., Browser]
@@ -102,6 +103,24 @@ class DashboardScene:
         assert claim.job.id == job.id
         ledger.fail(claim.token, Failure("JobError", "no", "ValueError", "last line", for_good=True), decide=True)
         return job
+
+    def assert_inert(self, page: str) -> None:
+        """Check that no text of a job is an element, a script, a control character or a change of direction."""
+        found = Elements(page)
+        assert "script" not in found.names
+        assert not {name for name in found.attributes if name.startswith("on") or name == "style"}
+        assert "\x1b" not in page
+        assert "\u202e" not in page
+
+    def assert_for_everybody(self, page: str) -> None:
+        """Check what people need who cannot see the page."""
+        found = Elements(page)
+        assert {"main", "header", "nav", "h1"} <= found.names
+        assert '<html lang="en">' in page
+        assert found.fields <= found.labelled, "each field has a label"
+        assert len(found.ids) == len(set(found.ids))
+        for name in re.findall(r'aria-(?:labelledby|describedby)="([^"]+)"', page):
+            assert name in found.ids
 
     def post(self, browser: Browser, path: str, shown_at: str, **fields: str) -> httpx.Response:
         """Send a form with the token of a page."""
@@ -411,22 +430,11 @@ class DashboardContract(DashboardScene):
         pages.append(browser.get("/jobs", params={"type": HOSTILE, "queue": HOSTILE, "id": HOSTILE}).text)
         assert sum("&lt;script&gt;" in page for page in pages) == len(pages) - 1, "the first overview has none"
         for page in pages:
-            found = Elements(page)
-            assert "script" not in found.names
-            assert not {name for name in found.attributes if name.startswith("on") or name == "style"}
-            assert "\x1b" not in page
-            assert "\u202e" not in page
+            self.assert_inert(page)
 
     def test_pages_are_made_for_everybody(self, ledger: SqlLedger, browse: Open) -> None:
         job = self.failed(ledger)
         ledger.insert(new_job())
         browser = browse(EVERYBODY)
         for path in ("/", "/jobs", f"/jobs/{job.id}", f"/jobs/{job.id + 1}"):
-            page = browser.get(path).text
-            found = Elements(page)
-            assert {"main", "header", "nav", "h1"} <= found.names
-            assert '<html lang="en">' in page
-            assert found.fields <= found.labelled, "each field has a label"
-            assert len(found.ids) == len(set(found.ids))
-            for name in re.findall(r'aria-(?:labelledby|describedby)="([^"]+)"', page):
-                assert name in found.ids
+            self.assert_for_everybody(browser.get(path).text)

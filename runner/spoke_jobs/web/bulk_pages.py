@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from urllib.parse import parse_qsl
 
@@ -36,10 +36,9 @@ STANDS_IN_THE_WAY = "Another job stands in its way."
 class BulkPages:
     """Previews and confirmations."""
 
-    def __init__(self, ledger: SqlLedger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ledger: SqlLedger, queries: DashboardQueries) -> None:
         self._ledger = ledger
-        self._queries = DashboardQueries(ledger.engine)
-        self._clock = clock
+        self._queries = queries
 
     def routes(self) -> Iterable[Reading | Acting]:
         """Yield the requests that this answers."""
@@ -85,7 +84,7 @@ class BulkPages:
         chosen = selected[-AT_ONCE:]
         ids = dependents_first(chosen) if action is JobAction.CANCEL else [job.id for job in chosen]
         by, clear = actor_name(line(viewer.name)), asked.given.get("clear_checkpoints") == "yes"
-        done, problems, until, tried = 0, [], self._clock() + SECONDS, 0
+        done, problems, until, tried = 0, [], time.monotonic() + SECONDS, 0
         for job_id, outcome in in_turn(ids, lambda job_id: self._change(action, job_id, by, clear=clear)):
             tried += 1
             if isinstance(outcome, DependencyNotMet | UniquenessConflict):
@@ -94,7 +93,7 @@ class BulkPages:
                 done += 1
             else:
                 problems.append((job_id, line(outcome.text)))
-            if self._clock() > until:
+            if time.monotonic() > until:
                 break
         next_up_to = None
         if tried < len(ids):  # the time is over

@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.engine import create_engine, is_away, is_locked, is_not_allowed, is_timed_out
+from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.sql.lock_patience import LockPatience
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.settings import load_settings
@@ -35,6 +36,7 @@ from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirec
 from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
 from spoke_jobs.web.bulk_pages import BulkPages
 from spoke_jobs.web.cluster_reads import ClusterReads
+from spoke_jobs.web.failure_pages import FailurePages
 from spoke_jobs.web.guard import HEALTH, Guard, is_cross_site, read_form
 from spoke_jobs.web.pages import Pages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
@@ -47,7 +49,7 @@ _THREADS = 8
 _POOL_SECONDS = 3.0
 COOKIE = "spoke_jobs_session"
 _STATIC = {"dashboard.css": "text/css; charset=utf-8"}
-_PLACES = (("/", "Overview"), ("/jobs", "Jobs"))
+_PLACES = (("/", "Overview"), ("/jobs", "Jobs"), ("/failures", "Failures"))
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 logger = logging.getLogger(__name__)
@@ -129,7 +131,12 @@ class Dashboard:
     ) -> None:
         self._engine = engine
         self._ledger = SqlLedger(engine, patience=LockPatience(_LOCK_SECONDS))
-        self._rooms = (Pages(self._ledger, cluster), BulkPages(self._ledger))
+        queries = DashboardQueries(engine)
+        self._rooms = (
+            Pages(self._ledger, queries, cluster),
+            BulkPages(self._ledger, queries),
+            FailurePages(queries),
+        )
         self._authorizer = authorizer
         self._cluster = cluster
         self._secure = secure_cookies

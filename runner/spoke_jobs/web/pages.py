@@ -48,9 +48,9 @@ SAID = {
 class Pages:
     """Reads and changes jobs in a database."""
 
-    def __init__(self, ledger: SqlLedger, cluster: ClusterReads) -> None:
+    def __init__(self, ledger: SqlLedger, queries: DashboardQueries, cluster: ClusterReads) -> None:
         self._ledger = ledger
-        self._queries = DashboardQueries(ledger.engine)
+        self._queries = queries
         self._cluster = cluster
 
     def routes(self) -> Iterable[Reading | Acting]:

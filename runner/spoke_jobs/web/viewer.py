@@ -43,6 +43,8 @@ class Viewer:
     """The organizations whose jobs they see; None: all jobs, also those of no organization."""
     may_see_payloads: bool = False
     """Whether they see payloads and results."""
+    may_see_output: bool = True
+    """Whether they see tracebacks and the last lines of output."""
 
     @property
     def sees_all(self) -> bool:

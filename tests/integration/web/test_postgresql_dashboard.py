@@ -7,6 +7,7 @@ from sqlalchemy import create_engine, text
 from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, DashboardContract, Open, token_in
 from tests.contract.dashboard_bulk import BulkContract
+from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.ledger import new_job
 
 from spoke_jobs.ledger.access.privileges import Process
@@ -97,6 +98,12 @@ class TestPostgresqlDashboard(DashboardContract):
 
 
 class TestPostgresqlBulk(BulkContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlFailures(FailuresContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url

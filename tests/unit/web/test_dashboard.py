@@ -8,6 +8,7 @@ import pytest
 from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, TOKEN, DashboardContract, Open, token_in
 from tests.contract.dashboard_bulk import BulkContract
+from tests.contract.dashboard_failures import FailuresContract
 
 from spoke_jobs.web import TokenSignIn, app
 
@@ -59,6 +60,12 @@ class TestSqliteDashboard(DashboardContract):
 
 
 class TestSqliteBulk(BulkContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteFailures(FailuresContract):
     @pytest.fixture
     def ledger_url(self, sqlite_ledger_url: str) -> str:
         return sqlite_ledger_url

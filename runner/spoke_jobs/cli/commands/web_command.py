@@ -91,6 +91,9 @@ def web(
         ),
     ] = None,
     payloads: Annotated[bool, typer.Option("--payloads", help="Show payloads and results.")] = False,
+    hide_output: Annotated[
+        bool, typer.Option("--hide-output", help="Hide tracebacks and the last lines of output: they may hold values.")
+    ] = False,
 ) -> None:  # fmt: skip
     """Serve the dashboard, until SIGTERM: which jobs wait or fail, and why, for people with a browser.
 
@@ -120,6 +123,7 @@ def web(
         actions=ALL_ACTIONS,
         organizations=frozenset(organizations) if organizations else None,
         may_see_payloads=payloads,
+        may_see_output=not hide_output,
     )
     authorizer: Authorizer
     if token_file is not None:

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, asc, desc, func, select
 from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
-from spoke_jobs.ledger.reading.queries import TRACES, Queries
+from spoke_jobs.ledger.reading.crowd import failed_counts
+from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_since
@@ -136,6 +137,23 @@ class DashboardQueries(Queries):
         statement = select(job_request.c.id).where(job_request.c.id.in_(sorted(ids)), *filters.conditions(which))
         with self._reading() as connection:
             return set(connection.scalars(statement))
+
+    def failures(self, period_seconds: float, which: JobFilter) -> Crowd:
+        """Count the jobs that have failed for good within the period, up to :data:`CAP`, those that failed last."""
+        with self._reading() as connection:
+            now = connection.execute(select(clock_now())).scalar_one()
+            return Crowd(now, period_seconds, failed=failed_counts(connection, period_seconds, which, CAP))
+
+    def output_tails(self, job_ids: Collection[int]) -> dict[int, str]:
+        """Return the last lines of the output of each job's newest attempt, of the jobs that have any."""
+        found = {}
+        newest = (
+            select(job_attempt.c.output_tail).order_by(desc(job_attempt.c.run), desc(job_attempt.c.number)).limit(1)
+        )
+        with self._reading() as connection:
+            for job_id in job_ids:
+                found[job_id] = connection.scalar(newest.where(job_attempt.c.job_id == job_id)) or ""
+        return {job_id: text for job_id, text in found.items() if text}
 
     def oldest(self, which: JobFilter, limit: int) -> list[OldestJob]:
         """List the jobs that have been due for longest, of the first :data:`_EXAMINED` in the order of claims."""
