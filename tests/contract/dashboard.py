@@ -20,7 +20,7 @@ from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import Claim, Failure, JobRequest, JobState, Progress
-from spoke_jobs.web import ALL_ACTIONS, Viewer, app
+from spoke_jobs.web import ALL_ACTIONS, JobAction, Viewer, app
 from spoke_jobs.web.pages import PER_PAGE
 
 TOKEN = "t" * 40
@@ -40,6 +40,11 @@ ROUTES = (
     ("GET", "/bulk/retry"),
     ("POST", "/bulk/retry"),
     ("GET", "/failures"),
+    ("GET", "/queues"),
+    ("POST", "/limits/pause"),
+    ("POST", "/limits/resume"),
+    ("POST", "/limits/set"),
+    ("POST", "/limits/reset"),
 )
 """The pages and the forms. Each is tried without a session."""
 Open = Callable[..., Browser]
@@ -93,9 +98,12 @@ class DashboardScene:
             yield browse
 
     def claimed(self, ledger: SqlLedger) -> Claim:
-        claim = claim_one(ledger, "legacy", TYPES, "host:7", LEASE)
+        claim = self.claim_or_none(ledger)
         assert claim is not None
         return claim
+
+    def claim_or_none(self, ledger: SqlLedger) -> Claim | None:
+        return claim_one(ledger, "legacy", TYPES, "host:7", LEASE)
 
     def failed(self, ledger: SqlLedger, **changes: Any) -> JobRequest:
         job = ledger.insert(new_job(**changes))
@@ -121,6 +129,30 @@ class DashboardScene:
         assert len(found.ids) == len(set(found.ids))
         for name in re.findall(r'aria-(?:labelledby|describedby)="([^"]+)"', page):
             assert name in found.ids
+
+    def assert_forms_are_checked(
+        self, browse: Open, path: str, shown_at: str, action: JobAction, **fields: str
+    ) -> None:
+        """Check that a form does nothing without a permission, a token of its session, or over GET.
+
+        :param action: what one has to be allowed to do.
+        """
+        acting = browse(EVERYBODY, secret="s" * 40)
+        page = acting.get(shown_at)
+        data = {"token": token_in(page), **fields}
+        others = Viewer(name="ada", actions=ALL_ACTIONS - {action}, organizations=None)
+        looking = browse(others, secret="s" * 40)
+        looking.cookies.update(acting.cookies)
+        answer = looking.post(path, data=data)
+        assert answer.status_code == 403
+        assert "You may not" in answer.text, "the form itself is valid"
+        for token in ("", "0" * 64, token_in(browse(EVERYBODY).get(shown_at))):
+            answer = acting.post(path, data=data | {"token": token})
+            assert answer.status_code == 403
+            assert "out of date" in answer.text
+        assert acting.post(path, data=data, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+        assert acting.post(path, data=data, headers={"Host": "evil.test"}).status_code == 400
+        assert acting.get(path, params=data).status_code == 405
 
     def post(self, browser: Browser, path: str, shown_at: str, **fields: str) -> httpx.Response:
         """Send a form with the token of a page."""

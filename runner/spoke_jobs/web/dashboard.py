@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.engine import create_engine, is_away, is_locked, is_not_allowed, is_timed_out
+from spoke_jobs.ledger.limits.limit_rows import limits_of
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.sql.lock_patience import LockPatience
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -39,6 +40,7 @@ from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.failure_pages import FailurePages
 from spoke_jobs.web.guard import HEALTH, Guard, is_cross_site, read_form
 from spoke_jobs.web.pages import Pages
+from spoke_jobs.web.queue_pages import QueuePages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
 from spoke_jobs.web.viewer import Viewer
 
@@ -49,7 +51,7 @@ _THREADS = 8
 _POOL_SECONDS = 3.0
 COOKIE = "spoke_jobs_session"
 _STATIC = {"dashboard.css": "text/css; charset=utf-8"}
-_PLACES = (("/", "Overview"), ("/jobs", "Jobs"), ("/failures", "Failures"))
+_PLACES = (("/", "Overview"), ("/jobs", "Jobs"), ("/failures", "Failures"), ("/queues", "Queues"))
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 logger = logging.getLogger(__name__)
@@ -81,7 +83,8 @@ def app(
     engine = open_engine(settings.database if database is None else database)
     authorizer = authorize if isinstance(authorize, Authorizer) else Hook(authorize, secret)
     cluster = ClusterReads(settings.namespace if namespace is None else namespace)
-    dashboard = Dashboard(engine, authorizer, cluster, secure_cookies=secure_cookies)
+    runner = settings.job_runner.strip()
+    dashboard = Dashboard(engine, authorizer, cluster, runner=runner, secure_cookies=secure_cookies)
     pages = Starlette(
         routes=dashboard.routes(),
         exception_handlers={HTTPException: dashboard.on_http_error, Exception: dashboard.on_error},
@@ -127,7 +130,7 @@ class Dashboard:
     """Answers requests."""
 
     def __init__(
-        self, engine: Engine, authorizer: Authorizer, cluster: ClusterReads, *, secure_cookies: bool = True
+        self, engine: Engine, authorizer: Authorizer, cluster: ClusterReads, *, runner: str, secure_cookies: bool = True
     ) -> None:
         self._engine = engine
         self._ledger = SqlLedger(engine, patience=LockPatience(_LOCK_SECONDS))
@@ -136,6 +139,7 @@ class Dashboard:
             Pages(self._ledger, queries, cluster),
             BulkPages(self._ledger, queries),
             FailurePages(queries),
+            QueuePages(queries, limits_of(engine, runner), self._notify),
         )
         self._authorizer = authorizer
         self._cluster = cluster
@@ -146,6 +150,9 @@ class Dashboard:
         self._templates.globals["versions"] = {
             name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._static.items()
         }
+
+    def _notify(self) -> None:
+        self._ledger.notifier.notify()
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:

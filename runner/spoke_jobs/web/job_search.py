@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from spoke_jobs.contract.option_checks import LARGEST_ID, LARGEST_NUMBER
 from spoke_jobs.ledger.reading.dashboard_queries import Place
@@ -78,6 +78,16 @@ def address(path: str, **query: object) -> str:
     """Write an address with a query. Empty values are left out."""
     given = {name: str(value) for name, value in query.items() if value not in (None, "")}
     return f"{path}?{urlencode(given, errors='replace')}" if given else path
+
+
+def encoded(text: str) -> str:
+    """Write a text in ASCII, for a hidden field of a form: a page shows some characters as escapes."""
+    return quote(text, safe="", errors="replace")
+
+
+def decoded(text: str) -> str:
+    """Read what :func:`encoded` wrote."""
+    return unquote(text)
 
 
 def whole_number(text: str, least: int, most: int) -> int | None:

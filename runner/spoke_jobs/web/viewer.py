@@ -19,6 +19,8 @@ class JobAction(StrEnum):
 
     CANCEL = "cancel"
     RETRY = "retry"
+    LIMIT = "limit"
+    """Set limits, pause and resume. Only for those who see all jobs."""
 
     @property
     def phrase(self) -> str:
@@ -26,7 +28,11 @@ class JobAction(StrEnum):
         return _PHRASES[self]
 
 
-_PHRASES = {JobAction.CANCEL: "cancel jobs", JobAction.RETRY: "retry jobs"}
+_PHRASES = {
+    JobAction.CANCEL: "cancel jobs",
+    JobAction.RETRY: "retry jobs",
+    JobAction.LIMIT: "change limits and pauses",
+}
 
 
 ALL_ACTIONS = frozenset(JobAction)

@@ -8,6 +8,7 @@ from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, DashboardContract, Open, token_in
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_failures import FailuresContract
+from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.ledger import new_job
 
 from spoke_jobs.ledger.access.privileges import Process
@@ -104,6 +105,12 @@ class TestPostgresqlBulk(BulkContract):
 
 
 class TestPostgresqlFailures(FailuresContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlQueues(QueuesContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url

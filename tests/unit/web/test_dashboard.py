@@ -9,6 +9,7 @@ from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, TOKEN, DashboardContract, Open, token_in
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_failures import FailuresContract
+from tests.contract.dashboard_queues import QueuesContract
 
 from spoke_jobs.web import TokenSignIn, app
 
@@ -66,6 +67,12 @@ class TestSqliteBulk(BulkContract):
 
 
 class TestSqliteFailures(FailuresContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteQueues(QueuesContract):
     @pytest.fixture
     def ledger_url(self, sqlite_ledger_url: str) -> str:
         return sqlite_ledger_url

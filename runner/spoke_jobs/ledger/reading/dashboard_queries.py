@@ -13,6 +13,7 @@ from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import failed_counts
 from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
+from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_since
@@ -21,8 +22,6 @@ from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState
 
 CAP = 10_000
 """The most jobs of a state that are counted."""
-_EXAMINED = 100_000
-"""The most waiting jobs among which the oldest are searched for."""
 _RECENT = 1_000
 """How many of the newest jobs are read for the names of types and queues."""
 _WORKERS = 50
@@ -156,16 +155,21 @@ class DashboardQueries(Queries):
         return {job_id: text for job_id, text in found.items() if text}
 
     def oldest(self, which: JobFilter, limit: int) -> list[OldestJob]:
-        """List the jobs that have been due for longest, of the first :data:`_EXAMINED` in the order of claims."""
+        """List the jobs that have been due for longest, of the first :data:`EXAMINED` in the order of claims."""
         waiting = (
             select(job_request.c.id, job_request.c.job_type, due_since().label("due_at"))
             .where(*in_sql(Waiting(), Due()), *filters.conditions(which))
-            .limit(_EXAMINED)
+            .limit(EXAMINED)
             .subquery()
         )
         statement = select(waiting).order_by(waiting.c.due_at, waiting.c.id).limit(limit)
         with self._reading() as connection:
             return [OldestJob(*row) for row in connection.execute(statement)]
+
+    def queues(self, which: JobFilter) -> QueueCounts:
+        """Count the jobs of each queue."""
+        with self._reading() as connection:
+            return queue_counts(connection, which)
 
     def workers(self, which: JobFilter) -> list[SeenWorker]:
         """List the workers of running attempts and of the newest ones, those that were seen last first."""
