@@ -45,6 +45,10 @@ ROUTES = (
     ("POST", "/limits/resume"),
     ("POST", "/limits/set"),
     ("POST", "/limits/reset"),
+    ("GET", "/schedules"),
+    ("POST", "/schedules/pause"),
+    ("POST", "/schedules/resume"),
+    ("POST", "/schedules/run"),
 )
 """The pages and the forms. Each is tried without a session."""
 Open = Callable[..., Browser]

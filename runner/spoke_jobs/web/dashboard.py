@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib.resources import files
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolBusy
@@ -31,7 +27,6 @@ from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.sql.lock_patience import LockPatience
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.settings import load_settings
-from spoke_jobs.shared.clean_text import visible
 from spoke_jobs.shared.secret_file import Secret, value_of
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, not_allowed, refusal
 from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
@@ -39,8 +34,10 @@ from spoke_jobs.web.bulk_pages import BulkPages
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.failure_pages import FailurePages
 from spoke_jobs.web.guard import HEALTH, Guard, is_cross_site, read_form
+from spoke_jobs.web.page_rendering import PageRendering
 from spoke_jobs.web.pages import Pages
 from spoke_jobs.web.queue_pages import QueuePages
+from spoke_jobs.web.schedule_pages import SchedulePages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
 from spoke_jobs.web.viewer import Viewer
 
@@ -50,8 +47,6 @@ _LOCK_SECONDS = 2.0
 _THREADS = 8
 _POOL_SECONDS = 3.0
 COOKIE = "spoke_jobs_session"
-_STATIC = {"dashboard.css": "text/css; charset=utf-8"}
-_PLACES = (("/", "Overview"), ("/jobs", "Jobs"), ("/failures", "Failures"), ("/queues", "Queues"))
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 logger = logging.getLogger(__name__)
@@ -63,6 +58,7 @@ def app(
     hosts: Collection[str],
     database: Secret | None = None,
     namespace: str | None = None,
+    application: str | None = None,
     secret: Secret = "",
     secure_cookies: bool = True,
 ) -> Guard:
@@ -73,6 +69,8 @@ def app(
     :param hosts: the names under which browsers reach it. Requests for other hosts are refused.
     :param database: the ledger's database; by default that of SPOKE_DATABASE_URL.
     :param namespace: the namespace of the SpokeJobs; by default that of SPOKE_NAMESPACE, or the pod's own.
+    :param application: the module that declares the jobs, so that a schedule's job can be run now; by default that of
+        SPOKE_APP. It is imported when somebody does that first. Empty: nobody can.
     :param secret: what sessions are signed with if ``authorize`` is a function. Replicas need the same one.
     :param secure_cookies: whether browsers send the cookie only over TLS, or to this machine.
     :raises ConfigurationError: if no host is named, or the database's URL is not usable.
@@ -83,8 +81,14 @@ def app(
     engine = open_engine(settings.database if database is None else database)
     authorizer = authorize if isinstance(authorize, Authorizer) else Hook(authorize, secret)
     cluster = ClusterReads(settings.namespace if namespace is None else namespace)
-    runner = settings.job_runner.strip()
-    dashboard = Dashboard(engine, authorizer, cluster, runner=runner, secure_cookies=secure_cookies)
+    dashboard = Dashboard(
+        engine,
+        authorizer,
+        cluster,
+        runner=settings.job_runner.strip(),
+        application=settings.app if application is None else application,
+        secure_cookies=secure_cookies,
+    )
     pages = Starlette(
         routes=dashboard.routes(),
         exception_handlers={HTTPException: dashboard.on_http_error, Exception: dashboard.on_error},
@@ -110,27 +114,18 @@ def open_engine(database: Secret) -> Engine:
     return engine
 
 
-def new_templates() -> jinja2.Environment:
-    """Return the templates. Every text is escaped, for HTML and against characters that are invisible or turn text."""
-
-    def finalize(value: object) -> object:
-        return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("spoke_jobs.web"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 class Dashboard:
     """Answers requests."""
 
     def __init__(
-        self, engine: Engine, authorizer: Authorizer, cluster: ClusterReads, *, runner: str, secure_cookies: bool = True
+        self,
+        engine: Engine,
+        authorizer: Authorizer,
+        cluster: ClusterReads,
+        *,
+        runner: str,
+        application: str = "",
+        secure_cookies: bool = True,
     ) -> None:
         self._engine = engine
         self._ledger = SqlLedger(engine, patience=LockPatience(_LOCK_SECONDS))
@@ -140,16 +135,13 @@ class Dashboard:
             BulkPages(self._ledger, queries),
             FailurePages(queries),
             QueuePages(queries, limits_of(engine, runner), self._notify),
+            SchedulePages(engine, queries, application, self._notify),
         )
         self._authorizer = authorizer
         self._cluster = cluster
         self._secure = secure_cookies
         self._threads = ThreadPoolExecutor(_THREADS, "spoke-web")
-        self._static = {name: files("spoke_jobs.web").joinpath("static", name).read_bytes() for name in _STATIC}
-        self._templates = new_templates()
-        self._templates.globals["versions"] = {
-            name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._static.items()
-        }
+        self._rendering = PageRendering()
 
     def _notify(self) -> None:
         self._ledger.notifier.notify()
@@ -280,11 +272,12 @@ class Dashboard:
         return self._answered(request, Redirect("/sign-in"), None, Session.begin(time.time()))
 
     async def _static_file(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in self._static:
+        found = self._rendering.static_file(request.path_params["name"])
+        if found is None:
             raise HTTPException(404)
+        content, media_type = found
         headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(self._static[name], headers=headers, media_type=_STATIC[name])
+        return Response(content, headers=headers, media_type=media_type)
 
     def _unknown(self, request: Request, session: Session) -> Response:
         """Answer somebody who may not look."""
@@ -323,15 +316,14 @@ class Dashboard:
 
     def _render(self, request: Request, page: Page, viewer: Viewer | None, session: Session | None) -> Response:
         name = viewer.name if viewer is not None else ""
-        shared = {
-            "root": request.scope.get("root_path", ""),
-            "here": request.url.path,
-            "places": _PLACES if viewer is not None else (),
-            "viewer": viewer,
-            "signs_in": self._authorizer.signs_in,
-            "token": self._signer().form_token(session, name) if session is not None else "",
-        }
-        text = self._templates.get_template(page.template).render(shared | dict(page.values))
+        text = self._rendering.text(
+            page,
+            viewer,
+            root=request.scope.get("root_path", ""),
+            here=request.url.path,
+            signs_in=self._authorizer.signs_in,
+            token=self._signer().form_token(session, name) if session is not None else "",
+        )
         return HTMLResponse(text, page.status)
 
 

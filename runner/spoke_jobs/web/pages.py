@@ -41,6 +41,7 @@ SAID = {
     "cancelled": "The job was cancelled.",
     "asked": "The job was asked to stop.",
     "retried": "The job starts again.",
+    "dispatched": "Its schedule has dispatched this job now.",
 }
 """What a page says after an action, by a word in its address."""
 

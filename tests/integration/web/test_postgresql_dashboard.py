@@ -9,6 +9,7 @@ from tests.contract.dashboard import EVERYBODY, HOST, DashboardContract, Open, t
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.dashboard_queues import QueuesContract
+from tests.contract.dashboard_schedules import SchedulesContract
 from tests.contract.ledger import new_job
 
 from spoke_jobs.ledger.access.privileges import Process
@@ -111,6 +112,12 @@ class TestPostgresqlFailures(FailuresContract):
 
 
 class TestPostgresqlQueues(QueuesContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlSchedules(SchedulesContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url

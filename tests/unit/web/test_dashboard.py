@@ -10,6 +10,7 @@ from tests.contract.dashboard import EVERYBODY, HOST, TOKEN, DashboardContract, 
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.dashboard_queues import QueuesContract
+from tests.contract.dashboard_schedules import SchedulesContract
 
 from spoke_jobs.web import TokenSignIn, app
 
@@ -73,6 +74,12 @@ class TestSqliteFailures(FailuresContract):
 
 
 class TestSqliteQueues(QueuesContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteSchedules(SchedulesContract):
     @pytest.fixture
     def ledger_url(self, sqlite_ledger_url: str) -> str:
         return sqlite_ledger_url

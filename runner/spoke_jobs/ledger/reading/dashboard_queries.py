@@ -15,6 +15,7 @@ from spoke_jobs.ledger.reading.crowd import failed_counts
 from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
+from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, schedules_after
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_since
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -83,6 +84,15 @@ class RecentNames:
 
     types: tuple[str, ...]
     queues: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulePage:
+    """Schedules of one page, by name."""
+
+    now: datetime
+    rows: tuple[ScheduleRow, ...]
+    more: bool
 
 
 class DashboardQueries(Queries):
@@ -170,6 +180,23 @@ class DashboardQueries(Queries):
         """Count the jobs of each queue."""
         with self._reading() as connection:
             return queue_counts(connection, which)
+
+    def schedules(self, after: str, limit: int, organizations: Collection[int] | None) -> SchedulePage:
+        """Read a page of schedules, by name.
+
+        :param after: only schedules after this name.
+        :param organizations: only schedules whose jobs are of one of these; None: all schedules.
+        """
+        found: list[ScheduleRow] = []
+        with self._reading() as connection:
+            now = connection.execute(select(clock_now())).scalar_one()
+            while len(found) <= limit:
+                rows = schedules_after(connection, after, limit + 1)
+                found += [row for row in rows if organizations is None or row.organization_id in organizations]
+                if len(rows) <= limit:
+                    break
+                after = rows[-1].name
+        return SchedulePage(now, tuple(found[:limit]), len(found) > limit)
 
     def workers(self, which: JobFilter) -> list[SeenWorker]:
         """List the workers of running attempts and of the newest ones, those that were seen last first."""
