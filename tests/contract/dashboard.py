@@ -49,6 +49,10 @@ ROUTES = (
     ("POST", "/schedules/pause"),
     ("POST", "/schedules/resume"),
     ("POST", "/schedules/run"),
+    ("GET", "/batches"),
+    ("POST", "/batches/{batch_id}/close"),
+    ("POST", "/batches/{batch_id}/cancel"),
+    ("GET", "/audit"),
 )
 """The pages and the forms. Each is tried without a session."""
 Open = Callable[..., Browser]
@@ -326,7 +330,7 @@ class DashboardContract(DashboardScene):
     ) -> None:
         job = ledger.insert(new_job(job_type="hidden"))
         browser = browse(None)
-        answer = browser.request(method, path.format(job_id=job.id))
+        answer = browser.request(method, path.format(job_id=job.id, batch_id=1))
         assert answer.status_code == 401
         assert "hidden" not in answer.text
         assert ledger.get(job.id) == job

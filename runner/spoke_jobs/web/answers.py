@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.web.job_search import whole_number
@@ -74,6 +74,13 @@ class Acting:
     path: str
     act: Callable[[Viewer, Asked], Answer]
     needs: JobAction
+
+
+class Room(Protocol):
+    """Pages that belong together."""
+
+    def routes(self) -> Iterable[Reading | Acting]:
+        """Yield the requests that it answers."""
 
 
 def not_allowed(needs: JobAction) -> Page:

@@ -28,8 +28,10 @@ from spoke_jobs.ledger.sql.lock_patience import LockPatience
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.settings import load_settings
 from spoke_jobs.shared.secret_file import Secret, value_of
-from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, not_allowed, refusal
+from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, Room, not_allowed, refusal
+from spoke_jobs.web.audit_pages import AuditPages
 from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
+from spoke_jobs.web.batch_pages import BatchPages
 from spoke_jobs.web.bulk_pages import BulkPages
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.failure_pages import FailurePages
@@ -94,9 +96,8 @@ def app(
         exception_handlers={HTTPException: dashboard.on_http_error, Exception: dashboard.on_error},
         lifespan=dashboard.lifespan,
     )
-    return Guard(
-        pages, hosts, dashboard.close
-    )  # around Starlette's own middleware, so that its answers have the headers, too
+    # Around Starlette's own middleware, so that its answers have the headers, too.
+    return Guard(pages, hosts, dashboard.close)
 
 
 def open_engine(database: Secret) -> Engine:
@@ -130,12 +131,14 @@ class Dashboard:
         self._engine = engine
         self._ledger = SqlLedger(engine, patience=LockPatience(_LOCK_SECONDS))
         queries = DashboardQueries(engine)
-        self._rooms = (
+        self._rooms: tuple[Room, ...] = (
             Pages(self._ledger, queries, cluster),
             BulkPages(self._ledger, queries),
             FailurePages(queries),
             QueuePages(queries, limits_of(engine, runner), self._notify),
             SchedulePages(engine, queries, application, self._notify),
+            BatchPages(self._ledger, queries),
+            AuditPages(queries),
         )
         self._authorizer = authorizer
         self._cluster = cluster
@@ -162,14 +165,8 @@ class Dashboard:
     def routes(self) -> list[Route]:
         """Return the routes. An unknown address gets the same answer whoever asks."""
         get, post = ["GET"], ["POST"]
-        found = [route for room in self._rooms for route in room.routes()]
         return [
-            *(
-                Route(route.path, self._acting(route), methods=post)
-                if isinstance(route, Acting)
-                else Route(route.path, self._reading(route), methods=get)
-                for route in found
-            ),
+            *(self._route(each) for room in self._rooms for each in room.routes()),
             Route("/sign-in", self._sign_in_page, methods=get),
             Route("/sign-in", self._sign_in, methods=post),
             Route("/sign-out", self._sign_out, methods=post),
@@ -191,6 +188,11 @@ class Dashboard:
         """Answer for an unexpected error. The log has it."""
         page = refusal("Something went wrong", "The dashboard's log has the error.", 500)
         return self._render(request, page, None, None)
+
+    def _route(self, each: Reading | Acting) -> Route:
+        if isinstance(each, Acting):
+            return Route(each.path, self._acting(each), methods=["POST"])
+        return Route(each.path, self._reading(each), methods=["GET"])
 
     def _reading(self, route: Reading) -> Endpoint:
         async def endpoint(request: Request) -> Response:

@@ -18,6 +18,7 @@ FILTER_LABELS = {
     "type": "Type",
     "queue": "Queue",
     "organization": "Organization",
+    "batch": "Batch",
     "cause": "Cause",
     "key": "Unique key",
     "fingerprint": "Fingerprint",
@@ -63,6 +64,10 @@ def read_search(query: Mapping[str, str]) -> JobSearch:
         values["organization_id"] = number = whole_number(given["organization"], 0, LARGEST_NUMBER)
         if number is None:
             problems["organization"] = f"Give a whole number from 0 to {LARGEST_NUMBER:,}."
+    if "batch" in given:
+        values["batch_id"] = number = whole_number(given["batch"], 1, LARGEST_ID)
+        if number is None:
+            problems["batch"] = "Give a whole number from 1."
     job_id = whole_number(given["id"], 1, LARGEST_ID) if "id" in given else None
     if "id" in given and job_id is None:
         problems["id"] = "Give a whole number from 1."

@@ -20,6 +20,8 @@ _PLACES = (
     ("/failures", "Failures"),
     ("/queues", "Queues"),
     ("/schedules", "Schedules"),
+    ("/batches", "Batches"),
+    ("/audit", "Audit"),
 )
 """The pages to which each page has a link."""
 

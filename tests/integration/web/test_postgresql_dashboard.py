@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, DashboardContract, Open, token_in
+from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.dashboard_queues import QueuesContract
@@ -118,6 +119,18 @@ class TestPostgresqlQueues(QueuesContract):
 
 
 class TestPostgresqlSchedules(SchedulesContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlBatches(BatchesContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlAudit(AuditContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, TOKEN, DashboardContract, Open, token_in
+from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.dashboard_queues import QueuesContract
@@ -80,6 +81,18 @@ class TestSqliteQueues(QueuesContract):
 
 
 class TestSqliteSchedules(SchedulesContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteBatches(BatchesContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteAudit(AuditContract):
     @pytest.fixture
     def ledger_url(self, sqlite_ledger_url: str) -> str:
         return sqlite_ledger_url

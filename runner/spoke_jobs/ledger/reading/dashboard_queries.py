@@ -10,6 +10,8 @@ from sqlalchemy import Connection, asc, desc, func, select
 
 from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql
 from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.dependencies import batch_rows
+from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import failed_counts
 from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
@@ -197,6 +199,11 @@ class DashboardQueries(Queries):
                     break
                 after = rows[-1].name
         return SchedulePage(now, tuple(found[:limit]), len(found) > limit)
+
+    def batches(self, which: BatchFilter, limit: int) -> tuple[datetime, list[Batch]]:
+        """Return the database's time, and the newest batches that pass the filter, newest first."""
+        with self._reading() as connection:
+            return connection.execute(select(clock_now())).scalar_one(), batch_rows.newest(connection, limit, which)
 
     def workers(self, which: JobFilter) -> list[SeenWorker]:
         """List the workers of running attempts and of the newest ones, those that were seen last first."""
