@@ -58,7 +58,7 @@ class FailuresContract(DashboardScene):
         fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', preview.text))
         fields["filters"] = fields["filters"].replace("&amp;", "&")
         assert "2 jobs were started again" in browser.post("/bulk/retry", data=fields).text
-        states = [found.state if (found := ledger.get(job.id)) is not None else None for job in jobs]
+        states = [each.state if (each := ledger.get(job.id)) is not None else None for job in jobs]
         assert states == ["waiting", "waiting", "failed"]
 
     @pytest.mark.parametrize(("within", "shown"), [("1h", 1), ("1d", 2), ("7d", 3), ("30d", 3), ("", 2), ("9y", 2)])

@@ -84,7 +84,9 @@ class BulkPages:
         chosen = selected[-AT_ONCE:]
         ids = dependents_first(chosen) if action is JobAction.CANCEL else [job.id for job in chosen]
         by, clear = actor_name(line(viewer.name)), asked.given.get("clear_checkpoints") == "yes"
-        done, problems, until, tried = 0, [], time.monotonic() + SECONDS, 0
+        done = tried = 0
+        problems: list[tuple[int, str]] = []
+        until = time.monotonic() + SECONDS
         for job_id, outcome in in_turn(ids, lambda job_id: self._change(action, job_id, by, clear=clear)):
             tried += 1
             if isinstance(outcome, DependencyNotMet | UniquenessConflict):
