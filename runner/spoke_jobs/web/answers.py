@@ -18,6 +18,8 @@ class Page:
     template: str
     values: Mapping[str, Any] = field(default_factory=dict)
     status: int = 200
+    live: bool = False
+    """Whether browsers read it again when something may have changed."""
 
 
 @dataclass(frozen=True, slots=True)

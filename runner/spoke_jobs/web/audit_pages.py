@@ -28,4 +28,4 @@ class AuditPages:
         shown = found[:PER_PAGE]
         more, now = len(found) > len(shown), self._queries.now()
         view = audit_views.event_list(shown, now, which, given, viewer, more=more, problem=problem)
-        return Page("audit.html", {"title": "Audit", "view": view}, 400 if problem else 200)
+        return Page("audit.html", {"title": "Audit", "view": view}, 400 if problem else 200, live=not problem)

@@ -49,7 +49,7 @@ class BatchPages:
             shown, now, visible, viewer, name=name, before=before, more=len(found) > len(shown)
         )
         said = SAID.get(asked.given.get("said", ""), "")
-        return Page("batches.html", {"title": "Batches", "view": view, "said": said})
+        return Page("batches.html", {"title": "Batches", "view": view, "said": said}, live=True)
 
     def _close(self, viewer: Viewer, asked: Asked) -> Answer:
         batch = self._changeable(viewer, asked)

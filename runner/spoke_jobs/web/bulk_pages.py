@@ -23,14 +23,12 @@ from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 from spoke_jobs.web import bulk_views
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, refusal
 from spoke_jobs.web.job_search import JobSearch, read_search, whole_number
-from spoke_jobs.web.viewer import JobAction, Viewer
+from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer
 
 AT_ONCE = 500
 """How many jobs one confirmation changes."""
 SECONDS = 10.0
 """How long one confirmation goes on. The jobs that are left are offered again."""
-STANDS_IN_THE_WAY = "Another job stands in its way."
-"""In place of a text that names a job which a viewer may not see."""
 
 
 class BulkPages:

@@ -17,11 +17,11 @@ from sqlalchemy.exc import TimeoutError as PoolBusy
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.ledger.engine import create_engine, is_away, is_locked, is_not_allowed, is_timed_out
+from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.limits.limit_rows import limits_of
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.sql.lock_patience import LockPatience
@@ -33,7 +33,9 @@ from spoke_jobs.web.audit_pages import AuditPages
 from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
 from spoke_jobs.web.batch_pages import BatchPages
 from spoke_jobs.web.bulk_pages import BulkPages
+from spoke_jobs.web.change_stream import ChangeStream
 from spoke_jobs.web.cluster_reads import ClusterReads
+from spoke_jobs.web.database_problems import database_problem
 from spoke_jobs.web.failure_pages import FailurePages
 from spoke_jobs.web.guard import HEALTH, Guard, is_cross_site, read_form
 from spoke_jobs.web.page_rendering import PageRendering
@@ -97,7 +99,7 @@ def app(
         lifespan=dashboard.lifespan,
     )
     # Around Starlette's own middleware, so that its answers have the headers, too.
-    return Guard(pages, hosts, dashboard.close)
+    return Guard(pages, hosts, dashboard.close, dashboard.end_streams)
 
 
 def open_engine(database: Secret) -> Engine:
@@ -145,6 +147,7 @@ class Dashboard:
         self._secure = secure_cookies
         self._threads = ThreadPoolExecutor(_THREADS, "spoke-web")
         self._rendering = PageRendering()
+        self._stream = ChangeStream(engine)
 
     def _notify(self) -> None:
         self._ledger.notifier.notify()
@@ -155,8 +158,13 @@ class Dashboard:
         yield
         self.close()
 
+    def end_streams(self) -> None:
+        """End what browsers keep open. Safe in a signal handler."""
+        self._stream.end()
+
     def close(self) -> None:
         """Close connections, and end threads."""
+        self._stream.close()
         self._cluster.close()
         self._threads.shutdown()
         self._ledger.close_notifier()
@@ -167,6 +175,7 @@ class Dashboard:
         get, post = ["GET"], ["POST"]
         return [
             *(self._route(each) for room in self._rooms for each in room.routes()),
+            Route("/changes", self._changes, methods=get),
             Route("/sign-in", self._sign_in_page, methods=get),
             Route("/sign-in", self._sign_in, methods=post),
             Route("/sign-out", self._sign_out, methods=post),
@@ -230,7 +239,7 @@ class Dashboard:
         except PoolBusy:
             return refusal("Busy", "All connections to the database are in use. Try again in a moment.", 503)
         except DBAPIError as error:
-            if (page := _database_problem(error)) is None:
+            if (page := database_problem(error, STATEMENT_SECONDS)) is None:
                 raise
             return page
 
@@ -244,6 +253,20 @@ class Dashboard:
         if not self._signer().is_form_token(form.get("token", ""), session, name):
             return refusal("The form is out of date", "Go back, reload the page, and try again.", 403)
         return form
+
+    async def _changes(self, request: Request) -> Response:
+        """Tell a browser when something may have changed."""
+        session = self._session(request)
+        viewer = await self._authorizer.viewer(request, session)
+        if viewer is None:
+            return self._unknown(request, session)
+        if request.method != "GET":  # a stream without a body would be one too many
+            raise HTTPException(405)
+        if self._stream.is_full:
+            return PlainTextResponse("Too many browsers get live updates.\n", 503)
+        events = self._stream.events(notified=viewer.sees_all)
+        # A proxy must not keep the events until there are more of them.
+        return StreamingResponse(events, headers={"X-Accel-Buffering": "no"}, media_type="text/event-stream")
 
     async def _sign_in_page(self, request: Request) -> Response:
         session = self._session(request)
@@ -327,24 +350,6 @@ class Dashboard:
             token=self._signer().form_token(session, name) if session is not None else "",
         )
         return HTMLResponse(text, page.status)
-
-
-def _database_problem(error: DBAPIError) -> Page | None:
-    """Return what to say about an error of the database; None if it is unexpected."""
-    if is_timed_out(error):
-        return refusal(
-            "This takes too long",
-            f"The database did not answer within {STATEMENT_SECONDS:g} s, so the query was ended. Choose narrower "
-            "filters: a type, a queue or an organization.",
-            503,
-        )
-    if is_locked(error):
-        return refusal("Locked", "Another transaction has locked the job's row. Try again when it has ended.", 503)
-    if is_not_allowed(error):
-        return refusal("Not allowed", "The dashboard's database role may not do this: docs/deploying.md says why.", 503)
-    if is_away(error):
-        return refusal("The database is away", "It can't be reached now. Reload the page in a moment.", 503)
-    return None
 
 
 async def _healthy(_request: Request) -> Response:

@@ -29,4 +29,4 @@ class FailurePages:
         found = [shown_group(group, viewer) for group in groups(crowd)]
         samples = {group.job_id for group in found[:SHOWN] if group.job_id is not None and viewer.may_see_output}
         view = failure_views.failure_list(found, self._queries.output_tails(samples), crowd.now, period, viewer)
-        return Page("failures.html", {"title": "Failures", "view": view})
+        return Page("failures.html", {"title": "Failures", "view": view}, live=True)

@@ -12,7 +12,11 @@ from spoke_jobs.shared.clean_text import visible
 from spoke_jobs.web.answers import Page
 from spoke_jobs.web.viewer import Viewer
 
-_STATIC = {"dashboard.css": "text/css; charset=utf-8"}
+_STATIC = {
+    "dashboard.css": "text/css; charset=utf-8",
+    "htmx.min.js": "text/javascript; charset=utf-8",
+    "live.js": "text/javascript; charset=utf-8",
+}
 """The files, with their media types."""
 _PLACES = (
     ("/", "Overview"),
@@ -72,5 +76,6 @@ class PageRendering:
             "viewer": viewer,
             "signs_in": signs_in,
             "token": token,
+            "live": page.live,
         }
         return self._templates.get_template(page.template).render(shared | dict(page.values))

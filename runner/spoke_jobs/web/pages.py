@@ -29,7 +29,7 @@ from spoke_jobs.web import page_views
 from spoke_jobs.web.answers import NOT_FOUND, Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.job_search import read_search
-from spoke_jobs.web.viewer import JobAction, Viewer, shown_job
+from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job
 
 PER_PAGE = 50
 PAYLOAD_LIMIT_BYTES = 100_000
@@ -77,7 +77,7 @@ class Pages:
             sync=_sync(self._ledger.engine, crowd),
             cluster_problem=waits.problem if waits else "",
         )
-        return Page("overview.html", {"title": "Overview", "view": view})
+        return Page("overview.html", {"title": "Overview", "view": view}, live=True)
 
     def jobs(self, viewer: Viewer, asked: Asked) -> Answer:
         """List jobs."""
@@ -90,7 +90,7 @@ class Pages:
             empty = JobPage(self._queries.now(), (), has_newer=False, has_older=False)
             return Page("jobs.html", {"title": "Jobs", "view": _listed(empty, search, viewer, names)}, 400)
         page = self._queries.page(viewer.narrowed(search.which), PER_PAGE, search.place)
-        return Page("jobs.html", {"title": "Jobs", "view": _listed(page, search, viewer, names)})
+        return Page("jobs.html", {"title": "Jobs", "view": _listed(page, search, viewer, names)}, live=True)
 
     def job(self, viewer: Viewer, asked: Asked) -> Answer:
         """Show one job."""
@@ -127,7 +127,9 @@ class Pages:
             has_checkpoints=bool(saved),
         )
         title = f"Job {job_id}: {line(job.job_type, 80)}"
-        return Page("job.html", {"title": title, "view": view, "said": SAID.get(asked.given.get("said", ""), "")})
+        return Page(
+            "job.html", {"title": title, "view": view, "said": SAID.get(asked.given.get("said", ""), "")}, live=True
+        )
 
     def act(self, action: JobAction, viewer: Viewer, asked: Asked) -> Answer:
         """Cancel or retry a job."""
@@ -143,7 +145,7 @@ class Pages:
                 clear = asked.given.get("clear_checkpoints") == "yes"
                 after, said = self._ledger.retry(job_id, by, clear_checkpoints=clear), retried
         except (DependencyNotMet, UniquenessConflict) as error:  # the texts name the other job
-            return _unchanged(job_id, str(error) if viewer.sees_all else "Another job stands in its way.")
+            return _unchanged(job_id, str(error) if viewer.sees_all else STANDS_IN_THE_WAY)
         if after is None:
             return NOT_FOUND
         change: Change = said(before, after)

@@ -60,7 +60,7 @@ class QueuePages:
         names = self._queries.recent_names(which).types if may_change(viewer) else ()
         view = queue_views.queue_page(self._queries.queues(which), limits, names, viewer)
         said = SAID.get(asked.given.get("said", ""), "")
-        return Page("queues.html", {"title": "Queues and limits", "view": view, "said": said})
+        return Page("queues.html", {"title": "Queues and limits", "view": view, "said": said}, live=True)
 
     def _act(self, change: Callable[[Scope, Asked, str], str], viewer: Viewer, asked: Asked) -> Answer:
         if not may_change(viewer):

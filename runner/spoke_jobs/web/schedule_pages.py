@@ -63,7 +63,7 @@ class SchedulePages:
         visible = self._queries.selected_of(newest, viewer.narrowed())
         view = schedule_views.schedule_list(page, after, visible, viewer, runs=bool(self._application))
         said = SAID.get(asked.given.get("said", ""), "")
-        return Page("schedules.html", {"title": "Schedules", "view": view, "said": said})
+        return Page("schedules.html", {"title": "Schedules", "view": view, "said": said}, live=True)
 
     def _act(self, change: Change, viewer: Viewer, asked: Asked) -> Answer:
         name = decoded(asked.given.get("schedule", "")).replace("\0", "")

@@ -84,6 +84,8 @@ _STATES_ALONE = frozenset(
     }
 )
 """The same of codes that are no reasons to wait."""
+STANDS_IN_THE_WAY = "Another job stands in its way."
+"""In place of an error that names a job which a viewer may not see."""
 _OTHER_JOBS = "It waits. What for concerns jobs that you may not see."
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spoke_jobs.ledger.reading.dashboard_queries import Place
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
-from spoke_jobs.web.job_search import TEXT_LIMIT, address, read_search
+from spoke_jobs.web.job_search import TEXT_LIMIT, address, decoded, encoded, read_search
 
 NAMES = ("id", "state", "organization", "batch", "type", "queue", "cause", "key", "fingerprint", "before", "after")
 
@@ -72,3 +72,12 @@ def test_any_text_is_read_and_written_back(query: dict[str, str]) -> None:
     if not search.problems:
         assert (again.which, again.job_id, again.given) == (search.which, search.job_id, search.given)
     assert path.isascii()
+
+
+@given(st.text())
+def test_a_form_sends_any_text_as_it_is(text: str) -> None:
+    """Also characters that a page shows as escapes."""
+    hidden = encoded(text)
+    assert hidden.isascii()
+    assert hidden.isprintable()
+    assert decoded(hidden) == text.encode("utf-8", "replace").decode()
