@@ -207,6 +207,9 @@ class JobFilter:
     organizations: frozenset[int] | None = None
     """The organizations that somebody may see. With any, jobs of no organization do not pass."""
     unique_key: str | None = None
+    batch_id: int | None = None
+    last_id: int | None = None
+    """The highest id: only jobs that were dispatched until then."""
 
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
@@ -228,6 +231,8 @@ class JobFilter:
             and (self.runner is None or job.runner == self.runner)
             and (self.organizations is None or job.organization_id in self.organizations)
             and (self.unique_key is None or job.unique_key == self.unique_key)
+            and (self.batch_id is None or job.batch_id == self.batch_id)
+            and (self.last_id is None or job.id <= self.last_id)
         )
 
 

@@ -52,6 +52,19 @@ def prepare_occurrence(
     return replace(new, schedule=schedule.name, scheduled_for=due)
 
 
+def checked_occurrence(schedule: Schedule, due: datetime, registry: Registry, runner: str) -> NewJob:
+    """Make the job of one occurrence, in a process that must go on whatever the application's validators raise.
+
+    :raises SpokeJobsError: as :func:`prepare_occurrence`, and if a validator raises anything.
+    """
+    try:
+        return prepare_occurrence(schedule, due, registry, runner)
+    except SpokeJobsError:
+        raise
+    except Exception as error:  # raised by the application's own validators
+        raise InvalidPayload(f"{type(error).__name__} while its payload was validated") from error
+
+
 class Ticker:
     """Looks at the schedules at intervals, or when the next one is due."""
 
@@ -118,12 +131,7 @@ class Ticker:
         self._begins = False
 
     def _prepare(self, schedule: Schedule, due: datetime) -> NewJob:
-        try:
-            return prepare_occurrence(schedule, due, self._registry, self._runner)
-        except SpokeJobsError:
-            raise
-        except Exception as error:  # raised by the application's own validators
-            raise InvalidPayload(f"{type(error).__name__} while its payload was validated") from error
+        return checked_occurrence(schedule, due, self._registry, self._runner)
 
 
 def ticker_of(ledger: SqlLedger, registry: Registry, runner: str) -> Ticker:

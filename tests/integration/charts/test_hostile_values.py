@@ -21,6 +21,13 @@ FULL: dict[str, Object] = {
             "monitoring": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}},
             "tasks": {"tls": {"enabled": True, "certificate": {"create": True, "issuerRef": {"name": "ca"}}}},
             "workers": {"default": {}},
+            "dashboard": {
+                "enabled": True,
+                "hosts": ["jobs.example.com"],
+                "token": {"secretName": "token"},
+                "ingress": {"enabled": True},
+                "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+            },
         },
     ),
 }
