@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC
 from functools import partial
@@ -138,17 +138,18 @@ class Pages:
         if job_id is None or before is None:
             return NOT_FOUND
         by = actor_name(line(viewer.name))
+        said: Callable[[JobRequest, JobRequest], Change] = cancelled if action is JobAction.CANCEL else retried
         try:
             if action is JobAction.CANCEL:
-                after, said = self._ledger.cancel(job_id, by), cancelled
+                after = self._ledger.cancel(job_id, by)
             else:
                 clear = asked.given.get("clear_checkpoints") == "yes"
-                after, said = self._ledger.retry(job_id, by, clear_checkpoints=clear), retried
+                after = self._ledger.retry(job_id, by, clear_checkpoints=clear)
         except (DependencyNotMet, UniquenessConflict) as error:  # the texts name the other job
             return _unchanged(job_id, str(error) if viewer.sees_all else STANDS_IN_THE_WAY)
         if after is None:
             return NOT_FOUND
-        change: Change = said(before, after)
+        change = said(before, after)
         if not change.done:
             return _unchanged(job_id, change.text)
         return Redirect(f"/jobs/{job_id}?said={_word(action, after)}")

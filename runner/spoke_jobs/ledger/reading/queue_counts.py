@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, desc, func, select
+from sqlalchemy import Connection, Select, case, desc, func, select
 
 from spoke_jobs.ledger.claims.eligibility import Due
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
@@ -99,7 +99,7 @@ def _waiting(which: JobFilter) -> Select[Any]:
     return select(each.c.queue_name, number, func.count() - number, func.min(each.c.due_at)).group_by(each.c.queue_name)
 
 
-def _rows(connection: Connection, which: JobFilter, *, of_running: bool) -> Iterable[Row[Any]]:
+def _rows(connection: Connection, which: JobFilter, *, of_running: bool) -> Iterable[tuple[str, int]]:
     """Count running attempts, or those that were started of late, by queue."""
     attempts = (
         select(job_attempt.c.job_id).where(job_attempt.c.state == constant(AttemptState.RUNNING)).subquery()
@@ -112,4 +112,5 @@ def _rows(connection: Connection, which: JobFilter, *, of_running: bool) -> Iter
     statement = select(job_request.c.queue_name, func.count()).join(attempts, attempts.c.job_id == job_request.c.id)
     if not of_running:
         statement = statement.where(attempts.c.claimed_at >= select(clock_after(-STARTED_SECONDS)).scalar_subquery())
-    return connection.execute(statement.where(*filters.conditions(which)).group_by(job_request.c.queue_name))
+    counted = connection.execute(statement.where(*filters.conditions(which)).group_by(job_request.c.queue_name))
+    return ((name, number) for name, number in counted)
