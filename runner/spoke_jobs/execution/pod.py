@@ -35,6 +35,7 @@ from spoke_jobs.execution.usage_meter import of_pod
 from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, is_not_allowed, reason_of, refuses
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, ClaimRefusal, NoRow, NotThisAttempt, QueueHeld, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.middleware.hook_calls import close_all
 from spoke_jobs.model import Claim, Failure, JobState
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import Settings, load_settings
@@ -113,7 +114,10 @@ def _run(
         on_stop=_leave_at_once,
         meter=of_pod,
     )
-    return run_attempt(claim, services, cancel)
+    try:
+        return run_attempt(claim, services, cancel)
+    finally:
+        close_all(registry.middleware)
 
 
 def _paused(claim: Claim, ledger: SqlLedger) -> bool:

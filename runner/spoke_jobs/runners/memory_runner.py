@@ -22,12 +22,14 @@ from sqlalchemy.orm import Session
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.attempt import AttemptServices
 from spoke_jobs.execution.context import TaskContext
+from spoke_jobs.execution.hooked_functions import with_task_hooks
 from spoke_jobs.execution.run_sequence import call
 from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.ledger.after_commit import after_commit, pending_rows, plain_session, wait_for_outer_commits
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
 from spoke_jobs.ledger.port import SessionFactory
+from spoke_jobs.middleware.hooks import Middleware
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Registry, own_name
@@ -96,6 +98,11 @@ class MemoryRunner(Runner):
     def fully_configured(self) -> bool:
         """Return True: this runner needs no settings."""
         return True
+
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """The middleware of the registry."""
+        return self.registry.middleware
 
     @property
     def limits(self) -> LimitStore:
@@ -212,7 +219,8 @@ class MemoryRunner(Runner):
             logger = logging.getLogger(f"spoke_jobs.task.{task.name}")
             context = TaskContext(task.id, 1, logger, sessions=self._sessions)
             try:
-                call(definition, context, decode_payload(task.name, definition.payload, task.payload))
+                payload = decode_payload(task.name, definition.payload, task.payload)
+                call(with_task_hooks(definition, context, payload, task.name), context, payload)
                 context.finish()
             except Exception as error:
                 errors.append(error)

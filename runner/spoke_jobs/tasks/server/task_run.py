@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.errors import Discard, InvalidPayload, Superseded
 from spoke_jobs.execution.context import TaskContext
+from spoke_jobs.execution.hooked_functions import with_task_hooks
 from spoke_jobs.execution.run_sequence import CallResult, Effects, ThreadEffects, close, perform, run_blocking
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import decode_payload
@@ -160,7 +161,8 @@ async def _run(run: TaskRun, effects: Effects) -> Acknowledgement:
         except BaseException as error:
             answer = _after(run, error)
         else:
-            raised = await perform(effects, definition, context, payload, finish)
+            hooked = with_task_hooks(definition, context, payload, task.name)
+            raised = await perform(effects, hooked, context, payload, finish)
             answer = Acknowledgement(task.id, TaskOutcome.DONE) if raised is None else _after(run, raised)
         close(context, f"task {task.id}")
         return answer
