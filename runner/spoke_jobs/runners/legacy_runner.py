@@ -21,11 +21,13 @@ import threading
 import uuid
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.trace_context import current_traceparent
 from spoke_jobs.execution.attempt import AttemptServices
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.execution.hooked_functions import with_task_hooks
@@ -82,16 +84,16 @@ class LegacyRunner(SqlRunner):
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         """Run a task. A failure is logged, and the task is not retried."""
         definition, text = prepare_task(name, payload, self.registry)
-        own, task_id = own_name(name, definition), uuid.uuid4().hex
+        task = _DispatchedTask(definition, own_name(name, definition), text, current_traceparent() or "")
 
         def sessions() -> Session:
             return Session(self.ledger.engine)
 
         def effect() -> None:
             if self.settings.tasks_sync and not on_event_loop():
-                run_task(definition, own, text, task_id, sessions)
+                run_task(task, sessions)
             else:
-                self._task_threads().submit(run_task, definition, own, text, task_id, sessions)
+                self._task_threads().submit(run_task, task, sessions)
 
         self._when_committed(session, effect)
 
@@ -173,19 +175,31 @@ class LegacyRunner(SqlRunner):
             return self._tasks
 
 
-def run_task(definition: Definition, name: str, text: str, task_id: str, sessions: SessionFactory) -> None:
-    """Run a task in this thread. If it raises, log the exception with the task's id.
+@dataclass(frozen=True, slots=True)
+class _DispatchedTask:
+    """A task that this process runs."""
 
-    :param name: as it was dispatched.
-    """
-    context = TaskContext(task_id, 1, logging.getLogger(f"spoke_jobs.task.{definition.name}"), sessions=sessions)
+    definition: Definition
+    name: str
+    """As it was dispatched."""
+    text: str
+    """The payload, as JSON text."""
+    traceparent: str
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+def run_task(task: _DispatchedTask, sessions: SessionFactory) -> None:
+    """Run a task in this thread. If it raises, log the exception with the task's id."""
+    definition = task.definition
+    own_logger = logging.getLogger(f"spoke_jobs.task.{definition.name}")
+    context = TaskContext(task.id, 1, own_logger, sessions=sessions, traceparent=task.traceparent)
     try:
-        payload = decode_payload(definition.name, definition.payload, text)
-        call(with_task_hooks(definition, context, payload, name), context, payload)
+        payload = decode_payload(definition.name, definition.payload, task.text)
+        call(with_task_hooks(definition, context, payload, task.name), context, payload)
         context.finish()
     except (Exception, asyncio.CancelledError):
-        logger.exception("task %s (%s) failed", task_id, definition.name)
+        logger.exception("task %s (%s) failed", task.id, definition.name)
     except SystemExit as error:
-        logger.error("task %s (%s) called sys.exit(%r)", task_id, definition.name, error.code)  # noqa: TRY400
+        logger.error("task %s (%s) called sys.exit(%r)", task.id, definition.name, error.code)  # noqa: TRY400
     finally:
         context.close()

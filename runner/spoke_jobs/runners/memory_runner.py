@@ -19,6 +19,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.trace_context import current_traceparent
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.attempt import AttemptServices
 from spoke_jobs.execution.context import TaskContext
@@ -57,6 +58,8 @@ class TaskInMemory:
     payload: str
     """JSON text."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    traceparent: str = ""
+    """The W3C trace context of the dispatch; empty if there was none."""
 
 
 class _Clock:
@@ -172,7 +175,7 @@ class MemoryRunner(Runner):
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         definition, text = prepare_task(name, payload, self.registry)
-        task = TaskInMemory(own_name(name, definition), text)
+        task = TaskInMemory(own_name(name, definition), text, traceparent=current_traceparent() or "")
         if session is None:
             self._tasks.append(task)
         else:
@@ -217,7 +220,7 @@ class MemoryRunner(Runner):
             self._done_tasks += 1
             definition = self.registry.tasks.get(task.name)
             logger = logging.getLogger(f"spoke_jobs.task.{task.name}")
-            context = TaskContext(task.id, 1, logger, sessions=self._sessions)
+            context = TaskContext(task.id, 1, logger, sessions=self._sessions, traceparent=task.traceparent)
             try:
                 payload = decode_payload(task.name, definition.payload, task.payload)
                 call(with_task_hooks(definition, context, payload, task.name), context, payload)

@@ -71,6 +71,7 @@ class TaskRun:
             sessions=self.sessions,
             fence=self._fence,
             run_until=now + self.definition.task.timeout_seconds,
+            traceparent=self.task.traceparent,
         )
 
     def end(self, session: Session) -> None:
