@@ -28,11 +28,12 @@ from spoke_jobs.job_options import (
     check_declaration,
 )
 from spoke_jobs.limits.job_limit import KEEP, NO_BOUNDS, Bounds, Rate, changed_bounds, check_bounds, parse_scope
-from spoke_jobs.middleware.hooks import Middleware
+from spoke_jobs.middleware.hooks import DispatchCall, Middleware
 from spoke_jobs.model import declared
 from spoke_jobs.payloads import PayloadType
 from spoke_jobs.schedules.declared_schedules import ScheduleDeclarations
 from spoke_jobs.schedules.timing import Cron, Every
+from spoke_jobs.settings import traces_of_environment
 from spoke_jobs.shared.import_path import BadImportPath, imported
 from spoke_jobs.type_names import SUFFIX, TypeName, patterns_of, plain_name
 
@@ -332,8 +333,36 @@ def load_app(path: str, registry: Registry | None = None) -> Registry:
     if not len(found.jobs) and not len(found.tasks):
         raise ConfigurationError(f"SPOKE_APP={path}: no job or task is declared there")
     found.schedules()  # once all jobs are declared; a wrong schedule ends the process at its start
+    add_tracing(found, traces_of_environment())
     declare_check(found)
     return found
+
+
+def add_tracing(registry: Registry, mode: str) -> None:
+    """Add the spans of OpenTelemetry to the middleware of a registry, as SPOKE_TRACES says.
+
+    :raises ConfigurationError: if OpenTelemetry isn't installed, or can't be set up.
+    """
+    if mode == "off":
+        return
+
+    def pattern(call: DispatchCall) -> str:
+        try:
+            declared = registry.tasks.get(call.task) if call.task else registry.jobs.get(call.jobs[0].job_type)
+        except (UnknownName, IndexError):  # the dispatch is refused, or there is none
+            return ""
+        return declared.name if declared.name.endswith(SUFFIX) else ""
+
+    try:
+        from spoke_jobs.tracing import tracing_middleware
+
+        tracing_middleware.add_tracing(registry.middleware, pattern, joined=mode == "joined")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"SPOKE_TRACES={mode} needs the Python package {error.name!r}: pip install 'spoke-jobs[otel]'"
+        ) from None
+    except LookupError as error:
+        raise ConfigurationError(f"SPOKE_TRACES={mode}: {error}") from None
 
 
 CHECK = "spoke_jobs.check"

@@ -31,6 +31,11 @@ def is_traceparent(value: object) -> bool:
     return isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None
 
 
+def trace_id_of(traceparent: object) -> str:
+    """Return the id of the trace, 32 hexadecimal digits; empty if the traceparent is not valid."""
+    return traceparent[3:35] if isinstance(traceparent, str) and is_traceparent(traceparent) else ""
+
+
 def current_traceparent() -> str | None:
     """Return the traceparent of the current span; None if there is no span.
 

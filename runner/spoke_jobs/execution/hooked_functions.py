@@ -14,10 +14,13 @@ from spoke_jobs.type_names import SUFFIX
 
 
 def with_attempt_hooks(
-    definition: Definition, claim: Claim, context: JobContext, payload: Any
+    definition: Definition, claim: Claim, context: JobContext, payload: Any, asked_at: float | None = None
 ) -> tuple[Definition, HookCalls]:
-    """Return the definition of a job with a function that also calls the hooks, and the hooks of this attempt."""
-    call = AttemptCall(claim.job, claim.number, payload, context, pattern=_pattern(definition), asked_at=claim.asked_at)
+    """Return the definition of a job with a function that also calls the hooks, and the hooks of this attempt.
+
+    :param asked_at: when the claim was requested, on the monotonic clock; None if unknown.
+    """
+    call = AttemptCall(claim.job, claim.number, payload, context, pattern=_pattern(definition), asked_at=asked_at)
     calls = HookCalls(definition.middleware, ATTEMPT, call)
     return _with_hooks(definition, calls), calls
 

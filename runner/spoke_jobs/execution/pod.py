@@ -79,17 +79,23 @@ def _attempt(cancel: threading.Event, check: Callable[[Settings], None]) -> Atte
     if engine.dialect.name == "sqlite":
         raise ConfigurationError("SPOKE_DATABASE_URL names an SQLite file, which pods can't share: use PostgreSQL")
     ledger = SqlLedger(engine, keeps_successes=settings.keeps_successes)
+    asked_at = time.monotonic()
     claim = claim_attempt(ledger, assignment, settings.lease_seconds, cancel)
     if not isinstance(claim, Claim):
         return _without_claim(claim)
     try:
-        return _run(claim, ledger, settings, assignment, cancel)
+        return _run(claim, ledger, settings, assignment, cancel, asked_at)
     finally:
         ledger.close_notifier()
 
 
 def _run(
-    claim: Claim, ledger: SqlLedger, settings: Settings, assignment: PodAssignment, cancel: threading.Event
+    claim: Claim,
+    ledger: SqlLedger,
+    settings: Settings,
+    assignment: PodAssignment,
+    cancel: threading.Event,
+    asked_at: float,
 ) -> AttemptEnd:
     try:
         # Import the application under the claim, so that a failed import is recorded in the ledger.
@@ -113,6 +119,7 @@ def _run(
         decide=False,
         on_stop=_leave_at_once,
         meter=of_pod,
+        asked_at=asked_at,
     )
     try:
         return run_attempt(claim, services, cancel)

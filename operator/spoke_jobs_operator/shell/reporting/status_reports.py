@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.trace_context import trace_id_of
 from spoke_jobs_operator.core.objects.api_objects import Key, Terminated, Unreadable
 from spoke_jobs_operator.core.reconciling.status import newly_ended
 from spoke_jobs_operator.core.reporting.job_events import JobEvent, job_events
@@ -82,8 +83,10 @@ class StatusReports:
 
 def log_fields(spokejob: SpokeJob) -> dict[str, object]:
     """Return the fields for log lines about this SpokeJob."""
-    return {
+    fields = {
         "spokejob": str(key_of(spokejob)),
         "request_id": spokejob.spec.request_id,
         "job_type": spokejob.spec.job_type,
     }
+    trace_id = trace_id_of(spokejob.spec.traceparent)
+    return fields | {"trace_id": trace_id} if trace_id else fields

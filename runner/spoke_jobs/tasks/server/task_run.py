@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.contract.trace_context import trace_id_of
 from spoke_jobs.errors import Discard, InvalidPayload, Superseded
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.execution.hooked_functions import with_task_hooks
@@ -150,7 +151,8 @@ class _LoopEffects:
 
 async def _run(run: TaskRun, effects: Effects) -> Acknowledgement:
     task, definition = run.task, run.definition
-    with LogFields(task_id=task.id, task=task.name, attempt=task.attempt):
+    traced = {"trace_id": trace_id_of(task.traceparent)} if task.traceparent else {}
+    with LogFields(task_id=task.id, task=task.name, attempt=task.attempt, **traced):
         context = run.context()
 
         async def finish(_result: Any) -> None:
