@@ -343,7 +343,7 @@ def add_tracing(registry: Registry, mode: str) -> None:
 
     :raises ConfigurationError: if OpenTelemetry isn't installed, or can't be set up.
     """
-    if mode == "off":
+    if mode == "none":
         return
 
     def pattern(call: DispatchCall) -> str:

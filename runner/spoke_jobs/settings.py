@@ -31,9 +31,9 @@ def schema_of_environment() -> str | None:
 
 
 def traces_of_environment() -> str:
-    """Return SPOKE_TRACES; "off" if it is unset, or invalid, which :func:`load_settings` refuses."""
+    """Return SPOKE_TRACES; "none" if it is unset, or invalid, which :func:`load_settings` refuses."""
     mode = os.environ.get("SPOKE_TRACES", "")
-    return mode if mode in ("joined", "linked") else "off"
+    return mode if mode in ("joined", "linked") else "none"
 
 
 def _upper(value: object) -> object:
@@ -89,7 +89,7 @@ class Settings(BaseModel):
     log_format: Annotated[Literal["plain", "json"], Field(validation_alias="SPOKE_LOG_FORMAT")] = "plain"
     """The form of these logs, on standard error: plain lines, or one JSON object per line."""
 
-    traces: Annotated[Literal["off", "joined", "linked"], Field(validation_alias="SPOKE_TRACES")] = "off"
+    traces: Annotated[Literal["none", "joined", "linked"], Field(validation_alias="SPOKE_TRACES")] = "none"
     """Whether processes make OpenTelemetry spans, for which they need the extra `otel`. "joined": attempts and tasks
     belong to the trace of their dispatch. "linked": each begins a trace of its own, with a link to the dispatch."""
 

@@ -8,15 +8,15 @@ on: it may hold secrets, and whoever can read the row could read them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind, Status, StatusCode
 
-from spoke_jobs.contract.trace_context import is_traceparent
+from spoke_jobs.contract.trace_context import span_context_of
 from spoke_jobs.middleware.hooks import AttemptCall, DispatchCall, Middleware, TaskCall
 from spoke_jobs.shared.otel_setup import TRACER, flush, set_up
 from spoke_jobs.tracing import span_values
@@ -57,7 +57,7 @@ class TracingMiddleware(Middleware):
     def before_dispatch(self, call: DispatchCall) -> None:
         """Start the span of a dispatch. Its context becomes that of the jobs and tasks which have no other one."""
         values = span_values.of_dispatch(call, self._pattern(call))
-        given = (remote(job.traceparent) for job in call.jobs)
+        given = (span_context_of(job.traceparent) for job in call.jobs)
         links = [Link(context) for context in given if context is not None]
         span = self._tracer.start_span(values.name, kind=SpanKind.PRODUCER, attributes=values.attributes, links=links)
         call.state[_KEY] = _Active(span, attach(trace.set_span_in_context(span)))
@@ -80,7 +80,7 @@ class TracingMiddleware(Middleware):
         if call.asked_at is not None:
             now = time.time_ns()
             began = now - int(max(0.0, time.monotonic() - call.asked_at) * 1e9)
-            creation = remote(traceparent) if self._joined else None
+            creation = span_context_of(traceparent) if self._joined else None
             within = active.span if creation is None else NonRecordingSpan(creation)
             self._note(span_values.of_attempt(Operation.CLAIM, call), within, began).end(now)
 
@@ -118,7 +118,7 @@ class TracingMiddleware(Middleware):
 
     def _consume(self, values: SpanValues, traceparent: str | None) -> _Active:
         """Start the span of a function that is called now, in a context without baggage."""
-        creation, around = remote(traceparent), trace.get_current_span().get_span_context()
+        creation, around = span_context_of(traceparent), trace.get_current_span().get_span_context()
         attributes = {MESSAGE_ID: values.attributes[MESSAGE_ID]}
         links = [] if creation is None else [Link(creation, attributes)]
         if around.is_valid and (creation is None or around.span_id != creation.span_id):
@@ -149,14 +149,6 @@ def _end(active: _Active, error: BaseException | None = None) -> None:
     active.span.end(active.ended_at)
 
 
-def remote(traceparent: str | None) -> SpanContext | None:
-    """Return the context of a traceparent; None if it is not valid."""
-    if not is_traceparent(traceparent):
-        return None
-    _, trace_id, span_id, flags = str(traceparent).split("-")
-    return SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)))
-
-
 def add_tracing(middleware: list[Middleware], pattern: Pattern, *, joined: bool) -> None:
     """Add the spans to an application's middleware, unless it has them. They are around all other hooks.
 
@@ -165,6 +157,3 @@ def add_tracing(middleware: list[Middleware], pattern: Pattern, *, joined: bool)
     if not any(isinstance(item, TracingMiddleware) for item in middleware):
         set_up()
         middleware.insert(0, TracingMiddleware(joined=joined, pattern=pattern))
-
-
-__all__: Sequence[str] = ["TracingMiddleware", "add_tracing", "remote"]

@@ -80,7 +80,7 @@ def test_an_unknown_protocol_is_named_with_those_that_are() -> None:
         exporter_names({"OTEL_EXPORTER_OTLP_PROTOCOL": "udp"})
 
 
-@pytest.mark.parametrize("mode", ["", "off"])
+@pytest.mark.parametrize("mode", ["", "none"])
 def test_by_default_nothing_is_imported(tmp_path: Path, mode: str) -> None:
     assert run(tmp_path, SPOKE_TRACES=mode) == "[] False"
 
