@@ -99,6 +99,7 @@ def error_type(error: BaseException) -> str:
 
 
 def _values(operation: Operation, name: str, pattern: str, more: Attributes) -> SpanValues:
+    name = _sendable(name)
     destination = {_NAME: name} if name else {}
     if pattern:
         destination[_TEMPLATE] = pattern
@@ -112,6 +113,11 @@ def _values(operation: Operation, name: str, pattern: str, more: Attributes) -> 
             **more,
         },
     )
+
+
+def _sendable(text: str) -> str:
+    """Replace what UTF-8 cannot encode. JSON may escape it, and one such name would stop a batch of spans."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _text(name: object) -> str:

@@ -93,6 +93,11 @@ def test_a_run_of_a_task_has_its_id() -> None:
     }
 
 
+def test_a_name_that_cannot_be_sent_is_made_one_that_can() -> None:
+    values = span_values.of_task(TaskCall("id-1", "send.\ud800", 1, None, None, pattern="send.*"))
+    assert values.attributes["messaging.destination.name"] == "send.?"
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [

@@ -17,6 +17,7 @@ from spoke_jobs.shared.otel_setup import TRACER, flush, set_up
 from spoke_jobs_operator.core.reporting.job_spans import JobSpan
 
 _FLUSH_SECONDS = 2.0
+_LARGEST = 2**63 - 1
 
 
 class SpanRecorder:
@@ -53,4 +54,5 @@ class SpanRecorder:
 
 
 def _nanoseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1_000_000) * 1_000
+    """Return nanoseconds since 1970, as far as OTLP can send them: pods' statuses may hold any time."""
+    return min(max(0, int(moment.timestamp() * 1_000_000) * 1_000), _LARGEST)

@@ -67,6 +67,18 @@ def test_spans_are_children_of_the_dispatch_with_their_own_times(
     recorder.close()
 
 
+@pytest.mark.parametrize(("year", "nanoseconds"), [(1901, 0), (9999, 2**63 - 1)])
+def test_a_time_that_cannot_be_sent_is_bounded(
+    year: int, nanoseconds: int, recorder: SpanRecorder, exporter: InMemorySpanExporter
+) -> None:
+    far = NOW.replace(year=year)
+    job = spokejob(EMPTY)
+    traced = job.spec.model_copy(update={"traceparent": f"00-{TRACE}-{SPAN}-01"})
+    recorder.record(job.model_copy(update={"spec": traced}), (JobSpan(SpanName.RUN_POD, far, far, {}),))
+    (span,) = exporter.get_finished_spans()
+    assert (span.start_time, span.end_time) == (nanoseconds, nanoseconds)
+
+
 @pytest.mark.parametrize("traceparent", ["", "x", "$(SPOKE_DATABASE_URL)", f"00-{TRACE}-{SPAN}-00"])
 def test_a_job_that_is_in_no_sampled_trace_has_no_spans(
     traceparent: str, recorder: SpanRecorder, exporter: InMemorySpanExporter
