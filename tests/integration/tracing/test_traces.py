@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.tasks.support.servers import task_server
+from tests.integration.tasks.support.stage import left_in_outbox
 from tests.integration.tracing.collector import Collector, Sent, collecting
 from tests.pod_process import run_pod
 from tests.task_key import KEY
@@ -95,33 +96,67 @@ def test_in_workers(job_type: str, collector: Collector, sqlite_ledger_url: str)
     assert (collector.one(f"send {job_type}").service, first.service, second.service) == ("web", "worker", "worker")
 
 
-def test_in_pods_and_the_task_server(collector: Collector, postgres_ledger_url: str, tmp_path: Path) -> None:
-    server = {"PYTHONPATH": PATH, "SPOKE_APP": "traced_shop", **collector.environment("tasks")}
-    with task_server(tmp_path, **server) as tasks:
-        environment = {
+class Pods:
+    """The processes of the runner `kubernetes`, without a cluster: nobody creates SpokeJobs or copies outcomes."""
+
+    def __init__(self, collector: Collector, url: str, tasks_url: str) -> None:
+        self._collector = collector
+        self._url = url
+        self._environment = {
             "JOB_RUNNER": "kubernetes",
             "SPOKE_SUBMIT": "sync",
             "SPOKE_APP": "traced_shop",
-            "SPOKE_DATABASE_URL": postgres_ledger_url,
-            "SPOKE_TASKS_URL": tasks.url,
+            "SPOKE_DATABASE_URL": url,
+            "SPOKE_TASKS_URL": tasks_url,
             "SPOKE_TASKS_KEY": KEY,
             "SPOKE_LOG_FORMAT": "json",
             "PYTHONPATH": PATH,
         }
-        web = environment | collector.environment("web")
-        job_id = int(run([str(HERE / "traced_shop.py"), "import_contacts"], **web))
-        row = row_of(postgres_ledger_url, job_id)
+
+    def dispatch(self, job_type: str) -> JobRequest:
+        web = self._environment | self._collector.environment("web")
+        return row_of(self._url, int(run([str(HERE / "traced_shop.py"), job_type], **web)))
+
+    def attempts(self, job: JobRequest) -> str:
+        """Run the job's two attempts. Return what the first one logged."""
         logs = []
         for number in (1, 2):
-            pod = PodAssignment(row.id, row.uid, number).to_environment() | collector.environment(f"pod-{number}")
-            logs.append(run_pod(environment | pod).stderr)
-        assert row_of(postgres_ledger_url, job_id).state is JobState.SUCCEEDED, "\n".join(logs)
+            pod = PodAssignment(job.id, job.uid, number).to_environment() | self._collector.environment(f"pod-{number}")
+            logs.append(run_pod(self._environment | pod).stderr)
+        assert row_of(self._url, job.id).state is JobState.SUCCEEDED, "\n".join(logs)
+        return logs[0]
+
+
+def server_environment(collector: Collector, **more: str) -> dict[str, str]:
+    return {"PYTHONPATH": PATH, "SPOKE_APP": "traced_shop", **collector.environment("tasks"), **more}
+
+
+def test_in_pods_and_the_task_server(collector: Collector, postgres_ledger_url: str, tmp_path: Path) -> None:
+    with task_server(tmp_path, **server_environment(collector)) as tasks:
+        pods = Pods(collector, postgres_ledger_url, tasks.url)
+        log = pods.attempts(pods.dispatch("import_contacts"))
         tasks.terminate()
         assert tasks.stopped() == 0
     first, second = check(collector, "import_contacts")
     assert (first.service, second.service, collector.one("process welcome").service) == ("pod-1", "pod-2", "tasks")
-    started = [json.loads(line) for line in logs[0].splitlines() if "started" in line]
+    started = [json.loads(line) for line in log.splitlines() if "started" in line]
     assert [line["trace_id"] for line in started] == [first.trace_id]
+
+
+def test_a_task_in_the_outbox_keeps_its_trace_until_a_server_runs(
+    collector: Collector, postgres_ledger_url: str, tmp_path: Path
+) -> None:
+    pods = Pods(collector, postgres_ledger_url, "http://127.0.0.1:9")
+    pods.attempts(pods.dispatch("durable_import"))
+    assert collector.named("process welcome") == []
+    settings = server_environment(collector, SPOKE_DATABASE_URL=postgres_ledger_url)
+    engine = create_engine(postgres_ledger_url)
+    with task_server(tmp_path, **settings) as tasks:
+        eventually(lambda: left_in_outbox(engine) == 0, "the task has run")
+        tasks.terminate()
+        assert tasks.stopped() == 0
+    engine.dispose()
+    check(collector, "durable_import")
 
 
 def test_without_the_setting_a_process_sends_nothing(collector: Collector, sqlite_ledger_url: str) -> None:

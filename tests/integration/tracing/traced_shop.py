@@ -15,6 +15,13 @@ def import_contacts(ctx: Any, payload: Any) -> None:
     dispatch_task("welcome", {"to": "+15550100"})
 
 
+@job("durable_import", retry=RetryPolicy({"error": 2}, backoff_seconds=0))
+def durable_import(ctx: Any, payload: Any) -> None:
+    if ctx.attempt == 1:
+        raise ValueError("+15550100 is no number")
+    dispatch_task("welcome", {"to": "+15550100"}, session=ctx.session)
+
+
 @job("aimport_contacts", retry=RetryPolicy({"error": 2}, backoff_seconds=0))
 async def aimport_contacts(ctx: Any, payload: Any) -> None:
     import_contacts(ctx, payload)
