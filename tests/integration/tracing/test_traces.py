@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.tasks.support.servers import task_server
@@ -127,7 +128,7 @@ class Pods:
         return logs[0]
 
 
-def server_environment(collector: Collector, **more: str) -> dict[str, str]:
+def server_environment(collector: Collector, **more: str) -> dict[str, Any]:
     return {"PYTHONPATH": PATH, "SPOKE_APP": "traced_shop", **collector.environment("tasks"), **more}
 
 
