@@ -42,8 +42,8 @@ def test_a_spokejob() -> None:
 
 
 @pytest.mark.parametrize(("traceparent", "shown"), [(TRACEPARENT, True), ("", False)])
-def test_a_task(traceparent: str, shown: bool, caplog: pytest.LogCaptureFixture) -> None:
-    registry, lines = Registry(), []
+def test_a_task(traceparent: str, shown: bool) -> None:
+    registry, lines = Registry(), list[str]()
 
     @registry.task("note")
     def note(_ctx: object) -> None:
