@@ -25,6 +25,7 @@ from spoke_jobs.settings import Settings
 
 SLOW, SENTRY = (block for block in BLOCKS if block.page == "docs/how-to/middleware.md" and block.language == "python")
 APPLICATION = """
+import os
 from contextlib import suppress
 from spoke_jobs import JobData, RetryPolicy, job, task
 from spoke_jobs.middleware.hook_calls import close_all
@@ -47,13 +48,12 @@ async def send(ctx):
     raise ConnectionError("no answer")
 
 runner = MemoryRunner(Settings(), default)
-runner.dispatch_job(JobData("import_contacts", {"phone": "+15550100"}))
+runner.dispatch_job(JobData("import_contacts", {"phone": os.environ["PHONE"]}))
 runner.dispatch_job(JobData("discarded"))
 runner.dispatch_task("send")
 with suppress(ConnectionError):
     runner.drain()
 close_all(default.middleware)  # as a pod does
-import os
 os._exit(0)
 """
 """It runs in a process of its own, because Sentry's client changes the standard library."""
@@ -117,7 +117,7 @@ def test_a_slow_attempt_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytes
 
 def test_sentry_gets_what_jobs_and_tasks_raise(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "shown.py").write_text(SENTRY.body + APPLICATION)
-    environment = os.environ | {"SENTRY_DSN": endpoint.dsn}
+    environment = os.environ | {"SENTRY_DSN": endpoint.dsn, "PHONE": "+15550100"}  # source lines are sent, too
     subprocess.run([sys.executable, tmp_path / "shown.py"], env=environment, check=True, timeout=patient(60))
     by_type = {event["exception"]["values"][-1]["type"]: event for event in endpoint.events}
     assert sorted(by_type) == ["ConnectionError", "ValueError"]
