@@ -65,6 +65,9 @@ async def _run_until_signal(settings: Settings) -> int:
         return 0
     except operator_process.LostLeadership:  # already logged; Kubernetes restarts the process, as a standby
         return 1
+    except operator_process.TracesUnavailable as error:
+        logger.error("%s", error)  # noqa: TRY400  (it says what to do)
+        return 2
     except Exception:
         logger.exception("unexpected error; exiting")
         return 1

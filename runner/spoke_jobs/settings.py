@@ -30,6 +30,12 @@ def schema_of_environment() -> str | None:
     return name if re.fullmatch(SCHEMA_NAME, name) else None
 
 
+def traces_of_environment() -> str:
+    """Return SPOKE_TRACES; "none" if it is unset, or invalid, which :func:`load_settings` refuses."""
+    mode = os.environ.get("SPOKE_TRACES", "")
+    return mode if mode in ("joined", "linked") else "none"
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
@@ -82,6 +88,10 @@ class Settings(BaseModel):
     """The lowest level that sync, pods, workers, the task server and migrations log."""
     log_format: Annotated[Literal["plain", "json"], Field(validation_alias="SPOKE_LOG_FORMAT")] = "plain"
     """The form of these logs, on standard error: plain lines, or one JSON object per line."""
+
+    traces: Annotated[Literal["none", "joined", "linked"], Field(validation_alias="SPOKE_TRACES")] = "none"
+    """Whether processes make OpenTelemetry spans, for which they need the extra `otel`. "joined": attempts and tasks
+    belong to the trace of their dispatch. "linked": each begins a trace of its own, with a link to the dispatch."""
 
     submit: Annotated[Literal["runner", "sync"], Field(validation_alias="SPOKE_SUBMIT")] = "runner"
     """``kubernetes``: what creates SpokeJobs. With "sync", the application needs no cluster credentials."""

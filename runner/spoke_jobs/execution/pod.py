@@ -35,6 +35,7 @@ from spoke_jobs.execution.usage_meter import of_pod
 from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, is_not_allowed, reason_of, refuses
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, ClaimRefusal, NoRow, NotThisAttempt, QueueHeld, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.middleware.hook_calls import close_all
 from spoke_jobs.model import Claim, Failure, JobState
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import Settings, load_settings
@@ -78,17 +79,23 @@ def _attempt(cancel: threading.Event, check: Callable[[Settings], None]) -> Atte
     if engine.dialect.name == "sqlite":
         raise ConfigurationError("SPOKE_DATABASE_URL names an SQLite file, which pods can't share: use PostgreSQL")
     ledger = SqlLedger(engine, keeps_successes=settings.keeps_successes)
+    asked_at = time.monotonic()
     claim = claim_attempt(ledger, assignment, settings.lease_seconds, cancel)
     if not isinstance(claim, Claim):
         return _without_claim(claim)
     try:
-        return _run(claim, ledger, settings, assignment, cancel)
+        return _run(claim, ledger, settings, assignment, cancel, asked_at)
     finally:
         ledger.close_notifier()
 
 
 def _run(
-    claim: Claim, ledger: SqlLedger, settings: Settings, assignment: PodAssignment, cancel: threading.Event
+    claim: Claim,
+    ledger: SqlLedger,
+    settings: Settings,
+    assignment: PodAssignment,
+    cancel: threading.Event,
+    asked_at: float,
 ) -> AttemptEnd:
     try:
         # Import the application under the claim, so that a failed import is recorded in the ledger.
@@ -112,8 +119,12 @@ def _run(
         decide=False,
         on_stop=_leave_at_once,
         meter=of_pod,
+        asked_at=asked_at,
     )
-    return run_attempt(claim, services, cancel)
+    try:
+        return run_attempt(claim, services, cancel)
+    finally:
+        close_all(registry.middleware)
 
 
 def _paused(claim: Claim, ledger: SqlLedger) -> bool:

@@ -80,10 +80,6 @@ APPLICATIONS = {
     "docs/how-to/dashboard.md": "settings = SimpleNamespace(session_key='k' * 64)",
     "docs/how-to/limits.md": "job('send_text')(lambda ctx, payload: None)",
     "docs/how-to/migrating.md": "import base64, gzip, json",
-    "docs/how-to/monitoring.md": """
-        job("import_contacts")(lambda ctx, payload: None)
-        request = SimpleNamespace(headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
-        """,
     "docs/how-to/new-release.md": """
         class Welcome(BaseModel):
             name: str
@@ -112,6 +108,10 @@ APPLICATIONS = {
             def __init__(self, *left_out, **values):
                 super().__init__(**values)
         carrier = SimpleNamespace(send=lambda to, body, key: None)
+        """,
+    "docs/how-to/traces.md": """
+        job("import_contacts")(lambda ctx, payload: None)
+        request = SimpleNamespace(headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
         """,
     "docs/testing.md": """
         import pytest
