@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
 
+from spoke_jobs.contract.metrics.metric_families import gauge
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts
 
 CountSchedules = Callable[[], ScheduleCounts]
@@ -22,12 +22,8 @@ def schedule_families(process: str, count: CountSchedules) -> Iterator[Metric]:
         found = count()
     except Exception:  # the other metrics are needed most when the database is down
         return
-    states = GaugeMetricFamily(f"spoke_{process}_schedules", "Schedules of the runner, by state.", labels=["state"])
+    states = gauge(f"spoke_{process}_schedules")
     for state, number in found.states.items():
         states.add_metric([state.value], number)
     yield states
-    yield GaugeMetricFamily(
-        f"spoke_{process}_oldest_due_schedule_seconds",
-        "Seconds for which the oldest due schedule has been due, of those that are neither paused nor orphaned.",
-        found.oldest_due_seconds,
-    )
+    yield gauge(f"spoke_{process}_oldest_due_schedule_seconds", found.oldest_due_seconds)

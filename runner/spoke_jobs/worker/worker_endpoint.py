@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from http.server import ThreadingHTTPServer
 
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from spoke_jobs.contract.metrics.metric_families import counter, counter_by_label, gauge
 from spoke_jobs.runners.schedule_metrics import CountSchedules, schedule_families
 from spoke_jobs.shared import probe_server
 from spoke_jobs.shared.probe_server import Answer
@@ -34,28 +34,18 @@ def exposition(metrics: WorkerMetrics, backlog: Backlog, schedules: CountSchedul
     return probe_server.exposition("worker", [*_of_metrics(metrics), *_of_backlog(backlog), *of_schedules])
 
 
-_HELP = {
-    "claimed": "Jobs claimed.",
-    "died": "Child processes that exited while running an attempt.",
-    "reaped": "Attempts ended because their lease had lapsed.",
-}
-
-
 def _of_metrics(metrics: WorkerMetrics) -> Iterator[Metric]:
     _, report = metrics.report()
-    yield GaugeMetricFamily("spoke_worker_running", "Attempts that run now.", report["running"])
-    yield GaugeMetricFamily(
-        "spoke_worker_seconds_since_poll", "Seconds since the ledger last answered.", report["secondsSincePoll"]
-    )
-    for name, text in _HELP.items():
-        yield CounterMetricFamily(f"spoke_worker_{name}", text, metrics.counts[name])
+    yield gauge("spoke_worker_running", report["running"])
+    yield gauge("spoke_worker_seconds_since_poll", report["secondsSincePoll"])
+    for name in ("claimed", "died", "reaped"):
+        yield counter(f"spoke_worker_{name}", metrics.counts[name])
     ended = {
         name.removeprefix("ended_"): count
         for name, count in sorted(metrics.counts.items())
         if name.startswith("ended_")
     }
-    text = "Ended attempts, by the end that their process reported."
-    yield probe_server.by_label("spoke_worker_attempts", text, "end", ended)
+    yield counter_by_label("spoke_worker_attempts", ended)
 
 
 def _of_backlog(backlog: Backlog) -> Iterator[Metric]:
@@ -63,9 +53,5 @@ def _of_backlog(backlog: Backlog) -> Iterator[Metric]:
         found = backlog()
     except Exception:  # the database is unreachable: report the other metrics
         return
-    yield GaugeMetricFamily(
-        "spoke_worker_jobs_due", "Jobs that are due, including those whose queue is locked.", found["due"]
-    )
-    yield GaugeMetricFamily(
-        "spoke_worker_oldest_due_seconds", "Seconds for which the oldest due job has been due.", found["oldest"]
-    )
+    yield gauge("spoke_worker_jobs_due", found["due"])
+    yield gauge("spoke_worker_oldest_due_seconds", found["oldest"])
