@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.operator.world import NAME, World
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.executors import CLUSTER_RUNNER
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER
 from spoke_jobs.contract.limit_model import Pause
 from spoke_jobs.contract.metrics.metric_spec import MetricSource
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
@@ -23,13 +23,17 @@ from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.cluster.ended_attempts import EndedAttempt
 from spoke_jobs.ledger.cluster.lane_load import LaneLoad
+from spoke_jobs.ledger.pool_metrics import PoolUse
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts, ScheduleState
+from spoke_jobs.limits.admission import LimitFigures, LimitUse
 from spoke_jobs.model import AttemptUsage, JobOptions
 from spoke_jobs.registry import Registry
+from spoke_jobs.runners.attempt_counts import ObservedAttempt
 from spoke_jobs.shared import probe_server
 from spoke_jobs.shared.probe_server import Answer
 from spoke_jobs.sync import sync_metrics
 from spoke_jobs.sync.sync_metrics import ACTIVE, SyncHealth
+from spoke_jobs.sync.usage_metrics import counted
 from spoke_jobs.tasks.protocol.messages import TaskOutcome
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.http_app import Intake
@@ -137,16 +141,22 @@ class SyncScene(Scene):
     source = MetricSource.SYNC
 
     def __init__(self) -> None:
-        self.health = SyncHealth()
+        self.health = SyncHealth(organizations=5)
         self.health.role = ACTIVE
 
     def work(self) -> None:
         self.health.turned()
         self.health.compared(0.2)
         self.health.done["Launch"] += 1
-        self.health.usage.observe(
-            EndedAttempt("report", runner, _ASKS, _USED) for runner in (CLUSTER_RUNNER, "kubernetes-worker")
-        )
+        ended = [
+            EndedAttempt("report", runner, _ASKS, _USED, "mail", 7, succeeded, 2.0, 0.5)
+            for runner in (CLUSTER_RUNNER, LANE_RUNNER)
+            for succeeded in (True, False)
+        ]
+        self.health.usage.observe(ended)
+        for attempt in ended:
+            self.health.attempts.observe(counted(attempt))
+        self.health.schedule_lag.observe(0.2)
 
     def answer(self) -> Answer:
         lanes = {"small": LaneLoad(due=2, running=1, oldest_seconds=3.0)}
@@ -159,16 +169,44 @@ class WorkerScene(Scene):
     source = MetricSource.WORKER
 
     def __init__(self) -> None:
-        self.metrics = WorkerMetrics()
+        self.metrics = WorkerMetrics(organizations=5)
+        self.reads = FakeReads()
 
     def work(self) -> None:
         self.metrics.polled()
         self.metrics.running = 1
-        self.metrics.ended(ExitCode.DONE)
-        self.metrics.ended(ExitCode.FAILED)
+        attempt = ObservedAttempt("report", "mail", "", 7, False, wait_seconds=0.5)
+        for code in (ExitCode.DONE, ExitCode.FAILED):
+            self.metrics.ended(code)
+            self.metrics.ran(attempt, code, 2.0)
+        self.metrics.schedule_lag.observe(0.2)
+        self.reads.failures += 1
 
     def answer(self) -> Answer:
-        return worker_endpoint.exposition(self.metrics, lambda: {"due": 3, "oldest": 4.0}, schedules)
+        return worker_endpoint.exposition(self.metrics, self.reads)
+
+
+class FakeReads:
+    """What a worker reads from a ledger with due jobs, a schedule of each state, a limit and a pause."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    @property
+    def failed(self) -> Callable[[], int]:
+        return lambda: self.failures
+
+    def backlog(self) -> dict[str, float]:
+        return {"due": 3, "oldest": 4.0}
+
+    def schedules(self) -> ScheduleCounts:
+        return schedules()
+
+    def limits(self) -> LimitFigures:
+        return LimitFigures((LimitUse("queue:mail", 2, 1),), {"queue:slow": "sam"})
+
+    def pool(self) -> PoolUse | None:
+        return PoolUse(1, 2, 15)
 
 
 class TasksScene(Scene):
@@ -181,7 +219,8 @@ class TasksScene(Scene):
         self._outbox: Any = SimpleNamespace(
             held=1, counts=OutboxCounts(), backlog=lambda: {"due": 2, "oldest": 3.0, "failed": 1}
         )
-        self._metrics = TaskMetrics(self._executor, self._intake, 1, self._outbox)
+        pool = PoolUse(1, 2, 40)
+        self._metrics = TaskMetrics(self._executor, self._intake, 1, self._outbox, pool=lambda: pool)
 
     def work(self) -> None:
         counts = self._executor.counts

@@ -11,12 +11,11 @@ import httpx
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from tests.metric_scenes import OperatorScene, Scene, SyncScene, TasksScene, WorkerScene
+from tests.metric_scenes import FakeReads, OperatorScene, Scene, SyncScene, TasksScene, WorkerScene
 from tests.task_key import KEY
 from tests.waiting import patient
 
 from spoke_jobs.contract.metrics.metric_catalogue import BY_PROCESS, COMMON
-from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts, ScheduleState
 from spoke_jobs.registry import Registry
 from spoke_jobs.shared import probe_server
@@ -47,10 +46,15 @@ def of_sync() -> str:
     return read(serve_probes(health, 0, "127.0.0.1", lambda: (1, 2.0), schedules))
 
 
+class Reads(FakeReads):
+    """With another number of schedules in each state."""
+
+    def schedules(self) -> ScheduleCounts:
+        return schedules()
+
+
 def of_worker() -> str:
-    metrics = WorkerMetrics()
-    metrics.ended(ExitCode.DONE)
-    return read(worker_endpoint.serve(metrics, lambda: {"due": 1, "oldest": 2.0}, schedules, 0, "127.0.0.1"))
+    return read(worker_endpoint.serve(WorkerMetrics(), Reads(), 0, "127.0.0.1"))
 
 
 def of_tasks() -> str:

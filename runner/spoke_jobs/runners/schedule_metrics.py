@@ -6,18 +6,22 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import Metric
 
-from spoke_jobs.contract.metrics.metric_families import gauge
+from spoke_jobs.contract.metrics.metric_families import gauge, histogram
+from spoke_jobs.contract.metrics.metric_spec import MetricSource
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts
+from spoke_jobs.shared.histogram import Histogram
 
 CountSchedules = Callable[[], ScheduleCounts]
 """Counts the schedules in the ledger. Called only when somebody scrapes."""
 
 
-def schedule_families(process: str, count: CountSchedules) -> Iterator[Metric]:
-    """Return the metrics; none while the database is unreachable.
+def schedule_families(process: MetricSource, count: CountSchedules, lag: Histogram) -> Iterator[Metric]:
+    """Return the metrics; only the lag while the database is unreachable.
 
     :param process: the process that reports them, `worker` or `sync`.
+    :param lag: how late this process has dispatched the jobs of schedules.
     """
+    yield histogram(f"spoke_{process}_schedule_lag_seconds", {(): lag})
     try:
         found = count()
     except Exception:  # the other metrics are needed most when the database is down

@@ -27,6 +27,12 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def copy(self) -> Histogram:
+        """Return a copy, which another thread may read."""
+        copy = Histogram(self.bounds)
+        copy.counts, copy.total = list(self.counts), self.total
+        return copy
+
     def buckets(self) -> list[tuple[str, float]]:
         """Return the counts as Prometheus wants them, by upper bound: each includes those below it."""
         bounds = (*(f"{bound:g}" for bound in self.bounds), "+Inf")

@@ -11,10 +11,15 @@ from typing import Any, get_args
 
 from prometheus_client import Metric
 
+from spoke_jobs.contract.metrics.metric_catalogue import buckets_of
 from spoke_jobs.contract.metrics.metric_families import counter, counter_by_label, gauge
+from spoke_jobs.contract.metrics.metric_spec import MetricSource
 from spoke_jobs.ledger.cluster.lane_load import LaneLoad
+from spoke_jobs.runners.attempt_counts import AttemptCounts
+from spoke_jobs.runners.attempt_metrics import attempt_families
 from spoke_jobs.runners.schedule_metrics import CountSchedules, schedule_families
 from spoke_jobs.shared import probe_server
+from spoke_jobs.shared.histogram import Histogram
 from spoke_jobs.shared.probe_server import Answer
 from spoke_jobs.sync.sync_model import Action
 from spoke_jobs.sync.undecided import FAILED, GIVEN_UP
@@ -37,9 +42,12 @@ LaneLoads = Callable[[], Mapping[str, LaneLoad]]
 
 
 class SyncHealth:
-    """What the loop did and when; written by the loop, read by the probe."""
+    """What the loop did and when; written by the loop, read by the probe.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    :param organizations: how many organizations have metrics of their own.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, organizations: int = 0) -> None:
         self._clock = clock
         self._turned = self._tries_since = clock()
         self._compared: float | None = None
@@ -52,6 +60,10 @@ class SyncHealth:
         """How many decisions and routines raised an error, and how many jobs were given up because of that."""
         self.usage = UsageMetrics()
         """What ended attempts used."""
+        self.attempts = AttemptCounts(MetricSource.SYNC, organizations)
+        """How long ended attempts waited and ran."""
+        self.schedule_lag = Histogram(buckets_of("spoke_sync_schedule_lag_seconds"))
+        """How late this sync has dispatched the jobs of schedules."""
         self.comparisons = 0
         self.last_compare_seconds = 0.0
 
@@ -129,11 +141,16 @@ def exposition(
     health: SyncHealth, backlog: Backlog | None, schedules: CountSchedules | None, lanes: LaneLoads | None = None
 ) -> Answer:
     """Return all metrics."""
-    of_schedules = schedule_families("sync", schedules) if schedules is not None else ()
-    return probe_server.exposition(
-        "sync",
-        [*_of_health(health), *_of_backlog(backlog), *_of_lane(lanes), *health.usage.families(), *of_schedules],
-    )
+    families = [
+        *_of_health(health),
+        *_of_backlog(backlog),
+        *_of_lane(lanes),
+        *health.usage.families(),
+        *attempt_families(health.attempts),
+    ]
+    if schedules is not None:
+        families += schedule_families(MetricSource.SYNC, schedules, health.schedule_lag)
+    return probe_server.exposition(MetricSource.SYNC, families)
 
 
 def scale(lanes: LaneLoads | None) -> Answer:

@@ -14,6 +14,7 @@ from spoke_jobs.contract.metrics.metric_spec import OTHER
 from spoke_jobs.contract.quantities import in_bytes
 from spoke_jobs.ledger.cluster.ended_attempts import EndedAttempt
 from spoke_jobs.model import JobOptions
+from spoke_jobs.runners.attempt_counts import ObservedAttempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,20 @@ def observed(attempt: EndedAttempt) -> Observation:
         memory / asked if memory is not None and asked else None,
         cpu / 1000 if cpu is not None else None,
         wall / 1000 if wall is not None else None,
+    )
+
+
+def counted(attempt: EndedAttempt) -> ObservedAttempt:
+    """Return what is counted of an attempt by type, queue and lane."""
+    lane = str(lane_of(attempt.runner) or Lane.POD)
+    return ObservedAttempt(
+        attempt.job_type,
+        attempt.queue_name,
+        lane,
+        attempt.organization_id,
+        attempt.succeeded,
+        attempt.run_seconds,
+        attempt.wait_seconds,
     )
 
 

@@ -7,13 +7,15 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 
 from prometheus_client import Metric
 
 from spoke_jobs.contract.metrics.metric_families import counter, counter_by_label, gauge, histogram
+from spoke_jobs.contract.metrics.metric_spec import MetricSource
 from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.ledger.pool_metrics import PoolUse, pool_families
 from spoke_jobs.shared import probe_server
 from spoke_jobs.shared.probe_server import Answer
 from spoke_jobs.tasks.server.connection_table import ConnectionLimits, ConnectionTable
@@ -31,6 +33,7 @@ class TaskMetrics:
     """Answers scrapes.
 
     :param outbox: None if no outbox is served.
+    :param pool: returns the use of the connections to the database; None if there is none.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class TaskMetrics:
         slots: int,
         outbox: OutboxWorker | None = None,
         connections: ConnectionTable | None = None,
+        pool: Callable[[], PoolUse | None] = lambda: None,
     ) -> None:
+        self._pool = pool
         self._connections = connections or ConnectionTable(ConnectionLimits())
         self._executor = executor
         self._intake = intake
@@ -57,8 +62,14 @@ class TaskMetrics:
                 self._backlog = await asyncio.to_thread(self._outbox.backlog)
             except Exception:  # the database is unavailable: serve the other metrics
                 self._backlog = {}
-        families = (self._of_executor(), self._of_intake(), self._of_connections(), self._of_outbox())
-        return probe_server.exposition("tasks", list(itertools.chain.from_iterable(families)))
+        families = (
+            self._of_executor(),
+            self._of_intake(),
+            self._of_connections(),
+            self._of_outbox(),
+            pool_families(MetricSource.TASKS, self._pool()),
+        )
+        return probe_server.exposition(MetricSource.TASKS, list(itertools.chain.from_iterable(families)))
 
     def _of_executor(self) -> Iterator[Metric]:
         executor, counts = self._executor, self._executor.counts
