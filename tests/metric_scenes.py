@@ -240,6 +240,5 @@ def schedules() -> ScheduleCounts:
     return ScheduleCounts(dict.fromkeys(ScheduleState, 1), 7.0)
 
 
-def scenes() -> list[Scene]:
-    """One process of each kind."""
-    return [OperatorScene(), SyncScene(), WorkerScene(), TasksScene()]
+SCENES: tuple[Callable[[], Scene], ...] = (OperatorScene, SyncScene, WorkerScene, TasksScene)
+"""One process of each kind."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from tests.prometheus import program
 
 from spoke_jobs.contract.metrics.metric_catalogue import CATALOGUE
 from spoke_jobs.contract.wait_reasons import NEED_ATTENTION, WAITS
@@ -24,9 +25,7 @@ every_chart = pytest.mark.parametrize("chart", list(VALUES))
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    done = subprocess.run([ROOT / "scripts/promtool"], stdout=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 0, "promtool could not be fetched"
-    return done.stdout.strip()
+    return program("promtool")
 
 
 def rules_of(helm: Helm, chart: str, values: Object | None = None) -> list[Object]:
