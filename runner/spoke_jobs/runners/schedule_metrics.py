@@ -15,19 +15,18 @@ CountSchedules = Callable[[], ScheduleCounts]
 """Counts the schedules in the ledger. Called only when somebody scrapes."""
 
 
-def schedule_families(process: MetricSource, count: CountSchedules, lag: Histogram) -> Iterator[Metric]:
-    """Return the metrics; only the lag while the database is unreachable.
+def schedule_families(process: MetricSource, found: ScheduleCounts) -> Iterator[Metric]:
+    """Return the metrics of the schedules in the ledger.
 
     :param process: the process that reports them, `worker` or `sync`.
-    :param lag: how late this process has dispatched the jobs of schedules.
     """
-    yield histogram(f"spoke_{process}_schedule_lag_seconds", {(): lag})
-    try:
-        found = count()
-    except Exception:  # the other metrics are needed most when the database is down
-        return
     states = gauge(f"spoke_{process}_schedules")
     for state, number in found.states.items():
         states.add_metric([state.value], number)
     yield states
     yield gauge(f"spoke_{process}_oldest_due_schedule_seconds", found.oldest_due_seconds)
+
+
+def lag_family(process: MetricSource, lag: Histogram) -> Metric:
+    """Return the metric of how late a process has dispatched the jobs of schedules."""
+    return histogram(f"spoke_{process}_schedule_lag_seconds", {(): lag})

@@ -17,7 +17,7 @@ from spoke_jobs.contract.metrics.metric_spec import MetricSource
 from spoke_jobs.ledger.cluster.lane_load import LaneLoad
 from spoke_jobs.runners.attempt_counts import AttemptCounts
 from spoke_jobs.runners.attempt_metrics import attempt_families
-from spoke_jobs.runners.schedule_metrics import CountSchedules, schedule_families
+from spoke_jobs.runners.schedule_metrics import CountSchedules, lag_family, schedule_families
 from spoke_jobs.shared import probe_server
 from spoke_jobs.shared.histogram import Histogram
 from spoke_jobs.shared.probe_server import Answer
@@ -147,9 +147,9 @@ def exposition(
         *_of_lane(lanes),
         *health.usage.families(),
         *attempt_families(health.attempts),
+        *_of_schedules(schedules),
+        lag_family(MetricSource.SYNC, health.schedule_lag),
     ]
-    if schedules is not None:
-        families += schedule_families(MetricSource.SYNC, schedules, health.schedule_lag)
     return probe_server.exposition(MetricSource.SYNC, families)
 
 
@@ -211,6 +211,16 @@ def _of_lane(lanes: LaneLoads | None) -> Iterator[Metric]:
         running.add_metric([name], load.running)
         oldest.add_metric([name], load.oldest_seconds)
     yield from (due, running, oldest)
+
+
+def _of_schedules(count: CountSchedules | None) -> Iterator[Metric]:
+    if count is None:
+        return
+    try:
+        found = count()
+    except Exception:  # the other metrics are needed most when the database is down
+        return
+    yield from schedule_families(MetricSource.SYNC, found)
 
 
 def _by_kind(name: str, counts: Mapping[str, int]) -> Metric:

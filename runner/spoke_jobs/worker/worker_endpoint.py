@@ -15,7 +15,7 @@ from spoke_jobs.ledger.pool_metrics import PoolUse, pool_families
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts
 from spoke_jobs.limits.admission import LimitFigures
 from spoke_jobs.runners.attempt_metrics import attempt_families
-from spoke_jobs.runners.schedule_metrics import schedule_families
+from spoke_jobs.runners.schedule_metrics import lag_family, schedule_families
 from spoke_jobs.shared import probe_server
 from spoke_jobs.shared.probe_server import Answer
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
@@ -55,10 +55,8 @@ def exposition(metrics: WorkerMetrics, reads: Reads) -> Answer:
     families = [
         *_of_metrics(metrics),
         *attempt_families(metrics.attempts),
-        *_if_read(lambda: _of_backlog(reads.backlog())),
-        *_if_read(lambda: _of_limits(reads.limits())),
-        *_if_read(lambda: [counter("spoke_worker_jobs_failed", reads.failed())]),
-        *schedule_families(MetricSource.WORKER, reads.schedules, metrics.schedule_lag),
+        *_of_ledger(reads),
+        lag_family(MetricSource.WORKER, metrics.schedule_lag),
         *pool_families(MetricSource.WORKER, reads.pool()),
     ]
     return probe_server.exposition(MetricSource.WORKER, families)
@@ -75,12 +73,22 @@ def _of_metrics(metrics: WorkerMetrics) -> Iterator[Metric]:
     yield counter_by_label("spoke_worker_attempts", ends)
 
 
-def _if_read(read: Callable[[], Iterable[Metric]]) -> Iterator[Metric]:
-    """Yield metrics from the ledger; none while the database is unreachable, when the others are needed most."""
-    try:
-        yield from list(read())
-    except Exception:
-        return
+def _of_ledger(reads: Reads) -> Iterator[Metric]:
+    """Yield what is read from the ledger, up to the first read that fails: each may take seconds to fail.
+
+    The other metrics are needed most when the database is unreachable.
+    """
+    parts: tuple[Callable[[], Iterable[Metric]], ...] = (
+        lambda: _of_backlog(reads.backlog()),
+        lambda: schedule_families(MetricSource.WORKER, reads.schedules()),
+        lambda: [counter("spoke_worker_jobs_failed", reads.failed())],
+        lambda: _of_limits(reads.limits()),
+    )
+    for part in parts:
+        try:
+            yield from list(part())
+        except Exception:
+            return
 
 
 def _of_backlog(found: dict[str, float]) -> Iterator[Metric]:

@@ -14,6 +14,7 @@ from tests.unit.sync.making import job
 from spoke_jobs.contract.executors import LANE_RUNNER
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.reading.failed_jobs import FailedJobs
+from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts
 from spoke_jobs.limits.admission import LimitFigures
 from spoke_jobs.model import Claim, JobRequest
 from spoke_jobs.worker import worker_endpoint
@@ -72,17 +73,40 @@ def test_ends_are_there_before_they_happen() -> None:
 
 
 class Away(FakeReads):
-    """A ledger whose limits can't be read."""
+    """A ledger that goes away after some reads."""
+
+    def __init__(self, reads: int) -> None:
+        super().__init__()
+        self.left = reads
+
+    def _read(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError("away")
+
+    def backlog(self) -> dict[str, float]:
+        self._read()
+        return super().backlog()
+
+    def schedules(self) -> ScheduleCounts:
+        self._read()
+        return super().schedules()
 
     def limits(self) -> LimitFigures:
-        raise OSError("away")
+        self._read()
+        return super().limits()
 
 
-def test_what_can_be_read_is_there_while_the_rest_can_t() -> None:
-    found = scrape(Away())
-    assert "spoke_worker_limit" not in found
-    assert found["spoke_worker_jobs_due"] == {(): 3}
-    assert found["spoke_worker_jobs_failed"] == {(): 0}
+@pytest.mark.parametrize("read", [0, 1, 2])
+def test_what_can_be_read_is_there_and_a_database_that_is_away_is_asked_once(read: int) -> None:
+    """It may take seconds to notice, and Prometheus waits ten seconds for an answer."""
+    reads = Away(read)
+    found = scrape(reads)
+    assert reads.left == -1
+    there = ("spoke_worker_jobs_due", "spoke_worker_schedules", "spoke_worker_limit")
+    assert [name for name in there if name in found] == list(there[:read])
+    assert "spoke_worker_running" in found
+    assert "spoke_worker_schedule_lag_seconds" in found
 
 
 def test_failures_add_up_from_look_to_look() -> None:
