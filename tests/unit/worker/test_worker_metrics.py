@@ -64,7 +64,7 @@ def test_limits_are_shown_with_their_use_and_pauses_with_who_made_them() -> None
     found = scrape(FakeReads())
     assert found["spoke_worker_limit"] == {("queue:mail",): 2}
     assert found["spoke_worker_limit_used"] == {("queue:mail",): 1}
-    assert found["spoke_worker_paused"] == {("queue:slow", "sam"): 1}
+    assert found["spoke_worker_paused"] == {("sam", "queue:slow"): 1}
     assert found["spoke_worker_database_connections"] == {("used",): 1, ("idle",): 2}
 
 
