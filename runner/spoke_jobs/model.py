@@ -180,6 +180,11 @@ class JobRequest(DispatchedRow):
     result: Any = None
     """What the job returned, or gave to ``ctx.complete``."""
 
+    @property
+    def due_at(self) -> datetime:
+        """Since when a waiting job has been due, or when it will be."""
+        return self.created_at if self.run_after is None else max(self.created_at, self.run_after)
+
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
         return replace(self, **changes)
@@ -373,6 +378,8 @@ class Claim:
     lease_seconds: float
     asked_at: float | None = None
     """When the claim was requested, on this machine's monotonic clock; None if unknown, or if on another machine."""
+    due_at: datetime | None = None
+    """When the job had become due, by the ledger's clock; None if that is no longer known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,10 @@ class Settings(BaseModel):
     """Whether processes make OpenTelemetry spans, for which they need the extra `otel`. "joined": attempts and tasks
     belong to the trace of their dispatch. "linked": each begins a trace of its own, with a link to the dispatch."""
 
+    metrics_organizations: Annotated[int, Field(validation_alias="SPOKE_METRICS_ORGANIZATIONS", ge=0, le=1000)] = 0
+    """Of how many organizations workers and sync report metrics of their own. The others count under `other`. Whoever
+    reads the metrics then sees the numbers of the organizations. 0: metrics have no organizations."""
+
     submit: Annotated[Literal["runner", "sync"], Field(validation_alias="SPOKE_SUBMIT")] = "runner"
     """``kubernetes``: what creates SpokeJobs. With "sync", the application needs no cluster credentials."""
     namespace: Annotated[str, Field(validation_alias="SPOKE_NAMESPACE")] = ""

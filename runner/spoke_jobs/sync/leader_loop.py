@@ -38,6 +38,7 @@ from spoke_jobs.sync.output_keeper import OutputKeeper
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.sync_model import Action, Mirror, Row, SpokeJobView, read_view
 from spoke_jobs.sync.undecided import FAILED
+from spoke_jobs.sync.usage_metrics import counted
 from spoke_jobs.sync.watch import Inbox, NotifyListener, Watcher
 from spoke_jobs.sync.writer import ConnectionLost, Writer
 
@@ -125,7 +126,11 @@ class LeaderLoop:
         self._due = {"limits": 0.0, "settle": 0.0, "launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
         self._due["strays"] = 0.0
         self._next_overflow = 0.0
-        self._ticker = Ticker(registry, CLUSTER_RUNNER, writer.transaction, writer.transaction) if registry else None
+        self._ticker = (
+            Ticker(registry, CLUSTER_RUNNER, writer.transaction, writer.transaction, lag=health.schedule_lag)
+            if registry
+            else None
+        )
         if listener is not None:
             listener.on_notify = self._inbox.notify
 
@@ -372,6 +377,8 @@ class LeaderLoop:
                 logger.warning("could not read what attempts used; trying again: %s", reason_of(error))
                 return
             self._health.usage.observe(self._usage.ended)
+            for attempt in self._usage.ended:
+                self._health.attempts.observe(counted(attempt))
             if not self._usage.more:
                 return
 

@@ -135,6 +135,7 @@ VARIANTS: dict[str, tuple[str, Object]] = {
             "monitoring": {
                 "serviceMonitor": {"enabled": True, "interval": "30s", "labels": {"release": "prometheus"}},
                 "rules": {"enabled": True, "labels": {"release": "prometheus"}, "without": ["SpokeTasksStrangers"]},
+                "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Jobs"}},
             },
         },
     ),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import update
-from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, claim_one, new_job
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.executors import LANE_RUNNER
@@ -342,6 +342,24 @@ def test_of_options_that_are_too_large_a_look_reads_nothing(ledger: SqlLedger) -
     small, large = look(ledger, before).ended
     assert small.options.resources == {"requests": {"memory": "200Mi"}}
     assert large.options.resources is None
+
+
+def test_a_look_says_how_long_a_first_attempt_waited_for_its_pod_and_ran(ledger: SqlLedger) -> None:
+    with ledger.engine.begin() as connection:
+        before = ended_attempts.look(connection, FIRST_LOOK, 9)
+    job = ledger.insert(new_job(runner="kubernetes", queue_name="mail", options=JobOptions(retry=EAGER)))
+    for number in (1, 2):
+        claim = ledger.claim(job.id, job.uid, 1, number, "pod", LEASE)
+        assert isinstance(claim, Claim)
+        ledger.fail(claim.token, Failure("JobError"), decide=False)
+    with ledger.engine.begin() as connection:
+        connection.execute(update(job_request).values(submitted_at=clock_after(-67)))
+        connection.execute(update(job_attempt).values(claimed_at=clock_after(-60), finished_at=clock_after(-40)))
+        first, second = ended_attempts.look(connection, before, 9).ended
+    assert (first.queue_name, first.organization_id, first.succeeded) == ("mail", 3, False)
+    assert first.wait_seconds == pytest.approx(7, abs=1)
+    assert first.run_seconds == pytest.approx(20, abs=1)
+    assert second.wait_seconds is None, "its job had begun"
 
 
 def test_a_look_leaves_out_what_may_still_lack_earlier_attempts(ledger: SqlLedger) -> None:

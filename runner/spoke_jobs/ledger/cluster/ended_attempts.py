@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select, type_coerce
 
 from spoke_jobs.contract.executors import lane_of
-from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.columns.clock import clock_after, waited_seconds
 from spoke_jobs.ledger.columns.column_types import StoredJson
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import USAGE_FIELDS, AttemptState, AttemptUsage, JobOptions
@@ -33,6 +34,13 @@ class EndedAttempt:
     """The runner of its row; empty if an earlier release claimed it."""
     options: JobOptions
     usage: AttemptUsage
+    queue_name: str = ""
+    organization_id: int | None = None
+    succeeded: bool = False
+    run_seconds: float | None = None
+    """From its claim to its end; None if that is unknown."""
+    wait_seconds: float | None = None
+    """From the creation of the job's SpokeJob to the claim, if it was the first attempt; else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,11 @@ def look(connection: Connection, before: Look, limit: int) -> Look:
                 row.runner,
                 _options(row.options),
                 AttemptUsage(*(getattr(row, name) for name in USAGE_FIELDS)),
+                row.queue_name,
+                row.organization_id,
+                row.state == AttemptState.SUCCEEDED,
+                _between(row.claimed_at, row.finished_at),
+                _between(row.submitted_at, row.claimed_at) if row.run == row.number == 1 else None,
             )
             for row in ended
         ),
@@ -93,11 +106,22 @@ def _attempts() -> Select[Any]:
         job_attempt.c.id,
         job_attempt.c.state,
         job_attempt.c.runner,
+        job_attempt.c.run,
+        job_attempt.c.number,
+        job_attempt.c.claimed_at,
+        job_attempt.c.finished_at,
         job_request.c.job_type,
+        job_request.c.queue_name,
+        job_request.c.organization_id,
+        job_request.c.submitted_at,
         job_request.c.runner.label("job_runner"),
         type_coerce(job_request.c.options, StoredJson(_OPTIONS_BYTES)).label("options"),
         *(job_attempt.c[name] for name in USAGE_FIELDS),
     ).join(job_request, job_request.c.id == job_attempt.c.job_id)
+
+
+def _between(since: datetime | None, until: datetime | None) -> float | None:
+    return None if since is None or until is None else waited_seconds(since, until)
 
 
 def _options(stored: object) -> JobOptions:
