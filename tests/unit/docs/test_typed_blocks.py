@@ -43,7 +43,7 @@ from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.settings import load_settings
 from spoke_jobs.testing.contexts import fake_context
 
-UNTIL_SIGTERM = {"worker", "tasks", "sync", "web"}
+UNTIL_SIGTERM = {"worker", "tasks", "sync", "web", "notify"}
 FAILED_JOBS = 42
 """The pages name jobs up to this id."""
 AT_MOST = 20

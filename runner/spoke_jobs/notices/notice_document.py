@@ -1,0 +1,117 @@
+"""The document of a notice, as a webhook receives it. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Self
+from uuid import UUID
+
+from spoke_jobs.contract.advice import failed_group_advice
+from spoke_jobs.explain.shape import Shape
+from spoke_jobs.explain.words import line
+from spoke_jobs.ledger.notices.notice_values import FailureGroup, GroupName
+from spoke_jobs.notices.notice_decisions import Notice, NoticeKind
+from spoke_jobs.type_names import NAME_LIMIT
+
+_CAUSE_LIMIT, _FINGERPRINT_LIMIT, _ADVICE_LIMIT, _COMMAND_LIMIT, _MESSAGE_LIMIT = 100, 250, 800, 800, 500
+
+
+class ReportedGroup(Shape):
+    """Failed jobs with the same type, cause and fingerprint."""
+
+    job_type: str
+    cause: str
+    fingerprint: str
+    """Empty if there is none."""
+    count: int
+    """How many jobs failed since the last notice about the group."""
+    oldest_at: datetime
+    """When the first of them failed."""
+    newest_at: datetime
+    """When the last of them failed."""
+    known_since: datetime
+    """When the group's first job failed."""
+    job_id: int
+    """One of them, the newest."""
+    advice: str
+    """What to do. Empty if this release does not know the cause."""
+    show: str
+    """The command that lists these jobs."""
+    why: str
+    """The command that explains the newest one."""
+    retry: str
+    """The command that retries them."""
+    message: str | None = None
+    """Why the newest one failed, if that was asked for."""
+
+    @classmethod
+    def of(cls, group: FailureGroup, message: str | None) -> Self:
+        """Describe a group. Other code may have written any names, so each text has a bound."""
+        name, job_id = group.name, group.job_id
+        selected = _filters(name)
+        return cls(
+            job_type=line(name.job_type, NAME_LIMIT),
+            cause=line(name.cause, _CAUSE_LIMIT),
+            fingerprint=line(name.fingerprint, _FINGERPRINT_LIMIT),
+            count=group.unreported,
+            oldest_at=group.oldest_at or group.newest_at,
+            newest_at=group.newest_at,
+            known_since=group.known_since,
+            job_id=job_id,
+            advice=line(failed_group_advice(name.cause, name.fingerprint, job_id), _ADVICE_LIMIT),
+            show=f"spoke-jobs ls --failed {selected}",
+            why=f"spoke-jobs why {job_id}",
+            retry=f"spoke-jobs retry --failed {selected}",
+            message=None if message is None else line(message, _MESSAGE_LIMIT),
+        )
+
+
+class NoticeDocument(Shape):
+    """A notice."""
+
+    id: UUID
+    """The same at each try."""
+    kind: NoticeKind
+    made_at: datetime
+    source: str
+    """The name of the system (SPOKE_NOTIFY_NAME)."""
+    failures: int
+    """How many jobs it is about, with those of groups that are left out."""
+    groups: tuple[ReportedGroup, ...]
+    """At most 20, the largest first."""
+    groups_left_out: int
+    """How many further groups there are."""
+
+    @classmethod
+    def of(
+        cls, notice: Notice, notice_id: UUID, made_at: datetime, source: str, messages: Mapping[int, str] | None = None
+    ) -> Self:
+        """Write a notice.
+
+        :param messages: why jobs failed, by their ids; None if nobody asked for that.
+        """
+        return cls(
+            id=notice_id,
+            kind=notice.kind,
+            made_at=made_at,
+            source=source,
+            failures=notice.failures,
+            groups=tuple(
+                ReportedGroup.of(group, None if messages is None else messages.get(group.job_id))
+                for group in notice.groups
+            ),
+            groups_left_out=notice.left_out,
+        )
+
+
+def _filters(name: GroupName) -> str:
+    """Return the options that select the group's jobs; fewer if a name is none of this library's."""
+    options = (
+        ("--type", name.job_type, NAME_LIMIT),
+        ("--cause", name.cause, _CAUSE_LIMIT),
+        ("--fingerprint", name.fingerprint, _FINGERPRINT_LIMIT),
+    )
+    given = [f"{option} {shlex.quote(value)}" for option, value, limit in options if 0 < len(value) <= limit]
+    return line(" ".join(given), _COMMAND_LIMIT)
