@@ -110,7 +110,7 @@ class HttpSender:
             return Request(_json(slack_message(NoticeDocument.model_validate(document))), headers)
         body = _json(document)
         key = signing_key(value_of(self._key))
-        return Request(body, headers | signed_headers(key, notice_id, int(self._clock()), body))
+        return Request(body, headers | signed_headers(key, str(notice_id), int(self._clock()), body))
 
     async def _post(self, url: str, request: Request) -> Delivery:
         try:

@@ -15,7 +15,7 @@ from spoke_jobs.ledger.notices.notice_values import FailureGroup, GroupName
 from spoke_jobs.notices.notice_decisions import Notice, NoticeKind
 from spoke_jobs.type_names import NAME_LIMIT
 
-_CAUSE_LIMIT, _FINGERPRINT_LIMIT, _ADVICE_LIMIT, _COMMAND_LIMIT, _MESSAGE_LIMIT = 100, 250, 800, 800, 500
+_CAUSE_LIMIT, _FINGERPRINT_LIMIT, _ADVICE_LIMIT, _MESSAGE_LIMIT, _SOURCE_LIMIT = 100, 250, 800, 500, 100
 
 
 class ReportedGroup(Shape):
@@ -38,7 +38,7 @@ class ReportedGroup(Shape):
     advice: str
     """What to do. Empty if this release does not know the cause."""
     show: str
-    """The command that lists these jobs."""
+    """The command that lists these jobs; if their names do not fit into a command, one that shows the newest."""
     why: str
     """The command that explains the newest one."""
     retry: str
@@ -51,6 +51,10 @@ class ReportedGroup(Shape):
         """Describe a group. Other code may have written any names, so each text has a bound."""
         name, job_id = group.name, group.job_id
         selected = _filters(name)
+        one = f"spoke-jobs show {job_id}", f"spoke-jobs retry {job_id}"
+        show, retry = (
+            one if selected is None else (f"spoke-jobs {what} --failed {selected}" for what in ("ls", "retry"))
+        )
         return cls(
             job_type=line(name.job_type, NAME_LIMIT),
             cause=line(name.cause, _CAUSE_LIMIT),
@@ -61,9 +65,9 @@ class ReportedGroup(Shape):
             known_since=group.known_since,
             job_id=job_id,
             advice=line(failed_group_advice(name.cause, name.fingerprint, job_id), _ADVICE_LIMIT),
-            show=f"spoke-jobs ls --failed {selected}",
+            show=show,
             why=f"spoke-jobs why {job_id}",
-            retry=f"spoke-jobs retry --failed {selected}",
+            retry=retry,
             message=None if message is None else line(message, _MESSAGE_LIMIT),
         )
 
@@ -96,7 +100,7 @@ class NoticeDocument(Shape):
             id=notice_id,
             kind=notice.kind,
             made_at=made_at,
-            source=source,
+            source=line(source, _SOURCE_LIMIT),
             failures=notice.failures,
             groups=tuple(
                 ReportedGroup.of(group, None if messages is None else messages.get(group.job_id))
@@ -106,12 +110,16 @@ class NoticeDocument(Shape):
         )
 
 
-def _filters(name: GroupName) -> str:
-    """Return the options that select the group's jobs; fewer if a name is none of this library's."""
+def _filters(name: GroupName) -> str | None:
+    """Return the options that select the group's jobs; None if a name does not fit into a command as it is.
+
+    Without one of the names, the command would select other jobs as well.
+    """
     options = (
         ("--type", name.job_type, NAME_LIMIT),
         ("--cause", name.cause, _CAUSE_LIMIT),
         ("--fingerprint", name.fingerprint, _FINGERPRINT_LIMIT),
     )
-    given = [f"{option} {shlex.quote(value)}" for option, value, limit in options if 0 < len(value) <= limit]
-    return line(" ".join(given), _COMMAND_LIMIT)
+    if "*" in name.job_type or not name.job_type or any(line(value, limit) != value for _, value, limit in options):
+        return None
+    return " ".join(f"{option} {shlex.quote(value)}" for option, value, _ in options if value)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.errors import ConfigurationError, DatabaseError
 from spoke_jobs.execution.signals import SignalEvent
+from spoke_jobs.explain.words import count
 from spoke_jobs.ledger.audit.process_actor import process_actor
 from spoke_jobs.ledger.engine import check_schema, is_away, reason_of
 from spoke_jobs.notices.delivery import Channel, HttpSender, Sender
@@ -145,7 +146,7 @@ class Notify:
             logger.info("sending to the %s" if result.held else "another process sends to the %s", channel)
             self._held[channel] = result.held
         if result.sent:
-            logger.info("sent %d notices to the %s", result.sent, channel, extra={"channel": channel.value})
+            logger.info("sent %s to the %s", count(result.sent, "notice"), channel)
             self._receivers[channel].recovered()
         if result.problem:
             self._receivers[channel].failed(result.problem)

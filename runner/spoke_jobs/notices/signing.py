@@ -6,7 +6,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-from uuid import UUID
 
 from spoke_jobs.errors import ConfigurationError
 
@@ -33,11 +32,11 @@ def signing_key(text: str) -> bytes:
     return key
 
 
-def signed_headers(key: bytes, notice_id: UUID, timestamp: int, body: bytes) -> dict[str, str]:
+def signed_headers(key: bytes, notice_id: str, timestamp: int, body: bytes) -> dict[str, str]:
     """Return the headers that name a notice and prove who sent it, and when.
 
     :param timestamp: seconds since 1970.
     """
-    signed = b".".join([str(notice_id).encode(), str(timestamp).encode(), body])
+    signed = b".".join([notice_id.encode(), str(timestamp).encode(), body])
     signature = base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
-    return {ID: str(notice_id), TIMESTAMP: str(timestamp), SIGNATURE: f"v1,{signature}"}
+    return {ID: notice_id, TIMESTAMP: str(timestamp), SIGNATURE: f"v1,{signature}"}
