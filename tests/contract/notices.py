@@ -19,8 +19,8 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_outbox, notice_seen
 from spoke_jobs.model import Failure
 from spoke_jobs.notices import notice_pass
-from spoke_jobs.notices.delivery import Channel, Delivery
 from spoke_jobs.notices.notice_decisions import Rhythm
+from spoke_jobs.notices.notice_delivery import Channel, Delivery
 from spoke_jobs.notices.notice_pass import Identity, NoticeOptions, PassResult, release, take_pass
 
 PERIOD, QUIET = timedelta(hours=1), timedelta(days=1)

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Engine
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.notices import mute_rows, notice_rows
 from spoke_jobs.ledger.notices.notice_values import Place, StoredNotice
-from spoke_jobs.notices.delivery import Delivery, Sender
 from spoke_jobs.notices.notice_decisions import NoticeKind, Rhythm, counted, decide
+from spoke_jobs.notices.notice_delivery import Delivery, Sender
 from spoke_jobs.notices.notice_document import NoticeDocument
 from spoke_jobs.shared.backoff import Backoff
 

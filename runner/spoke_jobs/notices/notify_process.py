@@ -19,7 +19,7 @@ from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.explain.words import count
 from spoke_jobs.ledger.audit.process_actor import process_actor
 from spoke_jobs.ledger.engine import check_schema, is_away, reason_of
-from spoke_jobs.notices.delivery import Channel, HttpSender, Sender
+from spoke_jobs.notices.notice_delivery import Channel, HttpSender, Sender
 from spoke_jobs.notices.notice_pass import Identity, NoticeOptions, PassResult, release, take_pass
 from spoke_jobs.settings import Settings
 from spoke_jobs.shared import probe_server

@@ -15,7 +15,7 @@ from tests.unit.cli.conftest import fail
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.notices import notify_process
-from spoke_jobs.notices.delivery import Channel
+from spoke_jobs.notices.notice_delivery import Channel
 from spoke_jobs.notices.notice_pass import NoticeOptions, PassResult
 from spoke_jobs.notices.notify_process import ALIVE_SECONDS, NoticeHealth, Notify
 

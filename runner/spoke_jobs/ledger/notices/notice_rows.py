@@ -56,15 +56,14 @@ def hold(connection: Connection, channel: str, token: UUID, holder: str) -> Plac
     if on_postgresql:
         for statement in _TIMEOUTS:
             connection.execute(text(statement))
-    begun = {"name": channel, "started_at": clock_now(), "looked_at": clock_now()}
-    new = (postgresql if on_postgresql else sqlite).insert(notice_channel).values(begun)
+    dialect = postgresql if on_postgresql else sqlite
+    new = dialect.insert(notice_channel).values(name=channel, started_at=clock_now(), looked_at=clock_now())
     connection.execute(new.on_conflict_do_nothing())
     columns = notice_channel.c
     free = or_(columns.token == token, columns.lease_until.is_(None), columns.lease_until < clock_now())
-    found = select(clock_now(), columns.started_at, columns.looked_at, columns.digest_at)
-    row = connection.execute(
-        found.where(columns.name == channel, free).with_for_update(skip_locked=True)
-    ).first()  # fmt: skip
+    place = select(clock_now(), columns.started_at, columns.looked_at, columns.digest_at)
+    free_place = place.where(columns.name == channel, free).with_for_update(skip_locked=True)
+    row = connection.execute(free_place).first()
     if row is None:
         return None
     _set(connection, channel, token=token, holder=holder, lease_until=clock_after(LEASE_SECONDS))
@@ -86,19 +85,21 @@ def holder_of(connection: Connection, channel: str) -> str:
 def unseen(connection: Connection, channel: str, place: Place, limit: int) -> list[FailedRun]:
     """Read failed jobs that the channel has not counted, those that failed first. Cancelled jobs are left out."""
     columns, seen = job_request.c, notice_seen.c
+    since = _reaches_to(place, place.looked_at)
     counted = exists().where(seen.channel == channel, seen.job_id == columns.id, seen.run == columns.run)
     statement = (
         select(columns.id, columns.run, columns.job_type, columns.cause, columns.fingerprint, columns.finished_at)
         .where(
             columns.state == constant(JobState.FAILED),
-            columns.finished_at >= _reaches_to(place, place.looked_at),
+            columns.finished_at >= since,
             columns.cause != Cause.CANCELLED.value,
             not_(counted),
         )
         .order_by(columns.finished_at, columns.id)
         .limit(limit)
     )
-    return [FailedRun(row[0], row[1], GroupName(*row[2:5]), row[5]) for row in connection.execute(statement)]
+    found = [FailedRun(row[0], row[1], GroupName(*row[2:5]), row[5]) for row in connection.execute(statement)]
+    return [each for each in found if each.finished_at >= since]  # other code may have written texts that are no times
 
 
 def mark_seen(connection: Connection, channel: str, failures: Collection[FailedRun]) -> None:

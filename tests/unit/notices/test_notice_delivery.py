@@ -17,7 +17,7 @@ from tests.ports import free_port
 from tests.unit.notices.test_notice_document import ID, document
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.notices.delivery import Channel, Delivery, HttpSender, checked_url
+from spoke_jobs.notices.notice_delivery import Channel, Delivery, HttpSender, checked_url
 from spoke_jobs.notices.signing import signed_headers, signing_key
 from spoke_jobs.shared.secret_file import SecretFile
 
