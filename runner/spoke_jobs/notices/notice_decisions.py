@@ -22,6 +22,8 @@ class NoticeKind(StrEnum):
     """Groups that were not known."""
     DIGEST = "digest"
     """Known groups with further failures."""
+    TEST = "test"
+    """None: somebody tries out the receivers."""
 
 
 @dataclass(frozen=True, slots=True)

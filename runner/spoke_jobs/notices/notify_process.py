@@ -6,8 +6,9 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +20,9 @@ from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.explain.words import count
 from spoke_jobs.ledger.audit.process_actor import process_actor
 from spoke_jobs.ledger.engine import check_schema, is_away, reason_of
-from spoke_jobs.notices.notice_delivery import Channel, HttpSender, Sender
+from spoke_jobs.notices.notice_decisions import Notice, NoticeKind
+from spoke_jobs.notices.notice_delivery import Channel, Delivery, HttpSender, Sender
+from spoke_jobs.notices.notice_document import NoticeDocument
 from spoke_jobs.notices.notice_pass import Identity, NoticeOptions, PassResult, release, take_pass
 from spoke_jobs.settings import Settings
 from spoke_jobs.shared import probe_server
@@ -55,37 +58,50 @@ def senders_of(settings: Settings) -> list[Sender]:
     return senders
 
 
+def send_tests(senders: Sequence[Sender], source: str) -> dict[Channel, Delivery]:
+    """Send a notice about no job to each receiver. Nothing is stored, and nothing is sent again."""
+    sent = {}
+    for sender in senders:
+        notice_id = uuid4()
+        document = NoticeDocument.of(Notice(NoticeKind.TEST, (), 0, 0), notice_id, datetime.now(UTC), source)
+        sent[sender.channel] = sender.send(notice_id, document.model_dump(mode="json"))
+    return sent
+
+
 class NoticeHealth:
-    """What `/healthz` answers. Thread-safe: each field is replaced at once.
+    """What `/healthz` answers. Thread-safe: each value is replaced at once.
 
     :param clock: the monotonic clock, in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, channels: Iterable[Channel], clock: Callable[[], float] = time.monotonic) -> None:
+        self.rest_seconds = 0.0
+        """How long the process waits between two passes."""
         self._clock = clock
-        self._turned_at = clock()
-        self._results: Mapping[str, PassResult] = {}
+        self._turned_at = {channel: clock() for channel in channels}
+        self._results: dict[Channel, PassResult] = {}
 
-    def turned(self) -> None:
-        """Record that the process works."""
-        self._turned_at = self._clock()
+    def turned(self, channel: Channel) -> None:
+        """Record that a channel's loop works."""
+        self._turned_at[channel] = self._clock()
 
-    def passed(self, results: Mapping[Channel, PassResult]) -> None:
-        """Record the results of a pass of all channels."""
-        self._results = {channel.value: result for channel, result in results.items()}
+    def passed(self, channel: Channel, result: PassResult) -> None:
+        """Record the result of a pass."""
+        self._results[channel] = result
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Return whether the process is alive, and the state of each channel."""
-        age = self._clock() - self._turned_at
+        age = self._clock() - min(self._turned_at.values())
         channels = {
-            name: {"active": result.held, "waiting": result.waiting, "problem": result.problem}
-            for name, result in self._results.items()
+            channel.value: {"active": result.held, "waiting": result.waiting, "problem": result.problem}
+            for channel, result in list(self._results.items())
         }
-        return age < ALIVE_SECONDS, {"secondsSinceTurn": round(age, 1), "channels": channels}
+        alive = age < ALIVE_SECONDS + self.rest_seconds
+        return alive, {"secondsSinceTurn": round(age, 1), "channels": channels}
 
 
 class Notify:
-    """Passes of all channels."""
+    """Passes of all channels. Each has a thread of its own, so that no receiver waits for another one."""
 
     def __init__(self, engine: Engine, senders: Sequence[Sender], options: NoticeOptions) -> None:
         self._engine = engine
@@ -95,35 +111,49 @@ class Notify:
         self._database = OutageLog(logger, "the database")
         self._receivers = {sender.channel: OutageLog(logger, f"the {sender.channel}") for sender in senders}
         self._held: dict[Channel, bool] = {}
-        self._migrated = False
-        self.health = NoticeHealth()
+        self.health = NoticeHealth(self._receivers)
 
-    def once(self, stopped: Callable[[], bool] = lambda: False) -> dict[Channel, PassResult]:
+    def once(self) -> dict[Channel, PassResult]:
         """Make a pass of each channel, and log what has changed.
 
         :raises spoke_jobs.errors.DatabaseError: if the database can't be reached at first, or isn't migrated.
         :raises sqlalchemy.exc.DBAPIError: if it can't be used.
         """
-        if not self._migrated:
-            check_schema(self._engine)
-            self._migrated = True
-        results = {}
-        for sender in self._senders:
-            result = take_pass(self._engine, sender, self._identity, self._options, stopped)
-            results[sender.channel] = result
-            self._log(sender.channel, result)
-        return results
+        check_schema(self._engine)
+        return {sender.channel: self._pass(sender) for sender in self._senders}
 
     def run(self, every_seconds: float, stop: threading.Event) -> None:
         """Make passes until told to stop. An outage of the database or of a receiver ends nothing."""
+        self.health.rest_seconds = every_seconds
+        threads = [
+            threading.Thread(
+                target=self._run, args=(sender, every_seconds, stop), name=f"spoke-notify-{sender.channel}", daemon=True
+            )
+            for sender in self._senders
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.5)  # signals are handled in between
 
+    def close(self) -> None:
+        """Give the leases back."""
+        with suppress(DBAPIError):
+            release(self._engine, self._senders, self._identity)
+
+    def _run(self, sender: Sender, every_seconds: float, stop: threading.Event) -> None:
         def stopped() -> bool:
-            self.health.turned()
+            self.health.turned(sender.channel)
             return stop.is_set()
 
+        migrated = False
         while not stopped():
             try:
-                self.health.passed(self.once(stopped))
+                if not migrated:
+                    check_schema(self._engine)
+                    migrated = True
+                self._pass(sender, stopped)
                 self._database.recovered()
             except DatabaseError as error:
                 self._database.failed(str(error))
@@ -136,12 +166,10 @@ class Notify:
                 logger.exception("unexpected error; retrying")
             stop.wait(every_seconds)
 
-    def close(self) -> None:
-        """Give the leases back."""
-        with suppress(DBAPIError):
-            release(self._engine, self._senders, self._identity)
-
-    def _log(self, channel: Channel, result: PassResult) -> None:
+    def _pass(self, sender: Sender, stopped: Callable[[], bool] = lambda: False) -> PassResult:
+        channel = sender.channel
+        result = take_pass(self._engine, sender, self._identity, self._options, stopped)
+        self.health.passed(channel, result)
         if result.held is not self._held.get(channel):
             logger.info("sending to the %s" if result.held else "another process sends to the %s", channel)
             self._held[channel] = result.held
@@ -150,6 +178,7 @@ class Notify:
             self._receivers[channel].recovered()
         if result.problem:
             self._receivers[channel].failed(result.problem)
+        return result
 
 
 def run(notify: Notify, every_seconds: float, health_port: int | None) -> None:

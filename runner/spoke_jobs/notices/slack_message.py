@@ -12,7 +12,7 @@ from spoke_jobs.notices.notice_document import NoticeDocument, ReportedGroup
 
 _SHOWN = 10
 """More groups than that would be longer than Slack shows."""
-_HEADINGS = {
+_FAILED = {
     NoticeKind.NEW: "failed for a reason that was not known",
     NoticeKind.DIGEST: "failed again for known reasons",
 }
@@ -30,7 +30,8 @@ def escaped(text: str) -> str:
 
 def _lines(notice: NoticeDocument) -> Iterator[str]:
     of = f" ({escaped(notice.source)})" if notice.source else ""
-    yield f"*{count(notice.failures, 'job')} {_HEADINGS[notice.kind]}*{of}"
+    failed = _FAILED.get(notice.kind)
+    yield f"*{count(notice.failures, 'job')} {failed}*{of}" if failed else f"*A test: no job has failed*{of}"
     for group in notice.groups[:_SHOWN]:
         yield from _group(group)
     if left_out := len(notice.groups[_SHOWN:]) + notice.groups_left_out:

@@ -115,3 +115,17 @@ def test_secrets_may_be_in_files(
 @pytest.mark.parametrize("given", ["--period=0s", "--every=soon", "--quiet=0.5s"])
 def test_durations_that_are_none_are_refused(run: Run, served: Receiver, given: str) -> None:
     assert given.partition("=")[0] in run("notify", "--once", given, code=2).stderr
+
+
+def test_a_test_reaches_each_receiver_and_needs_no_database(
+    run: Run, served: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOKE_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:1/nowhere")
+    assert run("notify", "--test").stdout == "webhook: sent\nslack: sent\n"
+    hook, slack = served.received
+    assert (hook.document["kind"], hook.document["failures"], hook.document["source"]) == ("test", 0, "shop")
+    assert slack.document["text"].startswith("*A test: no job has failed* (shop)")
+    served.status(404)
+    failed = run("notify", "--test", code=1)
+    assert failed.stdout == "webhook: not sent\nslack: sent\n"
+    assert "the test could not be sent to the webhook: it answers 404" in failed.stderr

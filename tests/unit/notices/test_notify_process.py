@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 from tests.conftest import open_ledger
 from tests.contract.notices import FakeSender
 from tests.unit.cli.conftest import fail
+from tests.waiting import patient
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -115,19 +116,40 @@ def test_a_receiver_that_fails_is_logged_once_and_its_recovery(
     assert caplog.text.count("sending to the webhook") == 1
 
 
+def test_a_receiver_that_hangs_holds_up_no_other(
+    sqlite_ledger_url: str, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, slow, quick = create_engine(sqlite_ledger_url), FakeSender(), FakeSender(Channel.SLACK)
+    process = Notify(engine, [slow, quick], NoticeOptions())
+    process.once()
+    fail(ledger)
+    stop, arrived = threading.Event(), threading.Event()
+    quick.meanwhile = arrived.set
+    answered: list[bool] = []
+    slow.meanwhile = lambda: answered.append(arrived.wait(patient(30)))
+    rest = stop.wait
+    monkeypatch.setattr(stop, "wait", lambda _seconds: stop.set() if answered else rest(0.02))
+    process.run(10.0, stop)
+    assert answered == [True], "the other one was sent meanwhile"
+    process.close()
+    engine.dispose()
+
+
 def test_its_health() -> None:
     now = [100.0]
-    health = NoticeHealth(lambda: now[0])
-    health.passed({Channel.SLACK: PassResult(True, 1, 2, "it answers 500")})
-    now[0] += ALIVE_SECONDS - 1
+    health = NoticeHealth([Channel.WEBHOOK, Channel.SLACK], lambda: now[0])
+    health.rest_seconds = 10.0
+    health.passed(Channel.SLACK, PassResult(True, 1, 2, "it answers 500"))
+    now[0] += ALIVE_SECONDS + 9
+    health.turned(Channel.SLACK)
     assert health.report() == (
         True,
         {
-            "secondsSinceTurn": ALIVE_SECONDS - 1,
+            "secondsSinceTurn": ALIVE_SECONDS + 9,
             "channels": {"slack": {"active": True, "waiting": 2, "problem": "it answers 500"}},
         },
     )
     now[0] += 1
-    assert not health.report()[0]
-    health.turned()
+    assert not health.report()[0], "the webhook's loop hangs"
+    health.turned(Channel.WEBHOOK)
     assert health.report()[0]

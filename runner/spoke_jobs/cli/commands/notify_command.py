@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 from spoke_jobs.cli.commands import parsing
-from spoke_jobs.cli.commands.exits import Exit, fail, logs_errors
+from spoke_jobs.cli.commands.exits import fail, logs_errors
 from spoke_jobs.cli.commands.ledger_access import open_engine
 from spoke_jobs.cli.printing import print_text
 from spoke_jobs.explain.words import count
@@ -29,6 +30,9 @@ def _seconds(text: str) -> float:
 @logs_errors
 def notify(
     once: Annotated[bool, typer.Option("--once", help="Look once, send what is due, and exit.")] = False,
+    test: Annotated[
+        bool, typer.Option("--test", help="Send a test to each receiver, and exit. It needs no database.")
+    ] = False,
     period: Annotated[
         float | None,
         typer.Option(
@@ -71,14 +75,21 @@ def notify(
         with garbage_collection.paused():
             from spoke_jobs.notices.notice_decisions import Rhythm
             from spoke_jobs.notices.notice_pass import NoticeOptions
-            from spoke_jobs.notices.notify_process import Notify, run, senders_of
+            from spoke_jobs.notices.notify_process import Notify, run, send_tests, senders_of
     except ModuleNotFoundError as error:
         fail(f"`spoke-jobs notify` needs the Python package {error.name!r}: pip install 'spoke-jobs[notify]'")
 
     settings = load_settings()
+    senders = senders_of(settings)
+    if test:
+        sent = send_tests(senders, settings.notify_name)
+        for channel, delivery in sent.items():
+            print_text(f"{channel}: {'sent' if delivery.delivered else 'not sent'}")
+        _refuse({channel: delivery.problem for channel, delivery in sent.items()}, "the test")
+        return
     rhythm = Rhythm(timedelta(seconds=period or _PERIOD_SECONDS), timedelta(seconds=quiet or _QUIET_SECONDS))
     options = NoticeOptions(rhythm, messages, settings.notify_name)
-    process = Notify(open_engine(settings), senders_of(settings), options)
+    process = Notify(open_engine(settings), senders, options)
     if not once:
         run(process, every or _EVERY_SECONDS, health_port)
         return
@@ -91,6 +102,10 @@ def notify(
             print_text(f"{channel}: another process sends")
         else:
             print_text(f"{channel}: sent {count(result.sent, 'notice')}, {result.waiting} waiting")
-    problems = [f"the {channel}: {result.problem}" for channel, result in results.items() if result.problem]
-    if problems:
-        fail(f"a notice could not be sent to {'; '.join(problems)}. The next call tries again", Exit.FAILED)
+    _refuse({channel: result.problem for channel, result in results.items()}, "a notice", "The next call tries again")
+
+
+def _refuse(problems: Mapping[str, str], what: str, then: str = "") -> None:
+    """Exit with an error if there is a problem with a receiver."""
+    if found := [f"the {channel}: {problem}" for channel, problem in problems.items() if problem]:
+        fail(f"{what} could not be sent to {'; '.join(found)}{f'. {then}' if then else ''}")
