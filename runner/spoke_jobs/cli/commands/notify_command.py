@@ -85,7 +85,7 @@ def notify(
         sent = send_tests(senders, settings.notify_name)
         for channel, delivery in sent.items():
             print_text(f"{channel}: {'sent' if delivery.delivered else 'not sent'}")
-        _refuse({channel: delivery.problem for channel, delivery in sent.items()}, "the test")
+        _refuse({channel.value: delivery.problem for channel, delivery in sent.items()}, "the test")
         return
     rhythm = Rhythm(timedelta(seconds=period or _PERIOD_SECONDS), timedelta(seconds=quiet or _QUIET_SECONDS))
     options = NoticeOptions(rhythm, messages, settings.notify_name)
@@ -102,7 +102,8 @@ def notify(
             print_text(f"{channel}: another process sends")
         else:
             print_text(f"{channel}: sent {count(result.sent, 'notice')}, {result.waiting} waiting")
-    _refuse({channel: result.problem for channel, result in results.items()}, "a notice", "The next call tries again")
+    problems = {channel.value: result.problem for channel, result in results.items()}
+    _refuse(problems, "a notice", "The next call tries again")
 
 
 def _refuse(problems: Mapping[str, str], what: str, then: str = "") -> None:
