@@ -15,6 +15,8 @@ from typing import Any
 
 from tests.waiting import patient
 
+PROXIES = [f(name) for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY") for f in (str.lower, str.upper)]
+"""Variables that this machine may set, for connections to others."""
 WEBHOOK_KEY = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 

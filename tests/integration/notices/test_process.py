@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from tests.conftest import open_ledger
-from tests.contract.receiver import WEBHOOK_KEY, Receiver, receiver
+from tests.contract.receiver import PROXIES, WEBHOOK_KEY, Receiver, receiver
 from tests.plain_http import get
 from tests.ports import free_port
 from tests.unit.cli.conftest import fail
@@ -29,11 +29,10 @@ def ledger(sqlite_ledger_url: str) -> Iterator[SqlLedger]:
 
 @contextmanager
 def notify(url: str, served: Receiver, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    environment = os.environ | {
+    environment = {name: value for name, value in os.environ.items() if name not in PROXIES} | {
         "SPOKE_DATABASE_URL": url,
         "SPOKE_NOTIFY_WEBHOOK_URL": served.url("/secret-path"),
         "SPOKE_NOTIFY_WEBHOOK_KEY": WEBHOOK_KEY,
-        "NO_PROXY": "127.0.0.1",
     }
     command = [sys.executable, "-m", "spoke_jobs", "notify", "--every", "1s", *arguments]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)

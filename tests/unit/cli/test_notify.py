@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.contract.receiver import WEBHOOK_KEY, Receiver, receiver
+from tests.contract.receiver import PROXIES, WEBHOOK_KEY, Receiver, receiver
 from tests.unit.cli.conftest import Run, fail
 
 from spoke_jobs.ledger.notices import notice_rows
@@ -17,7 +17,8 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     """A receiver, which the settings name as a webhook and as Slack."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
     with receiver() as served:
         monkeypatch.setenv("SPOKE_NOTIFY_WEBHOOK_URL", served.url("/hook"))
         monkeypatch.setenv("SPOKE_NOTIFY_WEBHOOK_KEY", WEBHOOK_KEY)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.receiver import WEBHOOK_KEY, Received, Receiver, receiver
+from tests.contract.receiver import PROXIES, WEBHOOK_KEY, Received, Receiver, receiver
 from tests.integration.tasks.support.certificates import Authority
 from tests.ports import free_port
 from tests.unit.notices.test_notice_document import ID, document
@@ -26,9 +26,8 @@ DOCUMENT = document().model_dump(mode="json")
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+    for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture
