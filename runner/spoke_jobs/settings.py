@@ -160,6 +160,11 @@ class Settings(BaseModel):
     """A file that contains this URL, in place of the variable. If it changes, the new URL is used without a restart."""
     notify_name: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_NAME", max_length=100)] = ""
     """``spoke-jobs notify``: the name of this system in notices, shop production for example."""
+    notify_dashboard_url: Annotated[
+        str, Field(validation_alias="SPOKE_NOTIFY_DASHBOARD_URL", pattern=r"^(https?://[^\s<>|?#]{1,500})?$")
+    ] = ""
+    """``spoke-jobs notify``: where people find the dashboard, https://jobs.example.com for example. Notices then have
+    links."""
     notify_ca_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_CA_FILE")] = ""
     """``spoke-jobs notify``: the CA certificates that verify the receivers. Empty: the system's."""
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Self
+from urllib.parse import urlencode
 from uuid import UUID
 
 from spoke_jobs.contract.advice import failed_group_advice
@@ -43,11 +44,13 @@ class ReportedGroup(Shape):
     """The command that explains the newest one."""
     retry: str
     """The command that retries them."""
+    link: str | None = None
+    """The dashboard's page of these jobs, if its address is known."""
     message: str | None = None
     """Why the newest one failed, if that was asked for."""
 
     @classmethod
-    def of(cls, group: FailureGroup, message: str | None) -> Self:
+    def of(cls, group: FailureGroup, message: str | None, dashboard: str) -> Self:
         """Describe a group. Other code may have written any names, so each text has a bound."""
         name, job_id = group.name, group.job_id
         selected = _filters(name)
@@ -68,6 +71,7 @@ class ReportedGroup(Shape):
             show=show,
             why=f"spoke-jobs why {job_id}",
             retry=retry,
+            link=_link(dashboard, name, None if selected is not None else job_id) if dashboard else None,
             message=None if message is None else line(message, _MESSAGE_LIMIT),
         )
 
@@ -90,10 +94,18 @@ class NoticeDocument(Shape):
 
     @classmethod
     def of(
-        cls, notice: Notice, notice_id: UUID, made_at: datetime, source: str, messages: Mapping[int, str] | None = None
+        cls,
+        notice: Notice,
+        notice_id: UUID,
+        made_at: datetime,
+        *,
+        source: str = "",
+        dashboard: str = "",
+        messages: Mapping[int, str] | None = None,
     ) -> Self:
         """Write a notice.
 
+        :param dashboard: its address; empty if there is none.
         :param messages: why jobs failed, by their ids; None if nobody asked for that.
         """
         return cls(
@@ -103,11 +115,19 @@ class NoticeDocument(Shape):
             source=line(source, _SOURCE_LIMIT),
             failures=notice.failures,
             groups=tuple(
-                ReportedGroup.of(group, None if messages is None else messages.get(group.job_id))
+                ReportedGroup.of(group, None if messages is None else messages.get(group.job_id), dashboard)
                 for group in notice.groups
             ),
             groups_left_out=notice.left_out,
         )
+
+
+def _link(dashboard: str, name: GroupName, job_id: int | None) -> str:
+    """Return the address of the page that lists the group's jobs or, with an id, of that job's page."""
+    if job_id is not None:
+        return f"{dashboard.rstrip('/')}/jobs/{job_id}"
+    given = {"state": "failed", "type": name.job_type, "cause": name.cause, "fingerprint": name.fingerprint}
+    return f"{dashboard.rstrip('/')}/jobs?{urlencode({key: value for key, value in given.items() if value})}"
 
 
 def _filters(name: GroupName) -> str | None:

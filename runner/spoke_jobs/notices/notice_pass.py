@@ -37,6 +37,8 @@ class NoticeOptions:
     """Whether notices have the messages of failed jobs."""
     source: str = ""
     """The name of this system."""
+    dashboard: str = ""
+    """The dashboard's address; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,9 @@ def _make_notices(connection: Connection, channel: str, place: Place, options: N
         ids = [group.job_id for group in notice.groups]
         messages = notice_rows.messages_of(connection, ids) if options.with_messages else None
         notice_id = uuid4()
-        document = NoticeDocument.of(notice, notice_id, place.now, options.source, messages)
+        document = NoticeDocument.of(
+            notice, notice_id, place.now, source=options.source, dashboard=options.dashboard, messages=messages
+        )
         documents[notice_id] = document.model_dump(mode="json")
     digest = any(notice.kind is NoticeKind.DIGEST for notice in decision.notices)
     notice_rows.add(connection, channel, documents, digest_at=place.now if digest else None)

@@ -63,7 +63,7 @@ def send_tests(senders: Sequence[Sender], source: str) -> dict[Channel, Delivery
     sent = {}
     for sender in senders:
         notice_id = uuid4()
-        document = NoticeDocument.of(Notice(NoticeKind.TEST, (), 0, 0), notice_id, datetime.now(UTC), source)
+        document = NoticeDocument.of(Notice(NoticeKind.TEST, (), 0, 0), notice_id, datetime.now(UTC), source=source)
         sent[sender.channel] = sender.send(notice_id, document.model_dump(mode="json"))
     return sent
 

@@ -48,7 +48,7 @@ def _group(group: ReportedGroup) -> Iterator[str]:
         yield f"    {_code(group.message)}"
     if group.advice:
         yield f"    {escaped(group.advice)}"
-    yield f"    {_code(group.why)}"
+    yield f"    {_code(group.why)}{f' or <{escaped(group.link)}|in the dashboard>' if group.link else ''}"
     yield f"    {_code(group.retry)}"
 
 

@@ -11,6 +11,7 @@ from .conftest import APP_VALUES, Helm, Object, environment_of, merged, named, o
 BOTH: Object = {
     "enabled": True,
     "name": "{{ .Release.Name }} of {{ .Release.Namespace }}",
+    "dashboardUrl": "https://{{ .Release.Name }}.example",
     "webhook": {"secretName": "{{ .Release.Name }}-hook", "signingKey": "signing"},
     "slack": {"secretName": "shop-slack"},
     "args": ["--period", "30m", "--messages"],
@@ -37,6 +38,7 @@ def test_it_gets_its_options_and_secrets_and_nothing_else_does(helm: Helm) -> No
     assert help_.exit_code == 0, "the command line knows each option"
     found = environment_of(container)
     assert found["SPOKE_NOTIFY_NAME"] == "rel of shop"
+    assert found["SPOKE_NOTIFY_DASHBOARD_URL"] == "https://rel.example"
     assert {name: value["secretKeyRef"] for name, value in found.items() if name.startswith("SPOKE_NOTIFY_W")} == {
         "SPOKE_NOTIFY_WEBHOOK_URL": {"name": "rel-hook", "key": "url"},
         "SPOKE_NOTIFY_WEBHOOK_KEY": {"name": "rel-hook", "key": "signing"},

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
 import hypothesis.strategies as st
@@ -15,9 +17,11 @@ from hypothesis import given
 from tests.commands import run_command
 
 from spoke_jobs.ledger.notices.notice_values import FailureGroup, GroupName
+from spoke_jobs.model import JobFilter, JobState
 from spoke_jobs.notices.notice_decisions import Notice, NoticeKind
 from spoke_jobs.notices.notice_document import NoticeDocument, ReportedGroup
 from spoke_jobs.notices.slack_message import slack_message
+from spoke_jobs.web.job_search import read_search
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ID = UUID("01234567-89ab-cdef-0123-456789abcdef")
@@ -56,6 +60,7 @@ def test_a_document() -> None:
                 "show": "spoke-jobs ls --failed --type report --cause JobError --fingerprint KeyError@shop.f",
                 "why": "spoke-jobs why 7",
                 "retry": "spoke-jobs retry --failed --type report --cause JobError --fingerprint KeyError@shop.f",
+                "link": None,
                 "message": None,
             }
         ],
@@ -100,6 +105,21 @@ def test_commands_can_be_pasted_whatever_the_names(name: GroupName) -> None:
         given_values = {value for value in words if value in name}
         options = [word for word in words[1:] if word not in given_values]
         assert set(options) <= {"ls", "show", "retry", "7", "--failed", "--type", "--cause", "--fingerprint"}
+
+
+def test_links_to_the_dashboard_select_the_same_jobs() -> None:
+    hostile = GroupName("a&b <c>", "JobError", "E@f?x=1#y")
+    (found,) = document(group(hostile), dashboard="https://jobs.example/in/").groups
+    assert found.link is not None
+    address = urlsplit(found.link)
+    assert (address.netloc, address.path) == ("jobs.example", "/in/jobs")
+    selected = read_search(dict(parse_qsl(address.query))).which
+    assert selected == JobFilter((JobState.FAILED,), hostile.job_type, cause=hostile.cause, fingerprint="E@f?x=1#y")
+    text = slack_message(document(group(hostile), dashboard="https://jobs.example"))["text"]
+    (link,) = re.findall("<([^<>|]*)[|]in the dashboard>", text)
+    assert unescape(link) == found.link.replace("/in/", "/")
+    one = document(group(GroupName("a*", "JobError", "")), dashboard="https://jobs.example").groups[0]
+    assert one.link == "https://jobs.example/jobs/7"
 
 
 def test_the_commands_exist() -> None:

@@ -88,7 +88,7 @@ def notify(
         _refuse({channel.value: delivery.problem for channel, delivery in sent.items()}, "the test")
         return
     rhythm = Rhythm(timedelta(seconds=period or _PERIOD_SECONDS), timedelta(seconds=quiet or _QUIET_SECONDS))
-    options = NoticeOptions(rhythm, messages, settings.notify_name)
+    options = NoticeOptions(rhythm, messages, settings.notify_name, settings.notify_dashboard_url)
     process = Notify(open_engine(settings), senders, options)
     if not once:
         run(process, every or _EVERY_SECONDS, health_port)
