@@ -56,12 +56,15 @@ def test_an_outage_of_the_database_ends_nothing(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    class Refused(Exception):
+        sqlstate = None
+
     process, sender = notify
     take_pass, calls = notify_process.take_pass, iter([False, True, True, False])
 
     def sometimes(*args: object) -> PassResult:
         if next(calls):
-            raise OperationalError("SELECT", {}, Exception("connection refused"))
+            raise OperationalError("SELECT", {}, Refused("connection refused"))
         return take_pass(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(notify_process, "take_pass", sometimes)
