@@ -56,10 +56,12 @@ def hold(connection: Connection, channel: str, token: UUID, holder: str) -> Plac
     if on_postgresql:
         for statement in _TIMEOUTS:
             connection.execute(text(statement))
-    dialect = postgresql if on_postgresql else sqlite
-    new = dialect.insert(notice_channel).values(name=channel, started_at=clock_now(), looked_at=clock_now())
-    connection.execute(new.on_conflict_do_nothing())
     columns = notice_channel.c
+    if connection.scalar(select(columns.name).where(columns.name == channel)) is None:
+        # An insert that finds a row waits for a transaction that changes it, although it does nothing then.
+        dialect = postgresql if on_postgresql else sqlite
+        new = dialect.insert(notice_channel).values(name=channel, started_at=clock_now(), looked_at=clock_now())
+        connection.execute(new.on_conflict_do_nothing())
     free = or_(columns.token == token, columns.lease_until.is_(None), columns.lease_until < clock_now())
     place = select(clock_now(), columns.started_at, columns.looked_at, columns.digest_at)
     free_place = place.where(columns.name == channel, free).with_for_update(skip_locked=True)
