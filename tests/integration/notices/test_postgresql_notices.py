@@ -52,10 +52,8 @@ class TestPostgresqlNotices(NoticeContract):
         results: list[PassResult] = []
 
         def run(name: str) -> None:
-            engine = create_engine(ledger.engine.url)
             together.wait(patient(30))
-            results.append(take_pass(engine, sender, Identity(uuid4(), name), self.options()))
-            engine.dispose()
+            results.append(self.take(ledger, sender, Identity(uuid4(), name)))
 
         threads = [threading.Thread(target=run, args=(str(number),)) for number in range(4)]
         for thread in threads:
