@@ -54,10 +54,9 @@ class ReportedGroup(Shape):
         """Describe a group. Other code may have written any names, so each text has a bound."""
         name, job_id = group.name, group.job_id
         selected = _filters(name)
-        one = f"spoke-jobs show {job_id}", f"spoke-jobs retry {job_id}"
-        show, retry = (
-            one if selected is None else (f"spoke-jobs {what} --failed {selected}" for what in ("ls", "retry"))
-        )
+        show, retry = f"spoke-jobs show {job_id}", f"spoke-jobs retry {job_id}"
+        if selected is not None:
+            show, retry = f"spoke-jobs ls --failed {selected}", f"spoke-jobs retry --failed {selected}"
         return cls(
             job_type=line(name.job_type, NAME_LIMIT),
             cause=line(name.cause, _CAUSE_LIMIT),
