@@ -159,6 +159,29 @@ class Settings(BaseModel):
     tasks_hung_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_HUNG_SECONDS", ge=0, le=3600)] = 60.0
     """``spoke-jobs tasks``: how long a task may hold its slot after its timeout before the process restarts."""
 
+    notify_webhook_url: Annotated[SecretStr, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_URL")] = SecretStr("")
+    """``spoke-jobs notify``: the URL to which notices about failed jobs are posted."""
+    notify_webhook_url_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_URL_FILE")] = ""
+    """A file that contains this URL, in place of the variable. If it changes, the new URL is used without a restart."""
+    notify_webhook_key: Annotated[SecretStr, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_KEY")] = SecretStr("")
+    """``spoke-jobs notify``: the key that signs what is posted there: base64 of 24 to 64 bytes, `openssl rand -base64
+    32` for example."""
+    notify_webhook_key_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_KEY_FILE")] = ""
+    """A file that contains this key, in place of the variable. If it changes, the new key is used without a restart."""
+    notify_slack_url: Annotated[SecretStr, Field(validation_alias="SPOKE_NOTIFY_SLACK_URL")] = SecretStr("")
+    """``spoke-jobs notify``: the URL of an incoming webhook of Slack."""
+    notify_slack_url_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_SLACK_URL_FILE")] = ""
+    """A file that contains this URL, in place of the variable. If it changes, the new URL is used without a restart."""
+    notify_name: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_NAME", max_length=100)] = ""
+    """``spoke-jobs notify``: the name of this system in notices, shop production for example."""
+    notify_dashboard_url: Annotated[
+        str, Field(validation_alias="SPOKE_NOTIFY_DASHBOARD_URL", pattern=r"^(https?://[^\s<>|?#]{1,500})?$")
+    ] = ""
+    """``spoke-jobs notify``: where people find the dashboard, https://jobs.example.com for example. Notices then have
+    links."""
+    notify_ca_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_CA_FILE")] = ""
+    """``spoke-jobs notify``: the CA certificates that verify the receivers. Empty: the system's."""
+
     @property
     def keeps_successes(self) -> bool:
         """Whether the row of a successful job stays for its retention."""
@@ -172,17 +195,38 @@ class Settings(BaseModel):
     @property
     def database(self) -> Secret:
         """The database's URL, or the file that has it."""
-        value = self.database_url.get_secret_value()
-        return SecretFile(self.database_url_file, value) if self.database_url_file else value
+        return self._secret("database_url")
 
     @property
     def shared_key(self) -> Secret:
         """The tasks' key, or the file that has it."""
-        value = self.tasks_key.get_secret_value()
-        return SecretFile(self.tasks_key_file, value) if self.tasks_key_file else value
+        return self._secret("tasks_key")
+
+    @property
+    def webhook(self) -> Secret:
+        """The URL of the webhook for notices, or the file that has it."""
+        return self._secret("notify_webhook_url")
+
+    @property
+    def webhook_key(self) -> Secret:
+        """The key that signs notices, or the file that has it."""
+        return self._secret("notify_webhook_key")
+
+    @property
+    def slack(self) -> Secret:
+        """The URL of Slack's incoming webhook, or the file that has it."""
+        return self._secret("notify_slack_url")
+
+    def _secret(self, name: str) -> Secret:
+        value: str = getattr(self, name).get_secret_value()
+        path: str = getattr(self, _FILES[name])
+        return SecretFile(path, value) if path else value
 
 
-_FILES = {"database_url": "database_url_file", "tasks_key": "tasks_key_file"}
+_FILES = {
+    name: f"{name}_file"
+    for name in ("database_url", "tasks_key", "notify_webhook_url", "notify_webhook_key", "notify_slack_url")
+}
 """The settings that may be in a file, with the setting that names it."""
 
 

@@ -77,7 +77,10 @@ VARIANTS: dict[str, tuple[str, Object]] = {
             "imagePullSecrets": [{"name": "registry"}],
             "priorityClassName": "high",
             "sync": {"replicas": 2, "podLabels": {"c": "d"}, "podAnnotations": {"a": "b"}},
-            "serviceAccounts": {name: {"annotations": {"cloud/role": name}} for name in ("jobs", "sync", "tasks")},
+            "notify": {"enabled": True, "replicas": 2, "slack": {"secretName": "shop-slack"}, "podLabels": {"c": "d"}},
+            "serviceAccounts": {
+                name: {"annotations": {"cloud/role": name}} for name in ("jobs", "sync", "tasks", "notify")
+            },
             "networkPolicy": {
                 "database": {
                     "to": [{"podSelector": {"matchLabels": {"of": "{{ .Release.Name }}"}}}],

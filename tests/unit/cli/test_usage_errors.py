@@ -197,6 +197,7 @@ CONSEQUENTIAL = {
     "": {"cancel", "prune", "pause"},
     "batches": {"cancel", "close"},
     "limits": {"apply", "reset"},
+    "mutes": {"add"},
     "outbox": set(),
     "schedules": {"pause", "rm"},
 }

@@ -42,6 +42,8 @@ class Action(StrEnum):
     RESUME_SCHEDULE = "resume schedule"
     RUN_SCHEDULE = "run schedule"
     BACKFILL_SCHEDULE = "backfill schedule"
+    MUTE = "mute"
+    UNMUTE = "unmute"
     FAIL_SCHEDULE = "fail schedule"
     """The job of an occurrence could not be made. Recorded once for each error, by the process that dispatches."""
 
