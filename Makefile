@@ -10,9 +10,9 @@ export SPOKE_TEST_CLUSTER ?= spoke-test
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
-demo: ## the main job on SQLite, on this machine: under a minute after set-up, which installs only what it needs
+demo: ## the main job on SQLite, on this machine: under a minute after set-up, which installs only what it needs; WEB=1: then its dashboard
 	@scripts/venv demo
-	@$(VENV)/python -m texting.demo --next 'make cluster-demo   (the same on a real Kubernetes cluster)'
+	@$(VENV)/python -m texting.demo --later 'make cluster-demo   (the same on a real Kubernetes cluster)' $(if $(WEB),--web)
 
 cluster-demo: setup-python ## the same on a real Kubernetes cluster (kind), through two `helm install`s, with 10,000 messages as tasks
 	@scripts/in-turn "make $@" scripts/cluster-demo

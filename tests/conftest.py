@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
+from tests.open_connections import note_connections, openers
 from tests.postgres import server_url
 from tests.sharing import ByGroup, rank
 from tests.slow import is_slow
@@ -49,6 +50,16 @@ hypothesis.settings.load_profile("spoke-jobs")
 
 def pytest_configure(config: pytest.Config) -> None:
     report_timings(config)
+    note_connections()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say which test opened a connection that was found open."""
+    report = yield
+    if report.failed and (tests := openers(report.longreprtext)):
+        report.longrepr = f"{report.longreprtext}\nopened by: {', '.join(tests)}"
+    return report
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

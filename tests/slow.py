@@ -33,6 +33,7 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/texting/", (), "postgresql", "the same cases on SQLite"),
     Slow("tests/integration/ledger/test_reference_code.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/ledger/test_hostile_rows.py", (), "sqlite", _POSTGRESQL),
+    Slow("tests/integration/ledger/test_hostile_dependents.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/ledger/test_dependencies.py", (), "sqlite", _POSTGRESQL),
     # pages that are typed whole
     Slow("tests/integration/docs/test_tutorial.py", (), "", "tests/unit/docs/test_typed_blocks.py, tests/e2e"),

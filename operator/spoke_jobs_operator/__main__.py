@@ -66,8 +66,8 @@ async def _run_until_signal(settings: Settings) -> int:
         return 0
     except operator_process.LostLeadership:  # already logged; Kubernetes restarts the process, as a standby
         return 1
-    except UnusableKey as error:
-        logger.error("%s", error)  # noqa: TRY400 (the text says what is wrong)
+    except (UnusableKey, operator_process.TracesUnavailable) as error:
+        logger.error("%s", error)  # noqa: TRY400  (it says what to do)
         return 2
     except Exception:
         logger.exception("unexpected error; exiting")

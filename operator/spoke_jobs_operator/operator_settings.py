@@ -223,6 +223,14 @@ class Settings(BaseSettings):
             "counted under `other`.",
         ),
     ] = 50
+    traces: Annotated[
+        Literal["none", "otel"],
+        Field(
+            description="Whether the operator makes OpenTelemetry spans of attempts whose jobs were dispatched in a "
+            "trace: their admission, and their pods' way to a node, start and run. OpenTelemetry's own variables say "
+            "where they are sent."
+        ),
+    ] = "none"
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The lowest level that is logged.")
     ] = "INFO"

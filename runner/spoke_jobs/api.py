@@ -47,13 +47,15 @@ from spoke_jobs.errors import (
 )
 from spoke_jobs.execution.context import JobContext, TaskContext
 from spoke_jobs.limits.job_limit import Rate
+from spoke_jobs.middleware.hooks import AttemptCall, DispatchCall, Middleware, TaskCall
 from spoke_jobs.model import Attempt, AttemptState, FailedJob, JobData, JobRequest, JobState
-from spoke_jobs.registry import Registry, job, limit, schedule, task
+from spoke_jobs.registry import Registry, add_middleware, job, limit, schedule, task
 from spoke_jobs.runners.runner import Runner
 from spoke_jobs.schedules.timing import Cron, Every
 
 __all__ = [
     "Attempt",
+    "AttemptCall",
     "AttemptState",
     "Cancelled",
     "CauseClass",
@@ -61,6 +63,7 @@ __all__ = [
     "Cron",
     "DatabaseError",
     "Discard",
+    "DispatchCall",
     "Every",
     "FailedJob",
     "InvalidCheckpoint",
@@ -72,6 +75,7 @@ __all__ = [
     "JobData",
     "JobRequest",
     "JobState",
+    "Middleware",
     "Rate",
     "RegistrationError",
     "Registry",
@@ -81,10 +85,12 @@ __all__ = [
     "SpokeJobsError",
     "Superseded",
     "TaskBufferFull",
+    "TaskCall",
     "TaskContext",
     "UniquenessConflict",
     "UnknownName",
     "abatch",
+    "add_middleware",
     "adispatch_job",
     "adispatch_jobs",
     "adispatch_task",

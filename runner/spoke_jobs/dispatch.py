@@ -21,6 +21,8 @@ from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.limits.job_limit import KEEP, Keep, Rate, changed_bounds, parse_scope
 from spoke_jobs.loader import load_runner
+from spoke_jobs.middleware.hook_calls import HookCalls, around, around_async
+from spoke_jobs.middleware.hooks import DISPATCH, DispatchCall
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.runner import Runner, adapted
@@ -106,12 +108,22 @@ def dispatch_job(job_data: JobData, *, session: Session | None = None) -> JobReq
     :returns: the row as it is now.
     :raises UnknownName, InvalidPayload, InvalidJobData: before anything is written.
     """
-    return current_runner().dispatch_job(job_data, session=session)
+    runner = current_runner()
+    call = DispatchCall((job_data,))
+    with around(HookCalls(runner.middleware, DISPATCH, call)):
+        job = runner.dispatch_job(job_data, session=session)
+        call.rows = (job,)
+    return job
 
 
 async def adispatch_job(job_data: JobData, *, session: AsyncSession | None = None) -> JobRequest:
     """:func:`dispatch_job` for callers on an event loop."""
-    return await current_runner().adispatch_job(job_data, session=session)
+    runner = current_runner()
+    call = DispatchCall((job_data,))
+    async with around_async(HookCalls(runner.middleware, DISPATCH, call)):
+        job = await runner.adispatch_job(job_data, session=session)
+        call.rows = (job,)
+    return job
 
 
 def dispatch_jobs(jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
@@ -119,12 +131,22 @@ def dispatch_jobs(jobs: Sequence[JobData], *, session: Session | None = None) ->
 
     :returns: the rows, in the order given.
     """
-    return current_runner().dispatch_jobs(jobs, session=session)
+    runner = current_runner()
+    call = DispatchCall(tuple(jobs))
+    with around(HookCalls(runner.middleware, DISPATCH, call)):
+        rows = runner.dispatch_jobs(jobs, session=session)
+        call.rows = tuple(rows)
+    return rows
 
 
 async def adispatch_jobs(jobs: Sequence[JobData], *, session: AsyncSession | None = None) -> Sequence[JobRequest]:
     """:func:`dispatch_jobs` for callers on an event loop."""
-    return await current_runner().adispatch_jobs(jobs, session=session)
+    runner = current_runner()
+    call = DispatchCall(tuple(jobs))
+    async with around_async(HookCalls(runner.middleware, DISPATCH, call)):
+        rows = await runner.adispatch_jobs(jobs, session=session)
+        call.rows = tuple(rows)
+    return rows
 
 
 class OpenBatch:
@@ -208,12 +230,16 @@ def dispatch_task(name: TypeName, payload: Any = None, *, session: Session | Non
         then a row, which survives any process. Under ``legacy`` it is in this process's memory until it has run.
     :raises UnknownName, InvalidPayload: before anything is written or sent.
     """
-    current_runner().dispatch_task(name, payload, session=session)
+    runner = current_runner()
+    with around(HookCalls(runner.middleware, DISPATCH, DispatchCall(task=name, payload=payload))):
+        runner.dispatch_task(name, payload, session=session)
 
 
 async def adispatch_task(name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
     """:func:`dispatch_task` for callers on an event loop."""
-    await current_runner().adispatch_task(name, payload, session=session)
+    runner = current_runner()
+    async with around_async(HookCalls(runner.middleware, DISPATCH, DispatchCall(task=name, payload=payload))):
+        await runner.adispatch_task(name, payload, session=session)
 
 
 def get_job(job_id: int | UUID, *, session: Session | None = None) -> JobRequest | None:

@@ -9,7 +9,7 @@ from typing import Any
 import spoke_jobs.registry as registry_module
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.errors import ConfigurationError, MissingSettings
-from spoke_jobs.registry import Registry
+from spoke_jobs.registry import Registry, add_tracing
 from spoke_jobs.runners.runner import Runner, adapted
 from spoke_jobs.settings import Settings, load_settings
 from spoke_jobs.shared.import_path import BadImportPath, imported
@@ -63,6 +63,7 @@ def load_runner(settings: Settings | None = None, registry: Registry | None = No
     registry = registry or registry_module.default
     name = settings.job_runner.strip()
     registered = _check_name(name)
+    add_tracing(registry, settings.traces)
     if name in BUILT_IN:
         runner = _built_in(name, settings, registry)
     elif registered:

@@ -180,6 +180,11 @@ class JobRequest(DispatchedRow):
     result: Any = None
     """What the job returned, or gave to ``ctx.complete``."""
 
+    @property
+    def due_at(self) -> datetime:
+        """Since when a waiting job has been due, or when it will be."""
+        return self.created_at if self.run_after is None else max(self.created_at, self.run_after)
+
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
         return replace(self, **changes)
@@ -207,6 +212,9 @@ class JobFilter:
     organizations: frozenset[int] | None = None
     """The organizations that somebody may see. With any, jobs of no organization do not pass."""
     unique_key: str | None = None
+    batch_id: int | None = None
+    last_id: int | None = None
+    """The highest id: only jobs that were dispatched until then."""
 
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
@@ -228,6 +236,8 @@ class JobFilter:
             and (self.runner is None or job.runner == self.runner)
             and (self.organizations is None or job.organization_id in self.organizations)
             and (self.unique_key is None or job.unique_key == self.unique_key)
+            and (self.batch_id is None or job.batch_id == self.batch_id)
+            and (self.last_id is None or job.id <= self.last_id)
         )
 
 
@@ -368,6 +378,8 @@ class Claim:
     lease_seconds: float
     asked_at: float | None = None
     """When the claim was requested, on this machine's monotonic clock; None if unknown, or if on another machine."""
+    due_at: datetime | None = None
+    """When the job had become due, by the ledger's clock; None if that is no longer known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol, TypeVar
@@ -28,10 +28,12 @@ from spoke_jobs.job_options import (
     check_declaration,
 )
 from spoke_jobs.limits.job_limit import KEEP, NO_BOUNDS, Bounds, Rate, changed_bounds, check_bounds, parse_scope
+from spoke_jobs.middleware.hooks import DispatchCall, Middleware
 from spoke_jobs.model import declared
 from spoke_jobs.payloads import PayloadType
 from spoke_jobs.schedules.declared_schedules import ScheduleDeclarations
 from spoke_jobs.schedules.timing import Cron, Every
+from spoke_jobs.settings import traces_of_environment
 from spoke_jobs.shared.import_path import BadImportPath, imported
 from spoke_jobs.type_names import SUFFIX, TypeName, patterns_of, plain_name
 
@@ -59,6 +61,8 @@ class Definition:
     """A task's options; a job has ``options``."""
     takes_payload: bool = True
     """Whether the declared function has a parameter for the payload. ``function`` itself always takes one."""
+    middleware: Sequence[Middleware] = field(default=(), compare=False, repr=False)
+    """The registry's middleware."""
 
 
 def own_name(name: TypeName, definition: Definition) -> str:
@@ -120,6 +124,21 @@ class Registry(ScheduleDeclarations):
         super().__init__(self.jobs.get)
         self.tasks = _Kind("task")
         self.limits: dict[Scope, Bounds] = {}
+        self.middleware: list[Middleware] = []
+        """What :meth:`add_middleware` has added, in this order."""
+
+    def add_middleware(self, middleware: Middleware) -> None:
+        """Call the hooks of an object around dispatches, attempts and tasks. docs/how-to/middleware.md explains them.
+
+        :param middleware: one object for all threads of the process.
+        :raises RegistrationError: if it is no object of a subclass of :class:`Middleware`.
+        """
+        given: object = middleware
+        if not isinstance(given, Middleware):
+            raise RegistrationError(
+                f"add_middleware({middleware!r}): give an object of a class that inherits from spoke_jobs.Middleware"
+            )
+        self.middleware.append(middleware)
 
     def limit(
         self, scope: str, *, max_running: int | None = None, rate: Rate | str | None = None, burst: int = 1
@@ -237,9 +256,8 @@ class Registry(ScheduleDeclarations):
             raise RegistrationError(f"task {plain_name(name)!r}: {error}") from None
         return self._decorator(self.tasks, name, payload, {"task": options})
 
-    @staticmethod
     def _decorator(
-        kind: _Kind, name: TypeName, payload: PayloadType, more: Mapping[str, Any]
+        self, kind: _Kind, name: TypeName, payload: PayloadType, more: Mapping[str, Any]
     ) -> Callable[[_Function], _Function]:
         candidate: Any = payload
         text_is_stored = candidate is str and "options" in more  # a task's payload travels as JSON
@@ -261,6 +279,7 @@ class Registry(ScheduleDeclarations):
                     payload,
                     _is(inspect.iscoroutinefunction, function),
                     takes_payload=takes_payload,
+                    middleware=self.middleware,
                     **more,
                 )
             )
@@ -285,11 +304,12 @@ def _check_is_a_name(name: Any, word: str) -> None:
 
 
 default = Registry()
-"""The registry that ``@job``, ``@task`` and ``limit`` fill."""
+"""The registry that ``@job``, ``@task``, ``limit``, ``schedule`` and ``add_middleware`` fill."""
 job = default.job
 limit = default.limit
 schedule = default.schedule
 task = default.task
+add_middleware = default.add_middleware
 
 
 def load_app(path: str, registry: Registry | None = None) -> Registry:
@@ -313,8 +333,36 @@ def load_app(path: str, registry: Registry | None = None) -> Registry:
     if not len(found.jobs) and not len(found.tasks):
         raise ConfigurationError(f"SPOKE_APP={path}: no job or task is declared there")
     found.schedules()  # once all jobs are declared; a wrong schedule ends the process at its start
+    add_tracing(found, traces_of_environment())
     declare_check(found)
     return found
+
+
+def add_tracing(registry: Registry, mode: str) -> None:
+    """Add the spans of OpenTelemetry to the middleware of a registry, as SPOKE_TRACES says.
+
+    :raises ConfigurationError: if OpenTelemetry isn't installed, or can't be set up.
+    """
+    if mode == "none":
+        return
+
+    def pattern(call: DispatchCall) -> str:
+        try:
+            declared = registry.tasks.get(call.task) if call.task else registry.jobs.get(call.jobs[0].job_type)
+        except (UnknownName, IndexError):  # the dispatch is refused, or there is none
+            return ""
+        return declared.name if declared.name.endswith(SUFFIX) else ""
+
+    try:
+        from spoke_jobs.tracing import tracing_middleware
+
+        tracing_middleware.add_tracing(registry.middleware, pattern, joined=mode == "joined")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"SPOKE_TRACES={mode} needs the Python package {error.name!r}: pip install 'spoke-jobs[otel]'"
+        ) from None
+    except LookupError as error:
+        raise ConfigurationError(f"SPOKE_TRACES={mode}: {error}") from None
 
 
 CHECK = "spoke_jobs.check"

@@ -30,6 +30,12 @@ def schema_of_environment() -> str | None:
     return name if re.fullmatch(SCHEMA_NAME, name) else None
 
 
+def traces_of_environment() -> str:
+    """Return SPOKE_TRACES; "none" if it is unset, or invalid, which :func:`load_settings` refuses."""
+    mode = os.environ.get("SPOKE_TRACES", "")
+    return mode if mode in ("joined", "linked") else "none"
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
@@ -82,6 +88,14 @@ class Settings(BaseModel):
     """The lowest level that sync, pods, workers, the task server and migrations log."""
     log_format: Annotated[Literal["plain", "json"], Field(validation_alias="SPOKE_LOG_FORMAT")] = "plain"
     """The form of these logs, on standard error: plain lines, or one JSON object per line."""
+
+    traces: Annotated[Literal["none", "joined", "linked"], Field(validation_alias="SPOKE_TRACES")] = "none"
+    """Whether processes make OpenTelemetry spans, for which they need the extra `otel`. "joined": attempts and tasks
+    belong to the trace of their dispatch. "linked": each begins a trace of its own, with a link to the dispatch."""
+
+    metrics_organizations: Annotated[int, Field(validation_alias="SPOKE_METRICS_ORGANIZATIONS", ge=0, le=1000)] = 0
+    """Of how many organizations workers and sync report metrics of their own. The others count under `other`. Whoever
+    reads the metrics then sees the numbers of the organizations. 0: metrics have no organizations."""
 
     submit: Annotated[Literal["runner", "sync"], Field(validation_alias="SPOKE_SUBMIT")] = "runner"
     """``kubernetes``: what creates SpokeJobs. With "sync", the application needs no cluster credentials."""
@@ -145,6 +159,29 @@ class Settings(BaseModel):
     tasks_hung_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_HUNG_SECONDS", ge=0, le=3600)] = 60.0
     """``spoke-jobs tasks``: how long a task may hold its slot after its timeout before the process restarts."""
 
+    notify_webhook_url: Annotated[SecretStr, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_URL")] = SecretStr("")
+    """``spoke-jobs notify``: the URL to which notices about failed jobs are posted."""
+    notify_webhook_url_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_URL_FILE")] = ""
+    """A file that contains this URL, in place of the variable. If it changes, the new URL is used without a restart."""
+    notify_webhook_key: Annotated[SecretStr, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_KEY")] = SecretStr("")
+    """``spoke-jobs notify``: the key that signs what is posted there: base64 of 24 to 64 bytes, `openssl rand -base64
+    32` for example."""
+    notify_webhook_key_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_KEY_FILE")] = ""
+    """A file that contains this key, in place of the variable. If it changes, the new key is used without a restart."""
+    notify_slack_url: Annotated[SecretStr, Field(validation_alias="SPOKE_NOTIFY_SLACK_URL")] = SecretStr("")
+    """``spoke-jobs notify``: the URL of an incoming webhook of Slack."""
+    notify_slack_url_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_SLACK_URL_FILE")] = ""
+    """A file that contains this URL, in place of the variable. If it changes, the new URL is used without a restart."""
+    notify_name: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_NAME", max_length=100)] = ""
+    """``spoke-jobs notify``: the name of this system in notices, shop production for example."""
+    notify_dashboard_url: Annotated[
+        str, Field(validation_alias="SPOKE_NOTIFY_DASHBOARD_URL", pattern=r"^(https?://[^\s<>|?#]{1,500})?$")
+    ] = ""
+    """``spoke-jobs notify``: where people find the dashboard, https://jobs.example.com for example. Notices then have
+    links."""
+    notify_ca_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_CA_FILE")] = ""
+    """``spoke-jobs notify``: the CA certificates that verify the receivers. Empty: the system's."""
+
     @property
     def keeps_successes(self) -> bool:
         """Whether the row of a successful job stays for its retention."""
@@ -158,17 +195,38 @@ class Settings(BaseModel):
     @property
     def database(self) -> Secret:
         """The database's URL, or the file that has it."""
-        value = self.database_url.get_secret_value()
-        return SecretFile(self.database_url_file, value) if self.database_url_file else value
+        return self._secret("database_url")
 
     @property
     def shared_key(self) -> Secret:
         """The tasks' key, or the file that has it."""
-        value = self.tasks_key.get_secret_value()
-        return SecretFile(self.tasks_key_file, value) if self.tasks_key_file else value
+        return self._secret("tasks_key")
+
+    @property
+    def webhook(self) -> Secret:
+        """The URL of the webhook for notices, or the file that has it."""
+        return self._secret("notify_webhook_url")
+
+    @property
+    def webhook_key(self) -> Secret:
+        """The key that signs notices, or the file that has it."""
+        return self._secret("notify_webhook_key")
+
+    @property
+    def slack(self) -> Secret:
+        """The URL of Slack's incoming webhook, or the file that has it."""
+        return self._secret("notify_slack_url")
+
+    def _secret(self, name: str) -> Secret:
+        value: str = getattr(self, name).get_secret_value()
+        path: str = getattr(self, _FILES[name])
+        return SecretFile(path, value) if path else value
 
 
-_FILES = {"database_url": "database_url_file", "tasks_key": "tasks_key_file"}
+_FILES = {
+    name: f"{name}_file"
+    for name in ("database_url", "tasks_key", "notify_webhook_url", "notify_webhook_key", "notify_slack_url")
+}
 """The settings that may be in a file, with the setting that names it."""
 
 

@@ -20,7 +20,7 @@ from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import Claim, Failure, JobRequest, JobState, Progress
-from spoke_jobs.web import ALL_ACTIONS, Viewer, app
+from spoke_jobs.web import ALL_ACTIONS, JobAction, Viewer, app
 from spoke_jobs.web.pages import PER_PAGE
 
 TOKEN = "t" * 40
@@ -29,8 +29,33 @@ TYPES = ("report", "export", "theirs", "hostile")
 EVERYBODY = Viewer(name="ada", actions=ALL_ACTIONS, organizations=None, may_see_payloads=True)
 ONE = Viewer(name="eve", actions=ALL_ACTIONS, organizations=frozenset({1}))
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp.exe \"'&"
-READ = ("/", "/jobs", "/jobs/{id}")
-POSTED = ("/jobs/{id}/cancel", "/jobs/{id}/retry")
+ROUTES = (
+    ("GET", "/"),
+    ("GET", "/jobs"),
+    ("GET", "/jobs/{job_id}"),
+    ("POST", "/jobs/{job_id}/cancel"),
+    ("POST", "/jobs/{job_id}/retry"),
+    ("GET", "/bulk/cancel"),
+    ("POST", "/bulk/cancel"),
+    ("GET", "/bulk/retry"),
+    ("POST", "/bulk/retry"),
+    ("GET", "/failures"),
+    ("GET", "/queues"),
+    ("POST", "/limits/pause"),
+    ("POST", "/limits/resume"),
+    ("POST", "/limits/set"),
+    ("POST", "/limits/reset"),
+    ("GET", "/schedules"),
+    ("POST", "/schedules/pause"),
+    ("POST", "/schedules/resume"),
+    ("POST", "/schedules/run"),
+    ("GET", "/batches"),
+    ("POST", "/batches/{batch_id}/close"),
+    ("POST", "/batches/{batch_id}/cancel"),
+    ("GET", "/audit"),
+    ("GET", "/changes"),
+)
+"""The pages and the forms. Each is tried without a session."""
 Open = Callable[..., Browser]
 
 
@@ -63,8 +88,8 @@ class Elements(HTMLParser):
             self.fields.add(given.get("id") or "")
 
 
-class DashboardContract:
-    """What a browser gets."""
+class DashboardScene:
+    """A ledger, and a browser that shows it."""
 
     @pytest.fixture
     def ledger(self, ledger_url: str) -> Iterator[SqlLedger]:
@@ -82,9 +107,12 @@ class DashboardContract:
             yield browse
 
     def claimed(self, ledger: SqlLedger) -> Claim:
-        claim = claim_one(ledger, "legacy", TYPES, "host:7", LEASE)
+        claim = self.claim_or_none(ledger)
         assert claim is not None
         return claim
+
+    def claim_or_none(self, ledger: SqlLedger) -> Claim | None:
+        return claim_one(ledger, "legacy", TYPES, "host:7", LEASE)
 
     def failed(self, ledger: SqlLedger, **changes: Any) -> JobRequest:
         job = ledger.insert(new_job(**changes))
@@ -93,9 +121,56 @@ class DashboardContract:
         ledger.fail(claim.token, Failure("JobError", "no", "ValueError", "last line", for_good=True), decide=True)
         return job
 
+    def assert_inert(self, page: str) -> None:
+        """Check that no text of a job is an element, a script, a control character or a change of direction."""
+        found = Elements(page)
+        own = r'<script defer src="/static/[a-z.]+\?v=[0-9a-f]{12}"(?: data-changes="/changes")?></script>'
+        assert page.count("<script") == len(re.findall(own, page))
+        assert not {name for name in found.attributes if name.startswith("on") or name == "style"}
+        assert "\x1b" not in page
+        assert "\u202e" not in page
+
+    def assert_for_everybody(self, page: str) -> None:
+        """Check what people need who cannot see the page."""
+        found = Elements(page)
+        assert {"main", "header", "nav", "h1"} <= found.names
+        assert '<html lang="en">' in page
+        assert found.fields <= found.labelled, "each field has a label"
+        assert len(found.ids) == len(set(found.ids))
+        for name in re.findall(r'aria-(?:labelledby|describedby)="([^"]+)"', page):
+            assert name in found.ids
+
+    def assert_forms_are_checked(
+        self, browse: Open, path: str, shown_at: str, action: JobAction, **fields: str
+    ) -> None:
+        """Check that a form does nothing without a permission, a token of its session, or over GET.
+
+        :param action: what one has to be allowed to do.
+        """
+        acting = browse(EVERYBODY, secret="s" * 40)
+        page = acting.get(shown_at)
+        data = {"token": token_in(page), **fields}
+        others = Viewer(name="ada", actions=ALL_ACTIONS - {action}, organizations=None)
+        looking = browse(others, secret="s" * 40)
+        looking.cookies.update(acting.cookies)
+        answer = looking.post(path, data=data)
+        assert answer.status_code == 403
+        assert "You may not" in answer.text, "the form itself is valid"
+        for token in ("", "0" * 64, token_in(browse(EVERYBODY).get(shown_at))):
+            answer = acting.post(path, data=data | {"token": token})
+            assert answer.status_code == 403
+            assert "out of date" in answer.text
+        assert acting.post(path, data=data, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+        assert acting.post(path, data=data, headers={"Host": "evil.test"}).status_code == 400
+        assert acting.get(path, params=data).status_code == 405
+
     def post(self, browser: Browser, path: str, shown_at: str, **fields: str) -> httpx.Response:
         """Send a form with the token of a page."""
         return browser.post(path, data={"token": token_in(browser.get(shown_at)), **fields})
+
+
+class DashboardContract(DashboardScene):
+    """What a browser gets."""
 
     # What it shows
 
@@ -251,20 +326,32 @@ class DashboardContract:
 
     # Who may see and do what
 
-    @pytest.mark.parametrize("path", READ + POSTED)
-    def test_nobody_sees_or_does_anything_without_a_session(self, ledger: SqlLedger, browse: Open, path: str) -> None:
+    @pytest.mark.parametrize(("method", "path"), ROUTES)
+    def test_nobody_sees_or_does_anything_without_a_session(
+        self, ledger: SqlLedger, browse: Open, method: str, path: str
+    ) -> None:
         job = ledger.insert(new_job(job_type="hidden"))
         browser = browse(None)
-        answer = browser.request("GET" if path in READ else "POST", path.format(id=job.id))
+        answer = browser.request(method, path.format(job_id=job.id, batch_id=1))
         assert answer.status_code == 401
         assert "hidden" not in answer.text
         assert ledger.get(job.id) == job
 
     def test_the_routes_are_those_that_are_tested(self, ledger_url: str) -> None:
         dashboard = app(authorize=lambda _request: None, hosts=[HOST], database=ledger_url)
-        open_to_all = {"/sign-in", "/sign-out", "/static/{name}", "/healthz"}
-        paths = {route.path.replace("job_id", "id") for route in dashboard._app.routes}  # type: ignore[attr-defined]
-        assert paths == {*READ, *POSTED} | open_to_all
+        open_to_all = {
+            ("GET", "/sign-in"),
+            ("POST", "/sign-in"),
+            ("POST", "/sign-out"),
+            ("GET", "/static/{name}"),
+            ("GET", "/healthz"),
+        }
+        routes = {
+            (method, route.path)
+            for route in dashboard._app.routes  # type: ignore[attr-defined]
+            for method in route.methods - {"HEAD"}
+        }
+        assert routes == {*ROUTES} | open_to_all
         dashboard.close()
 
     def test_jobs_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
@@ -385,22 +472,11 @@ class DashboardContract:
         pages.append(browser.get("/jobs", params={"type": HOSTILE, "queue": HOSTILE, "id": HOSTILE}).text)
         assert sum("&lt;script&gt;" in page for page in pages) == len(pages) - 1, "the first overview has none"
         for page in pages:
-            found = Elements(page)
-            assert "script" not in found.names
-            assert not {name for name in found.attributes if name.startswith("on") or name == "style"}
-            assert "\x1b" not in page
-            assert "\u202e" not in page
+            self.assert_inert(page)
 
     def test_pages_are_made_for_everybody(self, ledger: SqlLedger, browse: Open) -> None:
         job = self.failed(ledger)
         ledger.insert(new_job())
         browser = browse(EVERYBODY)
         for path in ("/", "/jobs", f"/jobs/{job.id}", f"/jobs/{job.id + 1}"):
-            page = browser.get(path).text
-            found = Elements(page)
-            assert {"main", "header", "nav", "h1"} <= found.names
-            assert '<html lang="en">' in page
-            assert found.fields <= found.labelled, "each field has a label"
-            assert len(found.ids) == len(set(found.ids))
-            for name in re.findall(r'aria-(?:labelledby|describedby)="([^"]+)"', page):
-                assert name in found.ids
+            self.assert_for_everybody(browser.get(path).text)

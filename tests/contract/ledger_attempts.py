@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, new_job
@@ -15,6 +16,7 @@ from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import (
     AttemptState,
     AttemptUsage,
+    Claim,
     Failure,
     JobFilter,
     JobOptions,
@@ -44,6 +46,25 @@ class AttemptContract(LedgerSteps):
         assert claims[0].job.state is JobState.RUNNING
         assert claims[0].job.assigned
         assert claims[0].token != claims[1].token
+
+    def test_a_claim_says_since_when_its_job_was_due(self, ledger: Ledger) -> None:
+        """Also of a job that was dispatched for later, whose due time the claim removes from the row."""
+        now = datetime.now(UTC)
+        at_once = ledger.insert(new_job(run_after=now - timedelta(hours=1)))
+        assert self.claim_next(ledger).due_at == at_once.created_at
+        later = ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(seconds=0.5)))
+        claims: list[Claim | None] = []
+
+        def claimed() -> bool:
+            claims.append(claim_one(ledger, "legacy", ["report"], "w", LEASE))
+            return claims[-1] is not None
+
+        eventually(claimed)
+        claim = claims[-1]
+        assert claim is not None
+        assert claim.due_at == later.due_at
+        assert claim.job.started_at is not None
+        assert claim.job.started_at >= claim.due_at
 
     def test_only_known_types_of_the_own_runner_are_claimed(self, ledger: Ledger) -> None:
         ledger.insert(new_job(job_type="newer"))

@@ -8,7 +8,7 @@ from tests.contract.ledger import LEASE, LedgerSteps, new_job
 from spoke_jobs.errors import DependencyNotMet, InvalidJobData
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.port import Ledger
-from spoke_jobs.model import Failure, JobRequest, JobState
+from spoke_jobs.model import Failure, JobFilter, JobRequest, JobState
 
 FOR_GOOD = Failure("JobError", "no", for_good=True)
 
@@ -45,6 +45,17 @@ class GroupContract(LedgerSteps):
         ledger.succeed(None, claims[2].token, None)
         assert self.counts(ledger, batch) == (3, 3, 0, True)
         assert self.batch(ledger, 8) == [batch.then_id]
+
+    def test_a_filter_selects_the_jobs_of_a_batch_and_those_until_one(self, ledger: Ledger) -> None:
+        batch, (first, second) = self.opened(ledger, 2)
+        ledger.insert(new_job())
+
+        def listed(**fields: int) -> list[int]:
+            return [job.id for job in ledger.list_jobs(9, JobFilter(**fields))]  # type: ignore[arg-type]
+
+        assert listed(batch_id=batch.id) == [second.id, first.id]
+        assert listed(batch_id=batch.id, last_id=first.id) == [first.id]
+        assert max(listed(last_id=second.id)) == second.id
 
     @pytest.mark.parametrize(("on_failed", "state"), [("fail", JobState.FAILED), ("run", JobState.WAITING)])
     def test_a_failure_fails_the_job_that_follows_or_is_no_obstacle(

@@ -307,6 +307,18 @@ class RequestContract(LedgerSteps):
         ledger.cancel(job.id)
         assert len(self.of_type(ledger, "tell")) == 1
 
+    def test_the_job_that_follows_a_failure_belongs_to_its_trace(self, ledger: Ledger) -> None:
+        trace = f"00-{'1' * 32}-{'2' * 16}-01"
+        once = RetryPolicy(budget={CauseClass.ERROR: 1})
+        follower = {"options": JobOptions(timeout_seconds=7).to_json()}
+        for known in (follower, None):
+            options = JobOptions(retry=once, on_failure="tell", on_failure_as=known, traceparent=trace)
+            ledger.insert(new_job(options=options))
+            ledger.fail(self.claim_next(ledger).token, Failure("JobError", "why"), decide=True)
+        followers = [job.options for job in self.of_type(ledger, "tell")]
+        assert [options.traceparent for options in followers] == [trace, trace]
+        assert sorted(options.timeout_seconds or 0 for options in followers) == [0, 7]
+
     @pytest.mark.parametrize("end", ["waiting", "running", "success"])
     def test_nothing_follows_a_cancellation_or_a_success(self, ledger: Ledger, end: str) -> None:
         job = ledger.insert(new_job(options=JobOptions(retry=EAGER, on_failure="tell")))

@@ -53,6 +53,15 @@ class OutboxContract:
         assert [task.payload for task in second] == ["3"]
         assert self.claim(outbox) == []
 
+    def test_a_task_keeps_the_trace_in_which_it_was_dispatched(self, engine: Engine, outbox: Outbox) -> None:
+        trace = f"00-{'1' * 32}-{'2' * 16}-01"
+        with engine.begin() as connection:
+            insert_task(connection, "kubernetes", "send", "1", trace)
+            insert_task(connection, "kubernetes", "send", "2")
+        assert [task.traceparent for task in self.claim(outbox)] == [trace, ""]
+        found = [OutboxQueries(engine).task(row["id"]) for row in rows(engine)]
+        assert [task.traceparent for task in found if task is not None] == [trace, ""]
+
     def test_only_known_names_of_the_runner_are_claimed(self, engine: Engine, outbox: Outbox) -> None:
         put(engine, "a", name="mail.welcome")
         put(engine, "b", name="mailings")

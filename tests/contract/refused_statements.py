@@ -47,5 +47,8 @@ NO_JOB = (
     "SELECT 1 FROM job_event",
     "INSERT INTO job_event (at, action) VALUES (now(), 'cancel')",
     "DELETE FROM job_event",
+    "SELECT document FROM notice_outbox",
+    "DELETE FROM notice_outbox",
+    "INSERT INTO notice_mute (until, reason, muted_at) VALUES (now(), '', now())",
 )
 """Refused to the role of jobs' pods as well."""

@@ -230,7 +230,7 @@ def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operat
     place.goes_back(OPERATOR)
     with running(place, dispatching):
         place.application("next")
-    assert migration_of(place.product) == "0021"
+    assert migration_of(place.product) == "0023"
 
     known = kubernetes_runner.spokejob
     monkeypatch.setattr(kubernetes_runner, "spokejob", lambda job, namespace: _with_new_field(known(job, namespace)))
@@ -244,7 +244,7 @@ def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operat
     monkeypatch.undo()
     with running(place, dispatching):
         place.application("this")
-    assert migration_of(place.product) == "0021", "tables don't go back"
+    assert migration_of(place.product) == "0023", "tables don't go back"
     works(place, dispatching)
 
 

@@ -11,10 +11,11 @@ import httpx
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from tests.metric_scenes import FakeReads, OperatorScene, Scene, SyncScene, TasksScene, WorkerScene
 from tests.task_key import KEY
 from tests.waiting import patient
 
-from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.contract.metrics.metric_catalogue import BY_PROCESS, COMMON
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts, ScheduleState
 from spoke_jobs.registry import Registry
 from spoke_jobs.shared import probe_server
@@ -45,10 +46,15 @@ def of_sync() -> str:
     return read(serve_probes(health, 0, "127.0.0.1", lambda: (1, 2.0), schedules))
 
 
+class Reads(FakeReads):
+    """With another number of schedules in each state."""
+
+    def schedules(self) -> ScheduleCounts:
+        return schedules()
+
+
 def of_worker() -> str:
-    metrics = WorkerMetrics()
-    metrics.ended(ExitCode.DONE)
-    return read(worker_endpoint.serve(metrics, lambda: {"due": 1, "oldest": 2.0}, schedules, 0, "127.0.0.1"))
+    return read(worker_endpoint.serve(WorkerMetrics(), Reads(), 0, "127.0.0.1"))
 
 
 def of_tasks() -> str:
@@ -83,3 +89,32 @@ def test_processes_that_dispatch_the_jobs_of_schedules_count_these_by_state(
     states = {sample.labels["state"]: sample.value for sample in families[f"spoke_{component}_schedules"].samples}
     assert states == {state.value: number for number, state in enumerate(ScheduleState)}
     assert families[f"spoke_{component}_oldest_due_schedule_seconds"].samples[0].value == 7
+
+
+SCENES: dict[str, tuple[Callable[[], Scene], tuple[str, ...]]] = {
+    "operator": (OperatorScene, ()),
+    "operator by type and queue": (lambda: OperatorScene(("queue", "type")), ("type", "queue")),
+    "sync": (SyncScene, ()),
+    "worker": (WorkerScene, ()),
+    "tasks": (TasksScene, ()),
+}
+
+
+@pytest.mark.parametrize(("make", "wanted"), SCENES.values(), ids=list(SCENES))
+def test_a_process_serves_what_the_catalogue_says(make: Callable[[], Scene], wanted: tuple[str, ...]) -> None:
+    """No more, no less, and each metric with the same kind, text and labels."""
+    scene = make()
+    scene.work()
+    served = {
+        family.name: (
+            family.type,
+            family.documentation,
+            {name for sample in family.samples for name in sample.labels if name != "le"},
+        )
+        for family in scene.families()
+    }
+    said = {
+        spec.name: (spec.kind.value, spec.text, set(spec.label_names(wanted)))
+        for spec in (*COMMON, *BY_PROCESS[scene.source])
+    }
+    assert served == said

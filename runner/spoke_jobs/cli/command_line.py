@@ -15,7 +15,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from spoke_jobs.cli.commands import batches_command, limits_command, outbox_command, schedules_command
+from spoke_jobs.cli.commands import batches_command, limits_command, mutes_command, outbox_command, schedules_command
 from spoke_jobs.cli.commands.cancel_command import cancel
 from spoke_jobs.cli.commands.check_command import check
 from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential, PlainErrors
@@ -26,6 +26,7 @@ from spoke_jobs.cli.commands.limits_command import pause, resume
 from spoke_jobs.cli.commands.logs_command import logs
 from spoke_jobs.cli.commands.ls_command import ls
 from spoke_jobs.cli.commands.migrate_command import migrate
+from spoke_jobs.cli.commands.notify_command import notify
 from spoke_jobs.cli.commands.prune_command import prune
 from spoke_jobs.cli.commands.retry_command import retry
 from spoke_jobs.cli.commands.run_command import run
@@ -47,6 +48,7 @@ PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Change jobs": (dispatch, cancel, retry, prune, pause, resume),
     "Run jobs and tasks (containers start these)": (worker, tasks, sync, run),
     "See jobs in a browser": (web,),
+    "Tell people about failed jobs": (notify,),
 }
 """The headings of `--help`, each with its commands."""
 _CONSEQUENTIAL = (cancel, prune, pause)
@@ -91,6 +93,7 @@ app.add_typer(batches_command.app, name="batches", rich_help_panel="Change jobs"
 app.add_typer(outbox_command.app, name="outbox", rich_help_panel="Change jobs")
 app.add_typer(limits_command.app, name="limits", rich_help_panel="Change jobs")
 app.add_typer(schedules_command.app, name="schedules", rich_help_panel="Change jobs")
+app.add_typer(mutes_command.app, name="mutes", rich_help_panel="Tell people about failed jobs")
 for _panel, _commands in PANELS.items():
     for _command in _commands:
         _class = Consequential if _command in _CONSEQUENTIAL else PlainErrors

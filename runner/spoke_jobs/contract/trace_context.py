@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import TYPE_CHECKING
 
 from spoke_jobs.shared.validation_text import wrong
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -29,6 +33,21 @@ def check_trace(value: object) -> str:
 def is_traceparent(value: object) -> bool:
     """Whether the value is a valid traceparent (w3.org/TR/trace-context)."""
     return isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None
+
+
+def trace_id_of(traceparent: object) -> str:
+    """Return the id of the trace, 32 hexadecimal digits; empty if the traceparent is not valid."""
+    return traceparent[3:35] if isinstance(traceparent, str) and is_traceparent(traceparent) else ""
+
+
+def span_context_of(traceparent: object) -> SpanContext | None:
+    """Return the context of a traceparent for OpenTelemetry, which must be installed; None if it is not valid."""
+    if not isinstance(traceparent, str) or not is_traceparent(traceparent):
+        return None
+    from opentelemetry.trace import SpanContext, TraceFlags  # few processes need it
+
+    _, trace_id, span_id, flags = traceparent.split("-")
+    return SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)))
 
 
 def current_traceparent() -> str | None:

@@ -19,10 +19,12 @@ from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.contract.trace_context import trace_id_of
 from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.attempt_decisions import Stopping, failure_after, load_job
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.declared_options import with_declared_options
+from spoke_jobs.execution.hooked_functions import with_attempt_hooks
 from spoke_jobs.execution.lease import StopReason, seconds_until_next_record
 from spoke_jobs.execution.lease_keeper import UNOBSERVED, KeptLease, LeaseObserver
 from spoke_jobs.execution.output_lines import with_output
@@ -31,7 +33,7 @@ from spoke_jobs.execution.usage_meter import Meter, of_shared_process
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import UNDECLARED, Claim, Failure, Progress, UnreadPayload
 from spoke_jobs.payloads import JOB_LIMIT_BYTES
-from spoke_jobs.registry import Registry
+from spoke_jobs.registry import Definition, Registry
 from spoke_jobs.shared.log_setup import LogFields
 from spoke_jobs.shared.outage_log import OutageLog
 
@@ -74,6 +76,8 @@ class AttemptServices:
     """Learns when the attempt's lease lapses."""
     meter: Callable[[], Meter] = of_shared_process
     """Begins to measure what an attempt uses."""
+    asked_at: float | None = None
+    """When the process began to ask for its claim, on the monotonic clock, if it runs a single attempt."""
 
 
 class AttemptDriver(Effects, Protocol):
@@ -167,6 +171,19 @@ async def _run(claim: Claim, driver: AttemptDriver) -> AttemptEnd:
         run_until=run_until,
         measure=driver.measure,
     )
+    asked_at = claim.asked_at if driver.services.asked_at is None else driver.services.asked_at
+    definition, hooks = with_attempt_hooks(definition, claim, context, payload, asked_at)
+    end = await _call(claim, driver, definition, payload, context, lease)
+    if end.recorded or end.exit_code is ExitCode.DONE:
+        hooks.recorded(end.failure.cause if end.failure is not None else "")
+    return end
+
+
+async def _call(
+    claim: Claim, driver: AttemptDriver, definition: Definition, payload: Any, context: JobContext, lease: KeptLease
+) -> AttemptEnd:
+    """Call the job's function and record how the attempt ended."""
+    options = claim.job.options
     finish = partial(_succeed, claim, driver, context, lease)
     try:  # what cannot be described, such as an exception whose text raises, must not keep the lease for ever
         raised = await perform(driver, definition, context, payload, finish)
@@ -262,7 +279,9 @@ async def _keep_output(claim: Claim, driver: AttemptDriver, seconds: float) -> N
 def attempt_fields(claim: Claim) -> dict[str, object]:
     """Return the fields of each JSON line about this attempt."""
     job = claim.job
-    return {"request_id": job.id, "job_type": job.job_type, "run": job.run, "attempt": claim.number}
+    fields = {"request_id": job.id, "job_type": job.job_type, "run": job.run, "attempt": claim.number}
+    trace_id = trace_id_of(job.options.traceparent)
+    return fields | {"trace_id": trace_id} if trace_id else fields
 
 
 def log_start(claim: Claim) -> None:

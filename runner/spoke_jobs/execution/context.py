@@ -279,7 +279,7 @@ def is_async(function: Callable[..., Any]) -> bool:
 class TaskContext:
     """The context of a running task. Use it from the task's own thread."""
 
-    __slots__ = ("_fence", "_fenced", "_run_until", "_sessions", "attempt", "id", "logger")
+    __slots__ = ("_fence", "_fenced", "_run_until", "_sessions", "attempt", "id", "logger", "traceparent")
 
     def __init__(
         self,
@@ -290,12 +290,15 @@ class TaskContext:
         sessions: SessionFactory | None = None,
         fence: Fence = lambda _session: None,
         run_until: float | None = None,
+        traceparent: str = "",
     ) -> None:
         self.id = id
         """The same in every delivery of the task. Use it as idempotency key for calls that must not be repeated."""
         self.attempt = attempt
         """The number of this attempt, from 1. It grows by 1 after each failure."""
         self.logger = logger
+        self.traceparent = traceparent
+        """The W3C trace context of the dispatch; empty if there is none."""
         self._run_until = run_until
         self._sessions = sessions
         self._fence = fence

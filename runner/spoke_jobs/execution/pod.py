@@ -33,10 +33,11 @@ from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.execution.thread_attempt import run_attempt
-from spoke_jobs.execution.usage_meter import of_own_process, of_pod
+from spoke_jobs.execution.usage_meter import Meter, of_own_process, of_pod
 from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, is_not_allowed, reason_of, refuses
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, ClaimRefusal, NoRow, NotThisAttempt, QueueHeld, Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.middleware.hook_calls import close_all
 from spoke_jobs.model import Claim, Failure, JobState
 from spoke_jobs.registry import Registry, load_app
 from spoke_jobs.settings import Settings, load_settings
@@ -82,21 +83,47 @@ def _attempt(cancel: threading.Event, check: Callable[[Settings], None]) -> Atte
     if engine.dialect.name == "sqlite":
         raise ConfigurationError("SPOKE_DATABASE_URL names an SQLite file, which pods can't share: use PostgreSQL")
     ledger = SqlLedger(engine, keeps_successes=settings.keeps_successes)
-    registry: Registry | None = None
-    if verifier is not None:
-        imported = _imported(settings)
-        if isinstance(imported, Failure):
-            return AttemptEnd(ExitCode.FAILED, imported)
-        registry = imported
+    if verifier is None:
+        return _claim_and_run(ledger, settings, assignment, cancel)
+    imported = _imported(settings)
+    if isinstance(imported, Failure):
+        return AttemptEnd(ExitCode.FAILED, imported)
+    try:
         waited_for = _wait_for_attempt(verifier, engine, cancel)
         if waited_for is None:
             return _without_claim(None)
-        assignment = waited_for
+        return _claim_and_run(ledger, settings, waited_for, cancel, imported)
+    finally:
+        close_all(imported.middleware)
+
+
+def _claim_and_run(
+    ledger: SqlLedger,
+    settings: Settings,
+    assignment: PodAssignment,
+    cancel: threading.Event,
+    registry: Registry | None = None,
+) -> AttemptEnd:
+    """Claim the attempt and run it.
+
+    :param registry: the jobs of the application, if a standby pod has imported it already.
+    """
+    asked_at = time.monotonic()
     claim = claim_attempt(ledger, assignment, settings.lease_seconds, cancel)
     if not isinstance(claim, Claim):
         return _without_claim(claim)
     try:
-        return _run(claim, ledger, settings, assignment, cancel, registry)
+        if registry is not None:
+            return _run(claim, ledger, registry, assignment, cancel, asked_at, of_own_process)
+        # Import the application under the claim, so that a failed import is recorded in the ledger.
+        imported = _imported(settings)
+        if isinstance(imported, Failure):
+            ledger.fail(claim.token, imported, decide=False)
+            return AttemptEnd(ExitCode.FAILED, imported)
+        try:
+            return _run(claim, ledger, imported, assignment, cancel, asked_at, of_pod)
+        finally:
+            close_all(imported.middleware)
     finally:
         ledger.close_notifier()
 
@@ -143,22 +170,12 @@ def _imported(settings: Settings) -> Registry | Failure:
 def _run(
     claim: Claim,
     ledger: SqlLedger,
-    settings: Settings,
+    registry: Registry,
     assignment: PodAssignment,
     cancel: threading.Event,
-    registry: Registry | None,
+    asked_at: float,
+    meter: Callable[[], Meter],
 ) -> AttemptEnd:
-    """Run a claimed attempt.
-
-    :param registry: the jobs of the application, if a standby pod has imported it already. Otherwise it is imported
-        under the claim, so that a failed import is recorded in the ledger.
-    """
-    meter = of_pod if registry is None else of_own_process
-    imported = registry or _imported(settings)
-    if isinstance(imported, Failure):
-        ledger.fail(claim.token, imported, decide=False)
-        return AttemptEnd(ExitCode.FAILED, imported)
-    registry = imported
     garbage_collection.resume()
     (claim,) = with_declared_options([claim], registry, ledger)
     if _paused(claim, ledger):
@@ -173,6 +190,7 @@ def _run(
         decide=False,
         on_stop=_leave_at_once,
         meter=meter,
+        asked_at=asked_at,
     )
     return run_attempt(claim, services, cancel)
 

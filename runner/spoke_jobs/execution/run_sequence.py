@@ -6,7 +6,6 @@ thread they block, and :func:`run_blocking` runs the coroutine to its end in one
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import os
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from spoke_jobs.registry import Definition
+from spoke_jobs.shared.event_loops import finish, on_event_loop
 
 logger = logging.getLogger(__name__)
 
@@ -131,17 +131,4 @@ def call(definition: Definition, context: Any, payload: Any) -> Any:
 
 def _call(definition: Definition, context: Any, payload: Any) -> Any:
     answer = definition.function(context, payload)
-    return asyncio.run(_awaited(answer)) if inspect.isawaitable(answer) else answer
-
-
-async def _awaited(answer: Awaitable[Any]) -> Any:
-    return await answer
-
-
-def on_event_loop() -> bool:
-    """Whether this thread runs an event loop now."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    return finish(answer) if inspect.isawaitable(answer) else answer

@@ -188,11 +188,14 @@ def _postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _close_when_disposed(engine: Engine) -> Engine:
-    """Close a connection that another thread returns after ``engine.dispose()``: nobody closes its pool any more."""
+    """Close a connection that another thread returns after ``engine.dispose()``: nobody closes its pool any more.
 
-    @event.listens_for(engine, "connect")
-    def on_connect(_connection: Any, record: Any) -> None:
-        record.info[_POOL] = engine.pool
+    Also one that the thread was opening meanwhile.
+    """
+
+    @event.listens_for(engine, "do_connect")
+    def on_do_connect(_dialect: Any, record: Any, _arguments: Any, _parameters: Any) -> None:
+        record.info[_POOL] = engine.pool  # before it connects: the engine may have another pool when it has
 
     @event.listens_for(engine, "checkin")
     def on_checkin(connection: Any, record: Any) -> None:

@@ -28,6 +28,13 @@ class Batch:
         return f"batch {self.id} ({self.name}), {self.succeeded + self.failed:,} of {self.total:,} jobs ended"
 
     @property
+    def state(self) -> str:
+        """Return `open`, `closed` or `finished`."""
+        if self.finished_at is not None:
+            return "finished"
+        return "open" if self.closed_at is None else "closed"
+
+    @property
     def over(self) -> bool:
         """Whether it is closed and all its jobs have ended."""
         return self.closed_at is not None and self.succeeded + self.failed == self.total
@@ -43,6 +50,11 @@ class BatchFilter:
     """The earliest time at which it was opened."""
     until: datetime | None = None
     """The time before which it was opened."""
+    id: int | None = None
+    before: int | None = None
+    """Only batches with lower ids."""
+    organizations: frozenset[int] | None = None
+    """Only batches with jobs, all of which are of these organizations."""
 
 
 ANY_BATCH = BatchFilter()

@@ -48,3 +48,5 @@ class TaskRow:
     cause: str = ""
     """Why the last attempt failed; empty if none has. ``UnknownTask``: it was set aside, its name is unknown."""
     error_type: str = ""
+    traceparent: str = ""
+    """The W3C trace context of the dispatch; empty if there was none."""

@@ -293,6 +293,70 @@ job_schedule = Table(
     CheckConstraint("origin IN ('code', 'dynamic')", name="origin"),
 )
 
+notice_channel = (
+    Table(  # how far `spoke-jobs notify` has come for one receiver; the holder of the lease reads and sends
+        "notice_channel",
+        metadata,
+        Column("name", StorableText, primary_key=True),
+        Column("started_at", UTCDateTime, nullable=False),
+        Column("looked_at", UTCDateTime, nullable=False),
+        Column("digest_at", UTCDateTime),  # of the last digest
+        Column("holder", StorableText, nullable=False, server_default=""),
+        Column("token", Uid()),
+        Column("lease_until", UTCDateTime),
+    )
+)
+
+notice_seen = Table(  # failures that are counted; deleted when no look reaches back to them any more
+    "notice_seen",
+    metadata,
+    Column("channel", StorableText, primary_key=True),
+    Column("job_id", _big, primary_key=True, autoincrement=False),
+    Column("run", Integer, primary_key=True, autoincrement=False),
+    Column("finished_at", UTCDateTime, nullable=False),
+)
+
+notice_group = Table(  # a type, a cause and a fingerprint with recent failures
+    "notice_group",
+    metadata,
+    Column("channel", StorableText, primary_key=True),
+    Column("group_key", StorableText, primary_key=True),
+    Column("job_type", StorableText, nullable=False),
+    Column("cause", StorableText, nullable=False),
+    Column("fingerprint", StorableText, nullable=False),
+    Column("known_since", UTCDateTime, nullable=False),
+    Column("newest_at", UTCDateTime, nullable=False),
+    Column("oldest_at", UTCDateTime),  # of the failures that no notice has reported; NULL if there are none
+    Column("unreported", Count, nullable=False, server_default=text("0")),  # how many of these
+    Column("job_id", _big, nullable=False),
+    Column("reported_at", UTCDateTime),  # when the last notice about it was made
+)
+
+notice_outbox = Table(  # notices that their receiver has not confirmed
+    "notice_outbox",
+    metadata,
+    Column("id", Uid(), primary_key=True),
+    Column("channel", StorableText, nullable=False),
+    Column("document", StoredJson, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    Column("tries", Count, nullable=False, server_default=text("0")),
+    Column("next_try_at", UTCDateTime, nullable=False),
+)
+
+notice_mute = Table(  # failures about which no notices are wanted
+    "notice_mute",
+    metadata,
+    Column("id", _big, primary_key=True, autoincrement=True),
+    Column("job_type", StorableText),  # a name or a pattern; NULL: any, as the next two
+    Column("cause", StorableText),
+    Column("fingerprint", StorableText),
+    Column("until", UTCDateTime, nullable=False),
+    Column("reason", StorableText, nullable=False),
+    Column("muted_by", StorableText, nullable=False, server_default=""),
+    Column("muted_at", UTCDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 
 def _partial(name: str, where: str, *columns: ColumnElement[Any], unique: bool = False) -> Index:
     """Add an index of the rows that fulfill the condition."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 from spoke_jobs.contract.limit_model import Pause, Subject, applying, limit_wait, rate_wait
@@ -28,6 +30,23 @@ class Counted(NamedTuple):
 
     limit: JobLimit
     name: str
+
+
+class LimitUse(NamedTuple):
+    """A limit on running jobs, and how many of them count towards it."""
+
+    scope: str
+    limit: int
+    used: int
+    """For `each-queue` and the like: of the busiest one."""
+
+
+class LimitFigures(NamedTuple):
+    """The limits of a ledger, as metrics show them."""
+
+    uses: tuple[LimitUse, ...]
+    paused: Mapping[str, str]
+    """Who has paused a scope, by scope."""
 
 
 class LimitSet:
@@ -188,6 +207,29 @@ class Admission:
             if limit.bounds.rate is not None
         ]
         return min((wait.total_seconds() for wait in short if wait), default=None)
+
+    def figures(self, most: int) -> LimitFigures:
+        """Return the limits with the least room, and the pauses.
+
+        :param most: how many of each.
+        """
+        busiest: Counter[Scope] = Counter()
+        for (scope, _), count in self._running.items():
+            busiest[scope] = max(busiest[scope], count)
+        uses = [
+            LimitUse(str(limit.scope), limit.bounds.max_running, busiest[limit.scope])
+            for limit in self._limits.limits
+            if limit.bounds.max_running is not None
+        ]
+        paused = {
+            str(limit.scope): pause.by
+            for limit in self._limits.limits
+            if (pause := limit.paused_at(self._now)) is not None
+        }
+        return LimitFigures(
+            tuple(heapq.nsmallest(most, uses, key=lambda use: (use.limit - use.used, use.scope))),
+            dict(islice(sorted(paused.items()), most)),
+        )
 
     def running(self, limit: JobLimit) -> int:
         """Return how many jobs of the limit's scope run."""

@@ -106,6 +106,18 @@ def changed_bounds(
     return Bounds(most, kept)
 
 
+def parse_max_running(text: str) -> int | None:
+    """Read the most attempts at a time; None for ``none``.
+
+    :raises InvalidLimit: naming what is expected.
+    """
+    if text == "none":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidLimit(f"{text!r} is neither a whole number from 0 to {MOST_RUNNING:,} nor 'none'")
+    return int(text)
+
+
 class Source(StrEnum):
     """Where a limit's bounds come from."""
 

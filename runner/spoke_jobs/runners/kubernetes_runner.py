@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.manifest import needs_measurements, spokejob
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER
+from spoke_jobs.contract.trace_context import current_traceparent
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.after_commit import (
     after_commit,
@@ -138,10 +139,11 @@ class KubernetesRunner(SqlRunner):
         :raises TaskBufferFull: without a session, if the buffer stays full.
         """
         definition, text = prepare_task(name, payload, self.registry)
+        own, traceparent = own_name(name, definition), current_traceparent() or ""
         if session is not None:
-            self._write_task(plain_session(session), own_name(name, definition), text)
+            self._write_task(plain_session(session), own, text, traceparent)
         else:
-            self._dispatcher().submit(own_name(name, definition), text)
+            self._dispatcher().submit(own, text, traceparent=traceparent)
 
     async def adispatch_task(self, name: TypeName, payload: Any = None, *, session: AsyncSession | None = None) -> None:
         """Send a task. Waiting for room does not block the event loop."""
@@ -150,14 +152,15 @@ class KubernetesRunner(SqlRunner):
             await super().adispatch_task(name, payload, session=session)
             return
         definition, text = prepare_task(name, payload, self.registry)
-        await self._dispatcher().asubmit(own_name(name, definition), text)
+        traceparent = current_traceparent() or ""
+        await self._dispatcher().asubmit(own_name(name, definition), text, traceparent=traceparent)
 
-    def _write_task(self, session: Session, name: str, text: str) -> None:
+    def _write_task(self, session: Session, name: str, text: str, traceparent: str) -> None:
         ledger = self.ledger
         notifier = self._task_notifiers.get(os.getpid())
         if notifier is None:
             notifier = self._task_notifiers.setdefault(os.getpid(), Notifier(ledger.engine, TASKS_CHANNEL))
-        insert_task(connection_of(session), NAME, name, text)
+        insert_task(connection_of(session), NAME, name, text, traceparent)
         after_commit(session, lambda: True, notifier.notify)
 
     def close(self, seconds: float | None = None) -> None:

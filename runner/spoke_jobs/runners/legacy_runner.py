@@ -21,24 +21,28 @@ import threading
 import uuid
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.trace_context import current_traceparent
 from spoke_jobs.execution.attempt import AttemptServices
 from spoke_jobs.execution.context import TaskContext
+from spoke_jobs.execution.hooked_functions import with_task_hooks
 from spoke_jobs.execution.in_process import InProcessWorker, run_before_exit, run_to_completion
-from spoke_jobs.execution.run_sequence import call, on_event_loop
+from spoke_jobs.execution.run_sequence import call
 from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.ledger.after_commit import run_safely, wait_for_outer_commits
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import JobFilter, JobRequest
 from spoke_jobs.payloads import decode_payload
-from spoke_jobs.registry import Definition, Registry
+from spoke_jobs.registry import Definition, Registry, own_name
 from spoke_jobs.runners.prepare import prepare_task
 from spoke_jobs.runners.sql_runner import SqlRunner
 from spoke_jobs.settings import Settings
+from spoke_jobs.shared.event_loops import on_event_loop
 from spoke_jobs.type_names import TypeName
 
 NAME = "legacy"
@@ -80,16 +84,16 @@ class LegacyRunner(SqlRunner):
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         """Run a task. A failure is logged, and the task is not retried."""
         definition, text = prepare_task(name, payload, self.registry)
-        task_id = uuid.uuid4().hex
+        task = _DispatchedTask(definition, own_name(name, definition), text, current_traceparent() or "")
 
         def sessions() -> Session:
             return Session(self.ledger.engine)
 
         def effect() -> None:
             if self.settings.tasks_sync and not on_event_loop():
-                run_task(definition, text, task_id, sessions)
+                run_task(task, sessions)
             else:
-                self._task_threads().submit(run_task, definition, text, task_id, sessions)
+                self._task_threads().submit(run_task, task, sessions)
 
         self._when_committed(session, effect)
 
@@ -171,15 +175,31 @@ class LegacyRunner(SqlRunner):
             return self._tasks
 
 
-def run_task(definition: Definition, text: str, task_id: str, sessions: SessionFactory) -> None:
+@dataclass(frozen=True, slots=True)
+class _DispatchedTask:
+    """A task that this process runs."""
+
+    definition: Definition
+    name: str
+    """As it was dispatched."""
+    text: str
+    """The payload, as JSON text."""
+    traceparent: str
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+def run_task(task: _DispatchedTask, sessions: SessionFactory) -> None:
     """Run a task in this thread. If it raises, log the exception with the task's id."""
-    context = TaskContext(task_id, 1, logging.getLogger(f"spoke_jobs.task.{definition.name}"), sessions=sessions)
+    definition = task.definition
+    own_logger = logging.getLogger(f"spoke_jobs.task.{definition.name}")
+    context = TaskContext(task.id, 1, own_logger, sessions=sessions, traceparent=task.traceparent)
     try:
-        call(definition, context, decode_payload(definition.name, definition.payload, text))
+        payload = decode_payload(definition.name, definition.payload, task.text)
+        call(with_task_hooks(definition, context, payload, task.name), context, payload)
         context.finish()
     except (Exception, asyncio.CancelledError):
-        logger.exception("task %s (%s) failed", task_id, definition.name)
+        logger.exception("task %s (%s) failed", task.id, definition.name)
     except SystemExit as error:
-        logger.error("task %s (%s) called sys.exit(%r)", task_id, definition.name, error.code)  # noqa: TRY400
+        logger.error("task %s (%s) called sys.exit(%r)", task.id, definition.name, error.code)  # noqa: TRY400
     finally:
         context.close()

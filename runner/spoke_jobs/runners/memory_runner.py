@@ -19,15 +19,18 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from spoke_jobs.contract.trace_context import current_traceparent
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.attempt import AttemptServices
 from spoke_jobs.execution.context import TaskContext
+from spoke_jobs.execution.hooked_functions import with_task_hooks
 from spoke_jobs.execution.run_sequence import call
 from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.ledger.after_commit import after_commit, pending_rows, plain_session, wait_for_outer_commits
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
 from spoke_jobs.ledger.port import SessionFactory
+from spoke_jobs.middleware.hooks import Middleware
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Registry, own_name
@@ -55,6 +58,8 @@ class TaskInMemory:
     payload: str
     """JSON text."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    traceparent: str = ""
+    """The W3C trace context of the dispatch; empty if there was none."""
 
 
 class _Clock:
@@ -96,6 +101,11 @@ class MemoryRunner(Runner):
     def fully_configured(self) -> bool:
         """Return True: this runner needs no settings."""
         return True
+
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """The middleware of the registry."""
+        return self.registry.middleware
 
     @property
     def limits(self) -> LimitStore:
@@ -165,7 +175,7 @@ class MemoryRunner(Runner):
 
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         definition, text = prepare_task(name, payload, self.registry)
-        task = TaskInMemory(own_name(name, definition), text)
+        task = TaskInMemory(own_name(name, definition), text, traceparent=current_traceparent() or "")
         if session is None:
             self._tasks.append(task)
         else:
@@ -210,9 +220,10 @@ class MemoryRunner(Runner):
             self._done_tasks += 1
             definition = self.registry.tasks.get(task.name)
             logger = logging.getLogger(f"spoke_jobs.task.{task.name}")
-            context = TaskContext(task.id, 1, logger, sessions=self._sessions)
+            context = TaskContext(task.id, 1, logger, sessions=self._sessions, traceparent=task.traceparent)
             try:
-                call(definition, context, decode_payload(task.name, definition.payload, task.payload))
+                payload = decode_payload(task.name, definition.payload, task.payload)
+                call(with_task_hooks(definition, context, payload, task.name), context, payload)
                 context.finish()
             except Exception as error:
                 errors.append(error)

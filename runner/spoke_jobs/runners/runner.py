@@ -12,9 +12,11 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import spoke_jobs.registry as registry_module
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.ledger.job_batch import Batch
+from spoke_jobs.middleware.hooks import Middleware
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.type_names import TypeName
 
@@ -59,6 +61,11 @@ class Runner(ABC):
     def capabilities(self) -> Collection[Capability]:
         """The capabilities that the runner has. It refuses an option that needs a capability that it lacks."""
         return ALL_CAPABILITIES
+
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """The middleware whose hooks are called around dispatches. By default, that of the default registry."""
+        return registry_module.default.middleware
 
     def start(self) -> None:  # noqa: B027  # most runners have nothing to start
         """Start the runner's threads in this process. :func:`spoke_jobs.configure` calls it."""

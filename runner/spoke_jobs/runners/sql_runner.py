@@ -28,6 +28,7 @@ from spoke_jobs.ledger.lifecycle.dispatching import dispatch_jobs, open_batch
 from spoke_jobs.ledger.lifecycle.finish import close_batch
 from spoke_jobs.ledger.rows import read_job
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.middleware.hooks import Middleware
 from spoke_jobs.model import JobData, JobRequest, JobState, NewJob
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job
@@ -96,6 +97,11 @@ class SqlRunner(Runner):
                     check_schema(engine)
                     self._ledger = SqlLedger(engine, keeps_successes=self.settings.keeps_successes)
         return self._ledger
+
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """The middleware of the registry."""
+        return self.registry.middleware
 
     @property
     def limits(self) -> LimitStore:

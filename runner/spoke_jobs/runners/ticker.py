@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from spoke_jobs.errors import InvalidPayload, SpokeJobsError
 from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.ledger.audit.process_actor import process_actor
+from spoke_jobs.ledger.columns.clock import waited_seconds
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.schedules.schedule_rows import SERVED_SECONDS, declare
 from spoke_jobs.ledger.schedules.tick_statements import seconds_until_due, tick
@@ -23,6 +24,7 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job
 from spoke_jobs.schedules.occurrences import delay_of
 from spoke_jobs.schedules.schedule import Schedule
+from spoke_jobs.shared.histogram import Histogram
 
 TICK_SECONDS = 1.0
 """The longest time between two looks at the schedules: somebody may have changed one."""
@@ -52,6 +54,19 @@ def prepare_occurrence(
     return replace(new, schedule=schedule.name, scheduled_for=due)
 
 
+def checked_occurrence(schedule: Schedule, due: datetime, registry: Registry, runner: str) -> NewJob:
+    """Make the job of one occurrence, in a process that must go on whatever the application's validators raise.
+
+    :raises SpokeJobsError: as :func:`prepare_occurrence`, and if a validator raises anything.
+    """
+    try:
+        return prepare_occurrence(schedule, due, registry, runner)
+    except SpokeJobsError:
+        raise
+    except Exception as error:  # raised by the application's own validators
+        raise InvalidPayload(f"{type(error).__name__} while its payload was validated") from error
+
+
 class Ticker:
     """Looks at the schedules at intervals, or when the next one is due."""
 
@@ -62,10 +77,12 @@ class Ticker:
         reading: Transaction,
         writing: Transaction,
         clock: Callable[[], float] = time.monotonic,
+        lag: Histogram | None = None,
     ) -> None:
         """Make a ticker.
 
         :param reading: opens a transaction that only reads.
+        :param lag: observes the seconds from each due time to the dispatch of its job.
         :raises RegistrationError: if a declared schedule can't be used.
         """
         self._reading = reading
@@ -73,6 +90,7 @@ class Ticker:
         self._registry = registry
         self._runner = runner
         self._clock = clock
+        self._lag = lag
         self._schedules = registry.schedules()
         self._types = list(registry.jobs)
         self._served: set[str] = set()
@@ -106,9 +124,17 @@ class Ticker:
             with self._writing() as connection:
                 ticked = tick(connection, self._runner, self._served, self._types, self._prepare, _AT_ONCE)
             dispatched += ticked.dispatched
+            self._observe(ticked.dispatched)
             if not ticked.schedules:  # another process dispatches them
                 break
         return dispatched
+
+    def _observe(self, jobs: Iterable[JobRequest]) -> None:
+        if self._lag is None:
+            return
+        for job in jobs:
+            if job.scheduled_for is not None:
+                self._lag.observe(waited_seconds(job.scheduled_for, job.created_at))
 
     def _declare(self) -> None:
         with self._writing() as connection:
@@ -118,18 +144,13 @@ class Ticker:
         self._begins = False
 
     def _prepare(self, schedule: Schedule, due: datetime) -> NewJob:
-        try:
-            return prepare_occurrence(schedule, due, self._registry, self._runner)
-        except SpokeJobsError:
-            raise
-        except Exception as error:  # raised by the application's own validators
-            raise InvalidPayload(f"{type(error).__name__} while its payload was validated") from error
+        return checked_occurrence(schedule, due, self._registry, self._runner)
 
 
-def ticker_of(ledger: SqlLedger, registry: Registry, runner: str) -> Ticker:
+def ticker_of(ledger: SqlLedger, registry: Registry, runner: str, lag: Histogram | None = None) -> Ticker:
     """Make a ticker with transactions of its own."""
 
     def reading() -> Connection:
         return ledger.engine.connect().execution_options(**{READ_ONLY: True})
 
-    return Ticker(registry, runner, reading, ledger.changing)
+    return Ticker(registry, runner, reading, ledger.changing, lag=lag)

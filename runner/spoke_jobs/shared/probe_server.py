@@ -23,7 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, Metric, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
+from prometheus_client.core import InfoMetricFamily
 from prometheus_client.registry import Collector
 
 from spoke_jobs.shared.bounded_server import BoundedServer
@@ -84,14 +84,6 @@ def _version() -> str:
 
 _PROCESS = ProcessCollector(registry=None)
 """CPU, memory, open files and start of this process; without values where there is no /proc."""
-
-
-def by_label(name: str, text: str, label: str, values: Mapping[str, float]) -> CounterMetricFamily:
-    """Return a counter with one label. ``name`` is without ``_total``."""
-    family = CounterMetricFamily(name, text, labels=[label])
-    for value, count in values.items():
-        family.add_metric([value], count)
-    return family
 
 
 def in_loop(answer: Callable[[], Answer]) -> Callable[[], Answer]:

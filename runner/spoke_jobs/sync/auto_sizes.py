@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from spoke_jobs.explain.sizes import auto_requests, sizes
-from spoke_jobs.ledger.reading.usage_queries import usage_by_type
-from spoke_jobs.model import JobFilter
+from spoke_jobs.ledger.reading.usage_queries import usage_of
 
 KEPT_SECONDS = 300.0
 """For how long the sizes of a type are used before they are read again."""
@@ -29,8 +28,8 @@ class AutoSizes:
         read_at, requests = self._known.get(job_type, (float("-inf"), {}))
         if now < read_at + KEPT_SECONDS:
             return requests
-        found = sizes(usage_by_type(connection, JobFilter(job_type=job_type)), {})
-        requests = next((auto_requests(size) for size in found), {})
+        (size,) = sizes([usage_of(connection, job_type)], {})
+        requests = auto_requests(size)
         if len(self._known) >= _MOST_TYPES:
             self._known.clear()
         self._known[job_type] = (now, requests)

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
 from spoke_jobs.cluster.manifest import Measured, needs_measurements, spokejob
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.trace_context import trace_id_of
 from spoke_jobs.errors import DatabaseError
 from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.columns.clock import clock_now
@@ -345,4 +346,6 @@ def _fields(action: Action) -> dict[str, object]:
 
 
 def _of_row(row: Row) -> dict[str, object]:
-    return {"request_id": row.job.id, "job_type": row.job.job_type, "run": row.job.run, "spokejob": row.name}
+    fields = {"request_id": row.job.id, "job_type": row.job.job_type, "run": row.job.run, "spokejob": row.name}
+    trace_id = trace_id_of(row.job.options.traceparent)
+    return fields | {"trace_id": trace_id} if trace_id else fields

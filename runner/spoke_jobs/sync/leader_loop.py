@@ -38,6 +38,7 @@ from spoke_jobs.sync.output_keeper import OutputKeeper
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.sync_model import Action, Mirror, Row, SpokeJobView, read_view
 from spoke_jobs.sync.undecided import FAILED
+from spoke_jobs.sync.usage_metrics import counted
 from spoke_jobs.sync.watch import Inbox, NotifyListener, Watcher
 from spoke_jobs.sync.writer import ConnectionLost, Writer
 
@@ -58,7 +59,10 @@ _LOST_SECONDS = 300.0
 must have answered in time. Until then it is left to the reapers of workers, and to owners that renew, or record their
 attempt's end, late after an outage."""
 _IN_TIME_SECONDS = 15.0
-"""If sync itself could not look for lost attempts for longer than this, owners may not have been able to renew."""
+"""If the database takes longer than this for a look at lost attempts, owners may not have been able to renew."""
+_BETWEEN_LOOKS_SECONDS = 60.0
+"""Likewise if sync did not look for so long: it may have been cut off. But it may also have been busy, for example with
+very many SpokeJobs, so this is a small part of the time for which a lease must be over."""
 _TICKS, _PUBLISHES = "dispatches the jobs of schedules", "publishes limits"
 _COMPARES, _FOLLOWS = "compares ledger and cluster", "follows SpokeJobs"
 _SETTLES, _LAUNCHES, _PRUNES = "unblocks dependents", "launches jobs", "prunes"
@@ -122,7 +126,11 @@ class LeaderLoop:
         self._due = {"limits": 0.0, "settle": 0.0, "launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
         self._due["strays"] = 0.0
         self._next_overflow = 0.0
-        self._ticker = Ticker(registry, CLUSTER_RUNNER, writer.transaction, writer.transaction) if registry else None
+        self._ticker = (
+            Ticker(registry, CLUSTER_RUNNER, writer.transaction, writer.transaction, lag=health.schedule_lag)
+            if registry
+            else None
+        )
         if listener is not None:
             listener.on_notify = self._inbox.notify
 
@@ -318,7 +326,7 @@ class LeaderLoop:
         A failure does not affect the other routines.
         """
         begun = self._clock()
-        if begun - self._answered_at > _IN_TIME_SECONDS + self._intervals.strays:
+        if begun - self._answered_at > _BETWEEN_LOOKS_SECONDS:
             self._answers_since = begun
         try:
             with self._writer.transaction() as connection:
@@ -369,6 +377,8 @@ class LeaderLoop:
                 logger.warning("could not read what attempts used; trying again: %s", reason_of(error))
                 return
             self._health.usage.observe(self._usage.ended)
+            for attempt in self._usage.ended:
+                self._health.attempts.observe(counted(attempt))
             if not self._usage.more:
                 return
 

@@ -10,11 +10,16 @@ from http.server import ThreadingHTTPServer
 from typing import Any, get_args
 
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from spoke_jobs.contract.metrics.metric_catalogue import buckets_of
+from spoke_jobs.contract.metrics.metric_families import counter, counter_by_label, gauge
+from spoke_jobs.contract.metrics.metric_spec import MetricSource
 from spoke_jobs.ledger.cluster.lane_load import LaneLoad
-from spoke_jobs.runners.schedule_metrics import CountSchedules, schedule_families
+from spoke_jobs.runners.attempt_counts import AttemptCounts
+from spoke_jobs.runners.attempt_metrics import attempt_families
+from spoke_jobs.runners.schedule_metrics import CountSchedules, lag_family, schedule_families
 from spoke_jobs.shared import probe_server
+from spoke_jobs.shared.histogram import Histogram
 from spoke_jobs.shared.probe_server import Answer
 from spoke_jobs.sync.sync_model import Action
 from spoke_jobs.sync.undecided import FAILED, GIVEN_UP
@@ -37,9 +42,12 @@ LaneLoads = Callable[[], Mapping[str, LaneLoad]]
 
 
 class SyncHealth:
-    """What the loop did and when; written by the loop, read by the probe."""
+    """What the loop did and when; written by the loop, read by the probe.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    :param organizations: how many organizations have metrics of their own.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, organizations: int = 0) -> None:
         self._clock = clock
         self._turned = self._tries_since = clock()
         self._compared: float | None = None
@@ -52,6 +60,10 @@ class SyncHealth:
         """How many decisions and routines raised an error, and how many jobs were given up because of that."""
         self.usage = UsageMetrics()
         """What ended attempts used."""
+        self.attempts = AttemptCounts(MetricSource.SYNC, organizations)
+        """How long ended attempts waited and ran."""
+        self.schedule_lag = Histogram(buckets_of("spoke_sync_schedule_lag_seconds"))
+        """How late this sync has dispatched the jobs of schedules."""
         self.comparisons = 0
         self.last_compare_seconds = 0.0
 
@@ -129,11 +141,16 @@ def exposition(
     health: SyncHealth, backlog: Backlog | None, schedules: CountSchedules | None, lanes: LaneLoads | None = None
 ) -> Answer:
     """Return all metrics."""
-    of_schedules = schedule_families("sync", schedules) if schedules is not None else ()
-    return probe_server.exposition(
-        "sync",
-        [*_of_health(health), *_of_backlog(backlog), *_of_lane(lanes), *health.usage.families(), *of_schedules],
-    )
+    families = [
+        *_of_health(health),
+        *_of_backlog(backlog),
+        *_of_lane(lanes),
+        *health.usage.families(),
+        *attempt_families(health.attempts),
+        *_of_schedules(schedules),
+        lag_family(MetricSource.SYNC, health.schedule_lag),
+    ]
+    return probe_server.exposition(MetricSource.SYNC, families)
 
 
 def scale(lanes: LaneLoads | None) -> Answer:
@@ -155,25 +172,18 @@ def _load_as_json(load: LaneLoad) -> dict[str, float]:
 
 def _of_health(health: SyncHealth) -> Iterator[Metric]:
     _, report = health.report()
-    yield GaugeMetricFamily("spoke_sync_active", "1 while this sync is the active one.", health.role == ACTIVE)
-    yield GaugeMetricFamily(
-        "spoke_sync_seconds_since_turn", "Seconds since the last turn of sync's loop.", report["secondsSinceTurn"]
-    )
+    yield gauge("spoke_sync_active", health.role == ACTIVE)
+    yield gauge("spoke_sync_seconds_since_turn", report["secondsSinceTurn"])
     behind = health.behind_seconds
     if behind is not None:
-        text = "Seconds since the last full comparison of ledger and cluster, or the first try; absent for a standby."
-        yield GaugeMetricFamily("spoke_sync_seconds_since_compare", text, round(behind, 1))
+        yield gauge("spoke_sync_seconds_since_compare", round(behind, 1))
     if health.comparisons:
-        text = "Seconds that the last full comparison took."
-        yield GaugeMetricFamily("spoke_sync_compare_seconds", text, health.last_compare_seconds)
-    yield CounterMetricFamily("spoke_sync_comparisons", "Full comparisons of ledger and cluster.", health.comparisons)
-    yield _by_kind("spoke_sync_actions", "Actions that made ledger and cluster agree, by kind.", health.done)
-    text = "Decisions, actions and routines that raised an unexpected error, and are repeated."
-    yield CounterMetricFamily("spoke_sync_failed_decisions", text, health.failures[FAILED])
-    text = "Jobs that ended as Undiagnosable, because each decision about them raised an error."
-    yield CounterMetricFamily("spoke_sync_undiagnosable", text, health.failures[GIVEN_UP])
-    text = "Actions that a full comparison found, by kind: due to a crash or an outage, or missed by the watch."
-    yield _by_kind("spoke_sync_repairs", text, health.repaired)
+        yield gauge("spoke_sync_compare_seconds", health.last_compare_seconds)
+    yield counter("spoke_sync_comparisons", health.comparisons)
+    yield _by_kind("spoke_sync_actions", health.done)
+    yield counter("spoke_sync_failed_decisions", health.failures[FAILED])
+    yield counter("spoke_sync_undiagnosable", health.failures[GIVEN_UP])
+    yield _by_kind("spoke_sync_repairs", health.repaired)
 
 
 def _of_backlog(backlog: Backlog | None) -> Iterator[Metric]:
@@ -183,12 +193,8 @@ def _of_backlog(backlog: Backlog | None) -> Iterator[Metric]:
         count, seconds = backlog()
     except Exception:  # the other metrics are needed most when the database is down
         return
-    yield GaugeMetricFamily("spoke_sync_jobs_unlaunched", "Due jobs that have no SpokeJob yet.", count)
-    yield GaugeMetricFamily(
-        "spoke_sync_oldest_unlaunched_seconds",
-        "Seconds for which the oldest job without a SpokeJob has been due.",
-        seconds,
-    )
+    yield gauge("spoke_sync_jobs_unlaunched", count)
+    yield gauge("spoke_sync_oldest_unlaunched_seconds", seconds)
 
 
 def _of_lane(lanes: LaneLoads | None) -> Iterator[Metric]:
@@ -198,14 +204,8 @@ def _of_lane(lanes: LaneLoads | None) -> Iterator[Metric]:
         loads = lanes()
     except Exception:  # the other metrics are needed most when the database is down
         return
-    due, running, oldest = (
-        GaugeMetricFamily(name, text, labels=["workers"])
-        for name, text in (
-            ("spoke_sync_lane_jobs_due", "Jobs of the lane `worker` that a free worker would start."),
-            ("spoke_sync_lane_jobs_running", "Attempts that run in workers of the lane `worker`."),
-            ("spoke_sync_lane_oldest_due_seconds", "Seconds for which the oldest of these due jobs has been due."),
-        )
-    )
+    due, running = gauge("spoke_sync_lane_jobs_due"), gauge("spoke_sync_lane_jobs_running")
+    oldest = gauge("spoke_sync_lane_oldest_due_seconds")
     for name, load in loads.items():
         due.add_metric([name], load.due)
         running.add_metric([name], load.running)
@@ -213,7 +213,17 @@ def _of_lane(lanes: LaneLoads | None) -> Iterator[Metric]:
     yield from (due, running, oldest)
 
 
-def _by_kind(name: str, text: str, counts: Mapping[str, int]) -> Metric:
+def _of_schedules(count: CountSchedules | None) -> Iterator[Metric]:
+    if count is None:
+        return
+    try:
+        found = count()
+    except Exception:  # the other metrics are needed most when the database is down
+        return
+    yield from schedule_families(MetricSource.SYNC, found)
+
+
+def _by_kind(name: str, counts: Mapping[str, int]) -> Metric:
     """Make a counter by kind of action. All kinds are initialized to 0, so that `increase()` sees the first event."""
     kinds = sorted(action.__name__ for action in get_args(Action))
-    return probe_server.by_label(name, text, "kind", {kind: counts.get(kind, 0) for kind in kinds})
+    return counter_by_label(name, {kind: counts.get(kind, 0) for kind in kinds})

@@ -198,6 +198,7 @@ def connect(settings: Settings, registry: Registry | None = None) -> Sync:
         writer,
         SpokeJobClient.connect(where, Timeouts()),
         intervals,
+        SyncHealth(organizations=settings.metrics_organizations),
         listener=listener,
         registry=registry,
         worker_sets=sets,

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from prometheus_client import Histogram, Metric, disable_created_metrics
+from prometheus_client import Metric, disable_created_metrics
 
 from spoke_jobs.contract.executors import Lane, lane_of
+from spoke_jobs.contract.metrics.application_catalogue import MOST_TYPES
+from spoke_jobs.contract.metrics.metric_families import live_histogram
+from spoke_jobs.contract.metrics.metric_spec import OTHER
 from spoke_jobs.contract.quantities import in_bytes
 from spoke_jobs.ledger.cluster.ended_attempts import EndedAttempt
 from spoke_jobs.model import JobOptions
-
-MOST_TYPES = 50
-OTHER = "other"
-"""The type of all attempts whose type came after the first :data:`MOST_TYPES`."""
-_LABELS = ("type", "lane")
-_MEBI = 2**20
-_SECONDS = (0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
-_BYTES = tuple(_MEBI * size for size in (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384))
-_RATIO = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.5, 2.0, 4.0)
+from spoke_jobs.runners.attempt_counts import ObservedAttempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +48,20 @@ def observed(attempt: EndedAttempt) -> Observation:
     )
 
 
+def counted(attempt: EndedAttempt) -> ObservedAttempt:
+    """Return what is counted of an attempt by type, queue and lane."""
+    lane = str(lane_of(attempt.runner) or Lane.POD)
+    return ObservedAttempt(
+        attempt.job_type,
+        attempt.queue_name,
+        lane,
+        attempt.organization_id,
+        attempt.succeeded,
+        attempt.run_seconds,
+        attempt.wait_seconds,
+    )
+
+
 def _requested_memory(options: JobOptions) -> float | None:
     """Return the bytes that the job's own option requests. A limit without a request is one, too."""
     given = options.resources
@@ -74,12 +83,10 @@ class UsageMetrics:
         self._most_types = most_types
         self._types: set[str] = set()
         self._histograms = {
-            "memory_bytes": _histogram("peak_memory_bytes", "Peak memory of an attempt.", _BYTES),
-            "memory_ratio": _histogram(
-                "memory_ratio", "Peak memory of an attempt, divided by what its option `resources` requests.", _RATIO
-            ),
-            "cpu_seconds": _histogram("cpu_seconds", "CPU time of an attempt.", _SECONDS),
-            "wall_seconds": _histogram("wall_seconds", "Wall time of an attempt.", _SECONDS),
+            "memory_bytes": live_histogram("spoke_sync_attempt_peak_memory_bytes", None),
+            "memory_ratio": live_histogram("spoke_sync_attempt_memory_ratio", None),
+            "cpu_seconds": live_histogram("spoke_sync_attempt_cpu_seconds", None),
+            "wall_seconds": live_histogram("spoke_sync_attempt_wall_seconds", None),
         }
 
     def observe(self, attempts: Iterable[EndedAttempt]) -> None:
@@ -100,7 +107,3 @@ class UsageMetrics:
         """Return the histograms for an answer to a scrape."""
         for histogram in self._histograms.values():
             yield from histogram.collect()
-
-
-def _histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-    return Histogram(f"spoke_sync_attempt_{name}", text, _LABELS, registry=None, buckets=buckets)

@@ -65,6 +65,7 @@ class TransparentRegistry(Registry):
     def __init__(self, registry: Registry) -> None:
         self.jobs = _Transparent(registry.jobs)
         self.tasks = _Transparent(registry.tasks)
+        self.middleware = registry.middleware
 
 
 _Kind = type(Registry().jobs)

@@ -46,7 +46,9 @@ class ClusterReads:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _within_the_limit(self, read: Callable[[], R], late: R) -> R:
+        reading = self._threads.submit(read)
         try:
-            return self._threads.submit(read).result(SECONDS)
+            return reading.result(SECONDS)
         except TookTooLong:
+            reading.cancel()  # if it has not begun: nobody waits for it any more
             return late

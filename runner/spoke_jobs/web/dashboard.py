@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib.resources import files
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolBusy
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.ledger.engine import create_engine, is_away, is_locked, is_not_allowed, is_timed_out
+from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.limits.limit_rows import limits_of
+from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.sql.lock_patience import LockPatience
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.settings import load_settings
-from spoke_jobs.shared.clean_text import visible
 from spoke_jobs.shared.secret_file import Secret, value_of
+from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, Room, not_allowed, refusal
+from spoke_jobs.web.audit_pages import AuditPages
 from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
+from spoke_jobs.web.batch_pages import BatchPages
+from spoke_jobs.web.bulk_pages import BulkPages
+from spoke_jobs.web.change_stream import ChangeStream
 from spoke_jobs.web.cluster_reads import ClusterReads
+from spoke_jobs.web.database_problems import database_problem
+from spoke_jobs.web.failure_pages import FailurePages
 from spoke_jobs.web.guard import HEALTH, Guard, is_cross_site, read_form
-from spoke_jobs.web.pages import NOT_FOUND, Answer, Page, Pages, Redirect, refusal
+from spoke_jobs.web.page_rendering import PageRendering
+from spoke_jobs.web.pages import Pages
+from spoke_jobs.web.queue_pages import QueuePages
+from spoke_jobs.web.schedule_pages import SchedulePages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
-from spoke_jobs.web.viewer import JobAction, Viewer
+from spoke_jobs.web.viewer import Viewer
 
 STATEMENT_SECONDS = 3.0
 """How long a statement of a page may take (PostgreSQL)."""
@@ -45,8 +51,6 @@ _LOCK_SECONDS = 2.0
 _THREADS = 8
 _POOL_SECONDS = 3.0
 COOKIE = "spoke_jobs_session"
-_STATIC = {"dashboard.css": "text/css; charset=utf-8"}
-_PLACES = (("/", "Overview"), ("/jobs", "Jobs"))
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 logger = logging.getLogger(__name__)
@@ -58,6 +62,7 @@ def app(
     hosts: Collection[str],
     database: Secret | None = None,
     namespace: str | None = None,
+    application: str | None = None,
     secret: Secret = "",
     secure_cookies: bool = True,
 ) -> Guard:
@@ -68,6 +73,8 @@ def app(
     :param hosts: the names under which browsers reach it. Requests for other hosts are refused.
     :param database: the ledger's database; by default that of SPOKE_DATABASE_URL.
     :param namespace: the namespace of the SpokeJobs; by default that of SPOKE_NAMESPACE, or the pod's own.
+    :param application: the module that declares the jobs, so that a schedule's job can be run now; by default that of
+        SPOKE_APP. It is imported when somebody does that first. Empty: nobody can.
     :param secret: what sessions are signed with if ``authorize`` is a function. Replicas need the same one.
     :param secure_cookies: whether browsers send the cookie only over TLS, or to this machine.
     :raises ConfigurationError: if no host is named, or the database's URL is not usable.
@@ -78,15 +85,21 @@ def app(
     engine = open_engine(settings.database if database is None else database)
     authorizer = authorize if isinstance(authorize, Authorizer) else Hook(authorize, secret)
     cluster = ClusterReads(settings.namespace if namespace is None else namespace)
-    dashboard = Dashboard(engine, authorizer, cluster, secure_cookies=secure_cookies)
+    dashboard = Dashboard(
+        engine,
+        authorizer,
+        cluster,
+        runner=settings.job_runner.strip(),
+        application=settings.app if application is None else application,
+        secure_cookies=secure_cookies,
+    )
     pages = Starlette(
         routes=dashboard.routes(),
         exception_handlers={HTTPException: dashboard.on_http_error, Exception: dashboard.on_error},
         lifespan=dashboard.lifespan,
     )
-    return Guard(
-        pages, hosts, dashboard.close
-    )  # around Starlette's own middleware, so that its answers have the headers, too
+    # Around Starlette's own middleware, so that its answers have the headers, too.
+    return Guard(pages, hosts, dashboard.close, dashboard.end_streams)
 
 
 def open_engine(database: Secret) -> Engine:
@@ -104,40 +117,40 @@ def open_engine(database: Secret) -> Engine:
     return engine
 
 
-def new_templates() -> jinja2.Environment:
-    """Return the templates. Every text is escaped, for HTML and against characters that are invisible or turn text."""
-
-    def finalize(value: object) -> object:
-        return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("spoke_jobs.web"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 class Dashboard:
     """Answers requests."""
 
     def __init__(
-        self, engine: Engine, authorizer: Authorizer, cluster: ClusterReads, *, secure_cookies: bool = True
+        self,
+        engine: Engine,
+        authorizer: Authorizer,
+        cluster: ClusterReads,
+        *,
+        runner: str,
+        application: str = "",
+        secure_cookies: bool = True,
     ) -> None:
         self._engine = engine
         self._ledger = SqlLedger(engine, patience=LockPatience(_LOCK_SECONDS))
-        self._pages = Pages(self._ledger, cluster)
+        queries = DashboardQueries(engine)
+        self._rooms: tuple[Room, ...] = (
+            Pages(self._ledger, queries, cluster),
+            BulkPages(self._ledger, queries),
+            FailurePages(queries),
+            QueuePages(queries, limits_of(engine, runner), self._notify),
+            SchedulePages(engine, queries, application, self._notify),
+            BatchPages(self._ledger, queries),
+            AuditPages(queries),
+        )
         self._authorizer = authorizer
         self._cluster = cluster
         self._secure = secure_cookies
         self._threads = ThreadPoolExecutor(_THREADS, "spoke-web")
-        self._static = {name: files("spoke_jobs.web").joinpath("static", name).read_bytes() for name in _STATIC}
-        self._templates = new_templates()
-        self._templates.globals["versions"] = {
-            name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._static.items()
-        }
+        self._rendering = PageRendering()
+        self._stream = ChangeStream(engine)
+
+    def _notify(self) -> None:
+        self._ledger.notifier.notify()
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -145,8 +158,13 @@ class Dashboard:
         yield
         self.close()
 
+    def end_streams(self) -> None:
+        """End what browsers keep open. Safe in a signal handler."""
+        self._stream.end()
+
     def close(self) -> None:
         """Close connections, and end threads."""
+        self._stream.close()
         self._cluster.close()
         self._threads.shutdown()
         self._ledger.close_notifier()
@@ -155,12 +173,9 @@ class Dashboard:
     def routes(self) -> list[Route]:
         """Return the routes. An unknown address gets the same answer whoever asks."""
         get, post = ["GET"], ["POST"]
-        actions = [Route(f"/jobs/{{job_id}}/{action}", self._acting(action), methods=post) for action in JobAction]
         return [
-            Route("/", self._reading(lambda viewer, request: self._pages.overview(viewer, request.query_params))),
-            Route("/jobs", self._reading(lambda viewer, request: self._pages.jobs(viewer, request.query_params))),
-            Route("/jobs/{job_id}", self._reading(self._job)),
-            *actions,
+            *(self._route(each) for room in self._rooms for each in room.routes()),
+            Route("/changes", self._changes, methods=get),
             Route("/sign-in", self._sign_in_page, methods=get),
             Route("/sign-in", self._sign_in, methods=post),
             Route("/sign-out", self._sign_out, methods=post),
@@ -183,17 +198,25 @@ class Dashboard:
         page = refusal("Something went wrong", "The dashboard's log has the error.", 500)
         return self._render(request, page, None, None)
 
-    def _reading(self, read: Callable[[Viewer, Request], Answer]) -> Endpoint:
+    def _route(self, each: Reading | Acting) -> Route:
+        if isinstance(each, Acting):
+            return Route(each.path, self._acting(each), methods=["POST"])
+        return Route(each.path, self._reading(each), methods=["GET"])
+
+    def _reading(self, route: Reading) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             session = self._session(request)
             viewer = await self._authorizer.viewer(request, session)
             if viewer is None:
                 return self._unknown(request, session)
-            return self._answered(request, await self._read(partial(read, viewer, request)), viewer, session)
+            if route.needs is not None and route.needs not in viewer.actions:
+                return self._answered(request, not_allowed(route.needs), viewer, session)
+            asked = Asked(request.path_params, request.query_params)
+            return self._answered(request, await self._read(partial(route.read, viewer, asked)), viewer, session)
 
         return endpoint
 
-    def _acting(self, action: JobAction) -> Endpoint:
+    def _acting(self, route: Acting) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             session = self._session(request)
             viewer = await self._authorizer.viewer(request, session)
@@ -202,20 +225,12 @@ class Dashboard:
             form = await self._form(request, session, viewer.name)
             if isinstance(form, Page):
                 return self._answered(request, form, viewer, session)
-            if action not in viewer.actions:
-                page = refusal("Not allowed", f"You may not {action} jobs.", 403)
-                return self._answered(request, page, viewer, session)
-            job_id = _job_id(request)
-            if job_id is None:
-                return self._answered(request, NOT_FOUND, viewer, session)
-            answer = await self._read(partial(self._pages.act, viewer, action, job_id, form))
-            return self._answered(request, answer, viewer, session)
+            if route.needs not in viewer.actions:
+                return self._answered(request, not_allowed(route.needs), viewer, session)
+            asked = Asked(request.path_params, form)
+            return self._answered(request, await self._read(partial(route.act, viewer, asked)), viewer, session)
 
         return endpoint
-
-    def _job(self, viewer: Viewer, request: Request) -> Answer:
-        job_id = _job_id(request)
-        return NOT_FOUND if job_id is None else self._pages.job(viewer, request.query_params, job_id)
 
     async def _read(self, read: Callable[[], Answer]) -> Answer:
         """Run what blocks on a thread. An error of the database becomes a page."""
@@ -224,7 +239,7 @@ class Dashboard:
         except PoolBusy:
             return refusal("Busy", "All connections to the database are in use. Try again in a moment.", 503)
         except DBAPIError as error:
-            if (page := _database_problem(error)) is None:
+            if (page := database_problem(error, STATEMENT_SECONDS)) is None:
                 raise
             return page
 
@@ -238,6 +253,20 @@ class Dashboard:
         if not self._signer().is_form_token(form.get("token", ""), session, name):
             return refusal("The form is out of date", "Go back, reload the page, and try again.", 403)
         return form
+
+    async def _changes(self, request: Request) -> Response:
+        """Tell a browser when something may have changed."""
+        session = self._session(request)
+        viewer = await self._authorizer.viewer(request, session)
+        if viewer is None:
+            return self._unknown(request, session)
+        if request.method != "GET":  # a stream without a body would be one too many
+            raise HTTPException(405)
+        if self._stream.is_full:
+            return PlainTextResponse("Too many browsers get live updates.\n", 503)
+        events = self._stream.events(notified=viewer.sees_all)
+        # A proxy must not keep the events until there are more of them.
+        return StreamingResponse(events, headers={"X-Accel-Buffering": "no"}, media_type="text/event-stream")
 
     async def _sign_in_page(self, request: Request) -> Response:
         session = self._session(request)
@@ -268,11 +297,12 @@ class Dashboard:
         return self._answered(request, Redirect("/sign-in"), None, Session.begin(time.time()))
 
     async def _static_file(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in self._static:
+        found = self._rendering.static_file(request.path_params["name"])
+        if found is None:
             raise HTTPException(404)
+        content, media_type = found
         headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(self._static[name], headers=headers, media_type=_STATIC[name])
+        return Response(content, headers=headers, media_type=media_type)
 
     def _unknown(self, request: Request, session: Session) -> Response:
         """Answer somebody who may not look."""
@@ -305,46 +335,23 @@ class Dashboard:
                 path=root or "/",
                 secure=self._secure,
                 httponly=True,
-                samesite="strict",
+                # With "strict", a browser that follows a link from another site would not send it, and the answer would
+                # replace it: a link in an alert would sign people out. Forms have tokens of their own.
+                samesite="lax",
             )
         return response
 
     def _render(self, request: Request, page: Page, viewer: Viewer | None, session: Session | None) -> Response:
         name = viewer.name if viewer is not None else ""
-        shared = {
-            "root": request.scope.get("root_path", ""),
-            "here": request.url.path,
-            "places": _PLACES if viewer is not None else (),
-            "viewer": viewer,
-            "signs_in": self._authorizer.signs_in,
-            "token": self._signer().form_token(session, name) if session is not None else "",
-        }
-        text = self._templates.get_template(page.template).render(shared | dict(page.values))
-        return HTMLResponse(text, page.status)
-
-
-def _job_id(request: Request) -> int | None:
-    text = request.path_params["job_id"]
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
-    return number if 0 < number <= LARGEST_ID else None
-
-
-def _database_problem(error: DBAPIError) -> Page | None:
-    """Return what to say about an error of the database; None if it is unexpected."""
-    if is_timed_out(error):
-        return refusal(
-            "This takes too long",
-            f"The database did not answer within {STATEMENT_SECONDS:g} s, so the query was ended. Choose narrower "
-            "filters: a type, a queue or an organization.",
-            503,
+        text = self._rendering.text(
+            page,
+            viewer,
+            root=request.scope.get("root_path", ""),
+            here=request.url.path,
+            signs_in=self._authorizer.signs_in,
+            token=self._signer().form_token(session, name) if session is not None else "",
         )
-    if is_locked(error):
-        return refusal("Locked", "Another transaction has locked the job's row. Try again when it has ended.", 503)
-    if is_not_allowed(error):
-        return refusal("Not allowed", "The dashboard's database role may not do this: docs/deploying.md says why.", 503)
-    if is_away(error):
-        return refusal("The database is away", "It can't be reached now. Reload the page in a moment.", 503)
-    return None
+        return HTMLResponse(text, page.status)
 
 
 async def _healthy(_request: Request) -> Response:

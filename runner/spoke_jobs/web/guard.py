@@ -30,10 +30,14 @@ _HEADERS = {
 class Guard:
     """Refuses requests for other hosts, and adds the headers to every answer."""
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], close: Callable[[], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Collection[str], close: Callable[[], None], end_streams: Callable[[], None]
+    ) -> None:
         self._app = app
         self._hosts = frozenset(name.lower() for name in hosts)
         self._close = close
+        self.end_streams = end_streams
+        """Ends what browsers keep open. Safe in a signal handler."""
 
     def close(self) -> None:
         """Close connections, and end threads. A server does so by itself, but not for a mounted application."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from spoke_jobs.contract.option_checks import LARGEST_ID, LARGEST_NUMBER
 from spoke_jobs.ledger.reading.dashboard_queries import Place
@@ -13,6 +13,18 @@ from spoke_jobs.shared.clean_text import is_storable
 
 TEXTS = {"type": "job_type", "queue": "queue_name", "cause": "cause", "key": "unique_key", "fingerprint": "fingerprint"}
 """The filters that are texts, with the fields of :class:`JobFilter`."""
+FILTER_LABELS = {
+    "state": "State",
+    "type": "Type",
+    "queue": "Queue",
+    "organization": "Organization",
+    "batch": "Batch",
+    "cause": "Cause",
+    "key": "Unique key",
+    "fingerprint": "Fingerprint",
+    "id": "Id",
+}
+"""What people call the filters, by their names in an address."""
 TEXT_LIMIT = 500
 NEWEST = Place()
 """The first page."""
@@ -33,8 +45,7 @@ class JobSearch:
 
 def read_search(query: Mapping[str, str]) -> JobSearch:
     """Read the filters of an address. Any text is valid input."""
-    names = ("id", "state", "organization", *TEXTS)
-    given = {name: text for name in names if (text := query.get(name, "").strip())}
+    given = {name: text for name in FILTER_LABELS if (text := query.get(name, "").strip())}
     problems: dict[str, str] = {}
     values: dict[str, object] = {}
     for name, of_filter in TEXTS.items():
@@ -50,13 +61,19 @@ def read_search(query: Mapping[str, str]) -> JobSearch:
         else:
             problems["state"] = f"Choose one of: {', '.join(JobState)}."
     if "organization" in given:
-        values["organization_id"] = number = _number(given["organization"], 0, LARGEST_NUMBER)
+        values["organization_id"] = number = whole_number(given["organization"], 0, LARGEST_NUMBER)
         if number is None:
             problems["organization"] = f"Give a whole number from 0 to {LARGEST_NUMBER:,}."
-    job_id = _number(given["id"], 1, LARGEST_ID) if "id" in given else None
+    if "batch" in given:
+        values["batch_id"] = number = whole_number(given["batch"], 1, LARGEST_ID)
+        if number is None:
+            problems["batch"] = "Give a whole number from 1."
+    job_id = whole_number(given["id"], 1, LARGEST_ID) if "id" in given else None
     if "id" in given and job_id is None:
         problems["id"] = "Give a whole number from 1."
-    place = Place(_number(query.get("before", ""), 1, LARGEST_ID), _number(query.get("after", ""), 0, LARGEST_ID))
+    place = Place(
+        whole_number(query.get("before", ""), 1, LARGEST_ID), whole_number(query.get("after", ""), 0, LARGEST_ID)
+    )
     if place.before is not None and place.after is not None:
         place = Place(place.before)
     return JobSearch(JobFilter(**values), place, job_id, given, problems)  # type: ignore[arg-type]
@@ -68,7 +85,17 @@ def address(path: str, **query: object) -> str:
     return f"{path}?{urlencode(given, errors='replace')}" if given else path
 
 
-def _number(text: str, least: int, most: int) -> int | None:
+def encoded(text: str) -> str:
+    """Write a text in ASCII, for a hidden field of a form: a page shows some characters as escapes."""
+    return quote(text, safe="", errors="replace")
+
+
+def decoded(text: str) -> str:
+    """Read what :func:`encoded` wrote."""
+    return unquote(text)
+
+
+def whole_number(text: str, least: int, most: int) -> int | None:
     """Read a whole number; None if the text is none between the bounds."""
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         return None

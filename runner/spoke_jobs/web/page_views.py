@@ -4,43 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.names import spokejob_name
+from spoke_jobs.contract.names import LABEL_REQUEST, spokejob_name
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation, Reason
-from spoke_jobs.explain.words import ago, line, seconds
+from spoke_jobs.explain.words import line, seconds
 from spoke_jobs.ledger.reading.dashboard_queries import CAP, CappedCount, JobPage, OldestJob, SeenWorker
-from spoke_jobs.model import JobRequest, JobState
+from spoke_jobs.model import ANY_JOB, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
+from spoke_jobs.web.view_parts import When, capped, failures_note
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, shown_reason
 
 _MESSAGE_LIMIT = 200
 _QUIET = timedelta(minutes=2)
 """A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
 _CAUSE = ATTEMPT_HEADINGS.index("CAUSE")
-
-
-@dataclass(frozen=True, slots=True)
-class When:
-    """A time, and how far away it is."""
-
-    exact: str
-    """In UTC, to the second."""
-    machine: str
-    """For the attribute `datetime`."""
-    text: str
-
-    @classmethod
-    def of(cls, then: datetime, now: datetime) -> When:
-        """Format a time in the past."""
-        utc = then.astimezone(UTC)
-        return cls(f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{utc:%Y-%m-%dT%H:%M:%SZ}", ago(then, now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +98,13 @@ def overview(
 ) -> Overview:
     """Describe all jobs that the viewer may see."""
     shown = [shown_group(group, viewer) for group in groups]
-    capped = {state.value for state, number in counts.items() if number.more}
+    more = {state.value for state, number in counts.items() if number.more}
     notes = [f"The cluster could not be read: {line(cluster_problem, _MESSAGE_LIMIT)}"] if cluster_problem else []
-    if capped & {JobState.WAITING.value, JobState.BLOCKED.value}:
+    if more & {JobState.WAITING.value, JobState.BLOCKED.value}:
         notes.append(f"Of the waiting and the blocked jobs, {CAP:,} of each were grouped; there are more.")
-    if sum(group.count for group in shown if group.state == "failed") >= CAP:
-        notes.append(f"Of the failed jobs, the {CAP:,} that failed last were grouped; there may be more.")
+    notes += failures_note(shown, CAP)
     return Overview(
-        tuple(StateCount(state.value, _capped(counts[state]), address("/jobs", state=state)) for state in counts),
+        tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
         tuple(_group_item(group, now) for group in shown if group.state != "failed"),
         tuple(_group_item(group, now) for group in shown if group.state == "failed"),
         tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in oldest),
@@ -138,10 +121,6 @@ def overview(
         tuple(notes),
         not any(number.number for number in counts.values()),
     )
-
-
-def _capped(number: CappedCount) -> str:
-    return f"{number.number:,}{'+' if number.more else ''}"
 
 
 def _group_item(group: Group, now: datetime) -> GroupItem:
@@ -179,6 +158,8 @@ class JobList:
     newer: str
     """The address of the page with newer jobs; empty if there is none."""
     older: str
+    bulk: tuple[tuple[str, str], ...] = ()
+    """Links to what can be done to all jobs that match the filters: addresses and texts."""
     types: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
     states: tuple[str, ...] = field(default=tuple(state.value for state in JobState))
@@ -196,7 +177,19 @@ def job_list(
         older = address("/jobs", **search.given, before=jobs[-1].id) if page.has_older else ""
     elif page.has_newer or search.place.after is not None:
         newer = address("/jobs", **search.given)
-    return JobList(tuple(job_item(job, page.now) for job in jobs), search, newer, older, tuple(types), tuple(queues))
+    items = tuple(job_item(job, page.now) for job in jobs)
+    bulk = tuple(_bulk(search, viewer)) if items else ()
+    return JobList(items, search, newer, older, bulk, tuple(types), tuple(queues))
+
+
+def _bulk(search: JobSearch, viewer: Viewer) -> Iterable[tuple[str, str]]:
+    if search.which == ANY_JOB:
+        return
+    states = search.which.states or tuple(JobState)
+    if JobAction.CANCEL in viewer.actions and any(not state.final for state in states):
+        yield address("/bulk/cancel", **search.given), "Cancel all unfinished jobs that match"
+    if JobAction.RETRY in viewer.actions and JobState.FAILED in states:
+        yield address("/bulk/retry", **search.given), "Retry all failed jobs that match"
 
 
 def job_item(job: JobRequest, now: datetime) -> JobItem:
@@ -288,7 +281,7 @@ def job_view(
             if link is not None
         ),
         shown.tail_of,
-        shown.tail,
+        shown.tail if viewer.may_see_output else (),
         shown.payload,
         tuple(commands(job, cluster.namespace if cluster else "")),
         can_cancel=JobAction.CANCEL in viewer.actions and not job.state.final,
@@ -312,4 +305,4 @@ def commands(job: JobRequest, namespace: str) -> Iterable[tuple[str, str]]:
         where = f" -n {namespace}" if namespace else ""
         name = spokejob_name(job.job_type, job.id, job.uid, job.run)
         yield "its SpokeJob", f"kubectl describe spokejob {name}{where}"
-        yield "its pods", f"kubectl get pods -l jobs.spoke.dev/request-id={job.id}{where}"
+        yield "its pods", f"kubectl get pods -l {LABEL_REQUEST}={job.id}{where}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
@@ -25,9 +26,10 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest, UnreadPayload
 from spoke_jobs.sync.writer import is_led
 from spoke_jobs.web import page_views
+from spoke_jobs.web.answers import NOT_FOUND, Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.job_search import read_search
-from spoke_jobs.web.viewer import JobAction, Viewer, shown_job
+from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job
 
 PER_PAGE = 50
 PAYLOAD_LIMIT_BYTES = 100_000
@@ -39,48 +41,28 @@ SAID = {
     "cancelled": "The job was cancelled.",
     "asked": "The job was asked to stop.",
     "retried": "The job starts again.",
+    "dispatched": "Its schedule has dispatched this job now.",
 }
 """What a page says after an action, by a word in its address."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page to be made from a template."""
-
-    template: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    status: int = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Redirect:
-    """Another page to go to."""
-
-    path: str
-
-
-Answer = Page | Redirect
-NOT_FOUND = Page(
-    "message.html",
-    {"title": "Not found", "text": "There is no such job, it was pruned, or you may not see it."},
-    404,
-)
-
-
-def refusal(title: str, text: str, status: int) -> Page:
-    """Return a page that says why something is refused."""
-    return Page("message.html", {"title": title, "text": text}, status)
 
 
 class Pages:
     """Reads and changes jobs in a database."""
 
-    def __init__(self, ledger: SqlLedger, cluster: ClusterReads) -> None:
+    def __init__(self, ledger: SqlLedger, queries: DashboardQueries, cluster: ClusterReads) -> None:
         self._ledger = ledger
-        self._queries = DashboardQueries(ledger.engine)
+        self._queries = queries
         self._cluster = cluster
 
-    def overview(self, viewer: Viewer, _query: Mapping[str, str]) -> Answer:
+    def routes(self) -> Iterable[Reading | Acting]:
+        """Yield the requests that this answers."""
+        yield Reading("/", self.overview)
+        yield Reading("/jobs", self.jobs)
+        yield Reading("/jobs/{job_id}", self.job)
+        for action in (JobAction.CANCEL, JobAction.RETRY):
+            yield Acting(f"/jobs/{{job_id}}/{action}", partial(self.act, action), action)
+
+    def overview(self, viewer: Viewer, _asked: Asked) -> Answer:
         """Show all jobs, by state and by reason."""
         which = viewer.narrowed()
         crowd = self._queries.crowd(_FAILED_SECONDS, which, CAP)
@@ -95,11 +77,11 @@ class Pages:
             sync=_sync(self._ledger.engine, crowd),
             cluster_problem=waits.problem if waits else "",
         )
-        return Page("overview.html", {"title": "Overview", "view": view})
+        return Page("overview.html", {"title": "Overview", "view": view}, live=True)
 
-    def jobs(self, viewer: Viewer, query: Mapping[str, str]) -> Answer:
+    def jobs(self, viewer: Viewer, asked: Asked) -> Answer:
         """List jobs."""
-        search = read_search(query)
+        search = read_search(asked.given)
         if search.job_id is not None and not search.problems:
             return Redirect(f"/jobs/{search.job_id}")
         which = viewer.narrowed()
@@ -108,13 +90,14 @@ class Pages:
             empty = JobPage(self._queries.now(), (), has_newer=False, has_older=False)
             return Page("jobs.html", {"title": "Jobs", "view": _listed(empty, search, viewer, names)}, 400)
         page = self._queries.page(viewer.narrowed(search.which), PER_PAGE, search.place)
-        return Page("jobs.html", {"title": "Jobs", "view": _listed(page, search, viewer, names)})
+        return Page("jobs.html", {"title": "Jobs", "view": _listed(page, search, viewer, names)}, live=True)
 
-    def job(self, viewer: Viewer, query: Mapping[str, str], job_id: int) -> Answer:
+    def job(self, viewer: Viewer, asked: Asked) -> Answer:
         """Show one job."""
-        found = self._found(viewer, job_id)
-        situation = self._queries.situation(job_id) if found is not None else None
-        if found is None or situation is None:
+        job_id = asked.id("job_id")
+        found = self._found(viewer, job_id) if job_id is not None else None
+        situation = self._queries.situation(job_id) if found is not None and job_id is not None else None
+        if job_id is None or found is None or situation is None:
             return NOT_FOUND
         job = shown_job(found, viewer)
         asks = not job.state.final or is_explained_by_cluster(job)
@@ -144,25 +127,29 @@ class Pages:
             has_checkpoints=bool(saved),
         )
         title = f"Job {job_id}: {line(job.job_type, 80)}"
-        return Page("job.html", {"title": title, "view": view, "said": SAID.get(query.get("said", ""), "")})
+        return Page(
+            "job.html", {"title": title, "view": view, "said": SAID.get(asked.given.get("said", ""), "")}, live=True
+        )
 
-    def act(self, viewer: Viewer, action: JobAction, job_id: int, form: Mapping[str, str]) -> Answer:
+    def act(self, action: JobAction, viewer: Viewer, asked: Asked) -> Answer:
         """Cancel or retry a job."""
-        before = self._queries.job(job_id, viewer.narrowed())
-        if before is None:
+        job_id = asked.id("job_id")
+        before = self._queries.job(job_id, viewer.narrowed()) if job_id is not None else None
+        if job_id is None or before is None:
             return NOT_FOUND
         by = actor_name(line(viewer.name))
+        said: Callable[[JobRequest, JobRequest], Change] = cancelled if action is JobAction.CANCEL else retried
         try:
             if action is JobAction.CANCEL:
-                after, said = self._ledger.cancel(job_id, by), cancelled
+                after = self._ledger.cancel(job_id, by)
             else:
-                clear = form.get("clear_checkpoints") == "yes"
-                after, said = self._ledger.retry(job_id, by, clear_checkpoints=clear), retried
+                clear = asked.given.get("clear_checkpoints") == "yes"
+                after = self._ledger.retry(job_id, by, clear_checkpoints=clear)
         except (DependencyNotMet, UniquenessConflict) as error:  # the texts name the other job
-            return _unchanged(job_id, str(error) if viewer.sees_all else "Another job stands in its way.")
+            return _unchanged(job_id, str(error) if viewer.sees_all else STANDS_IN_THE_WAY)
         if after is None:
             return NOT_FOUND
-        change: Change = said(before, after)
+        change = said(before, after)
         if not change.done:
             return _unchanged(job_id, change.text)
         return Redirect(f"/jobs/{job_id}?said={_word(action, after)}")
@@ -178,7 +165,7 @@ class Pages:
 
 
 def _unchanged(job_id: int, text: str) -> Page:
-    return Page("message.html", {"title": "Nothing was changed", "text": text, "path": f"/jobs/{job_id}"}, 409)
+    return refusal("Nothing was changed", text, 409, f"/jobs/{job_id}", "Back to the job")
 
 
 def _word(action: JobAction, after: JobRequest) -> str:

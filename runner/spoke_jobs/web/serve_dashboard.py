@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.web.guard import Guard
 
 _CONNECTIONS = 200
 _HEADERS_LIMIT_BYTES = 32_768
@@ -18,7 +20,20 @@ _GRACE_SECONDS = 10
 logger = logging.getLogger(__name__)
 
 
-def serve(app: ASGIApp, host: str, port: int) -> None:
+class _Server(uvicorn.Server):
+    """Ends the streams of browsers as soon as it is to stop: it would wait for them."""
+
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_streams = end_streams
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn."""
+        self._end_streams()
+        super().handle_exit(sig, frame)
+
+
+def serve(app: Guard, host: str, port: int) -> None:
     """Serve the application until SIGTERM.
 
     :raises ConfigurationError: if the port cannot be opened.
@@ -38,7 +53,7 @@ def serve(app: ASGIApp, host: str, port: int) -> None:
     )
     listening = _listen(host, port)
     logger.info("dashboard listening on http://%s:%d/", f"[{host}]" if ":" in host else host, port)
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config, app.end_streams).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -11,14 +11,32 @@ from spoke_jobs.contract.wait_reasons import REASONS, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.reasons import Reason
+from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.model import ANY_JOB, JobFilter, JobRequest
 
 
 class JobAction(StrEnum):
-    """What somebody may do to a job."""
+    """What somebody may do to jobs."""
 
     CANCEL = "cancel"
     RETRY = "retry"
+    LIMIT = "limit"
+    """Set limits, pause and resume. Only for those who see all jobs."""
+    SCHEDULE = "schedule"
+    """Pause and resume schedules, and run their jobs now."""
+
+    @property
+    def phrase(self) -> str:
+        """Return what one may do, as in ``cancel jobs``."""
+        return _PHRASES[self]
+
+
+_PHRASES = {
+    JobAction.CANCEL: "cancel jobs",
+    JobAction.RETRY: "retry jobs",
+    JobAction.LIMIT: "change limits and pauses",
+    JobAction.SCHEDULE: "change and run schedules",
+}
 
 
 ALL_ACTIONS = frozenset(JobAction)
@@ -35,6 +53,8 @@ class Viewer:
     """The organizations whose jobs they see; None: all jobs, also those of no organization."""
     may_see_payloads: bool = False
     """Whether they see payloads and results."""
+    may_see_output: bool = True
+    """Whether they see tracebacks and the last lines of output."""
 
     @property
     def sees_all(self) -> bool:
@@ -59,12 +79,32 @@ _ABOUT_THE_JOB_ALONE = frozenset(
 """Reasons to wait whose texts say nothing about other jobs."""
 _STATES_ALONE = frozenset(
     {
-        *(Code.START_BY, Code.RUNNING, Code.CANCELLING, Code.LEASE_LAPSED, Code.MOVED),
+        *(Code.START_BY, Code.RUNNING, Code.CANCELLING, Code.LEASE_LAPSED, Code.MOVED, Code.MOVES),
         *(Code.STANDBY, Code.CLUSTER_UNKNOWN, Code.SUCCEEDED, Code.FAILED),
     }
 )
 """The same of codes that are no reasons to wait."""
-_OTHER_JOBS = "It waits. What for concerns jobs that you may not see."
+STANDS_IN_THE_WAY = "Another job stands in its way."
+"""In place of an error that names a job which a viewer may not see."""
+_OTHER_JOBS = "The rest concerns jobs that you may not see."
+
+
+def sees_schedule(row: ScheduleRow, viewer: Viewer) -> bool:
+    """Whether the viewer may see a schedule: all its jobs are theirs."""
+    return viewer.organizations is None or row.organization_id in viewer.organizations
+
+
+def shown_schedule(row: ScheduleRow, viewer: Viewer) -> ScheduleRow:
+    """Return the schedule without the ids of other jobs, and without texts that may hold values of payloads."""
+    skip = row.last_skip
+    if skip is not None and not viewer.sees_all:
+        skip = replace(skip, job_id=None)
+    if viewer.may_see_payloads:
+        return replace(row, last_skip=skip)
+    hidden = "its job could not be made (you may not see payloads, which the reason may hold)"
+    if skip is not None and skip.detail:
+        skip = replace(skip, detail=hidden)
+    return replace(row, last_skip=skip, error=hidden if row.error else "")
 
 
 def shown_job(job: JobRequest, viewer: Viewer) -> JobRequest:

@@ -39,6 +39,7 @@ from spoke_jobs.execution.usage_meter import Meter
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.middleware.hook_calls import close_all
 from spoke_jobs.model import Claim, Failure
 from spoke_jobs.payloads import encode_result
 from spoke_jobs.registry import Definition, Registry, load_app
@@ -363,4 +364,5 @@ def serve(connection: socket.socket, slots: int, shared: SharedState) -> None:
     output = LoopOutput(ATTEMPT.get, ledger.keep_output, settings.output_kept_after)
     orders = AsyncOrderLoop(ledger, registry, lambda: Session(engine), slots, shared, output)
     run(orders.run(connection), orders.tasks, shared)
+    close_all(registry.middleware)
     ledger.close_notifier()

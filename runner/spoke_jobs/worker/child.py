@@ -30,6 +30,7 @@ from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.execution.usage_meter import of_own_process
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.middleware.hook_calls import close_all
 from spoke_jobs.model import Claim
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
@@ -103,6 +104,7 @@ def serve(connection: socket.socket, shared: SharedState, output_file: int) -> N
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches children too, but the supervisor decides
     with contextlib.suppress(OSError):  # the supervisor has exited; the last attempt's end is in the ledger
         OrderLoop(connection, run, release).run()
+    close_all(registry.middleware)
     ledger.close_notifier()
 
 

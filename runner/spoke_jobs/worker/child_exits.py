@@ -53,6 +53,7 @@ class ChildExits:
                 "job %d, attempt %d: %s", item.order.job_id, item.order.number, failure.message, extra=fields
             )
             self._metrics.died()
+            self._metrics.ran(item.observed, ExitCode.FAILED, child.ran_seconds(item))
             self._record(item.order, failure)
         child.output.close()
 

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.model import UNMEASURED, AttemptUsage
+from spoke_jobs.runners.attempt_counts import ObservedAttempt
 from spoke_jobs.shared.line_splitter import LineSplitter
 from spoke_jobs.worker.child_messages import Order, Report, Stop, decode_report, encode
 from spoke_jobs.worker.job_output import OutputFile
@@ -77,6 +78,8 @@ class Child:
     ready: bool = False
     started_once: bool = False
     orders: dict[UUID, HeldOrder] = field(default_factory=dict)
+    reported_at: float = 0.0
+    """When its last report was processed, on the monotonic clock."""
     kill_reason: KillReason | None = None
     """Why the supervisor killed the child; None if it did not."""
     memory_at_start: int = 0
@@ -106,6 +109,14 @@ class Child:
         # It runs its orders in their sequence, and may already run the next one.
         return not held or (report.token != running and report.token == next(iter(self.orders)))
 
+    def ran_seconds(self, item: HeldOrder) -> float:
+        """Return for how long an attempt that ends now has run: since its order was sent, or an earlier attempt ended.
+
+        An async child may begin an order up to :data:`PATIENCE_SECONDS` later.
+        """
+        since = max(item.sent_at, self.reported_at) if self.kind is ChildKind.THREAD else item.sent_at
+        return max(0.0, time.monotonic() - since)
+
     @property
     def takes_ahead(self) -> int:
         """The number of orders that the child may hold ahead now."""
@@ -130,6 +141,8 @@ class HeldOrder:
     """When the attempt was told to stop because of :attr:`worker_seconds`."""
     unread_since: float | None = None
     """Since when the child, which runs nothing else, has not begun it; None if that is not so."""
+    observed: ObservedAttempt | None = None
+    """What its claim said, for metrics."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from spoke_jobs.type_names import patterns_of
 from spoke_jobs.worker.child_messages import Order
 from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool, HeldOrder
 from spoke_jobs.worker.memory_watch import bound_of
-from spoke_jobs.worker.worker_metrics import WorkerMetrics
+from spoke_jobs.worker.worker_metrics import WorkerMetrics, claimed_attempt
 from spoke_jobs.worker.worker_options import WorkerOptions
 
 _SHORT_SECONDS = 0.05
@@ -147,7 +147,9 @@ class Claiming:
         job, options = claim.job, claim.job.options
         memory = bound_of(options, self._options.job_memory_bytes)
         most = self._options.seconds_of(options)
-        return HeldOrder(Order.of(claim), options.timeout_seconds, job.locks_queue, memory, most)
+        held = HeldOrder(Order.of(claim), options.timeout_seconds, job.locks_queue, memory, most)
+        held.observed = claimed_attempt(claim)
+        return held
 
     def _types_of(self, kind: ChildKind) -> tuple[str, ...]:
         return self._options.loop_types if kind is ChildKind.LOOP else self._options.types

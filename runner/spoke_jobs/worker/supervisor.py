@@ -232,6 +232,8 @@ class Supervisor:
         self._failed_starts = 0
         if report.token is not None and (item := child.orders.pop(report.token, None)) is not None:
             self._claiming.record_duration(child.kind, time.monotonic() - item.sent_at)
+            if report.exit_code is not None:
+                self.metrics.ran(item.observed, ExitCode(report.exit_code), child.ran_seconds(item))
             if item.locks_queue:  # other jobs may wait for its queue
                 self._claiming.expect_work()
             self._claiming.expect_room()
@@ -245,6 +247,7 @@ class Supervisor:
             self.metrics.ended(ExitCode(report.exit_code))
             if report.exit_code != ExitCode.DONE:  # the job may be due again
                 self._claiming.expect_work()
+        child.reported_at = time.monotonic()
         worn = self._memory.is_worn(child)
         child.ready = not report.last and child.kill_reason is None
         if report.last or worn:

@@ -2,70 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import ThreadingHTTPServer
+from typing import Protocol
 
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from spoke_jobs.runners.schedule_metrics import CountSchedules, schedule_families
+from spoke_jobs.contract.metrics.metric_families import counter, counter_by_label, gauge
+from spoke_jobs.contract.metrics.metric_spec import MetricSource
+from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.ledger.pool_metrics import PoolUse, pool_families
+from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts
+from spoke_jobs.limits.admission import LimitFigures
+from spoke_jobs.runners.attempt_metrics import attempt_families
+from spoke_jobs.runners.schedule_metrics import lag_family, schedule_families
 from spoke_jobs.shared import probe_server
 from spoke_jobs.shared.probe_server import Answer
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
-Backlog = Callable[[], dict[str, float]]
-"""Counts the waiting jobs in the ledger. Called only when somebody scrapes."""
+
+class Reads(Protocol):
+    """What a scrape reads; see :class:`spoke_jobs.worker.ledger_reads.LedgerReads`."""
+
+    def backlog(self) -> dict[str, float]:
+        """Count the waiting jobs."""
+
+    def schedules(self) -> ScheduleCounts:
+        """Count the schedules."""
+
+    def limits(self) -> LimitFigures:
+        """Return the limits with their use."""
+
+    def pool(self) -> PoolUse | None:
+        """Return the use of the connections to the database."""
+
+    @property
+    def failed(self) -> Callable[[], int]:
+        """Count the failed jobs since the first scrape."""
 
 
-def serve(
-    metrics: WorkerMetrics, backlog: Backlog, schedules: CountSchedules, port: int, host: str = ""
-) -> ThreadingHTTPServer:
+def serve(metrics: WorkerMetrics, reads: Reads, port: int, host: str = "") -> ThreadingHTTPServer:
     """Serve until the process ends. Port 0 selects a free port."""
     routes = {
         "/healthz": lambda: probe_server.json_answer(*metrics.report()),
-        "/metrics": lambda: exposition(metrics, backlog, schedules),
+        "/metrics": lambda: exposition(metrics, reads),
     }
     return probe_server.serve(routes, port, host)
 
 
-def exposition(metrics: WorkerMetrics, backlog: Backlog, schedules: CountSchedules) -> Answer:
+def exposition(metrics: WorkerMetrics, reads: Reads) -> Answer:
     """Return all metrics."""
-    of_schedules = schedule_families("worker", schedules)
-    return probe_server.exposition("worker", [*_of_metrics(metrics), *_of_backlog(backlog), *of_schedules])
-
-
-_HELP = {
-    "claimed": "Jobs claimed.",
-    "died": "Child processes that exited while running an attempt.",
-    "reaped": "Attempts ended because their lease had lapsed.",
-}
+    families = [
+        *_of_metrics(metrics),
+        *attempt_families(metrics.attempts),
+        *_of_ledger(reads),
+        lag_family(MetricSource.WORKER, metrics.schedule_lag),
+        *pool_families(MetricSource.WORKER, reads.pool()),
+    ]
+    return probe_server.exposition(MetricSource.WORKER, families)
 
 
 def _of_metrics(metrics: WorkerMetrics) -> Iterator[Metric]:
     _, report = metrics.report()
-    yield GaugeMetricFamily("spoke_worker_running", "Attempts that run now.", report["running"])
-    yield GaugeMetricFamily(
-        "spoke_worker_seconds_since_poll", "Seconds since the ledger last answered.", report["secondsSincePoll"]
-    )
-    for name, text in _HELP.items():
-        yield CounterMetricFamily(f"spoke_worker_{name}", text, metrics.counts[name])
-    ended = {
-        name.removeprefix("ended_"): count
-        for name, count in sorted(metrics.counts.items())
-        if name.startswith("ended_")
-    }
-    text = "Ended attempts, by the end that their process reported."
-    yield probe_server.by_label("spoke_worker_attempts", text, "end", ended)
+    yield gauge("spoke_worker_running", report["running"])
+    yield gauge("spoke_worker_seconds_since_poll", report["secondsSincePoll"])
+    for name in ("claimed", "died", "reaped"):
+        yield counter(f"spoke_worker_{name}", metrics.counts[name])
+    # All ends are initialized to 0, so that `increase()` sees the first of each.
+    ends = {code.name.lower(): metrics.counts[f"ended_{code.name.lower()}"] for code in ExitCode}
+    yield counter_by_label("spoke_worker_attempts", ends)
 
 
-def _of_backlog(backlog: Backlog) -> Iterator[Metric]:
-    try:
-        found = backlog()
-    except Exception:  # the database is unreachable: report the other metrics
-        return
-    yield GaugeMetricFamily(
-        "spoke_worker_jobs_due", "Jobs that are due, including those whose queue is locked.", found["due"]
+def _of_ledger(reads: Reads) -> Iterator[Metric]:
+    """Yield what is read from the ledger, up to the first read that fails: each may take seconds to fail.
+
+    The other metrics are needed most when the database is unreachable.
+    """
+    parts: tuple[Callable[[], Iterable[Metric]], ...] = (
+        lambda: _of_backlog(reads.backlog()),
+        lambda: schedule_families(MetricSource.WORKER, reads.schedules()),
+        lambda: [counter("spoke_worker_jobs_failed", reads.failed())],
+        lambda: _of_limits(reads.limits()),
     )
-    yield GaugeMetricFamily(
-        "spoke_worker_oldest_due_seconds", "Seconds for which the oldest due job has been due.", found["oldest"]
-    )
+    for part in parts:
+        try:
+            yield from list(part())
+        except Exception:
+            return
+
+
+def _of_backlog(found: dict[str, float]) -> Iterator[Metric]:
+    yield gauge("spoke_worker_jobs_due", found["due"])
+    yield gauge("spoke_worker_oldest_due_seconds", found["oldest"])
+
+
+def _of_limits(found: LimitFigures) -> Iterator[Metric]:
+    limit, used = gauge("spoke_worker_limit"), gauge("spoke_worker_limit_used")
+    for use in found.uses:
+        limit.add_metric([use.scope], use.limit)
+        used.add_metric([use.scope], use.used)
+    paused = gauge("spoke_worker_paused")
+    for scope, by in found.paused.items():
+        paused.add_metric([scope, by], 1)
+    yield from (limit, used, paused)

@@ -6,19 +6,43 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from spoke_jobs.contract.executors import lane_of
+from spoke_jobs.contract.metrics.metric_catalogue import buckets_of
+from spoke_jobs.contract.metrics.metric_spec import MetricSource
 from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.ledger.columns.clock import waited_seconds
 from spoke_jobs.model import Claim
+from spoke_jobs.runners.attempt_counts import AttemptCounts, ObservedAttempt
+from spoke_jobs.shared.histogram import Histogram
 
 STALE_SECONDS = 30.0
 """A worker is unhealthy if its database has not answered for this long."""
+_SUCCEEDS = {ExitCode.DONE: True, ExitCode.FAILED: False, ExitCode.FAILED_FOR_GOOD: False}
+"""Whether an attempt with this end has succeeded. Attempts with other ends did not run, or go on elsewhere."""
+
+
+def claimed_attempt(claim: Claim) -> ObservedAttempt:
+    """Return what a claim says of its attempt, to be counted at its end."""
+    job = claim.job
+    waited = None
+    if claim.number == 1 and job.run == 1 and claim.due_at is not None and job.started_at is not None:
+        waited = waited_seconds(claim.due_at, job.started_at)
+    lane = str(lane_of(job.runner) or "")
+    return ObservedAttempt(job.job_type, job.queue_name, lane, job.organization_id, False, wait_seconds=waited)
 
 
 class WorkerMetrics:
-    """Counters that the supervisor writes and the HTTP endpoint's threads read."""
+    """Counters that the supervisor writes and the HTTP endpoint's threads read.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, poll_seconds: float = 0.0) -> None:
+    :param organizations: how many organizations have metrics of their own.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, poll_seconds: float = 0.0, organizations: int = 0
+    ) -> None:
         self._clock = clock
         self._stale = max(STALE_SECONDS, 2 * poll_seconds + 5)
         self._lock = threading.Lock()
@@ -27,6 +51,9 @@ class WorkerMetrics:
         self.running = 0
         self.counts: Counter[str] = Counter()
         """Claimed jobs, attempts by exit code, children that exited with an attempt, reaped attempts, and errors."""
+        self.attempts = AttemptCounts(MetricSource.WORKER, organizations)
+        self.schedule_lag = Histogram(buckets_of("spoke_worker_schedule_lag_seconds"))
+        """How late this worker has dispatched the jobs of schedules."""
 
     def polled(self) -> None:
         """Record that the ledger has answered."""
@@ -47,6 +74,15 @@ class WorkerMetrics:
         """Count an attempt's end that a child reported."""
         with self._lock:
             self.counts[f"ended_{code.name.lower()}"] += 1
+
+    def ran(self, attempt: ObservedAttempt | None, code: ExitCode, seconds: float) -> None:
+        """Count how long an attempt waited and ran, unless it did not run.
+
+        :param attempt: what its claim said; None if that is not known.
+        """
+        succeeds = _SUCCEEDS.get(code)
+        if attempt is not None and succeeds is not None:
+            self.attempts.observe(replace(attempt, succeeded=succeeds, run_seconds=seconds))
 
     def failed(self) -> None:
         """Count an unexpected error that the worker contained."""

@@ -51,25 +51,23 @@ def run(
     health_port: int | None = None,
     reload: bool = False,
     schedules: bool = True,
+    organizations: int = 0,
 ) -> None:
     """Run until told to stop.
 
     :param health_port: serve ``/healthz`` and ``/metrics`` on this port.
     :param reload: restart when a file of the application's code has changed, as after SIGHUP.
     :param schedules: dispatch the jobs of schedules.
+    :param organizations: how many organizations have metrics of their own.
     """
-    metrics = WorkerMetrics(poll_seconds=options.poll_seconds)
+    metrics = WorkerMetrics(poll_seconds=options.poll_seconds, organizations=organizations)
     if health_port is not None:
+        from spoke_jobs.worker.ledger_reads import LedgerReads
         from spoke_jobs.worker.worker_endpoint import serve  # its library is slow to import
 
-        serve(
-            metrics,
-            lambda: ledger.backlog(options.runner),
-            lambda: ledger.count_schedules(options.runner),
-            health_port,
-        )
+        serve(metrics, LedgerReads(ledger, options.runner), health_port)
     changed = _changes() if reload else (lambda: False)
-    ticker = ticker_of(ledger, registry, options.runner) if schedules else None
+    ticker = ticker_of(ledger, registry, options.runner, metrics.schedule_lag) if schedules else None
     supervisor = Supervisor(ledger, options, listen(ledger.engine), metrics, changed, registry, ticker)
     reloading = supervisor.run()
     ledger.close_notifier()

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import subprocess
-import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import pytest
 import yaml
-from tests.task_key import KEY
-from tests.waiting import patient
+from tests.prometheus import program
 
+from spoke_jobs.contract.metrics.metric_catalogue import CATALOGUE
 from spoke_jobs.contract.wait_reasons import NEED_ATTENTION, WAITS
-from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts, ScheduleState
-from spoke_jobs.registry import Registry
-from spoke_jobs.tasks.server.auth import Callers
-from spoke_jobs.tasks.server.executor import TaskExecutor
-from spoke_jobs.tasks.server.http_app import Intake, TaskApp
-from spoke_jobs.tasks.server.task_metrics import TaskMetrics
-from spoke_jobs.worker import worker_endpoint
-from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs_operator.core.reporting.job_counts import NEW
 
 from .conftest import APP_VALUES, ROOT, Helm, Object, of_kind
 
 ON: Object = {"monitoring": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}}}
 VALUES: dict[str, Object] = {"spoke-operator": ON, "spoke-app": APP_VALUES | ON | {"workers": {"main": {}, "slow": {}}}}
-SCHEDULES = ScheduleCounts(dict.fromkeys(ScheduleState, 0), 0.0)
 every_chart = pytest.mark.parametrize("chart", list(VALUES))
 
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    done = subprocess.run([ROOT / "scripts/promtool"], stdout=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 0, "promtool could not be fetched"
-    return done.stdout.strip()
+    return program("promtool")
 
 
 def rules_of(helm: Helm, chart: str, values: Object | None = None) -> list[Object]:
@@ -81,51 +67,7 @@ def test_each_says_what_to_do_and_where_to_read_on(helm: Helm, chart: str) -> No
 def test_they_ask_for_the_metrics_that_there_are(helm: Helm, chart: str) -> None:
     asked = set(re.findall(r"\bspoke_\w+", " ".join(rule["expr"] for rule in rules_of(helm, chart))))
     assert asked
-    assert asked <= operators_metrics() | syncs_metrics() | workers_metrics() | tasks_metrics()
-
-
-def operators_metrics() -> set[str]:
-    from datetime import UTC, datetime
-
-    from spoke_jobs_operator.core.limits.limits import Limits
-    from spoke_jobs_operator.shell.admission.pacing import Pacer
-    from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
-    from spoke_jobs_operator.shell.store.store import Store
-
-    metrics = OperatorMetrics()
-    metrics.jobs.watch(Store(), Pacer(Limits(), lambda _: None), lambda: True, lambda: datetime.now(UTC))
-    endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
-    return {family.name + ending for family in metrics.registry.collect() for ending in endings[family.type]}
-
-
-def syncs_metrics() -> set[str]:
-    from spoke_jobs.sync.sync_metrics import SyncHealth, serve_probes
-
-    health = SyncHealth()
-    health.compared()
-    server = serve_probes(health, 0, "127.0.0.1", lambda: (1, 2.0), lambda: SCHEDULES)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=patient(30)) as answer:
-            return set(re.findall(r"^spoke_\w+", answer.read().decode(), re.MULTILINE))
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def workers_metrics() -> set[str]:
-    text = worker_endpoint.exposition(WorkerMetrics(), lambda: {"due": 0, "oldest": 0}, lambda: SCHEDULES).body.decode()
-    return set(re.findall(r"^spoke_\w+", text, re.MULTILINE))
-
-
-def tasks_metrics() -> set[str]:
-    executor, intake = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
-    app = TaskApp(executor, Callers(KEY), intake, TaskMetrics(executor, intake, 1))
-
-    async def read() -> str:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tasks") as client:
-            return (await client.get("/metrics")).text
-
-    return set(re.findall(r"^spoke_\w+", asyncio.run(read()), re.MULTILINE))
+    assert asked <= {name for spec in CATALOGUE.values() for name in spec.series}
 
 
 def test_what_keeps_jobs_waiting_in_the_normal_course_of_things_is_no_alarm(helm: Helm) -> None:

@@ -77,7 +77,10 @@ VARIANTS: dict[str, tuple[str, Object]] = {
             "imagePullSecrets": [{"name": "registry"}],
             "priorityClassName": "high",
             "sync": {"replicas": 2, "podLabels": {"c": "d"}, "podAnnotations": {"a": "b"}},
-            "serviceAccounts": {name: {"annotations": {"cloud/role": name}} for name in ("jobs", "sync", "tasks")},
+            "notify": {"enabled": True, "replicas": 2, "slack": {"secretName": "shop-slack"}, "podLabels": {"c": "d"}},
+            "serviceAccounts": {
+                name: {"annotations": {"cloud/role": name}} for name in ("jobs", "sync", "tasks", "notify")
+            },
             "networkPolicy": {
                 "database": {
                     "to": [{"podSelector": {"matchLabels": {"of": "{{ .Release.Name }}"}}}],
@@ -135,7 +138,22 @@ VARIANTS: dict[str, tuple[str, Object]] = {
             "monitoring": {
                 "serviceMonitor": {"enabled": True, "interval": "30s", "labels": {"release": "prometheus"}},
                 "rules": {"enabled": True, "labels": {"release": "prometheus"}, "without": ["SpokeTasksStrangers"]},
+                "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Jobs"}},
             },
+        },
+    ),
+    "app, dashboard": (
+        "spoke-app",
+        APP_VALUES
+        | {
+            "dashboard": {
+                "enabled": True,
+                "replicas": 2,
+                "hosts": ["jobs.example.com", "jobs.internal"],
+                "token": {"secretName": "{{ .Release.Name }}-token"},
+                "ingress": {"enabled": True, "className": "nginx", "tlsSecretName": "jobs-tls"},
+            },
+            "networkPolicy": {"ingress": {"dashboard": [{"namespaceSelector": {"matchLabels": {"of": "ingress"}}}]}},
         },
     ),
     "app, network open": ("spoke-app", APP_VALUES | {"networkPolicy": {"enabled": False}}),
@@ -239,7 +257,7 @@ def test_every_pod_passes_restricted(helm: Helm, chart: str, values: Object) -> 
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys(), name
         own = [volume for volume in pod.get("volumes", []) if volume not in values.get("volumes", [])]
-        assert {kind for volume in own for kind in volume} <= {"name", "emptyDir", "projected"}, name
+        assert {kind for volume in own for kind in volume} <= {"name", "emptyDir", "projected", "secret"}, name
         for volume in own:  # nothing else that `restricted` lets in is needed
             sources = volume.get("projected", {}).get("sources", [])
             assert all(set(source) == {"serviceAccountToken"} for source in sources), name
@@ -266,6 +284,8 @@ def test_tokens_only_where_they_are_meant(helm: Helm, chart: str, values: Object
                "Pod rel-spoke-operator-test", "Pod given-test"}  # fmt: skip
     if values.get("tasks", {}).get("tokens", {}).get("enabled"):
         allowed.add("Deployment rel-spoke-app-tasks")  # it asks the API server about callers' tokens
+    if values.get("dashboard", {}).get("enabled"):
+        allowed.add("Deployment rel-spoke-app-dashboard")  # it reads what SpokeJobs wait for
     assert holders <= allowed
     assert all(item["automountServiceAccountToken"] is False for item in of_kind(objects, "ServiceAccount"))
 

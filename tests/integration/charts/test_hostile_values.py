@@ -13,14 +13,22 @@ from .conftest import APP_VALUES, ROOT, Helm, Object, merged
 
 PLAIN = "zqz"
 HOSTILE = ["true", "null", "123", "1e3", "0x1f", "1 # x", "a: b", '"', "\\", "*a"]
+MONITORING: Object = {name: {"enabled": True} for name in ("serviceMonitor", "rules", "dashboards")}
 FULL: dict[str, Object] = {
-    "spoke-operator": {"monitoring": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}}},
+    "spoke-operator": {"monitoring": MONITORING},
     "spoke-app": merged(
         APP_VALUES,
         {
-            "monitoring": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}},
+            "monitoring": MONITORING,
             "tasks": {"tls": {"enabled": True, "certificate": {"create": True, "issuerRef": {"name": "ca"}}}},
             "workers": {"default": {}},
+            "dashboard": {
+                "enabled": True,
+                "hosts": ["jobs.example.com"],
+                "token": {"secretName": "token"},
+                "ingress": {"enabled": True},
+                "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+            },
         },
     ),
 }

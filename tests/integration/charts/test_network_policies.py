@@ -87,7 +87,7 @@ def test_application_reaches_its_database_and_itself(helm: Helm) -> None:
     (rule,) = policies["tasks"]["spec"]["ingress"]
     (peer,) = rule["from"]
     assert peer["podSelector"]["matchExpressions"] == [
-        {"key": "app.kubernetes.io/component", "operator": "NotIn", "values": ["sync", "migrations", "test"]}
+        {"key": "app.kubernetes.io/component", "operator": "NotIn", "values": ["sync", "migrations", "test", "notify"]}
     ]
 
 

@@ -32,6 +32,16 @@ def notes(helm: Helm, folder: Path, chart: str, values: Object) -> str:
     return str(named(read(rendered), "ConfigMap", "notes")["data"]["text"])
 
 
+def test_they_say_who_reaches_the_dashboard(helm: Helm, tmp_path: Path) -> None:
+    dashboard: Object = {"dashboard": {"enabled": True, "hosts": ["jobs.test"], "token": {"secretName": "token"}}}
+    reached: Object = {"networkPolicy": {"ingress": {"dashboard": [{"podSelector": {}}]}}}
+    shut = notes(helm, tmp_path / "shut", "spoke-app", dashboard)
+    assert "The dashboard is for jobs.test. Nobody reaches it" in shut
+    assert "Nobody reaches it" not in notes(helm, tmp_path / "reached", "spoke-app", dashboard | reached)
+    assert "Nobody reaches it" not in notes(helm, tmp_path / "open", "spoke-app", dashboard | OPEN)
+    assert "dashboard" not in notes(helm, tmp_path / "without", "spoke-app", {})
+
+
 @every_chart
 def test_they_say_that_nobody_reads_the_metrics(helm: Helm, tmp_path: Path, chart: str) -> None:
     assert "Nobody can read the metrics" in notes(helm, tmp_path / "shut", chart, {})

@@ -89,6 +89,8 @@ def test_schema_names_every_value(chart: str) -> None:
         ("spoke-app", {"monitoring": {"rules": {"runbook": "docs/operating.md"}}}, "runbook"),
         ("spoke-app", {"sync": {"nodeSelector": ["ssd"]}}, "nodeSelector"),
         ("spoke-app", {"tasks": {"env": {"A": "b"}}}, "env"),
+        ("spoke-app", {"notify": {"slack": {"url": "https://hooks.example"}}}, "url"),
+        ("spoke-app", {"notify": {"args": "--messages"}}, "args"),
         ("spoke-app", {"migrations": {"serviceAccountName": "iam"}}, "serviceAccountName"),
         ("spoke-app", {"serviceAccounts": {"jobs": {"create": "no"}}}, "create"),
         ("spoke-app", {"podTemplates": {"large": {"image": {"name": "x"}}}}, "name"),
@@ -155,6 +157,7 @@ def test_schema_takes_intervals_as_prometheus_writes_them(helm: Helm, interval: 
         ({"tasks": {"autoscaling": {"enabled": True, "minReplicas": 11}}}, "minReplicas, 11, is above maxReplicas, 10"),
         ({"test": {"podTemplate": "small"}}, 'test.podTemplate: "small" is not among podTemplates; .*: default'),
         ({"test": {"podTemplate": None}}, 'test.podTemplate: "" is not among podTemplates'),
+        ({"notify": {"enabled": True}}, "name the Secret of a receiver, notify.webhook.secretName or"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_words(helm: Helm, values: Object, said: str) -> None:

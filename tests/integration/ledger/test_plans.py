@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +20,10 @@ from tests.contract.ledger import LEASE, new_job
 from spoke_jobs.ledger.claims.claim_cursor import ClaimCursor
 from spoke_jobs.ledger.claims.claim_request import SearchedJobs
 from spoke_jobs.ledger.cluster import syncing
+from spoke_jobs.ledger.notices import notice_rows
+from spoke_jobs.ledger.notices.notice_values import Place
 from spoke_jobs.ledger.reading import crowd
+from spoke_jobs.ledger.reading.failed_jobs import failed_jobs
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ANY_CLAIM, ANY_JOB
@@ -150,6 +154,25 @@ def test_why_of_all_jobs_reads_no_history(ledger: SqlLedger) -> None:
 
     (plan,) = plans(ledger, count)
     assert scans(plan) == {("job_request", "ix_job_request_failed")}
+
+
+def test_a_scrape_counts_new_failures_by_an_index(ledger: SqlLedger) -> None:
+    with ledger.engine.connect() as connection:
+        since = datetime.now(UTC) - timedelta(hours=1)
+        plan = plans(ledger, lambda: failed_jobs(connection, "legacy", since))[-1]
+    assert scans(plan) == {("job_request", "ix_job_request_failed")}
+
+
+def test_a_look_for_failures_reads_no_history(ledger: SqlLedger) -> None:
+    now = datetime.now(UTC)
+
+    def look() -> None:
+        with ledger.engine.connect() as connection:
+            notice_rows.unseen(connection, "webhook", Place(now, now, now, None), 100)
+
+    (plan,) = plans(ledger, look)
+    assert ("job_request", "ix_job_request_failed") in scans(plan)
+    assert ("job_request", "") not in scans(plan)
 
 
 def test_sizes_read_the_newest_successes_of_each_type_by_an_index(ledger: SqlLedger) -> None:

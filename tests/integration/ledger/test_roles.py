@@ -192,6 +192,7 @@ _NO_READER = (
     "DELETE FROM task_outbox",
     "INSERT INTO job_event (at, action) VALUES (now(), 'cancel')",
     "DELETE FROM job_event",
+    "DELETE FROM notice_outbox",
     "SELECT nextval('job_request_id_seq')",
 )
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import update
-from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, claim_one, new_job
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.executors import LANE_RUNNER
@@ -284,45 +284,87 @@ def test_the_load_of_a_set_of_workers_is_what_its_workers_would_run(ledger: SqlL
     assert loads["rest"] == LaneLoad()
 
 
+def look(ledger: SqlLedger, before: Look, limit: int = 2) -> Look:
+    """Look for attempts that have ended, as if all had been claimed a minute ago."""
+    with ledger.engine.begin() as connection:
+        connection.execute(update(job_attempt).values(claimed_at=clock_after(-60)))
+        return ended_attempts.look(connection, before, limit)
+
+
+def claim_of(ledger: SqlLedger, runner: str = LANE_RUNNER, **changes: object) -> Claim:
+    ledger.insert(new_job(runner=runner, **changes))
+    found = claim_one(ledger, runner, ["report"], "w", LEASE)
+    assert found is not None
+    return found
+
+
 def test_each_look_finds_the_attempts_that_have_ended_since(ledger: SqlLedger) -> None:
-    def look(before: Look, limit: int = 2) -> Look:
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_attempt).values(claimed_at=clock_after(-60)))
-            return ended_attempts.look(connection, before, limit)
-
-    def claim() -> Claim:
-        ledger.insert(new_job())
-        found = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert found is not None
-        return found
-
-    ledger.succeed(None, claim().token, None, None, AttemptUsage(1))
-    before = look(FIRST_LOOK)
+    ledger.succeed(None, claim_of(ledger).token, None, None, AttemptUsage(1))
+    before = look(ledger, FIRST_LOOK)
     assert before.ended == (), "what had ended before"
-    running, ended = claim(), claim()
+    running, ended = claim_of(ledger), claim_of(ledger)
     ledger.succeed(None, ended.token, None, None, AttemptUsage(2))
-    first = look(before)
+    first = look(ledger, before)
     assert [(item.job_type, item.runner, item.usage.peak_memory_bytes) for item in first.ended] == [
-        ("report", "legacy", 2)
+        ("report", LANE_RUNNER, 2)
     ]
     ledger.fail(running.token, Failure("OutOfMemory", usage=AttemptUsage(3)), decide=True)
     for _ in range(3):
-        ledger.succeed(None, claim().token, None, None, AttemptUsage(4))
-    second = look(first)
+        ledger.succeed(None, claim_of(ledger).token, None, None, AttemptUsage(4))
+    second = look(ledger, first)
     assert [item.usage.peak_memory_bytes for item in second.ended] == [3, 4, 4]
     assert second.more
-    third = look(second)
+    third = look(ledger, second)
     assert [item.usage.peak_memory_bytes for item in third.ended] == [4]
     assert not third.more
-    assert look(third).ended == ()
+    assert look(ledger, third).ended == ()
+
+
+def test_a_look_passes_over_the_attempts_of_jobs_without_a_lane(ledger: SqlLedger) -> None:
+    before = look(ledger, FIRST_LOOK)
+    for _ in range(2):
+        ledger.succeed(None, claim_of(ledger, "legacy").token, None, None, AttemptUsage(1))
+    ledger.succeed(None, claim_of(ledger).token, None, None, AttemptUsage(2))
+    first = look(ledger, before)
+    assert (first.ended, first.more) == ((), True)
+    assert [item.usage.peak_memory_bytes for item in look(ledger, first).ended] == [2]
+
+
+def test_of_options_that_are_too_large_a_look_reads_nothing(ledger: SqlLedger) -> None:
+    """It reads those of thousands of jobs at a time, and other code may have written any."""
+    before = look(ledger, FIRST_LOOK)
+    for text in ("", "x" * 4_000):
+        claim = claim_of(ledger)
+        asks = {"resources": {"requests": {"memory": "200Mi"}}, "made up": text}
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).where(job_request.c.id == claim.job.id).values(options=asks))
+        ledger.succeed(None, claim.token, None, None, AttemptUsage(1))
+    small, large = look(ledger, before).ended
+    assert small.options.resources == {"requests": {"memory": "200Mi"}}
+    assert large.options.resources is None
+
+
+def test_a_look_says_how_long_a_first_attempt_waited_for_its_pod_and_ran(ledger: SqlLedger) -> None:
+    with ledger.engine.begin() as connection:
+        before = ended_attempts.look(connection, FIRST_LOOK, 9)
+    job = ledger.insert(new_job(runner="kubernetes", queue_name="mail", options=JobOptions(retry=EAGER)))
+    for number in (1, 2):
+        claim = ledger.claim(job.id, job.uid, 1, number, "pod", LEASE)
+        assert isinstance(claim, Claim)
+        ledger.fail(claim.token, Failure("JobError"), decide=False)
+    with ledger.engine.begin() as connection:
+        connection.execute(update(job_request).values(submitted_at=clock_after(-67)))
+        connection.execute(update(job_attempt).values(claimed_at=clock_after(-60), finished_at=clock_after(-40)))
+        first, second = ended_attempts.look(connection, before, 9).ended
+    assert (first.queue_name, first.organization_id, first.succeeded) == ("mail", 3, False)
+    assert first.wait_seconds == pytest.approx(7, abs=1)
+    assert first.run_seconds == pytest.approx(20, abs=1)
+    assert second.wait_seconds is None, "its job had begun"
 
 
 def test_a_look_leaves_out_what_may_still_lack_earlier_attempts(ledger: SqlLedger) -> None:
-    ledger.insert(new_job())
     with ledger.engine.begin() as connection:
         before = ended_attempts.look(connection, FIRST_LOOK, 9)
-    found = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-    assert found is not None
-    ledger.succeed(None, found.token, None)
+    ledger.succeed(None, claim_of(ledger).token, None)
     with ledger.engine.begin() as connection:
         assert ended_attempts.look(connection, before, 9) == before

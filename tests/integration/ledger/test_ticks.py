@@ -29,6 +29,7 @@ from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.runners.ticker import Ticker, ticker_of
 from spoke_jobs.schedules import occurrences
 from spoke_jobs.schedules.occurrences import SkipReason
+from spoke_jobs.shared.histogram import Histogram
 
 HOUR = timedelta(hours=1)
 
@@ -293,6 +294,17 @@ def test_a_schedule_whose_code_is_gone_does_not_fire_and_is_orphaned(engine: Eng
     assert (row(engine, "kept").orphaned(now), row(engine, "gone").orphaned(now)) == (False, True)
     assert [job.schedule for job in tick(engine, declared(("gone", Every(hours=1))))] == ["gone"], "the code is back"
     assert not row(engine, "gone").orphaned(datetime.now(UTC))
+
+
+def test_how_late_a_job_is_dispatched_is_observed(engine: Engine) -> None:
+    registry, lag = declared(("s", Every(hours=1))), Histogram((60.0, 7200.0))
+    tick(engine, registry)
+    assert lag.total == 0
+    set_back(engine, "s", HOUR)
+    (job,) = ticker_of(SqlLedger(engine), registry, "legacy", lag).tick_if_due()
+    assert job.scheduled_for is not None
+    assert lag.total == pytest.approx((job.created_at - job.scheduled_for).total_seconds())
+    assert sum(lag.counts) == 1
 
 
 def test_two_releases_do_not_take_turns(engine: Engine) -> None:

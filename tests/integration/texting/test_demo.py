@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
+from tests.ports import free_port
 from tests.waiting import eventually, patient
 
 from texting.demo.checks import Check, check_table, import_checks
@@ -47,7 +49,7 @@ def processes_of(folder: Path) -> list[str]:
 
 def test_imports_sends_exports_checks_and_leaves_nothing_running(tmp_path: Path) -> None:
     folder, log = tmp_path / "demo", tmp_path / "log"
-    with demonstration(folder, "--rows", "500", "--messages", "30", "--next", "make tea", log=log) as process:
+    with demonstration(folder, "--rows", "500", "--messages", "30", "--later", "make tea", log=log) as process:
         code = process.wait(patient(200))
     told = log.read_text()
     assert code == 0, told
@@ -55,8 +57,31 @@ def test_imports_sends_exports_checks_and_leaves_nothing_running(tmp_path: Path)
     assert told.count(" ok") == 14
     assert "30 of 30 delivered" in told
     assert "no repeated messages dropped by the carrier" in told
-    assert told.rstrip().endswith("Next: make tea")
+    look, later, then = told.rstrip().splitlines()[-3:]
+    command = f"SPOKE_DATABASE_URL=sqlite:///{folder}/demo.sqlite3 .venv/bin/spoke-jobs"
+    assert look == f"Look at its jobs: {command} ls"
+    assert later == "Later: make tea"
+    assert then == f"Next: {command} web --insecure-local"
     assert processes_of(folder) == []
+
+
+def test_with_web_it_ends_as_the_dashboard_of_its_jobs(tmp_path: Path) -> None:
+    folder, log, port = tmp_path / "demo", tmp_path / "log", free_port()
+    small = ("--rows", "100", "--messages", "5")
+    with demonstration(folder, *small, "--web", str(port), log=log) as process:
+
+        def page() -> str | None:
+            assert process.poll() is None, log.read_text()
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/jobs", timeout=patient(30)).text
+            except httpx.ConnectError:
+                return None
+
+        found = eventually(page, "the dashboard answers", within=200, state=log.read_text)
+        assert "all right" in log.read_text()
+        assert processes_of(folder) == [], "worker and carrier have been stopped"
+    for job_type in ("import_contacts", "assign_texters", "start_campaign", "export"):
+        assert f"<td>{job_type}</td>" in found
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])

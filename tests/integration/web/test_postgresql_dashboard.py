@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from sqlalchemy import create_engine, text
 from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, DashboardContract, Open, token_in
+from tests.contract.dashboard_batches import AuditContract, BatchesContract
+from tests.contract.dashboard_bulk import BulkContract
+from tests.contract.dashboard_failures import FailuresContract
+from tests.contract.dashboard_queues import QueuesContract
+from tests.contract.dashboard_schedules import SchedulesContract
 from tests.contract.ledger import new_job
+from tests.waiting import patient
 
 from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.sync.writer import Writer
-from spoke_jobs.web import app, dashboard
+from spoke_jobs.web import app, change_stream, dashboard
+from spoke_jobs.web.change_stream import BEGIN, EVENT, ChangeStream
 
 
 class TestPostgresqlDashboard(DashboardContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url
+
+    def test_a_dispatch_tells_browsers(
+        self, ledger: SqlLedger, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(change_stream, "SOONEST_SECONDS", 0.0)
+        monkeypatch.setattr(change_stream, "LATEST_SECONDS", patient(600))
+        engine = dashboard.open_engine(ledger_url)
+        stream = ChangeStream(engine)
+
+        async def told() -> list[bytes]:
+            events = stream.events(notified=True)
+            async with asyncio.timeout(patient(60)):
+                begin, connected = await anext(events), await anext(events)
+                waits = asyncio.ensure_future(anext(events))
+                ledger.notifier.notify()  # as a runner does after the commit of a dispatch
+                return [begin, connected, await waits]
+
+        try:
+            assert asyncio.run(told()) == [BEGIN, EVENT, EVENT]
+        finally:
+            stream.close()
+            ledger.notifier.notify()  # the connection that listens ends with the next notification
+            engine.dispose()
 
     def test_a_slow_statement_ends_with_a_clear_message(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
@@ -73,9 +105,9 @@ class TestPostgresqlDashboard(DashboardContract):
         job = ledger.insert(new_job())
         reader = app(authorize=lambda _request: EVERYBODY, hosts=[HOST], database=role_urls[Process.READER])
         with Browser(reader, HOST) as browser:
-            for path in ("/", "/jobs", f"/jobs/{job.id}"):
+            for path in ("/failures", "/queues", "/schedules", "/batches", "/audit", "/", "/jobs", f"/jobs/{job.id}"):
                 page = browser.get(path)
-                assert page.status_code == 200
+                assert page.status_code == 200, path
             answer = browser.post(f"/jobs/{job.id}/cancel", data={"token": token_in(page)})
             assert answer.status_code == 503
             assert "role" in answer.text
@@ -93,3 +125,39 @@ class TestPostgresqlDashboard(DashboardContract):
         assert "Sync is active." in browser.get("/").text
         writer.close()
         writer.engine.dispose()
+
+
+class TestPostgresqlBulk(BulkContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlFailures(FailuresContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlQueues(QueuesContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlSchedules(SchedulesContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlBatches(BatchesContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlAudit(AuditContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url

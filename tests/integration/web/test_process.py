@@ -37,9 +37,15 @@ def test_it_serves_until_sigterm(sqlite_ledger_url: str) -> None:
         assert found.status_code == 200
         assert "nightly" in found.text
         assert "server" not in found.headers
+        with httpx.stream("GET", f"http://127.0.0.1:{port}/changes", timeout=patient(30)) as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == "retry: 5000"
+            process.send_signal(signal.SIGTERM)
+            assert not [line for line in lines if "changed" in line], "it ends with the process"
     finally:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=patient(30))
     assert process.returncode == -signal.SIGTERM, errors
     assert f"dashboard listening on http://127.0.0.1:{port}/" in errors
     assert "Traceback" not in errors
+    assert "graceful shutdown exceeded" not in errors, "no stream of a browser holds it up"

@@ -11,6 +11,7 @@ import threading
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.explain.words import line, lines
 from spoke_jobs.ledger.cluster import reports
 from spoke_jobs.ledger.limits.limit_rows import SqlLimits
+from spoke_jobs.ledger.notices import mute_rows
 from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -203,6 +205,8 @@ def prepared(shared_sqlite_ledger_url: str) -> Path:
             insert_task(connection, "legacy", "x", "{}")
             schedule = Schedule("x", "report", Every(minutes=5))
             schedule_rows.put(connection, "legacy", schedule, "x")
+            until = datetime.now(UTC) + timedelta(days=1)
+            mute_rows.add_mute(connection, job_type="x", cause="x", fingerprint="x", until=until, reason="x", by="x")
         SqlLimits(ledger.engine).set(Scope(ScopeKind.QUEUE, "q"), lambda _: Bounds(1), by="x")
     return Path(shared_sqlite_ledger_url.removeprefix("sqlite:///"))
 
@@ -270,7 +274,7 @@ COMMANDS = [
     *(["events"], ["events", "--json"], ["stats", "--json"], ["outbox", "ls"], ["outbox", "ls", "--json"]),
     *(["outbox", "show", "1", "--payload"], ["outbox", "replicas"], ["outbox", "retry", "1"]),
     *(["sizes"], ["sizes", "--json"]),
-    *(["schedules", "ls"], ["schedules", "ls", "--json"]),
+    *(["schedules", "ls"], ["schedules", "ls", "--json"], ["mutes", "ls"], ["mutes", "ls", "--json"]),
     *(["batches", "ls"], ["batches", "ls", "--json"], ["batches", "show", "1"], ["batches", "show", "1", "--json"]),
     *(["limits", "ls"], ["limits", "ls", "--json"], ["batches", "close", "1"], ["batches", "cancel", "1"]),
     *(["cancel", "--type", "*", "--dry-run"], ["retry", "--failed", "--dry-run"], ["prune", "--dry-run"]),

@@ -23,6 +23,7 @@ FULL = {
     "events": (),
     "limits ls": (),
     "ls": (),
+    "mutes ls": (),
     "outbox ls": (),
     "outbox replicas": (),
     "outbox show": (1,),
@@ -60,6 +61,7 @@ def test_one_document(ledger: SqlLedger, run: Run, command: str, filled: bool) -
         with ledger.engine.begin() as connection:
             insert_task(connection, "kubernetes", "send", "{}")
         run("pause", "all", "--reason", "upgrade")
+        run("mutes", "add", "--type", "report", "--until", "+1h", "--reason", "known")
     arguments = FULL[command]
     codes = {"watch": 1} if filled else {"batches show": 3, "outbox show": 3, "show": 3, "watch": 3}
     environment = {"SPOKE_APP": "tests.contract.app:registry"}

@@ -198,6 +198,7 @@ CONSEQUENTIAL = {
     "": {"cancel", "prune", "pause"},
     "batches": {"cancel", "close"},
     "limits": {"apply", "reset"},
+    "mutes": {"add"},
     "outbox": set(),
     "schedules": {"pause", "rm"},
 }

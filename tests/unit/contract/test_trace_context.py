@@ -15,7 +15,7 @@ from spoke_jobs import InvalidJobData, JobData, Registry
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.names import LABEL_TEMPLATE
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs.contract.trace_context import current_traceparent, is_traceparent
+from spoke_jobs.contract.trace_context import current_traceparent, is_traceparent, span_context_of, trace_id_of
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import NewJob
@@ -62,6 +62,21 @@ def test_any_span_gives_a_valid_traceparent_or_none(trace_id: int, span_id: int,
 def test_what_is_no_traceparent_is_refused_with_its_value(value: str) -> None:
     with pytest.raises(InvalidJobData, match="traceparent"):
         dispatched(value)
+
+
+@pytest.mark.parametrize("value", ["", "x", None, 7, TRACEPARENT.upper(), f"00-{'0' * 32}-{'1' * 16}-01"])
+def test_what_is_no_traceparent_names_no_trace(value: object) -> None:
+    assert (trace_id_of(value), span_context_of(value)) == ("", None)
+
+
+@given(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.integers(0, 255))
+def test_a_traceparent_is_read_as_it_was_written(trace_id: int, span_id: int, flags: int) -> None:
+    with trace.use_span(in_span(trace_id, span_id, flags)):
+        written = current_traceparent()
+    read = span_context_of(written)
+    assert read is not None
+    assert (read.trace_id, read.span_id, int(read.trace_flags), read.is_remote) == (trace_id, span_id, flags, True)
+    assert trace_id_of(written) == f"{trace_id:032x}"
 
 
 def test_a_foreign_module_of_that_name_prevents_no_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_each_alert_has_its_section_in_the_runbook() -> None:
     sections = anchors(ROOT / "docs/operating.md")
-    files = list(ROOT.glob("charts/*/files/alerts.yaml"))
-    named = {name for file in files for name in re.findall(r'runbook_url: "#([^"]+)"', file.read_text())}
-    assert len(files) == 2
+    files = [file for name in ("alerts", "slo") for file in ROOT.glob(f"charts/*/files/{name}.yaml")]
+    named = {name for file in files for name in re.findall(r"""runbook_url: ["']#([^"']+)""", file.read_text())}
+    assert len(files) == 4
     assert named - sections == set()

@@ -43,7 +43,7 @@ from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.settings import load_settings
 from spoke_jobs.testing.contexts import fake_context
 
-UNTIL_SIGTERM = {"worker", "tasks", "sync", "web"}
+UNTIL_SIGTERM = {"worker", "tasks", "sync", "web", "notify"}
 FAILED_JOBS = 42
 """The pages name jobs up to this id."""
 AT_MOST = 20
@@ -80,10 +80,6 @@ APPLICATIONS = {
     "docs/how-to/dashboard.md": "settings = SimpleNamespace(session_key='k' * 64)",
     "docs/how-to/limits.md": "job('send_text')(lambda ctx, payload: None)",
     "docs/how-to/migrating.md": "import base64, gzip, json",
-    "docs/how-to/monitoring.md": """
-        job("import_contacts")(lambda ctx, payload: None)
-        request = SimpleNamespace(headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
-        """,
     "docs/how-to/new-release.md": """
         class Welcome(BaseModel):
             name: str
@@ -112,6 +108,10 @@ APPLICATIONS = {
             def __init__(self, *left_out, **values):
                 super().__init__(**values)
         carrier = SimpleNamespace(send=lambda to, body, key: None)
+        """,
+    "docs/how-to/traces.md": """
+        job("import_contacts")(lambda ctx, payload: None)
+        request = SimpleNamespace(headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
         """,
     "docs/testing.md": """
         import pytest
@@ -152,6 +152,14 @@ AFTERWARDS = {
     "docs/how-to/dashboard.md": "dashboard.close()",
     "docs/how-to/migrating.md": "import_script(ctx, base64.b64encode(gzip.compress(b'{}')).decode())",
     "docs/how-to/new-release.md": "assert upgrade({'first': 'Ada', 'last': 'King'}, 1) == {'name': 'Ada King'}",
+    "docs/how-to/notify.md": """
+        from spoke_jobs.notices.signing import signed_headers, signing_key
+        key, body = "whsec_" + base64.b64encode(b"k" * 32).decode(), b"{}"
+        headers = signed_headers(signing_key(key), "1", int(time.time()), body)
+        assert is_genuine(key, headers, body)
+        assert not is_genuine(key, headers, body + b" ")
+        assert not is_genuine(key, signed_headers(signing_key(key), "1", int(time.time()) - 900, body), body)
+        """,
     "docs/how-to/policies.md": "assert labels['cost-center']",
     "docs/how-to/queues-and-keys.md": "assert get_job(job.id).unique_key == 'cache:1'",
     "docs/how-to/tasks.md": """

@@ -21,6 +21,7 @@ PAGES = [
 ]
 RUN_BY = {
     "docs/tutorial.md": "tests/integration/docs/test_tutorial.py",
+    "docs/how-to/middleware.md": "tests/unit/docs/test_middleware.py",
     "docs/how-to/moving-a-namespace.md": "tests/integration/docs/test_moving_a_namespace.py",
     "docs/how-to/once.md": "tests/unit/docs/test_once.py",
     "docs/how-to/reading.md": "tests/unit/docs/test_reading.py",

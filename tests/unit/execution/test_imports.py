@@ -9,7 +9,7 @@ import sys
 import pytest
 
 CLIENTS = {"kopf", "kubernetes", "starlette", "fastapi", "uvicorn", "httpx", "aiohttp", "prometheus_client"}
-TOOLS = {"typer", "rich", "alembic", "yaml"}
+TOOLS = {"typer", "rich", "alembic", "yaml", "opentelemetry"}
 POD = (
     "import sys; sys.argv = ['spoke-jobs', 'run']\n"
     "import spoke_jobs, spoke_jobs.cli, spoke_jobs.execution.pod, spoke_jobs.shared.log_setup\n"

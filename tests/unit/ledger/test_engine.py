@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
+from tests.waiting import patient
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.retry import RetryPolicy
@@ -114,6 +116,31 @@ def test_a_connection_that_is_returned_after_the_engine_is_disposed_is_closed(sq
     assert driver is not None
     assert driver.execute("SELECT 1").fetchone() == (1,), "the engine may be used again"
     engine.dispose()
+
+
+def test_a_connection_that_is_being_opened_while_the_engine_is_disposed_is_closed(sqlite_ledger_url: str) -> None:
+    """As by a heartbeat on a busy machine, on which opening one takes longer than the engine's owner waits."""
+    engine, begun, disposed = create_engine(sqlite_ledger_url), threading.Event(), threading.Event()
+    opened: list[sqlite3.Connection] = []
+
+    @event.listens_for(engine, "do_connect")
+    def on_do_connect(*_: object) -> None:
+        begun.set()
+        assert disposed.wait(patient(60))
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        opened.append(connection)
+
+    thread = threading.Thread(target=lambda: engine.connect().close())
+    thread.start()
+    assert begun.wait(patient(60))
+    engine.dispose()
+    disposed.set()
+    thread.join(patient(60))
+    (driver,) = opened
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        driver.execute("SELECT 1")
 
 
 @pytest.mark.parametrize(

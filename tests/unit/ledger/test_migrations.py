@@ -91,7 +91,7 @@ def test_both_ways_to_the_tables_number_alike(made_by: str, sqlite_ledger_url: s
     with engine.connect() as connection:
         made = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")
         assert set(made.scalars()) == {
-            *("job_request", "job_attempt", "task_outbox", "job_event", "job_limit", "job_batch")
+            *("job_request", "job_attempt", "task_outbox", "job_event", "job_limit", "job_batch", "notice_mute")
         }
     engine.dispose()
 

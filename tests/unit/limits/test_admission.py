@@ -270,3 +270,20 @@ def test_every_kind_of_scope_has_a_reason_of_its_own() -> None:
         wait = Admission(limits, {}, NOW).why_held(Subject("7", "7", 7, "7"))
         assert wait is not None
         assert sentence(wait).endswith(f"0 of at most 0 (limit {Scope(kind, name)})")
+
+
+def test_metrics_show_the_limits_with_the_least_room_and_of_each_queue_the_busiest() -> None:
+    limits = LimitSet(
+        [
+            job_limit("all", 1, bounds=Bounds(max_running=9)),
+            job_limit("each-queue", 2, bounds=Bounds(max_running=3)),
+            job_limit("type:mail", 3, bounds=Bounds(max_running=4)),
+            job_limit("queue:slow", 4, pause=LimitPause("an outage", "sam", NOW)),
+            job_limit("queue:over", 5, pause=LimitPause("an outage", "sam", NOW, NOW)),
+        ]
+    )
+    running = {Subject("mail", "slow", None): 2, Subject("mail", "fast", None): 1, Subject("sms", "", None): 4}
+    figures = Admission(limits, running, NOW).figures(2)
+    assert figures.uses == (("each-queue", 3, 2), ("type:mail", 4, 3))
+    assert figures.paused == {"queue:slow": "sam"}
+    assert Admission(limits, running, NOW).figures(9).uses[-1] == ("all", 9, 7)

@@ -18,6 +18,7 @@ from spoke_jobs_operator.core.limits.limits import Limits, RateBound
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.reconciling.cleanup import Retention
 from spoke_jobs_operator.core.reporting.job_events import JobEvent
+from spoke_jobs_operator.core.reporting.job_spans import JobSpan
 from spoke_jobs_operator.shell.admission.limit_keeper import LimitKeeper
 from spoke_jobs_operator.shell.admission.pacing import Pacer
 from spoke_jobs_operator.shell.api.operator_client import Client
@@ -145,6 +146,8 @@ class Simulation:
         self.starts = Starts()
         self.events: list[tuple[str, JobEvent]] = []
         """The Events of all processes so far, each with its SpokeJob."""
+        self.spans: list[JobSpan] = []
+        """The spans of all processes so far."""
         self.restart()
 
     def restart(self) -> None:
@@ -163,6 +166,7 @@ class Simulation:
             news,
             clock=lambda: self.world.now,
             record=lambda about, events: self.events.extend((about.key.name, event) for event in events),
+            record_spans=lambda _, spans: self.spans.extend(spans),
         )
         queue = cast("WorkQueue[Key]", self.queue)
         most = self._max_pending

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from pydantic import SecretStr
 from tests.task_key import KEY
 from tests.unit.sync.making import job
@@ -61,6 +62,20 @@ def without_room(**options: Any) -> KubernetesRunner:
 
 
 # Tasks
+
+
+async def test_a_task_that_is_dispatched_in_a_span_is_sent_with_its_trace_context() -> None:
+    runner = unheard()
+    span = trace.NonRecordingSpan(trace.SpanContext(1, 2, False, trace.TraceFlags(1)))
+    runner.dispatch_task("note", 1)
+    with trace.use_span(span):
+        runner.dispatch_task("note", 2)
+        await runner.adispatch_task("note", 3)
+    assert [(task.payload, task.traceparent) for task in runner._dispatcher()._buffer.kept()] == [
+        ("1", ""),
+        *((payload, f"00-{1:032x}-{2:016x}-01") for payload in ("2", "3")),
+    ]
+    runner.close(0)
 
 
 @pytest.mark.alone

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from prometheus_client.core import CounterMetricFamily
 from tests.ports import loopbacks
 from tests.waiting import eventually, patient
 
@@ -19,16 +20,17 @@ from spoke_jobs.shared.bounded_server import MOST_CONNECTIONS
 from spoke_jobs.shared.probe_server import (
     Answer,
     Routes,
-    by_label,
     exposition,
     json_answer,
     text_answer,
 )
 
+THINGS = CounterMetricFamily("things", "Things.", labels=["kind"])
+THINGS.add_metric(['a"b'], 2)
 ROUTES = {
     "/broken": lambda: json_answer(ok=1 // 0 == 1, fields={}),
     "/healthz": lambda: json_answer(ok=False, fields={"why": "it hangs"}),
-    "/metrics": lambda: exposition("sync", [by_label("things", "Things.", "kind", {'a"b': 2})]),
+    "/metrics": lambda: exposition("sync", [THINGS]),
 }
 
 

@@ -81,3 +81,11 @@ def test_the_sizes_of_a_type_are_read_again_after_a_while(engine: Engine, ledger
     assert memory() is None, "it was read a moment ago"
     now = KEPT_SECONDS
     assert memory() == "224Mi"
+
+
+def test_a_name_with_an_asterisk_gets_no_sizes_of_other_types(engine: Engine, ledger: SqlLedger) -> None:
+    """Other code may have written it. As a pattern, it would make sync read the history of all types."""
+    succeed(ledger, 5, 200)
+    with engine.begin() as connection:
+        known = AutoSizes(lambda: 0.0)
+        assert (dict(known.of(connection, "rep*")), known.of(connection, "report")["memory"]) == ({}, "224Mi")

@@ -78,6 +78,19 @@ def test_a_job_whose_worker_died_gets_a_spokejob_although_no_worker_is_left(
     assert row(ledger, job).state is JobState.WAITING, "it waits for its pod"
 
 
+def test_a_sync_that_is_busy_for_long_between_its_looks_ends_lost_attempts_too(
+    ledger: SqlLedger, engine: Engine, turns: Turns
+) -> None:
+    """Each of its turns may take long, while it launches very many jobs. The database has answered all the time."""
+    job = ledger.insert(of_lane("worker"))
+    assert claim_one(ledger, LANE_RUNNER, ["report"], "w", LEASE) is not None
+    with engine.begin() as connection:
+        connection.execute(update(job_attempt).values(lease_expires_at=clock_after(-400)))
+    for _ in range(5):
+        turns(100)
+    assert row(ledger, job).cause == "WorkerLost"
+
+
 def test_the_spokejob_says_how_much_memory_the_attempt_in_a_worker_had(
     ledger: SqlLedger, cluster: FakeCluster, turns: Turns
 ) -> None:

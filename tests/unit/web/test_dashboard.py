@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 from tests.contract.browser import Browser
-from tests.contract.dashboard import EVERYBODY, HOST, TOKEN, DashboardContract, Open, token_in
+from tests.contract.dashboard import EVERYBODY, HOST, ONE, ROUTES, TOKEN, DashboardContract, Open, token_in
+from tests.contract.dashboard_batches import AuditContract, BatchesContract
+from tests.contract.dashboard_bulk import BulkContract
+from tests.contract.dashboard_failures import FailuresContract
+from tests.contract.dashboard_queues import QueuesContract
+from tests.contract.dashboard_schedules import SchedulesContract
+from tests.contract.ledger import new_job
 
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.web import TokenSignIn, app
 
 
@@ -25,11 +33,15 @@ class TestSqliteDashboard(DashboardContract):
 
     def test_another_host_is_refused(self, browse: Open) -> None:
         browser = browse(EVERYBODY)
-        for path in ("/", "/jobs", "/static/dashboard.css", "/sign-in", "/nothing"):
+        pages = [path.format(job_id=1, batch_id=1) for method, path in ROUTES if method == "GET" and path != "/changes"]
+        for path in (*pages, "/static/dashboard.css", "/sign-in", "/nothing"):
             for host in ("evil.test", f"{HOST}.evil.test", f"evil.test:{HOST}", "", f"{HOST}@evil.test", f"{HOST}:x"):
                 assert browser.get(path, headers={"Host": host}).status_code == 400, (path, host)
             assert browser.get(path, headers=[("Host", HOST), ("Host", "evil.test")]).status_code == 400
-            assert browser.get(path, headers={"Host": f"{HOST.upper()}:8443"}).status_code in (200, 404)
+            assert (
+                browser.get(path, headers={"Host": f"{HOST.upper()}:8443"}).status_code in (200, 404) or "bulk" in path
+            )
+        assert browser.get("/changes", headers={"Host": "evil.test"}).status_code == 400
         assert browser.get("/healthz", headers={"Host": "10.0.0.7"}).text == "ok\n", "a kubelet calls it by address"
 
     def test_every_answer_has_the_headers(self, browse: Open) -> None:
@@ -46,6 +58,34 @@ class TestSqliteDashboard(DashboardContract):
             if path != "/static/dashboard.css":
                 assert headers["cache-control"] == "no-store"
 
+    def test_a_stream_of_changes_holds_nothing_else(self, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("spoke_jobs.web.change_stream.STREAM_SECONDS", 0.0)
+        for viewer in (EVERYBODY, ONE):
+            answer = browse(viewer).get("/changes")
+            assert answer.status_code == 200
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.text == "retry: 5000\n\n"
+            assert "set-cookie" not in answer.headers
+        assert browse(EVERYBODY).request("HEAD", "/changes").status_code == 405
+        monkeypatch.setattr("spoke_jobs.web.change_stream.MOST_STREAMS", 0)
+        assert browse(EVERYBODY).get("/changes").status_code == 503
+
+    def test_live_pages_load_our_scripts_and_no_others(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job())
+        browser = browse(EVERYBODY)
+        for path in ("/", "/jobs", f"/jobs/{job.id}", "/failures", "/queues", "/schedules", "/batches", "/audit"):
+            page = browser.get(path).text
+            assert page.count('id="live"') == page.count('id="live-updates"') == 1, path
+            addresses = re.findall(r'<script defer src="([^"]+)"', page)
+            assert [address.partition("?")[0] for address in addresses] == ["/static/htmx.min.js", "/static/live.js"]
+            for address in addresses:
+                file = browser.get(address)
+                assert file.headers["content-type"] == "text/javascript; charset=utf-8"
+                assert "immutable" in file.headers["cache-control"]
+        for path in ("/bulk/cancel?type=report", "/jobs/999", "/bulk/cancel", "/nothing"):
+            assert "<script" not in browser.get(path).text, "what asks for a decision stays as it is"
+
     def test_an_unexpected_error_says_nothing_about_itself(self, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object) -> None:
             raise RuntimeError("a secret")
@@ -55,6 +95,42 @@ class TestSqliteDashboard(DashboardContract):
         assert answer.status_code == 500
         assert "a secret" not in answer.text
         assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+class TestSqliteBulk(BulkContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteFailures(FailuresContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteQueues(QueuesContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteSchedules(SchedulesContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteBatches(BatchesContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteAudit(AuditContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
 
 
 class TestSigningIn:
@@ -76,7 +152,8 @@ class TestSigningIn:
         answer = browser.post("/sign-in", data=form | {"secret": TOKEN})
         assert answer.headers["location"] == "/"
         cookie = answer.headers["set-cookie"].lower()
-        for word in ("secure", "httponly", "samesite=strict", "path=/"):
+        # Not strict: a link in an alert would sign people out.
+        for word in ("secure", "httponly", "samesite=lax", "path=/"):
             assert word in cookie
         assert TOKEN not in cookie
         assert browser.cookies["spoke_jobs_session"].partition(".")[0] != anonymous.partition(".")[0], "a new id"

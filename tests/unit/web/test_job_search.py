@@ -9,14 +9,23 @@ from hypothesis import strategies as st
 
 from spoke_jobs.ledger.reading.dashboard_queries import Place
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
-from spoke_jobs.web.job_search import TEXT_LIMIT, address, read_search
+from spoke_jobs.web.job_search import TEXT_LIMIT, address, decoded, encoded, read_search
 
-NAMES = ("id", "state", "organization", "type", "queue", "cause", "key", "fingerprint", "before", "after")
+NAMES = ("id", "state", "organization", "batch", "type", "queue", "cause", "key", "fingerprint", "before", "after")
 
 
 def test_each_filter_is_read() -> None:
     search = read_search(
-        {"state": "failed", "type": "sync_*", "queue": " q ", "organization": "7", "cause": "OOM", "key": "k", "x": "y"}
+        {
+            "state": "failed",
+            "type": "sync_*",
+            "queue": " q ",
+            "organization": "7",
+            "cause": "OOM",
+            "key": "k",
+            "batch": "5",
+            "x": "y",
+        }
     )
     assert search.which == JobFilter(
         states=(JobState.FAILED,),
@@ -25,9 +34,10 @@ def test_each_filter_is_read() -> None:
         organization_id=7,
         cause="OOM",
         unique_key="k",
+        batch_id=5,
     )
     assert search.problems == {}
-    assert set(search.given) == {"state", "type", "queue", "organization", "cause", "key"}
+    assert set(search.given) == {"state", "type", "queue", "organization", "cause", "key", "batch"}
 
 
 def test_an_empty_filter_is_none() -> None:
@@ -43,7 +53,13 @@ def test_a_page_is_before_or_after_a_job() -> None:
 
 
 def test_a_wrong_filter_does_not_select_all_jobs() -> None:
-    for name, value in (("state", "gone"), ("organization", "-1"), ("id", "0"), ("type", "x" * (TEXT_LIMIT + 1))):
+    for name, value in (
+        ("state", "gone"),
+        ("organization", "-1"),
+        ("batch", "x"),
+        ("id", "0"),
+        ("type", "x" * (TEXT_LIMIT + 1)),
+    ):
         search = read_search({name: value})
         assert set(search.problems) == {name}, "the page shows no job then"
 
@@ -56,3 +72,12 @@ def test_any_text_is_read_and_written_back(query: dict[str, str]) -> None:
     if not search.problems:
         assert (again.which, again.job_id, again.given) == (search.which, search.job_id, search.given)
     assert path.isascii()
+
+
+@given(st.text())
+def test_a_form_sends_any_text_as_it_is(text: str) -> None:
+    """Also characters that a page shows as escapes."""
+    hidden = encoded(text)
+    assert hidden.isascii()
+    assert hidden.isprintable()
+    assert decoded(hidden) == text.encode("utf-8", "replace").decode()

@@ -35,6 +35,11 @@ def test_a_reason_that_names_or_counts_other_jobs_is_told_in_general(reason: Wai
     assert shown_reason(said, EVERYBODY) == said
 
 
+def test_when_a_job_moves_to_a_pod_stays() -> None:
+    said = Reason(Code.MOVES, "unless a worker has started it by 9:00, sync moves it to a pod")
+    assert shown_reason(said, ONE) == said
+
+
 def test_a_job_that_holds_up_others_is_not_told_how_many() -> None:
     shown = shown_reason(Reason(Code.HOLDS_UP, "12 jobs wait for it", number=12), ONE)
     assert "12" not in shown.text

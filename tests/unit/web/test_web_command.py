@@ -105,7 +105,7 @@ def test_the_options_narrow_what_is_shown(run: Run, served: Served, ledger: SqlL
         ledger.insert(new_job(job_type=name, organization_id=organization, payload='"the payload"'))
     options = ("--organization", 1, "--organization", 2, "--read-only", "--host", "0.0.0.0", "--host-name", "jobs.test")
     run("web", "--token-file", token_file, *options)
-    run("web", "--token-file", token_file, "--payloads")
+    run("web", "--token-file", token_file, "--payloads", "--hide-output")
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with Browser(served[0][0], "jobs.test") as browser:
         listed = browser.get("/jobs", headers=headers).text

@@ -18,10 +18,12 @@ from tests.unit.worker.test_child_pool import NoProcess
 from tests.waiting import eventually
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
 from spoke_jobs.model import AttemptState, Failure, JobState
+from spoke_jobs.runners.attempt_counts import ObservedAttempt
 from spoke_jobs.worker.child_messages import Order, Report, decode, encode
 from spoke_jobs.worker.child_pool import Child, ChildKind, HeldOrder
 from spoke_jobs.worker.job_output import OutputFile
@@ -295,3 +297,23 @@ def test_no_report_of_an_async_child_s_own_is_refused(moves: list[tuple[int, int
                 report = reports.popleft()
                 assert stage.child.may_have_sent(report)
                 stage.drop(report)
+
+
+def test_an_attempt_has_run_since_the_child_s_last_end_and_an_order_that_was_not_started_has_not(stage: Stage) -> None:
+    """Also if its child got the order earlier, and if the child dies."""
+    tokens = [stage.hold() for _ in range(3)]
+    for item in stage.child.orders.values():
+        item.sent_at -= 100
+        item.observed = ObservedAttempt("report", "", "", None, False)
+    figures = stage.supervisor.metrics.attempts.figures
+    stage.receive(Report(0, token=tokens[0]))
+    (first,) = figures().runs.values()
+    assert first.total >= 100
+    stage.receive(Report(ExitCode.FAILED, token=tokens[1]))
+    (both,) = figures().runs.values()
+    assert (sum(both.counts), both.total - first.total < 100) == (2, True)
+    stage.child.process.returncode = -9
+    stage.supervisor._exits.died(stage.child)
+    (rest,) = figures().runs.values()
+    assert sum(rest.counts) == 2, "the third one had not begun"
+    assert list(figures().failed.values()) == [1]

@@ -1,4 +1,7 @@
-"""``python -m texting.demo``: run everything on this machine. ``--cluster``: use a cluster's worker and carrier."""
+"""``python -m texting.demo``: run everything on this machine. ``--cluster``: use a cluster's worker and carrier.
+
+``--web``: then show the jobs in a browser.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,16 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import httpx
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs import SpokeJobsError, configure
+from spoke_jobs import SpokeJobsError, close, configure
 from spoke_jobs.cli.rendering.job_table import job_table
 from spoke_jobs.ledger.migrations import migrate
 from texting.database import engine
@@ -48,11 +53,13 @@ def main() -> None:
         sys.stdout.flush()
         os._exit(1)
     _report(outcome, console, time.monotonic() - begun)
-    if not options.cluster:
-        console.print(f"Look at its jobs: SPOKE_DATABASE_URL={_database()} .venv/bin/spoke-jobs ls", highlight=False)
-    if options.next:
-        console.print(f"Next: {options.next}", highlight=False)
-    sys.exit(0 if all(check.holds for check in outcome.checks) else 1)
+    for line in _suggestions(options):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if not all(check.holds for check in outcome.checks):
+        sys.exit(1)
+    if options.web is not None:
+        _become_dashboard(options.web)
+    sys.exit(0)
 
 
 def _run(options: argparse.Namespace, console: Console) -> Outcome:
@@ -83,6 +90,27 @@ def _prepare(folder: Path) -> None:
     create_tables()
 
 
+def _suggestions(options: argparse.Namespace) -> Iterator[str]:
+    """Yield what to do now. The dashboard comes last, because the last line is what people try."""
+    command = f"SPOKE_DATABASE_URL={_database()} .venv/bin/spoke-jobs"
+    if not options.cluster:
+        yield f"Look at its jobs: {command} ls"
+    if options.later:
+        yield f"Later: {options.later}"
+    if not options.cluster:
+        yield f"Next: {command} web --insecure-local"
+
+
+def _become_dashboard(port: int) -> NoReturn:
+    """Replace this process by the dashboard of its database, until Ctrl-C."""
+    close()
+    engine().dispose()
+    sys.stdout.flush()
+    # The console script next to this Python interpreter, independent of PATH.
+    program = str(Path(sys.executable).with_name("spoke-jobs"))
+    os.execv(program, [program, "web", "--insecure-local", "--port", str(port)])  # noqa: S606  (our own command)
+
+
 def _database() -> str:
     return engine().url.set(drivername=engine().url.get_backend_name()).render_as_string(hide_password=True)
 
@@ -111,7 +139,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7, help="another seed makes another file")
     parser.add_argument("--cluster", action="store_true", help="start nothing: worker and carrier run already")
     parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where database and logs go")
-    parser.add_argument("--next", default="make test", help="what to suggest at the end; empty: nothing")
+    parser.add_argument("--later", default="make test", help="what else to suggest at the end; empty: nothing")
+    parser.add_argument(
+        "--web", type=int, nargs="?", const=8081, metavar="PORT", help="then serve the dashboard, on 8081 by default"
+    )
     return parser.parse_args()
 
 

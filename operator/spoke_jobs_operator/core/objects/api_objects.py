@@ -130,6 +130,9 @@ class Terminated:
     message: str
     ran_seconds: float | None = None
     """From its start to its end; None if the kubelet does not say."""
+    started_at: datetime | None = None
+    """None if it never ran, or the kubelet does not say."""
+    ended_at: datetime | None = None
 
 
 class ContainerKind(StrEnum):

@@ -264,11 +264,14 @@ def read_meta(body: Body) -> Meta:
 def _container_state(status: Body, name: str) -> Waiting | Running | Terminated | None:
     state = mapping(status, name)
     if terminated := mapping(state, "terminated"):
+        started, ended = _real(moment(terminated, "startedAt")), _real(moment(terminated, "finishedAt"))
         return Terminated(
             exit_code=number(terminated, "exitCode"),
             reason=text(terminated, "reason"),
             message=text(terminated, "message"),
-            ran_seconds=_seconds(moment(terminated, "startedAt"), moment(terminated, "finishedAt")),
+            ran_seconds=None if started is None or ended is None else max(0.0, (ended - started).total_seconds()),
+            started_at=started,
+            ended_at=ended,
         )
     if "running" in state:
         return Running(since=moment(mapping(state, "running"), "startedAt"))
@@ -277,12 +280,9 @@ def _container_state(status: Body, name: str) -> Waiting | Running | Terminated 
     return None
 
 
-def _seconds(start: datetime | None, end: datetime | None) -> float | None:
-    """Return the seconds from start to end; None if one is missing.
-
-    Also return None for a start in 1970, which is what Kubernetes reports of a container that never ran.
-    """
-    return None if start is None or end is None or start.year < 2000 else max(0.0, (end - start).total_seconds())
+def _real(time: datetime | None) -> datetime | None:
+    """Return a time; None for one in 1970, which is what Kubernetes reports of a container that never ran."""
+    return None if time is None or time.year < 2000 else time
 
 
 def _true_conditions(body: Body) -> dict[str, Body]:

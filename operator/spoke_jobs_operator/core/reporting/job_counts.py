@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from spoke_jobs.contract.limit_model import Pause
 from spoke_jobs.contract.limit_scopes import EACH, NAMED, SUFFIX, ScopeKind
+from spoke_jobs.contract.metrics.metric_spec import OTHER
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs_operator.core.admission.admit import Usage, count_of
@@ -25,8 +26,6 @@ from spoke_jobs_operator.core.reconciling.status import backs_off, open_attempt
 
 NEW = "New"
 """The reason of a waiting SpokeJob whose status names none: it will soon be reconciled, or get its pod."""
-OTHER = "other"
-"""The value of all labels of the SpokeJobs beyond the bound."""
 MOST_SCOPES = 50
 """How many queues of a namespace have series for their own limits and pauses. The same bound applies to
 organizations, types and keys.
@@ -46,8 +45,8 @@ class LabelValues:
     """
 
     def __init__(self, extra: Sequence[str] = (), limit: int = 50) -> None:
-        self.names = ("namespace", *extra)
-        self._extra = tuple(extra)
+        self._extra = tuple(name for name in ("type", "queue") if name in extra)  # the order in the catalogue
+        self.names = ("namespace", *self._extra)
         self._limit = limit
         self._known: defaultdict[str, set[Labels]] = defaultdict(set)
 

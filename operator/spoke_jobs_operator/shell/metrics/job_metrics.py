@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.contract.limit_scopes import EACH_FORMS
+from spoke_jobs.contract.metrics.metric_families import gauge, live_counter, live_histogram
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs_operator.core.reporting.job_counts import (
     Labels,
@@ -26,8 +25,6 @@ from spoke_jobs_operator.core.reporting.job_counts import (
 from spoke_jobs_operator.shell.admission.pacing import Pacer
 from spoke_jobs_operator.shell.store.store import Store
 
-_START_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-_RUN_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400)
 OTHER_CAUSE = "Other"
 """The label's value for causes that this release does not know."""
 IDLE_SECONDS = 3600.0
@@ -52,40 +49,12 @@ class JobMetrics(Collector):
         self._seen_at: dict[str, float] = {}
         self._source: tuple[Store, Pacer, Callable[[], bool], Callable[[], datetime]] | None = None
         registry.register(self)  # first: it initializes the counters that a scrape collects after it
-        names = values.names
-        self._finished = Counter(
-            "spoke_operator_jobs_finished",
-            "SpokeJobs that became final, by namespace, outcome and cause.",
-            [*names, "outcome", "cause"],
-            registry=registry,
-        )
-        self._attempts_failed = Counter(
-            "spoke_operator_attempts_failed",
-            "Attempts that failed, by namespace and cause.",
-            [*names, "cause"],
-            registry=registry,
-        )
-        self._creation_seconds = Histogram(
-            "spoke_operator_job_creation_seconds",
-            "From a SpokeJob's creation to the creation of its first Job, by namespace.",
-            names,
-            buckets=_START_BUCKETS,
-            registry=registry,
-        )
-        self._start_seconds = Histogram(
-            "spoke_operator_job_start_seconds",
-            "From a SpokeJob's creation until its first attempt is observed running, by namespace.",
-            names,
-            buckets=_START_BUCKETS,
-            registry=registry,
-        )
-        self._run_seconds = Histogram(
-            "spoke_operator_attempt_run_seconds",
-            "How long an attempt's container ran, by namespace.",
-            names,
-            buckets=_RUN_BUCKETS,
-            registry=registry,
-        )
+        wanted = values.names
+        self._finished = live_counter("spoke_operator_jobs_finished", registry, wanted)
+        self._attempts_failed = live_counter("spoke_operator_attempts_failed", registry, wanted)
+        self._creation_seconds = live_histogram("spoke_operator_job_creation_seconds", registry, wanted)
+        self._start_seconds = live_histogram("spoke_operator_job_start_seconds", registry, wanted)
+        self._run_seconds = live_histogram("spoke_operator_attempt_run_seconds", registry, wanted)
 
     def watch(self, store: Store, pacer: Pacer, leads: Callable[[], bool], now: Callable[[], datetime]) -> None:
         """Set the objects that each scrape counts."""
@@ -128,71 +97,22 @@ class JobMetrics(Collector):
             yield from self._gauges(store, pacer, now())
 
     def _gauges(self, store: Store, pacer: Pacer, now: datetime) -> Iterator[Metric]:
-        names = self._values.names
+        wanted = self._values.names
         counts = count_jobs(store.unfinished(), pacer.has_place, self._values.of)
-        running = GaugeMetricFamily(
-            "spoke_operator_attempts_running",
-            "SpokeJobs with a running or starting attempt, by namespace.",
-            labels=names,
-        )
-        oldest_running = GaugeMetricFamily(
-            "spoke_operator_oldest_running_seconds",
-            "Seconds since the oldest running attempt began, by namespace.",
-            labels=names,
-        )
+        running = gauge("spoke_operator_attempts_running", wanted=wanted)
+        oldest_running = gauge("spoke_operator_oldest_running_seconds", wanted=wanted)
         for labels, count in sorted(counts.running.items()):
             running.add_metric(labels, count)
             oldest_running.add_metric(labels, _seconds(counts.oldest_running[labels], now))
-        reasons = [*names, "reason"]
-        waiting = GaugeMetricFamily(
-            "spoke_operator_waiting", "Waiting SpokeJobs, by namespace and reason.", labels=reasons
-        )
-        oldest_waiting = GaugeMetricFamily(
-            "spoke_operator_oldest_waiting_seconds",
-            "Seconds that the oldest waiting SpokeJob has waited, since its creation or its last attempt, by namespace "
-            "and reason.",
-            labels=reasons,
-        )
+        waiting = gauge("spoke_operator_waiting", wanted=wanted)
+        oldest_waiting = gauge("spoke_operator_oldest_waiting_seconds", wanted=wanted)
         for waits, count in sorted(counts.waiting.items()):
             waiting.add_metric([*waits.labels, waits.reason], count)
             since = counts.oldest_waiting[waits]
             oldest_waiting.add_metric([*waits.labels, waits.reason], _seconds(since, now))
-        limit = GaugeMetricFamily(
-            "spoke_operator_limit",
-            "The most attempts at a time, by namespace and scope. The limit of all namespaces has an empty namespace.",
-            labels=["namespace", "scope"],
-        )
-        used = GaugeMetricFamily(
-            "spoke_operator_limit_used",
-            f"Attempts that count towards the limit, by namespace and scope. For {EACH_FORMS}: of the busiest one.",
-            labels=["namespace", "scope"],
-        )
+        yield from (running, oldest_running, waiting, oldest_waiting)
         namespaces = {labels[0] for labels in counts.running} | {waits.labels[0] for waits in counts.waiting}
-        for use in limit_uses(pacer.limits, pacer.usage, namespaces):
-            limit.add_metric([use.namespace, use.scope], use.limit)
-            used.add_metric([use.namespace, use.scope], use.used)
-        rate = GaugeMetricFamily(
-            "spoke_operator_rate_per_second",
-            "How many attempts may start in a second on average, by namespace and scope.",
-            labels=["namespace", "scope"],
-        )
-        tokens = GaugeMetricFamily(
-            "spoke_operator_rate_tokens",
-            "How many attempts may start now under the rate, by namespace and scope. For each-queue and the like: of "
-            "the one that has the fewest.",
-            labels=["namespace", "scope"],
-        )
-        for rated in rate_uses(pacer.limits, pacer.usage.rates):
-            rate.add_metric([rated.namespace, rated.scope], rated.per_second)
-            tokens.add_metric([rated.namespace, rated.scope], rated.tokens)
-        paused = GaugeMetricFamily(
-            "spoke_operator_paused",
-            "1 for each scope in which no attempt starts, by namespace, scope, object or setting, and who set it.",
-            labels=["namespace", "scope", "source", "by"],
-        )
-        for item in paused_scopes(pacer.limits):
-            paused.add_metric([item.namespace, item.scope, item.pause.source, item.pause.by], 1)
-        yield from (running, oldest_running, waiting, oldest_waiting, limit, used, rate, tokens, paused)
+        yield from _of_limits(pacer, namespaces)
 
     def _initialize(self, namespace: str) -> None:
         """Initialize a namespace's counters to 0 so that `increase()` sees the first event.
@@ -227,3 +147,18 @@ def _label(cause: str) -> str:
 
 def _seconds(since: datetime, now: datetime) -> float:
     return max(0.0, (now - since).total_seconds())
+
+
+def _of_limits(pacer: Pacer, namespaces: Iterable[str]) -> Iterator[Metric]:
+    limit, used = gauge("spoke_operator_limit"), gauge("spoke_operator_limit_used")
+    for use in limit_uses(pacer.limits, pacer.usage, namespaces):
+        limit.add_metric([use.namespace, use.scope], use.limit)
+        used.add_metric([use.namespace, use.scope], use.used)
+    rate, tokens = gauge("spoke_operator_rate_per_second"), gauge("spoke_operator_rate_tokens")
+    for rated in rate_uses(pacer.limits, pacer.usage.rates):
+        rate.add_metric([rated.namespace, rated.scope], rated.per_second)
+        tokens.add_metric([rated.namespace, rated.scope], rated.tokens)
+    paused = gauge("spoke_operator_paused")
+    for item in paused_scopes(pacer.limits):
+        paused.add_metric([item.namespace, item.scope, item.pause.source, item.pause.by], 1)
+    yield from (limit, used, rate, tokens, paused)

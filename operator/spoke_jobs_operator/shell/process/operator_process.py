@@ -7,7 +7,7 @@ import logging
 import socket
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.spokejob import SpokeJob
@@ -41,6 +41,9 @@ from spoke_jobs_operator.shell.watching.streams import Streams
 from . import operator_health
 from .leadership import Alone, ByLease, Leadership
 
+if TYPE_CHECKING:
+    from spoke_jobs_operator.shell.reporting.span_recorder import SpanRecorder
+
 TICK_SECONDS = 1.0
 """How often the holds on admission are updated with the current time."""
 PACE_SECONDS = 0.02
@@ -52,10 +55,15 @@ class LostLeadership(Exception):
     """This process no longer leads, or can't be sure that it does."""
 
 
+class TracesUnavailable(Exception):
+    """Traces are on, and OpenTelemetry can't be used."""
+
+
 async def run(settings: Settings) -> None:
     """Run until cancelled.
 
     :raises LostLeadership: if another process leads or may lead. This process may write nothing more and must end.
+    :raises TracesUnavailable: if the settings ask for traces, and OpenTelemetry can't be used.
     """
     rate = CallRate(settings.calls_per_second, settings.calls_at_once)
     client = await Client.connect(settings.request_timeout_seconds, rate)
@@ -63,6 +71,21 @@ async def run(settings: Settings) -> None:
         await Operator(settings, client).run()
     finally:
         await client.close()
+
+
+def _span_recorder(settings: Settings) -> SpanRecorder | None:
+    """Return what makes spans; None if traces are off. OpenTelemetry is imported only if they are on.
+
+    :raises TracesUnavailable: if OpenTelemetry isn't installed, or can't be set up.
+    """
+    if settings.traces == "none":
+        return None
+    try:
+        from spoke_jobs_operator.shell.reporting.span_recorder import SpanRecorder
+
+        return SpanRecorder()
+    except (ModuleNotFoundError, LookupError) as error:
+        raise TracesUnavailable(f"SPOKE_OPERATOR_TRACES={settings.traces}: {error}") from None
 
 
 class Operator:
@@ -95,7 +118,16 @@ class Operator:
             clock=loop.time,
         )
         record = self._events.record
-        self._controller = Controller(client, self._store, self._metrics, retention, throttle, record=record)
+        self._spans = _span_recorder(settings)
+        self._controller = Controller(
+            client,
+            self._store,
+            self._metrics,
+            retention,
+            throttle,
+            record=record,
+            record_spans=None if self._spans is None else self._spans.record,
+        )
         self._queue = WorkQueue(
             self._handle,
             workers=settings.workers,
@@ -205,6 +237,8 @@ class Operator:
         finally:
             await self._calls.close()
             await asyncio.to_thread(probe_server.close, server)
+            if self._spans is not None:
+                await asyncio.to_thread(self._spans.close)
 
     async def _lead(self) -> None:
         """Work as long as this replica leads. Release the Lease before stopping the streams, which takes a while."""

@@ -51,7 +51,7 @@ from spoke_jobs_operator.core.standby.assignment import is_assigned
 from spoke_jobs_operator.shell.admission.pacing import Pacer
 from spoke_jobs_operator.shell.api.operator_client import Client, NotLeading
 from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
-from spoke_jobs_operator.shell.reporting.status_reports import RecordEvents, StatusReports, log_fields
+from spoke_jobs_operator.shell.reporting.status_reports import RecordEvents, RecordSpans, StatusReports, log_fields
 from spoke_jobs_operator.shell.standby.assignments import Assignments
 from spoke_jobs_operator.shell.standby.standby_pools import StandbyPools
 from spoke_jobs_operator.shell.store.store import Store, key_of
@@ -84,6 +84,7 @@ class Controller:
     """Reconcile the SpokeJobs whose keys the work queue hands out.
 
     :param record: called with the Events that an accepted status write stands for.
+    :param record_spans: called with the spans that it ends; None if traces are off.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Controller:
         throttle: StatusThrottle,
         clock: Callable[[], datetime] = utc_now,
         record: RecordEvents = lambda _about, _events: None,
+        record_spans: RecordSpans | None = None,
     ) -> None:
         self._client = client
         self._store = store
@@ -103,7 +105,7 @@ class Controller:
         self._retention = retention
         self._throttle = throttle
         self._clock = clock
-        self._reports = StatusReports(store, metrics, clock, record)
+        self._reports = StatusReports(store, metrics, clock, record, record_spans)
         self._failed: FailedDecisions[Key] = FailedDecisions()
         self._stale: set[Key] = set()
         self._refusals: dict[Key, Refusal] = {}

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from datetime import datetime
 
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.trace_context import trace_id_of
 from spoke_jobs_operator.core.objects.api_objects import Key, Terminated, Unreadable
 from spoke_jobs_operator.core.reconciling.status import newly_ended
 from spoke_jobs_operator.core.reporting.job_events import JobEvent, job_events
+from spoke_jobs_operator.core.reporting.job_spans import JobSpan, job_spans
 from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.store.store import Store, key_of
 
@@ -17,6 +19,8 @@ from .event_recorder import About
 
 RecordEvents = Callable[[About, tuple[JobEvent, ...]], None]
 """Queues Events about a SpokeJob. It must not wait."""
+RecordSpans = Callable[[SpokeJob, tuple[JobSpan, ...]], None]
+"""Queues spans of a SpokeJob. It must not wait."""
 logger = logging.getLogger(__name__)
 
 
@@ -24,15 +28,22 @@ class StatusReports:
     """The reports of the status writes that the API server accepted.
 
     :param clock: returns the current time.
+    :param record_spans: None if traces are off.
     """
 
     def __init__(
-        self, store: Store, metrics: OperatorMetrics, clock: Callable[[], datetime], record: RecordEvents
+        self,
+        store: Store,
+        metrics: OperatorMetrics,
+        clock: Callable[[], datetime],
+        record: RecordEvents,
+        record_spans: RecordSpans | None = None,
     ) -> None:
         self._store = store
         self._metrics = metrics
         self._clock = clock
         self._record = record
+        self._record_spans = record_spans
         self._seen_to_run: dict[Key, str] = {}
 
     def decided(self, spokejob: SpokeJob, new: SpokeJobStatus) -> None:
@@ -53,6 +64,8 @@ class StatusReports:
     def _written(self, spokejob: SpokeJob, new: SpokeJobStatus) -> None:
         old = spokejob.status
         self._record(About(key_of(spokejob), spokejob.uid), job_events(old, new))
+        if self._record_spans is not None and spokejob.spec.traceparent:
+            self._record_spans(spokejob, job_spans(spokejob, new, self._store.pods.of(key_of(spokejob))))
         for record in newly_ended(old, new):
             if record.cause:
                 self._metrics.jobs.attempt_failed(spokejob, record.cause)
@@ -82,8 +95,10 @@ class StatusReports:
 
 def log_fields(spokejob: SpokeJob) -> dict[str, object]:
     """Return the fields for log lines about this SpokeJob."""
-    return {
+    fields = {
         "spokejob": str(key_of(spokejob)),
         "request_id": spokejob.spec.request_id,
         "job_type": spokejob.spec.job_type,
     }
+    trace_id = trace_id_of(spokejob.spec.traceparent)
+    return fields | {"trace_id": trace_id} if trace_id else fields

@@ -12,11 +12,12 @@ from spoke_jobs.cli.commands.actor import name_of_actor
 from spoke_jobs.cli.commands.cancel_command import cancel_each
 from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential, PlainErrors
 from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors
-from spoke_jobs.cli.commands.job_actions import confirm, kinds_of
+from spoke_jobs.cli.commands.job_actions import confirm
 from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import new_console, print_row, print_text
+from spoke_jobs.explain.changes import kinds_of
 from spoke_jobs.explain.words import age, line, moment
-from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
+from spoke_jobs.ledger.job_batch import ANY_BATCH, BatchFilter
 from spoke_jobs.ledger.reading.queries import Queries, SelectedJob
 
 app = typer.Typer(cls=CommandGroup, epilog=EPILOG, no_args_is_help=True, help="Jobs that were dispatched together.")
@@ -56,7 +57,7 @@ def ls(
         return
     now = Queries(ledger.engine).now()
     rows = [
-        (str(one.id), line(one.name), _state(one), f"{one.total}", f"{one.succeeded}", f"{one.failed}",
+        (str(one.id), line(one.name), one.state, f"{one.total}", f"{one.succeeded}", f"{one.failed}",
          "-" if one.then_id is None else str(one.then_id), age(one.created_at, now))
         for one in found
     ]  # fmt: skip
@@ -94,7 +95,7 @@ def show(batch_id: BatchId, json: arguments.Json = False) -> None:
         return
     facts = {
         "name": line(found.name),
-        "state": _state(found),
+        "state": found.state,
         "jobs": f"{found.total}",
         "succeeded": f"{found.succeeded}",
         "failed": f"{found.failed}",
@@ -116,7 +117,7 @@ def close(batch_id: BatchId, actor: arguments.Actor = None) -> None:
     found = open_ledger().close_batch(batch_id, name_of_actor(actor))
     if found is None:
         fail(_missing(batch_id), Exit.NOT_FOUND)
-    print_text(f"batch {found.id} ({line(found.name)}): {_state(found)}")
+    print_text(f"batch {found.id} ({line(found.name)}): {found.state}")
 
 
 @app.command("cancel", cls=Consequential)
@@ -146,12 +147,6 @@ def cancel_batch(
         fail(_missing(batch_id), Exit.NOT_FOUND)
     # After the batch is closed: no other process adds jobs, except those of the batch that run.
     cancel_each(ledger, [SelectedJob(*job) for job in ledger.unfinished_in_batch(batch_id)], by)
-
-
-def _state(batch: Batch) -> str:
-    if batch.finished_at is not None:
-        return "finished"
-    return "open" if batch.closed_at is None else "closed"
 
 
 def _missing(batch_id: int) -> str:

@@ -11,13 +11,13 @@ from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.actor import name_of_actor
 from spoke_jobs.cli.commands.exits import reports_errors, usage_error
 from spoke_jobs.cli.commands.filter_options import selects_jobs
-from spoke_jobs.cli.commands.job_actions import Result, changed, confirm_each, done, for_each, missing
+from spoke_jobs.cli.commands.job_actions import Result, changed, confirm_each, for_each, missing
 from spoke_jobs.cli.commands.ledger_access import open_ledger, open_queries, refuse_unknown_names
-from spoke_jobs.contract.causes import Cause
-from spoke_jobs.explain.changes import cancelled, ending
+from spoke_jobs.explain.changes import cancelled
+from spoke_jobs.ledger.many_jobs import cancellable, dependents_first
 from spoke_jobs.ledger.reading.queries import SelectedJob
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import ANY_JOB, UNFINISHED, JobFilter, JobState
+from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 
 
 @reports_errors
@@ -52,7 +52,7 @@ def cancel(
         usage_error("only unfinished jobs can be cancelled")
     ledger, queries = open_queries()
     if reason is None:
-        selected = queries.selected(which.evolve(states=which.states or UNFINISHED))
+        selected = queries.selected(cancellable(which))
     else:
         from spoke_jobs.cli.commands.job_groups import waiting_for
 
@@ -70,29 +70,13 @@ def cancel_each(ledger: SqlLedger, selected: Collection[SelectedJob], by: str) -
 
     :raises typer.Exit: with the highest code, unless every job is done.
     """
-
-    def act(job_id: int) -> Result:
-        job = ledger.get(job_id)
-        if job is not None and job.cause == Cause.DEPENDENCY_FAILED and job.state.final:
-            return done(job, ending(job))
-        return cancel_one(ledger, job_id, by)
-
-    for_each(_dependents_first(selected), act)
+    for_each(dependents_first(selected), lambda job_id: cancel_one(ledger, job_id, by, among_others=True))
 
 
-def _dependents_first(selected: Collection[SelectedJob]) -> list[int]:
-    """Return the ids of jobs in the order in which to cancel them: first the blocked ones, and of these the newest.
-
-    A cancelled job fails those that depend on it, or starts them if they run after failures.
-    """
-    blocked = {job.id for job in selected if job.state == JobState.BLOCKED}
-    return [*sorted(blocked, reverse=True), *(job.id for job in selected if job.id not in blocked)]
-
-
-def cancel_one(ledger: SqlLedger, job_id: int, by: str) -> Result:
+def cancel_one(ledger: SqlLedger, job_id: int, by: str, *, among_others: bool = False) -> Result:
     """Cancel a job, and say what that did."""
     before = ledger.get(job_id)
     job = ledger.cancel(job_id, by)
     if before is None or job is None:
         return missing(job_id)
-    return changed(job, cancelled(before, job))
+    return changed(job, cancelled(before, job, among_others=among_others))

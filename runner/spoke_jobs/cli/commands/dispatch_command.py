@@ -146,7 +146,7 @@ def _watch(job_id: int, json: bool) -> None:
 
 
 def _dispatch(data: JobData) -> Any:
-    from spoke_jobs.dispatch import use_runner
+    from spoke_jobs.dispatch import dispatch_job, use_runner
     from spoke_jobs.loader import load_runner
 
     settings = load_settings()
@@ -156,6 +156,6 @@ def _dispatch(data: JobData) -> Any:
         )
     runner = load_runner(settings, open_application(settings))
     with use_runner(runner):  # for jobs that this job dispatches, if it runs in this process
-        job = runner.dispatch_job(data)
+        job = dispatch_job(data)
         runner.close()
     return job

@@ -39,7 +39,9 @@ def events(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many events to list, the newest first.")] = 20,
     json: arguments.Json = False,
 ) -> None:
-    """List who cancelled, retried or deleted jobs, or changed batches, limits or schedules. Events are kept for a year.
+    """List who cancelled, retried or deleted jobs, or changed batches, limits, schedules or mutes.
+
+    Events are kept for a year.
 
     What somebody does with kubectl is in the cluster's audit log instead. If the output is not a terminal, each line
     has six fields, separated by tabs.

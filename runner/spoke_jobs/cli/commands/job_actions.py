@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import typer
@@ -13,14 +12,12 @@ from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import LOCKED, Exit, no_such_job, usage_error
 from spoke_jobs.cli.printing import print_error, print_note, print_text
 from spoke_jobs.errors import DependencyNotMet
-from spoke_jobs.explain.changes import Change
+from spoke_jobs.explain.changes import Change, kinds_of
 from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.engine import is_locked
+from spoke_jobs.ledger.many_jobs import in_turn
 from spoke_jobs.ledger.reading.queries import SelectedJob
 from spoke_jobs.model import JobRequest
-
-_SHOWN = 10
-"""The most types of jobs, or names of tasks, that a question shows."""
 
 Result = tuple[Exit, str]
 """The exit code for one job, and the line to print."""
@@ -31,27 +28,20 @@ def for_each(job_ids: list[int], act: Callable[[int], Result]) -> None:
 
     :raises typer.Exit: with the highest code, unless every job is done.
     """
-    worst, left = Exit.DONE, job_ids
-    while left:
-        refused: dict[int, str] = {}
-        for job_id in left:
-            try:
-                code, text = act(job_id)
-            except DependencyNotMet as error:
-                refused[job_id] = str(error)
-                continue
-            except DBAPIError as error:
-                if not is_locked(error):
-                    raise
-                code, text = Exit.FAILED, f"job {job_id}: {LOCKED}"
-            worst = max(worst, code)
-            (print_text if code is Exit.DONE else print_error)(text)
-        if len(refused) == len(left):  # none of them has changed that
-            worst = max(worst, Exit.FAILED)
-            for text in refused.values():
-                print_error(text)
-            break
-        left = list(refused)
+
+    def unless_locked(job_id: int) -> Result:
+        try:
+            return act(job_id)
+        except DBAPIError as error:
+            if not is_locked(error):
+                raise
+            return Exit.FAILED, f"job {job_id}: {LOCKED}"
+
+    worst = Exit.DONE
+    for _, result in in_turn(job_ids, unless_locked):
+        code, text = (Exit.FAILED, str(result)) if isinstance(result, DependencyNotMet) else result
+        worst = max(worst, code)
+        (print_text if code is Exit.DONE else print_error)(text)
     if worst is not Exit.DONE:
         raise typer.Exit(worst)
 
@@ -66,24 +56,6 @@ def confirm_each(verb: str, selected: Sequence[SelectedJob], *, dry_run: bool, y
         print_text("no jobs match the filters")
         return False
     return confirm(f"{verb} {count(len(selected), 'job')}", kinds_of(selected), dry_run=dry_run, yes=yes)
-
-
-def kinds_of(selected: Sequence[SelectedJob]) -> list[str]:
-    """Say how many jobs of each type and state there are."""
-    kinds = Counter((job.job_type, job.state) for job in selected)
-    lines = [
-        f"{count(number, f'{state} job')} of the type {line(name)}" for (name, state), number in kinds.most_common()
-    ]
-    return first_few(lines, "types")
-
-
-def first_few(lines: Sequence[str], what: str) -> list[str]:
-    """Return the lines that a question shows: the first ones, and how many more there are.
-
-    :param what: what the lines are about, as in ``types``.
-    """
-    more = [f"and {len(lines) - _SHOWN} more {what}"] if len(lines) > _SHOWN else []
-    return [*lines[:_SHOWN], *more]
 
 
 def confirm(action: str, details: Iterable[str], *, dry_run: bool, yes: bool) -> bool:

@@ -15,20 +15,19 @@ from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors, us
 from spoke_jobs.cli.commands.filter_options import closest
 from spoke_jobs.cli.commands.ledger_access import NEWEST, known_types, open_ledger, open_queries
 from spoke_jobs.cli.printing import new_console, print_note, print_text, print_texts
-from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.explain.words import line
-from spoke_jobs.ledger.limits.limit_rows import OperatorLimits
+from spoke_jobs.ledger.limits.limit_rows import limits_of
 from spoke_jobs.ledger.limits.limit_store import LimitStore
 from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import (
     KEEP,
-    MOST_RUNNING,
     JobLimit,
     changed_bounds,
+    parse_max_running,
     parse_scope,
     still_paused,
     unknown_type,
@@ -54,13 +53,10 @@ def _scope(text: str) -> Scope:
 
 
 def _number(text: str) -> int | None:
-    if text == _NONE:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise typer.BadParameter(
-            f"{text!r} is neither a whole number from 0 to {MOST_RUNNING:,} nor {_NONE!r}", param_hint="--max-running"
-        )
-    return int(text)
+    try:
+        return parse_max_running(text)
+    except InvalidLimit as error:
+        raise typer.BadParameter(str(error), param_hint="--max-running") from None
 
 
 ScopeName = Annotated[
@@ -229,9 +225,7 @@ def _open() -> tuple[SqlLedger, LimitStore]:
     """Open the ledger, and its limits. Under `kubernetes` they refuse what the operator does not obey."""
     settings = load_settings()
     ledger = open_ledger(settings)
-    if executor_of(settings.job_runner.strip()) is Executor.CLUSTER:
-        return ledger, OperatorLimits(ledger.engine)
-    return ledger, ledger.limits
+    return ledger, limits_of(ledger.engine, settings.job_runner.strip())
 
 
 def _wake(ledger: SqlLedger) -> None:

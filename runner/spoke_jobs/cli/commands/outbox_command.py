@@ -12,11 +12,12 @@ from spoke_jobs.cli.commands import arguments, filter_options
 from spoke_jobs.cli.commands.actor import name_of_actor
 from spoke_jobs.cli.commands.command_classes import CommandGroup, PlainErrors
 from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors, usage_error
-from spoke_jobs.cli.commands.job_actions import Result, confirm, first_few, for_each
+from spoke_jobs.cli.commands.job_actions import Result, confirm, for_each
 from spoke_jobs.cli.commands.ledger_access import declared_names, open_ledger
 from spoke_jobs.cli.printing import new_console, print_text, print_texts
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.explain.changes import first_few
 from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
 from spoke_jobs.ledger.outbox.outbox_queries import ANY_TASK, OutboxQueries, SelectedTask, TaskFilter

@@ -13,11 +13,11 @@ from spoke_jobs.cli.commands.filter_options import selects_jobs
 from spoke_jobs.cli.commands.job_actions import Result, changed, confirm_each, for_each, missing
 from spoke_jobs.cli.commands.ledger_access import open_queries, refuse_unknown_names
 from spoke_jobs.cli.printing import print_note
-from spoke_jobs.contract.causes import Cause
 from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.explain.changes import retried
+from spoke_jobs.ledger.many_jobs import retryable
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import ANY_JOB, JobFilter, JobState
+from spoke_jobs.model import ANY_JOB, JobFilter
 
 
 @reports_errors
@@ -64,9 +64,8 @@ def retry(
     if job_ids:
         for_each(arguments.each_once(job_ids), lambda job_id: _retry(ledger, job_id, by, clear_checkpoints))
         return
-    left_out = None if which.cause or which.fingerprint else Cause.CANCELLED.value
     # The oldest first, so that the jobs start again in the order of their dispatch.
-    selected = queries.selected(which.evolve(states=(JobState.FAILED,), other_cause_than=left_out), limit)
+    selected = queries.selected(retryable(which), limit)
     if not selected:
         refuse_unknown_names(ledger, which)
     if confirm_each("retry", selected, dry_run=dry_run, yes=yes):

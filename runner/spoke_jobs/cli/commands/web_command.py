@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spoke_jobs.cli.commands import arguments
+from spoke_jobs.cli.commands.application import add_working_directory
 from spoke_jobs.cli.commands.exits import fail, logs_errors, usage_error
 from spoke_jobs.cli.commands.ledger_access import open_engine
 from spoke_jobs.errors import ConfigurationError
@@ -91,11 +92,15 @@ def web(
         ),
     ] = None,
     payloads: Annotated[bool, typer.Option("--payloads", help="Show payloads and results.")] = False,
+    hide_output: Annotated[
+        bool, typer.Option("--hide-output", help="Hide tracebacks and the last lines of output: they may hold values.")
+    ] = False,
 ) -> None:  # fmt: skip
     """Serve the dashboard, until SIGTERM: which jobs wait or fail, and why, for people with a browser.
 
     It shows nothing before you have decided who may look. It needs no application and no cluster. With the Kubernetes
-    client and SPOKE_NAMESPACE, it shows what SpokeJobs wait for, too.
+    client and SPOKE_NAMESPACE, it shows what SpokeJobs wait for, too. With SPOKE_APP, it can run the jobs of schedules
+    now.
     """
     try:
         from spoke_jobs.web import ALL_ACTIONS, LocalOnly, ReadOnly, TokenSignIn, TrustedProxy, Viewer, app
@@ -120,6 +125,7 @@ def web(
         actions=ALL_ACTIONS,
         organizations=frozenset(organizations) if organizations else None,
         may_see_payloads=payloads,
+        may_see_output=not hide_output,
     )
     authorizer: Authorizer
     if token_file is not None:
@@ -131,6 +137,7 @@ def web(
         authorizer = LocalOnly(viewer)
     check_schema(open_engine())
     settings = load_settings()
+    add_working_directory()  # for the application, which is imported when somebody runs a schedule's job
     serve(
         app(
             authorize=ReadOnly(authorizer) if read_only else authorizer,

@@ -163,7 +163,15 @@ def worker(
     # After a change to another runner, a worker may still run the jobs that were dispatched before. Under `kubernetes`,
     # sync dispatches the jobs of schedules.
     schedules = lane is None and settings.job_runner == NAME
-    run(ledger, options, registry, health_port=health_port, reload=reload, schedules=schedules)
+    run(
+        ledger,
+        options,
+        registry,
+        health_port=health_port,
+        reload=reload,
+        schedules=schedules,
+        organizations=settings.metrics_organizations,
+    )
 
 
 def _bytes_of(quantity: str) -> int | None:

@@ -28,6 +28,7 @@ from spoke_jobs.explain.counts_json import (
 )
 from spoke_jobs.explain.groups_json import ReasonGroups
 from spoke_jobs.explain.json_output import Checked, Dispatched, Explained, Jobs, Shown
+from spoke_jobs.explain.mutes_json import Mutes
 from spoke_jobs.explain.schedules_json import Schedules
 from spoke_jobs.explain.shape import Shape
 from spoke_jobs.explain.sizes_json import Sizes
@@ -45,6 +46,7 @@ DOCUMENTS: tuple[tuple[str, type[Shape]], ...] = (
     ("batches ls", Batches),
     ("batches show", BatchState),
     ("limits ls", LimitList),
+    ("mutes ls", Mutes),
     ("outbox ls", OutboxTasks),
     ("outbox replicas", OutboxReplicas),
     ("outbox show", OutboxTask),

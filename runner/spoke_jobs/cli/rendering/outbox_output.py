@@ -79,6 +79,7 @@ def facts(task: TaskRow, now: datetime, *, with_payload: bool) -> list[tuple[str
         ("error", line(task.error_type)),
         ("lapsed claims", str(task.losses) if task.losses else ""),
         ("replica", line(task.worker)),
+        ("traceparent", line(task.traceparent)),
         ("dispatched", ago(task.created_at, now)),
         ("next attempt", until(task.due_at, now) if task.state is TaskState.LATER else ""),
         ("lease ends", until(task.due_at, now) if task.state is TaskState.CLAIMED else ""),

@@ -162,6 +162,11 @@ NEEDS: Mapping[str, Needs] = MappingProxyType(
         "job_limit": Needs(application=_WRITE, jobs=_READ, reader=_READ),
         # Pods of jobs run no schedules. A job may change one at run time with the application's role.
         "job_schedule": Needs(application=_WRITE, jobs={}, reader=_READ),
+        # `spoke-jobs notify` and the commands that mute have the application's role.
+        **dict.fromkeys(
+            ("notice_channel", "notice_seen", "notice_group", "notice_outbox", "notice_mute"),
+            Needs(application=_WRITE, jobs={}, reader=_READ),
+        ),
         VERSION_TABLE: Needs(application=_READ, jobs=_READ, reader=_READ),
     }
 )

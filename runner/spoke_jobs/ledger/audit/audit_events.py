@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Connection, delete, desc, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, desc, exists, insert, select
 
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.sql.filters import matching
-from spoke_jobs.ledger.tables import job_event
+from spoke_jobs.ledger.tables import job_event, job_request
 
 RETENTION_SECONDS = 365 * 86_400.0
 """How long events are kept."""
@@ -42,6 +42,8 @@ class Action(StrEnum):
     RESUME_SCHEDULE = "resume schedule"
     RUN_SCHEDULE = "run schedule"
     BACKFILL_SCHEDULE = "backfill schedule"
+    MUTE = "mute"
+    UNMUTE = "unmute"
     FAIL_SCHEDULE = "fail schedule"
     """The job of an occurrence could not be made. Recorded once for each error, by the process that dispatches."""
 
@@ -76,6 +78,10 @@ class EventFilter:
     """The earliest time of the event."""
     until: datetime | None = None
     """The time before which it happened."""
+    before: int | None = None
+    """Only events with lower ids."""
+    organizations: frozenset[int] | None = None
+    """Only events of jobs that exist and are of these organizations."""
 
 
 ANY_EVENT = EventFilter()
@@ -122,6 +128,11 @@ def _conditions(which: EventFilter) -> Iterator[ColumnElement[bool]]:
         yield columns.at >= which.since
     if which.until is not None:
         yield columns.at < which.until
+    if which.before is not None:
+        yield columns.id < which.before
+    if which.organizations is not None:
+        of_these = job_request.c.organization_id.in_(sorted(which.organizations))
+        yield exists(select(job_request.c.id).where(job_request.c.id == columns.job_id, of_these))
 
 
 def prune_events(connection: Connection) -> None:

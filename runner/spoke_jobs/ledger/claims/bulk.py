@@ -28,7 +28,7 @@ from sqlalchemy import (
 from spoke_jobs.ledger.claims import single_claim
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values
-from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, clock_now
+from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, UTCDateTime, clock_now
 from spoke_jobs.ledger.columns.column_types import as_read
 from spoke_jobs.ledger.lifecycle import finish, transitions
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
@@ -81,19 +81,24 @@ _JOB_SUCCEEDED = {
     for keep in (True, False)
 }
 
+DUE_AT = "greatest(created_at, run_after) AS due_at"
+"""Since when a job has been due. A claim removes ``run_after``, so that it is read before."""
+
 # If there are limits, this claims nothing (see limited_claims). FOR KEY SHARE locks the table, and so waits for a
 # change in progress, before the statement's snapshot is taken. It locks no row of an empty table, and writes nothing.
 _UNLIMITED = f"""
 limited AS MATERIALIZED (SELECT 1 FROM {JOB_LIMIT} LIMIT 1 FOR KEY SHARE),
 candidates AS MATERIALIZED (
-    SELECT id, locks_queue, queue_name, rank
+    SELECT id, locks_queue, queue_name, rank, {DUE_AT}
     FROM {JOB_REQUEST}
     WHERE NOT EXISTS (SELECT 1 FROM limited) AND {{search}}
     FOR UPDATE SKIP LOCKED
 )"""  # noqa: S608  (constants)
 _GIVEN = f"""
 limited AS (SELECT 1 WHERE false),
-candidates AS MATERIALIZED (SELECT id, locks_queue, queue_name, rank FROM {JOB_REQUEST} WHERE id = ANY(:ids))
+candidates AS MATERIALIZED (
+    SELECT id, locks_queue, queue_name, rank, {DUE_AT} FROM {JOB_REQUEST} WHERE id = ANY(:ids)
+)
 """  # noqa: S608  (constants)
 _QUEUE_LOCK_WAIT = "1s"
 """How long a claim waits for a transaction that has taken a queue's lock and is not committed: a job's own, perhaps."""
@@ -110,12 +115,12 @@ WITH {{candidates}}, chosen AS (
     ON CONFLICT (queue_name) DO NOTHING
     RETURNING job_id
 ), granted AS (
-    SELECT id, token FROM chosen WHERE NOT locks_queue OR id IN (SELECT job_id FROM locks)
+    SELECT id, token, due_at FROM chosen WHERE NOT locks_queue OR id IN (SELECT job_id FROM locks)
 ), started AS (
     UPDATE {JOB_REQUEST}
     SET {_JOB_CLAIMED}
     FROM granted WHERE job_request.id = granted.id
-    RETURNING {_COLUMNS}, granted.token AS claim_token
+    RETURNING {_COLUMNS}, granted.token AS claim_token, granted.due_at
 ), attempts AS (
     INSERT INTO {JOB_ATTEMPT} ({", ".join(_NEW_ATTEMPT)})
     SELECT {", ".join(map(postgresql_text, _NEW_ATTEMPT.values()))}
@@ -212,10 +217,10 @@ def granted(
     for row in found:
         if row["id"] is None:
             continue
-        token = row.pop("claim_token")
+        token, due_at = row.pop("claim_token"), row.pop("due_at")
         del row["candidates"], row["limits"]
         job = to_request(row)  # type: ignore[arg-type]
-        claims.append(Claim(job, job.attempt, token, lease_seconds))
+        claims.append(Claim(job, job.attempt, token, lease_seconds, due_at=due_at))
     return claims, candidates, limits
 
 
@@ -313,7 +318,7 @@ def claim_rows(connection: Connection, rows: Sequence[RowMapping], worker: str, 
 
 def typed(statement: TextClause) -> Any:
     """Give the statement's result the types of the table's columns."""
-    return statement.columns(**{column.name: column.type for column in MANY_COLUMNS})
+    return statement.columns(**{column.name: column.type for column in MANY_COLUMNS} | {"due_at": UTCDateTime()})
 
 
 _CLAIM_FOUND = {

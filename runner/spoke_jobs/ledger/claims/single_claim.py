@@ -114,7 +114,7 @@ def start(
         .values(transitions.job_claimed(DATABASE_CLOCK, number, job.started_at))
         .returning(*MANY_COLUMNS)
     ).mappings()
-    return Claim(to_request(row.one()), number, token, lease_seconds)
+    return Claim(to_request(row.one()), number, token, lease_seconds, due_at=job.due_at)
 
 
 def set_options(connection: Connection, token: UUID, options: JobOptions) -> None:

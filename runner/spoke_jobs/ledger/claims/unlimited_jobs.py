@@ -38,12 +38,12 @@ locked AS MATERIALIZED (SELECT 1 FROM {bulk.JOB_LIMIT} WHERE id < 0 FOR KEY SHAR
 unchanged AS MATERIALIZED (
     SELECT {LAST_CHANGE} = cast(:change AS bigint) AND NOT EXISTS (SELECT 1 FROM locked) AS yes
 ), found AS MATERIALIZED (
-    SELECT id, locks_queue, queue_name, rank, {_COLUMNS}
+    SELECT id, locks_queue, queue_name, rank, {bulk.DUE_AT}, {_COLUMNS}
     FROM {bulk.JOB_REQUEST}
     WHERE (SELECT yes FROM unchanged) AND {{search}}
     FOR UPDATE SKIP LOCKED
 ), candidates AS MATERIALIZED (
-    SELECT id, locks_queue, queue_name, rank FROM found
+    SELECT id, locks_queue, queue_name, rank, due_at FROM found
     WHERE NOT (
         job_type = ANY(:limited_types) OR job_type LIKE ANY(:limited_patterns)
         {_OF_EACH}

@@ -8,27 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, select, type_coerce
 
-from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.contract.executors import lane_of
+from spoke_jobs.ledger.columns.clock import clock_after, waited_seconds
+from spoke_jobs.ledger.columns.column_types import StoredJson
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import USAGE_FIELDS, AttemptState, AttemptUsage, JobOptions
 
 _SETTLED_SECONDS = 5.0
 """How old an attempt must be: until then, the transaction of one with a smaller id may not be committed."""
+_OPTIONS_BYTES = 4_000
+"""The largest options that are read: a look reads those of thousands of jobs, whatever other code has written."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndedAttempt:
-    """An attempt that has ended."""
+    """An attempt of a job of the runner `kubernetes`, in a lane, that has ended."""
 
     job_type: str
     runner: str
     """The runner of its row; empty if an earlier release claimed it."""
     options: JobOptions
     usage: AttemptUsage
+    queue_name: str = ""
+    organization_id: int | None = None
+    succeeded: bool = False
+    run_seconds: float | None = None
+    """From its claim to its end; None if that is unknown."""
+    wait_seconds: float | None = None
+    """From the creation of the job's SpokeJob to the claim, if it was the first attempt; else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,8 @@ FIRST_LOOK = Look()
 def look(connection: Connection, before: Look, limit: int) -> Look:
     """Return the attempts that have ended since a look. The first look finds none, and begins with the newest attempt.
 
+    Attempts of other runners' jobs are read, so that the next look begins behind them, and left out.
+
     :param limit: the most attempts that are read; of those that ran before, the same number at most is remembered.
     """
     if before.last is None:
@@ -59,8 +73,9 @@ def look(connection: Connection, before: Look, limit: int) -> Look:
     )
     new = connection.execute(claimed.order_by(job_attempt.c.id).limit(limit)).all()
     old = connection.execute(_of(before.running)).all() if before.running else []
-    ended = [row for row in (*old, *new) if row.state != AttemptState.RUNNING]
-    running = [row.id for row in (*old, *new) if row.state == AttemptState.RUNNING]
+    of_lanes = [row for row in (*old, *new) if lane_of(row.job_runner) is not None]
+    ended = [row for row in of_lanes if row.state != AttemptState.RUNNING]
+    running = [row.id for row in of_lanes if row.state == AttemptState.RUNNING]
     return Look(
         tuple(
             EndedAttempt(
@@ -68,6 +83,11 @@ def look(connection: Connection, before: Look, limit: int) -> Look:
                 row.runner,
                 _options(row.options),
                 AttemptUsage(*(getattr(row, name) for name in USAGE_FIELDS)),
+                row.queue_name,
+                row.organization_id,
+                row.state == AttemptState.SUCCEEDED,
+                _between(row.claimed_at, row.finished_at),
+                _between(row.submitted_at, row.claimed_at) if row.run == row.number == 1 else None,
             )
             for row in ended
         ),
@@ -86,10 +106,22 @@ def _attempts() -> Select[Any]:
         job_attempt.c.id,
         job_attempt.c.state,
         job_attempt.c.runner,
+        job_attempt.c.run,
+        job_attempt.c.number,
+        job_attempt.c.claimed_at,
+        job_attempt.c.finished_at,
         job_request.c.job_type,
-        job_request.c.options,
+        job_request.c.queue_name,
+        job_request.c.organization_id,
+        job_request.c.submitted_at,
+        job_request.c.runner.label("job_runner"),
+        type_coerce(job_request.c.options, StoredJson(_OPTIONS_BYTES)).label("options"),
         *(job_attempt.c[name] for name in USAGE_FIELDS),
     ).join(job_request, job_request.c.id == job_attempt.c.job_id)
+
+
+def _between(since: datetime | None, until: datetime | None) -> float | None:
+    return None if since is None or until is None else waited_seconds(since, until)
 
 
 def _options(stored: object) -> JobOptions:

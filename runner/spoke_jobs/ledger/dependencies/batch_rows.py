@@ -11,7 +11,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, case, delete, desc, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    case,
+    delete,
+    desc,
+    exists,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from spoke_jobs.errors import DependencyNotMet, InvalidJobData
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
@@ -125,6 +138,15 @@ def _conditions(which: BatchFilter) -> Iterator[ColumnElement[bool]]:
         yield job_batch.c.created_at >= which.since
     if which.until is not None:
         yield job_batch.c.created_at < which.until
+    if which.id is not None:
+        yield job_batch.c.id == which.id
+    if which.before is not None:
+        yield job_batch.c.id < which.before
+    if which.organizations is not None:
+        jobs = select(job_request.c.id).where(job_request.c.batch_id == job_batch.c.id)
+        of_others = job_request.c.organization_id.not_in(sorted(which.organizations))
+        yield exists(jobs)
+        yield not_(exists(jobs.where(or_(job_request.c.organization_id.is_(None), of_others))))
 
 
 def unfinished_jobs(connection: Connection, batch_id: int) -> list[tuple[int, str, JobState]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import row_runner
@@ -36,6 +37,7 @@ def after_final_failure(job: JobRequest) -> NewJob | None:
         if isinstance(stored, Mapping)
         else JobOptions(pod_template=job.options.pod_template)
     )
+    options = replace(options, traceparent=job.options.traceparent)  # it belongs to the same trace
     queue, priority = known.get("queue"), known.get("priority")
     return NewJob(
         job_type=storable(follows),

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, delete, insert, or_, select, text, update
 
+from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.ledger.audit import audit_events
@@ -153,6 +154,11 @@ class OperatorLimits(SqlLimits):
         if action in (Action.SET_LIMIT, Action.PAUSE):
             check_obeyed(scope)
         return super()._change(scope, change, action, by, detail)
+
+
+def limits_of(engine: Engine, runner: str) -> SqlLimits:
+    """Return the limits of a ledger whose jobs the runner starts."""
+    return OperatorLimits(engine) if executor_of(runner) is Executor.CLUSTER else SqlLimits(engine)
 
 
 def _events(before: JobLimit, after: JobLimit) -> Iterator[tuple[Action, str]]:

@@ -206,7 +206,7 @@ class MemoryRows(ABC):
         if job.locks_queue:
             self._queue_locks[job.queue_name] = token
         started = self._change(job.id, transitions.job_claimed(clock, number, job.started_at))
-        return Claim(started, number, token, lease_seconds)
+        return Claim(started, number, token, lease_seconds, due_at=job.due_at)
 
     def _take_over(self, job: JobRequest, live: AttemptRow, worker: str, lease_seconds: float) -> Claim:
         token = uuid.uuid4()

@@ -35,8 +35,9 @@ HOUSEKEPT = 1000
 """How many tasks one statement of housekeeping changes or deletes at most."""
 _PENDING = constant("pending")
 _GIVEN = ("uid", "runner", "name", "payload")
+_TRACED = (*_GIVEN, "traceparent")
 _GENERATED = {"created_at": clock_now(), "due_at": clock_now()}
-COLUMNS = frozenset({*_GIVEN, *_GENERATED})
+COLUMNS = frozenset({*_TRACED, *_GENERATED})
 """The columns that a dispatch writes."""
 _INSERT = insert(task_outbox).values(_GENERATED).inline()  # without RETURNING, which would need the right to SELECT
 
@@ -58,6 +59,8 @@ class OutboxTask:
     """The claim's token, which every later write requires."""
     waited_seconds: float = 0.0
     """From the task's dispatch to this claim, including earlier attempts, as metrics count it."""
+    traceparent: str = ""
+    """The trace context of the dispatch; empty if there was none."""
 
 
 _CLAIM = {"token", "waited_seconds"}
@@ -75,19 +78,26 @@ class TaskFailure:
     """Seconds until the next attempt; None if the task has failed for good."""
 
 
-def insert_task(connection: Connection, runner: str, name: str, payload: str) -> None:
-    """Write a task in the connection's transaction."""
+def insert_task(connection: Connection, runner: str, name: str, payload: str, traceparent: str = "") -> None:
+    """Write a task in the connection's transaction.
+
+    :param traceparent: the trace context of the dispatch; empty if there is none.
+    """
     values = dict(zip(_GIVEN, (uuid.uuid4(), runner, name, payload), strict=True))
+    if traceparent:  # else without the column, for which a role may not have been granted the right yet
+        values["traceparent"] = traceparent
     dialect = connection.dialect
     if dialect.name == "postgresql" and dialect.driver in ("psycopg", "psycopg_async"):
-        connection.exec_driver_sql(_compiled(dialect), values)  # building the statement takes longer than running it
+        connection.exec_driver_sql(
+            _compiled(dialect, tuple(values)), values
+        )  # building the statement takes longer than running it
     else:
         connection.execute(_INSERT, values)
 
 
 @lru_cache
-def _compiled(dialect: Dialect) -> str:
-    return str(_INSERT.compile(dialect=dialect, column_keys=list(_GIVEN)))
+def _compiled(dialect: Dialect, names: tuple[str, ...]) -> str:
+    return str(_INSERT.compile(dialect=dialect, column_keys=list(names)))
 
 
 def not_aside() -> ColumnElement[str]:

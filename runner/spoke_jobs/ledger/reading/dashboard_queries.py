@@ -10,9 +10,14 @@ from sqlalchemy import Connection, asc, desc, func, select
 
 from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql
 from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.dependencies import batch_rows
+from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
-from spoke_jobs.ledger.reading.queries import TRACES, Queries
+from spoke_jobs.ledger.reading.crowd import failed_counts
+from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
+from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
+from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, schedules_after
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_since
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -20,8 +25,6 @@ from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState
 
 CAP = 10_000
 """The most jobs of a state that are counted."""
-_EXAMINED = 100_000
-"""The most waiting jobs among which the oldest are searched for."""
 _RECENT = 1_000
 """How many of the newest jobs are read for the names of types and queues."""
 _WORKERS = 50
@@ -85,6 +88,15 @@ class RecentNames:
     queues: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class SchedulePage:
+    """Schedules of one page, by name."""
+
+    now: datetime
+    rows: tuple[ScheduleRow, ...]
+    more: bool
+
+
 class DashboardQueries(Queries):
     """Queries on a ledger's database."""
 
@@ -124,6 +136,11 @@ class DashboardQueries(Queries):
             row = connection.execute(statement).mappings().first()
             return with_cancellers(connection, [to_request(row)])[0] if row is not None else None
 
+    def newest_id(self) -> int:
+        """Return the highest id of a job; 0 if there is none."""
+        with self._reading() as connection:
+            return connection.scalar(select(func.max(job_request.c.id))) or 0
+
     def selected_of(self, ids: Collection[int], which: JobFilter) -> set[int]:
         """Return those of the ids whose jobs the filter selects."""
         if not ids:
@@ -132,17 +149,61 @@ class DashboardQueries(Queries):
         with self._reading() as connection:
             return set(connection.scalars(statement))
 
+    def failures(self, period_seconds: float, which: JobFilter) -> Crowd:
+        """Count the jobs that have failed for good within the period, up to :data:`CAP`, those that failed last."""
+        with self._reading() as connection:
+            now = connection.execute(select(clock_now())).scalar_one()
+            return Crowd(now, period_seconds, failed=failed_counts(connection, period_seconds, which, CAP))
+
+    def output_tails(self, job_ids: Collection[int]) -> dict[int, str]:
+        """Return the last lines of the output of each job's newest attempt, of the jobs that have any."""
+        found = {}
+        newest = (
+            select(job_attempt.c.output_tail).order_by(desc(job_attempt.c.run), desc(job_attempt.c.number)).limit(1)
+        )
+        with self._reading() as connection:
+            for job_id in job_ids:
+                found[job_id] = connection.scalar(newest.where(job_attempt.c.job_id == job_id)) or ""
+        return {job_id: text for job_id, text in found.items() if text}
+
     def oldest(self, which: JobFilter, limit: int) -> list[OldestJob]:
-        """List the jobs that have been due for longest, of the first :data:`_EXAMINED` in the order of claims."""
+        """List the jobs that have been due for longest. Of more than :data:`EXAMINED`, it does not examine all."""
         waiting = (
             select(job_request.c.id, job_request.c.job_type, due_since().label("due_at"))
             .where(*in_sql(Waiting(), Due()), *filters.conditions(which))
-            .limit(_EXAMINED)
+            .limit(EXAMINED)
             .subquery()
         )
         statement = select(waiting).order_by(waiting.c.due_at, waiting.c.id).limit(limit)
         with self._reading() as connection:
             return [OldestJob(*row) for row in connection.execute(statement)]
+
+    def queues(self, which: JobFilter) -> QueueCounts:
+        """Count the jobs of each queue."""
+        with self._reading() as connection:
+            return queue_counts(connection, which)
+
+    def schedules(self, after: str, limit: int, organizations: Collection[int] | None) -> SchedulePage:
+        """Read a page of schedules, by name.
+
+        :param after: only schedules after this name.
+        :param organizations: only schedules whose jobs are of one of these; None: all schedules.
+        """
+        found: list[ScheduleRow] = []
+        with self._reading() as connection:
+            now = connection.execute(select(clock_now())).scalar_one()
+            while len(found) <= limit:
+                rows = schedules_after(connection, after, limit + 1)
+                found += [row for row in rows if organizations is None or row.organization_id in organizations]
+                if len(rows) <= limit:
+                    break
+                after = rows[-1].name
+        return SchedulePage(now, tuple(found[:limit]), len(found) > limit)
+
+    def batches(self, which: BatchFilter, limit: int) -> tuple[datetime, list[Batch]]:
+        """Return the database's time, and the newest batches that pass the filter, newest first."""
+        with self._reading() as connection:
+            return connection.execute(select(clock_now())).scalar_one(), batch_rows.newest(connection, limit, which)
 
     def workers(self, which: JobFilter) -> list[SeenWorker]:
         """List the workers of running attempts and of the newest ones, those that were seen last first."""

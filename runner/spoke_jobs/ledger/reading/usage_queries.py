@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Integer, and_, desc, func, literal, literal_c
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import USAGE_FIELDS, AttemptState, AttemptUsage, JobFilter, JobOptions, JobState
+from spoke_jobs.model import ANY_JOB, USAGE_FIELDS, AttemptState, AttemptUsage, JobFilter, JobOptions, JobState
 from spoke_jobs.type_names import NAME_LIMIT, matches
 
 NEWEST_SUCCESSES = 100
@@ -40,7 +40,7 @@ class TypeUsage:
 
 def usage_by_type(connection: Connection, which: JobFilter) -> list[TypeUsage]:
     """Return the types that have successes and that the filter selects, by name, with what these used."""
-    return [_usage_of(connection, name, which) for name in _types(connection, which.job_type)]
+    return [usage_of(connection, name, which) for name in _types(connection, which.job_type)]
 
 
 def _types(connection: Connection, wanted: str | None) -> Iterator[str]:
@@ -60,7 +60,11 @@ def _types(connection: Connection, wanted: str | None) -> Iterator[str]:
             yield found
 
 
-def _usage_of(connection: Connection, job_type: str, which: JobFilter) -> TypeUsage:
+def usage_of(connection: Connection, job_type: str, which: JobFilter = ANY_JOB) -> TypeUsage:
+    """Return what the newest successes of one type used, of those that the filter selects.
+
+    :param job_type: its name. A ``*`` in it, which other code may have written, stands for itself.
+    """
     newest = (
         select(*_READ)
         .where(*_SUCCEEDED, job_request.c.job_type == job_type)

@@ -70,6 +70,13 @@ class ScheduleRow:
         """
         return Schedule.from_json(self.name, self.definition)
 
+    @property
+    def organization_id(self) -> int | None:
+        """The organization of its jobs; None if they have none, or if the definition can't be read."""
+        options = self.definition.get("options") if isinstance(self.definition, Mapping) else None
+        found = options.get("organization_id") if isinstance(options, Mapping) else None
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
+
     def orphaned(self, now: datetime) -> bool:
         """Whether no process that runs can dispatch its jobs."""
         return is_orphaned(self.served_at, now)
@@ -116,6 +123,12 @@ def read_schedules(connection: Connection, name: str | None = None, *, lock: boo
         statement = statement.where(job_schedule.c.name == name)
     if lock:
         statement = statement.with_for_update()
+    return [to_schedule_row(row) for row in connection.execute(statement).mappings()]
+
+
+def schedules_after(connection: Connection, name: str, limit: int) -> list[ScheduleRow]:
+    """Read the next schedules after a name, by name."""
+    statement = select(*COLUMNS).where(job_schedule.c.name > name).order_by(job_schedule.c.name).limit(limit)
     return [to_schedule_row(row) for row in connection.execute(statement).mappings()]
 
 

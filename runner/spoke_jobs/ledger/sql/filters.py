@@ -12,6 +12,12 @@ from sqlalchemy.sql.functions import GenericFunction
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobFilter
 
+_EQUAL = (
+    *("runner", "organization_id", "campaign_id", "cause", "fingerprint"),
+    *("unique_key", "batch_id"),  # a subquery for other filters need not have these columns
+)
+"""The fields that a column of the same name must equal."""
+
 
 def conditions(which: JobFilter, columns: Any = job_request.c) -> Iterator[ColumnElement[bool]]:
     """Yield the conditions on a row of ``job_request``.
@@ -24,17 +30,11 @@ def conditions(which: JobFilter, columns: Any = job_request.c) -> Iterator[Colum
         yield matching(columns.job_type, which.job_type)
     if which.queue_name is not None:
         yield matching(columns.queue_name, which.queue_name)
-    for column, value in (
-        (columns.runner, which.runner),
-        (columns.organization_id, which.organization_id),
-        (columns.campaign_id, which.campaign_id),
-        (columns.cause, which.cause),
-        (columns.fingerprint, which.fingerprint),
-    ):
-        if value is not None:
-            yield column == value
-    if which.unique_key is not None:  # a subquery for other filters need not have the column
-        yield columns.unique_key == which.unique_key
+    for name in _EQUAL:
+        if (value := getattr(which, name)) is not None:
+            yield columns[name] == value
+    if which.last_id is not None:
+        yield columns.id <= which.last_id
     if which.organizations is not None:
         yield columns.organization_id.in_(sorted(which.organizations))
     if which.other_cause_than is not None:

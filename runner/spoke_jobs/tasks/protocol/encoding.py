@@ -11,6 +11,7 @@ import json
 from functools import lru_cache
 from typing import Any
 
+from spoke_jobs.contract.trace_context import is_traceparent
 from spoke_jobs.shared.line_splitter import LineSplitter
 from spoke_jobs.tasks.protocol.messages import (
     ATTEMPT_LIMIT,
@@ -51,10 +52,11 @@ def task_line(task: Task, waited: float = 0.0) -> bytes:
 
     :param waited: seconds since its dispatch.
     """
-    # An id needs no escaping. This takes a third of the time of json.dumps.
+    # An id and a traceparent need no escaping. This takes a third of the time of json.dumps.
+    trace = f'"traceparent":"{task.traceparent}",' if task.traceparent else ""
     return (
         f'{{"id":"{task.id}","name":{_quoted_name(task.name)},"attempt":{task.attempt},"waited":{waited:.3f},'
-        f'"payload":{_quoted(task.payload)}}}\n'
+        f'{trace}"payload":{_quoted(task.payload)}}}\n'
     ).encode("ascii")
 
 
@@ -182,8 +184,15 @@ def _read_entry(position: int, entry: Any) -> Task | Malformed:
             payload = json.dumps(payload, separators=(",", ":"))
         except (ValueError, RecursionError):
             return Malformed(position, task_id, "has a payload that is nested too deep")
-    waited = entry.get("waited", 0.0)
-    return Task(task_id, name, payload, attempt, waited if type(waited) in (int, float) and 0 <= waited < 1e9 else 0.0)
+    waited, traceparent = entry.get("waited", 0.0), entry.get("traceparent")
+    return Task(
+        task_id,
+        name,
+        payload,
+        attempt,
+        waited if type(waited) in (int, float) and 0 <= waited < 1e9 else 0.0,
+        traceparent if is_traceparent(traceparent) else "",
+    )
 
 
 def _loads(text: bytes) -> Any:

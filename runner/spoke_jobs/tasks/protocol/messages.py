@@ -51,6 +51,8 @@ class Task:
     """From 1; each failed run adds one."""
     waited: float = 0.0
     """Seconds from the task's dispatch until it was sent."""
+    traceparent: str = ""
+    """The W3C trace context of the dispatch; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)

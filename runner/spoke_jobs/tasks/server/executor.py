@@ -14,14 +14,16 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
+from spoke_jobs.contract.metrics.metric_catalogue import buckets_of
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.errors import UnknownName
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.registry import Registry
+from spoke_jobs.shared.histogram import Histogram
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
-from spoke_jobs.tasks.server.histogram import Histogram
 from spoke_jobs.tasks.server.outcome_cache import OutcomeCache, RememberedOutcome, fingerprint
 from spoke_jobs.tasks.server.slots import AsyncSlots, ThreadSlots, stack_of
 from spoke_jobs.tasks.server.task_run import AcceptedTask, Listener, OutboxClaim, TaskRun, timed_out
@@ -47,9 +49,9 @@ class ExecutorCounts:
     """Tasks that failed for good without being run."""
     timed_out: int = 0
     ended: dict[TaskOutcome, int] = field(default_factory=lambda: dict.fromkeys(TaskOutcome, 0))
-    waited: Histogram = field(default_factory=Histogram)
+    waited: Histogram = field(default_factory=partial(Histogram, buckets_of("spoke_tasks_wait_seconds")))
     """Seconds from dispatch to start."""
-    ran: Histogram = field(default_factory=Histogram)
+    ran: Histogram = field(default_factory=partial(Histogram, buckets_of("spoke_tasks_run_seconds")))
     """Seconds from start to end."""
 
 

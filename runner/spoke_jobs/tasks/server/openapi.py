@@ -146,6 +146,10 @@ def _task() -> dict[str, Any]:
                 "minimum": 0,
                 "description": "Seconds from the task's dispatch until it was sent.",
             },
+            "traceparent": {
+                "type": "string",
+                "description": "The W3C trace context of the dispatch. One that is not valid is ignored.",
+            },
         },
     }
 

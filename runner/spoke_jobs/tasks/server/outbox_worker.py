@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.contract.trace_context import is_traceparent
 from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.ledger.engine import is_away, reason_of
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
@@ -308,9 +309,11 @@ class OutboxWorker:
         """Pass claims to the executor, on its loop."""
         for one in held:
             task = one.task
-            self._executor.accept(
-                Task(task.uid.hex, task.name, task.payload, task.attempt, task.waited_seconds), self._listener(one), one
+            traceparent = task.traceparent if is_traceparent(task.traceparent) else ""
+            accepted = Task(
+                task.uid.hex, task.name, task.payload, task.attempt, task.waited_seconds, traceparent=traceparent
             )
+            self._executor.accept(accepted, self._listener(one), one)
 
     def _listener(self, one: _ClaimedTask) -> Callable[[Acknowledgement], None]:
         def ended(ack: Acknowledgement) -> None:

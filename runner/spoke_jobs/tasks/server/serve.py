@@ -25,6 +25,8 @@ from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.errors import ConfigurationError, DatabaseUnreachable
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.outbox.task_outbox import Outbox
+from spoke_jobs.ledger.pool_metrics import pool_use
+from spoke_jobs.middleware.hook_calls import close_all
 from spoke_jobs.registry import Registry
 from spoke_jobs.shared.secret_file import Secret, value_of
 from spoke_jobs.tasks.server.auth import CallerCheck
@@ -117,7 +119,14 @@ def serve(
         executor,
         callers,
         intake,
-        TaskMetrics(executor, intake, options.concurrency, outbox, table),
+        TaskMetrics(
+            executor,
+            intake,
+            options.concurrency,
+            outbox,
+            table,
+            pool=lambda: pool_use(database) if database is not None else None,
+        ),
         on_start=on_start,
         share=share,
     )
@@ -147,6 +156,7 @@ def serve(
     )
     server = _Server(config, table, share, options, executor, intake, outbox)
     server.run(sockets=[listening])
+    close_all(registry.middleware)
     return not server.restarting
 
 

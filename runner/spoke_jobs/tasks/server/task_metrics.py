@@ -7,13 +7,15 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from spoke_jobs.contract.metrics.metric_families import counter, counter_by_label, gauge, histogram
+from spoke_jobs.contract.metrics.metric_spec import MetricSource
 from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.ledger.pool_metrics import PoolUse, pool_families
 from spoke_jobs.shared import probe_server
 from spoke_jobs.shared.probe_server import Answer
 from spoke_jobs.tasks.server.connection_table import ConnectionLimits, ConnectionTable
@@ -31,6 +33,7 @@ class TaskMetrics:
     """Answers scrapes.
 
     :param outbox: None if no outbox is served.
+    :param pool: returns the use of the connections to the database; None if there is none.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class TaskMetrics:
         slots: int,
         outbox: OutboxWorker | None = None,
         connections: ConnectionTable | None = None,
+        pool: Callable[[], PoolUse | None] = lambda: None,
     ) -> None:
+        self._pool = pool
         self._connections = connections or ConnectionTable(ConnectionLimits())
         self._executor = executor
         self._intake = intake
@@ -57,32 +62,31 @@ class TaskMetrics:
                 self._backlog = await asyncio.to_thread(self._outbox.backlog)
             except Exception:  # the database is unavailable: serve the other metrics
                 self._backlog = {}
-        families = (self._of_executor(), self._of_intake(), self._of_connections(), self._of_outbox())
-        return probe_server.exposition("tasks", list(itertools.chain.from_iterable(families)))
+        families = (
+            self._of_executor(),
+            self._of_intake(),
+            self._of_connections(),
+            self._of_outbox(),
+            pool_families(MetricSource.TASKS, self._pool()),
+        )
+        return probe_server.exposition(MetricSource.TASKS, list(itertools.chain.from_iterable(families)))
 
     def _of_executor(self) -> Iterator[Metric]:
         executor, counts = self._executor, self._executor.counts
-        yield GaugeMetricFamily("spoke_tasks_unfinished", "Accepted tasks that have not ended.", executor.unfinished)
-        yield GaugeMetricFamily("spoke_tasks_queued", "Accepted tasks that have not started.", executor.queued)
-        yield GaugeMetricFamily("spoke_tasks_running", "Slots in use.", executor.running)
-        yield GaugeMetricFamily(
-            "spoke_tasks_slots", "Slots for `def` tasks, and as many for `async def` ones.", self._slots
-        )
-        yield GaugeMetricFamily("spoke_tasks_slots_hung", "Slots in use by tasks beyond their timeout.", executor.hung)
-        yield CounterMetricFamily("spoke_tasks_accepted", "Tasks accepted.", counts.accepted)
-        yield CounterMetricFamily("spoke_tasks_joined", "Redeliveries of tasks that had not ended.", counts.joined)
-        yield CounterMetricFamily("spoke_tasks_recalled", "Redeliveries of tasks that had ended here.", counts.recalled)
-        name = "spoke_tasks_refused"
-        text = "Tasks that failed for good without being run here, by cause."
-        yield probe_server.by_label(name, text, "cause", self._refused())
-        yield CounterMetricFamily(
-            "spoke_tasks_timed_out", "Tasks that exceeded their timeout and did not end.", counts.timed_out
-        )
-        name = "spoke_tasks_ended"
+        yield gauge("spoke_tasks_unfinished", executor.unfinished)
+        yield gauge("spoke_tasks_queued", executor.queued)
+        yield gauge("spoke_tasks_running", executor.running)
+        yield gauge("spoke_tasks_slots", self._slots)
+        yield gauge("spoke_tasks_slots_hung", executor.hung)
+        yield counter("spoke_tasks_accepted", counts.accepted)
+        yield counter("spoke_tasks_joined", counts.joined)
+        yield counter("spoke_tasks_recalled", counts.recalled)
+        yield counter_by_label("spoke_tasks_refused", self._refused())
+        yield counter("spoke_tasks_timed_out", counts.timed_out)
         ended = {outcome.value: count for outcome, count in counts.ended.items()}
-        yield probe_server.by_label(name, "Tasks by how they ended.", "outcome", ended)
-        yield counts.waited.family("spoke_tasks_wait_seconds", "Seconds from a task's dispatch to its start.")
-        yield counts.ran.family("spoke_tasks_run_seconds", "Seconds from a task's start to its end.")
+        yield counter_by_label("spoke_tasks_ended", ended)
+        yield histogram("spoke_tasks_wait_seconds", {(): counts.waited})
+        yield histogram("spoke_tasks_run_seconds", {(): counts.ran})
 
     def _refused(self) -> Mapping[str, int]:
         """Return the counts by cause. They start at 0, so that `increase()` sees the first of each."""
@@ -94,10 +98,9 @@ class TaskMetrics:
 
     def _of_intake(self) -> Iterator[Metric]:
         intake = self._intake
-        yield GaugeMetricFamily("spoke_tasks_draining", "1 while the replica is stopping.", intake.draining)
-        yield CounterMetricFamily("spoke_tasks_requests", "Requests with tasks that were accepted.", intake.requests)
-        name = "spoke_tasks_requests_refused"
-        refused = CounterMetricFamily(name, "Requests refused, by status and reason.", labels=["status", "reason"])
+        yield gauge("spoke_tasks_draining", intake.draining)
+        yield counter("spoke_tasks_requests", intake.requests)
+        refused = counter("spoke_tasks_requests_refused")
         for (status, reason), count in sorted(intake.refused.items()):
             refused.add_metric([str(status), reason], count)
         yield refused
@@ -105,25 +108,19 @@ class TaskMetrics:
     def _of_connections(self) -> Iterator[Metric]:
         table = self._connections
         unproven = table.unproven
-        name = "spoke_tasks_connections"
-        connections = GaugeMetricFamily(
-            name, "Connections, by whether they have shown valid credentials.", labels=["proven"]
-        )
+        connections = gauge("spoke_tasks_connections")
         connections.add_metric(["false"], unproven)
         connections.add_metric(["true"], len(table) - unproven)
         yield connections
-        text = "Connections that the server closed: because of a limit, or because a phase took too long."
-        yield probe_server.by_label("spoke_tasks_connections_closed", text, "reason", table.closed)
+        yield counter_by_label("spoke_tasks_connections_closed", table.closed)
 
     def _of_outbox(self) -> Iterator[Metric]:
         if self._outbox is None:
             return
-        yield GaugeMetricFamily("spoke_tasks_outbox_held", "Claims that this replica holds.", self._outbox.held)
-        name = "spoke_tasks_outbox"
-        yield probe_server.by_label(name, "Claims and their ends, by event.", "event", asdict(self._outbox.counts))
+        yield gauge("spoke_tasks_outbox_held", self._outbox.held)
+        yield counter_by_label("spoke_tasks_outbox", asdict(self._outbox.counts))
         if self._backlog:
             kept = self._backlog
-            yield GaugeMetricFamily("spoke_tasks_outbox_due", "Due tasks without a claim.", kept["due"])
-            text = "Seconds for which the oldest due task has been due."
-            yield GaugeMetricFamily("spoke_tasks_outbox_oldest_due_seconds", text, kept["oldest"])
-            yield GaugeMetricFamily("spoke_tasks_outbox_failed", "Failed tasks that are kept.", kept["failed"])
+            yield gauge("spoke_tasks_outbox_due", kept["due"])
+            yield gauge("spoke_tasks_outbox_oldest_due_seconds", kept["oldest"])
+            yield gauge("spoke_tasks_outbox_failed", kept["failed"])

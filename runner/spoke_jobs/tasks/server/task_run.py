@@ -13,8 +13,10 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.contract.trace_context import trace_id_of
 from spoke_jobs.errors import Discard, InvalidPayload, Superseded
 from spoke_jobs.execution.context import TaskContext
+from spoke_jobs.execution.hooked_functions import with_task_hooks
 from spoke_jobs.execution.run_sequence import CallResult, Effects, ThreadEffects, close, perform, run_blocking
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import decode_payload
@@ -70,6 +72,7 @@ class TaskRun:
             sessions=self.sessions,
             fence=self._fence,
             run_until=now + self.definition.task.timeout_seconds,
+            traceparent=self.task.traceparent,
         )
 
     def end(self, session: Session) -> None:
@@ -148,7 +151,8 @@ class _LoopEffects:
 
 async def _run(run: TaskRun, effects: Effects) -> Acknowledgement:
     task, definition = run.task, run.definition
-    with LogFields(task_id=task.id, task=task.name, attempt=task.attempt):
+    traced = {"trace_id": trace_id_of(task.traceparent)} if task.traceparent else {}
+    with LogFields(task_id=task.id, task=task.name, attempt=task.attempt, **traced):
         context = run.context()
 
         async def finish(_result: Any) -> None:
@@ -160,7 +164,8 @@ async def _run(run: TaskRun, effects: Effects) -> Acknowledgement:
         except BaseException as error:
             answer = _after(run, error)
         else:
-            raised = await perform(effects, definition, context, payload, finish)
+            hooked = with_task_hooks(definition, context, payload, task.name)
+            raised = await perform(effects, hooked, context, payload, finish)
             answer = Acknowledgement(task.id, TaskOutcome.DONE) if raised is None else _after(run, raised)
         close(context, f"task {task.id}")
         return answer

@@ -191,6 +191,14 @@ def test_type_and_queue_are_labels_if_wanted_and_bounded_in_each_namespace() -> 
     }
 
 
+def test_a_label_has_its_own_values_in_whatever_order_labels_are_wanted() -> None:
+    s = Scene(("queue", "type"))
+    spokejob = s.put("a", WAITING, jobType="t", queue="q")
+    s.jobs.attempt_failed(spokejob, "JobError")
+    assert s.scrape("waiting") == {("a", "t", "q", "LimitReached"): 1}
+    assert s.scrape("attempts_failed_total") == {("a", "t", "q", "JobError"): 1}
+
+
 def test_ends_and_times_are_counted_by_namespace() -> None:
     s = Scene()
     one, other = s.put("a"), s.put("b")

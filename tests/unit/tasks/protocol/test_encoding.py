@@ -18,8 +18,14 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 
 ids = st.from_regex(r"[A-Za-z0-9._:-]{1,100}", fullmatch=True)
 any_text = st.text(st.characters(codec=None))  # lone surrogates too
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 tasks = st.builds(
-    Task, ids, st.text(min_size=1, max_size=200), any_text, st.integers(min_value=1, max_value=messages.ATTEMPT_LIMIT)
+    Task,
+    ids,
+    st.text(min_size=1, max_size=200),
+    any_text,
+    st.integers(min_value=1, max_value=messages.ATTEMPT_LIMIT),
+    traceparent=st.sampled_from(["", TRACEPARENT]),
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -40,8 +46,19 @@ def test_a_batch_is_read_as_it_was_written(batch: list[Task]) -> None:
 @unhurried
 @given(st.lists(tasks, min_size=1, max_size=20))
 def test_so_is_one_in_json(batch: list[Task]) -> None:
-    body = {"tasks": [{"id": t.id, "name": t.name, "payload": t.payload, "attempt": t.attempt} for t in batch]}
+    body = {
+        "tasks": [
+            {"id": t.id, "name": t.name, "payload": t.payload, "attempt": t.attempt, "traceparent": t.traceparent}
+            for t in batch
+        ]
+    }
     assert encoding.parse_batch(messages.JSON, json.dumps(body).encode()) == batch
+
+
+@pytest.mark.parametrize("traceparent", [None, 7, "", "x", [TRACEPARENT], TRACEPARENT.upper(), TRACEPARENT + "\n"])
+def test_a_trace_context_that_is_not_valid_is_ignored(traceparent: Any) -> None:
+    entry = {"id": "1", "name": "send", "payload": "1", "traceparent": traceparent}
+    assert encoding.parse_batch(messages.NDJSON, json.dumps(entry).encode()) == [Task("1", "send", "1")]
 
 
 @unhurried

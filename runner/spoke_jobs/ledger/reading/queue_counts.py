@@ -1,0 +1,116 @@
+"""Counts of the jobs of each queue, for the dashboard. Each statement reads a bounded number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, case, desc, func, select
+
+from spoke_jobs.ledger.claims.eligibility import Due
+from spoke_jobs.ledger.columns.clock import clock_after, clock_now
+from spoke_jobs.ledger.sql import filters
+from spoke_jobs.ledger.sql.expressions import constant, due_since
+from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
+from spoke_jobs.model import AttemptState, JobFilter, JobState
+
+EXAMINED = 100_000
+"""The most waiting jobs that are counted."""
+STARTED_SECONDS = 600.0
+"""The period in which started attempts are counted."""
+_NEWEST_ATTEMPTS = 10_000
+"""Among how many of the newest attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockedBy:
+    """The job that holds a queue's lock."""
+
+    job_id: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """The jobs of a queue."""
+
+    name: str
+    """Empty for the jobs of no queue."""
+    due: int = 0
+    later: int = 0
+    """The waiting jobs that are not due yet."""
+    oldest_at: datetime | None = None
+    """Since when the oldest due job has been due."""
+    running: int = 0
+    started: int = 0
+    """The attempts that were started within the last :data:`STARTED_SECONDS`."""
+    lock: LockedBy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """All queues with waiting or running jobs, or with attempts of late, those with the most due jobs first."""
+
+    now: datetime
+    queues: tuple[QueueCount, ...]
+    more: bool
+    """Whether more jobs wait than were counted."""
+
+
+def queue_counts(connection: Connection, which: JobFilter) -> QueueCounts:
+    """Count the jobs of each queue, of those that pass the filter."""
+    found: dict[str, QueueCount] = {}
+    waiting = 0
+    for name, due, later, oldest_at in connection.execute(_waiting(which)):
+        found[name] = QueueCount(name, due, later, oldest_at)
+        waiting += due + later
+    for name, running in _rows(connection, which, of_running=True):
+        found[name] = replace(found.get(name, QueueCount(name)), running=running)
+    for name, started in _rows(connection, which, of_running=False):
+        found[name] = replace(found.get(name, QueueCount(name)), started=started)
+    locks = (
+        select(queue_lock.c.queue_name, queue_lock.c.job_id, queue_lock.c.acquired_at)
+        .join(job_request, job_request.c.id == queue_lock.c.job_id)
+        .where(*filters.conditions(which))
+        .limit(EXAMINED)
+    )
+    for name, job_id, since in connection.execute(locks):
+        found[name] = replace(found.get(name, QueueCount(name)), lock=LockedBy(job_id, since))
+    now = connection.execute(select(clock_now())).scalar_one()
+    queues = sorted(found.values(), key=lambda queue: (-queue.due, -queue.later, -queue.running, queue.name))
+    return QueueCounts(now, tuple(queues), waiting >= EXAMINED)
+
+
+def _waiting(which: JobFilter) -> Select[Any]:
+    due = Due().expression()
+    each = (
+        select(
+            job_request.c.queue_name,
+            case((due, 1), else_=0).label("due"),
+            case((due, due_since()), else_=None).label("due_at"),
+        )
+        .where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
+        .limit(EXAMINED)
+        .subquery()
+    )
+    number = func.sum(each.c.due)
+    return select(each.c.queue_name, number, func.count() - number, func.min(each.c.due_at)).group_by(each.c.queue_name)
+
+
+def _rows(connection: Connection, which: JobFilter, *, of_running: bool) -> Iterable[tuple[str, int]]:
+    """Count running attempts, or those that were started of late, by queue."""
+    attempts = (
+        select(job_attempt.c.job_id).where(job_attempt.c.state == constant(AttemptState.RUNNING)).subquery()
+        if of_running
+        else select(job_attempt.c.job_id, job_attempt.c.claimed_at)
+        .order_by(desc(job_attempt.c.id))
+        .limit(_NEWEST_ATTEMPTS)
+        .subquery()
+    )
+    statement = select(job_request.c.queue_name, func.count()).join(attempts, attempts.c.job_id == job_request.c.id)
+    if not of_running:
+        statement = statement.where(attempts.c.claimed_at >= select(clock_after(-STARTED_SECONDS)).scalar_subquery())
+    counted = connection.execute(statement.where(*filters.conditions(which)).group_by(job_request.c.queue_name))
+    return ((name, number) for name, number in counted)

@@ -1,0 +1,1 @@
+"""Middleware: hooks of an application around dispatches, attempts of jobs and runs of tasks."""

@@ -1,0 +1,72 @@
+"""Set up OpenTelemetry's SDK by its own environment variables, for processes in which nobody else does.
+
+Import this module only where traces are on: it imports OpenTelemetry.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+
+from opentelemetry import trace
+
+TRACER = "spoke_jobs"
+"""The name of the instrumentation scope."""
+_GROUP = "opentelemetry_traces_exporter"
+_PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+
+
+def exporter_names(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the exporters that the environment asks for, by the names under which packages register them.
+
+    :raises LookupError: if the protocol of OTLP is unknown.
+    """
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return ()
+    given = (name.strip() for name in (environment.get("OTEL_TRACES_EXPORTER") or "otlp").split(","))
+    return tuple(_otlp(environment) if name == "otlp" else name for name in given if name and name != "none")
+
+
+def _otlp(environment: Mapping[str, str]) -> str:
+    variables = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    name, protocol = next(
+        ((name, value) for name in variables if (value := environment.get(name))), ("", "http/protobuf")
+    )
+    if protocol not in _PROTOCOLS:
+        raise LookupError(f"{name}={protocol}: there is no such protocol; set one of {', '.join(_PROTOCOLS)}")
+    return _PROTOCOLS[protocol]
+
+
+def set_up(environment: Mapping[str, str] = os.environ) -> None:
+    """Set up the SDK, unless the application has. The sampler, the resource and the limits are the environment's, too.
+
+    :raises LookupError: if an exporter that the environment names is not installed.
+    """
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return
+    names = exporter_names(environment)
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider()
+    for name in names:
+        found = tuple(entry_points(group=_GROUP, name=name))
+        if not found:
+            known = ", ".join(sorted(entry_points(group=_GROUP).names)) or "none"
+            raise LookupError(
+                f"the exporter of traces {name!r} is not installed (installed: {known}): install its package, or set "
+                "OTEL_TRACES_EXPORTER"
+            )
+        provider.add_span_processor(BatchSpanProcessor(found[0].load()()))
+    trace.set_tracer_provider(provider)
+
+
+def flush(seconds: float, provider: trace.TracerProvider | None = None) -> None:
+    """Send the spans that are still in memory.
+
+    :param seconds: the longest wait.
+    """
+    force_flush = getattr(provider or trace.get_tracer_provider(), "force_flush", None)
+    if force_flush is not None:
+        force_flush(int(seconds * 1000))

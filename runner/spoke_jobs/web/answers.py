@@ -1,0 +1,90 @@
+"""What the pages answer to requests, and which requests they answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from spoke_jobs.contract.option_checks import LARGEST_ID
+from spoke_jobs.web.job_search import whole_number
+from spoke_jobs.web.viewer import JobAction, Viewer
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page to be made from a template."""
+
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
+    live: bool = False
+    """Whether browsers read it again when something may have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Another page to go to."""
+
+    path: str
+
+
+Answer = Page | Redirect
+
+
+def refusal(title: str, text: str, status: int, path: str = "/", back: str = "To the overview") -> Page:
+    """Return a page that says why something is refused.
+
+    :param path: where its link leads.
+    :param back: the link's text.
+    """
+    return Page("message.html", {"title": title, "text": text, "path": path, "back": back}, status)
+
+
+NOT_FOUND = refusal("Not found", "There is no such job, it was pruned, or you may not see it.", 404)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request."""
+
+    parameters: Mapping[str, str]
+    """The variable parts of its path, by name."""
+    given: Mapping[str, str]
+    """Its query or its form."""
+
+    def id(self, name: str) -> int | None:
+        """Return the id in its path; None if it can be none."""
+        return whole_number(self.parameters[name], 1, LARGEST_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A page."""
+
+    path: str
+    """As a route of Starlette."""
+    read: Callable[[Viewer, Asked], Answer]
+    needs: JobAction | None = None
+    """What its viewers must be allowed to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """A form that changes something."""
+
+    path: str
+    act: Callable[[Viewer, Asked], Answer]
+    needs: JobAction
+
+
+class Room(Protocol):
+    """Pages that belong together."""
+
+    def routes(self) -> Iterable[Reading | Acting]:
+        """Yield the requests that it answers."""
+
+
+def not_allowed(needs: JobAction) -> Page:
+    """Return what somebody sees who may not do it."""
+    return refusal("Not allowed", f"You may not {needs.phrase}.", 403)

@@ -1,0 +1,102 @@
+"""What the page *Audit* shows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from spoke_jobs.contract.option_checks import LARGEST_ID
+from spoke_jobs.explain.words import line
+from spoke_jobs.ledger.audit.audit_events import Action, Event, EventFilter
+from spoke_jobs.shared.clean_text import is_storable
+from spoke_jobs.web.job_search import TEXT_LIMIT, address, whole_number
+from spoke_jobs.web.view_parts import When
+from spoke_jobs.web.viewer import Viewer
+
+FILTERS = ("action", "by", "type", "job")
+"""The names of the filters in the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventItem:
+    """An event."""
+
+    at: When
+    by: str
+    action: str
+    job_id: int | None
+    job_type: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventList:
+    """The page."""
+
+    items: tuple[EventItem, ...]
+    given: Mapping[str, str]
+    """The filters as they were given, by their names in the address."""
+    problem: str
+    """What is wrong with a filter."""
+    first: str
+    """The address of the newest events; empty if these are shown."""
+    older: str
+    """The address of the page with older events; empty if there is none."""
+    actions: tuple[str, ...] = tuple(action.value for action in Action)
+
+
+def read_filter(query: Mapping[str, str], viewer: Viewer) -> tuple[EventFilter, Mapping[str, str], str]:
+    """Read the filters of an address. Return them, as they were given, too, and what is wrong with one of them."""
+    given = {name: text for name in FILTERS if (text := query.get(name, "").strip())}
+    problem = ""
+    if any(len(text) > TEXT_LIMIT or not is_storable(text) for text in given.values()):
+        problem = f"Give at most {TEXT_LIMIT} characters, without NUL."
+    job_id = whole_number(given["job"], 1, LARGEST_ID) if "job" in given else None
+    if "job" in given and job_id is None:
+        problem = "Give the job's id: a whole number from 1."
+    which = EventFilter(
+        job_id,
+        given.get("action"),
+        given.get("by"),
+        given.get("type"),
+        before=whole_number(query.get("before", ""), 1, LARGEST_ID),
+        organizations=viewer.organizations,
+    )
+    return which, given, problem
+
+
+def event_list(
+    events: Sequence[Event],
+    now: datetime,
+    which: EventFilter,
+    given: Mapping[str, str],
+    viewer: Viewer,
+    *,
+    more: bool,
+    problem: str = "",
+) -> EventList:
+    """Describe events, newest first."""
+    return EventList(
+        tuple(_item(event, now, viewer) for event in events),
+        given,
+        problem,
+        address("/audit", **given) if which.before is not None else "",
+        address("/audit", **given, before=events[-1].id) if more else "",
+    )
+
+
+def _item(event: Event, now: datetime, viewer: Viewer) -> EventItem:
+    return EventItem(
+        When.of(event.at, now),
+        line(event.actor) or "unknown",
+        line(event.action),
+        event.job_id,
+        line(event.job_type),
+        line(event.detail) if _shows_detail(event, viewer) else "",
+    )
+
+
+def _shows_detail(event: Event, viewer: Viewer) -> bool:
+    """Whether the viewer may read the detail: it may count jobs of others, and may hold values of a payload."""
+    return viewer.sees_all and (event.action != Action.FAIL_SCHEDULE or viewer.may_see_payloads)

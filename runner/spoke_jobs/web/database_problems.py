@@ -1,0 +1,29 @@
+"""What pages say about errors of the database that people can do something about."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError
+
+from spoke_jobs.ledger.engine import is_away, is_locked, is_not_allowed, is_timed_out
+from spoke_jobs.web.answers import Page, refusal
+
+
+def database_problem(error: DBAPIError, statement_seconds: float) -> Page | None:
+    """Return what to say about an error of the database; None if it is unexpected.
+
+    :param statement_seconds: how long a statement may take.
+    """
+    if is_timed_out(error):
+        return refusal(
+            "This takes too long",
+            f"The database did not answer within {statement_seconds:g} s, so the query was ended. Choose narrower "
+            "filters: a type, a queue or an organization.",
+            503,
+        )
+    if is_locked(error):
+        return refusal("Locked", "Another transaction has locked the job's row. Try again when it has ended.", 503)
+    if is_not_allowed(error):
+        return refusal("Not allowed", "The dashboard's database role may not do this: docs/deploying.md says why.", 503)
+    if is_away(error):
+        return refusal("The database is away", "It can't be reached now. Reload the page in a moment.", 503)
+    return None

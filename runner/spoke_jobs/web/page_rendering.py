@@ -1,0 +1,81 @@
+"""Make the text of pages from templates, and serve the files that they need."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+
+import jinja2
+from markupsafe import Markup
+
+from spoke_jobs.shared.clean_text import visible
+from spoke_jobs.web.answers import Page
+from spoke_jobs.web.viewer import Viewer
+
+_STATIC = {
+    "dashboard.css": "text/css; charset=utf-8",
+    "htmx.min.js": "text/javascript; charset=utf-8",
+    "live.js": "text/javascript; charset=utf-8",
+}
+"""The files, with their media types."""
+_PLACES = (
+    ("/", "Overview"),
+    ("/jobs", "Jobs"),
+    ("/failures", "Failures"),
+    ("/queues", "Queues"),
+    ("/schedules", "Schedules"),
+    ("/batches", "Batches"),
+    ("/audit", "Audit"),
+)
+"""The pages to which each page has a link."""
+
+
+def new_templates() -> jinja2.Environment:
+    """Return the templates. Every text is escaped, for HTML and against characters that are invisible or turn text."""
+
+    def finalize(value: object) -> object:
+        return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("spoke_jobs.web"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+class PageRendering:
+    """Renders pages."""
+
+    def __init__(self) -> None:
+        self._static = {name: files("spoke_jobs.web").joinpath("static", name).read_bytes() for name in _STATIC}
+        self._templates = new_templates()
+        self._templates.globals["versions"] = {
+            name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._static.items()
+        }
+
+    def static_file(self, name: str) -> tuple[bytes, str] | None:
+        """Return a file and its media type; None if there is none of this name."""
+        return (self._static[name], _STATIC[name]) if name in self._static else None
+
+    def text(self, page: Page, viewer: Viewer | None, *, root: str, here: str, signs_in: bool, token: str) -> str:
+        """Render a page.
+
+        :param viewer: None for a page that anybody may see.
+        :param root: the path at which the dashboard is mounted.
+        :param here: the path of the request.
+        :param signs_in: whether people sign in by a form.
+        :param token: the token of the page's forms.
+        """
+        shared = {
+            "root": root,
+            "here": here,
+            "places": _PLACES if viewer is not None else (),
+            "viewer": viewer,
+            "signs_in": signs_in,
+            "token": token,
+            "live": page.live,
+        }
+        return self._templates.get_template(page.template).render(shared | dict(page.values))

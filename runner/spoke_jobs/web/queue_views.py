@@ -1,0 +1,129 @@
+"""What the page *Queues and limits* shows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from spoke_jobs.explain.limit_texts import LIMIT_HEADINGS, limit_cells, pause_text
+from spoke_jobs.explain.words import line, seconds
+from spoke_jobs.ledger.reading.queries import LimitState
+from spoke_jobs.ledger.reading.queue_counts import EXAMINED, STARTED_SECONDS, QueueCount, QueueCounts
+from spoke_jobs.limits.job_limit import NO_BOUNDS, LimitPause
+from spoke_jobs.web.job_search import address, encoded
+from spoke_jobs.web.view_parts import When
+from spoke_jobs.web.viewer import JobAction, Viewer
+
+SHOWN = 200
+"""The most queues that are shown, those with the most due jobs."""
+ENDS = (("", "when somebody resumes it"), ("1", "in 1 hour"), ("4", "in 4 hours"), ("24", "in 1 day"),
+        ("168", "in 7 days"))  # fmt: skip
+"""When a pause ends: hours, and the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueItem:
+    """A queue."""
+
+    name: str
+    path: str
+    """The address of its waiting jobs; empty for the jobs of no queue."""
+    due: str
+    later: str
+    oldest: When | None
+    running: str
+    started: str
+    locked_by: int | None
+    """The job that holds its lock."""
+    locked: When | None
+    paused: str
+    scope: str
+    """Its scope for the form that pauses or resumes it, encoded; empty if the viewer may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitItem:
+    """A limit, a rate or a pause."""
+
+    cells: tuple[str, ...]
+    scope: str
+    """Encoded, for forms."""
+    paused: bool
+    bounded: bool
+    """Whether it has bounds that a reset can take away."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePage:
+    """The page."""
+
+    queues: tuple[QueueItem, ...]
+    period: str
+    """The period in which starts are counted."""
+    notes: tuple[str, ...]
+    shows_limits: bool
+    """Limits concern the jobs of all organizations."""
+    headings: tuple[str, ...]
+    limits: tuple[LimitItem, ...]
+    scopes: tuple[str, ...]
+    """For completion."""
+    can_change: bool
+    ends: tuple[tuple[str, str], ...] = ENDS
+
+
+def queue_page(counts: QueueCounts, limits: Sequence[LimitState], names: Iterable[str], viewer: Viewer) -> QueuePage:
+    """Describe queues and limits.
+
+    :param limits: none for a viewer who does not see all jobs.
+    :param names: types of recent jobs, for completion.
+    """
+    can_change = may_change(viewer)
+    pauses = {str(item.limit.scope): item.limit.paused_at(counts.now) for item in limits}
+    shown = [queue for queue in counts.queues if queue.name or queue.due or queue.running][:SHOWN]
+    notes = [f"The first {EXAMINED:,} waiting jobs were counted; there are more."] if counts.more else []
+    if len(counts.queues) > SHOWN:
+        notes.append(f"These are the {SHOWN} queues with the most due jobs, of {len(counts.queues):,}.")
+    known = [str(item.limit.scope) for item in limits]
+    known += [f"queue:{queue.name}" for queue in shown if queue.name] + [f"type:{name}" for name in names]
+    return QueuePage(
+        tuple(_queue(queue, pauses.get(f"queue:{queue.name}"), counts.now, can_change=can_change) for queue in shown),
+        seconds(STARTED_SECONDS),
+        tuple(notes),
+        viewer.sees_all,
+        tuple(heading.capitalize() for heading in LIMIT_HEADINGS),
+        tuple(_limit(item, counts.now) for item in limits),
+        tuple(dict.fromkeys(known)),
+        can_change,
+    )
+
+
+def may_change(viewer: Viewer) -> bool:
+    """Whether they may change limits, which concern the jobs of all organizations."""
+    return viewer.sees_all and JobAction.LIMIT in viewer.actions
+
+
+def _queue(queue: QueueCount, pause: LimitPause | None, now: datetime, *, can_change: bool) -> QueueItem:
+    return QueueItem(
+        line(queue.name) or "(no queue)",
+        address("/jobs", state="waiting", queue=queue.name) if queue.name else "",
+        f"{queue.due:,}",
+        f"{queue.later:,}",
+        When.of(queue.oldest_at, now) if queue.oldest_at is not None else None,
+        f"{queue.running:,}",
+        f"{queue.started:,}",
+        queue.lock.job_id if queue.lock is not None else None,
+        When.of(queue.lock.since, now) if queue.lock is not None else None,
+        pause_text(pause, now) if pause is not None else "",
+        encoded(f"queue:{queue.name}") if can_change and queue.name else "",
+    )
+
+
+def _limit(item: LimitState, now: datetime) -> LimitItem:
+    limit = item.limit
+    return LimitItem(
+        tuple(limit_cells(item, now)),
+        encoded(str(limit.scope)),
+        limit.paused_at(now) is not None,
+        limit.bounds != (limit.default or NO_BOUNDS),
+    )

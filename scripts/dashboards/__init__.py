@@ -1,0 +1,1 @@
+"""The Grafana dashboards of the charts, as tables, and their JSON."""

@@ -1,0 +1,120 @@
+"""The dashboard's page *Failures*. Subclass it with a fixture ``ledger_url``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from tests.contract.dashboard import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
+from tests.contract.ledger import new_job
+
+from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.model import Failure, JobRequest
+from spoke_jobs.web import Viewer
+
+
+class FailuresContract(DashboardScene):
+    """Failed jobs, by cause and fingerprint."""
+
+    def failed_at(self, ledger: SqlLedger, place: str, tail: str = "", **changes: Any) -> JobRequest:
+        """A job that failed at a place in its code."""
+        job = ledger.insert(new_job(**changes))
+        claim = self.claimed(ledger)
+        failure = Failure(
+            "JobError", "no", "ValueError", tail or f"raised at {place}", for_good=True, fingerprint=place
+        )
+        ledger.fail(claim.token, failure, decide=True)
+        return job
+
+    def test_without_failures_it_says_where_to_look(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job())
+        assert "has failed for good in the last day" in browse(EVERYBODY).get("/failures").text
+
+    def test_failures_are_grouped_with_a_sample_and_an_action(self, ledger: SqlLedger, browse: Open) -> None:
+        for _ in range(2):
+            newest = self.failed_at(ledger, "ValueError@one")
+        self.failed_at(ledger, "KeyError@two")
+        page = browse(EVERYBODY).get("/failures").text
+        headings = re.findall(r"<h2[^>]*>(\d+) of the type report failed with JobError: (\S+),", page)
+        assert headings == [("2", "ValueError@one"), ("1", "KeyError@two")]
+        assert "raised at ValueError@one" in page
+        assert f"Last output of job {newest.id}<" in page
+        assert 'href="/bulk/retry?cause=JobError&amp;fingerprint=ValueError%40one"' in page
+        assert 'href="/jobs?state=failed&amp;cause=JobError&amp;fingerprint=ValueError%40one"' in page
+        assert page.count("First seen") == page.count("last seen") == 2
+        self.assert_for_everybody(page)
+
+    def test_all_of_a_group_are_retried(self, ledger: SqlLedger, browse: Open) -> None:
+        jobs = [self.failed_at(ledger, place) for place in ("one", "one", "two")]
+        browser = browse(EVERYBODY)
+        found = re.search(r'href="(/bulk/retry[^"]+fingerprint=one)"', browser.get("/failures").text)
+        assert found is not None
+        preview = browser.get(found[1].replace("&amp;", "&"))
+        fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', preview.text))
+        fields["filters"] = fields["filters"].replace("&amp;", "&")
+        assert "2 jobs were started again" in browser.post("/bulk/retry", data=fields).text
+        states = [each.state if (each := ledger.get(job.id)) is not None else None for job in jobs]
+        assert states == ["waiting", "waiting", "failed"]
+
+    @pytest.mark.parametrize(("within", "shown"), [("1h", 1), ("1d", 2), ("7d", 3), ("30d", 3), ("", 2), ("9y", 2)])
+    def test_of_a_period(self, ledger: SqlLedger, browse: Open, within: str, shown: int) -> None:
+        now = Queries(ledger.engine).now()
+        for hours in (0, 3, 30):
+            job = self.failed_at(ledger, f"place{hours}")
+            with ledger.engine.begin() as connection:
+                changed = {"finished_at": now - timedelta(hours=hours)}
+                connection.execute(update(job_request).where(job_request.c.id == job.id).values(changed))
+        assert browse(EVERYBODY).get(f"/failures?within={within}").text.count("<h2") == shown
+
+    def test_who_may_not_see_output_sees_no_sample(self, ledger: SqlLedger, browse: Open) -> None:
+        job = self.failed_at(ledger, "one", "the traceback")
+        browser = browse(Viewer(name="ada", organizations=None, may_see_output=False))
+        for path in ("/failures", f"/jobs/{job.id}"):
+            page = browser.get(path)
+            assert "JobError" in page.text
+            assert "the traceback" not in page.text
+            assert "/bulk/retry" not in page.text, "nor may they retry"
+            assert "the traceback" in browse(EVERYBODY).get(path).text
+
+    def test_cancelled_jobs_are_not_offered_for_a_retry(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.cancel(ledger.insert(new_job()).id)
+        page = browse(EVERYBODY).get("/failures").text
+        assert "failed with Cancelled" in page
+        assert "/bulk/retry" not in page
+
+    def test_failures_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
+        for organization in (2, None):
+            self.failed_at(ledger, "one", "their traceback", job_type="theirs", organization_id=organization)
+        mine = self.failed_at(ledger, "one", "my traceback", organization_id=1)
+        self.failed_at(ledger, "one", "their traceback", job_type="theirs", organization_id=2)
+        page = browse(ONE).get("/failures").text
+        assert "theirs" not in page
+        assert "their traceback" not in page
+        assert "my traceback" in page
+        assert re.findall(r"<h2[^>]*>(\d+) ", page) == ["1"]
+        assert f"(job {mine.id})" in page
+
+    def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in ("ledger.reading.dashboard_queries", "web.failure_views"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.CAP", 2)
+        monkeypatch.setattr("spoke_jobs.web.failure_views.SHOWN", 1)
+        for place in ("one", "two", "three"):
+            self.failed_at(ledger, place)
+        page = browse(EVERYBODY).get("/failures").text
+        assert "the 2 that failed last were grouped" in page
+        assert "the 1 largest of 2 groups" in page
+        assert "failed with JobError: one" not in page
+
+    def test_hostile_texts_are_inert(self, ledger: SqlLedger, browse: Open) -> None:
+        job = self.failed_at(ledger, HOSTILE, HOSTILE * 3)
+        with ledger.engine.begin() as connection:
+            changed = {"job_type": HOSTILE, "cause": HOSTILE}
+            connection.execute(update(job_request).where(job_request.c.id == job.id).values(changed))
+        page = browse(EVERYBODY).get("/failures").text
+        assert "&lt;script&gt;" in page
+        self.assert_inert(page)

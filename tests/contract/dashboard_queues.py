@@ -1,0 +1,219 @@
+"""The dashboard's page *Queues and limits*. Subclass it with a fixture ``ledger_url``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from tests.contract.dashboard import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
+from tests.contract.ledger import new_job
+
+from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
+from spoke_jobs.web import JobAction
+from spoke_jobs.web.job_search import encoded
+
+
+class QueuesContract(DashboardScene):
+    """Queues, limits, rates and pauses."""
+
+    def rows(self, page: str) -> dict[str, list[str]]:
+        """The cells of the queues, by the queue's name."""
+        table = page[page.index("<tbody>") : page.index("</tbody>")] if "<tbody>" in page else ""
+        found = {}
+        for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL):
+            name, *cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)
+            found[re.sub(r"<[^>]+>", "", name)] = cells
+        return found
+
+    def limits(self, ledger: SqlLedger) -> Sequence[JobLimit]:
+        return ledger.limits.all()
+
+    def events(self, ledger: SqlLedger, action: str) -> list[tuple[str, str]]:
+        found = Queries(ledger.engine).events(9, EventFilter(action=action))
+        return [(event.actor, event.detail) for event in found]
+
+    # What it shows
+
+    def test_without_jobs_and_limits(self, ledger: SqlLedger, browse: Open) -> None:
+        page = browse(EVERYBODY).get("/queues").text
+        assert "No job that you may see waits or runs" in page
+        assert "There is no limit" in page
+        self.assert_for_everybody(page)
+
+    def test_the_depth_of_each_queue(self, ledger: SqlLedger, browse: Open) -> None:
+        now = Queries(ledger.engine).now()
+        ledger.insert(new_job(queue_name="imports", locks_queue=True))
+        holder = self.claimed(ledger).job
+        ledger.insert_many([new_job(queue_name="imports", locks_queue=True) for _ in range(3)])
+        ledger.insert(new_job(queue_name="imports", run_after=now + timedelta(hours=1)))
+        ledger.insert(new_job(queue_name="exports"))
+        ledger.insert(new_job())
+        page = browse(EVERYBODY).get("/queues").text
+        rows = self.rows(page)
+        assert [*rows] == ["imports", "(no queue)", "exports"] or [*rows] == ["imports", "exports", "(no queue)"]
+        due, later, oldest, running, started, lock, paused = rows["imports"]
+        assert (due, later, running, started, paused) == ("3", "1", "1", "1", "")
+        assert " ago</time>" in oldest
+        assert f'<a href="/jobs/{holder.id}">job {holder.id}</a>' in lock
+        assert 'href="/jobs?state=waiting&amp;queue=imports"' in page
+        assert rows["exports"][:2] == ["1", "0"]
+        self.assert_for_everybody(page)
+
+    def test_limits_and_pauses_are_shown(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job(queue_name="imports"))
+        ledger.limits.set(parse_scope("type:report"), lambda _: Bounds(3, Rate.parse("5/s")), "grace")
+        ledger.limits.pause(parse_scope("queue:imports"), "the partner is down", "grace")
+        browser = browse(EVERYBODY.read_only())
+        page = browser.get("/queues").text
+        assert re.search(r'<th scope="row">type:report</th><td>0</td><td>3</td><td>5/s</td><td>runtime</td>', page)
+        assert page.count("the partner is down (by grace)") == 2, "at the queue, and in the list"
+        assert "<form" not in page
+        ledger.limits.resume(parse_scope("queue:imports"), "grace")
+        assert "the partner is down" not in browser.get("/queues").text
+
+    def test_queues_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
+        for organization in (2, None):
+            ledger.insert(new_job(job_type="theirs", queue_name="their_queue", organization_id=organization))
+        ledger.insert(new_job(job_type="theirs", queue_name="shared", organization_id=2, locks_queue=True, priority=9))
+        theirs = self.claimed(ledger).job
+        assert theirs.queue_name == "shared"
+        ledger.insert(new_job(queue_name="shared", organization_id=1, locks_queue=True))
+        ledger.limits.pause(parse_scope("queue:shared"), "their reason", "grace")
+        ledger.limits.set(parse_scope("organization:2"), lambda _: Bounds(3), "grace")
+        page = browse(ONE).get("/queues").text
+        assert "their_queue" not in page
+        assert "their reason" not in page, "limits concern all organizations"
+        assert "organization:2" not in page
+        assert self.rows(page) == {"shared": ["1", "0", self.rows(page)["shared"][2], "0", "0", ""]}
+        assert f"job {theirs.id}" not in page
+        assert "/limits/" not in page
+
+    def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in ("ledger.reading.queue_counts", "web.queue_views"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", 2)
+        monkeypatch.setattr("spoke_jobs.web.queue_views.SHOWN", 1)
+        ledger.insert(new_job(queue_name="other"))
+        self.claimed(ledger)
+        ledger.insert_many([new_job(queue_name="q") for _ in range(3)])
+        page = browse(EVERYBODY).get("/queues").text
+        assert "The first 2 waiting jobs were counted; there are more." in page
+        assert "These are the 1 queues with the most due jobs, of 2." in page
+        assert [*self.rows(page)] == ["q"]
+
+    # What it changes
+
+    def test_pause_and_resume(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job(queue_name="imports"))
+        browser = browse(EVERYBODY)
+        answer = self.post(
+            browser, "/limits/pause", "/queues", scope="queue:imports", reason="the partner is down", hours=""
+        )
+        assert answer.headers["location"] == "/queues?said=paused"
+        (limit,) = self.limits(ledger)
+        assert limit.pause is not None
+        assert (limit.pause.reason, limit.pause.by, limit.pause.until) == ("the partner is down", "ada", None)
+        assert self.claim_or_none(ledger) is None
+        page = browser.get(answer.headers["location"]).text
+        assert "It is paused." in page
+        scope = encoded("queue:imports")
+        assert f'name="known_scope" value="{scope}"' in page
+        answer = self.post(browser, "/limits/resume", "/queues", known_scope=scope)
+        assert answer.headers["location"] == "/queues?said=resumed"
+        assert self.limits(ledger) == []
+        assert self.claim_or_none(ledger) is not None
+        assert self.events(ledger, "pause") == [("ada", "queue:imports: the partner is down")]
+        assert self.events(ledger, "resume") == [("ada", "queue:imports")]
+        again = self.post(browser, "/limits/resume", "/queues", known_scope=scope)
+        assert again.headers["location"] == "/queues?said=not-paused"
+
+    def test_a_pause_may_end_by_itself(self, ledger: SqlLedger, browse: Open) -> None:
+        browser = browse(EVERYBODY)
+        before = Queries(ledger.engine).now()
+        self.post(browser, "/limits/pause", "/queues", scope="all", reason="upgrade", hours="4")
+        (limit,) = self.limits(ledger)
+        assert limit.pause is not None
+        assert limit.pause.until is not None
+        assert timedelta(hours=4) <= limit.pause.until - before < timedelta(hours=5)
+        assert "ends in " in browser.get("/queues").text
+
+    def test_set_and_reset(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job(job_type="report"))
+        ledger.limits.declare({parse_scope("type:report"): Bounds(7)}, "app")
+        browser = browse(EVERYBODY)
+        answer = self.post(
+            browser, "/limits/set", "/queues", scope="type:report", max_running="3", rate="100/min", burst="5"
+        )
+        assert answer.headers["location"] == "/queues?said=set"
+        assert self.limits(ledger)[0].bounds == Bounds(3, Rate.parse("100/min", 5))
+        self.post(browser, "/limits/set", "/queues", scope="type:report", max_running="", rate="none", burst="")
+        assert self.limits(ledger)[0].bounds == Bounds(3), "what is left empty stays"
+        self.post(browser, "/limits/reset", "/queues", known_scope=encoded("type:report"))
+        assert self.limits(ledger)[0].bounds == Bounds(7)
+        assert self.events(ledger, "reset limit")[0][0] == "ada"
+
+    def test_a_name_that_no_job_has(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job(job_type="sync.users"))
+        browser = browse(EVERYBODY)
+        for scope, known in (("type:sync.users", True), ("type:sync.*", True), ("type:sink.*", False), ("all", True),
+                             ("queue:nothing", False)):  # fmt: skip
+            answer = self.post(browser, "/limits/pause", "/queues", scope=scope, reason="r", hours="1")
+            assert answer.headers["location"] == f"/queues?said=paused{'' if known else '-unknown'}", scope
+        assert "mistyped" in browser.get("/queues?said=paused-unknown").text
+
+    @pytest.mark.parametrize(
+        ("path", "fields", "said"),
+        [
+            ("pause", {"scope": "queue", "reason": "r", "hours": ""}, "scope"),
+            ("pause", {"scope": "all", "reason": " ", "hours": ""}, "reason"),
+            ("pause", {"scope": "all", "reason": "r", "hours": "5"}, "when the pause ends"),
+            ("set", {"scope": "all"}, "give a number"),
+            ("set", {"scope": "all", "max_running": "-1"}, "whole number"),
+            ("set", {"scope": "all", "rate": "fast"}, "rate"),
+            ("set", {"scope": "all", "burst": "x"}, "burst"),
+            ("set", {"scope": "each-queue", "rate": "1/s"}, "a rate"),
+            ("reset", {"known_scope": "all"}, "there is no limit"),
+            ("resume", {"known_scope": "%00"}, "scope"),
+        ],
+    )
+    def test_what_cannot_be_done_says_why(
+        self, ledger: SqlLedger, browse: Open, path: str, fields: dict[str, str], said: str
+    ) -> None:
+        answer = self.post(browse(EVERYBODY), f"/limits/{path}", "/queues", **fields)
+        assert answer.status_code == 400
+        assert said in answer.text
+        assert self.limits(ledger) == []
+
+    def test_who_does_not_see_all_jobs_may_not_change_limits(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job(organization_id=1))
+        fields = {"scope": "all", "reason": "r", "hours": ""}
+        answer = self.post(browse(ONE), "/limits/pause", f"/jobs/{job.id}", **fields)
+        assert answer.status_code == 403
+        assert "all organizations" in answer.text
+        assert self.limits(ledger) == []
+
+    @pytest.mark.parametrize("action", ["pause", "resume", "set", "reset"])
+    def test_forms_are_checked(self, ledger: SqlLedger, browse: Open, action: str) -> None:
+        ledger.limits.pause(parse_scope("all"), "r", "grace")
+        ledger.limits.set(parse_scope("all"), lambda _: Bounds(5), "grace")
+        before = self.limits(ledger)
+        fields = {"scope": "all", "reason": "other", "hours": "", "max_running": "1"}
+        self.assert_forms_are_checked(browse, f"/limits/{action}", "/queues", JobAction.LIMIT, **fields)
+        assert self.limits(ledger) == before
+
+    def test_hostile_texts_are_inert(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job(queue_name=HOSTILE))
+        ledger.limits.pause(parse_scope(f"queue:{HOSTILE}"), HOSTILE, HOSTILE)
+        browser = browse(EVERYBODY)
+        page = browser.get("/queues").text
+        assert "&lt;script&gt;" in page
+        self.assert_inert(page)
+        self.assert_for_everybody(page)
+        found = re.search(r'name="known_scope" value="([^"]+)"', page)
+        assert found is not None
+        self.post(browser, "/limits/resume", "/queues", known_scope=found[1])
+        assert self.limits(ledger) == [], "the form sends the scope as it is"

@@ -1,0 +1,235 @@
+"""The dashboard's page *Schedules*. Subclass it with a fixture ``ledger_url``."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from tests.contract import scheduled_app
+from tests.contract.browser import Browser
+from tests.contract.dashboard import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, token_in
+from tests.contract.ledger import new_job
+
+from spoke_jobs import Cron, Every
+from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.schedules import schedule_rows
+from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import job_schedule
+from spoke_jobs.schedules.occurrences import Skip, SkipReason
+from spoke_jobs.web import JobAction, Viewer
+from spoke_jobs.web.job_search import encoded
+
+APPLICATION = "tests.contract.scheduled_app:registry"
+HOURLY = Every(hours=1)
+
+
+class SchedulesContract(DashboardScene):
+    """What is due when, and what people change about it."""
+
+    def add(self, ledger: SqlLedger, name: str, timing: Cron | Every = HOURLY, **options: Any) -> None:
+        schedule = scheduled_app.registry.make_schedule(name, "report", timing, None, options)
+        with ledger.engine.begin() as connection:
+            schedule_rows.put(connection, "legacy", schedule, "grace")
+
+    def change(self, ledger: SqlLedger, name: str, **values: Any) -> None:
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_schedule).where(job_schedule.c.name == name).values(values))
+
+    def row(self, ledger: SqlLedger, name: str) -> ScheduleRow:
+        with ledger.engine.connect() as connection:
+            (found,) = schedule_rows.read_schedules(connection, name)
+        return found
+
+    def send(self, browser: Browser, action: str, name: str) -> Any:
+        return self.post(browser, f"/schedules/{action}", "/schedules", schedule=encoded(name))
+
+    def events(self, ledger: SqlLedger, action: str) -> list[tuple[str, str]]:
+        found = Queries(ledger.engine).events(9, EventFilter(action=action))
+        return [(event.actor, event.detail) for event in found]
+
+    # What it shows
+
+    def test_without_schedules(self, ledger: SqlLedger, browse: Open) -> None:
+        page = browse(EVERYBODY).get("/schedules").text
+        assert "spoke-jobs schedules add" in page
+        self.assert_for_everybody(page)
+
+    def test_schedules_in_words_and_in_their_zone(self, ledger: SqlLedger, browse: Open) -> None:
+        self.add(ledger, "nightly", Cron("0 3 * * *", timezone="America/New_York"))
+        self.add(ledger, "hourly")
+        page = browse(EVERYBODY).get("/schedules").text
+        assert "At 03:00 every day (America/New_York)" in page
+        assert len(re.findall(r"[A-Z][a-z]{2} \d{4}-\d\d-\d\d 03:00:00 E[SD]T", page)) == 3, "the next due times"
+        assert page.index(">hourly<") < page.index(">nightly<")
+        assert page.count('<span class="state active">active</span>') == 2
+        assert "Run now" not in page, "the dashboard knows no application"
+        self.assert_for_everybody(page)
+
+    def test_what_is_wrong_comes_with_advice(self, ledger: SqlLedger, browse: Open) -> None:
+        now = Queries(ledger.engine).now()
+        for name in ("orphan", "missed", "wrong"):
+            self.add(ledger, name)
+        self.change(ledger, "orphan", served_at=now - timedelta(hours=1))
+        missed = schedule_rows.skip_to_json(Skip(SkipReason.MISSED, now, now))
+        self.change(ledger, "missed", last_skip=missed)
+        self.change(ledger, "wrong", error="the payload has secret-value")
+        browser = browse(EVERYBODY)
+        page = browser.get("/schedules").text
+        assert "no process that runs can dispatch its jobs" in page
+        assert "spoke-jobs schedules rm orphan" in page
+        assert "missed while no process could dispatch it" in page
+        assert "spoke-jobs schedules backfill missed" in page
+        assert "secret-value" in page
+        without = browse(Viewer(name="ada", organizations=None)).get("/schedules").text
+        assert "secret-value" not in without
+        assert "its job could not be made" in without
+
+    def test_a_definition_that_cannot_be_read(self, ledger: SqlLedger, browse: Open) -> None:
+        self.add(ledger, "odd")
+        self.change(ledger, "odd", definition={"timing": {"cron": 7}})
+        browser = browse(EVERYBODY, application=APPLICATION)
+        page = browser.get("/schedules").text
+        assert "its definition can&#39;t be read" in page
+        assert "Run now" not in page
+        assert self.send(browser, "run", "odd").status_code == 409
+
+    def test_they_have_pages(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("spoke_jobs.web.schedule_pages.PER_PAGE", 2)
+        names = [f"s{number} & %" for number in range(5)]
+        for number, name in enumerate(names):
+            self.add(ledger, name, organization_id=number % 2)
+        for viewer, expected in ((EVERYBODY, names), (ONE, names[1::2])):
+            browser, path, seen = browse(viewer), "/schedules", []
+            while path:
+                page = browser.get(path).text
+                shown = re.findall(r"<h2[^>]*>(s\d) &amp; %</h2>", page)
+                assert len(shown) <= 2
+                seen += [f"{name} & %" for name in shown]
+                found = re.search(r'<a href="([^"]+)" rel="next">', page)
+                path = found[1].replace("&amp;", "&") if found is not None else ""
+            assert seen == expected
+
+    # What it changes
+
+    def test_pause_and_resume(self, ledger: SqlLedger, browse: Open) -> None:
+        self.add(ledger, "hourly")
+        browser = browse(EVERYBODY)
+        assert self.send(browser, "pause", "hourly").headers["location"] == "/schedules?said=paused"
+        paused = self.row(ledger, "hourly")
+        assert (paused.paused_at is not None, paused.paused_by) == (True, "ada")
+        page = browser.get("/schedules?said=paused").text
+        assert "It is paused" in page
+        assert "not until somebody resumes it" in page
+        assert self.send(browser, "resume", "hourly").headers["location"] == "/schedules?said=resumed"
+        assert self.row(ledger, "hourly").paused_at is None
+        assert self.events(ledger, "pause schedule") == [("ada", "hourly")]
+        assert self.events(ledger, "resume schedule") == [("ada", "hourly")]
+
+    def test_run_now(self, ledger: SqlLedger, browse: Open) -> None:
+        self.add(ledger, "hourly", queue_name="reports")
+        before = self.row(ledger, "hourly")
+        browser = browse(EVERYBODY, application=APPLICATION)
+        assert "Run now" in browser.get("/schedules").text
+        answer = self.send(browser, "run", "hourly")
+        (job,) = ledger.list_jobs()
+        assert (job.job_type, job.queue_name, job.schedule, job.payload) == (
+            *("report", "reports", "hourly"),
+            '{"day":"today"}',
+        )
+        assert answer.headers["location"] == f"/jobs/{job.id}?said=dispatched"
+        assert "has dispatched this job now" in browser.get(answer.headers["location"]).text
+        after = self.row(ledger, "hourly")
+        assert (after.last_job_id, after.next_due_at) == (job.id, before.next_due_at), "its due times stay"
+        assert f'<a href="/jobs/{job.id}">job {job.id}</a>' in browser.get("/schedules").text
+        assert self.events(ledger, "run schedule") == [("ada", "hourly")]
+
+    def test_a_job_with_the_unique_key_is_not_dispatched_again(self, ledger: SqlLedger, browse: Open) -> None:
+        self.add(ledger, "hourly", unique_key="k")
+        ledger.insert(new_job(unique_key="k"))
+        browser = browse(EVERYBODY, application=APPLICATION)
+        assert self.send(browser, "run", "hourly").headers["location"] == "/schedules?said=unique"
+        assert len(ledger.list_jobs()) == 1
+        assert self.events(ledger, "run schedule") == []
+
+    @pytest.mark.parametrize(
+        ("application", "said"),
+        [
+            ("", "SPOKE_APP is not set"),
+            ("tests.contract.no_such_app", "no_such_app"),
+            ("tests.contract.broken_app", "ZeroDivisionError"),
+        ],
+    )
+    def test_without_the_application_nothing_runs(
+        self, ledger: SqlLedger, browse: Open, application: str, said: str
+    ) -> None:
+        self.add(ledger, "hourly")
+        answer = self.send(browse(EVERYBODY, application=application), "run", "hourly")
+        assert answer.status_code == 409
+        assert said in answer.text
+        assert ledger.list_jobs() == []
+
+    def test_a_payload_that_is_not_valid_any_more(self, ledger: SqlLedger, browse: Open) -> None:
+        self.add(ledger, "hourly")
+        definition = self.row(ledger, "hourly").definition | {"payload": {"day": ["secret-value"]}}
+        self.change(ledger, "hourly", definition=definition)
+        answer = self.send(browse(EVERYBODY, application=APPLICATION), "run", "hourly")
+        assert answer.status_code == 409
+        assert "day" in answer.text
+        without = Viewer(name="ada", actions=frozenset({JobAction.SCHEDULE}), organizations=None)
+        answer = self.send(browse(without, application=APPLICATION), "run", "hourly")
+        assert answer.status_code == 409
+        assert "InvalidPayload" in answer.text
+        assert "secret-value" not in answer.text
+        assert ledger.list_jobs() == []
+
+    # Who may see and do what
+
+    def test_schedules_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
+        theirs = ledger.insert(new_job(organization_id=2))
+        self.add(ledger, "theirs", organization_id=2)
+        self.add(ledger, "nobodys")
+        self.add(ledger, "mine", organization_id=1)
+        now = datetime.now(UTC)
+        overlap = schedule_rows.skip_to_json(Skip(SkipReason.UNIQUE_KEY, now, now, theirs.id))
+        self.change(ledger, "mine", last_skip=overlap, last_job_id=theirs.id, last_due_at=now)
+        browser = browse(ONE, application=APPLICATION)
+        page = browser.get("/schedules").text
+        assert ">mine<" in page
+        assert "theirs" not in page
+        assert "nobodys" not in page
+        assert not re.search(rf"\bjob {theirs.id}\b|/jobs/{theirs.id}\b", page)
+        for name in ("theirs", "nobodys", "nothing"):
+            for action in ("pause", "resume", "run"):
+                answer = self.send(browser, action, name)
+                assert answer.status_code == 404
+                assert "There is no such schedule" in answer.text
+        assert self.row(ledger, "theirs").paused_at is None
+        assert self.send(browser, "pause", "mine").status_code == 303
+        assert self.row(ledger, "mine").paused_at is not None
+
+    @pytest.mark.parametrize("action", ["pause", "resume", "run"])
+    def test_forms_are_checked(self, ledger: SqlLedger, browse: Open, action: str) -> None:
+        self.add(ledger, "hourly")
+        before = self.row(ledger, "hourly")
+        fields = {"schedule": "hourly"}
+        self.assert_forms_are_checked(browse, f"/schedules/{action}", "/schedules", JobAction.SCHEDULE, **fields)
+        assert self.row(ledger, "hourly") == before
+        assert "Pause" not in browse(EVERYBODY.read_only()).get("/schedules").text
+
+    def test_hostile_texts_are_inert(self, ledger: SqlLedger, browse: Open) -> None:
+        self.add(ledger, HOSTILE)
+        self.change(ledger, HOSTILE, job_type=HOSTILE, error=HOSTILE, paused_by=HOSTILE)
+        browser = browse(EVERYBODY)
+        page = browser.get("/schedules")
+        assert "&lt;script&gt;" in page.text
+        self.assert_inert(page.text)
+        self.assert_for_everybody(page.text)
+        found = re.search(r'name="schedule" value="([^"]+)"', page.text)
+        assert found is not None
+        browser.post("/schedules/pause", data={"token": token_in(page), "schedule": found[1]})
+        assert self.row(ledger, HOSTILE).paused_at is not None, "the form sends the name as it is"

@@ -1,0 +1,121 @@
+"""OpenTelemetry is set up as its own environment variables say, by whom is first, and only where traces are on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.waiting import patient
+
+from spoke_jobs.shared.otel_setup import exporter_names
+
+APP = """
+import os
+from spoke_jobs import job
+if os.environ.get("OWN_PROVIDER"):
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    trace.set_tracer_provider(TracerProvider())
+
+@job("report")
+def report(ctx): ...
+"""
+LOADED = """
+import sys
+from spoke_jobs.registry import load_app
+from spoke_jobs import ConfigurationError
+try:
+    registry = load_app("traced_app")
+except ConfigurationError as error:
+    print(error)
+else:
+    load_app("traced_app")
+    there = any(name.startswith("opentelemetry") for name in sys.modules)
+    print([type(item).__name__ for item in registry.middleware], there)
+    if registry.middleware:
+        from opentelemetry import trace
+        print([type(item).__name__ for item in trace.get_tracer_provider()._active_span_processor._span_processors])
+"""
+
+
+def run(folder: Path, code: str = LOADED, **environment: str) -> str:
+    (folder / "traced_app.py").write_text(APP)
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "SPOKE_TRACES"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=plain | {"PYTHONPATH": path} | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=patient(60),
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("environment", "names"),
+    [
+        ({}, ("otlp_proto_http",)),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, ("otlp_proto_grpc",)),
+        (
+            {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            ("otlp_proto_http",),
+        ),
+        ({"OTEL_TRACES_EXPORTER": "console, otlp"}, ("console", "otlp_proto_http")),
+        ({"OTEL_TRACES_EXPORTER": "none"}, ()),
+        ({"OTEL_SDK_DISABLED": "True", "OTEL_TRACES_EXPORTER": "console"}, ()),
+    ],
+)
+def test_the_exporters_are_those_of_the_environment(environment: dict[str, str], names: tuple[str, ...]) -> None:
+    assert exporter_names(environment) == names
+
+
+def test_an_unknown_protocol_is_named_with_those_that_are() -> None:
+    with pytest.raises(LookupError, match="OTEL_EXPORTER_OTLP_PROTOCOL=udp: .* set one of http/protobuf, grpc"):
+        exporter_names({"OTEL_EXPORTER_OTLP_PROTOCOL": "udp"})
+
+
+def test_by_default_nothing_is_imported(tmp_path: Path) -> None:
+    assert run(tmp_path) == "[] False"
+
+
+def test_a_setting_turns_the_spans_on_once(tmp_path: Path) -> None:
+    text = run(tmp_path, SPOKE_TRACES="joined", OTEL_TRACES_EXPORTER="console")
+    assert text == "['TracingMiddleware'] True\n['BatchSpanProcessor']"
+
+
+def test_the_application_s_own_set_up_stays(tmp_path: Path) -> None:
+    assert run(tmp_path, SPOKE_TRACES="linked", OWN_PROVIDER="yes") == "['TracingMiddleware'] True\n[]"
+
+
+def test_an_exporter_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    text = run(tmp_path, SPOKE_TRACES="joined", OTEL_TRACES_EXPORTER="zipkin")
+    assert text.startswith("SPOKE_TRACES=joined: the exporter of traces 'zipkin' is not installed (installed: ")
+    assert text.endswith("): install its package, or set OTEL_TRACES_EXPORTER")
+
+
+def test_without_opentelemetry_the_error_says_what_to_install(tmp_path: Path) -> None:
+    code = f"import sys; sys.modules['opentelemetry'] = None\n{LOADED}"
+    assert run(tmp_path, code, SPOKE_TRACES="joined") == (
+        "SPOKE_TRACES=joined needs the Python package 'opentelemetry': pip install 'spoke-jobs[otel]'"
+    )
+
+
+def test_a_process_that_only_dispatches_has_the_spans_too(tmp_path: Path, sqlite_ledger_url: str) -> None:
+    code = """
+import traced_app
+from spoke_jobs import JobData, close, dispatch_job
+from spoke_jobs.registry import default
+dispatch_job(JobData("report"))
+close()
+"""
+    environment = {"SPOKE_DATABASE_URL": sqlite_ledger_url, "OTEL_SERVICE_NAME": "shop"}
+    text = run(tmp_path, code, SPOKE_TRACES="joined", OTEL_TRACES_EXPORTER="console", **environment)
+    span = json.loads(text)
+    assert (span["name"], span["kind"]) == ("send report", "SpanKind.PRODUCER")
+    assert span["resource"]["attributes"]["service.name"] == "shop"
