@@ -128,8 +128,6 @@ class Terminated:
     exit_code: int
     reason: str
     message: str
-    ran_seconds: float | None = None
-    """From its start to its end; None if the kubelet does not say."""
     started_at: datetime | None = None
     """None if it never ran, or the kubelet does not say."""
     ended_at: datetime | None = None

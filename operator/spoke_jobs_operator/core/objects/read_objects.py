@@ -264,14 +264,12 @@ def read_meta(body: Body) -> Meta:
 def _container_state(status: Body, name: str) -> Waiting | Running | Terminated | None:
     state = mapping(status, name)
     if terminated := mapping(state, "terminated"):
-        started, ended = _real(moment(terminated, "startedAt")), _real(moment(terminated, "finishedAt"))
         return Terminated(
             exit_code=number(terminated, "exitCode"),
             reason=text(terminated, "reason"),
             message=text(terminated, "message"),
-            ran_seconds=None if started is None or ended is None else max(0.0, (ended - started).total_seconds()),
-            started_at=started,
-            ended_at=ended,
+            started_at=_real(moment(terminated, "startedAt")),
+            ended_at=_real(moment(terminated, "finishedAt")),
         )
     if "running" in state:
         return Running(since=moment(mapping(state, "running"), "startedAt"))

@@ -13,19 +13,21 @@ from enum import StrEnum
 from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob, SpokeJobStatus
 from spoke_jobs_operator.core.objects.api_objects import Pod, Running, Terminated
 from spoke_jobs_operator.core.reconciling.status import newly_ended
+from spoke_jobs_operator.core.standby.assignment import is_assigned, runs_since
 
 
 class SpanName(StrEnum):
     """The names of spans. No part of a SpokeJob is in them, so that there are few."""
 
     ADMIT = "admit"
-    """From the time when the attempt was due until its Job was created: limits, turns, quotas, room."""
+    """From the time when the attempt was due until its Job was created, or a standby pod was assigned to it: limits,
+    turns, quotas, room."""
     SCHEDULE_POD = "schedule pod"
     """From the Job's creation until the pod got its node."""
     START_POD = "start pod"
     """From then until the job's container started: volumes, images, init containers."""
     RUN_POD = "run pod"
-    """The run of the job's container."""
+    """The run of the job's container; in a standby pod, from the assignment on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def _way_of(spokejob: SpokeJob, record: AttemptStatus, pods: Iterable[Pod]) -> I
     attributes = _attributes(spokejob, record) | {"k8s.pod.name": pod.meta.key.name}
     if pod.node:
         attributes["k8s.node.name"] = pod.node
-    created, scheduled, container = record.started_at, pod.scheduled_at, pod.container
+    created, container = record.started_at, pod.container
+    scheduled = None if is_assigned(record) else pod.scheduled_at  # a standby pod was there before the attempt
     if created is not None and scheduled is not None:
         yield _span(SpanName.SCHEDULE_POD, created, scheduled, attributes)
     runs = container.started_at if isinstance(container, Terminated) else None
@@ -79,6 +82,7 @@ def _way_of(spokejob: SpokeJob, record: AttemptStatus, pods: Iterable[Pod]) -> I
         return
     if scheduled is not None:
         yield _span(SpanName.START_POD, scheduled, runs, attributes)
+    runs = runs_since(record, runs)
     ends = container.ended_at if isinstance(container, Terminated) else None
     if (end := ends or record.finished_at) is not None:
         yield _span(SpanName.RUN_POD, runs, end, attributes, record.cause)

@@ -17,12 +17,13 @@ SpokeJob before it was told, the attempt ends as `StandbyLost`, and the next one
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum, StrEnum
 
 from spoke_jobs.contract.executors import Lane
 from spoke_jobs.contract.spokejob import AttemptStatus
 from spoke_jobs_operator.core.diagnosis.pod_end import end_of
-from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Job, Pod
+from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Job, Pod, Terminated
 
 
 class Told(Enum):
@@ -64,6 +65,20 @@ class Step(StrEnum):
 def is_assigned(record: AttemptStatus) -> bool:
     """Whether an attempt was assigned to a standby pod."""
     return record.lane == Lane.STANDBY
+
+
+def runs_since(record: AttemptStatus, container_began: datetime) -> datetime:
+    """Return since when a container has run the attempt. That of a standby pod began before it had one."""
+    if is_assigned(record) and record.started_at is not None:
+        return max(container_began, record.started_at)
+    return container_began
+
+
+def ran_seconds(record: AttemptStatus, container: Terminated) -> float | None:
+    """Return for how long a container ran the attempt; None if the kubelet does not say."""
+    if container.started_at is None or container.ended_at is None:
+        return None
+    return max(0.0, (container.ended_at - runs_since(record, container.started_at)).total_seconds())
 
 
 def next_steps(record: AttemptStatus, owner: str, seen: Handover, *, live: bool) -> tuple[Step, ...]:

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from spoke_jobs.contract.spokejob import Outcome, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.trace_context import trace_id_of
 from spoke_jobs_operator.core.objects.api_objects import Key, Terminated, Unreadable
 from spoke_jobs_operator.core.reconciling.status import newly_ended
 from spoke_jobs_operator.core.reporting.job_events import JobEvent, job_events
 from spoke_jobs_operator.core.reporting.job_spans import JobSpan, job_spans
+from spoke_jobs_operator.core.standby.assignment import ran_seconds
 from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.store.store import Store, key_of
 
@@ -69,7 +70,7 @@ class StatusReports:
         for record in newly_ended(old, new):
             if record.cause:
                 self._metrics.jobs.attempt_failed(spokejob, record.cause)
-            self._observe_run(spokejob, record.number)
+            self._observe_run(spokejob, record)
             logger.info("attempt %d ended: %s", record.number, record.cause or "Succeeded", extra=log_fields(spokejob))
         if new.outcome and new.outcome.final and new.outcome != old.outcome:
             self._seen_to_run.pop(key_of(spokejob), None)
@@ -86,11 +87,13 @@ class StatusReports:
         """Forget a SpokeJob that is deleted."""
         self._seen_to_run.pop(key, None)
 
-    def _observe_run(self, spokejob: SpokeJob, attempt: int) -> None:
+    def _observe_run(self, spokejob: SpokeJob, record: AttemptStatus) -> None:
         for pod in self._store.pods.of(key_of(spokejob)):
             ended = pod.container
-            if pod.attempt == attempt and isinstance(ended, Terminated) and ended.ran_seconds is not None:
-                self._metrics.jobs.ran(spokejob, ended.ran_seconds)
+            if pod.attempt != record.number or not isinstance(ended, Terminated):
+                continue
+            if (seconds := ran_seconds(record, ended)) is not None:
+                self._metrics.jobs.ran(spokejob, seconds)
 
 
 def log_fields(spokejob: SpokeJob) -> dict[str, object]:

@@ -107,7 +107,7 @@ OPERATOR = (
     ),
     histogram(
         "spoke_operator_attempt_run_seconds",
-        "How long an attempt's container ran, by namespace.",
+        "How long a container ran an attempt, by namespace.",
         _RUNS,
         *_WHERE_JOBS_ARE,
     ),

@@ -17,6 +17,7 @@ from spoke_jobs_operator.core.reconciling import status
 from spoke_jobs_operator.core.reporting.job_spans import job_spans
 
 CREATED = NOW - timedelta(seconds=100)
+EMPTY = SpokeJobStatus()
 
 
 def at(seconds: float) -> datetime:
@@ -33,6 +34,10 @@ def spokejob(of: SpokeJobStatus) -> SpokeJob:
 def started(old: SpokeJobStatus, seconds: float) -> SpokeJobStatus:
     number = old.attempt + 1
     return status.attempt_started(old, number, f"sj-{number}", "t/1", at(seconds), at(seconds))
+
+
+def assigned(seconds: float) -> SpokeJobStatus:
+    return status.attempt_started(EMPTY, 1, "default-standby-1", "t/1", at(seconds), at(seconds), lane="standby")
 
 
 def failed(old: SpokeJobStatus, seconds: float, cause: str = "JobError") -> SpokeJobStatus:
@@ -67,9 +72,6 @@ def ended(began: float, over: float, code: int = 0) -> dict[str, Any]:
     state = exited(code)
     state["terminated"] |= {"startedAt": stamp(began), "finishedAt": stamp(over)}
     return state
-
-
-EMPTY = SpokeJobStatus()
 
 
 def test_an_admission_takes_from_the_creation_to_the_first_job() -> None:
@@ -111,6 +113,16 @@ def test_a_container_that_the_kubelet_says_still_runs_ends_with_its_attempt() ->
 def test_what_the_pod_does_not_say_is_left_out(pods: tuple[Pod, ...], names: list[str]) -> None:
     runs = started(EMPTY, -10)
     assert [name for name, *_ in shown(runs, failed(runs, 2, "StartTimeout"), *pods)] == names
+
+
+@pytest.mark.parametrize(
+    ("state", "end"), [(ended(-290, 1), 1), (running(-290), 2)], ids=["ended", "still runs, says the kubelet"]
+)
+def test_an_attempt_in_a_standby_pod_shows_what_came_after_its_assignment(state: dict[str, Any], end: float) -> None:
+    """The pod got its node, and its container started, before there was an attempt."""
+    runs = assigned(-10)
+    assert shown(EMPTY, runs) == [("admit", -100, -10, "")]
+    assert shown(runs, failed(runs, 2), scheduled(state, -300)) == [("run pod", -10, end, "JobError")]
 
 
 def test_a_container_that_never_ran_began_in_no_year() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from itertools import product
 from typing import Any
 
 import pytest
+from tests.unit.operator.core.objects import NOW
 from tests.unit.operator.core.standby_objects import standby_job, standby_pod
 
 from spoke_jobs.contract.spokejob import AttemptStatus
-from spoke_jobs_operator.core.standby.assignment import Handover, Step, Told, next_steps
+from spoke_jobs_operator.core.objects.api_objects import Terminated
+from spoke_jobs_operator.core.standby.assignment import Handover, Step, Told, next_steps, ran_seconds
 
 UID = "sj-uid"
 RECORD = AttemptStatus(number=2, job="default-standby-1", lane="standby")
@@ -93,3 +96,24 @@ def test_nothing_is_told_before_the_job_is_the_attempts_own() -> None:
         if Step.LOSE in found or Step.READ in found:
             assert len(found) == 1
             assert not record.pod
+
+
+@pytest.mark.parametrize(
+    ("lane", "began", "ended", "seconds"),
+    [
+        ("standby", -300, 20, 20),
+        ("standby", 5, 20, 15),
+        ("standby", -300, -1, 0),
+        ("", -300, 20, 320),
+        ("", 20, 5, 0),
+        ("standby", None, 20, None),
+        ("", -5, None, None),
+    ],
+)
+def test_an_attempt_runs_from_its_assignment_on(
+    lane: str, began: float | None, ended: float | None, seconds: float | None
+) -> None:
+    """Seconds are from the time when the attempt started. The clocks of nodes differ."""
+    record = RECORD.model_copy(update={"lane": lane, "started_at": NOW})
+    times = [None if value is None else NOW + timedelta(seconds=value) for value in (began, ended)]
+    assert ran_seconds(record, Terminated(0, "", "", *times)) == seconds
