@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -529,6 +530,17 @@ def test_metrics_say_how_many_wait_how_many_have_an_attempt_and_how_long_the_ass
     assert states() == [0, 2, 1]
     finish(s)
     assert states() == [0, 2, 0]
+
+
+@pytest.mark.parametrize("change", [lambda world: world.delete(Kind.TEMPLATE, "default"), World.put_template])
+def test_the_series_of_a_namespace_that_keeps_no_standby_pods_are_gone(change: Callable[[World], None]) -> None:
+    s = scene()
+    labels = {"namespace": NAMESPACE, "state": "free"}
+    assert s.metrics.registry.get_sample_value("spoke_operator_standby_pods", labels) == 1
+    change(s.world)
+    s.settle()
+    warm(s)
+    assert s.metrics.registry.get_sample_value("spoke_operator_standby_pods", labels) is None
 
 
 def test_pods_that_run_and_do_not_answer_are_named_and_delay_no_job() -> None:

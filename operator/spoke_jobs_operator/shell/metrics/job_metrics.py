@@ -52,6 +52,7 @@ class JobMetrics(Collector):
         wanted = values.names
         self._finished = live_counter("spoke_operator_jobs_finished", registry, wanted)
         self._attempts_failed = live_counter("spoke_operator_attempts_failed", registry, wanted)
+        self._standby_attempts = live_counter("spoke_operator_standby_attempts", registry)
         self._creation_seconds = live_histogram("spoke_operator_job_creation_seconds", registry, wanted)
         self._start_seconds = live_histogram("spoke_operator_job_start_seconds", registry, wanted)
         self._run_seconds = live_histogram("spoke_operator_attempt_run_seconds", registry, wanted)
@@ -71,6 +72,10 @@ class JobMetrics(Collector):
     def attempt_failed(self, spokejob: SpokeJob, cause: str) -> None:
         """Count a failed attempt."""
         self._child(self._attempts_failed, (*self._values.of(spokejob), _label(cause))).inc()
+
+    def standby_attempt(self, namespace: str, result: str) -> None:
+        """Count an attempt of the lane `standby`."""
+        self._child(self._standby_attempts, (namespace, result)).inc()
 
     def created(self, spokejob: SpokeJob, seconds: float) -> None:
         """Observe the time to a SpokeJob's first Job."""

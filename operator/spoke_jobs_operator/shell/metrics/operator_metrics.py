@@ -60,7 +60,6 @@ class OperatorMetrics:
         self.pending = live_gauge("spoke_operator_pods_pending", self.registry)
         self.without_room = live_gauge("spoke_operator_pods_without_room", self.registry)
         self.standby_pods = live_gauge("spoke_operator_standby_pods", self.registry)
-        self.standby_attempts = live_counter("spoke_operator_standby_attempts", self.registry)
         self.standby_seconds = live_histogram("spoke_operator_standby_seconds", self.registry)
         self.undiagnosable = live_counter("spoke_operator_undiagnosable", self.registry)
         self.leads = live_gauge("spoke_operator_leads", self.registry)

@@ -114,7 +114,7 @@ class Assignments:
         if (found := self._offers.pop(key_of(spokejob), None)) is None:
             return
         result = "hit" if isinstance(found, Offer) else found.value
-        self._metrics.standby_attempts.labels(spokejob.namespace, result).inc()
+        self._metrics.jobs.standby_attempt(spokejob.namespace, result)
         if isinstance(found, Offer) or found is Miss.NONE_FREE:
             memory = self._pods.memory(Key(spokejob.namespace, spokejob.spec.pod_template))
             memory.arrivals.append(self._clock())

@@ -112,7 +112,7 @@ class StandbyPools:
         checks: list[datetime] = []
         for name in sorted(wanting | set(members)):
             checks += await self._keep(Key(namespace, name), members.get(name, []), now)
-        self._report(namespace)
+        self._report(namespace, keeps=bool(wanting))
         if (soonest := min(checks, default=None)) is not None:
             seconds = (soonest - now).total_seconds() + 0.01
             self._later(pool_of(namespace), max(seconds, POLL_SECONDS))
@@ -241,14 +241,21 @@ class StandbyPools:
             self._record(_about(template), (standby_impossible(problem),))
         memory.warned_of = problem
 
-    def _report(self, namespace: str) -> None:
-        """Show how many there are now, tell admission how many are free, and forget those that are gone."""
+    def _report(self, namespace: str, *, keeps: bool) -> None:
+        """Show how many there are now, tell admission how many are free, and forget those that are gone.
+
+        :param keeps: whether the namespace is to have standby pods.
+        """
         members = self._pods.members(namespace)
         waits = [item for own in members.values() for item in own if not item.ended and not item.reserved]
         ready = sum(1 for item in waits if item.ready)
         states = {"free": ready, "starting": len(waits) - ready, "assigned": self._pods.assigned_in(namespace)}
+        shown = keeps or any(members.values()) or any(states.values())
         for state, number in states.items():
-            self._metrics.standby_pods.labels(namespace, state).set(number)
+            if shown:
+                self._metrics.standby_pods.labels(namespace, state).set(number)
+            else:  # the namespace may be gone
+                self._metrics.standby_pods.remove(namespace, state)
         self._free(namespace, {name: self._free_ones(Key(namespace, name), own) for name, own in members.items()})
         self._passes += 1
         if self._passes % FORGET_EVERY == 0:

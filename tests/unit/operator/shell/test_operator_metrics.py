@@ -232,10 +232,13 @@ def test_a_namespace_without_jobs_is_forgotten_after_an_hour() -> None:
     s.jobs.finished(spokejob, Outcome.SUCCEEDED, "")
     assert s.scrape("jobs_finished_total")["a", "Succeeded", ""] == 1
     s.store.spokejobs.remove(Key("a", spokejob.name), spokejob.uid)
+    s.jobs.standby_attempt("a", "hit")
     s.clock = IDLE_SECONDS
     assert s.scrape("jobs_finished_total")["a", "Succeeded", ""] == 1
+    assert s.scrape("standby_attempts_total") == {("a", "hit"): 1}
     s.clock += 1
     assert s.scrape("jobs_finished_total") == {}
+    assert s.scrape("standby_attempts_total") == {}
     s.put("a")
     assert s.scrape("jobs_finished_total")["a", "Succeeded", ""] == 0
 
