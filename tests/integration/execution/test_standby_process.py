@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.contract.ledger import new_job
+from tests.contract.ledger import EAGER, new_job
+from tests.integration.tracing.collector import collecting
 from tests.ports import free_port
 from tests.waiting import eventually, patient
 
@@ -21,17 +23,24 @@ from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.standby import PATH, assignment_body, secret_of, verifier_of
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import JobState
+from spoke_jobs.model import JobOptions, JobState
 
 SECRET = secret_of(b"k" * 32, "shop", "default-standby-1")
 APP = """
 import os
-from spoke_jobs import job
+from spoke_jobs import Middleware, add_middleware, job
+
+class Sends(Middleware):
+    def close(self):
+        print("sent what was left", flush=True)
+
+add_middleware(Sends())
 
 @job("report")
 def report(ctx, payload: dict):
     return {"attempt": ctx.attempt, "trace": os.environ.get("TRACEPARENT"), "pod": os.environ["SPOKE_POD"]}
 """
+CLOSED = "sent what was left"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 RUN = """
 import os
@@ -106,6 +115,27 @@ def test_it_runs_the_attempt_that_it_is_assigned(postgres_ledger_url: str, tmp_p
     assert ended is not None
     assert (process.returncode, ended.state, ended.attempt) == (0, JobState.SUCCEEDED, 1), output
     assert ended.result == {"attempt": 1, "trace": TRACE, "pod": "default-standby-1-x"}
+    assert output.splitlines().count(CLOSED) == 1
+
+
+def test_its_attempt_is_in_the_trace_of_the_dispatch(postgres_ledger_url: str, tmp_path: Path) -> None:
+    ledger = SqlLedger(create_engine(postgres_ledger_url))
+    options = JobOptions(retry=EAGER, traceparent=TRACE)
+    job = ledger.insert(new_job(runner="kubernetes", job_type="report", options=options))
+    ledger.engine.dispose()
+    variables = PodAssignment(job.id, job.uid, 1, job_type="report").to_environment()
+    with (
+        collecting() as collector,
+        standby_pod(postgres_ledger_url, tmp_path, collector.environment("pod")) as (process, port),
+    ):
+        eventually(lambda: ask(port) == (200, {"state": "free"}), "the pod is ready", within=120)
+        assigned_at = time.time_ns()
+        assert ask(port, assignment_body(variables)) == (200, {"state": "assigned"})
+        output, _ = process.communicate(timeout=patient(120))
+        claim, attempt = collector.one("claim report"), collector.one("process report")
+    assert process.returncode == 0, output
+    assert {(span.trace_id, span.parent) for span in (claim, attempt)} == {tuple(TRACE.split("-")[1:3])}
+    assert claim.began >= assigned_at, "the pod's wait for a job is no part of the claim"
 
 
 def test_an_assignment_of_another_type_or_attempt_claims_nothing(postgres_ledger_url: str, tmp_path: Path) -> None:
@@ -128,8 +158,9 @@ def test_it_ends_at_a_sigterm_and_when_its_application_cannot_be_imported(
     with standby_pod(postgres_ledger_url, tmp_path) as (process, port):
         eventually(lambda: ask(port) == (200, {"state": "free"}), "the pod is ready", within=120)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=patient(60))
+        output, _ = process.communicate(timeout=patient(60))
     assert process.returncode == 14
+    assert output.splitlines().count(CLOSED) == 1, "the application's middleware is closed"
     with standby_pod(postgres_ledger_url, tmp_path, {"SPOKE_APP": "no_such_app"}) as (process, port):
         output, _ = process.communicate(timeout=patient(120))
     assert process.returncode == 10

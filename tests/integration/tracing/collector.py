@@ -29,6 +29,8 @@ class Sent:
     links: tuple[str, ...]
     kind: str
     failed: bool
+    began: int
+    """In nanoseconds since 1970."""
     attributes: dict[str, str | int] = field(hash=False)
 
 
@@ -80,6 +82,7 @@ def _sent(service: str, span: Span) -> Sent:
         tuple(link.span_id.hex() for link in span.links),
         Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
         span.status.code == 2,
+        span.start_time_unix_nano,
         {item.key: item.value.string_value or item.value.int_value for item in span.attributes},
     )
 
