@@ -16,6 +16,7 @@ from spoke_jobs.shared.api_errors import Conflict
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.shell.api.operator_client import Kind
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 WANTS = {"jobs.spoke.dev/standby": "1-3"}
 
 
@@ -84,6 +85,18 @@ def test_a_job_takes_a_standby_pod_and_a_new_one_follows() -> None:
     finish(s)
     assert status_of(s)["outcome"] == "Succeeded"
     assert pods(s) == [""]
+
+
+def test_its_trace_goes_to_the_pod_and_shows_nothing_of_the_pod_from_before_the_assignment() -> None:
+    s = scene()
+    dispatch(s, traceparent=TRACE)
+    assert s.standby is not None
+    (variables,) = s.standby.taken.values()
+    assert variables["TRACEPARENT"] == TRACE
+    (record,) = status_of(s)["attempts"]
+    finish(s)
+    assert status_of(s)["outcome"] == "Succeeded"
+    assert [(str(span.name), span.attributes["k8s.job.name"]) for span in s.spans] == [("admit", record["job"])]
 
 
 def test_without_the_setting_there_are_no_standby_pods_and_the_job_runs() -> None:
