@@ -1,7 +1,8 @@
 """Derive the Kubernetes Events about a SpokeJob from two of its statuses.
 
 The function is pure, and depends only on the difference. So an Event follows an accepted status write, and neither a
-lost watch event nor a restart repeats one. No decision depends on an Event.
+lost watch event nor a restart repeats one. No decision depends on an Event. The Events about a PodTemplate and its
+standby pods are here, too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ NOTE_BYTES = 1024
 _ATTEMPT = "Attempt"
 _ADMIT = "Admit"
 _FINISH = "Finish"
+_KEEP = "KeepStandbyPods"
 _UNSAID = {"", WaitReason.POD_PENDING, WaitReason.BACKING_OFF}
 """Reasons without an Event of their own, because the Events about the attempt say the same."""
 
@@ -49,7 +51,7 @@ class EventReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """An Event about a SpokeJob, without its time."""
+    """An Event about a SpokeJob or a PodTemplate, without its time."""
 
     type: EventType
     reason: str
@@ -64,16 +66,31 @@ def job_events(old: SpokeJobStatus, new: SpokeJobStatus) -> tuple[JobEvent, ...]
     return (*_attempts(old, new), *_wait(old, new), *_end(old, new))
 
 
+def standby_failed(why: str) -> JobEvent:
+    """Return the Event that says that a standby pod could not be made, or ended by itself.
+
+    :param why: the cause, or what the API server says; empty if it is not known.
+    """
+    note = f"A standby pod does not start{f': {why}' if why else ''}. Jobs run in pods of their own meanwhile"
+    return _event(EventType.WARNING, EventReason.STANDBY_FAILED, _KEEP, note)
+
+
+def standby_impossible(problem: str) -> JobEvent:
+    """Return the Event that says why the PodTemplate can have no standby pods."""
+    note = f"No standby pods: {problem}. Jobs run in pods of their own"
+    return _event(EventType.WARNING, EventReason.STANDBY_IMPOSSIBLE, _KEEP, note)
+
+
 def _attempts(old: SpokeJobStatus, new: SpokeJobStatus) -> Iterator[JobEvent]:
     ended = {record.number for record in old.attempts if record.finished_at}
     for record in new.attempts:
         if record.number > old.attempt:
             note = f"Attempt {record.number} has started: Job {record.job}"
-            yield event(EventType.NORMAL, EventReason.ATTEMPT_STARTED, _ATTEMPT, note)
+            yield _event(EventType.NORMAL, EventReason.ATTEMPT_STARTED, _ATTEMPT, note)
         if record.finished_at and record.cause and record.number not in ended:
             charged = is_charged(cause_class(record.cause))
             kind = EventType.WARNING if charged and record.cause != Cause.CANCELLED else EventType.NORMAL
-            yield event(kind, EventReason.ATTEMPT_FAILED, _ATTEMPT, _failed_note(record, new))
+            yield _event(kind, EventReason.ATTEMPT_FAILED, _ATTEMPT, _failed_note(record, new))
 
 
 def _failed_note(record: AttemptStatus, new: SpokeJobStatus) -> str:
@@ -100,7 +117,7 @@ def _wait(old: SpokeJobStatus, new: SpokeJobStatus) -> Iterator[JobEvent]:
         return
     kind = EventType.NORMAL if wait.code in WAITS.keys() - NEED_ATTENTION else EventType.WARNING
     text = _message(new, wait.code) or wait_text.sentence(wait.to_wait())
-    yield event(kind, wait.code, _ADMIT if wait.code in WAITS else _ATTEMPT, f"Waits: {text or wait.code}")
+    yield _event(kind, wait.code, _ADMIT if wait.code in WAITS else _ATTEMPT, f"Waits: {text or wait.code}")
 
 
 def _end(old: SpokeJobStatus, new: SpokeJobStatus) -> Iterator[JobEvent]:
@@ -108,13 +125,13 @@ def _end(old: SpokeJobStatus, new: SpokeJobStatus) -> Iterator[JobEvent]:
         return
     tries = f"{new.attempt} attempt{'' if new.attempt == 1 else 's'}"
     if new.outcome is Outcome.SUCCEEDED:
-        yield event(EventType.NORMAL, EventReason.SUCCEEDED, _FINISH, f"The job has succeeded after {tries}")
+        yield _event(EventType.NORMAL, EventReason.SUCCEEDED, _FINISH, f"The job has succeeded after {tries}")
     elif new.cause == Cause.CANCELLED:
-        yield event(EventType.NORMAL, EventReason.CANCELLED, _FINISH, f"The job was cancelled after {tries}")
+        yield _event(EventType.NORMAL, EventReason.CANCELLED, _FINISH, f"The job was cancelled after {tries}")
     else:
         text = _message(new, new.cause) or advice(new.cause, new.reason, None)
         note = f"The job has failed after {tries}: {new.cause}{f': {text}' if text else ''}"
-        yield event(EventType.WARNING, EventReason.FAILED, _FINISH, note)
+        yield _event(EventType.WARNING, EventReason.FAILED, _FINISH, note)
 
 
 def _is_final(status: SpokeJobStatus) -> bool:
@@ -126,8 +143,7 @@ def _message(status: SpokeJobStatus, reason: str) -> str:
     return next((item.message for item in status.conditions if item.reason == reason and item.message), "")
 
 
-def event(kind: EventType, reason: str, action: str, note: str) -> JobEvent:
-    """Return an Event, its note cut to what the API server accepts."""
+def _event(kind: EventType, reason: str, action: str, note: str) -> JobEvent:
     encoded = note.encode(errors="replace")
     if len(encoded) > NOTE_BYTES:
         note = encoded[: NOTE_BYTES - 3].decode(errors="ignore") + "..."

@@ -12,7 +12,7 @@ from spoke_jobs.contract.standby import PodState, verifier_of
 from spoke_jobs.shared.api_errors import AlreadyExists, ApiError
 from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, FailedCreate, Key, PodTemplate, PodWarning
 from spoke_jobs_operator.core.objects.standby_bounds import NO_STANDBY
-from spoke_jobs_operator.core.reporting.standby_events import standby_failed, standby_impossible
+from spoke_jobs_operator.core.reporting.job_events import standby_failed, standby_impossible
 from spoke_jobs_operator.core.standby.pool import (
     RETRIES,
     Demand,
