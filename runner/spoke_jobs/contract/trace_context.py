@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from spoke_jobs.shared.validation_text import wrong
 
@@ -30,14 +30,14 @@ def check_trace(value: object) -> str:
     )
 
 
-def is_traceparent(value: object) -> bool:
+def is_traceparent(value: object) -> TypeGuard[str]:
     """Whether the value is a valid traceparent (w3.org/TR/trace-context)."""
     return isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None
 
 
 def trace_id_of(traceparent: object) -> str:
     """Return the id of the trace, 32 hexadecimal digits; empty if the traceparent is not valid."""
-    return traceparent[3:35] if isinstance(traceparent, str) and is_traceparent(traceparent) else ""
+    return traceparent[3:35] if is_traceparent(traceparent) else ""
 
 
 def span_context_of(traceparent: object) -> SpanContext | None:

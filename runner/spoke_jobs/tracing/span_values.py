@@ -73,7 +73,7 @@ def of_row(job: JobRequest) -> Attributes:
 def of_attempt(operation: Operation, call: AttemptCall) -> SpanValues:
     """Return the values of an operation of an attempt."""
     job = call.job
-    more = {
+    more: dict[str, str | int] = {
         **of_row(job),
         "messaging.spoke_jobs.run": job.run,
         "messaging.spoke_jobs.attempt": call.attempt,
@@ -86,7 +86,7 @@ def of_attempt(operation: Operation, call: AttemptCall) -> SpanValues:
 
 def of_task(call: TaskCall) -> SpanValues:
     """Return the values of a run of a task."""
-    more = {MESSAGE_ID: call.id, "messaging.spoke_jobs.attempt": call.attempt}
+    more: dict[str, str | int] = {MESSAGE_ID: call.id, "messaging.spoke_jobs.attempt": call.attempt}
     return _values(Operation.PROCESS, call.name, call.pattern, more)
 
 

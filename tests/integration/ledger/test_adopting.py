@@ -240,7 +240,7 @@ def test_ten_thousand_rows_are_few_statements(empty: Engine) -> None:
     statements: list[str] = []
     event.listen(empty, "before_cursor_execute", lambda *given: statements.append(given[2]))
     migrate(empty)
-    assert len(statements) < 300
+    assert len(statements) < 500  # most of them are the migrations' own
     with empty.connect() as connection:
         assert connection.scalar(text("SELECT count(DISTINCT uid) FROM job_request")) == 10_000
         assert connection.scalar(text("SELECT count(*) FROM job_request WHERE state = 'waiting'")) == 6666

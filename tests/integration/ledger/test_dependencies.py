@@ -116,6 +116,24 @@ def test_an_end_waits_for_the_dependent_that_another_end_has_locked(ledger: SqlL
     assert (found.state, found.open_dependencies) == (JobState.WAITING, 0)
 
 
+def test_several_ends_and_a_dispatch_lock_jobs_in_the_same_order(ledger: SqlLedger) -> None:
+    first = ledger.insert(new_job())
+    dependent = ledger.insert(new_job(after=(first.id,)))
+    last = ledger.insert(new_job())
+    ledger.insert(new_job(after=(last.id,)))
+    claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 8)
+    assert {claim.job.id for claim in claims} == {first.id, last.id}
+    with ThreadPoolExecutor(1) as pool, ledger.engine.connect() as dispatching:
+        locked = select(job_request.c.id).with_for_update(key_share=True, nowait=True)
+        dispatching.execute(locked.where(job_request.c.id == dependent.id))
+        ends = pool.submit(ledger.succeed_many, {claim.token: None for claim in claims})
+        eventually(lambda: blocked(ledger))
+        # A dispatch after both locks the smaller id first. The ends, which wait for it, have not locked the larger one.
+        dispatching.execute(locked.where(job_request.c.id == last.id))
+        dispatching.rollback()
+        assert ends.result(patient(30)) == {claim.token for claim in claims}
+
+
 @pytest.mark.parametrize("commits", [True, False])
 def test_an_end_waits_for_a_dispatch_that_depends_on_it(ledger: SqlLedger, commits: bool) -> None:
     claims = [LedgerSteps().started(ledger) for _ in range(3)]

@@ -229,8 +229,11 @@ def test_probes_are_told_when_the_database_is_away_and_figures_can_be_read(site:
         samples = [line for line in text.splitlines() if not line.startswith("#")]
         assert status == 200
         assert [line for line in samples if not SAMPLE.fullmatch(line)] == []
-        typed = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
-        assert {re.split("[ {]", line)[0] for line in samples} == typed
+        typed = {line.split()[2]: line.split()[3] for line in text.splitlines() if line.startswith("# TYPE ")}
+        histograms = "|".join(name for name, kind in typed.items() if kind == "histogram")
+        named = {re.sub(rf"^({histograms})_(bucket|sum|count)$", r"\1", re.split("[ {]", line)[0]) for line in samples}
+        without_limits = {"spoke_worker_limit", "spoke_worker_limit_used", "spoke_worker_paused"}
+        assert named | without_limits == typed.keys()
         assert any(line.startswith("spoke_worker_jobs_due ") for line in samples)
         assert get(port, "/elsewhere")[0] == 404
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -30,8 +31,10 @@ from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values
 from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, UTCDateTime, clock_now
 from spoke_jobs.ledger.columns.column_types import as_read
+from spoke_jobs.ledger.dependencies import dependency_rows
 from spoke_jobs.ledger.lifecycle import finish, transitions
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
+from spoke_jobs.ledger.sql.each_alone import change_alone
 from spoke_jobs.ledger.sql.expressions import (
     assignments,
     increased,
@@ -282,6 +285,9 @@ def succeed_awaited(
     keep: bool = True,
 ) -> set[UUID]:
     """Record successes also of jobs that others depend on, with what follows from them. Only for PostgreSQL."""
+    if len(results) > 1:  # one job has a smaller id than its dependents, which are locked after it
+        # A row that another transaction holds for long makes only what depends on it wait, as in settle_many.
+        change_alone(connection, partial(dependency_rows.lock_with_dependents, connection, results), trace=False)
     ended = connection.execute(_SUCCEED_AWAITED[keep], _successes(results, progress, usage)).all()
     finish.settle_many(connection, [row.job_id for row in ended])
     return {row.token for row in ended}

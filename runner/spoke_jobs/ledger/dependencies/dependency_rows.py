@@ -17,8 +17,8 @@ from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.ledger.dependencies.dependency_rules import Edge, Needed, unknown
 from spoke_jobs.ledger.rows import read_state
 from spoke_jobs.ledger.sql.expressions import constant, unfinished
-from spoke_jobs.ledger.tables import job_dependency, job_request
-from spoke_jobs.model import UNFINISHED, JobState, NewJob
+from spoke_jobs.ledger.tables import job_attempt, job_dependency, job_request
+from spoke_jobs.model import UNFINISHED, AttemptState, JobState, NewJob
 
 _AT_ONCE = 2000
 """How many ids one statement names."""
@@ -130,6 +130,26 @@ def lock_blocked(connection: Connection, ids: Collection[int]) -> dict[int, int]
         locked = statement.order_by(job_request.c.id).with_for_update(key_share=True)
         found |= {row.id: row.open_dependencies for row in connection.execute(locked)}
     return found
+
+
+def lock_with_dependents(connection: Connection, tokens: Collection[UUID]) -> None:
+    """Lock the claims' jobs and what depends on them together, by ascending id, before several of them end.
+
+    Without it, a transaction that ends jobs 1 and 3 would hold 3 while it waits for 2, which depends on 1. A dispatch
+    that depends on 2 and 3 waits the other way round. A dependent that is dispatched after this has a larger id.
+    """
+    held = and_(job_attempt.c.token.in_(tokens), job_attempt.c.state == AttemptState.RUNNING)
+    waits = and_(job_dependency.c.needs_id == job_attempt.c.job_id, job_dependency.c.open)
+    edges = select(job_attempt.c.job_id, job_dependency.c.job_id.label("dependent"))
+    found = connection.execute(edges.join(job_dependency, waits).where(held)).all()
+    if not found:
+        return
+    # the attempts before their jobs: the order of all locks
+    attempts = select(job_attempt.c.job_id).where(held).order_by(job_attempt.c.id).with_for_update()
+    ids = {*connection.scalars(attempts), *(row.dependent for row in found)}
+    for part in _parts(sorted(ids)):
+        jobs = select(job_request.c.id).where(job_request.c.id.in_(part)).order_by(job_request.c.id)
+        connection.execute(jobs.with_for_update(key_share=True))
 
 
 def close_edges(connection: Connection, ids: Collection[int], needs: Collection[int] | None = None) -> None:

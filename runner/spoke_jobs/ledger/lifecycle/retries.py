@@ -116,8 +116,9 @@ def cancel_batch(connection: Connection, batch_id: int, by: str) -> Batch | None
 
 def _follows(connection: Connection, job_id: int) -> Retried | None:
     """Lock a failed job and the jobs that its retry concerns, and decide what follows; None if it has not failed."""
-    found: set[int] = set()
+    found = dependency_rows.failed_because_of(connection, job_id)
     while True:
+        savepoint = connection.begin_nested()
         again = dependency_rows.with_free_keys(connection, found, job_id)
         edges = dependency_rows.edges_of(connection, again | {job_id})
         needs = {edge.needs_id for edge in edges}
@@ -125,7 +126,10 @@ def _follows(connection: Connection, job_id: int) -> Retried | None:
         # A job may have been dispatched after one of these before the lock, and have failed at once.
         before, found = found, dependency_rows.failed_because_of(connection, job_id)
         if found <= before:
+            savepoint.commit()
             break
+        # Release the locks: one that is taken now could have a smaller id than these, and so lead to a deadlock.
+        savepoint.rollback()
     if job_id not in needed or needed[job_id].state is not JobState.FAILED:
         return None
     still = {job for job in again if needed[job].cause == Cause.DEPENDENCY_FAILED and needed[job].state.final}

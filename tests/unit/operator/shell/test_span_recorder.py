@@ -106,6 +106,7 @@ def test_an_exporter_that_is_not_installed_keeps_the_operator_from_starting(monk
 
 def test_each_attempt_of_a_traced_job_is_reported_once() -> None:
     traced = start(traceparent=f"00-{TRACE}-{SPAN}-01", retry={"backoffSeconds": 4, "jitter": 0})
+    traced.world.room = 9  # the scheduler gives pods their node, and says when
     traced.cluster()
     traced.cluster(10)
     traced.pass_time(10)
