@@ -82,6 +82,8 @@ class LeaseKeeper:
         self._leases: dict[UUID, Lease] = {}
         self._owners: dict[UUID, Owner] = {}
         self._changed = threading.Condition()
+        self._keeps_until = self._watches_until = math.inf
+        """Until when each thread waits, unless it is notified."""
         self._closed = False
         self._unanswered = False
         """Whether the database has not answered the last heartbeat."""
@@ -141,7 +143,10 @@ class LeaseKeeper:
             self._leases[lease.token] = lease
             if not renew:
                 self._observe()
-                self._changed.notify_all()
+                # Seldom: the threads still wait for what was due of leases that have ended, so that a short attempt
+                # wakes neither of them.
+                if lease.due_at < self._keeps_until or lease.next_stop()[0] < self._watches_until:
+                    self._changed.notify_all()
         if renew:
             self._beat([lease.token])
 
@@ -224,6 +229,7 @@ class LeaseKeeper:
                 now, kept = time.monotonic(), self._kept()
                 first = min((lease.due_at for lease in kept), default=math.inf)
                 if first > now:
+                    self._keeps_until = first
                     self._changed.wait(None if math.isinf(first) else first - now)
                     continue
                 # No thread could run until now, and another process may hold the job.
@@ -305,7 +311,7 @@ class LeaseKeeper:
                 now, stops = time.monotonic(), [(*lease.next_stop(), lease.token) for lease in self._kept()]
                 due = [(reason, token) for at, reason, token in stops if at <= now]
                 if not due:
-                    first = min((at for at, _, _ in stops), default=math.inf)
+                    first = self._watches_until = min((at for at, _, _ in stops), default=math.inf)
                     self._changed.wait(None if math.isinf(first) else first - now)
                     continue
             for reason, token in due:

@@ -505,6 +505,42 @@ class TestLateStart:
         observed.end()
 
 
+def test_a_lease_that_is_due_after_others_wakes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a thousand short attempts each lease is due after that of the first, which has long ended."""
+    ledger, woken = Ledger(), list[None]()
+    keeper = many(lambda progress, _lease: {token: ledger.beat(progress[token]) for token in progress})
+    first, now = Lease.of(uuid4(), 300.0, time.monotonic(), time.monotonic()), time.monotonic()
+    keeper.add(first, Owner(lambda _reason: None))
+    eventually(lambda: (keeper._keeps_until, keeper._watches_until) == (first.due_at, first.stop_at))
+    keeper.remove(first.token)
+    wake = keeper._changed.notify_all
+    monkeypatch.setattr(keeper._changed, "notify_all", lambda: (woken.append(None), wake()))
+    keeper.add(Lease.of(uuid4(), 300.0, now + 1, now), Owner(lambda _reason: None))
+    assert woken == []
+    keeper.add(Lease.of(uuid4(), 300.0, None, now), Owner(lambda _reason: None))
+    eventually(lambda: ledger.beats)
+    assert woken
+    keeper.close()
+
+
+@pytest.mark.parametrize("given", [{"lease": 60.0}, {"run_until": 1.0}], ids=["a lease", "a timeout"])
+def test_a_lease_that_is_due_before_others_wakes_the_watchdog(given: dict[str, float]) -> None:
+    stopped = list[StopReason]()
+    keeper = LeaseKeeper(no_answer)
+    now = time.monotonic()
+    first = Lease.of(uuid4(), 300.0, now, now)
+    keeper.add(first, Owner(lambda _reason: None))
+    keeper.start()
+    eventually(lambda: (keeper._keeps_until, keeper._watches_until) == (first.due_at, first.stop_at))
+    run_until = now + given["run_until"] if "run_until" in given else None
+    second = Lease.of(
+        uuid4(), given.get("lease", 300.0), now - 59.0 if "lease" in given else now + 1, now, run_until=run_until
+    )
+    keeper.add(second, Owner(stopped.append))
+    eventually(lambda: stopped)
+    keeper.close()
+
+
 def no_answer(_progress: object, _lease: float) -> Mapping[UUID, Pulse]:
     raise ConnectionError("away")
 
