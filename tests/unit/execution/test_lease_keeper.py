@@ -514,7 +514,12 @@ def test_a_lease_that_is_due_after_others_wakes_no_thread(monkeypatch: pytest.Mo
     eventually(lambda: (keeper._keeps_until, keeper._watches_until) == (first.due_at, first.stop_at))
     keeper.remove(first.token)
     wake = keeper._changed.notify_all
-    monkeypatch.setattr(keeper._changed, "notify_all", lambda: (woken.append(None), wake()))
+
+    def notify_all() -> None:
+        woken.append(None)
+        wake()
+
+    monkeypatch.setattr(keeper._changed, "notify_all", notify_all)
     keeper.add(Lease.of(uuid4(), 300.0, now + 1, now), Owner(lambda _reason: None))
     assert woken == []
     keeper.add(Lease.of(uuid4(), 300.0, None, now), Owner(lambda _reason: None))
