@@ -136,7 +136,7 @@ def test_workers_of_a_lane_are_scaled_down_to_none_by_what_sync_reports(helm: He
     assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (0, 5)
     (trigger,) = spec["triggers"]
     assert trigger["metadata"] == {
-        "url": "http://rel-spoke-app-sync.default:8080/scale",
+        "url": "http://rel-spoke-app-sync.default:8080/scale?workers=small",
         "valueLocation": "small.jobs",
         "targetValue": "3",
     }
