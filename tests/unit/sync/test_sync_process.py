@@ -9,6 +9,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from spoke_jobs.ledger.cluster.lane_load import LaneLoad
 from spoke_jobs.model import ClaimFilter
 from spoke_jobs.shared.api_errors import NoAnswer, api_error
 from spoke_jobs.sync import sync_process
@@ -191,7 +192,12 @@ def test_who_stood_by_is_active_at_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_of_a_set_of_workers_that_is_asked_for_only_its_jobs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[Any] = []
-    monkeypatch.setattr(sync_process, "lane_loads", lambda _connection, sets: counted.append(sets) or {})
+
+    def count(_connection: Any, sets: Any) -> dict[str, LaneLoad]:
+        counted.append(sets)
+        return {}
+
+    monkeypatch.setattr(sync_process, "lane_loads", count)
     sets = {"small": ClaimFilter(types=("mail",)), "large": ClaimFilter(not_types=("mail",))}
     sync = Sync(MagicMock(), cast(Any, None), Intervals(), worker_sets=sets)
     sync.lane_loads("small")
