@@ -105,6 +105,18 @@ class QueuesContract(DashboardScene):
         assert "These are the 1 queues with the most due jobs, of 2." in page
         assert [*self.rows(page)] == ["q"]
 
+    def test_the_choice_of_a_pauses_end_is_as_wide_as_its_texts(self, ledger: SqlLedger, browse: Open) -> None:
+        browser = browse(EVERYBODY)
+        styles = browser.get("/static/dashboard.css").text
+        form = re.search(r'<form [^>]*class="filters pause".*?</form>', browser.get("/queues").text, re.DOTALL)
+        assert form is not None
+        columns = re.search(r"^\.filters\.pause \{ grid-template-columns: (.*); \}$", styles, re.MULTILINE)
+        assert columns is not None
+        widths = re.findall(r"minmax\([^)]*\)|\S+", columns[1])
+        fields = re.findall(r'<(input|select) id="', form[0])
+        assert widths[fields.index("select")] == "max-content"
+        assert not re.search(r"^[^{}]*\bselect \{[^}]*[{; ]width:", styles, re.MULTILINE), "its own width, then"
+
     # What it changes
 
     def test_pause_and_resume(self, ledger: SqlLedger, browse: Open) -> None:

@@ -25,6 +25,8 @@ from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState
 
 CAP = 10_000
 """The most jobs of a state that are counted."""
+LOOKED_THROUGH = 100_000
+"""Among how many of the newest jobs the ended ones of some organizations are counted. No index has organizations."""
 _RECENT = 1_000
 """How many of the newest jobs are read for the names of types and queues."""
 _WORKERS = 50
@@ -33,11 +35,11 @@ _WORKERS = 50
 
 @dataclass(frozen=True, slots=True)
 class CappedCount:
-    """A number of jobs, counted up to :data:`CAP`."""
+    """A number of jobs, counted up to :data:`CAP`, of some organizations among :data:`LOOKED_THROUGH` jobs only."""
 
     number: int
     more: bool
-    """Whether there are more."""
+    """Whether there are more, or may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,18 @@ class DashboardQueries(Queries):
     """Queries on a ledger's database."""
 
     def counts(self, which: JobFilter) -> dict[JobState, CappedCount]:
-        """Count the jobs of each state, up to :data:`CAP`."""
+        """Count the jobs of each state, up to :data:`CAP`.
+
+        Of organizations, it counts the ended jobs among :data:`LOOKED_THROUGH`: the newest jobs, and those that failed
+        last.
+        """
         with self._reading() as connection:
-            return {state: _count(connection, state, which) for state in JobState}
+            return {
+                state: _count_of_late(connection, state, which)
+                if which.organizations is not None and state.final
+                else _count(connection, state, which)
+                for state in JobState
+            }
 
     def page(self, which: JobFilter, limit: int, place: Place) -> JobPage:
         """Read a page of jobs, with small payloads."""
@@ -233,11 +244,12 @@ class DashboardQueries(Queries):
         return sorted(found.values(), key=lambda each: (each.heartbeat_at, each.worker), reverse=True)[:_WORKERS]
 
     def recent_names(self, which: JobFilter) -> RecentNames:
-        """Return the types and the queues of the newest jobs."""
+        """Return the types and the queues of the newest jobs, of those among :data:`LOOKED_THROUGH`."""
+        each = select(job_request).order_by(desc(job_request.c.id)).limit(LOOKED_THROUGH).subquery().c
         newest = (
-            select(job_request.c.job_type, job_request.c.queue_name)
-            .where(*filters.conditions(which))
-            .order_by(desc(job_request.c.id))
+            select(each.job_type, each.queue_name)
+            .where(*filters.conditions(which, each))
+            .order_by(desc(each.id))
             .limit(_RECENT)
         )
         with self._reading() as connection:
@@ -255,3 +267,17 @@ def _count(connection: Connection, state: JobState, which: JobFilter) -> CappedC
         some = some.where(job_request.c.state == constant(state))
     number = connection.scalar(select(func.count()).select_from(some.subquery())) or 0
     return CappedCount(min(number, CAP), number > CAP)
+
+
+def _count_of_late(connection: Connection, state: JobState, which: JobFilter) -> CappedCount:
+    """Count the ended jobs of a state in a bounded number of rows, however many jobs of others there are."""
+    columns = job_request.c
+    newest = select(job_request).limit(LOOKED_THROUGH)
+    if state is JobState.FAILED:  # there is an index of those that failed last
+        newest = newest.where(columns.state == constant(state)).order_by(desc(columns.finished_at))
+    else:
+        newest = newest.order_by(desc(columns.id))
+    each = newest.subquery().c
+    selected = func.count().filter(each.state == constant(state), *filters.conditions(which, each))
+    number, looked_through = connection.execute(select(selected, func.count(each.id))).one()
+    return CappedCount(min(number, CAP), number > CAP or looked_through >= LOOKED_THROUGH)
