@@ -297,11 +297,13 @@ class Dashboard:
         return self._answered(request, Redirect("/sign-in"), None, Session.begin(time.time()))
 
     async def _static_file(self, request: Request) -> Response:
-        found = self._rendering.static_file(request.path_params["name"])
+        name = request.path_params["name"]
+        found = self._rendering.static_file(name)
         if found is None:
             raise HTTPException(404)
         content, media_type = found
-        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+        lasts = self._rendering.is_version(name, request.query_params.get("v"))
+        headers = {"Cache-Control": "public, max-age=31536000, immutable"} if lasts else {}
         return Response(content, headers=headers, media_type=media_type)
 
     def _unknown(self, request: Request, session: Session) -> Response:
