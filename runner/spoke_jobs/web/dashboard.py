@@ -228,18 +228,22 @@ class Dashboard:
             if route.needs not in viewer.actions:
                 return self._answered(request, not_allowed(route.needs), viewer, session)
             asked = Asked(request.path_params, form)
-            return self._answered(request, await self._read(partial(route.act, viewer, asked)), viewer, session)
+            answer = await self._read(partial(route.act, viewer, asked), changes=True)
+            return self._answered(request, answer, viewer, session)
 
         return endpoint
 
-    async def _read(self, read: Callable[[], Answer]) -> Answer:
-        """Run what blocks on a thread. An error of the database becomes a page."""
+    async def _read(self, read: Callable[[], Answer], *, changes: bool = False) -> Answer:
+        """Run what blocks on a thread. An error of the database becomes a page.
+
+        :param changes: whether it is an action.
+        """
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, read)
         except PoolBusy:
             return refusal("Busy", "All connections to the database are in use. Try again in a moment.", 503)
         except DBAPIError as error:
-            if (page := database_problem(error, STATEMENT_SECONDS)) is None:
+            if (page := database_problem(error, STATEMENT_SECONDS, changes=changes)) is None:
                 raise
             return page
 
