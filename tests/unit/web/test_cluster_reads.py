@@ -32,7 +32,7 @@ def test_pages_share_what_one_read_has_found(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_error_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [RuntimeError(), SpokeJobWaits(problem="none")]
+    answers: list[Exception | SpokeJobWaits] = [RuntimeError(), SpokeJobWaits(problem="none")]
 
     def waits_in(_namespace: str) -> SpokeJobWaits:
         answer = answers.pop(0)
