@@ -229,18 +229,22 @@ class Dashboard:
             if route.needs not in viewer.actions:
                 return self._answered(request, not_allowed(route.needs), viewer, session)
             asked = Asked(request.path_params, form)
-            return self._answered(request, await self._read(partial(route.act, viewer, asked)), viewer, session)
+            answer = await self._read(partial(route.act, viewer, asked), changes=True)
+            return self._answered(request, answer, viewer, session)
 
         return endpoint
 
-    async def _read(self, read: Callable[[], Answer]) -> Answer:
-        """Run what blocks on a thread. An error of the database becomes a page."""
+    async def _read(self, read: Callable[[], Answer], *, changes: bool = False) -> Answer:
+        """Run what blocks on a thread. An error of the database becomes a page.
+
+        :param changes: whether it is an action.
+        """
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, read)
         except PoolBusy:
             return refusal("Busy", "All connections to the database are in use. Try again in a moment.", 503)
         except DBAPIError as error:
-            if (page := database_problem(error, STATEMENT_SECONDS)) is None:
+            if (page := database_problem(error, STATEMENT_SECONDS, changes=changes)) is None:
                 raise
             return page
 
@@ -299,11 +303,13 @@ class Dashboard:
         return self._answered(request, Redirect("/sign-in"), None, Session.begin(time.time()))
 
     async def _static_file(self, request: Request) -> Response:
-        found = self._rendering.static_file(request.path_params["name"])
+        name = request.path_params["name"]
+        found = self._rendering.static_file(name)
         if found is None:
             raise HTTPException(404)
         content, media_type = found
-        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+        lasts = self._rendering.is_version(name, request.query_params.get("v"))
+        headers = {"Cache-Control": "public, max-age=31536000, immutable"} if lasts else {}
         return Response(content, headers=headers, media_type=media_type)
 
     def _unknown(self, request: Request, session: Session) -> Response:

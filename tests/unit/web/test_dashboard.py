@@ -58,8 +58,7 @@ class TestSqliteDashboard(DashboardContract):
             assert headers["x-frame-options"] == "DENY"
             assert headers["x-content-type-options"] == "nosniff"
             assert headers["referrer-policy"] == "same-origin"
-            if path != "/static/dashboard.css":
-                assert headers["cache-control"] == "no-store"
+            assert headers["cache-control"] == "no-store"
 
     def test_a_stream_of_changes_holds_nothing_else(self, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("spoke_jobs.web.change_stream.STREAM_SECONDS", 0.0)
@@ -88,6 +87,15 @@ class TestSqliteDashboard(DashboardContract):
                 assert "immutable" in file.headers["cache-control"]
         for path in ("/bulk/cancel?type=report", "/jobs/999", "/bulk/cancel", "/nothing"):
             assert "<script" not in browser.get(path).text, "what asks for a decision stays as it is"
+
+    @pytest.mark.parametrize("name", ["dashboard.css", "htmx.min.js", "live.js"])
+    def test_a_file_of_another_release_is_not_kept(self, browse: Open, name: str) -> None:
+        """The page may be of the next release. Its browser would keep the old file for as long as the new one."""
+        browser = browse(EVERYBODY)
+        for query in ("", "?v=", "?v=0123456789ab"):
+            answer = browser.get(f"/static/{name}{query}")
+            assert answer.status_code == 200
+            assert answer.headers["cache-control"] == "no-store"
 
     def test_an_unexpected_error_says_nothing_about_itself(self, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object) -> None:

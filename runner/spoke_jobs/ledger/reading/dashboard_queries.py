@@ -147,11 +147,6 @@ class DashboardQueries(Queries):
             row = connection.execute(statement).mappings().first()
             return with_cancellers(connection, [to_request(row)])[0] if row is not None else None
 
-    def newest_id(self) -> int:
-        """Return the highest id of a job; 0 if there is none."""
-        with self._reading() as connection:
-            return connection.scalar(select(func.max(job_request.c.id))) or 0
-
     def selected_of(self, ids: Collection[int], which: JobFilter) -> set[int]:
         """Return those of the ids whose jobs the filter selects."""
         if not ids:
