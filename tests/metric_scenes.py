@@ -154,8 +154,8 @@ class SyncScene(Scene):
             for succeeded in (True, False)
         ]
         self.health.usage.observe(ended)
-        for attempt in ended:
-            self.health.attempts.observe(counted(attempt))
+        for attempt in counted(ended):
+            self.health.attempts.observe(attempt)
         self.health.schedule_lag.observe(0.2)
 
     def answer(self) -> Answer:
