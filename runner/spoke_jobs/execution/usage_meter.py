@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from spoke_jobs.model import AttemptUsage
@@ -190,21 +189,26 @@ def read_process(*, with_peak: bool = True) -> ProcessReading:
 def read_file(path: str) -> bytes:
     """Read the beginning of a file; empty if that fails."""
     # Without a file object, which takes several times as long: each attempt of a worker reads a file.
-    data = b""
-    with suppress(OSError):
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            while len(data) < _LIMIT_BYTES and (more := os.read(file, _LIMIT_BYTES - len(data))):
-                data += more
-        finally:
-            os.close(file)
-    return data
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        data = b""
+        while len(data) < _LIMIT_BYTES and (more := os.read(file, _LIMIT_BYTES - len(data))):
+            data += more
+    except OSError:
+        return b""
+    else:
+        return data
+    finally:
+        os.close(file)
 
 
 def _reset_peak() -> bool:
     """Reset the peak memory of this process (Linux). Return whether that has succeeded."""
     try:
-        file = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+        file = os.open("/proc/self/clear_refs", os.O_WRONLY)
     except OSError:
         return False
     try:
