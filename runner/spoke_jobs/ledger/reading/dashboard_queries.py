@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, asc, desc, func, select
+from sqlalchemy import Connection, Select, asc, desc, func, select
 
 from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql
 from spoke_jobs.ledger.columns.clock import clock_now
@@ -27,6 +28,10 @@ CAP = 10_000
 """The most jobs of a state that are counted."""
 LOOKED_THROUGH = 100_000
 """Among how many of the newest jobs the ended ones of some organizations are counted. No index has organizations."""
+_FILTERED = (
+    *("id", "state", "job_type", "queue_name", "runner", "organization_id", "campaign_id", "cause", "fingerprint"),
+    *("unique_key", "batch_id", "created_at"),
+)
 _RECENT = 1_000
 """How many of the newest jobs are read for the names of types and queues."""
 _WORKERS = 50
@@ -239,8 +244,8 @@ class DashboardQueries(Queries):
         return sorted(found.values(), key=lambda each: (each.heartbeat_at, each.worker), reverse=True)[:_WORKERS]
 
     def recent_names(self, which: JobFilter) -> RecentNames:
-        """Return the types and the queues of the newest jobs, of those among :data:`LOOKED_THROUGH`."""
-        each = select(job_request).order_by(desc(job_request.c.id)).limit(LOOKED_THROUGH).subquery().c
+        """Return the types and the queues of the newest jobs; of organizations, among :data:`LOOKED_THROUGH` jobs."""
+        each: Any = job_request.c if which.organizations is None else _newest().subquery().c
         newest = (
             select(each.job_type, each.queue_name)
             .where(*filters.conditions(which, each))
@@ -264,14 +269,18 @@ def _count(connection: Connection, state: JobState, which: JobFilter) -> CappedC
     return CappedCount(min(number, CAP), number > CAP)
 
 
+def _newest() -> Select[Any]:
+    """Select the newest jobs, with the columns by which a filter chooses."""
+    columns = job_request.c
+    return select(*(columns[name] for name in _FILTERED)).order_by(desc(columns.id)).limit(LOOKED_THROUGH)
+
+
 def _count_of_late(connection: Connection, state: JobState, which: JobFilter) -> CappedCount:
     """Count the ended jobs of a state in a bounded number of rows, however many jobs of others there are."""
-    columns = job_request.c
-    newest = select(job_request).limit(LOOKED_THROUGH)
+    newest = _newest()
     if state is JobState.FAILED:  # there is an index of those that failed last
-        newest = newest.where(columns.state == constant(state)).order_by(desc(columns.finished_at))
-    else:
-        newest = newest.order_by(desc(columns.id))
+        failed = newest.where(job_request.c.state == constant(state))
+        newest = failed.order_by(None).order_by(desc(job_request.c.finished_at))
     each = newest.subquery().c
     selected = func.count().filter(each.state == constant(state), *filters.conditions(which, each))
     number, looked_through = connection.execute(select(selected, func.count(each.id))).one()
