@@ -288,7 +288,7 @@ def succeed_awaited(
     """Record successes also of jobs that others depend on, with what follows from them. Only for PostgreSQL."""
     if len(results) > 1:  # one job has a smaller id than its dependents, which are locked after it
         # A row that another transaction holds for long makes only what depends on it wait, as in settle_many.
-        change_alone(connection, partial(dependency_rows.lock_with_dependents, connection, results), trace=False)
+        change_alone(connection, partial(dependency_rows.lock_with_dependents, connection, results))
     ended = connection.execute(_SUCCEED_AWAITED[keep], _successes(results, progress, usage)).all()
     finish.settle_many(connection, [row.job_id for row in ended])
     return {row.token for row in ended}
