@@ -160,7 +160,7 @@ class SyncScene(Scene):
 
     def answer(self) -> Answer:
         lanes = {"small": LaneLoad(due=2, running=1, oldest_seconds=3.0)}
-        return sync_metrics.exposition(self.health, lambda: (1, 2.0), schedules, lambda: lanes)
+        return sync_metrics.exposition(self.health, lambda: (1, 2.0), schedules, lambda _: lanes)
 
 
 class WorkerScene(Scene):
