@@ -157,13 +157,13 @@ class SyncScene(Scene):
             for succeeded in (True, False)
         ]
         self.health.usage.observe(ended)
-        for attempt in ended:
-            self.health.attempts.observe(counted(attempt))
+        for attempt in counted(ended):
+            self.health.attempts.observe(attempt)
         self.health.schedule_lag.observe(0.2)
 
     def answer(self) -> Answer:
         lanes = {"small": LaneLoad(due=2, running=1, oldest_seconds=3.0)}
-        return sync_metrics.exposition(self.health, lambda: (1, 2.0), schedules, lambda: lanes)
+        return sync_metrics.exposition(self.health, lambda: (1, 2.0), schedules, lambda _: lanes)
 
 
 class WorkerScene(Scene):

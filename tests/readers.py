@@ -44,6 +44,7 @@ from spoke_jobs.shared.token_body import read_token_body
 from spoke_jobs.sync.decide import failed_attempts
 from spoke_jobs.sync.sync_model import read_view
 from spoke_jobs.sync.worker_sets import read_worker_sets
+from spoke_jobs.tasks.client.foreign_answers import first_line
 from spoke_jobs.tasks.protocol.encoding import BadAnswer, BadRequest, parse_acknowledgement, parse_batch
 from spoke_jobs.tasks.protocol.messages import JSON, NDJSON
 from spoke_jobs.tasks.server.token_claims import read_claims
@@ -282,6 +283,7 @@ READERS: Mapping[str, Reader] = {
     "published-state": of_text(lambda text: read_published({"state": text, "time": text[:32]})),
     "operator-state": of_text(lambda text: Publication.read({"state": text, "time": "2026-01-01T00:00:00Z"})),
     "api-answer": _answer,
+    "answer-of-a-proxy": first_line,
     "watch-event": _watch_event,
     "api-refusal": of_text(lambda text: (read_refusal(422, text, NOW), read_refusal(500, text, NOW))),
     "scheduler-message": of_text(lambda text: (scheduler_message.no_node(text), shortage.shortage(text))),
@@ -390,6 +392,7 @@ EXAMPLES: tuple[bytes, ...] = (
     b'{"retry":{"budget":{"error":3}},"timeoutSeconds":60,"labels":{"a":"b"},"podTemplate":"default"}',
     b"0/2 nodes are available: 1 Insufficient memory. preemption: 0/2 nodes are available: 2 No victims found.",
     b'pods "x" is forbidden: exceeded quota: compute, requested: cpu=1,pods=1, used: cpu=4,pods=5, limited: cpu=4',
+    b"<html>\r\n<head><title>413 Request Entity Too Large</title></head><!-- a > b --><script>1 < 2</script>",
     b"2026-01-01 00:00:00.000000",
     b"[" * 5000,
     b'{"a":' * 3000,

@@ -39,6 +39,7 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/docs/test_tutorial.py", (), "", "tests/unit/docs/test_typed_blocks.py, tests/e2e"),
     Slow("tests/integration/docs/test_kubectl.py", (), "", "tests/unit/docs, tests/e2e/test_why_page.py"),
     # more cases of one kind
+    Slow("tests/integration/charts/test_slo_alerts.py", ("test_in_a_week",), "all", "the few cases of each alert"),
     Slow("tests/integration/cli/test_check.py", ("test_each_right",), "sync", "the case of the runner"),
     Slow("tests/integration/cli/test_check.py", ("test_each_right",), "reader", "the case of the runner"),
     Slow("tests/integration/sync/test_kills.py", (), "is_deleted", "the case of a second attempt"),

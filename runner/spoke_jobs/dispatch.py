@@ -132,9 +132,10 @@ def dispatch_jobs(jobs: Sequence[JobData], *, session: Session | None = None) ->
     :returns: the rows, in the order given.
     """
     runner = current_runner()
-    call = DispatchCall(tuple(jobs))
+    given = tuple(jobs)  # the hooks must not use up an iterator
+    call = DispatchCall(given)
     with around(HookCalls(runner.middleware, DISPATCH, call)):
-        rows = runner.dispatch_jobs(jobs, session=session)
+        rows = runner.dispatch_jobs(given, session=session)
         call.rows = tuple(rows)
     return rows
 
@@ -142,9 +143,10 @@ def dispatch_jobs(jobs: Sequence[JobData], *, session: Session | None = None) ->
 async def adispatch_jobs(jobs: Sequence[JobData], *, session: AsyncSession | None = None) -> Sequence[JobRequest]:
     """:func:`dispatch_jobs` for callers on an event loop."""
     runner = current_runner()
-    call = DispatchCall(tuple(jobs))
+    given = tuple(jobs)
+    call = DispatchCall(given)
     async with around_async(HookCalls(runner.middleware, DISPATCH, call)):
-        rows = await runner.adispatch_jobs(jobs, session=session)
+        rows = await runner.adispatch_jobs(given, session=session)
         call.rows = tuple(rows)
     return rows
 

@@ -95,7 +95,8 @@ class Settings(BaseModel):
 
     metrics_organizations: Annotated[int, Field(validation_alias="SPOKE_METRICS_ORGANIZATIONS", ge=0, le=1000)] = 0
     """Of how many organizations workers and sync report metrics of their own. The others count under `other`. Whoever
-    reads the metrics then sees the numbers of the organizations. 0: metrics have no organizations."""
+    reads the metrics then sees the numbers of the organizations. 0: there are none. Metrics of the ledger's limits and
+    pauses have their scopes either way, such as `organization:7`."""
 
     submit: Annotated[Literal["runner", "sync"], Field(validation_alias="SPOKE_SUBMIT")] = "runner"
     """``kubernetes``: what creates SpokeJobs. With "sync", the application needs no cluster credentials."""

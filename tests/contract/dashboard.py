@@ -210,6 +210,26 @@ class DashboardContract(DashboardScene):
         assert "<strong>2</strong></a> of the type report failed" in page
         assert "<strong>2</strong></a> are due" in page or "<strong>2</strong></a> have just" in page
 
+    def test_ended_jobs_of_an_organization_are_counted_among_the_newest(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ledger.insert(new_job(organization_id=1))
+        ledger.succeed(None, self.claimed(ledger).token, None)
+        for organization in (1, 1, 2):
+            self.failed(ledger, organization_id=organization)
+        browser = browse(ONE)
+        for most, succeeded, failed, note in ((9, "1", "2", False), (3, "0+", "2+", True), (1, "0+", "0+", True)):
+            for module in ("ledger.reading.dashboard_queries", "web.page_views"):
+                monkeypatch.setattr(f"spoke_jobs.{module}.LOOKED_THROUGH", most)
+            page = browser.get("/").text
+            assert f'<span class="number">{succeeded}</span> succeeded' in page
+            assert f'<span class="number">{failed}</span> failed' in page
+            assert ("There may be older ones" in page) is note
+            assert "There is no job" not in page
+        everybody = browse(EVERYBODY).get("/").text
+        assert '<span class="number">3</span> failed' in everybody, "who sees all jobs gets all of them counted"
+        assert "There may be older ones" not in everybody
+
     def test_jobs_are_filtered_and_paged_by_key(self, ledger: SqlLedger, browse: Open) -> None:
         jobs = ledger.insert_many([new_job(job_type=f"type_{number % 2}") for number in range(2 * PER_PAGE + 4)])
         browser = browse(EVERYBODY)

@@ -135,6 +135,14 @@ class BulkContract(DashboardScene):
         browser.post("/bulk/cancel", data=fields_of(preview))
         assert self.states(ledger, [old, new]) == ["failed", "waiting"]
 
+    def test_an_address_cannot_extend_a_preview_to_later_jobs(self, ledger: SqlLedger, browse: Open) -> None:
+        old = ledger.insert(new_job())
+        browser = browse(EVERYBODY)
+        preview = browser.get("/bulk/cancel?type=report&up_to=999999").text
+        new = ledger.insert(new_job())
+        browser.post("/bulk/cancel", data=fields_of(preview))
+        assert self.states(ledger, [old, new]) == ["failed", "waiting"]
+
     def test_what_cannot_be_changed_is_named(self, ledger: SqlLedger, browse: Open) -> None:
         first = self.failed(ledger, unique_key="k")
         second = ledger.insert(new_job(unique_key="k"))
@@ -231,6 +239,9 @@ class BulkContract(DashboardScene):
         preview = browser.get("/bulk/cancel?type=*").text
         assert "<h1>Cancel 1 job</h1>" in preview
         assert "theirs" not in preview
+        ledger.insert(new_job(job_type="theirs", organization_id=2))
+        again = browser.get("/bulk/cancel?type=*").text
+        assert fields_of(again) == fields_of(preview), "nor is it told that others dispatch"
         for query in ("type=theirs", "organization=2"):
             page = browser.get(f"/bulk/cancel?{query}").text
             assert "can be changed so" in page

@@ -61,6 +61,22 @@ class FailuresContract(DashboardScene):
         states = [each.state if (each := ledger.get(job.id)) is not None else None for job in jobs]
         assert states == ["waiting", "waiting", "failed"]
 
+    def test_a_retry_is_of_earlier_failures_too_and_its_link_does_not_deny_it(
+        self, ledger: SqlLedger, browse: Open
+    ) -> None:
+        now = Queries(ledger.engine).now()
+        earlier, _ = (self.failed_at(ledger, "one") for _ in range(2))
+        with ledger.engine.begin() as connection:
+            changed = {"finished_at": now - timedelta(hours=3)}
+            connection.execute(update(job_request).where(job_request.c.id == earlier.id).values(changed))
+        browser = browse(EVERYBODY)
+        page = browser.get("/failures?within=1h").text
+        assert re.findall(r"<h2[^>]*>(\d+) ", page) == ["1"]
+        found = re.search(r'href="(/bulk/retry[^"]+)">([^<]+)<', page)
+        assert found is not None
+        assert found[2] == "Retry all with this fingerprint"
+        assert "<h1>Retry 2 jobs</h1>" in browser.get(found[1].replace("&amp;", "&")).text
+
     @pytest.mark.parametrize(("within", "shown"), [("1h", 1), ("1d", 2), ("7d", 3), ("30d", 3), ("", 2), ("9y", 2)])
     def test_of_a_period(self, ledger: SqlLedger, browse: Open, within: str, shown: int) -> None:
         now = Queries(ledger.engine).now()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
-from tests.contract.dashboard import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
+from tests.contract.dashboard import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, token_in
 from tests.contract.ledger import new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
@@ -64,6 +64,14 @@ class QueuesContract(DashboardScene):
         assert rows["exports"][:2] == ["1", "0"]
         self.assert_for_everybody(page)
 
+    def test_jobs_of_no_queue_are_shown_also_if_none_is_due_or_runs(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job())
+        ledger.succeed(None, self.claimed(ledger).token, None)
+        browser = browse(EVERYBODY)
+        assert self.rows(browser.get("/queues").text) == {"(no queue)": ["0", "0", "", "0", "1", "", ""]}
+        ledger.insert(new_job(run_after=Queries(ledger.engine).now() + timedelta(hours=1)))
+        assert self.rows(browser.get("/queues").text) == {"(no queue)": ["0", "1", "", "0", "1", "", ""]}
+
     def test_limits_and_pauses_are_shown(self, ledger: SqlLedger, browse: Open) -> None:
         ledger.insert(new_job(queue_name="imports"))
         ledger.limits.set(parse_scope("type:report"), lambda _: Bounds(3, Rate.parse("5/s")), "grace")
@@ -101,9 +109,26 @@ class QueuesContract(DashboardScene):
         self.claimed(ledger)
         ledger.insert_many([new_job(queue_name="q") for _ in range(3)])
         page = browse(EVERYBODY).get("/queues").text
+        assert "attempts were counted as started" not in page
+        for module in ("ledger.reading.queue_counts", "web.queue_views"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.NEWEST_ATTEMPTS", 1)
+        page = browse(EVERYBODY).get("/queues").text
+        assert "Only the newest 1 attempts were counted as started; there may be more." in page
         assert "The first 2 waiting jobs were counted; there are more." in page
         assert "These are the 1 queues with the most due jobs, of 2." in page
         assert [*self.rows(page)] == ["q"]
+
+    def test_the_choice_of_a_pauses_end_is_as_wide_as_its_texts(self, ledger: SqlLedger, browse: Open) -> None:
+        browser = browse(EVERYBODY)
+        styles = browser.get("/static/dashboard.css").text
+        form = re.search(r'<form [^>]*class="filters pause".*?</form>', browser.get("/queues").text, re.DOTALL)
+        assert form is not None
+        columns = re.search(r"^\.filters\.pause \{ grid-template-columns: (.*); \}$", styles, re.MULTILINE)
+        assert columns is not None
+        widths = re.findall(r"minmax\([^)]*\)|\S+", columns[1])
+        fields = re.findall(r'<(input|select) id="', form[0])
+        assert widths[fields.index("select")] == "max-content"
+        assert not re.search(r"^[^{}]*\bselect \{[^}]*[{; ]width:", styles, re.MULTILINE), "its own width, then"
 
     # What it changes
 
@@ -164,6 +189,26 @@ class QueuesContract(DashboardScene):
             answer = self.post(browser, "/limits/pause", "/queues", scope=scope, reason="r", hours="1")
             assert answer.headers["location"] == f"/queues?said=paused{'' if known else '-unknown'}", scope
         assert "mistyped" in browser.get("/queues?said=paused-unknown").text
+
+    @pytest.mark.parametrize("action", ["pause", "set"])
+    def test_an_error_means_that_nothing_was_changed(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch, action: str
+    ) -> None:
+        browser = browse(EVERYBODY)
+        fields = {
+            "token": token_in(browser.get("/queues")),
+            "scope": "queue:q",
+            "reason": "r",
+            "hours": "",
+            "rate": "1/s",
+        }
+
+        def broken(*_: object) -> None:
+            raise RuntimeError
+
+        monkeypatch.setattr("spoke_jobs.web.queue_pages.DashboardQueries.recent_names", broken)
+        assert browser.post(f"/limits/{action}", data=fields).status_code == 500
+        assert self.limits(ledger) == []
 
     @pytest.mark.parametrize(
         ("path", "fields", "said"),

@@ -171,6 +171,33 @@ class BatchContract(LedgerSteps):
         ledger.insert_many([new_job(queue_name=f"q{n}", locks_queue=True) for n in range(3)])
         assert len(ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)) == 3  # every queue is free again
 
+    def test_results_and_messages_of_any_characters_are_recorded_as_they_are(self, ledger: Ledger) -> None:
+        texts = [
+            "",
+            " ",
+            "NULL",
+            '"',
+            "\\",
+            '\\"',
+            "{a,b}",
+            "a,b",
+            "'; --",
+            "%s :x",
+            "line\nline\ttab",
+            "\u00e9\U0001f600",
+        ]
+        ledger.insert_many([new_job() for _ in texts])
+        claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, len(texts))
+        told = {claim.token: Progress(5, text) for claim, text in zip(claims, texts, strict=True)}
+        assert set(ledger.heartbeats(told, LEASE).values()) == {Pulse.HELD}
+        assert [self.row(ledger, claim).result_message for claim in claims] == texts
+        results = {claim.token: {text: text} for claim, text in zip(claims, texts, strict=True)}
+        last = {token: Progress(9, f"{progress.message}.") for token, progress in told.items()}
+        assert ledger.succeed_many(results, last) == set(results)
+        rows = [self.row(ledger, claim) for claim in claims]
+        assert [row.result for row in rows] == [{text: text} for text in texts]
+        assert [row.result_message for row in rows] == [f"{text}." for text in texts]
+
     def test_many_jobs_are_written_in_the_order_given(self, ledger: Ledger) -> None:
         many = [new_job(campaign_id=n, unique_key=f"k{-n}" if n % 7 == 3 else None) for n in range(1200)]
         jobs = ledger.insert_many(many)

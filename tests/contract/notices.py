@@ -14,13 +14,15 @@ from tests.contract.ledger import LEASE, claim_one, new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.notices import mute_rows, notice_rows
+from spoke_jobs.ledger.notices.notice_values import FailureGroup, GroupName
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_outbox, notice_seen
 from spoke_jobs.model import Failure
 from spoke_jobs.notices import notice_pass
-from spoke_jobs.notices.notice_decisions import Rhythm
+from spoke_jobs.notices.notice_decisions import MOST_GROUPS, Notice, NoticeKind, Rhythm
 from spoke_jobs.notices.notice_delivery import Channel, Delivery
+from spoke_jobs.notices.notice_document import NoticeDocument
 from spoke_jobs.notices.notice_pass import Identity, NoticeOptions, PassResult, release, take_pass
 
 PERIOD, QUIET = timedelta(hours=1), timedelta(days=1)
@@ -268,6 +270,25 @@ class NoticeContract:
         assert len(str(document)) < 5_000
         assert "\x1b" not in str(document)
         assert self.take(ledger, sender, me).sent == 0
+
+    def test_the_largest_notice_is_sent_whole(self, ledger: SqlLedger, sender: FakeSender, me: Identity) -> None:
+        """Its characters take the most bytes of JSON."""
+        self.take(ledger, sender, me)
+        now, most = self.now(ledger), "\U0001f600" * 1_000
+        names = [GroupName(most[:200], most[:100], f"{number:02}{most[:248]}") for number in range(MOST_GROUPS)]
+        groups = tuple(FailureGroup(name, now, now, 2**62 + number, 2**31) for number, name in enumerate(names))
+        document = NoticeDocument.of(
+            Notice(NoticeKind.NEW, groups, 0, 2**31),
+            uuid4(),
+            now,
+            source=most,
+            dashboard="https://" + "x" * 500,
+            messages=dict.fromkeys((group.job_id for group in groups), most),
+        ).model_dump(mode="json")
+        with ledger.engine.begin() as connection:
+            notice_rows.add(connection, sender.channel.value, {uuid4(): document}, digest_at=None)
+        assert self.take(ledger, sender, me).sent == 1
+        assert sender.sent == [document]
 
     # Who sends, and how often
 

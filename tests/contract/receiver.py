@@ -102,7 +102,7 @@ def receiver(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
             else:
                 _answer(self, 200, {})
 
-        do_GET = do_POST
+        do_GET = do_CONNECT = do_POST
 
         def log_message(self, *_arguments: Any) -> None:
             pass

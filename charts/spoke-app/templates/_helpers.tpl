@@ -46,6 +46,25 @@ YAML text.
 {{- toYaml $merged -}}
 {{- end -}}
 
+{{/*
+Defaults with the values that are given in their place, as JSON. Unlike mergeOverwrite, it also takes 0, false and what is empty. null removes
+a default. (list DEFAULTS GIVEN)
+*/}}
+{{- define "spoke-app.overlaid" -}}
+{{- $all := deepCopy (first .) -}}
+{{- range $name, $value := last . | default dict -}}
+{{- $old := index $all $name -}}
+{{- if kindIs "invalid" $value -}}
+{{- $_ := unset $all $name -}}
+{{- else if and (kindIs "map" $value) (kindIs "map" $old) -}}
+{{- $_ := set $all $name (include "spoke-app.overlaid" (list $old $value) | fromJson) -}}
+{{- else -}}
+{{- $_ := set $all $name $value -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $all -}}
+{{- end -}}
+
 {{/* A mapping as YAML, without its null fields. */}}
 {{- define "spoke-app.withoutNulls" -}}
 {{- $kept := dict -}}
@@ -311,7 +330,8 @@ imagePullSecrets:
 {{- $callers := list -}}
 {{- range $own -}}{{- $callers = append $callers (printf "%s/%s" $namespace .) -}}{{- end -}}
 {{- range $given := .Values.podTemplates -}}
-{{- with ($given | default dict).serviceAccountName | default $.Values.podTemplateDefaults.serviceAccountName -}}
+{{- $template := include "spoke-app.overlaid" (list $.Values.podTemplateDefaults $given) | fromJson -}}
+{{- with $template.serviceAccountName -}}
 {{- $callers = append $callers (printf "%s/%s" $namespace (tpl . $)) -}}
 {{- end -}}
 {{- end -}}

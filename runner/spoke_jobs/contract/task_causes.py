@@ -104,6 +104,14 @@ class TaskCause(CauseRow):
         "Send each task under an id of its own.",
         "The task's arrival.",
     )
+    REFUSED_BY_PROXY = _row(
+        "RefusedByProxy",
+        CauseClass.INVALID,
+        "Something in front of the task server refused the task repeatedly.",
+        "The dispatcher's log has the answer's status and first line. Correct the rule or the limit, or the task; "
+        "dispatch it again.",
+        "The refusals of a request with this task alone.",
+    )
     FULL = _row(
         "Full",
         CauseClass.UNCHARGED,

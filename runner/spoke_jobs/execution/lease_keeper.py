@@ -2,6 +2,9 @@
 
 One thread renews all leases that are due, in one statement, and writes progress. A second thread is the watchdog,
 because the first may hang in a database call. The watchdog tells an owner to stop before its lease lapses.
+
+Most attempts end before either thread has anything to do. In a process that somebody can end from outside, the threads
+are therefore started late: see :meth:`LeaseKeeper.start`.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import copy_context
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -31,6 +34,8 @@ GiveUp = Callable[[UUID, StopReason], None]
 
 _LAST_BEAT_SECONDS = 2.0
 """How long to wait at the end for a heartbeat that is in progress."""
+_LATE_SECONDS = 0.1
+"""Threads that are started late are started after this time, and before twice as long."""
 
 
 class LeaseObserver(Protocol):
@@ -64,7 +69,7 @@ class Owner:
 
 
 class LeaseKeeper:
-    """Thread-safe. Its threads run from :meth:`start` to :meth:`close`, with the context of the thread that starts it.
+    """Thread-safe. Its threads run from :meth:`start` to :meth:`close`, with the context of the thread that calls it.
 
     :param give_up: called half a margin after an owner whose lease could not be renewed was told to stop, if its lease
         was not removed. None: an owner is told to stop once, for whatever reason, and then its lease is not kept.
@@ -77,6 +82,8 @@ class LeaseKeeper:
         self._leases: dict[UUID, Lease] = {}
         self._owners: dict[UUID, Owner] = {}
         self._changed = threading.Condition()
+        self._keeps_until = self._watches_until = math.inf
+        """Until when each thread waits, unless it is notified."""
         self._closed = False
         self._unanswered = False
         """Whether the database has not answered the last heartbeat."""
@@ -84,22 +91,45 @@ class LeaseKeeper:
             logger, "the database", began="heartbeat failed", consequence="retrying until the lease lapses"
         )
         self._threads: list[threading.Thread] = []
+        self._context: Context | None = None
+        """That of the thread that has called :meth:`start`, so that lines of the threads name the job as well."""
+        self._late = False
 
-    def start(self) -> None:
-        """Start the threads."""
-        # With this thread's context, so that lines of these threads name the job as well.
-        self._threads = [
-            threading.Thread(target=copy_context().run, args=(work,), name=f"spoke-{name}", daemon=True)
-            for name, work in (("heartbeat", self._keep), ("watchdog", self._watch))
-        ]
-        for thread in self._threads:
-            thread.start()
+    def start(self, *, late: bool = False) -> None:
+        """Start the threads.
+
+        :param late: start them after :data:`_LATE_SECONDS`, or before if they have something to do. A keeper that is
+            closed until then needs none.
+        """
+        self._context = copy_context()
+        self._late = late and self._first_due() > time.monotonic() + 2 * _LATE_SECONDS
+        if self._late:
+            _LATE_STARTS.add(self)
+        else:
+            self.start_threads()
+
+    def start_threads(self) -> None:
+        """Start the threads, unless they run or the keeper is closed.
+
+        :raises RuntimeError: if there are too many threads. A later call starts those that are missing.
+        """
+        works = (("heartbeat", self._keep), ("watchdog", self._watch))
+        with self._changed:
+            if self._closed or self._context is None:
+                return
+            for name, work in works[len(self._threads) :]:
+                run = self._context.copy().run
+                thread = threading.Thread(target=run, args=(work,), name=f"spoke-{name}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
 
     def close(self) -> None:
         """End the threads. Wait for a heartbeat in progress, but not for one that hangs."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        if self._late:
+            _LATE_STARTS.discard(self)
         for thread in self._threads:
             thread.join(_LAST_BEAT_SECONDS)
 
@@ -113,7 +143,10 @@ class LeaseKeeper:
             self._leases[lease.token] = lease
             if not renew:
                 self._observe()
-                self._changed.notify_all()
+                # Seldom: the threads still wait for what was due of leases that have ended, so that a short attempt
+                # wakes neither of them.
+                if lease.due_at < self._keeps_until or lease.next_stop()[0] < self._watches_until:
+                    self._changed.notify_all()
         if renew:
             self._beat([lease.token])
 
@@ -135,6 +168,9 @@ class LeaseKeeper:
             if (lease := self._leases.get(token)) is not None:
                 self._leases[token] = lease.reported(progress)
                 self._changed.notify_all()
+                if self._late:
+                    with suppress(RuntimeError):  # there are too many threads; they are started later
+                        self.start_threads()
 
     def unrecorded(self, token: UUID) -> Progress | None:
         """The last progress, until it is certainly recorded."""
@@ -170,6 +206,11 @@ class LeaseKeeper:
                     self._changed.notify_all()
             raise
 
+    def _first_due(self) -> float:
+        with self._changed:
+            times = [min(lease.due_at, lease.next_stop()[0]) for lease in self._kept()]
+        return min(times, default=math.inf)
+
     def _kept(self) -> list[Lease]:
         leases = self._leases.values()
         return list(leases) if self._give_up is not None else [lease for lease in leases if not lease.told]
@@ -188,6 +229,7 @@ class LeaseKeeper:
                 now, kept = time.monotonic(), self._kept()
                 first = min((lease.due_at for lease in kept), default=math.inf)
                 if first > now:
+                    self._keeps_until = first
                     self._changed.wait(None if math.isinf(first) else first - now)
                     continue
                 # No thread could run until now, and another process may hold the job.
@@ -269,7 +311,7 @@ class LeaseKeeper:
                 now, stops = time.monotonic(), [(*lease.next_stop(), lease.token) for lease in self._kept()]
                 due = [(reason, token) for at, reason, token in stops if at <= now]
                 if not due:
-                    first = min((at for at, _, _ in stops), default=math.inf)
+                    first = self._watches_until = min((at for at, _, _ in stops), default=math.inf)
                     self._changed.wait(None if math.isinf(first) else first - now)
                     continue
             for reason, token in due:
@@ -278,6 +320,52 @@ class LeaseKeeper:
                 elif self._give_up is not None:
                     self._give_up(token, self._actual(StopReason.LEASE_EXPIRED))
                     return
+
+
+class _LateStarts:
+    """Starts the threads of keepers that are not closed by then, on a background thread of its own.
+
+    Its thread runs already when a job begins. If a job leaves no room for more threads, it tries again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._due_at: dict[LeaseKeeper, float] = {}
+        self._added = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, keeper: LeaseKeeper) -> None:
+        """Start the threads of this keeper later."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():  # it does not run in a forked process
+                self._thread = threading.Thread(target=self._work, name="spoke-late-start", daemon=True)
+                self._thread.start()
+            self._due_at[keeper] = time.monotonic() + _LATE_SECONDS
+        self._added.set()
+
+    def discard(self, keeper: LeaseKeeper) -> None:
+        """Do not start them any more."""
+        with self._lock:
+            self._due_at.pop(keeper, None)
+
+    def _work(self) -> None:
+        while True:
+            self._added.wait()
+            self._added.clear()
+            while self._due_at:
+                time.sleep(_LATE_SECONDS)
+                self._start_due(time.monotonic())
+
+    def _start_due(self, now: float) -> None:
+        with self._lock:
+            due = [keeper for keeper, at in self._due_at.items() if at <= now]
+        for keeper in due:
+            with suppress(RuntimeError):  # there are too many threads; the observer can end the process until then
+                keeper.start_threads()
+                self.discard(keeper)
+
+
+_LATE_STARTS = _LateStarts()
 
 
 class KeptLease:
@@ -312,6 +400,7 @@ def keep_one(
 ) -> KeptLease:
     """Keep a lease with threads of its own. Renew it at once, unless the claim is fresh.
 
+    :param observer: who can end this process from outside, also if the threads cannot be started. They start late then.
     :param run_until: when the job's timeout expires, on the monotonic clock; None if the job has none.
     :raises Superseded: if another process holds the claim.
     """
@@ -324,5 +413,5 @@ def keep_one(
     keeper.add(lease, owner, renew=not fresh)
     if not keeper.is_kept(claim.token):
         raise Superseded("another process holds this attempt's job now, or the job has ended: it is not run here")
-    keeper.start()
+    keeper.start(late=observer is not UNOBSERVED)
     return KeptLease(keeper, claim.token, alone=True)

@@ -13,9 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from spoke_jobs.model import AttemptUsage
 
@@ -103,6 +101,8 @@ def number(data: bytes) -> int | None:
 def value_of(data: bytes, name: bytes) -> int | None:
     """Read a number from lines such as ``name 17`` or ``Name: 17 kB``."""
     for line in data.splitlines():
+        if not line.lstrip().startswith(name):
+            continue
         words = line.split()
         if len(words) > 1 and words[0].removesuffix(b":") == name:
             return number(words[1])
@@ -152,7 +152,7 @@ def of_shared_process() -> Meter:
 def of_own_process() -> Meter:
     """Begin to measure an attempt that has the process for itself, after earlier ones."""
     was_reset = _reset_peak()
-    before, started = read_process(), time.monotonic()
+    before, started = read_process(with_peak=not was_reset), time.monotonic()
     return lambda: used(before, read_process(), time.monotonic() - started, was_reset=was_reset)
 
 
@@ -167,14 +167,17 @@ def of_pod() -> Meter:
     return measure
 
 
-def read_process() -> ProcessReading:
-    """Read what the kernel knows of this process."""
+def read_process(*, with_peak: bool = True) -> ProcessReading:
+    """Read what the kernel knows of this process.
+
+    :param with_peak: whether to read its peak memory, which takes longer than the rest.
+    """
     import resource  # only where attempts are measured
 
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     unit = 1 if sys.platform == "darwin" else 1024
     # On Linux, `ru_maxrss` includes the memory of the process that started this one.
-    kibibytes = value_of(read_file("/proc/self/status"), b"VmHWM")
+    kibibytes = value_of(read_file("/proc/self/status"), b"VmHWM") if with_peak else 0
     return ProcessReading(
         own.ru_utime + own.ru_stime,
         own.ru_maxrss * unit if kibibytes is None else kibibytes * 1024,
@@ -185,18 +188,35 @@ def read_process() -> ProcessReading:
 
 def read_file(path: str) -> bytes:
     """Read the beginning of a file; empty if that fails."""
-    with suppress(OSError), Path(path).open("rb") as file:
-        return file.read(_LIMIT_BYTES)
-    return b""
+    # Without a file object, which takes several times as long: each attempt of a worker reads a file.
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        data = b""
+        while len(data) < _LIMIT_BYTES and (more := os.read(file, _LIMIT_BYTES - len(data))):
+            data += more
+    except OSError:
+        return b""
+    else:
+        return data
+    finally:
+        os.close(file)
 
 
 def _reset_peak() -> bool:
     """Reset the peak memory of this process (Linux). Return whether that has succeeded."""
     try:
-        Path("/proc/self/clear_refs").write_bytes(b"5")
+        file = os.open("/proc/self/clear_refs", os.O_WRONLY)
     except OSError:
         return False
-    return True
+    try:
+        return os.write(file, b"5") == 1
+    except OSError:
+        return False
+    finally:
+        os.close(file)
 
 
 def _since_start() -> float | None:

@@ -72,6 +72,8 @@ def sql_name(table: str) -> str:
 
 _TAIL_LIMIT_BYTES = 32_000
 """Of the last lines of an attempt: 8,000 characters."""
+_NOTICE_LIMIT_BYTES = 1_000_000
+"""Of a notice: 20 groups with the longest names, texts and links, in which a character takes up to twelve bytes."""
 _OUTPUTS_LIMIT_BYTES = 500_000
 """Of the last lines of ten containers: 4,000 characters each, escaped."""
 _big = BigInteger().with_variant(Integer, "sqlite")  # on SQLite only INTEGER is numbered automatically
@@ -337,7 +339,7 @@ notice_outbox = Table(  # notices that their receiver has not confirmed
     metadata,
     Column("id", Uid(), primary_key=True),
     Column("channel", StorableText, nullable=False),
-    Column("document", StoredJson, nullable=False),
+    Column("document", StoredJson(_NOTICE_LIMIT_BYTES), nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     Column("tries", Count, nullable=False, server_default=text("0")),
     Column("next_try_at", UTCDateTime, nullable=False),

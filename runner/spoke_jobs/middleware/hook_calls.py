@@ -6,7 +6,7 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -117,27 +117,16 @@ def hooked(function: Callable[..., Any], calls: HookCalls, *, is_async: bool) ->
         try:
             calls.before()
             answer = function(ctx, payload)
+            if inspect.isawaitable(answer):  # a `def` that returns a coroutine
+                # It is awaited here: hooks on its event loop could not reset the context variables of those before it.
+                answer = finish(answer)
         except BaseException as error:
             calls.failed(error)
             raise
-        if inspect.isawaitable(answer):  # a `def` that returns a coroutine
-            return _rest(answer, calls)
         calls.after()
         return answer
 
     return on_a_loop if is_async else in_a_thread
-
-
-async def _rest(answer: Awaitable[Any], calls: HookCalls) -> Any:
-    try:
-        result = await answer
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        await calls.afailed(error)
-        raise
-    await calls.aafter()
-    return result
 
 
 def close_all(middleware: Sequence[Middleware], seconds: float = CLOSING_SECONDS) -> None:

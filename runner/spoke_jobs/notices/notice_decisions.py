@@ -31,7 +31,8 @@ class Rhythm:
     """When a channel reports."""
 
     period: timedelta = timedelta(hours=1)
-    """The shortest time between two digests, and between two notices that repeat a group."""
+    """The shortest time between two digests. The first one comes when a group's last notice is so old, and has all
+    known groups with further failures."""
     quiet: timedelta = timedelta(days=1)
     """After such a time without a failure, a group is new again."""
 

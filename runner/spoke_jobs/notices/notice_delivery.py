@@ -114,9 +114,19 @@ class HttpSender:
 
     async def _post(self, url: str, request: Request) -> Delivery:
         try:
+            client = httpx.AsyncClient(
+                verify=self._trust,
+                timeout=self._answer_seconds,
+                follow_redirects=False,
+                trust_env=urlsplit(url).scheme == "https",  # a proxy is another machine: it must not read what is sent
+            )
+        except (ImportError, ValueError, httpx.InvalidURL):  # their messages have the proxy's URL
+            problem = "the proxy that HTTPS_PROXY or ALL_PROXY names can't be used"
+            return Delivery(delivered=False, problem=problem)
+        try:
             async with (
                 asyncio.timeout(self._answer_seconds),
-                httpx.AsyncClient(verify=self._trust, timeout=self._answer_seconds, follow_redirects=False) as client,
+                client,
                 client.stream("POST", url, content=request.body, headers=dict(request.headers)) as response,
             ):
                 return judged(response)

@@ -9,7 +9,7 @@ from typing import Self
 from urllib.parse import urlencode
 from uuid import UUID
 
-from spoke_jobs.contract.advice import failed_group_advice
+from spoke_jobs.contract.advice import advice, failed_group_advice
 from spoke_jobs.explain.shape import Shape
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.notices.notice_values import FailureGroup, GroupName
@@ -66,7 +66,7 @@ class ReportedGroup(Shape):
             newest_at=group.newest_at,
             known_since=group.known_since,
             job_id=job_id,
-            advice=line(failed_group_advice(name.cause, name.fingerprint, job_id), _ADVICE_LIMIT),
+            advice=line(_advice(name, job_id, of_all=selected is not None), _ADVICE_LIMIT),
             show=show,
             why=f"spoke-jobs why {job_id}",
             retry=retry,
@@ -129,16 +129,28 @@ def _link(dashboard: str, name: GroupName, job_id: int | None) -> str:
     return f"{dashboard.rstrip('/')}/jobs?{urlencode({key: value for key, value in given.items() if value})}"
 
 
+def _advice(name: GroupName, job_id: int, *, of_all: bool) -> str:
+    """Return what to do. What would be cut off, perhaps within a command, is about one job.
+
+    :param of_all: whether the names fit into a command.
+    """
+    text = failed_group_advice(name.cause, name.fingerprint, job_id)
+    return text if of_all and len(text) <= _ADVICE_LIMIT else advice(name.cause, "", job_id)
+
+
 def _filters(name: GroupName) -> str | None:
     """Return the options that select the group's jobs; None if a name does not fit into a command as it is.
 
-    Without one of the names, the command would select other jobs as well.
+    Without one of the names, the command would select other jobs as well. A name with a backtick does not fit: in a
+    message, it would end what is marked as code, and no quotes would hold the rest.
     """
     options = (
         ("--type", name.job_type, NAME_LIMIT),
         ("--cause", name.cause, _CAUSE_LIMIT),
         ("--fingerprint", name.fingerprint, _FINGERPRINT_LIMIT),
     )
-    if "*" in name.job_type or not name.job_type or any(line(value, limit) != value for _, value, limit in options):
+    if "*" in name.job_type or not name.job_type:
+        return None
+    if any(line(value, limit) != value or "`" in value for _, value, limit in options):
         return None
     return " ".join(f"{option} {shlex.quote(value)}" for option, value, _ in options if value)

@@ -84,7 +84,7 @@ class LegacyRunner(SqlRunner):
     def dispatch_task(self, name: TypeName, payload: Any = None, *, session: Session | None = None) -> None:
         """Run a task. A failure is logged, and the task is not retried."""
         definition, text = prepare_task(name, payload, self.registry)
-        task = _DispatchedTask(definition, own_name(name, definition), text, current_traceparent() or "")
+        task = LocalTask(definition, own_name(name, definition), text, current_traceparent() or "")
 
         def sessions() -> Session:
             return Session(self.ledger.engine)
@@ -176,7 +176,7 @@ class LegacyRunner(SqlRunner):
 
 
 @dataclass(frozen=True, slots=True)
-class _DispatchedTask:
+class LocalTask:
     """A task that this process runs."""
 
     definition: Definition
@@ -184,11 +184,11 @@ class _DispatchedTask:
     """As it was dispatched."""
     text: str
     """The payload, as JSON text."""
-    traceparent: str
+    traceparent: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
-def run_task(task: _DispatchedTask, sessions: SessionFactory) -> None:
+def run_task(task: LocalTask, sessions: SessionFactory) -> None:
     """Run a task in this thread. If it raises, log the exception with the task's id."""
     definition = task.definition
     own_logger = logging.getLogger(f"spoke_jobs.task.{definition.name}")

@@ -57,17 +57,22 @@ def visible(text: str) -> str:
     Control characters are those that command a terminal, change the direction of text, or are invisible. An emoji may
     contain some of them: the selector ``\\ufe0f``, which asks for its colored form, is shown as an escape behind it.
     """
-    return _INVISIBLE.sub(_escape, text)
+    return text if _is_plain(text) else _INVISIBLE.sub(_escape, text)
 
 
 def visible_in_a_line(text: str) -> str:
     """Return the text with escapes for control characters, newlines and tabs, so that it can be a field of a line."""
-    return _INVISIBLE_IN_A_LINE.sub(_escape, text)
+    return text if _is_plain(text) else _INVISIBLE_IN_A_LINE.sub(_escape, text)
 
 
 def visible_json(document: str) -> str:
     """Return the same JSON value, with control characters in its strings as JSON's own escapes."""
-    return _INVISIBLE.sub(_json_escape, document)
+    return document if _is_plain(document) else _INVISIBLE.sub(_json_escape, document)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether the text is printable ASCII without newlines and tabs, as most lines are. It needs no escapes."""
+    return text.isascii() and text.isprintable()
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -6,6 +6,7 @@ Import this module only where traces are on: it imports OpenTelemetry.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 
@@ -65,8 +66,11 @@ def set_up(environment: Mapping[str, str] = os.environ) -> None:
 def flush(seconds: float, provider: trace.TracerProvider | None = None) -> None:
     """Send the spans that are still in memory.
 
-    :param seconds: the longest wait.
+    :param seconds: the longest wait. The SDK itself would wait for a collector that does not answer.
     """
     force_flush = getattr(provider or trace.get_tracer_provider(), "force_flush", None)
-    if force_flush is not None:
-        force_flush(int(seconds * 1000))
+    if force_flush is None:
+        return
+    flushing = threading.Thread(target=force_flush, args=(int(seconds * 1000),), name="spoke-spans", daemon=True)
+    flushing.start()
+    flushing.join(seconds)

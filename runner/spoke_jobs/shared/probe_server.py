@@ -47,7 +47,7 @@ class Answer:
 
 
 Routes = Mapping[str, Callable[[], Answer]]
-"""Functions that answer, by path."""
+"""Functions that answer, by path, or by path and query. A path answers for all queries that are not listed."""
 
 
 def text_answer(ok: bool, text: str) -> Answer:
@@ -120,7 +120,7 @@ def serve(routes: Routes, port: int, host: str = "") -> ThreadingHTTPServer:
         timeout = _READ_SECONDS
 
         def do_GET(self) -> None:
-            route = shared.get(self.path.partition("?")[0])
+            route = shared.get(self.path) or shared.get(self.path.partition("?")[0])
             try:
                 answer = route() if route else _not_found(routes)
             except Exception:
@@ -193,4 +193,5 @@ class _Families(Collector):
 
 
 def _not_found(routes: Routes) -> Answer:
-    return Answer(404, "application/json", json.dumps({"error": f"there are {' and '.join(routes)}"}).encode())
+    paths = [route for route in routes if "?" not in route]
+    return Answer(404, "application/json", json.dumps({"error": f"there are {' and '.join(paths)}"}).encode())

@@ -42,16 +42,17 @@ def is_bounded(value: Any) -> bool:
     """Whether a value of JSON's types is nested at most :data:`DEPTH` deep, and its floats are finite."""
     level = [value]
     for _ in range(DEPTH + 1):
-        if any(isinstance(item, float) and not math.isfinite(item) for item in level):
-            return False
-        level = [
-            inner
-            for item in level
-            if isinstance(item, dict | list)
-            for inner in (item.values() if isinstance(item, dict) else item)
-        ]
-        if not level:
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += item.values()
+            elif isinstance(item, list):
+                inner += item
+            elif isinstance(item, float) and not math.isfinite(item):
+                return False
+        if not inner:
             return True
+        level = inner
     return False
 
 

@@ -377,8 +377,8 @@ class LeaderLoop:
                 logger.warning("could not read what attempts used; trying again: %s", reason_of(error))
                 return
             self._health.usage.observe(self._usage.ended)
-            for attempt in self._usage.ended:
-                self._health.attempts.observe(counted(attempt))
+            for attempt in counted(self._usage.ended):
+                self._health.attempts.observe(attempt)
             if not self._usage.more:
                 return
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from http.server import ThreadingHTTPServer
 from typing import Any, get_args
+from urllib.parse import urlencode
 
 from prometheus_client import Metric
 
@@ -37,8 +39,8 @@ Backlog = Callable[[], tuple[int, float]]
 """Count the due rows that have no SpokeJob yet, and the seconds since the oldest became due; called for each scrape."""
 
 
-LaneLoads = Callable[[], Mapping[str, LaneLoad]]
-"""Returns the work of each set of workers of the lane `worker`; called for each scrape."""
+LaneLoads = Callable[[str | None], Mapping[str, LaneLoad]]
+"""Returns the work of a set of workers of the lane `worker`, or of each (None), by name; called for each scrape."""
 
 
 class SyncHealth:
@@ -122,18 +124,21 @@ def serve_probes(
     backlog: Backlog | None = None,
     schedules: CountSchedules | None = None,
     lanes: LaneLoads | None = None,
+    worker_sets: Iterable[str] = (),
 ) -> ThreadingHTTPServer:
     """Answer ``GET /healthz`` (200 while the loop runs, else 503), ``GET /metrics`` and ``GET /scale``.
 
-    They are answered in threads of their own.
+    They are answered in threads of their own. ``/scale?workers=NAME`` counts the jobs of that set only.
 
     :param port: 0 takes a free one.
+    :param worker_sets: the names of the sets of workers.
     """
-    routes = {
+    routes: dict[str, Callable[[], Answer]] = {
         "/healthz": lambda: probe_server.json_answer(*health.report()),
         "/metrics": lambda: exposition(health, backlog, schedules, lanes),
         "/scale": lambda: scale(lanes),
     }
+    routes |= {f"/scale?{urlencode({'workers': name})}": partial(scale, lanes, name) for name in worker_sets}
     return probe_server.serve(routes, port, host)
 
 
@@ -153,13 +158,13 @@ def exposition(
     return probe_server.exposition(MetricSource.SYNC, families)
 
 
-def scale(lanes: LaneLoads | None) -> Answer:
-    """Return the load of each set of workers as JSON, for an autoscaler; 503 if the ledger can't be read.
+def scale(lanes: LaneLoads | None, name: str | None = None) -> Answer:
+    """Return the load of a set of workers, or of each (None), as JSON for an autoscaler; 503 without the ledger.
 
     A wrong number would stop workers that run jobs, so there is none while nobody knows.
     """
     try:
-        loads = lanes() if lanes is not None else {}
+        loads = lanes(name) if lanes is not None else {}
     except Exception as error:
         return probe_server.json_answer(False, {"error": f"the ledger can't be read: {type(error).__name__}"})
     return probe_server.json_answer(True, {name: _load_as_json(load) for name, load in loads.items()})
@@ -201,7 +206,7 @@ def _of_lane(lanes: LaneLoads | None) -> Iterator[Metric]:
     if lanes is None:
         return
     try:
-        loads = lanes()
+        loads = lanes(None)
     except Exception:  # the other metrics are needed most when the database is down
         return
     due, running = gauge("spoke_sync_lane_jobs_due"), gauge("spoke_sync_lane_jobs_running")

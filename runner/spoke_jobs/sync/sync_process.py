@@ -69,7 +69,8 @@ class Sync:
         :param on_lead: called when this sync becomes the active one.
         :param worker_sets: the jobs that each set of workers of the lane `worker` takes.
         """
-        self._worker_sets = worker_sets or {}
+        self.worker_sets = worker_sets or {}
+        self._counting = threading.Lock()
         self._on_lead = on_lead
         self._registry = registry
         self._writer = writer
@@ -125,9 +126,11 @@ class Sync:
         """Count the due rows without a SpokeJob, and the seconds since the oldest became due. Thread-safe."""
         return self._read(syncing.backlog)
 
-    def lane_loads(self) -> dict[str, LaneLoad]:
-        """Return the work of each set of workers of the lane `worker`. Thread-safe."""
-        return self._read(lambda connection: lane_loads(connection, self._worker_sets))
+    def lane_loads(self, name: str | None = None) -> dict[str, LaneLoad]:
+        """Return the work of a set of workers of the lane `worker`, or of each (None). Thread-safe."""
+        sets = self.worker_sets if name is None else {name: self.worker_sets[name]}
+        with self._counting:  # with one connection, however many sets are asked for at once
+            return self._read(lambda connection: lane_loads(connection, sets))
 
     def count_schedules(self) -> ScheduleCounts:
         """Count the runner's schedules. Thread-safe."""
@@ -214,7 +217,9 @@ def run(settings: Settings, health_port: int | None = None, registry: Registry |
         signal.signal(number, lambda *_: stop.set())
     sync = connect(settings, registry)
     if health_port is not None:
-        serve_probes(sync.health, health_port, "", sync.backlog, sync.count_schedules, sync.lane_loads)
+        serve_probes(
+            sync.health, health_port, "", sync.backlog, sync.count_schedules, sync.lane_loads, sync.worker_sets
+        )
     loop = threading.Thread(target=sync.run, args=(stop,), name="spoke-sync", daemon=True)
     loop.start()
     while loop.is_alive() and not stop.wait(0.5):

@@ -48,18 +48,19 @@ def observed(attempt: EndedAttempt) -> Observation:
     )
 
 
-def counted(attempt: EndedAttempt) -> ObservedAttempt:
-    """Return what is counted of an attempt by type, queue and lane."""
-    lane = str(lane_of(attempt.runner) or Lane.POD)
-    return ObservedAttempt(
-        attempt.job_type,
-        attempt.queue_name,
-        lane,
-        attempt.organization_id,
-        attempt.succeeded,
-        attempt.run_seconds,
-        attempt.wait_seconds,
-    )
+def counted(ended: Iterable[EndedAttempt]) -> Iterator[ObservedAttempt]:
+    """Return what sync counts of attempts by type and queue: those in pods. Workers count their own."""
+    for attempt in ended:
+        if lane_of(attempt.runner) is not Lane.WORKER:
+            yield ObservedAttempt(
+                attempt.job_type,
+                attempt.queue_name,
+                str(Lane.POD),
+                attempt.organization_id,
+                attempt.succeeded,
+                attempt.run_seconds,
+                attempt.wait_seconds,
+            )
 
 
 def _requested_memory(options: JobOptions) -> float | None:

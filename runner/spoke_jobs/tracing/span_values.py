@@ -95,7 +95,8 @@ def error_type(error: BaseException) -> str:
     if isinstance(error, RetryLater):
         return ""
     kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return _sendable(name)
 
 
 def _values(operation: Operation, name: str, pattern: str, more: Attributes) -> SpanValues:
@@ -110,7 +111,7 @@ def _values(operation: Operation, name: str, pattern: str, more: Attributes) -> 
             "messaging.operation.name": operation.value,
             "messaging.operation.type": _TYPES[operation],
             **destination,
-            **more,
+            **{key: _sendable(value) if isinstance(value, str) else value for key, value in more.items()},
         },
     )
 

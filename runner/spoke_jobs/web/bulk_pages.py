@@ -49,10 +49,7 @@ class BulkPages:
         search, with_cancelled = read_search(asked.given), asked.given.get("cancelled") == "yes"
         if (problem := _problem(action, search)) is not None:
             return problem
-        newest_id = _up_to(asked)
-        if newest_id is None:
-            newest_id = self._queries.newest_id()
-        which = viewer.narrowed(search.which).evolve(last_id=newest_id)
+        which = viewer.narrowed(search.which).evolve(last_id=_up_to(asked))
         selected = self._queries.selected(_of(action, which, with_cancelled), CAP + 1)
         left_out = 0
         if action is JobAction.RETRY and not with_cancelled and which.cause is None and which.fingerprint is None:
@@ -62,7 +59,6 @@ class BulkPages:
             action,
             search,
             selected,
-            newest_id,
             most=CAP,
             at_once=AT_ONCE,
             cancelled=left_out,
@@ -141,5 +137,5 @@ def _problem(action: JobAction, search: JobSearch) -> Page | None:
 
 
 def _up_to(asked: Asked) -> int | None:
-    """Return the newest job that is meant: those that are dispatched after a preview are not."""
+    """Return the newest job that may be meant; None for any."""
     return whole_number(asked.given.get("up_to", ""), 0, LARGEST_ID)

@@ -31,7 +31,8 @@ class BulkPreview:
     query: str
     """The filters, for the form. It is ASCII: other texts change when a page shows them."""
     up_to: int
-    """The newest job that is meant."""
+    """The newest job that is meant: one of those that are shown. Another id would tell when jobs of others are
+    dispatched."""
     others: tuple[str, str]
     """A link to the same action with, or without, the jobs that somebody cancelled: address and text; may be empty."""
     back: str
@@ -42,7 +43,6 @@ def preview(
     action: JobAction,
     search: JobSearch,
     selected: Sequence[SelectedJob],
-    newest_id: int,
     *,
     most: int,
     at_once: int,
@@ -51,8 +51,7 @@ def preview(
 ) -> BulkPreview:
     """Describe what the action would change.
 
-    :param selected: the jobs, and one more than ``most`` if there are more.
-    :param newest_id: the ledger's newest job.
+    :param selected: the jobs, oldest first, and one more than ``most`` if there are more.
     :param at_once: how many jobs one confirmation changes.
     :param cancelled: how many jobs are left out because somebody cancelled them.
     :param with_cancelled: whether such jobs are among the selected ones.
@@ -84,7 +83,7 @@ def preview(
         tuple(notes),
         doing if selected else "",
         address("", **given).removeprefix("?"),
-        newest_id,
+        selected[-1].id if selected else 0,
         others,
         address("/jobs", **search.given),
     )

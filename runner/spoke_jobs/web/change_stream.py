@@ -130,13 +130,17 @@ class ChangeStream:
         if notifications is None:
             return
         with contextlib.closing(notifications):
+            # Not select.select(): it refuses descriptors from 1024 on, and the process may serve other things, too.
+            both, wakeups = select.poll(), select.poll()
+            both.register(notifications, select.POLLIN)
+            for poll in (both, wakeups):
+                poll.register(self._wakeups, select.POLLIN)
             while not self._ended:
-                ready, _, _ = select.select([notifications, self._wakeups], [], [])
-                if notifications in ready:
+                if notifications.fileno() in dict(both.poll()):
                     notifications.recv(4096)
                     for reader in tuple(self._readers):
                         reader.tell(reader.changed)
-                    select.select([self._wakeups], [], [], _PAUSE_SECONDS)
+                    wakeups.poll(_PAUSE_SECONDS * 1000)
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:

@@ -44,6 +44,7 @@ from spoke_jobs.web.queue_pages import QueuePages
 from spoke_jobs.web.schedule_pages import SchedulePages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
 from spoke_jobs.web.viewer import Viewer
+from spoke_jobs.web.wanted_page import FIELD, OVERVIEW, local_page, sign_in_address, wanted_page
 
 STATEMENT_SECONDS = 3.0
 """How long a statement of a page may take (PostgreSQL)."""
@@ -228,18 +229,22 @@ class Dashboard:
             if route.needs not in viewer.actions:
                 return self._answered(request, not_allowed(route.needs), viewer, session)
             asked = Asked(request.path_params, form)
-            return self._answered(request, await self._read(partial(route.act, viewer, asked)), viewer, session)
+            answer = await self._read(partial(route.act, viewer, asked), changes=True)
+            return self._answered(request, answer, viewer, session)
 
         return endpoint
 
-    async def _read(self, read: Callable[[], Answer]) -> Answer:
-        """Run what blocks on a thread. An error of the database becomes a page."""
+    async def _read(self, read: Callable[[], Answer], *, changes: bool = False) -> Answer:
+        """Run what blocks on a thread. An error of the database becomes a page.
+
+        :param changes: whether it is an action.
+        """
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, read)
         except PoolBusy:
             return refusal("Busy", "All connections to the database are in use. Try again in a moment.", 503)
         except DBAPIError as error:
-            if (page := database_problem(error, STATEMENT_SECONDS)) is None:
+            if (page := database_problem(error, STATEMENT_SECONDS, changes=changes)) is None:
                 raise
             return page
 
@@ -272,21 +277,22 @@ class Dashboard:
         session = self._session(request)
         if not self._authorizer.signs_in:
             return self._render(request, refusal("Not found", "There is no such page.", 404), None, None)
+        wanted = local_page(request.query_params.get(FIELD, OVERVIEW))
         if await self._authorizer.viewer(request, session) is not None:
-            return self._answered(request, Redirect("/"), None, session)
-        return self._answered(request, Page("sign_in.html", {"title": "Sign in", "problem": ""}), None, session)
+            return self._answered(request, Redirect(wanted), None, session)
+        return self._answered(request, _sign_in_form(wanted), None, session)
 
     async def _sign_in(self, request: Request) -> Response:
         session = self._session(request)
         form = await self._form(request, session, "")
         if isinstance(form, Page):
             return self._answered(request, form, None, session)
+        wanted = local_page(form.get(FIELD, OVERVIEW))
         if not self._authorizer.signs_in or not self._authorizer.is_token(form.get("secret", "").strip()):
             logger.warning("a sign-in was refused, from %s", request.client.host if request.client else "?")
-            problem = "This is not the token."
-            page = Page("sign_in.html", {"title": "Sign in", "problem": problem}, 403)
+            page = _sign_in_form(wanted, "This is not the token.", 403)
             return self._answered(request, page, None, session)
-        return self._answered(request, Redirect("/"), None, Session.begin(time.time(), signed_in=True))
+        return self._answered(request, Redirect(wanted), None, Session.begin(time.time(), signed_in=True))
 
     async def _sign_out(self, request: Request) -> Response:
         session = self._session(request)
@@ -297,17 +303,21 @@ class Dashboard:
         return self._answered(request, Redirect("/sign-in"), None, Session.begin(time.time()))
 
     async def _static_file(self, request: Request) -> Response:
-        found = self._rendering.static_file(request.path_params["name"])
+        name = request.path_params["name"]
+        found = self._rendering.static_file(name)
         if found is None:
             raise HTTPException(404)
         content, media_type = found
-        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+        lasts = self._rendering.is_version(name, request.query_params.get("v"))
+        headers = {"Cache-Control": "public, max-age=31536000, immutable"} if lasts else {}
         return Response(content, headers=headers, media_type=media_type)
 
     def _unknown(self, request: Request, session: Session) -> Response:
         """Answer somebody who may not look."""
         if self._authorizer.signs_in and request.method == "GET" and "authorization" not in request.headers:
-            return self._answered(request, Redirect("/sign-in"), None, session)
+            path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+            wanted = wanted_page(path, request.scope["query_string"])
+            return self._answered(request, Redirect(sign_in_address(wanted)), None, session)
         page = refusal("Not allowed", "You may not look at this dashboard, or you have to sign in.", 401)
         return self._render(request, page, None, None)
 
@@ -352,6 +362,11 @@ class Dashboard:
             token=self._signer().form_token(session, name) if session is not None else "",
         )
         return HTMLResponse(text, page.status)
+
+
+def _sign_in_form(wanted: str, problem: str = "", status: int = 200) -> Page:
+    values = {"title": "Sign in", "problem": problem, "field": FIELD, "wanted": wanted}
+    return Page("sign_in.html", values, status)
 
 
 async def _healthy(_request: Request) -> Response:

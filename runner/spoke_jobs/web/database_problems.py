@@ -8,11 +8,19 @@ from spoke_jobs.ledger.engine import is_away, is_locked, is_not_allowed, is_time
 from spoke_jobs.web.answers import Page, refusal
 
 
-def database_problem(error: DBAPIError, statement_seconds: float) -> Page | None:
+def database_problem(error: DBAPIError, statement_seconds: float, *, changes: bool = False) -> Page | None:
     """Return what to say about an error of the database; None if it is unexpected.
 
     :param statement_seconds: how long a statement may take.
+    :param changes: whether an action has ended with it. One that took too long has changed nothing.
     """
+    if is_timed_out(error) and changes:
+        return refusal(
+            "This takes too long",
+            f"The database did not answer within {statement_seconds:g} s, perhaps because another transaction has "
+            "locked what this changes. Nothing was changed. Try again.",
+            503,
+        )
     if is_timed_out(error):
         return refusal(
             "This takes too long",
@@ -21,7 +29,7 @@ def database_problem(error: DBAPIError, statement_seconds: float) -> Page | None
             503,
         )
     if is_locked(error):
-        return refusal("Locked", "Another transaction has locked the job's row. Try again when it has ended.", 503)
+        return refusal("Locked", "Another transaction has locked what this changes. Try again when it has ended.", 503)
     if is_not_allowed(error):
         return refusal("Not allowed", "The dashboard's database role may not do this: docs/deploying.md says why.", 503)
     if is_away(error):

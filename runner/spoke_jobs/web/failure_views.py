@@ -38,14 +38,14 @@ class FailureItem:
     first: When | None
     last: When | None
     job_id: int | None
-    """The job that failed last."""
+    """The newest of the jobs."""
     sample: tuple[str, ...]
     """The last lines of that job's traceback or output."""
     advice: str
     jobs: str
     """The address of the list of the jobs."""
     retry: str
-    """The address of the preview of a retry; empty if the viewer may not retry."""
+    """The address of the preview of a retry, also of earlier failures; empty if the viewer may not."""
     retry_text: str
 
 
@@ -98,5 +98,5 @@ def _item(group: Group, tails: Mapping[int, str], now: datetime, viewer: Viewer)
         line(group.advice),
         address("/jobs", state="failed", **which),
         address("/bulk/retry", **which) if retries else "",
-        "Retry all of these" if group.fingerprint else "Retry all with this cause",
+        "Retry all with this fingerprint" if group.fingerprint else "Retry all with this cause",
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -82,14 +82,17 @@ def is_cross_site(request: Request) -> bool:
 
 
 async def read_form(request: Request) -> dict[str, str] | None:
-    """Read the fields of a form. None: it is too large, of another type, or has a field twice."""
+    """Read the fields of a form. None: it is too large, incomplete, of another type, or has a field twice."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         return None
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > FORM_LIMIT_BYTES:
-            return None
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > FORM_LIMIT_BYTES:
+                return None
+    except ClientDisconnect:  # anybody can cause it, so it is no error of the dashboard
+        return None
     try:
         fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=20)
     except ValueError:

@@ -51,14 +51,17 @@ class PageRendering:
 
     def __init__(self) -> None:
         self._static = {name: files("spoke_jobs.web").joinpath("static", name).read_bytes() for name in _STATIC}
+        self._versions = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._static.items()}
         self._templates = new_templates()
-        self._templates.globals["versions"] = {
-            name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._static.items()
-        }
+        self._templates.globals["versions"] = self._versions
 
     def static_file(self, name: str) -> tuple[bytes, str] | None:
         """Return a file and its media type; None if there is none of this name."""
         return (self._static[name], _STATIC[name]) if name in self._static else None
+
+    def is_version(self, name: str, version: str | None) -> bool:
+        """Whether a file has this version. During an update, a page of one release may ask a process of another one."""
+        return self._versions.get(name) == version
 
     def text(self, page: Page, viewer: Viewer | None, *, root: str, here: str, signs_in: bool, token: str) -> str:
         """Render a page.

@@ -15,7 +15,14 @@ from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.explain.words import line, seconds
-from spoke_jobs.ledger.reading.dashboard_queries import CAP, CappedCount, JobPage, OldestJob, SeenWorker
+from spoke_jobs.ledger.reading.dashboard_queries import (
+    CAP,
+    LOOKED_THROUGH,
+    CappedCount,
+    JobPage,
+    OldestJob,
+    SeenWorker,
+)
 from spoke_jobs.model import ANY_JOB, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
 from spoke_jobs.web.view_parts import When, capped, failures_note
@@ -102,6 +109,8 @@ def overview(
     notes = [f"The cluster could not be read: {line(cluster_problem, _MESSAGE_LIMIT)}"] if cluster_problem else []
     if more & {JobState.WAITING.value, JobState.BLOCKED.value}:
         notes.append(f"Of the waiting and the blocked jobs, {CAP:,} of each were grouped; there are more.")
+    if any(number.more and number.number < CAP for number in counts.values()):
+        notes.append(f"Your ended jobs were counted among the newest {LOOKED_THROUGH:,} jobs. There may be older ones.")
     notes += failures_note(shown, CAP)
     return Overview(
         tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
@@ -119,7 +128,7 @@ def overview(
         ),
         sync,
         tuple(notes),
-        not any(number.number for number in counts.values()),
+        not any(number.number or number.more for number in counts.values()),
     )
 
 

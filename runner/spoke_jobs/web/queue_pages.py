@@ -79,8 +79,9 @@ class QueuePages:
         if hours not in dict(ENDS):
             raise InvalidLimit("choose when the pause ends")
         until = self._queries.now() + timedelta(hours=int(hours)) if hours else None
+        word = f"paused{self._unless_known(scope)}"  # before the change: an error here must not follow it
         self._limits.pause(scope, asked.given.get("reason", ""), by, until)
-        return f"paused{self._unless_known(scope)}"
+        return word
 
     def _resume(self, scope: Scope, _asked: Asked, by: str) -> str:
         return "resumed" if self._limits.resume(scope, by) else "not-paused"
@@ -95,8 +96,9 @@ class QueuePages:
         new_most = parse_max_running(most) if most else KEEP
         new_rate = (None if rate == _NONE else rate) if rate else KEEP
         size = KEEP if number is None else number
+        word = f"set{self._unless_known(scope)}"
         self._limits.set(scope, lambda old: changed_bounds(old, new_most, new_rate, size), by)
-        return f"set{self._unless_known(scope)}"
+        return word
 
     def _reset(self, scope: Scope, _asked: Asked, by: str) -> str:
         if all(limit.scope != scope for limit in self._limits.all()):

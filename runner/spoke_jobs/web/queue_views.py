@@ -9,7 +9,7 @@ from datetime import datetime
 from spoke_jobs.explain.limit_texts import LIMIT_HEADINGS, limit_cells, pause_text
 from spoke_jobs.explain.words import line, seconds
 from spoke_jobs.ledger.reading.queries import LimitState
-from spoke_jobs.ledger.reading.queue_counts import EXAMINED, STARTED_SECONDS, QueueCount, QueueCounts
+from spoke_jobs.ledger.reading.queue_counts import EXAMINED, NEWEST_ATTEMPTS, STARTED_SECONDS, QueueCount, QueueCounts
 from spoke_jobs.limits.job_limit import NO_BOUNDS, LimitPause
 from spoke_jobs.web.job_search import address, encoded
 from spoke_jobs.web.view_parts import When
@@ -80,8 +80,10 @@ def queue_page(counts: QueueCounts, limits: Sequence[LimitState], names: Iterabl
     """
     can_change = may_change(viewer)
     pauses = {str(item.limit.scope): item.limit.paused_at(counts.now) for item in limits}
-    shown = [queue for queue in counts.queues if queue.name or queue.due or queue.running][:SHOWN]
+    shown = counts.queues[:SHOWN]
     notes = [f"The first {EXAMINED:,} waiting jobs were counted; there are more."] if counts.more else []
+    if counts.more_started:
+        notes.append(f"Only the newest {NEWEST_ATTEMPTS:,} attempts were counted as started; there may be more.")
     if len(counts.queues) > SHOWN:
         notes.append(f"These are the {SHOWN} queues with the most due jobs, of {len(counts.queues):,}.")
     known = [str(item.limit.scope) for item in limits]

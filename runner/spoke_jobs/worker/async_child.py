@@ -153,12 +153,12 @@ class _LoopDriver:
 
     async def record_success(self, claim: Claim, context: JobContext, result: Any, lease: KeptLease) -> None:
         """Record the success together with those of other attempts."""
-        loop = asyncio.get_running_loop()
         encoded, progress = encode_result(result), lease.end()
-        recorded: asyncio.Future[bool | Exception] = loop.create_future()
+        recorded: asyncio.Future[bool | Exception] = asyncio.get_running_loop().create_future()
 
         def done(answer: bool | Exception) -> None:
-            loop.call_soon_threadsafe(recorded.set_result, answer)
+            if not recorded.cancelled():
+                recorded.set_result(answer)
 
         self._common.recorder.record(claim.token, encoded, progress, self.measure(), claim.lease_seconds, done)
         answer = await recorded
@@ -207,7 +207,7 @@ class AsyncOrderLoop:
             ),
             ThreadPoolExecutor(_THREADS, "spoke-ledger"),
             self.tasks,
-            Recorder(ledger),
+            Recorder(ledger, self._call_soon),
             self._leases,
             output,
             # SQLite has one write lock, and the next job on the loop may need it: end the transaction first.
@@ -254,6 +254,10 @@ class AsyncOrderLoop:
             return
         self._stop_attempt(message.token, message.reason)
 
+    def _call_soon(self, call: Callable[[], None]) -> None:
+        """Call a function on the event loop, from another thread."""
+        self._loop.call_soon_threadsafe(call)
+
     def _stop_soon(self, token: UUID, reason: StopReason) -> None:
         self._loop.call_soon_threadsafe(self._stop_attempt, token, reason)
 
@@ -292,8 +296,10 @@ class AsyncOrderLoop:
         claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
         running = self._running[order.token] = _LoopDriver(claim, self._common)
         try:
-            # If no slot becomes free soon, release the order, so that another worker can claim the job.
-            await asyncio.wait_for(self._room.acquire(), PATIENCE_SECONDS)
+            if not self._room.locked():
+                await self._room.acquire()  # at once: waiting with a timeout takes a task of its own
+            else:  # if no slot becomes free soon, release the order, so that another worker can claim the job
+                await asyncio.wait_for(self._room.acquire(), PATIENCE_SECONDS)
         except TimeoutError:
             await self._release(order)
             return ExitCode.SUPERSEDED

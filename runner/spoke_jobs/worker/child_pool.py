@@ -91,7 +91,7 @@ class Child:
         """The number of further orders that the child accepts now."""
         if not self.ready or self.disconnected_at is not None:
             return 0
-        if self.kind is ChildKind.LOOP and self.shared.at[1] > _STUCK_SECONDS:
+        if self.kind is ChildKind.LOOP and self.shared.running_seconds > _STUCK_SECONDS:
             return 0
         return max(0, self.slots + (self.takes_ahead if ahead else 0) - len(self.orders))
 
@@ -120,7 +120,7 @@ class Child:
     @property
     def takes_ahead(self) -> int:
         """The number of orders that the child may hold ahead now."""
-        return 0 if self.kind is ChildKind.THREAD and self.shared.at[1] > _LONG_SECONDS else self.ahead
+        return 0 if self.kind is ChildKind.THREAD and self.shared.running_seconds > _LONG_SECONDS else self.ahead
 
 
 @dataclass

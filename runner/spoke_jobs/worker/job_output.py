@@ -133,8 +133,11 @@ class JobOutput:
         return os.fstat(self._file).st_size
 
     def _copy(self, *, ended: bool) -> None:
+        size, copied = self._size(), self._shared.output_copied
+        if size == copied:  # most jobs print nothing
+            return
         job_id = self._attempt[0] if self._attempt is not None else None
-        if self._size() < self._shared.output_copied:  # a process has emptied the file
+        if size < copied:  # a process has emptied the file
             self._shared.output_copied = self._freed = 0
         for end, data in _uncopied(self._file, self._shared.output_copied, _BEHIND_BYTES, _AT_ONCE, ended=ended):
             self._shared.output_copied = end

@@ -20,6 +20,8 @@ from spoke_jobs.shared.outage_log import OutageLog
 logger = logging.getLogger(__name__)
 
 _BATCH = 100
+Deliver = Callable[[Callable[[], None]], object]
+"""Calls a function in the thread of those who wait for the answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,13 @@ class Recorder:
     """A thread that records successes.
 
     It calls ``done`` with True, with False if the attempt was superseded, or with the error that prevented recording.
+
+    :param deliver: called once for a whole batch, because it takes a system call to wake another thread's event loop.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, deliver: Deliver) -> None:
         self._ledger = ledger
+        self._deliver = deliver
         self._outage = OutageLog(logger, "the database", began="could not record successes")
         self._waiting: queue.SimpleQueue[_Success] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="spoke-recorder", daemon=True).start()
@@ -75,15 +80,23 @@ class Recorder:
                 self._retry_later(batch, error)
                 continue
             self._outage.recovered()
-            for item in batch:
-                item.done(item.token in recorded)
+            self._tell([(item, item.token in recorded) for item in batch])
 
     def _retry_later(self, batch: list[_Success], error: Exception) -> None:
         self._outage.failed(type(error).__name__)
-        now = time.monotonic()
+        now, given_up = time.monotonic(), list[tuple[_Success, bool | Exception]]()
         for item in batch:
             if isinstance(error, DBAPIError) and now < item.give_up_at:
                 self._waiting.put(item)
             else:
-                item.done(error)
+                given_up.append((item, error))
+        if given_up:
+            self._tell(given_up)
         time.sleep(0.2)
+
+    def _tell(self, answers: list[tuple[_Success, bool | Exception]]) -> None:
+        def tell() -> None:
+            for item, answer in answers:
+                item.done(answer)
+
+        self._deliver(tell)

@@ -201,6 +201,7 @@ class Supervisor:
 
     def _listen(self, seconds: float) -> None:
         """Process the children's reports, and handle exited children."""
+        exited = set()
         for key, events in self._selector.select(seconds):
             if isinstance(key.data, Child):
                 if events & selectors.EVENT_WRITE:
@@ -210,8 +211,10 @@ class Supervisor:
                 if LIMITS_MARK in self.wake.recv(4096):
                     self._pool.limits_change()
                 self._claiming.expect_work()
+            else:
+                exited.add(key.fileobj)  # a pidfd
         for child in list(self._pool.children):
-            if child.process.poll() is not None:
+            if (child.pidfd is None or child.pidfd in exited) and child.process.poll() is not None:
                 for report in self._pool.receive_last(child):
                     self._process(child, report)
                 self._handle_exit(child)

@@ -57,6 +57,31 @@ def test_a_template_says_what_is_different(helm: Helm) -> None:
     assert large["nodeSelector"] == default["nodeSelector"] == {"disk": "ssd"}
 
 
+def test_a_template_overrides_a_default_also_with_what_is_empty(helm: Helm) -> None:
+    """Also the account whose rights it has: the chart binds the one with which the pod runs."""
+    defaults = {
+        "automountServiceAccountToken": True,
+        "serviceAccountName": "reader",
+        "allowedTypes": ["export"],
+        "maxResources": {"cpu": 4},
+    }
+    empty = {
+        "automountServiceAccountToken": False,
+        "serviceAccountName": "",
+        "allowedTypes": None,
+        "maxResources": {"cpu": None},
+    }
+    values = APP_VALUES | {"podTemplateDefaults": defaults, "podTemplates": {"empty": empty}}
+    objects = helm.render("spoke-app", values)
+    for name, account, mounts in (("empty", "rel-spoke-app-jobs", False), ("default", "reader", True)):
+        template = named(objects, "PodTemplate", name)
+        pod = pod_of(template)
+        assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == (account, mounts)
+        assert ("annotations" in template["metadata"]) is mounts
+        (subject,) = named(objects, "RoleBinding", f"rel-spoke-app-run-{name}")["subjects"]
+        assert subject["name"] == account
+
+
 @pytest.mark.parametrize("where", ["podTemplateDefaults", "podTemplates"])
 def test_null_takes_a_default_of_the_resources_back(helm: Helm, where: str) -> None:
     """It is Kubernetes' word for "no limit", and a merge of the two would leave the default."""

@@ -117,6 +117,36 @@ def test_several_replicas_have_a_disruption_budget_and_may_be_scaled(helm: Helm)
     assert worker(objects, "one")["spec"]["replicas"] == 1
 
 
+def test_a_worker_overrides_a_default_also_with_what_is_empty(helm: Helm) -> None:
+    scaling = {"enabled": True, "by": "backlog", "minReplicas": 2, "jobsPerReplica": 4, "cooldownSeconds": 100}
+    defaults = {"lane": "worker", "types": ["a"], "graceSeconds": 9, "jobMemory": "1Gi", "workerSeconds": 60}
+    nothing = {"types": [], "graceSeconds": 0, "jobMemory": "", "workerSeconds": None}
+    workers: Object = {
+        "one": nothing
+        | {
+            "autoscaling": {"cooldownSeconds": 0, "minReplicas": 0, "jobsPerReplica": None},
+            "resources": {"limits": {"memory": None}},
+        },
+        "two": {"lane": "", "workerSeconds": None, "autoscaling": {"enabled": False}, "replicas": 0},
+        "rest": None,
+    }
+    objects = render(helm, workers, workerDefaults=defaults | {"autoscaling": scaling})
+    (one,) = pod_of(worker(objects, "one"))["containers"]
+    assert one["args"][3:] == ["--grace=0", "--lane=worker"]
+    assert one["resources"] == {"requests": {"cpu": "200m", "memory": "256Mi"}, "limits": {}}
+    spec = worker(objects, "one", "ScaledObject")["spec"]
+    assert (spec["minReplicaCount"], spec["cooldownPeriod"]) == (0, 0)
+    assert spec["triggers"][0]["metadata"]["targetValue"] == "2", "its processes"
+    (two,) = pod_of(worker(objects, "two"))["containers"]
+    assert two["args"][3:] == ["--grace=9", "--job-memory=1Gi", "--type=a"]
+    assert worker(objects, "two")["spec"]["replicas"] == 0
+    (rest,) = pod_of(worker(objects, "rest"))["containers"]
+    assert rest["args"][3:] == ["--grace=9", "--lane=worker", "--worker-seconds=60", "--job-memory=1Gi", "--type=a"]
+    spec = worker(objects, "rest", "ScaledObject")["spec"]
+    assert (spec["minReplicaCount"], spec["cooldownPeriod"]) == (2, 100)
+    assert not [item for item in of_kind(objects, "ScaledObject") if item["metadata"]["name"].endswith("-two")]
+
+
 BACKLOG = {"enabled": True, "by": "backlog", "minReplicas": 0, "maxReplicas": 5}
 
 
@@ -136,7 +166,7 @@ def test_workers_of_a_lane_are_scaled_down_to_none_by_what_sync_reports(helm: He
     assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (0, 5)
     (trigger,) = spec["triggers"]
     assert trigger["metadata"] == {
-        "url": "http://rel-spoke-app-sync.default:8080/scale",
+        "url": "http://rel-spoke-app-sync.default:8080/scale?workers=small",
         "valueLocation": "small.jobs",
         "targetValue": "3",
     }

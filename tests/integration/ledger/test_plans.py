@@ -22,11 +22,12 @@ from spoke_jobs.ledger.claims.claim_request import SearchedJobs
 from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.notices import notice_rows
 from spoke_jobs.ledger.notices.notice_values import Place
-from spoke_jobs.ledger.reading import crowd
+from spoke_jobs.ledger.reading import crowd, dashboard_queries
+from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.reading.failed_jobs import failed_jobs
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import ANY_CLAIM, ANY_JOB
+from spoke_jobs.model import ANY_CLAIM, ANY_JOB, JobFilter
 
 TYPES = ["report", "ingest.*"]
 HISTORY = """
@@ -56,7 +57,7 @@ def ledger(postgres_ledger_url: str) -> Iterator[SqlLedger]:
         yield opened
 
 
-def plans(ledger: SqlLedger, call: Callable[[], object]) -> list[Any]:
+def plans(ledger: SqlLedger, call: Callable[[], object], options: str = "") -> list[Any]:
     """The generic plans of the statements that a call sends, as for prepared statements."""
     sent: list[tuple[str, dict[str, Any]]] = []
 
@@ -78,7 +79,7 @@ def plans(ledger: SqlLedger, call: Callable[[], object]) -> list[Any]:
             values = ", ".join(Literal(parameters[name]).as_string(raw) for name in names)
             raw.execute(f"PREPARE p{number} AS {numbered.replace('%%', '%')}")
             given = f"({values})" if values else ""
-            row = raw.execute(f"EXPLAIN (FORMAT JSON) EXECUTE p{number}{given}").fetchone()
+            row = raw.execute(f"EXPLAIN (FORMAT JSON{options}) EXECUTE p{number}{given}").fetchone()
             found.append(row[0])
     return found
 
@@ -105,6 +106,16 @@ def indexes(plan: Any) -> set[str]:
 def bounded(plan: Any, index: str) -> bool:
     """Whether the scan of the index is bounded, not of the whole index."""
     return re.search(rf'"Index Name": "{index}"[^{{}}]*"Index Cond"', json.dumps(plan)) is not None
+
+
+def rows_read(plan: Any) -> int:
+    """The most rows that a part of an executed plan has read or passed over."""
+    if isinstance(plan, list):
+        return max(map(rows_read, plan), default=0)
+    if not isinstance(plan, dict):
+        return 0
+    here = plan.get("Actual Rows", 0) + plan.get("Rows Removed by Filter", 0)
+    return max(int(here) * int(plan.get("Actual Loops", 1)), rows_read([*plan.values()]))
 
 
 def claim(ledger: SqlLedger) -> None:
@@ -154,6 +165,27 @@ def test_why_of_all_jobs_reads_no_history(ledger: SqlLedger) -> None:
 
     (plan,) = plans(ledger, count)
     assert scans(plan) == {("job_request", "ix_job_request_failed")}
+
+
+def test_the_overview_of_one_organization_reads_no_history_of_others(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboard_queries, "LOOKED_THROUGH", 200)
+    failed = "UPDATE job_request SET state = 'failed', finished_at = now() - interval '2 days' WHERE id % 2 = 0"
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"{failed} AND state = 'succeeded'"))
+        connection.execute(text("VACUUM ANALYZE job_request"))
+    queries, one = DashboardQueries(ledger.engine), JobFilter(organizations=frozenset({1}))
+
+    def overview() -> None:
+        queries.crowd(86_400, one, dashboard_queries.CAP)
+        queries.counts(one)
+        queries.oldest(one, 5)
+        queries.recent_names(one)
+
+    found = plans(ledger, overview, ", ANALYZE")
+    assert len(found) >= 8
+    assert rows_read(found) <= 4_000, "the waiting jobs, and no others"
 
 
 def test_a_scrape_counts_new_failures_by_an_index(ledger: SqlLedger) -> None:

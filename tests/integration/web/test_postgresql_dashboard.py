@@ -78,8 +78,22 @@ class TestPostgresqlDashboard(DashboardContract):
             connection.execute(text("SELECT * FROM job_request FOR UPDATE"))
             answer = browser.post(f"{path}/cancel", data={"token": token})
         assert answer.status_code == 503
-        assert "has locked the job" in answer.text
+        assert "has locked what this changes" in answer.text
         assert ledger.get(job.id) == job
+
+    def test_a_change_that_takes_too_long_says_that_nothing_was_changed(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A pause waits for the claims in progress. It has no filters that could be narrower."""
+        monkeypatch.setattr(dashboard, "STATEMENT_SECONDS", 0.3)
+        browser = browse(EVERYBODY)
+        fields = {"token": token_in(browser.get("/queues")), "scope": "all", "reason": "r", "hours": ""}
+        with ledger.engine.begin() as connection:
+            connection.execute(text("LOCK TABLE job_limit IN SHARE MODE"))
+            answer = browser.post("/limits/pause", data=fields)
+        assert answer.status_code == 503
+        assert "Nothing was changed. Try again." in answer.text
+        assert ledger.limits.all() == []
 
     def test_a_database_that_is_away_is_said_to_be(self, ledger: SqlLedger, ledger_url: str) -> None:
         name = ledger.engine.url.database

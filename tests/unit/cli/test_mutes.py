@@ -36,6 +36,8 @@ def test_from_the_first_to_the_last(ledger: SqlLedger, run: Run) -> None:
     ("given", "said"),
     [
         (("--until", "+1h", "--reason", "x"), "give --fingerprint, --type or --cause"),
+        (("--fingerprint", "", "--until", "+1h", "--reason", "x"), "must not be empty"),
+        (("--cause", "JobError", "--type", " ", "--until", "+1h", "--reason", "x"), "must not be empty"),
         (("--cause", "JobError", "--reason", "x"), "--until"),
         (("--cause", "JobError", "--until", "+1h"), "--reason"),
         (("--cause", "JobError", "--until", "+1h", "--reason", " "), "--reason is empty"),

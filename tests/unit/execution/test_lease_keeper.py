@@ -418,6 +418,134 @@ class TestMany:
         keeper.close()
 
 
+class Started:
+    """A keeper in a process that somebody can end from outside: its threads start late."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, lease: float = 300.0, run_until: float | None = None
+    ) -> None:
+        self.late = lease_keeper._LateStarts()
+        monkeypatch.setattr(lease_keeper, "_LATE_STARTS", self.late)
+        self.ledger, self.token = Ledger(), uuid4()
+        self.stopped = list[StopReason]()
+        self.keeper = LeaseKeeper(
+            lambda progress, _lease: {token: self.ledger.beat(progress[token]) for token in progress}
+        )
+        now = time.monotonic()
+        self.keeper.add(Lease.of(self.token, lease, now, now, run_until=run_until), Owner(self.stopped.append))
+        self.keeper.start(late=True)
+
+    @property
+    def threads(self) -> list[str]:
+        return [thread.name for thread in self.keeper._threads if thread.is_alive()]
+
+
+class TestLateStart:
+    """Most attempts end before the threads of their lease have anything to do."""
+
+    BOTH = ("spoke-heartbeat", "spoke-watchdog")
+
+    def test_an_attempt_that_ends_before_starts_no_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        started = Started(monkeypatch)
+        started.keeper.close()
+        assert not started.late._due_at
+        started.keeper.start_threads()
+        assert started.keeper._threads == []
+
+    def test_an_attempt_that_goes_on_has_its_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        started = Started(monkeypatch)
+        eventually(lambda: tuple(started.threads) == self.BOTH)
+        started.keeper.close()
+        assert started.threads == []
+
+    def test_progress_is_written_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lease_keeper._LateStarts, "_start_due", lambda *_: None)
+        started = Started(monkeypatch)
+        started.keeper.report(started.token, Progress(50, "half"))
+        eventually(lambda: [progress for _, progress in started.ledger.beats] == [Progress(50, "half")])
+        started.keeper.close()
+
+    @pytest.mark.parametrize(
+        "given", [{"lease": 0.5}, {"run_until": 0.0}], ids=["a short lease", "a timeout that is over"]
+    )
+    def test_what_is_due_soon_is_not_late(self, given: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lease_keeper._LateStarts, "_start_due", lambda *_: None)
+        started = Started(monkeypatch, **given)
+        assert len(started.keeper._threads) == 2
+        started.keeper.close()
+
+    def test_threads_that_cannot_start_are_started_later(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        start_due, start, left = lease_keeper._LateStarts._start_due, threading.Thread.start, [1]
+        monkeypatch.setattr(lease_keeper._LateStarts, "_start_due", lambda *_: None)
+        started = Started(monkeypatch)
+
+        def full(thread: threading.Thread) -> None:
+            if not left:
+                raise RuntimeError("can't start new thread")
+            left.pop()
+            start(thread)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", full)
+            started.keeper.report(started.token, Progress(1, ""))
+            start_due(started.late, math.inf)
+            assert started.threads == ["spoke-heartbeat"]
+        start_due(started.late, math.inf)
+        assert tuple(started.threads) == self.BOTH
+        assert not started.late._due_at
+        started.keeper.close()
+
+    def test_an_observer_makes_the_threads_late(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lease_keeper._LateStarts, "_start_due", lambda *_: None)
+        claim = Claim(a_job(), 1, uuid4(), 300.0, time.monotonic())
+        alone = keep_one(claim, no_answer, Owner(lambda _reason: None))
+        observed = keep_one(claim, no_answer, Owner(lambda _reason: None), Kept(Ledger(), 300.0))
+        assert (len(alone._keeper._threads), len(observed._keeper._threads)) == (2, 0)
+        alone.end()
+        observed.end()
+
+
+def test_a_lease_that_is_due_after_others_wakes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a thousand short attempts each lease is due after that of the first, which has long ended."""
+    ledger, woken = Ledger(), list[None]()
+    keeper = many(lambda progress, _lease: {token: ledger.beat(progress[token]) for token in progress})
+    first, now = Lease.of(uuid4(), 300.0, time.monotonic(), time.monotonic()), time.monotonic()
+    keeper.add(first, Owner(lambda _reason: None))
+    eventually(lambda: (keeper._keeps_until, keeper._watches_until) == (first.due_at, first.stop_at))
+    keeper.remove(first.token)
+    wake = keeper._changed.notify_all
+
+    def notify_all() -> None:
+        woken.append(None)
+        wake()
+
+    monkeypatch.setattr(keeper._changed, "notify_all", notify_all)
+    keeper.add(Lease.of(uuid4(), 300.0, now + 1, now), Owner(lambda _reason: None))
+    assert woken == []
+    keeper.add(Lease.of(uuid4(), 300.0, None, now), Owner(lambda _reason: None))
+    eventually(lambda: ledger.beats)
+    assert woken
+    keeper.close()
+
+
+@pytest.mark.parametrize("given", [{"lease": 60.0}, {"run_until": 1.0}], ids=["a lease", "a timeout"])
+def test_a_lease_that_is_due_before_others_wakes_the_watchdog(given: dict[str, float]) -> None:
+    stopped = list[StopReason]()
+    keeper = LeaseKeeper(no_answer)
+    now = time.monotonic()
+    first = Lease.of(uuid4(), 300.0, now, now)
+    keeper.add(first, Owner(lambda _reason: None))
+    keeper.start()
+    eventually(lambda: (keeper._keeps_until, keeper._watches_until) == (first.due_at, first.stop_at))
+    run_until = now + given["run_until"] if "run_until" in given else None
+    second = Lease.of(
+        uuid4(), given.get("lease", 300.0), now - 59.0 if "lease" in given else now + 1, now, run_until=run_until
+    )
+    keeper.add(second, Owner(stopped.append))
+    eventually(lambda: stopped)
+    keeper.close()
+
+
 def no_answer(_progress: object, _lease: float) -> Mapping[UUID, Pulse]:
     raise ConnectionError("away")
 

@@ -85,7 +85,7 @@ def run(place: str, calls: HookCalls, error: BaseException | None = None) -> Any
     if place == "thread":
         return hooked(function, calls, is_async=False)(None, None)
     if place == "def that returns a coroutine":
-        return asyncio.run(hooked(lambda ctx, payload: async_function(ctx, payload), calls, is_async=False)(None, None))
+        return hooked(lambda ctx, payload: async_function(ctx, payload), calls, is_async=False)(None, None)
 
     async def main() -> Any:
         if place == "loop":
@@ -174,9 +174,31 @@ def test_the_function_sees_the_context_variables_of_a_plain_hook(place: str) -> 
     elif place == "thread":
         hooked(function, calls, is_async=False)(None, None)
     else:
-        asyncio.run(hooked(lambda ctx, payload: async_function(ctx, payload), calls, is_async=False)(None, None))
+        hooked(lambda ctx, payload: async_function(ctx, payload), calls, is_async=False)(None, None)
     assert seen == ["set by the hook"]
     current.set("")
+
+
+@PLACES
+def test_a_plain_hook_resets_what_the_one_before_has_set(place: str) -> None:
+    class Resets(Middleware):
+        def before_attempt(self, call: Any) -> None:
+            self.token = current.set("set by the hook")
+
+        def after_attempt(self, call: Any) -> None:
+            current.reset(self.token)  # raises in another context
+            resets.append("after")
+
+        def attempt_failed(self, call: Any, error: BaseException) -> None:
+            current.reset(self.token)
+            resets.append("failed")
+
+    resets: list[str] = []
+    run(place, HookCalls([Resets()], ATTEMPT, CALL))
+    with pytest.raises(ZeroDivisionError):
+        run(place, HookCalls([Resets()], ATTEMPT, CALL), ZeroDivisionError())
+    assert resets == ["after", "failed"]
+    assert current.get() == ""
 
 
 def test_an_async_hook_of_a_plain_function_sees_the_context_variables_of_its_caller() -> None:

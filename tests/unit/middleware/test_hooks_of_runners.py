@@ -142,6 +142,18 @@ def test_every_function_that_dispatches_jobs_calls_the_hooks(
 
 
 @pytest.mark.parametrize(
+    "dispatch", [dispatch_jobs, lambda jobs: asyncio.run(adispatch_jobs(jobs))], ids=["def", "async"]
+)
+def test_the_hooks_do_not_use_up_an_iterator_of_jobs(
+    dispatch: Callable[[Any], Any], noted: Noted, runner: MemoryRunner
+) -> None:
+    rows = dispatch(JobData("report", number) for number in (1, 2))
+    assert [row.payload for row in rows] == ["1", "2"]
+    assert [job.id for job in runner.jobs] == [row.id for row in rows]
+    assert [job.payload for job in noted.dispatches[0][1].jobs] == [1, 2]
+
+
+@pytest.mark.parametrize(
     "dispatch", [dispatch_task, lambda name, payload: asyncio.run(adispatch_task(name, payload))], ids=["def", "async"]
 )
 def test_every_function_that_dispatches_tasks_calls_the_hooks(

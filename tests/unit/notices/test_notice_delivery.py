@@ -231,9 +231,28 @@ def test_files_that_change_are_read_again(served: Receiver, tmp_path: Path) -> N
 
 
 def test_a_proxy_of_the_environment_is_used(served: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", served.url(""))
-    assert webhook("http://localhost:9/hook").send(ID, DOCUMENT).delivered
-    assert served.received[0].path == "http://localhost:9/hook"
+    monkeypatch.setenv("HTTPS_PROXY", served.url(""))
+    found = webhook("https://hooks.example/secret").send(ID, DOCUMENT)
+    assert not found.delivered, "this proxy connects to nothing"
+    (asked,) = served.received
+    assert (asked.path, asked.body) == ("hooks.example:443", b"")
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
+def test_what_is_not_encrypted_goes_to_no_proxy(scheme: str, served: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    with receiver() as proxy:
+        for name in ("HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url(""))
+        assert webhook(served.url().replace("http", scheme, 1)).send(ID, DOCUMENT).delivered
+        assert proxy.received == []
+    assert len(served.received) == 1
+
+
+@pytest.mark.parametrize("proxy", ["ftp://user:secret@proxy.example", "http://user:secret@[::1", "http://proxy:port"])
+def test_a_proxy_that_cannot_be_used_is_a_failure(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    found = webhook("https://hooks.example/secret").send(ID, DOCUMENT)
+    assert found == Delivery(False, "the proxy that HTTPS_PROXY or ALL_PROXY names can't be used")
 
 
 def test_a_file_without_certificates_is_refused(tmp_path: Path) -> None:

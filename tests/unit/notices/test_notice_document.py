@@ -13,7 +13,7 @@ from uuid import UUID
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from tests.commands import run_command
 
 from spoke_jobs.ledger.notices.notice_values import FailureGroup, GroupName
@@ -89,11 +89,13 @@ def test_a_message_is_cut_off_and_on_one_line() -> None:
         GroupName("x" * 201, "JobError", ""),
         GroupName("report", "JobError", "E@f\n"),
         GroupName("re\u202eport", "JobError", ""),
+        GroupName("report", "JobError", "E`;touch x #@f"),
     ],
 )
 def test_commands_that_would_select_other_jobs_are_about_one(name: GroupName) -> None:
     (found,) = document(group(name)).groups
     assert (found.show, found.retry) == ("spoke-jobs show 7", "spoke-jobs retry 7")
+    assert found.advice == "Read the message: `spoke-jobs show 7`; fix the job or its input, then `spoke-jobs retry 7`."
 
 
 @given(st.builds(GroupName, st.text(), st.text(), st.text()))
@@ -105,6 +107,22 @@ def test_commands_can_be_pasted_whatever_the_names(name: GroupName) -> None:
         given_values = {value for value in words if value in name}
         options = [word for word in words[1:] if word not in given_values]
         assert set(options) <= {"ls", "show", "retry", "7", "--failed", "--type", "--cause", "--fingerprint"}
+
+
+HOSTILE = st.lists(st.sampled_from([*"`'\"; #$x", "https://evil.example/", "x" * 300]), max_size=250).map("".join)
+
+
+@given(st.builds(GroupName, st.sampled_from(["report", "`x"]), st.just("JobError"), HOSTILE))
+@example(GroupName("report", "JobError", "E` https://evil.example/ `x@f"))
+@example(GroupName("report", "JobError", "https://evil.example/" + "x" * 900))
+@example(GroupName("report", "JobError", "https://evil.example/" + "'" * 200))
+def test_in_slack_hostile_names_stay_within_code_and_commands_are_as_they_were(name: GroupName) -> None:
+    """Slack makes a link of an address that is not marked as code. And people paste the commands."""
+    sent = document(group(name))
+    text = slack_message(sent)["text"]
+    assert "://" not in re.sub("`[^`]*`", "", text)
+    retry = text.splitlines()[-2].strip()
+    assert unescape(retry[1:-1]) == sent.groups[0].retry
 
 
 def test_links_to_the_dashboard_select_the_same_jobs() -> None:

@@ -132,7 +132,7 @@ LOADS = {"small": LaneLoad(due=7, running=2, oldest_seconds=31.25), "large": Lan
 
 
 def test_what_each_set_of_workers_has_to_do(health: SyncHealth) -> None:
-    body = exposition(health, None, None, lambda: LOADS).body.decode()
+    body = exposition(health, None, None, lambda _name: LOADS).body.decode()
     for line in (
         'spoke_sync_lane_jobs_due{workers="small"} 7.0',
         'spoke_sync_lane_jobs_running{workers="small"} 2.0',
@@ -143,13 +143,45 @@ def test_what_each_set_of_workers_has_to_do(health: SyncHealth) -> None:
 
 
 def test_an_autoscaler_counts_due_and_running_jobs_so_that_it_stops_no_busy_worker() -> None:
-    answer = scale(lambda: LOADS)
+    answer = scale(lambda _name: LOADS)
     assert answer.status == 200
     assert json.loads(answer.body)["small"] == {"jobs": 9, "due": 7, "running": 2, "oldestDueSeconds": 31.2}
 
 
+def test_an_autoscaler_that_asks_for_a_set_gets_that_set_counted_and_no_other(
+    health: SyncHealth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe_server, "_LONGEST_REST_SECONDS", 0.0)
+    asked: list[str | None] = []
+    sets = {"small": LaneLoad(due=7), "ä b&c": LaneLoad(due=3), "large": LaneLoad(due=1)}
+
+    def loads(name: str | None) -> dict[str, LaneLoad]:
+        asked.append(name)
+        return sets if name is None else {name: sets[name]}
+
+    def due(query: str) -> dict[str, int]:
+        address = f"http://127.0.0.1:{server.server_address[1]}/scale{query}"
+        with urllib.request.urlopen(address, timeout=patient(30)) as response:
+            return {name: load["due"] for name, load in json.load(response).items()}
+
+    server = serve_probes(health, 0, "127.0.0.1", lanes=loads, worker_sets=sets)
+    try:
+        assert due("?workers=small") == {"small": 7}
+        assert due("?workers=%C3%A4+b%26c") == {"ä b&c": 3}
+        assert asked == ["small", "ä b&c"]
+        everything = {"small": 7, "ä b&c": 3, "large": 1}
+        assert due("") == due("?workers=unknown") == everything
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/scales", timeout=patient(30))
+        caught.value.close()
+        assert caught.value.code == 404
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_an_autoscaler_gets_no_number_while_nobody_knows_one(health: SyncHealth) -> None:
-    def away() -> dict[str, LaneLoad]:
+    def away(_name: str | None) -> dict[str, LaneLoad]:
         raise OSError("away")
 
     assert scale(away).status == 503

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import pytest
 
+from spoke_jobs.ledger.cluster.lane_load import LaneLoad
+from spoke_jobs.model import ClaimFilter
 from spoke_jobs.shared.api_errors import NoAnswer, api_error
 from spoke_jobs.sync import sync_process
 from spoke_jobs.sync.leader_loop import Intervals
@@ -185,3 +188,18 @@ def test_who_stood_by_is_active_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     begun, ended = roles(monkeypatch, Writer(ConnectionLost("gone"), False, True), done)
     assert ended == ["waiting for the database", "standby"]
     assert begun == ["active"]
+
+
+def test_of_a_set_of_workers_that_is_asked_for_only_its_jobs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[Any] = []
+
+    def count(_connection: Any, sets: Any) -> dict[str, LaneLoad]:
+        counted.append(sets)
+        return {}
+
+    monkeypatch.setattr(sync_process, "lane_loads", count)
+    sets = {"small": ClaimFilter(types=("mail",)), "large": ClaimFilter(not_types=("mail",))}
+    sync = Sync(MagicMock(), cast(Any, None), Intervals(), worker_sets=sets)
+    sync.lane_loads("small")
+    sync.lane_loads()
+    assert counted == [{"small": sets["small"]}, sets]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from spoke_jobs.ledger.cluster.ended_attempts import EndedAttempt
 from spoke_jobs.model import AttemptUsage, JobOptions
 from spoke_jobs.shared.probe_server import exposition
-from spoke_jobs.sync.usage_metrics import UsageMetrics, observed
+from spoke_jobs.sync.usage_metrics import UsageMetrics, counted, observed
 
 MIB = 2**20
 ASKS = JobOptions(resources={"requests": {"memory": "200Mi"}, "limits": {"memory": "400Mi"}})
@@ -53,6 +53,12 @@ def test_the_number_of_types_is_bounded() -> None:
         f'spoke_sync_attempt_cpu_seconds_count{{lane="pod",type="{name}"}} {count}'
         for name, count in (("a", 2.0), ("b", 1.0), ("other", 2.0))
     ]
+
+
+def test_workers_count_their_attempts_themselves() -> None:
+    """Those who read the metrics add those of workers and of sync up."""
+    ended = [EndedAttempt("report", runner, ASKS, USED) for runner in ("kubernetes", "kubernetes-worker", "")]
+    assert [(attempt.job_type, attempt.lane) for attempt in counted(ended)] == [("report", "pod")] * 2
 
 
 anything = st.none() | st.integers(-(2**63), 2**63 - 1)

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from tests.waiting import patient
+from tests.waiting import eventually, patient
 
-from spoke_jobs.shared.otel_setup import exporter_names
+from spoke_jobs.shared.otel_setup import exporter_names, flush
 
 APP = """
 import os
@@ -119,3 +120,17 @@ close()
     span = json.loads(text)
     assert (span["name"], span["kind"]) == ("send report", "SpanKind.PRODUCER")
     assert span["resource"]["attributes"]["service.name"] == "shop"
+
+
+def test_a_collector_that_does_not_answer_is_not_waited_for() -> None:
+    released, finished = threading.Event(), list[int]()
+
+    class Hangs:
+        def force_flush(self, milliseconds: int) -> None:
+            released.wait(patient(60))
+            finished.append(milliseconds)
+
+    flush(0.01, Hangs())  # type: ignore[arg-type]
+    assert finished == []
+    released.set()
+    eventually(lambda: finished == [10])

@@ -96,6 +96,13 @@ def test_a_run_of_a_task_has_its_id() -> None:
 def test_a_name_that_cannot_be_sent_is_made_one_that_can() -> None:
     values = span_values.of_task(TaskCall("id-1", "send.\ud800", 1, None, None, pattern="send.*"))
     assert values.attributes["messaging.destination.name"] == "send.?"
+    assert of_dispatch(JobData("report", queue_name="\ud800"))[1]["messaging.spoke_jobs.queue"] == "?"
+
+    class Odd(Exception):
+        """Its name is set by code that reads it from somewhere."""
+
+    Odd.__qualname__ = "\ud800"
+    assert span_values.error_type(Odd()) == f"{__name__}.?"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -61,6 +63,29 @@ async def test_one_connection_tells_all_viewers(wire: Wire, stream: ChangeStream
         async with asyncio.timeout(patient(30)):
             assert await asyncio.gather(*waits) == [EVENT] * 3
     assert wire.opened == 1
+
+
+@pytest.fixture
+def many_files() -> Iterator[int]:
+    """The number from which on select() refuses descriptors. The process may open so many."""
+    first = 1024
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield first
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_it_listens_however_many_files_the_process_has_open(
+    wire: Wire, stream: ChangeStream, many_files: int
+) -> None:
+    """An application that serves the dashboard may serve other things, too."""
+    with wire.theirs as low:
+        wire.theirs = socket.socket(fileno=fcntl.fcntl(low.fileno(), fcntl.F_DUPFD_CLOEXEC, many_files))
+    events = stream.events(notified=True)
+    assert await following(events) == BEGIN
+    wait = asyncio.ensure_future(following(events))
+    wire.ours.send(b".")
+    assert await wait == EVENT
 
 
 async def test_notifications_tell_nothing_to_a_viewer_of_some_organizations(wire: Wire, stream: ChangeStream) -> None:

@@ -5,32 +5,100 @@ from __future__ import annotations
 import threading
 
 import pytest
+from tests.unit.explain.situations import a_job
 from tests.waiting import patient
 
-from spoke_jobs.cluster.cluster_view import SpokeJobWaits
+from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
+from spoke_jobs.model import JobRequest
 from spoke_jobs.web import cluster_reads
 from spoke_jobs.web.cluster_reads import SLOW, ClusterReads
 
 
-def test_a_read_that_nobody_waits_for_any_more_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the reads for all pages of an outage would follow once the cluster answers."""
-    monkeypatch.setattr(cluster_reads, "_THREADS", 1)
+def test_pages_share_what_one_read_has_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each live page would list all SpokeJobs every few seconds."""
+    found = [SpokeJobWaits(problem=text) for text in ("first", "second")]
+    monkeypatch.setattr(cluster_reads, "waits_in", lambda _namespace: found.pop(0))
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    now = 100.0
+    reads = ClusterReads("jobs", lambda: now)
+    try:
+        assert [reads.waits().problem for _ in range(3)] == ["first"] * 3
+        now += cluster_reads.SHARED_SECONDS - 0.1
+        assert reads.waits().problem == "first"
+        now += 0.1
+        assert reads.waits().problem == "second"
+    finally:
+        reads.close()
+
+
+def test_an_error_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Exception | SpokeJobWaits] = [RuntimeError(), SpokeJobWaits(problem="none")]
+
+    def waits_in(_namespace: str) -> SpokeJobWaits:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(cluster_reads, "waits_in", waits_in)
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    reads = ClusterReads("jobs")
+    try:
+        with pytest.raises(RuntimeError):
+            reads.waits()
+        assert reads.waits().problem == "none"
+    finally:
+        reads.close()
+
+
+def test_a_slow_read_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
+    answers = threading.Event()
 
     def waits_in(namespace: str) -> SpokeJobWaits:
         begun.append(namespace)
+        answers.wait(patient(60))
         return SpokeJobWaits()
 
     monkeypatch.setattr(cluster_reads, "waits_in", waits_in)
-    reads, answers = ClusterReads("jobs"), threading.Event()
-    reads._threads.submit(answers.wait, patient(60))  # a read that gets no answer
+    monkeypatch.setattr(cluster_reads, "SECONDS", 0.01)
+    reads = ClusterReads("jobs")
     try:
-        monkeypatch.setattr(cluster_reads, "SECONDS", 0.01)
         assert [reads.waits().problem for _ in range(3)] == [SLOW] * 3
         answers.set()
         monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
         assert reads.waits().problem == ""
         assert begun == ["jobs"]
+    finally:
+        answers.set()
+        reads.close()
+
+
+def test_a_read_that_nobody_waits_for_any_more_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the reads for all pages of an outage would follow once the cluster answers."""
+    monkeypatch.setattr(cluster_reads, "_THREADS", 1)
+    begun: list[int] = []
+
+    def view_of(job: JobRequest, _namespace: str, *, around: bool) -> ClusterView:
+        begun.append(job.id)
+        return ClusterView("a-spokejob")
+
+    monkeypatch.setattr(cluster_reads, "view_of", view_of)
+    reads, answers = ClusterReads("jobs"), threading.Event()
+    reads._threads.submit(answers.wait, patient(60))  # a read that gets no answer
+
+    def problem(job_id: int) -> str:
+        view = reads.view(a_job(id=job_id, runner="kubernetes"), around=True)
+        assert view is not None
+        return view.problem
+
+    try:
+        monkeypatch.setattr(cluster_reads, "SECONDS", 0.01)
+        assert [problem(job_id) for job_id in (1, 2, 3)] == [SLOW] * 3
+        answers.set()
+        monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+        assert problem(4) == ""
+        assert begun == [4]
     finally:
         answers.set()
         reads.close()

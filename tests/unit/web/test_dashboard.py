@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
+from urllib.parse import urlencode
 
+import httpx
 import pytest
 from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, ONE, ROUTES, TOKEN, DashboardContract, Open, token_in
@@ -55,8 +58,7 @@ class TestSqliteDashboard(DashboardContract):
             assert headers["x-frame-options"] == "DENY"
             assert headers["x-content-type-options"] == "nosniff"
             assert headers["referrer-policy"] == "same-origin"
-            if path != "/static/dashboard.css":
-                assert headers["cache-control"] == "no-store"
+            assert headers["cache-control"] == "no-store"
 
     def test_a_stream_of_changes_holds_nothing_else(self, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("spoke_jobs.web.change_stream.STREAM_SECONDS", 0.0)
@@ -85,6 +87,15 @@ class TestSqliteDashboard(DashboardContract):
                 assert "immutable" in file.headers["cache-control"]
         for path in ("/bulk/cancel?type=report", "/jobs/999", "/bulk/cancel", "/nothing"):
             assert "<script" not in browser.get(path).text, "what asks for a decision stays as it is"
+
+    @pytest.mark.parametrize("name", ["dashboard.css", "htmx.min.js", "live.js"])
+    def test_a_file_of_another_release_is_not_kept(self, browse: Open, name: str) -> None:
+        """The page may be of the next release. Its browser would keep the old file for as long as the new one."""
+        browser = browse(EVERYBODY)
+        for query in ("", "?v=", "?v=0123456789ab"):
+            answer = browser.get(f"/static/{name}{query}")
+            assert answer.status_code == 200
+            assert answer.headers["cache-control"] == "no-store"
 
     def test_an_unexpected_error_says_nothing_about_itself(self, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object) -> None:
@@ -163,6 +174,34 @@ class TestSigningIn:
         assert browser.post("/sign-out", data={"token": token_in(page)}).headers["location"] == "/sign-in"
         assert browser.get("/").status_code == 303
 
+    def test_it_leads_to_the_page_that_was_asked_for(self, browser: Browser) -> None:
+        page = "/jobs?type=a%2Fb%5C*&state=failed"
+        asked = browser.get(page)
+        assert asked.status_code == 303
+        form = self.form_at(browser, asked.headers["location"])
+        wrong = browser.post("/sign-in", data=form | {"secret": "x" * 40})
+        form = self.form_in(wrong)
+        assert browser.post("/sign-in", data=form | {"secret": TOKEN}).headers["location"] == page
+        assert browser.get(page).status_code == 200
+        assert browser.get(asked.headers["location"]).headers["location"] == page, (
+            "who has signed in goes there at once"
+        )
+
+    @pytest.mark.parametrize("wanted", ["//evil.test", "/\\evil.test", "https://evil.test/", "/\n/evil.test", "/../x"])
+    def test_it_leads_to_no_other_site(self, browser: Browser, wanted: str) -> None:
+        form = self.form_at(browser, f"/sign-in?{urlencode({'next': wanted})}")
+        assert form["next"] == "/"
+        answer = browser.post("/sign-in", data=form | {"next": wanted, "secret": TOKEN})
+        assert answer.headers["location"] == "/"
+        assert browser.get(f"/sign-in?{urlencode({'next': wanted})}").headers["location"] == "/"
+
+    def form_at(self, browser: Browser, path: str) -> dict[str, str]:
+        return self.form_in(browser.get(path))
+
+    def form_in(self, page: httpx.Response) -> dict[str, str]:
+        found = re.findall(r'<input type="hidden" name="([a-z]+)" value="([^"]*)">', page.text)
+        return {name: html.unescape(value) for name, value in found}
+
     def test_a_token_in_a_header(self, browser: Browser) -> None:
         assert browser.get("/", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
         browser.cookies.clear()
@@ -186,3 +225,17 @@ def test_it_can_be_mounted_below_a_path(sqlite_ledger_url: str) -> None:
         assert browser.get("/ops/jobs", headers={"Host": "10.0.0.7"}).status_code == 400
         for link in set(page.text.split('href="')[1:]):
             assert link.startswith(("/ops/", "#"))
+
+
+def test_signing_in_below_a_path_leads_to_a_page_below_it(sqlite_ledger_url: str) -> None:
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    dashboard = app(authorize=TokenSignIn(TOKEN, EVERYBODY), hosts=[HOST], database=sqlite_ledger_url)
+    site = Starlette(routes=[Mount("/ops", dashboard)])
+    with Browser(dashboard, HOST, below=site) as browser:
+        address = browser.get("/ops/jobs/7?said=retried").headers["location"]
+        assert address == "/ops/sign-in?next=%2Fjobs%2F7%3Fsaid%3Dretried"
+        form = {"token": token_in(browser.get(address)), "secret": TOKEN}
+        answer = browser.post("/ops/sign-in", data=form | {"next": "/jobs/7?said=retried"})
+        assert answer.headers["location"] == "/ops/jobs/7?said=retried"

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import uuid
 from functools import cache
 from typing import Any
 
@@ -18,7 +17,7 @@ from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.lifecycle.inserts import insert_jobs
 from spoke_jobs.ledger.rows import read_job
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.runners.legacy_runner import run_task
+from spoke_jobs.runners.legacy_runner import LocalTask, run_task
 from spoke_jobs.runners.prepare import prepare_job, prepare_task
 
 ledger = cache(lambda: SqlLedger(create_engine(os.environ["SPOKE_DATABASE_URL"])))
@@ -56,5 +55,6 @@ def get_job(job_id: int, *, session: Session | None = None) -> JobRequest | None
 def dispatch_task(name: str, payload: Any = None, *, session: Session | None = None) -> None:
     """Run a task in a thread. With a session, run it after the session's commit."""
     definition, text = prepare_task(name, payload, registry.default)
-    thread = threading.Thread(target=run_task, args=(definition, text, uuid.uuid4().hex, sessions))
+    task = LocalTask(definition, definition.name, text)
+    thread = threading.Thread(target=run_task, args=(task, sessions))
     after_commit(plain_session(session), lambda: True, thread.start) if session is not None else thread.start()

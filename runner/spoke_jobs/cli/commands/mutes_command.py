@@ -88,6 +88,8 @@ def add(
     """Send no notices about some failures. If several options are given, the failures must match all of them."""
     if fingerprint is None and job_type is None and cause is None:
         usage_error("give --fingerprint, --type or --cause")
+    if not all(value is None or line(value) for value in (fingerprint, job_type, cause)):
+        usage_error("--fingerprint, --type and --cause must not be empty: that would mute all failures without one")
     if not line(reason):
         usage_error("--reason is empty: say why")
     ledger, queries = open_queries()

@@ -106,7 +106,11 @@ def _task_tried_again(cause: TaskCause) -> str:
         )
     if cause.cause_class is CauseClass.UNCHARGED:
         return "yes; no limit"
-    return f"no: {TASK_LOSSES} replicas have died" if cause is TaskCause.WORKER_LOST else "no"
+    counted = {
+        TaskCause.WORKER_LOST: f"no: {TASK_LOSSES} replicas have died",
+        TaskCause.REFUSED_BY_PROXY: f"no: it was refused {TASK_LOSSES} times while others got through, or for an hour",
+    }
+    return counted.get(cause, "no")
 
 
 def _section(kind: CauseClass) -> str:

@@ -28,7 +28,7 @@ _USED = (
 _OF_ATTEMPTS = (
     Label("type", f"those of the first {MOST_COMBINATIONS} combinations with `queue`, and as many more; then `other`"),
     Label("queue", f"the first {MOST_COMBINATIONS} combinations with `type`; `other` for the rest"),
-    Label("lane", "`pod`, `worker`; empty under `legacy`, which has no lanes"),
+    Label("lane", "`pod` of sync, `worker` of workers; empty under `legacy`, which has no lanes"),
 )
 _ORGANIZATION = Label(
     "organization",

@@ -36,6 +36,7 @@ from spoke_jobs.ledger.lifecycle import finish, transitions
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.sql.each_alone import change_alone
 from spoke_jobs.ledger.sql.expressions import (
+    array_text,
     assignments,
     increased,
     postgresql_text,
@@ -238,9 +239,9 @@ def heartbeats(
         return {token: finish.heartbeat(connection, token, lease_seconds, given) for token, given in progress.items()}
     given = list(progress.values())
     values = {
-        "tokens": list(progress),
-        "percents": [item.percent if item else None for item in given],
-        "messages": [storable(item.message) if item else None for item in given],
+        "tokens": array_text(progress),
+        "percents": array_text(item.percent if item else None for item in given),
+        "messages": array_text(storable(item.message) if item else None for item in given),
         "lease": lease_seconds,
     }
     found = connection.execute(_HEARTBEAT_TEXT[wait], values).all()
@@ -287,7 +288,7 @@ def succeed_awaited(
     """Record successes also of jobs that others depend on, with what follows from them. Only for PostgreSQL."""
     if len(results) > 1:  # one job has a smaller id than its dependents, which are locked after it
         # A row that another transaction holds for long makes only what depends on it wait, as in settle_many.
-        change_alone(connection, partial(dependency_rows.lock_with_dependents, connection, results), trace=False)
+        change_alone(connection, partial(dependency_rows.lock_with_dependents, connection, results))
     ended = connection.execute(_SUCCEED_AWAITED[keep], _successes(results, progress, usage)).all()
     finish.settle_many(connection, [row.job_id for row in ended])
     return {row.token for row in ended}
@@ -297,10 +298,10 @@ def _successes(
     results: Mapping[UUID, Any], progress: Mapping[UUID, Progress], usage: Mapping[UUID, AttemptUsage]
 ) -> dict[str, Any]:
     measured = [usage.get(token, UNMEASURED) for token in results]
-    return {name: [getattr(one, name) for one in measured] for name in USAGE_FIELDS} | {
-        "tokens": list(results),
-        "results": [None if result is None else json.dumps(result) for result in results.values()],
-        "messages": [storable(progress[token].message) if token in progress else None for token in results],
+    return {name: array_text(getattr(one, name) for one in measured) for name in USAGE_FIELDS} | {
+        "tokens": array_text(results),
+        "results": array_text(None if result is None else json.dumps(result) for result in results.values()),
+        "messages": array_text(storable(progress[token].message) if token in progress else None for token in results),
     }
 
 

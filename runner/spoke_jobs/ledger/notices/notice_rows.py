@@ -40,6 +40,8 @@ LATE_SECONDS = 900.0
 """How much later than it happened a failure may be committed, so that it is still found."""
 DROP_SECONDS = 7 * 86_400.0
 """After this time without success, a notice is dropped."""
+_AT_ONCE = 2_000
+"""How many groups one statement names: a database bounds its parameters."""
 _TIMEOUTS = ("SET LOCAL statement_timeout = '30s'", "SET LOCAL idle_in_transaction_session_timeout = '20s'")
 """Of a process that is frozen, the server ends the transaction, which locks the channel's row."""
 
@@ -150,8 +152,6 @@ def _groups(connection: Connection, channel: str, condition: ColumnElement[bool]
 
 def write_groups(connection: Connection, channel: str, groups: Collection[FailureGroup]) -> None:
     """Write groups, in place of those with the same names."""
-    if not groups:
-        return
     rows = [
         group.name._asdict()
         | {
@@ -166,9 +166,11 @@ def write_groups(connection: Connection, channel: str, groups: Collection[Failur
         }
         for group in groups
     ]
-    keys = notice_group.c.group_key.in_([row["group_key"] for row in rows])
-    connection.execute(delete(notice_group).where(notice_group.c.channel == channel, keys))
-    connection.execute(insert(notice_group), rows)
+    for start in range(0, len(rows), _AT_ONCE):
+        part = rows[start : start + _AT_ONCE]
+        keys = notice_group.c.group_key.in_([row["group_key"] for row in part])
+        connection.execute(delete(notice_group).where(notice_group.c.channel == channel, keys))
+        connection.execute(insert(notice_group), part)
 
 
 def forget_quiet(connection: Connection, channel: str, before: datetime) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, asc, desc, func, select
+from sqlalchemy import Connection, Select, asc, desc, func, select
 
 from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql
 from spoke_jobs.ledger.columns.clock import clock_now
@@ -25,6 +26,12 @@ from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState
 
 CAP = 10_000
 """The most jobs of a state that are counted."""
+LOOKED_THROUGH = 100_000
+"""Among how many of the newest jobs the ended ones of some organizations are counted. No index has organizations."""
+_FILTERED = (
+    *("id", "state", "job_type", "queue_name", "runner", "organization_id", "campaign_id", "cause", "fingerprint"),
+    *("unique_key", "batch_id", "created_at"),
+)
 _RECENT = 1_000
 """How many of the newest jobs are read for the names of types and queues."""
 _WORKERS = 50
@@ -33,11 +40,11 @@ _WORKERS = 50
 
 @dataclass(frozen=True, slots=True)
 class CappedCount:
-    """A number of jobs, counted up to :data:`CAP`."""
+    """A number of jobs, counted up to :data:`CAP`, of some organizations among :data:`LOOKED_THROUGH` jobs only."""
 
     number: int
     more: bool
-    """Whether there are more."""
+    """Whether there are more, or may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +108,18 @@ class DashboardQueries(Queries):
     """Queries on a ledger's database."""
 
     def counts(self, which: JobFilter) -> dict[JobState, CappedCount]:
-        """Count the jobs of each state, up to :data:`CAP`."""
+        """Count the jobs of each state, up to :data:`CAP`.
+
+        Of organizations, it counts the ended jobs among :data:`LOOKED_THROUGH`: the newest jobs, and those that failed
+        last.
+        """
         with self._reading() as connection:
-            return {state: _count(connection, state, which) for state in JobState}
+            return {
+                state: _count_of_late(connection, state, which)
+                if which.organizations is not None and state.final
+                else _count(connection, state, which)
+                for state in JobState
+            }
 
     def page(self, which: JobFilter, limit: int, place: Place) -> JobPage:
         """Read a page of jobs, with small payloads."""
@@ -135,11 +151,6 @@ class DashboardQueries(Queries):
         with self._reading() as connection:
             row = connection.execute(statement).mappings().first()
             return with_cancellers(connection, [to_request(row)])[0] if row is not None else None
-
-    def newest_id(self) -> int:
-        """Return the highest id of a job; 0 if there is none."""
-        with self._reading() as connection:
-            return connection.scalar(select(func.max(job_request.c.id))) or 0
 
     def selected_of(self, ids: Collection[int], which: JobFilter) -> set[int]:
         """Return those of the ids whose jobs the filter selects."""
@@ -233,11 +244,12 @@ class DashboardQueries(Queries):
         return sorted(found.values(), key=lambda each: (each.heartbeat_at, each.worker), reverse=True)[:_WORKERS]
 
     def recent_names(self, which: JobFilter) -> RecentNames:
-        """Return the types and the queues of the newest jobs."""
+        """Return the types and the queues of the newest jobs; of organizations, among :data:`LOOKED_THROUGH` jobs."""
+        each: Any = job_request.c if which.organizations is None else _newest().subquery().c
         newest = (
-            select(job_request.c.job_type, job_request.c.queue_name)
-            .where(*filters.conditions(which))
-            .order_by(desc(job_request.c.id))
+            select(each.job_type, each.queue_name)
+            .where(*filters.conditions(which, each))
+            .order_by(desc(each.id))
             .limit(_RECENT)
         )
         with self._reading() as connection:
@@ -255,3 +267,21 @@ def _count(connection: Connection, state: JobState, which: JobFilter) -> CappedC
         some = some.where(job_request.c.state == constant(state))
     number = connection.scalar(select(func.count()).select_from(some.subquery())) or 0
     return CappedCount(min(number, CAP), number > CAP)
+
+
+def _newest() -> Select[Any]:
+    """Select the newest jobs, with the columns by which a filter chooses."""
+    columns = job_request.c
+    return select(*(columns[name] for name in _FILTERED)).order_by(desc(columns.id)).limit(LOOKED_THROUGH)
+
+
+def _count_of_late(connection: Connection, state: JobState, which: JobFilter) -> CappedCount:
+    """Count the ended jobs of a state in a bounded number of rows, however many jobs of others there are."""
+    newest = _newest()
+    if state is JobState.FAILED:  # there is an index of those that failed last
+        failed = newest.where(job_request.c.state == constant(state))
+        newest = failed.order_by(None).order_by(desc(job_request.c.finished_at))
+    each = newest.subquery().c
+    selected = func.count().filter(each.state == constant(state), *filters.conditions(which, each))
+    number, looked_through = connection.execute(select(selected, func.count(each.id))).one()
+    return CappedCount(min(number, CAP), number > CAP or looked_through >= LOOKED_THROUGH)

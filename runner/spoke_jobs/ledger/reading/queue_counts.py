@@ -20,8 +20,8 @@ EXAMINED = 100_000
 """The most waiting jobs that are counted."""
 STARTED_SECONDS = 600.0
 """The period in which started attempts are counted."""
-_NEWEST_ATTEMPTS = 10_000
-"""Among how many of the newest attempts."""
+NEWEST_ATTEMPTS = 10_000
+"""Among how many of the newest attempts, of all organizations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class QueueCounts:
     queues: tuple[QueueCount, ...]
     more: bool
     """Whether more jobs wait than were counted."""
+    more_started: bool
+    """Whether more attempts may have been started than were counted. It is known of a filter that selects all jobs."""
 
 
 def queue_counts(connection: Connection, which: JobFilter) -> QueueCounts:
@@ -68,8 +70,10 @@ def queue_counts(connection: Connection, which: JobFilter) -> QueueCounts:
         waiting += due + later
     for name, running in _rows(connection, which, of_running=True):
         found[name] = replace(found.get(name, QueueCount(name)), running=running)
+    counted = 0
     for name, started in _rows(connection, which, of_running=False):
         found[name] = replace(found.get(name, QueueCount(name)), started=started)
+        counted += started
     locks = (
         select(queue_lock.c.queue_name, queue_lock.c.job_id, queue_lock.c.acquired_at)
         .join(job_request, job_request.c.id == queue_lock.c.job_id)
@@ -80,7 +84,7 @@ def queue_counts(connection: Connection, which: JobFilter) -> QueueCounts:
         found[name] = replace(found.get(name, QueueCount(name)), lock=LockedBy(job_id, since))
     now = connection.execute(select(clock_now())).scalar_one()
     queues = sorted(found.values(), key=lambda queue: (-queue.due, -queue.later, -queue.running, queue.name))
-    return QueueCounts(now, tuple(queues), waiting >= EXAMINED)
+    return QueueCounts(now, tuple(queues), waiting >= EXAMINED, counted >= NEWEST_ATTEMPTS)
 
 
 def _waiting(which: JobFilter) -> Select[Any]:
@@ -106,7 +110,7 @@ def _rows(connection: Connection, which: JobFilter, *, of_running: bool) -> Iter
         if of_running
         else select(job_attempt.c.job_id, job_attempt.c.claimed_at)
         .order_by(desc(job_attempt.c.id))
-        .limit(_NEWEST_ATTEMPTS)
+        .limit(NEWEST_ATTEMPTS)
         .subquery()
     )
     statement = select(job_request.c.queue_name, func.count()).join(attempts, attempts.c.job_id == job_request.c.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -157,6 +157,24 @@ def postgresql_text(value: Any) -> str:
     elif not isinstance(value, ClauseElement):
         value = literal(value)
     return str(value.compile(dialect=_POSTGRESQL, compile_kwargs={"literal_binds": True}))
+
+
+def array_text(values: Iterable[str | int | UUID | None]) -> str:
+    """Return the text of an array (PostgreSQL), for a parameter that the statement casts.
+
+    The driver takes several times as long to convert a list. It also prepares a statement anew for each combination of
+    the types that it finds for the elements of its lists.
+    """
+    return f"{{{','.join(map(_element_text, values))}}}"
+
+
+def _element_text(value: str | int | UUID | None) -> str:
+    if value is None:
+        return "NULL"
+    if not isinstance(value, str):
+        return str(value)
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def assignments(changes: Mapping[str, Any]) -> str:

@@ -17,8 +17,9 @@ _LEAST_BATCH = 8
 class Batches:
     """Tasks in the order in which they are sent.
 
-    Two kinds of tasks are sent in requests of their own: the tasks of a batch that was refused as a whole, to find the
-    invalid one, and suspects, which may kill replicas. One suspect is in flight at a time.
+    Three kinds of tasks are sent in requests of their own: the tasks of a batch that was refused as a whole, to find
+    the invalid one, tasks that were refused in front of the server, and suspects, which may kill replicas. One suspect
+    is in flight at a time.
 
     :param wake: wakes the delivery loop, which then starts as many requests as it can.
     """
@@ -58,6 +59,10 @@ class Batches:
         """Send each of these tasks in a request of its own."""
         self._alone.extend(tasks)
 
+    def send_alone_later(self, seconds: float, item: BufferedTask) -> None:
+        """Send a task in a request of its own after ``seconds``."""
+        self._loop.call_later(seconds, self._send_alone_now, item)
+
     def request_ended(self, batch: list[BufferedTask]) -> None:
         """End the trial of a suspect, if it was in this batch."""
         if self._on_trial in batch:
@@ -73,3 +78,7 @@ class Batches:
     def requeue_later(self, seconds: float, item: BufferedTask) -> None:
         """Queue a task again after ``seconds``."""
         self._loop.call_later(seconds, self.requeue, [item])
+
+    def _send_alone_now(self, item: BufferedTask) -> None:
+        self.send_alone([item])
+        self.wake()

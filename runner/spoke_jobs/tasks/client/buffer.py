@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from spoke_jobs.errors import TaskBufferFull
+from spoke_jobs.tasks.client.foreign_answers import Refusals
 from spoke_jobs.tasks.protocol.messages import Task
 
 
@@ -24,6 +25,8 @@ class BufferedTask:
     deliveries: int = 0
     losses: int = 0
     """How many replicas died after they had accepted the task."""
+    refusals: Refusals | None = None
+    """The refusals of something in front of the server since the server last had the task."""
 
     def next_attempt(self) -> None:
         """Count a failed run."""

@@ -46,7 +46,8 @@ class DispatcherOptions:
     """The backoff after a task's first failed run, unless the task declares its own. It doubles with each run."""
     retry_max_seconds: float = _TASK.backoff_max_seconds
     losses: int = TASK_LOSSES
-    """A task fails for good once this many replicas have died while they had it."""
+    """A task fails for good once this many replicas have died while they had it, or it was refused this often in front
+    of them while others got through."""
     ca_file: str = ""
     """The CA certificates that verify the servers of an https URL; empty for the system's."""
 

@@ -32,6 +32,8 @@ class Replica:
     window: float = 0.0
     """How many tasks may be in flight to it. An answer that it is full halves the window; acknowledgements and time
     enlarge it."""
+    acknowledged_at: float = float("-inf")
+    """When it last acknowledged a task."""
     grown_at: float = 0.0
     """When the window was last enlarged for the time passed."""
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import SplitResult
 
 import httpx
@@ -17,6 +18,7 @@ import httpx
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.model import SUSPECT_LOSSES
 from spoke_jobs.shared.backoff import Backoff
+from spoke_jobs.tasks.client import foreign_answers
 from spoke_jobs.tasks.client.batches import Batches
 from spoke_jobs.tasks.client.buffer import Buffer, BufferedTask, Tally
 from spoke_jobs.tasks.client.credentials import Credentials
@@ -32,6 +34,8 @@ _CONTENT_REFUSED = frozenset({400, 413, 415, 422})
 _REFUSAL = "text/plain"
 """The content type of a task server's refusals. Proxies, and servers of something else, mostly answer otherwise."""
 _RETRY_LATER = frozenset({429, 503})
+_READ_SECONDS = 2.0
+"""How long the text of a refusal may take."""
 _FULL_WAIT_SECONDS = 0.1
 """The pause of a replica that accepted only a part of a batch."""
 _STOPPING_WAIT_SECONDS = 1.0
@@ -96,6 +100,8 @@ class Sender:
                 if accepted:
                     replica.throttled_since = None
                     await self._read(response, replica, unanswered)
+                elif _is_foreign_refusal(response):
+                    await self._refused_in_front(response, replica, unanswered)
                 else:
                     self._refused(response, replica, unanswered)
         except BadAnswer as error:  # nothing has died: something else answers at the address
@@ -136,6 +142,8 @@ class Sender:
         async for chunk in response.aiter_raw():
             acks = [ack for line in lines.feed(chunk) if (ack := parse_acknowledgement(line)) is not None]
             self._replicas.answered(replica, len(acks))
+            if acks:
+                replica.acknowledged_at = time.monotonic()
             done: list[BufferedTask] = []
             for ack in acks:
                 item = unanswered.pop(ack.id or "", None)
@@ -162,6 +170,7 @@ class Sender:
 
     def _not_done(self, item: BufferedTask, ack: Acknowledgement, replica: Replica) -> None:
         task, why = item.task, f"{ack.cause} {ack.detail}".strip()
+        item.refusals = None
         if ack.outcome is TaskOutcome.FAILED_FOR_GOOD:
             self._fail(item, f"{why} (attempt {task.attempt})")
         elif ack.outcome is TaskOutcome.FAILED:
@@ -189,7 +198,7 @@ class Sender:
     def _refused(self, response: httpx.Response, replica: Replica, unanswered: dict[str, BufferedTask]) -> None:
         """Handle an answer other than acknowledgements: no task of the batch was accepted."""
         status = response.status_code
-        if status in _CONTENT_REFUSED and (len(unanswered) > 1 or _content_type(response) == _REFUSAL):
+        if status in _CONTENT_REFUSED:
             self._content_refused(status, replica, unanswered)
         elif status in _RETRY_LATER and (seconds := retry_after(response)) is not None:
             now = time.monotonic()
@@ -201,6 +210,39 @@ class Sender:
         else:
             kind = f" with {_content_type(response)[:50]!r}" if status == httpx.codes.OK else ""
             self._failed(replica, f"it answers {status}{kind}; {_WRONG_URL}")
+
+    async def _refused_in_front(
+        self, response: httpx.Response, replica: Replica, unanswered: dict[str, BufferedTask]
+    ) -> None:
+        """Handle a refusal that is no task server's: of this task, or of everything."""
+        status = response.status_code
+        if len(unanswered) > 1:
+            self._content_refused(status, replica, unanswered)
+            return
+        answer = foreign_answers.refusal_text(status, await _beginning(response))
+        (item,) = unanswered.values()
+        now = time.monotonic()
+        seen = foreign_answers.refused_again(item.refusals, now, item.since, replica.acknowledged_at, self._losses)
+        item.refusals = seen.refusals
+        if not (seen.counted or seen.for_good):
+            why = self._credentials.refused() if status == httpx.codes.FORBIDDEN else _WRONG_URL
+            self._failed(replica, f"it answers {answer}; {why}")
+            return
+        replica.in_flight -= 1
+        unanswered.clear()
+        if seen.for_good:
+            self._fail(item, foreign_answers.failure_text(seen.refusals, answer))
+            return
+        fields = {"task_id": item.task.id, "task": item.task.name, "cause": TaskCause.REFUSED_BY_PROXY.value}
+        logger.warning(
+            "task %s (%s): something in front of %s refused it with %s; sending it again",
+            item.task.id,
+            item.task.name,
+            replica.address,
+            answer,
+            extra=fields,
+        )
+        self._batches.send_alone_later(self._backoff.after(seen.refusals.count, self._jitter()), item)
 
     def _content_refused(self, status: int, replica: Replica, unanswered: dict[str, BufferedTask]) -> None:
         batch = list(unanswered.values())
@@ -238,6 +280,24 @@ class Sender:
             replica.paused_until - now,
             kept,
         )
+
+
+def _is_foreign_refusal(response: httpx.Response) -> bool:
+    return response.status_code in foreign_answers.REFUSED and _content_type(response) != _REFUSAL
+
+
+async def _beginning(response: httpx.Response) -> bytes:
+    """Return the first bytes of an answer, if they come soon and can be read as they are."""
+    found = b""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        return found
+    with suppress(TimeoutError, httpx.HTTPError, httpx.StreamError):
+        async with asyncio.timeout(_READ_SECONDS):
+            async for chunk in response.aiter_raw():
+                found += chunk
+                if len(found) >= foreign_answers.READ_BYTES:
+                    break
+    return found[: foreign_answers.READ_BYTES]
 
 
 def _content_type(response: httpx.Response) -> str:

@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const STORED = "spoke-jobs-live-updates";
+  const AGAIN_MS = 30000;
   const changes = document.currentScript.dataset.changes;
   const box = document.getElementById("live-updates");
   let stream = null;
@@ -32,7 +33,8 @@
     const live = content();
     if (stream === null || live === null) return;
     pending = isInUse(live);
-    if (!pending) htmx.ajax("GET", location.href, { target: "#live", select: "#live", swap: "outerHTML" });
+    const here = location.href.split("#")[0]; // htmx would scroll to the fragment
+    if (!pending) htmx.ajax("GET", here, { target: "#live", select: "#live", swap: "outerHTML" });
   }
 
   function follow() {
@@ -40,6 +42,7 @@
     if (wanted && stream === null) {
       stream = new EventSource(changes);
       stream.addEventListener("changed", refresh);
+      stream.addEventListener("error", tryAgain);
     } else if (!wanted && stream !== null) {
       stream.close();
       stream = null;
@@ -47,12 +50,27 @@
     }
   }
 
-  // A page without the content is another one: the session has ended, for example.
+  // A browser opens a stream again by itself, but not after an answer that is none: a proxy gives one while the server
+  // restarts, and the server if there are too many streams. The page is read now, because the session may have ended.
+  function tryAgain() {
+    if (stream === null || stream.readyState !== EventSource.CLOSED) return;
+    refresh();
+    stream = null;
+    setTimeout(follow, AGAIN_MS);
+  }
+
+  // A page without the content is another one: the session has ended, for example. After an error of the server, of
+  // its database or of a proxy, the next event reads the page again.
   document.addEventListener("htmx:beforeSwap", (event) => {
-    if (event.detail.serverResponse.includes('id="live"')) return;
+    const live = content();
+    if (event.detail.serverResponse.includes('id="live"')) {
+      if (box.checked && !isInUse(live)) return;
+      pending = box.checked; // somebody has begun to use the content since it was asked for
+    } else if (event.detail.xhr.status < 500) {
+      box.checked = false;
+      follow();
+    }
     event.detail.shouldSwap = false;
-    box.checked = false;
-    follow();
   });
 
   try {

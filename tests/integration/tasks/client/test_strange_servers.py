@@ -15,7 +15,7 @@ from tests.integration.tasks.support.servers import KEY
 from tests.waiting import eventually, patient
 
 from spoke_jobs.model import SUSPECT_LOSSES
-from spoke_jobs.tasks.client import sender
+from spoke_jobs.tasks.client import foreign_answers, sender
 from spoke_jobs.tasks.protocol.messages import NDJSON
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -92,6 +92,8 @@ def strange() -> Iterator[Callable[..., Strange]]:
         (404, {}, b"nobody"),
         (400, {"Content-Type": "text/html"}, b"<html>The plain HTTP request was sent to HTTPS port</html>"),
         (413, {"Content-Type": "text/html"}, b"<html>a proxy's</html>"),
+        (403, {"Content-Type": "text/html", "Content-Encoding": "gzip"}, b"<html>a proxy's</html>"),
+        (403, {"Content-Type": "text/html", "Content-Length": "1000"}, b"<html>a proxy's"),
         (503, {}, b"a proxy's"),
         (429, {"Retry-After": "0"}, b""),
         (429, {"Retry-After": "soon"}, b""),
@@ -146,6 +148,83 @@ def test_what_is_no_task_server_has_lost_no_task(
     assert dispatcher.flush(patient(60))
     assert (dispatcher.statistics().delivered, dispatcher.statistics().redelivered) == (1, liars)
     assert f"{says}; SPOKE_TASKS_URL must name a task deployment" in caplog.text
+
+
+PAGE = b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>nginx</body></html>"
+
+
+@pytest.mark.parametrize("status", [403, 413])
+def test_a_task_that_a_proxy_refuses_fails_while_others_get_through(
+    strange: Callable[[Script], Strange],
+    make_dispatcher: MakeDispatcher,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+) -> None:
+    def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
+        bad = any(task["id"] == "bad" for task in tasks)
+        return (status, {"Content-Type": "text/html"}, PAGE) if bad else (200, {}, done(tasks))
+
+    server = strange(script)
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=4, retry_seconds=0.01)
+    dispatcher.submit("n", "1", "bad")
+    others = 0
+
+    def has_failed() -> bool:
+        nonlocal others
+        dispatcher.submit("n", "1")
+        others += 1
+        return dispatcher.statistics().failed == 1
+
+    eventually(has_failed)
+    assert dispatcher.flush(patient(60))
+    assert dispatcher.statistics().delivered == others
+    sent = [task for batch in server.batches for task in batch if task["id"] == "bad"]
+    assert {task["attempt"] for task in sent} == {1}, "it has not been run"
+    assert len(sent) >= 4
+    (failure,) = (r.getMessage() for r in caplog.records if "failed for good" in r.getMessage())
+    assert failure == (
+        "task bad (n) failed for good: RefusedByProxy, something in front of the task server refused it 4 times, "
+        f'last with {status} "413 Request Entity Too Large"'
+    )
+
+
+@pytest.mark.parametrize("status", [403, 413])
+def test_a_proxy_that_refuses_everything_loses_no_task(
+    strange: Callable[[Script], Strange],
+    make_dispatcher: MakeDispatcher,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+) -> None:
+    def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
+        refused = 1 <= number < 40
+        return (status, {"Content-Type": "text/html"}, PAGE) if refused else (200, {}, done(tasks))
+
+    server = strange(script)
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=2, backoff_max_seconds=0.01)
+    dispatcher.submit("n", "1")
+    assert dispatcher.flush(patient(60))
+    for _ in range(10):
+        dispatcher.submit("n", "1")
+    assert dispatcher.flush(patient(60))
+    statistics = dispatcher.statistics()
+    assert (statistics.delivered, statistics.failed) == (11, 0)
+    assert f'it answers {status} "413 Request Entity Too Large"' in caplog.text
+
+
+def test_a_task_that_is_refused_for_an_hour_ends_also_without_others(
+    strange: Callable[[Script], Strange],
+    make_dispatcher: MakeDispatcher,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(foreign_answers, "LONGEST_SECONDS", 0.2)
+    server = strange(lambda number, tasks: (403, {"Content-Type": "text/html"}, b"<p>not from here"))
+    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}")
+    dispatcher.submit("n", "1", "alone")
+    assert dispatcher.flush(patient(60))
+    assert len(server.batches) > 1
+    assert dispatcher.statistics().failed == 1
+    assert 'last with 403 "not from here"' in caplog.text
 
 
 def test_acknowledgements_of_others_tasks_without_end_do_not_fill_the_log(
