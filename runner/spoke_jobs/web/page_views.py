@@ -25,22 +25,13 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
 )
 from spoke_jobs.model import ANY_JOB, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
-from spoke_jobs.web.view_parts import When, capped, failures_note
+from spoke_jobs.web.view_parts import StateCount, When, capped, failures_note
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, shown_reason
 
 _MESSAGE_LIMIT = 200
 _QUIET = timedelta(minutes=2)
 """A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
 _CAUSE = ATTEMPT_HEADINGS.index("CAUSE")
-
-
-@dataclass(frozen=True, slots=True)
-class StateCount:
-    """How many jobs are in a state."""
-
-    state: str
-    number: str
-    path: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,16 @@ class When:
         return cls(f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{utc:%Y-%m-%dT%H:%M:%SZ}", text)
 
 
+@dataclass(frozen=True, slots=True)
+class StateCount:
+    """How many jobs or tasks are in a state."""
+
+    state: str
+    number: str
+    path: str
+    """The address of their list."""
+
+
 def capped(number: CappedCount) -> str:
     """Format a count: ``10,000+`` if there are more."""
     return f"{number.number:,}{'+' if number.more else ''}"

@@ -13,10 +13,12 @@ from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.dashboard_schedules import SchedulesContract
+from tests.contract.dashboard_tasks import TasksContract
 from tests.contract.ledger import new_job
 from tests.waiting import patient
 
 from spoke_jobs.ledger.access.privileges import Process
+from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.sync.writer import Writer
 from spoke_jobs.web import app, change_stream, dashboard
@@ -119,7 +121,17 @@ class TestPostgresqlDashboard(DashboardContract):
         job = ledger.insert(new_job())
         reader = app(authorize=lambda _request: EVERYBODY, hosts=[HOST], database=role_urls[Process.READER])
         with Browser(reader, HOST) as browser:
-            for path in ("/failures", "/queues", "/schedules", "/batches", "/audit", "/", "/jobs", f"/jobs/{job.id}"):
+            for path in (
+                "/failures",
+                "/queues",
+                "/schedules",
+                "/batches",
+                "/tasks",
+                "/audit",
+                "/",
+                "/jobs",
+                f"/jobs/{job.id}",
+            ):
                 page = browser.get(path)
                 assert page.status_code == 200, path
             answer = browser.post(f"/jobs/{job.id}/cancel", data={"token": token_in(page)})
@@ -169,6 +181,36 @@ class TestPostgresqlBatches(BatchesContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url
+
+
+class TestPostgresqlTasks(TasksContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+    def test_a_retry_wakes_the_task_deployment(self, ledger: SqlLedger, browse: Open) -> None:
+        task = self.failed_task(ledger)
+        wakes = listen(ledger.engine, TASKS_CHANNEL)
+        assert wakes is not None
+        with wakes:
+            wakes.settimeout(patient(60))
+            assert wakes.recv(16), "it listens"
+            self.post(browse(EVERYBODY), f"/tasks/{task.id}/retry", f"/tasks/{task.id}")
+            assert wakes.recv(16)
+
+    def test_a_task_that_somebody_else_has_locked(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dashboard, "STATEMENT_SECONDS", 0.3)
+        task = self.failed_task(ledger)
+        browser, path = browse(EVERYBODY), f"/tasks/{task.id}"
+        token = token_in(browser.get(path))
+        with ledger.engine.begin() as connection:
+            connection.execute(text("SELECT * FROM task_outbox FOR UPDATE"))
+            answer = browser.post(f"{path}/retry", data={"token": token})
+        assert answer.status_code == 503
+        assert "Nothing was changed. Try again." in answer.text
+        assert self.state(ledger, task.id) == "failed"
 
 
 class TestPostgresqlAudit(AuditContract):

@@ -15,6 +15,7 @@ from spoke_jobs.ledger.dependencies import batch_rows
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import failed_counts
+from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
 from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
@@ -193,6 +194,11 @@ class DashboardQueries(Queries):
         """Count the jobs of each queue."""
         with self._reading() as connection:
             return queue_counts(connection, which)
+
+    def outbox(self) -> OutboxCounts:
+        """Count the tasks of the outbox. They belong to no organization."""
+        with self._reading() as connection:
+            return outbox_counts(connection)
 
     def schedules(self, after: str, limit: int, organizations: Collection[int] | None) -> SchedulePage:
         """Read a page of schedules, by name.
