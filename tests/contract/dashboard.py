@@ -55,6 +55,7 @@ ROUTES = (
     ("GET", "/tasks"),
     ("GET", "/tasks/{task_id}"),
     ("POST", "/tasks/{task_id}/retry"),
+    ("GET", "/cluster"),
     ("GET", "/audit"),
     ("GET", "/changes"),
 )

@@ -47,6 +47,7 @@ from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
 from spoke_jobs.web.batch_pages import BatchPages
 from spoke_jobs.web.bulk_pages import BulkPages
 from spoke_jobs.web.change_stream import ChangeStream
+from spoke_jobs.web.cluster_pages import ClusterPages
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.database_problems import database_problem
 from spoke_jobs.web.failure_pages import FailurePages
@@ -156,6 +157,7 @@ class Dashboard:
             QueuePages(queries, limits_of(engine, runner), self._notify),
             SchedulePages(engine, queries, application, self._notify),
             BatchPages(self._ledger, queries),
+            ClusterPages(engine, queries, cluster),
             TaskPages(queries, OutboxQueries(engine), self._task_notifier.notify),
             AuditPages(queries),
         )

@@ -26,10 +26,11 @@ _PLACES = (
     ("/schedules", "Schedules"),
     ("/batches", "Batches"),
     ("/tasks", "Tasks"),
+    ("/cluster", "Cluster"),
     ("/audit", "Audit"),
 )
 """The pages to which each page has a link."""
-_OF_ALL = frozenset({"/tasks"})
+_OF_ALL = frozenset({"/tasks", "/cluster"})
 """Those that only viewers of all organizations may see."""
 
 

@@ -25,25 +25,13 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
 )
 from spoke_jobs.model import ANY_JOB, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
-from spoke_jobs.web.view_parts import StateCount, When, capped, failures_note
+from spoke_jobs.web.view_parts import GroupItem, StateCount, When, capped, failures_note, group_item
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, shown_reason
 
 _MESSAGE_LIMIT = 200
 _QUIET = timedelta(minutes=2)
 """A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
 _CAUSE = ATTEMPT_HEADINGS.index("CAUSE")
-
-
-@dataclass(frozen=True, slots=True)
-class GroupItem:
-    """A group of jobs that wait or have failed for one reason."""
-
-    number: str
-    text: str
-    oldest: str
-    advice: str
-    path: str
-    """The jobs, or one of them; empty if they cannot be listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +93,8 @@ def overview(
     notes += failures_note(shown, CAP)
     return Overview(
         tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
-        tuple(_group_item(group, now) for group in shown if group.state != "failed"),
-        tuple(_group_item(group, now) for group in shown if group.state == "failed"),
+        tuple(group_item(group, now) for group in shown if group.state != "failed"),
+        tuple(group_item(group, now) for group in shown if group.state == "failed"),
         tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in oldest),
         tuple(
             WorkerItem(
@@ -121,15 +109,6 @@ def overview(
         tuple(notes),
         not any(number.number or number.more for number in counts.values()),
     )
-
-
-def _group_item(group: Group, now: datetime) -> GroupItem:
-    waits = group.state != "failed" and group.oldest_at is not None and group.oldest_at <= now
-    oldest = f"the oldest for {seconds((now - group.oldest_at).total_seconds())}" if waits and group.oldest_at else ""
-    path = f"/jobs/{group.job_id}" if group.job_id is not None else ""
-    if group.state == "failed":
-        path = address("/jobs", state="failed", cause=group.reason, fingerprint=group.fingerprint)
-    return GroupItem(f"{group.count:,}", group.text, oldest, line(group.advice), path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, DashboardContract, Open, token_in
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
+from tests.contract.dashboard_cluster import Cluster, ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.dashboard_schedules import SchedulesContract
@@ -17,6 +18,8 @@ from tests.contract.dashboard_tasks import TasksContract
 from tests.contract.ledger import new_job
 from tests.waiting import patient
 
+from spoke_jobs.cluster.cluster_view import SpokeJobWaits
+from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -127,6 +130,7 @@ class TestPostgresqlDashboard(DashboardContract):
                 "/schedules",
                 "/batches",
                 "/tasks",
+                "/cluster",
                 "/audit",
                 "/",
                 "/jobs",
@@ -181,6 +185,24 @@ class TestPostgresqlBatches(BatchesContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url
+
+
+class TestPostgresqlCluster(ClusterContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+    def test_whether_sync_is_active(self, ledger: SqlLedger, browse: Open, cluster: Cluster, ledger_url: str) -> None:
+        cluster(NamespaceView("shop"), SpokeJobWaits())
+        browser = browse(EVERYBODY)
+        assert "No sync is active. Jobs under" in browser.get("/cluster").text
+        ledger.insert(new_job(runner="kubernetes"))
+        assert "Check that `spoke-jobs sync` runs" in browser.get("/cluster").text
+        writer = Writer(ledger_url)
+        assert writer.lead()
+        assert "Sync is active." in browser.get("/cluster").text
+        writer.close()
+        writer.engine.dispose()
 
 
 class TestPostgresqlTasks(TasksContract):

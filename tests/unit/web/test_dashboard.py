@@ -13,6 +13,7 @@ from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, ONE, ROUTES, TOKEN, DashboardContract, Open, token_in
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
+from tests.contract.dashboard_cluster import ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.dashboard_schedules import SchedulesContract
@@ -90,6 +91,7 @@ class TestSqliteDashboard(DashboardContract):
             "/schedules",
             "/batches",
             "/tasks",
+            "/cluster",
             "/audit",
         ):
             page = browser.get(path).text
@@ -148,6 +150,12 @@ class TestSqliteSchedules(SchedulesContract):
 
 
 class TestSqliteBatches(BatchesContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteCluster(ClusterContract):
     @pytest.fixture
     def ledger_url(self, sqlite_ledger_url: str) -> str:
         return sqlite_ledger_url

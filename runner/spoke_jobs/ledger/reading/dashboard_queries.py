@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, asc, desc, func, select
 
-from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql
+from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql, of_launch
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.dependencies import batch_rows
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
@@ -86,6 +86,16 @@ class SeenWorker:
     lapsed: int
     """How many of its running attempts have a lapsed lease: it may be gone."""
     heartbeat_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchBacklog:
+    """The due jobs for which sync has created no SpokeJob yet."""
+
+    now: datetime
+    number: CappedCount
+    oldest_at: datetime | None
+    """Since when the oldest of the counted ones has been due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +209,14 @@ class DashboardQueries(Queries):
         """Count the tasks of the outbox. They belong to no organization."""
         with self._reading() as connection:
             return outbox_counts(connection)
+
+    def launch_backlog(self) -> LaunchBacklog:
+        """Count the due jobs for which sync has created no SpokeJob yet, up to :data:`CAP`."""
+        due = select(due_since().label("due_at")).where(*in_sql(*of_launch(0.0))).limit(CAP + 1).subquery()
+        with self._reading() as connection:
+            number, oldest_at = connection.execute(select(func.count(), func.min(due.c.due_at)).select_from(due)).one()
+            now = connection.execute(select(clock_now())).scalar_one()
+        return LaunchBacklog(now, CappedCount(min(number, CAP), number > CAP), oldest_at)
 
     def schedules(self, after: str, limit: int, organizations: Collection[int] | None) -> SchedulePage:
         """Read a page of schedules, by name.
