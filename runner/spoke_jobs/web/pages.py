@@ -70,6 +70,7 @@ class Pages:
             groups(crowd, waits.waiting if waits else ()),
             self._queries.oldest(which, _OLDEST),
             self._queries.workers(which),
+            self._queries.ended(which),
             viewer,
             sync=_sync(sync_is_active(self._ledger.engine), crowd),
             cluster_problem=waits.problem if waits else "",

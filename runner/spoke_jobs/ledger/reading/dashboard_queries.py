@@ -15,6 +15,7 @@ from spoke_jobs.ledger.dependencies import batch_rows
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import failed_counts
+from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
 from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
 from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
@@ -204,6 +205,11 @@ class DashboardQueries(Queries):
         """Count the jobs of each queue."""
         with self._reading() as connection:
             return queue_counts(connection, which)
+
+    def ended(self, which: JobFilter) -> EndedCounts:
+        """Count the jobs that ended in the last hour by minute. Of the filter, only the organizations count."""
+        with self._reading() as connection:
+            return ended_counts(connection, which.organizations)
 
     def outbox(self) -> OutboxCounts:
         """Count the tasks of the outbox. They belong to no organization."""
