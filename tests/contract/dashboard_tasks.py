@@ -42,7 +42,8 @@ class TasksContract(DashboardScene):
 
     def state(self, ledger: SqlLedger, task_id: int) -> str | None:
         with ledger.engine.connect() as connection:
-            return connection.scalar(select(task_outbox.c.state).where(task_outbox.c.id == task_id))
+            found: str | None = connection.scalar(select(task_outbox.c.state).where(task_outbox.c.id == task_id))
+            return found
 
     def table(self, page: str, name: str) -> list[list[str]]:
         """The cells of the table of a section."""

@@ -131,7 +131,8 @@ class TaskView:
 def read_filter(query: Mapping[str, str]) -> tuple[TaskFilter, Mapping[str, str], str]:
     """Read the filters of an address. Return them, as they were given, too, and what is wrong with one of them."""
     given = {name: text for name in FILTERS if (text := query.get(name, "").strip())}
-    states, problem = None, ""
+    states: tuple[TaskState, ...] | None = None
+    problem = ""
     if any(len(text) > TEXT_LIMIT or not is_storable(text) for text in given.values()):
         problem = f"Give at most {TEXT_LIMIT} characters, without NUL."
     elif given.get("state", TaskState.DUE) not in [*TaskState]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, desc, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, desc, func, select
 
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.sql.expressions import clock_once, constant, minutes_between
@@ -65,7 +65,7 @@ def _successes(organizations: Collection[int] | None) -> Select[Any]:
         .limit(NEWEST_ATTEMPTS)
         .subquery()
     )
-    own = newest if organizations is None else newest.join(job_request, job_request.c.id == newest.c.job_id)
+    own: FromClause = newest if organizations is None else newest.join(job_request, job_request.c.id == newest.c.job_id)
     return (
         select(_minutes_ago(newest.c.finished_at))
         .select_from(own)
