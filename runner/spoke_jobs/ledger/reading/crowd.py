@@ -152,7 +152,8 @@ def failed_counts(
     if cap is not None:
         failed = failed.order_by(desc(columns.finished_at)).limit(cap)
     jobs = failed.subquery().c
-    last_first = (desc(jobs.finished_at), desc(jobs.id))  # a retried job keeps its id: the highest may have failed first
+    # A retried job keeps its id, so that the highest id may have failed before the others.
+    last_first = (desc(jobs.finished_at), desc(jobs.id))
     last_id = func.first_value(jobs.id).over(partition_by=(jobs.cause, jobs.fingerprint), order_by=last_first)
     each = select(*jobs, last_id.label("last_id")).subquery().c
     of_one_reason = (each.cause, each.fingerprint)
