@@ -28,7 +28,7 @@ LATEST_SECONDS = 15.0
 STREAM_SECONDS = 300.0
 """How long a stream lasts. The browser then opens another one, as whoever may look by then."""
 MOST_STREAMS = 100
-"""The most streams at a time, below the limit on connections."""
+"""The most streams at a time, below the limit on requests in progress."""
 BEGIN = b"retry: 5000\n\n"
 """After how many milliseconds a browser opens the stream again."""
 EVENT = b"event: changed\ndata: 1\n\n"
