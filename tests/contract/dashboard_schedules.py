@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -147,6 +148,39 @@ class SchedulesContract(DashboardScene):
         assert (after.last_job_id, after.next_due_at) == (job.id, before.next_due_at), "its due times stay"
         assert f'<a href="/jobs/{job.id}">job {job.id}</a>' in browser.get("/schedules").text
         assert self.events(ledger, "run schedule") == [("ada", "hourly")]
+
+    def test_run_now_pressed_twice_dispatches_one_job(self, ledger: SqlLedger, browse: Open) -> None:
+        self.add(ledger, "hourly")
+        browser = browse(EVERYBODY, application=APPLICATION)
+        for number in (1, 2):
+            form = self.run_form(browser)
+            first, second = (browser.post("/schedules/run", data=form) for _ in range(2))
+            jobs = sorted(job.id for job in ledger.list_jobs())
+            assert len(jobs) == number, "one for each time that the page was read"
+            assert first.headers["location"] == f"/jobs/{jobs[-1]}?said=dispatched"
+            assert second.headers["location"] == f"/jobs/{jobs[-1]}?said=repeated"
+            assert "dispatched no other one" in browser.get(second.headers["location"]).text
+        assert self.events(ledger, "run schedule") == [("ada", "hourly")] * 2
+
+    def test_run_now_on_a_page_that_is_out_of_date_for_another_reason(self, ledger: SqlLedger, browse: Open) -> None:
+        """The schedule has dispatched a job since, or somebody else has: then the form is not sent a second time."""
+        self.add(ledger, "hourly")
+        browser = browse(EVERYBODY, application=APPLICATION)
+        form = self.run_form(browser)
+        ticked = ledger.insert(new_job(job_type="report"))
+        self.change(ledger, "hourly", last_due_at=datetime.now(UTC), last_job_id=ticked.id)
+        assert "said=dispatched" in browser.post("/schedules/run", data=form).headers["location"]
+        grace = browse(Viewer(name="grace", actions=EVERYBODY.actions, organizations=None), application=APPLICATION)
+        of_grace = self.run_form(grace)
+        assert "said=dispatched" in self.send(browser, "run", "hourly").headers["location"]
+        assert "said=dispatched" in grace.post("/schedules/run", data=of_grace).headers["location"]
+
+    def run_form(self, browser: Browser) -> dict[str, str]:
+        """The fields of the form that runs the only schedule."""
+        (form,) = re.findall(
+            r'<form method="post" action="/schedules/run">(.*?)</form>', browser.get("/schedules").text, re.S
+        )
+        return dict(re.findall(r'name="([^"]+)" value="([^"]*)"', unescape(form)))
 
     def test_a_job_with_the_unique_key_is_not_dispatched_again(self, ledger: SqlLedger, browse: Open) -> None:
         self.add(ledger, "hourly", unique_key="k")

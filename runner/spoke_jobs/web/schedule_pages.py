@@ -85,7 +85,12 @@ class SchedulePages:
         except SpokeJobsError as error:
             return _refused(error, viewer)
 
+        shown = asked.given.get("last")
+
         def run(connection: Connection, row: ScheduleRow, by: str) -> str:
+            # A form that is sent twice shows the job before the one that it has dispatched.
+            if shown not in (None, schedule_views.last_of(row)) and tick_statements.has_run_newest(connection, row, by):
+                return f"/jobs/{row.last_job_id}?said=repeated"
             job, new = tick_statements.run_now(
                 connection, row, lambda schedule, due: checked_occurrence(schedule, due, registry, row.runner), by
             )

@@ -51,6 +51,8 @@ class ScheduleItem:
     advice: str
     key: str
     """Its name, encoded for forms."""
+    newest: str
+    """See :func:`last_of`."""
     can_pause: bool
     can_resume: bool
     can_run: bool
@@ -84,6 +86,11 @@ def schedule_list(
     )
 
 
+def last_of(row: ScheduleRow) -> str:
+    """Return the due time of its newest job, for the form that runs it: a form that is sent again has an older one."""
+    return row.last_due_at.isoformat() if row.last_due_at is not None else ""
+
+
 def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Viewer, *, runs: bool) -> ScheduleItem:
     schedule = readable_schedule(row)
     zone = schedule.timing.zone if schedule is not None else None
@@ -111,6 +118,7 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
         problem.text if problem is not None else "",
         line(problem.advice) if problem is not None and viewer.sees_all else "",
         encoded(row.name),
+        last_of(row),
         can_pause=may and row.paused_at is None,
         can_resume=may and row.paused_at is not None and schedule is not None,
         can_run=may and runs and schedule is not None,
