@@ -124,10 +124,13 @@ class SchedulesContract(DashboardScene):
         paused = self.row(ledger, "hourly")
         assert (paused.paused_at is not None, paused.paused_by) == (True, "ada")
         page = browser.get("/schedules?said=paused").text
-        assert "It is paused" in page
+        assert "You paused it" in page
         assert "not until somebody resumes it" in page
         assert self.send(browser, "resume", "hourly").headers["location"] == "/schedules?said=resumed"
         assert self.row(ledger, "hourly").paused_at is None
+        stale = browser.get("/schedules?said=paused").text
+        assert "You paused it" in stale
+        assert "is paused" not in stale, "somebody has resumed it since"
         assert self.events(ledger, "pause schedule") == [("ada", "hourly")]
         assert self.events(ledger, "resume schedule") == [("ada", "hourly")]
 

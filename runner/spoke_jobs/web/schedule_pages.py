@@ -25,11 +25,12 @@ PER_PAGE = 100
 _HERE = "/schedules"
 _BACK = (_HERE, "Back to the schedules")
 SAID = {
-    "paused": "It is paused: no due time dispatches a job.",
-    "resumed": "It goes on with its next due time.",
+    "paused": "You paused it. Until somebody resumes it, no due time dispatches a job.",
+    "resumed": "You resumed it, from its next due time on.",
     "unique": "A job has the schedule's unique key, so no other one was dispatched.",
 }
-"""What the page says after an action, by a word in its address."""
+"""What the page says after an action, by a word in its address. It stays for a while, so it says what was done, and not
+what is so: somebody else may change that."""
 logger = logging.getLogger(__name__)
 Change = Callable[[Connection, ScheduleRow, str], str]
 """Changes a locked schedule, for somebody with this name. Returns where to go."""
