@@ -115,6 +115,32 @@ class SchedulesContract(DashboardScene):
                 path = found[1].replace("&amp;", "&") if found is not None else ""
             assert seen == expected
 
+    def test_a_page_looks_through_a_bounded_number_of_schedules_of_others(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.SCHEDULES_LOOKED_THROUGH", 6)
+        monkeypatch.setattr("spoke_jobs.web.schedule_pages.PER_PAGE", 2)
+        reads: list[str] = []
+
+        def counted(connection: Any, name: str, limit: int) -> list[ScheduleRow]:
+            reads.append(name)
+            return schedule_rows.schedules_after(connection, name, limit)
+
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.schedules_after", counted)
+        for number in range(20):
+            self.add(ledger, f"s{number:02}", organization_id=1 if number in (1, 6) else 2)
+        browser, path, seen = browse(ONE), "/schedules", []
+        while path:
+            reads.clear()
+            page = browser.get(path).text
+            assert len(reads) <= 2, "three rows each"
+            seen += re.findall(r"<h2[^>]*>(s\d+)</h2>", page)
+            found = re.search(r'<a href="([^"]+)" rel="next">', page)
+            path = found[1].replace("&amp;", "&") if found is not None else ""
+        assert seen == ["s01", "s06"], "a page goes on at the last one that was shown"
+        assert "There may be more" in page
+        assert "There may be more" not in browse(EVERYBODY).get("/schedules").text
+
     # What it changes
 
     def test_pause_and_resume(self, ledger: SqlLedger, browse: Open) -> None:
