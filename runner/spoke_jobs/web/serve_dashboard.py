@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 from collections.abc import Callable
@@ -72,7 +71,7 @@ class _Connection(H11Protocol):
 
     idle_since: float
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         """See asyncio."""
         super().connection_made(transport)
         self.idle_since = self.loop.time()
