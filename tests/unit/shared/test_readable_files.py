@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 
@@ -27,6 +28,7 @@ def test_only_what_can_be_read_is_returned() -> None:
         assert set(readable_of([second, high], patient(30))) == {second, high}
         high.recv(1)
         assert readable_of([second, high], -1.0) == [second], "a time that has passed is no wait without an end"
+        assert readable_of([second, high], math.inf) == [second]
         third.close()
         assert high in readable_of([second, high], patient(30)), "its other end is closed"
 
