@@ -39,6 +39,7 @@ SAID = {
     "asked": "The job was asked to stop.",
     "retried": "The job starts again.",
     "dispatched": "Its schedule has dispatched this job now.",
+    "repeated": "Its schedule has dispatched this job. The same form was sent again, and dispatched no other one.",
 }
 """What a page says after an action, by a word in its address."""
 

@@ -96,6 +96,7 @@ class TestSqliteDashboard(DashboardContract):
         ):
             page = browser.get(path).text
             assert page.count('id="live"') == page.count('id="live-updates"') == 1, path
+            assert page.index('id="updates-wait"') < page.index('id="live"'), "what is replaced must not hold it"
             addresses = re.findall(r'<script defer src="([^"]+)"', page)
             assert [address.partition("?")[0] for address in addresses] == ["/static/htmx.min.js", "/static/live.js"]
             for address in addresses:

@@ -30,6 +30,8 @@ CAP = 10_000
 """The most jobs of a state that are counted."""
 LOOKED_THROUGH = 100_000
 """Among how many of the newest jobs the ended ones of some organizations are counted. No index has organizations."""
+SCHEDULES_LOOKED_THROUGH = 5_000
+"""Among how many schedules those of some organizations are looked for, for one page. No column has the organization."""
 _FILTERED = (
     *("id", "state", "job_type", "queue_name", "runner", "organization_id", "campaign_id", "cause", "fingerprint"),
     *("unique_key", "batch_id", "created_at"),
@@ -114,6 +116,8 @@ class SchedulePage:
     now: datetime
     rows: tuple[ScheduleRow, ...]
     more: bool
+    looked_through: bool = True
+    """False: there may be more, because :data:`SCHEDULES_LOOKED_THROUGH` were not all."""
 
 
 class DashboardQueries(Queries):
@@ -231,15 +235,16 @@ class DashboardQueries(Queries):
         :param organizations: only schedules whose jobs are of one of these; None: all schedules.
         """
         found: list[ScheduleRow] = []
+        left = SCHEDULES_LOOKED_THROUGH
+        more = True
         with self._reading() as connection:
             now = connection.execute(select(clock_now())).scalar_one()
-            while len(found) <= limit:
+            while more and left > 0 and len(found) <= limit:
                 rows = schedules_after(connection, after, limit + 1)
                 found += [row for row in rows if organizations is None or row.organization_id in organizations]
-                if len(rows) <= limit:
-                    break
-                after = rows[-1].name
-        return SchedulePage(now, tuple(found[:limit]), len(found) > limit)
+                more, left = len(rows) > limit, left - len(rows)
+                after = rows[-1].name if rows else after
+        return SchedulePage(now, tuple(found[:limit]), len(found) > limit, not more or len(found) > limit)
 
     def batches(self, which: BatchFilter, limit: int) -> tuple[datetime, list[Batch]]:
         """Return the database's time, and the newest batches that pass the filter, newest first."""
