@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as TookTooLong
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Engine
 
@@ -91,7 +91,8 @@ class ClusterReads:
     def namespace(self) -> tuple[NamespaceView, SpokeJobWaits]:
         """Read the state of the namespace and what SpokeJobs wait for, at the same time, likewise."""
         state, waits = self._all_else.begin(), self._all_waits.begin()
-        wait([state, waits], SECONDS)
+        both: list[Future[Any]] = [state, waits]
+        wait(both, SECONDS)
         return _result(state, 0, NamespaceView(self._namespace, problem=SLOW)), _result(
             waits, 0, SpokeJobWaits(problem=SLOW)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -69,12 +70,12 @@ class _Connection(H11Protocol):
     uvicorn would keep idle connections, and refuse the requests of all others, also the kubelet's.
     """
 
-    idle_since: float
+    idle_since: float  # by a clock that tells connections of one pass of uvloop apart: its own has milliseconds
 
     def connection_made(self, transport: Any) -> None:
         """See asyncio."""
         super().connection_made(transport)
-        self.idle_since = self.loop.time()
+        self.idle_since = time.monotonic()
         if len(self.connections) <= _CONNECTIONS:
             return
         others = (other for other in self.connections if isinstance(other, _Connection) and other is not self)
@@ -85,7 +86,7 @@ class _Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         """See uvicorn."""
-        self.idle_since = self.loop.time()
+        self.idle_since = time.monotonic()
         super().on_response_complete()
 
     @property
