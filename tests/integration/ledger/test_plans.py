@@ -88,6 +88,7 @@ def plans(ledger: SqlLedger, call: Callable[[], object], options: str = "") -> l
             raw.execute(f"PREPARE p{number} AS {numbered.replace('%%', '%')}")
             given = f"({values})" if values else ""
             row = raw.execute(f"EXPLAIN (FORMAT JSON{options}) EXECUTE p{number}{given}").fetchone()
+            raw.execute(f"DEALLOCATE p{number}")  # the connection may serve the next call
             found.append(row[0])
     return found
 
