@@ -5,7 +5,12 @@ An alert looks at a long window, so that a short disturbance does not set it off
 resolves soon. The pairs of windows are those of the SRE Workbook, chapter 5.
 
 While jobs are paused, none starts, and after that many start late. So a pause silences the alerts until a while after
-its end. A pause of a part of the jobs silences them only after its end: until then, its jobs are not counted at all.
+its end. A pause of a part of the jobs silences only those on starts, and only after its end: until then, its jobs do
+not start, and after it they fail no more often than others. It silences the alerts on the starts of all jobs of the
+namespace or of the application, because no metric says of each job whether it was paused.
+
+That a pause has ended is known from its series, which is gone. If it may be gone for another reason, no alert is
+silent: see :func:`_ended`.
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ import yaml
 
 LEAST_BAD = 4
 """So many jobs in the long window set off no alert, however few jobs there were."""
+MOST_PAUSES = 50
+"""If there are more pauses (of the operator: in a namespace and of a kind), the metrics show only so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +115,42 @@ def _by_tenant(expression: str, function: str = "sum", more: str = "") -> str:
     return f"{function} by (@TENANT@{more}) (@BY_TENANT({expression})@)"
 
 
+def _ended(was: str, still: str, known: str, count: str) -> str:
+    """Return the pauses that have ended. If nobody knows whether a pause has ended, it has not.
+
+    :param was: the pauses that there were.
+    :param still: those that there are.
+    :param known: has a value while processes report pauses.
+    :param count: how to count the pauses that there are. The most that are shown may be some of more.
+    """
+    return f"(\n  {was}\n  unless\n  {still}\n  and on () {known}\n  unless {count} ({still}) >= {MOST_PAUSES}\n)"
+
+
 def _pauses_of_operator(quiet: str) -> tuple[str, ...]:
     whole = f'max_over_time(spoke_operator_paused{{@JOB@,scope="all"}}[{quiet}])'
-    part = 'spoke_operator_paused{@JOB@,scope!="all"}'
-    ended = _by_tenant(f"max_over_time({part}[{quiet}])", "max", ", scope")
-    still = _by_tenant(part, "max", ", scope")
     everywhere = f'spoke_operator_paused{{@JOB@,source="SPOKE_OPERATOR_PAUSED"}}[{quiet}]'
-    return (
-        f"on (@TENANT@) {_by_tenant(whole)}",
-        f"on (@TENANT@) (\n  {ended}\n  unless\n  {still}\n)",
-        f"on () max_over_time({everywhere})",
-    )
+    return f"on (@TENANT@) {_by_tenant(whole)}", f"on () max_over_time({everywhere})"
+
+
+def _part_pauses_of_operator(quiet: str) -> tuple[str, ...]:
+    part = 'spoke_operator_paused{@JOB@,scope!="all"}'
+    was = _by_tenant(f"max_over_time({part}[{quiet}])", "max", ", scope")
+    still = _by_tenant(part, "max", ", scope")
+    # Only the leader reports pauses.
+    ended = _ended(was, still, "spoke_operator_leads{@JOB@} == 1", "on (@TENANT@) count by (@TENANT@)")
+    return *_pauses_of_operator(quiet), f"on (@TENANT@) {ended}"
 
 
 def _pauses_of_workers(quiet: str) -> tuple[str, ...]:
-    whole = f'max_over_time(spoke_worker_paused{{@WORKERS@,scope="all"}}[{quiet}])'
+    return (f'on () max_over_time(spoke_worker_paused{{@WORKERS@,scope="all"}}[{quiet}])',)
+
+
+def _part_pauses_of_workers(quiet: str) -> tuple[str, ...]:
     part = 'spoke_worker_paused{@WORKERS@,scope!="all"}'
-    ended = f"max by (scope) (max_over_time({part}[{quiet}]))"
-    return f"on () {whole}", f"on () (\n  {ended}\n  unless\n  max by (scope) ({part})\n)"
+    was, still = f"max by (scope) (max_over_time({part}[{quiet}]))", f"max by (scope) ({part})"
+    # A worker reads this one from the ledger just before the pauses, which it leaves out if this read fails.
+    ended = _ended(was, still, "spoke_worker_jobs_failed_total{@WORKERS@}", "on () count")
+    return *_pauses_of_workers(quiet), f"on () {ended}"
 
 
 def _pods_started(window: str) -> str:
@@ -177,7 +202,7 @@ OBJECTIVES = {
             "@START_PERCENT@",
             _pods_started_late,
             _pods_started,
-            _pauses_of_operator,
+            _part_pauses_of_operator,
             "#error-budgets",
             "Too many jobs of namespace {{ $labels.@TENANT@ }} start more than @START_SECONDS@ s after their creation.",
             "{{ $value | humanize }} jobs in the longer window did. spoke_operator_waiting shows the reasons.",
@@ -200,7 +225,7 @@ OBJECTIVES = {
             "@START_PERCENT@",
             _workers_started_late,
             _workers_started,
-            _pauses_of_workers,
+            _part_pauses_of_workers,
             "#error-budgets",
             "Too many jobs of @NAMESPACE@/@NAME@ in workers start more than @START_SECONDS@ s after they are due.",
             "{{ $value | humanize }} jobs in the longer window did. spoke_worker_job_wait_seconds shows their types "

@@ -14,7 +14,9 @@ from typing import Any
 from spoke_jobs.cli.commands.limit_input import parse
 from spoke_jobs.cli.commands.parsing import json_of
 from spoke_jobs.cluster import cluster_checks
+from spoke_jobs.cluster.check_results import TemplateCheck
 from spoke_jobs.cluster.cluster_view import read_published, times, waits_of
+from spoke_jobs.cluster.namespace_view import template_view
 from spoke_jobs.cluster.pod_logs import job_has_ended
 from spoke_jobs.cluster.pod_output import started
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type
@@ -128,7 +130,7 @@ def _job_to_build(body: Mapping[str, Any]) -> object:
 
 def _check_answers(body: Mapping[str, Any]) -> object:
     found = cluster_checks.read_user(body), cluster_checks.read_names(body, "status", "name")
-    return *found, cluster_checks.read_decision(body), cluster_checks.read_template(body, ["x"]), times(body)
+    return *found, cluster_checks.read_decision(body), TemplateCheck.of(body, ["x"]), times(body)
 
 
 def _argument(text: str) -> object:
@@ -266,6 +268,7 @@ READERS: Mapping[str, Reader] = {
     "spokelimit-of-sync": of_object(lambda body: read_published_limit(body, "1")),
     "spokejob-of-sync": of_object(_view),
     "template": of_object(read_template),
+    "template-of-the-dashboard": of_object(template_view),
     "job-to-build": of_object(_job_to_build),
     "template-rules": of_text(_template_rules),
     "worker-sets": of_text(_worker_sets),

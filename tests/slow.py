@@ -23,6 +23,8 @@ class Slow(NamedTuple):
 
 _UNIT = "the same suite in tests/unit, on SQLite"
 _POSTGRESQL = "the same cases on PostgreSQL"
+_WEEK = "the week of successes of the operator's chart; the same template makes the rules of both charts"
+_ONE_KIND = "the case of the other kind of function"
 _CAUSES = "tests/unit/operator/core, from pods and events that were recorded; other cases here"
 SLOW: tuple[Slow, ...] = (
     # the other database
@@ -40,6 +42,10 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/docs/test_kubectl.py", (), "", "tests/unit/docs, tests/e2e/test_why_page.py"),
     # more cases of one kind
     Slow("tests/integration/charts/test_slo_alerts.py", ("test_in_a_week",), "all", "the few cases of each alert"),
+    Slow("tests/integration/charts/test_slo_alerts.py", ("test_in_a_week",), "Start", _WEEK),
+    Slow("tests/integration/charts/test_slo_alerts.py", ("test_in_a_week",), "few-Success-spoke-app", _WEEK),
+    Slow("tests/integration/charts/test_slo_alerts.py", ("test_a_few_jobs_of_an_idle",), "", _WEEK),
+    Slow("tests/integration/charts/test_alerts_week.py", (), "spoke-app", "test_alerts.py, each alert in an hour"),
     Slow("tests/integration/cli/test_check.py", ("test_each_right",), "sync", "the case of the runner"),
     Slow("tests/integration/cli/test_check.py", ("test_each_right",), "reader", "the case of the runner"),
     Slow("tests/integration/sync/test_kills.py", (), "is_deleted", "the case of a second attempt"),
@@ -47,6 +53,14 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/sync/test_databases.py", ("test_what_was_retried",), "", "the other moments of a backup"),
     Slow("tests/integration/worker/test_database.py", ("test_jobs_that_lose",), "hang", "the case of a cut connection"),
     Slow("tests/integration/worker/test_killed_steps.py", (), "async_", "the case of threads"),
+    Slow("tests/integration/worker/test_supervisor.py", ("TestEnds",), "async_", _ONE_KIND),
+    Slow("tests/integration/worker/test_lane.py", ("test_what_runs_for_longer",), "long_on_loop", _ONE_KIND),
+    Slow("tests/integration/tracing/test_traces.py", ("test_in_workers",), "aimport_contacts", _ONE_KIND),
+    Slow("tests/integration/worker/test_must_hold.py", ("test_without_the_lock",), "", "the case with the lock"),
+    Slow("tests/integration/sync/test_faults.py", ("test_sigterm_ends_it",), "all is well", "the cases with a fault"),
+    Slow("tests/integration/recipes/test_django.py", (), "sqlite", _POSTGRESQL),
+    Slow("tests/integration/recipes/test_flask.py", (), "sqlite", _POSTGRESQL),
+    Slow("tests/integration/recipes/test_fastapi.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/execution/test_pod_timeout.py", (), "", "tests/unit/operator/core/test_build_job.py"),
     Slow("tests/integration/runners/test_dns_outage.py", ("test_a_pod_waits",), "no such name", "the other answer"),
     Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "limits", "the case of labels"),

@@ -16,9 +16,10 @@ from tests.contract.browser import Browser
 from tests.contract.ledger import LEASE, claim_one, new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import Claim, Failure, JobRequest, JobState, Progress
 from spoke_jobs.web import ALL_ACTIONS, JobAction, Viewer, app
 from spoke_jobs.web.pages import PER_PAGE
@@ -52,6 +53,10 @@ ROUTES = (
     ("GET", "/batches"),
     ("POST", "/batches/{batch_id}/close"),
     ("POST", "/batches/{batch_id}/cancel"),
+    ("GET", "/tasks"),
+    ("GET", "/tasks/{task_id}"),
+    ("POST", "/tasks/{task_id}/retry"),
+    ("GET", "/cluster"),
     ("GET", "/audit"),
     ("GET", "/changes"),
 )
@@ -230,6 +235,47 @@ class DashboardContract(DashboardScene):
         assert '<span class="number">3</span> failed' in everybody, "who sees all jobs gets all of them counted"
         assert "There may be older ones" not in everybody
 
+    def test_the_last_hour_by_minute(self, ledger: SqlLedger, browse: Open) -> None:
+        for organization, seconds in ((1, 125), (2, 125), (1, 3_700)):
+            succeeded = ledger.insert(new_job(organization_id=organization))
+            ledger.succeed(None, self.claimed(ledger).token, None)
+            self.ended(ledger, succeeded, seconds)
+        self.ended(ledger, self.failed(ledger, organization_id=1), 305)
+        self.failed(ledger, organization_id=2)
+        page = browse(EVERYBODY).get("/").text
+        assert "4 jobs ended in the last hour. The busiest minute was 2 min ago, with 2." in page
+        assert "2 jobs failed for good in the last hour. The busiest minute was the current one, with 1." in page
+        bars = re.findall(r'<rect class="(\w+)" x="(\d+)" y="(\d+)" width="3" height="(\d+)">', page)
+        assert bars == [
+            *(("ended", "216", "20", "20"), ("ended", "228", "0", "40"), ("ended", "236", "20", "20")),
+            *(("failed", "216", "0", "40"), ("failed", "236", "0", "40")),
+        ]
+        page = browse(ONE).get("/").text
+        assert "2 jobs ended in the last hour. The busiest minute was 2 min ago, with 1." in page
+        assert "1 job failed for good in the last hour. The busiest minute was 5 min ago, with 1." in page
+        assert page.count("<rect ") == 3
+
+    def ended(self, ledger: SqlLedger, job: JobRequest, seconds_ago: float) -> None:
+        """Let a job have ended some time ago."""
+        then = clock_after(-seconds_ago)
+        with ledger.engine.begin() as connection:
+            for ended, column in ((job_request, job_request.c.id), (job_attempt, job_attempt.c.job_id)):
+                connection.execute(update(ended).where(column == job.id).values(finished_at=then))
+
+    def test_the_last_hour_is_counted_among_the_newest_attempts(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for _ in range(3):
+            ledger.insert(new_job(organization_id=1))
+            ledger.succeed(None, self.claimed(ledger).token, None)
+        for most, number, note in ((4, "3 jobs", False), (2, "2 jobs", True)):
+            for module in ("ledger.reading.ended_counts", "web.page_views"):
+                monkeypatch.setattr(f"spoke_jobs.{module}.NEWEST_ATTEMPTS", most)
+            page = browse(EVERYBODY).get("/").text
+            assert f"{number} ended in the last hour" in page
+            assert ("among the newest 2 attempts" in page) is note
+        assert "newest 2 attempts" not in browse(ONE).get("/").text, "it would tell how many attempts others make"
+
     def test_jobs_are_filtered_and_paged_by_key(self, ledger: SqlLedger, browse: Open) -> None:
         jobs = ledger.insert_many([new_job(job_type=f"type_{number % 2}") for number in range(2 * PER_PAGE + 4)])
         browser = browse(EVERYBODY)
@@ -352,7 +398,7 @@ class DashboardContract(DashboardScene):
     ) -> None:
         job = ledger.insert(new_job(job_type="hidden"))
         browser = browse(None)
-        answer = browser.request(method, path.format(job_id=job.id, batch_id=1))
+        answer = browser.request(method, path.format(job_id=job.id, batch_id=1, task_id=1))
         assert answer.status_code == 401
         assert "hidden" not in answer.text
         assert ledger.get(job.id) == job

@@ -182,6 +182,18 @@ class BulkContract(DashboardScene):
         assert "There are more jobs: go on" in page
         assert sorted(self.states(ledger, jobs)) == ["failed", "waiting", "waiting"]
 
+    def test_a_confirmation_ends_in_time_also_if_all_jobs_are_refused(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.web.bulk_pages.SECONDS", -1.0)
+        first = ledger.insert(new_job(job_type="export"))
+        jobs = [ledger.insert(new_job(job_type="report", after=(first.id,))) for _ in range(3)]
+        ledger.cancel(first.id)
+        page = self.confirmed(browse(EVERYBODY), "/bulk/retry?type=report")
+        assert page.count("which has failed: retry that one") == 1, "one was refused, and the others were not tried"
+        assert "There are more jobs: go on" in page
+        assert self.states(ledger, jobs) == ["failed"] * 3
+
     # What it refuses
 
     @pytest.mark.parametrize("action", ACTIONS)

@@ -144,7 +144,7 @@ class QueuesContract(DashboardScene):
         assert (limit.pause.reason, limit.pause.by, limit.pause.until) == ("the partner is down", "ada", None)
         assert self.claim_or_none(ledger) is None
         page = browser.get(answer.headers["location"]).text
-        assert "It is paused." in page
+        assert "You paused it." in page
         scope = encoded("queue:imports")
         assert f'name="known_scope" value="{scope}"' in page
         answer = self.post(browser, "/limits/resume", "/queues", known_scope=scope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -114,6 +115,32 @@ class SchedulesContract(DashboardScene):
                 path = found[1].replace("&amp;", "&") if found is not None else ""
             assert seen == expected
 
+    def test_a_page_looks_through_a_bounded_number_of_schedules_of_others(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.SCHEDULES_LOOKED_THROUGH", 6)
+        monkeypatch.setattr("spoke_jobs.web.schedule_pages.PER_PAGE", 2)
+        reads: list[str] = []
+
+        def counted(connection: Any, name: str, limit: int) -> list[ScheduleRow]:
+            reads.append(name)
+            return schedule_rows.schedules_after(connection, name, limit)
+
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.schedules_after", counted)
+        for number in range(20):
+            self.add(ledger, f"s{number:02}", organization_id=1 if number in (1, 6) else 2)
+        browser, path, seen = browse(ONE), "/schedules", []
+        while path:
+            reads.clear()
+            page = browser.get(path).text
+            assert len(reads) <= 2, "three rows each"
+            seen += re.findall(r"<h2[^>]*>(s\d+)</h2>", page)
+            found = re.search(r'<a href="([^"]+)" rel="next">', page)
+            path = found[1].replace("&amp;", "&") if found is not None else ""
+        assert seen == ["s01", "s06"], "a page goes on at the last one that was shown"
+        assert "There may be more" in page
+        assert "There may be more" not in browse(EVERYBODY).get("/schedules").text
+
     # What it changes
 
     def test_pause_and_resume(self, ledger: SqlLedger, browse: Open) -> None:
@@ -123,10 +150,13 @@ class SchedulesContract(DashboardScene):
         paused = self.row(ledger, "hourly")
         assert (paused.paused_at is not None, paused.paused_by) == (True, "ada")
         page = browser.get("/schedules?said=paused").text
-        assert "It is paused" in page
+        assert "You paused it" in page
         assert "not until somebody resumes it" in page
         assert self.send(browser, "resume", "hourly").headers["location"] == "/schedules?said=resumed"
         assert self.row(ledger, "hourly").paused_at is None
+        stale = browser.get("/schedules?said=paused").text
+        assert "You paused it" in stale
+        assert "is paused" not in stale, "somebody has resumed it since"
         assert self.events(ledger, "pause schedule") == [("ada", "hourly")]
         assert self.events(ledger, "resume schedule") == [("ada", "hourly")]
 
@@ -147,6 +177,39 @@ class SchedulesContract(DashboardScene):
         assert (after.last_job_id, after.next_due_at) == (job.id, before.next_due_at), "its due times stay"
         assert f'<a href="/jobs/{job.id}">job {job.id}</a>' in browser.get("/schedules").text
         assert self.events(ledger, "run schedule") == [("ada", "hourly")]
+
+    def test_run_now_pressed_twice_dispatches_one_job(self, ledger: SqlLedger, browse: Open) -> None:
+        self.add(ledger, "hourly")
+        browser = browse(EVERYBODY, application=APPLICATION)
+        for number in (1, 2):
+            form = self.run_form(browser)
+            first, second = (browser.post("/schedules/run", data=form) for _ in range(2))
+            jobs = sorted(job.id for job in ledger.list_jobs())
+            assert len(jobs) == number, "one for each time that the page was read"
+            assert first.headers["location"] == f"/jobs/{jobs[-1]}?said=dispatched"
+            assert second.headers["location"] == f"/jobs/{jobs[-1]}?said=repeated"
+            assert "dispatched no other one" in browser.get(second.headers["location"]).text
+        assert self.events(ledger, "run schedule") == [("ada", "hourly")] * 2
+
+    def test_run_now_on_a_page_that_is_out_of_date_for_another_reason(self, ledger: SqlLedger, browse: Open) -> None:
+        """The schedule has dispatched a job since, or somebody else has: then the form is not sent a second time."""
+        self.add(ledger, "hourly")
+        browser = browse(EVERYBODY, application=APPLICATION)
+        form = self.run_form(browser)
+        ticked = ledger.insert(new_job(job_type="report"))
+        self.change(ledger, "hourly", last_due_at=datetime.now(UTC), last_job_id=ticked.id)
+        assert "said=dispatched" in browser.post("/schedules/run", data=form).headers["location"]
+        grace = browse(Viewer(name="grace", actions=EVERYBODY.actions, organizations=None), application=APPLICATION)
+        of_grace = self.run_form(grace)
+        assert "said=dispatched" in self.send(browser, "run", "hourly").headers["location"]
+        assert "said=dispatched" in grace.post("/schedules/run", data=of_grace).headers["location"]
+
+    def run_form(self, browser: Browser) -> dict[str, str]:
+        """The fields of the form that runs the only schedule."""
+        (form,) = re.findall(
+            r'<form method="post" action="/schedules/run">(.*?)</form>', browser.get("/schedules").text, re.S
+        )
+        return dict(re.findall(r'name="([^"]+)" value="([^"]*)"', unescape(form)))
 
     def test_a_job_with_the_unique_key_is_not_dispatched_again(self, ledger: SqlLedger, browse: Open) -> None:
         self.add(ledger, "hourly", unique_key="k")

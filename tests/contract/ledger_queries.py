@@ -6,16 +6,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
 from tests.waiting import eventually
 
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.reading.statistics import GroupedBy
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import job_event
+from spoke_jobs.ledger.tables import job_event, job_request
 from spoke_jobs.limits.job_limit import parse_scope
 from spoke_jobs.model import ANY_JOB, AttemptUsage, Failure, JobFilter, JobOptions, JobRequest, JobState, Progress
 
@@ -236,6 +238,25 @@ class QueriesContract:
         (waiting,) = crowd.waiting
         assert (waiting.kind.later, waiting.kind.cause, waiting.kind.fingerprint) == (True, "JobError", "KeyError@b")
         assert queries.crowd(0).failed == ()
+
+    def test_the_last_failure_is_the_one_that_happened_last(self, ledger: SqlLedger, queries: Queries) -> None:
+        """A job that is retried keeps its id, so that the job with the highest id may have failed before it."""
+        last: dict[str, int] = {}
+        for place in ("KeyError@a", "KeyError@b"):
+            for ago_seconds in (300, 60, 120):
+                job = ledger.insert(new_job())
+                claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+                assert claim is not None
+                ledger.fail(claim.token, Failure("JobError", fingerprint=place, for_good=True), decide=True)
+                with ledger.engine.begin() as connection:
+                    ended = update(job_request).where(job_request.c.id == job.id)
+                    connection.execute(ended.values(finished_at=clock_after(-ago_seconds)))
+                if ago_seconds == 60:
+                    last[place] = job.id
+        for found in (queries.crowd(3600).failed, queries.crowd(3600, cap=9).failed):
+            assert {each.fingerprint: (each.newest_id, each.count) for each in found} == {
+                place: (job_id, 3) for place, job_id in last.items()
+            }
 
     def test_statistics_of_each_type(self, ledger: SqlLedger, queries: Queries) -> None:
         later = datetime.now(UTC) + timedelta(hours=1)

@@ -14,7 +14,7 @@ from tests.contract.ledger import LEASE, claim_one, new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.notices import mute_rows, notice_rows
-from spoke_jobs.ledger.notices.notice_values import FailureGroup, GroupName
+from spoke_jobs.ledger.notices.notice_values import FailedRun, FailureGroup, GroupName, Place
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_outbox, notice_seen
@@ -245,6 +245,38 @@ class NoticeContract:
             self.fail(ledger)
         self.take(ledger, sender, me)
         assert sender.groups() == [[("new", "report", 5)]]
+
+    def test_after_an_outage_no_part_of_a_look_reads_what_earlier_ones_have_counted(
+        self, ledger: SqlLedger, sender: FakeSender, me: Identity, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A million failures would be read hundreds of times."""
+        monkeypatch.setattr(notice_pass, "BATCH", 2)
+        self.take(ledger, sender, me)
+        jobs = [self.fail(ledger) for _ in range(7)]
+        begin = self.now(ledger)
+        times = [begin + timedelta(seconds=10 * number) for number in (1, 2, 3, 3, 3, 4, 5)]
+        with ledger.engine.begin() as connection:
+            for job_id, time in zip(jobs, times, strict=True):
+                connection.execute(update(job_request).where(job_request.c.id == job_id).values(finished_at=time))
+        places, reached = list[Place](), list[datetime | None]()
+        read = notice_rows.unseen
+
+        def unseen(*given: Any) -> list[FailedRun]:
+            places.append(given[2])
+            reached.append(given[4])
+            again = read(given[0], "another channel", *given[2:])  # which has counted nothing
+            assert [each.finished_at for each in again] == [
+                time for time in times if given[4] is None or time >= given[4]
+            ][:2]
+            return read(*given)
+
+        monkeypatch.setattr(notice_rows, "unseen", unseen)
+        self.take(ledger, sender, me)
+        assert sender.groups() == [[("new", "report", 7)]]
+        assert reached == [None, times[1], times[3], times[5]]
+        with ledger.engine.connect() as connection:
+            looked_at = connection.scalar(select(notice_channel.c.looked_at))
+        assert looked_at == places[0].now, "what is committed late during the look is found by the next one"
 
     def test_a_process_that_ends_while_it_counts_loses_nothing(
         self, ledger: SqlLedger, sender: FakeSender, me: Identity, monkeypatch: pytest.MonkeyPatch

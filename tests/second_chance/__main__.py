@@ -26,8 +26,8 @@ from pathlib import Path
 from . import recorder
 from .verdict import NO_TESTS, PASSED, TESTS_FAILED, Failure, Run, Verdict, exit_code, judge, may_run_again, merge
 
-BUDGET = int(os.environ.get("SPOKE_TEST_FLAKY_BUDGET", "5"))
-"""How many flaky tests a run may have."""
+BUDGET = int(os.environ.get("SPOKE_TEST_FLAKY_BUDGET", "20"))
+"""How many flaky tests a run may have. On a machine whose processors were slow for an hour, 15 tests failed."""
 REPORT = Path(os.environ.get("SPOKE_TEST_FLAKY_REPORT", "build/flaky.json"))
 ONE_PROCESS = ("--numprocesses=1",)
 ENDS_WITH_THIS = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Self
 
 from spoke_jobs.cluster.cluster_view import PublishedTurns
 from spoke_jobs.cluster.rights import Right
+from spoke_jobs.contract import names
+from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type, length_problem
 from spoke_jobs.limits.operator_limits import PublishedView
+from spoke_jobs.shared.object_fields import Body, items, mapping, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,21 @@ class TemplateCheck:
     """The declared types that name the template and may not use it."""
     too_long: str = ""
     """Why the annotation that lists the types can't be read; empty if it can."""
+
+    @classmethod
+    def of(cls, found: Body, types: Iterable[str] = ()) -> Self:
+        """Examine a PodTemplate.
+
+        :param types: the declared types that name it.
+        """
+        labels, annotations = (mapping(mapping(found, "metadata"), name) for name in ("labels", "annotations"))
+        containers = items(mapping(mapping(found, "template"), "spec"), "containers")
+        return cls(
+            labeled=text(labels, names.LABEL_TEMPLATE) == "true",
+            has_container=any(text(container, "name") == names.CONTAINER for container in containers),
+            not_for=tuple(kind for kind in types if not allows_type(annotations, kind)),
+            too_long=length_problem(annotations, ANNOTATION_TYPES),
+        )
 
 
 @dataclass(frozen=True, slots=True)

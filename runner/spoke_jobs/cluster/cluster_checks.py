@@ -14,7 +14,6 @@ from spoke_jobs.cluster.cluster_view import PublishedTurns, read_published
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.cluster.rights import CREATE, LIST_LIMITS, Right
 from spoke_jobs.contract import names
-from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type, length_problem
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.limits.operator_limits import PublishedView, labels_of, read_published_limit
@@ -152,7 +151,7 @@ class _Check:
             found = self._api.ask(f"{self._core}/podtemplates/{name}")
         except ApiError as error:
             return _refused(error)
-        return read_template(found, types)
+        return TemplateCheck.of(found, types)
 
     def _published(self) -> PublishedTurns | ApiRefusal | None:
         try:
@@ -189,21 +188,6 @@ def read_decision(review: Body) -> bool | ApiRefusal:
     """Return whether the account has the right, from the answer to a SelfSubjectAccessReview."""
     allowed = mapping(review, "status").get("allowed")
     return allowed if isinstance(allowed, bool) else ApiRefusal(200, "the API server's answer says neither yes nor no")
-
-
-def read_template(found: Body, types: Iterable[str]) -> TemplateCheck:
-    """Read a PodTemplate.
-
-    :param types: the declared types that name it.
-    """
-    labels, annotations = (mapping(mapping(found, "metadata"), name) for name in ("labels", "annotations"))
-    containers = items(mapping(mapping(found, "template"), "spec"), "containers")
-    return TemplateCheck(
-        labeled=text(labels, names.LABEL_TEMPLATE) == "true",
-        has_container=any(text(container, "name") == names.CONTAINER for container in containers),
-        not_for=tuple(kind for kind in types if not allows_type(annotations, kind)),
-        too_long=length_problem(annotations, ANNOTATION_TYPES),
-    )
 
 
 def read_lease(found: Body) -> OperatorLease:

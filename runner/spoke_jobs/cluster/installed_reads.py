@@ -9,7 +9,10 @@ from spoke_jobs.contract.executors import Executor
 
 if TYPE_CHECKING:
     from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
+    from spoke_jobs.cluster.namespace_view import NamespaceView
     from spoke_jobs.model import JobRequest
+
+_NOT_INSTALLED = "the Kubernetes client is not installed"
 
 
 def waits_in(namespace: str) -> SpokeJobWaits:
@@ -17,10 +20,21 @@ def waits_in(namespace: str) -> SpokeJobWaits:
     from spoke_jobs.cluster.cluster_view import SpokeJobWaits
 
     if importlib.util.find_spec("kubernetes") is None:
-        return SpokeJobWaits(problem="the Kubernetes client is not installed")
+        return SpokeJobWaits(problem=_NOT_INSTALLED)
     from spoke_jobs.cluster.spokejob_waits import read_spokejob_waits
 
     return read_spokejob_waits(namespace)
+
+
+def namespace_in(namespace: str) -> NamespaceView:
+    """Read the operator's published state and the PodTemplates of the namespace."""
+    from spoke_jobs.cluster.namespace_view import NamespaceView
+
+    if importlib.util.find_spec("kubernetes") is None:
+        return NamespaceView(problem=_NOT_INSTALLED)
+    from spoke_jobs.cluster.namespace_reads import read_namespace_view
+
+    return read_namespace_view(namespace)
 
 
 def view_of(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView | None:

@@ -22,7 +22,7 @@ class Account(StrEnum):
     SYNC = Role.SYNC.value
     """`spoke-jobs sync`."""
     READER = Role.READER.value
-    """A person who uses `why`, `show` and `logs`."""
+    """A person who uses `why`, `show` and `logs`; also the dashboard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ _OTHERS: Mapping[Account, tuple[Right, ...]] = {
     Account.READER: (
         _right(Kind.CONFIGMAP, "get", name=STATE_CONFIGMAP),
         _right(Kind.TEMPLATE, "get"),
+        _right(Kind.TEMPLATE, "list"),
         _right(Kind.POD, "get"),
         _right(Kind.POD, "get", "log"),
         _right(Kind.WARNING, "list"),

@@ -66,6 +66,20 @@ def findings(
     yield _operator(checked, who, now, busy=busy)
 
 
+def template_problem(found: TemplateCheck) -> str:
+    """Say why jobs can't use a PodTemplate: the end of a sentence; empty if they can."""
+    if not found.labeled:
+        return f'lacks the label {names.LABEL_TEMPLATE}: "true": label it, if jobs may run as its service account'
+    if not found.has_container:
+        return f"has no container named {names.CONTAINER!r}, which runs the job"
+    if found.too_long:
+        return f"can't be used: {found.too_long}"
+    if found.not_for:
+        types = _few(list(found.not_for))
+        return f"is not for {types}: add them to its annotation {ANNOTATION_TYPES}, or name another one"
+    return ""
+
+
 def _away(checked: CheckResults) -> str:
     assert checked.away is not None
     if checked.away.status == 401:
@@ -126,7 +140,7 @@ def _templates(checked: CheckResults, types: Mapping[str, str], who: str) -> Fin
     for name, found in checked.templates.items():
         users = _few([kind for kind, template in types.items() if template == name])
         if isinstance(found, TemplateCheck):
-            wrong = _of_template(found)
+            wrong = template_problem(found)
             fine += [name] if not wrong else []
             problems += [f"the PodTemplate {name}, which {users} would use, {wrong}"] if wrong else []
         elif found.status == 404:
@@ -138,19 +152,6 @@ def _templates(checked: CheckResults, types: Mapping[str, str], who: str) -> Fin
             unknown.append(name)
     words = f"{', '.join(unknown)} not checked: {who} may not get podtemplates"
     return Finding("templates", ", ".join(fine), tuple(problems), words if unknown else "")
-
-
-def _of_template(found: TemplateCheck) -> str:
-    if not found.labeled:
-        return f'lacks the label {names.LABEL_TEMPLATE}: "true": label it, if jobs may run as its service account'
-    if not found.has_container:
-        return f"has no container named {names.CONTAINER!r}, which runs the job"
-    if found.too_long:
-        return f"can't be used: {found.too_long}"
-    if found.not_for:
-        types = _few(list(found.not_for))
-        return f"is not for {types}: add them to its annotation {ANNOTATION_TYPES}, or name another one"
-    return ""
 
 
 def _limits(checked: CheckResults, limits: Sequence[JobLimit], who: str) -> Finding:

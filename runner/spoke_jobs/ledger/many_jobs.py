@@ -37,23 +37,33 @@ def dependents_first(selected: Collection[SelectedJob]) -> list[int]:
     return [*sorted(blocked, reverse=True), *(job.id for job in selected if job.id not in blocked)]
 
 
-def in_turn(job_ids: Sequence[int], act: Callable[[int], R]) -> Iterator[tuple[int, R | DependencyNotMet]]:
+def in_turn(
+    job_ids: Sequence[int], act: Callable[[int], R], is_over: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[int, R | DependencyNotMet]]:
     """Act on each job, and yield its id and the result. A job that is refused because another one has failed comes
     after the rest.
 
+    :param is_over: whether the time is over, asked after each job. The jobs that are left then are not yielded; among
+        them are those that were refused, if other jobs have been changed since.
     :return: of each job the result or, if it is refused to the end, the error.
     """
     left = list(job_ids)
     while left:
         refused: dict[int, DependencyNotMet] = {}
+        tried = 0
         for job_id in left:
+            tried += 1
             try:
                 result = act(job_id)
             except DependencyNotMet as error:
                 refused[job_id] = error
             else:
                 yield job_id, result
-        if len(refused) == len(left):  # none of them has changed that
+            if is_over():
+                break
+        if len(refused) == tried:  # none of them has changed that
             yield from refused.items()
+            return
+        if is_over():
             return
         left = list(refused)

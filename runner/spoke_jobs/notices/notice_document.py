@@ -141,8 +141,9 @@ def _advice(name: GroupName, job_id: int, *, of_all: bool) -> str:
 def _filters(name: GroupName) -> str | None:
     """Return the options that select the group's jobs; None if a name does not fit into a command as it is.
 
-    Without one of the names, the command would select other jobs as well. A name with a backtick does not fit: in a
-    message, it would end what is marked as code, and no quotes would hold the rest.
+    Without one of the names, the command would select other jobs as well: jobs without a fingerprint have an empty one.
+    A name with a backtick does not fit: in a message, it would end what is marked as code, and no quotes would hold the
+    rest.
     """
     options = (
         ("--type", name.job_type, NAME_LIMIT),
@@ -153,4 +154,4 @@ def _filters(name: GroupName) -> str | None:
         return None
     if any(line(value, limit) != value or "`" in value for _, value, limit in options):
         return None
-    return " ".join(f"{option} {shlex.quote(value)}" for option, value, _ in options if value)
+    return " ".join(f"{option} {shlex.quote(value)}" for option, value, _ in options)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine
@@ -75,6 +76,8 @@ def take_pass(
     :raises sqlalchemy.exc.DBAPIError: if the database cannot be used. What was committed stays.
     """
     channel = sender.channel.value
+    began: datetime | None = None
+    counted_until: datetime | None = None
     complete = False
     while not complete:
         if stopped():
@@ -83,8 +86,12 @@ def take_pass(
             place = notice_rows.hold(connection, channel, identity.token, identity.name)
             if place is None:
                 return PassResult(held=False)
-            complete = _count(connection, channel, place, options.rhythm)
+            began = began or place.now
+            counted_until = _count(connection, channel, place, options.rhythm, counted_until)
+            complete = counted_until is None
             if complete:
+                # What is committed late during the pass may be passed over: the next look reaches back from its begin.
+                notice_rows.looked(connection, channel, replace(place, now=began))
                 _make_notices(connection, channel, place, options)
     sent, problem = 0, ""
     while not problem and not stopped():
@@ -103,18 +110,22 @@ def take_pass(
         return PassResult(True, sent, notice_rows.unconfirmed(connection, channel), problem)
 
 
-def _count(connection: Connection, channel: str, place: Place, rhythm: Rhythm) -> bool:
-    """Count failures. Return whether there are no more."""
-    failures = notice_rows.unseen(connection, channel, place, BATCH)
+def _count(
+    connection: Connection, channel: str, place: Place, rhythm: Rhythm, after: datetime | None
+) -> datetime | None:
+    """Count failures. Return until when; None if there are no more.
+
+    :param after: until when this pass has counted them; None at its begin.
+    """
+    failures = notice_rows.unseen(connection, channel, place, BATCH, after)
     known = notice_rows.groups_of(connection, channel, {each.name for each in failures})
     notice_rows.write_groups(connection, channel, list(counted(known, failures, rhythm).values()))
     notice_rows.mark_seen(connection, channel, failures)
-    return len(failures) < BATCH
+    return failures[-1].finished_at if len(failures) == BATCH else None
 
 
 def _make_notices(connection: Connection, channel: str, place: Place, options: NoticeOptions) -> None:
-    """Store the notices that are due, and record that the look is complete."""
-    notice_rows.looked(connection, channel, place)
+    """Store the notices that are due."""
     notice_rows.forget_quiet(connection, channel, place.now - options.rhythm.quiet)
     for notice_id in notice_rows.drop_old(connection, channel):
         logger.error("dropped the notice %s for the %s: it could not be sent for 7 days", notice_id, channel)

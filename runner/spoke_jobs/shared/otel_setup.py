@@ -5,9 +5,10 @@ Import this module only where traces are on: it imports OpenTelemetry.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
 from opentelemetry import trace
@@ -15,6 +16,8 @@ from opentelemetry import trace
 TRACER = "spoke_jobs"
 """The name of the instrumentation scope."""
 _GROUP = "opentelemetry_traces_exporter"
+_END_SECONDS = 2.0
+"""How long the end of a process waits for spans to be sent."""
 _PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
 
@@ -50,7 +53,7 @@ def set_up(environment: Mapping[str, str] = os.environ) -> None:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider()
+    provider = TracerProvider(shutdown_on_exit=False)  # it would wait 30 s for a collector that does not answer
     for name in names:
         found = tuple(entry_points(group=_GROUP, name=name))
         if not found:
@@ -61,6 +64,28 @@ def set_up(environment: Mapping[str, str] = os.environ) -> None:
             )
         provider.add_span_processor(BatchSpanProcessor(found[0].load()()))
     trace.set_tracer_provider(provider)
+    _shut_down_at_exit(provider.shutdown)
+
+
+def _shut_down_at_exit(shut_down: Callable[[], object]) -> None:
+    """Call the function at the end of the process, and wait for it no longer than :data:`_END_SECONDS`.
+
+    Its thread starts now: from Python 3.12 on, none can be started at the end.
+    """
+    ends = threading.Event()
+
+    def when_it_ends() -> None:
+        ends.wait()
+        shut_down()
+
+    thread = threading.Thread(target=when_it_ends, name="spoke-spans-end", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        ends.set()
+        thread.join(_END_SECONDS)
+
+    atexit.register(end)
 
 
 def flush(seconds: float, provider: trace.TracerProvider | None = None) -> None:

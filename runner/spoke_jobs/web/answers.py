@@ -41,6 +41,9 @@ def refusal(title: str, text: str, status: int, path: str = "/", back: str = "To
     return Page("message.html", {"title": title, "text": text, "path": path, "back": back}, status)
 
 
+OF_ALL_ONLY = refusal(
+    "Not allowed", "This concerns the jobs of all organizations, and you may see those of some only.", 403
+)
 NOT_FOUND = refusal("Not found", "There is no such job, it was pruned, or you may not see it.", 404)
 
 
@@ -67,6 +70,8 @@ class Reading:
     read: Callable[[Viewer, Asked], Answer]
     needs: JobAction | None = None
     """What its viewers must be allowed to do."""
+    of_all: bool = False
+    """Whether only viewers of all organizations may see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Acting:
     path: str
     act: Callable[[Viewer, Asked], Answer]
     needs: JobAction
+    of_all: bool = False
 
 
 class Room(Protocol):

@@ -81,7 +81,8 @@ class BulkPages:
         done = tried = 0
         problems: list[tuple[int, str]] = []
         until = time.monotonic() + SECONDS
-        for job_id, outcome in in_turn(ids, lambda job_id: self._change(action, job_id, by, clear=clear)):
+        change = partial(self._change, action, by=by, clear=clear)
+        for job_id, outcome in in_turn(ids, change, lambda: time.monotonic() > until):
             tried += 1
             if isinstance(outcome, DependencyNotMet | UniquenessConflict):
                 problems.append((job_id, line(str(outcome)) if viewer.sees_all else STANDS_IN_THE_WAY))
@@ -89,8 +90,6 @@ class BulkPages:
                 done += 1
             else:
                 problems.append((job_id, line(outcome.text)))
-            if time.monotonic() > until:
-                break
         next_up_to = None
         if tried < len(ids):  # the time is over
             next_up_to = up_to

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import select
 import socket
 import threading
 import time
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from spoke_jobs.ledger.notify import listen
+from spoke_jobs.shared.readable_files import readable_of
 
 SOONEST_SECONDS = 3.0
 """The shortest time between two events of a stream."""
@@ -28,7 +28,7 @@ LATEST_SECONDS = 15.0
 STREAM_SECONDS = 300.0
 """How long a stream lasts. The browser then opens another one, as whoever may look by then."""
 MOST_STREAMS = 100
-"""The most streams at a time, below the limit on connections."""
+"""The most streams at a time, below the limit on requests in progress."""
 BEGIN = b"retry: 5000\n\n"
 """After how many milliseconds a browser opens the stream again."""
 EVENT = b"event: changed\ndata: 1\n\n"
@@ -130,17 +130,12 @@ class ChangeStream:
         if notifications is None:
             return
         with contextlib.closing(notifications):
-            # Not select.select(): it refuses descriptors from 1024 on, and the process may serve other things, too.
-            both, wakeups = select.poll(), select.poll()
-            both.register(notifications, select.POLLIN)
-            for poll in (both, wakeups):
-                poll.register(self._wakeups, select.POLLIN)
             while not self._ended:
-                if notifications.fileno() in dict(both.poll()):
+                if notifications in readable_of((notifications, self._wakeups)):
                     notifications.recv(4096)
                     for reader in tuple(self._readers):
                         reader.tell(reader.changed)
-                    wakeups.poll(_PAUSE_SECONDS * 1000)
+                    readable_of((self._wakeups,), _PAUSE_SECONDS)
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:

@@ -1,43 +1,74 @@
-"""Read the cluster for a page, which waits for it only briefly."""
+"""Read the cluster for a page, which waits for it only briefly; and whether sync is active."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as TookTooLong
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Engine
 
 from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
-from spoke_jobs.cluster.installed_reads import view_of, waits_in
+from spoke_jobs.cluster.installed_reads import namespace_in, view_of, waits_in
+from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import spokejob_name
+from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.model import JobRequest
+from spoke_jobs.sync.writer import is_led
 
 SECONDS = 2.0
 """How long a page waits for the cluster."""
 SHARED_SECONDS = 10.0
-"""For how long pages share what one read of all SpokeJobs has found. A live page asks every few seconds."""
+"""For how long pages share what one read of the whole namespace has found. A live page asks every few seconds."""
 SLOW = f"it did not answer within {SECONDS:g} s"
 _THREADS = 4
 
 R = TypeVar("R")
 
 
+class _Shared(Generic[R]):
+    """A read whose result pages share for :data:`SHARED_SECONDS`.
+
+    There is one read at a time, however many pages wait for it.
+    """
+
+    def __init__(self, read: Callable[[], R], threads: ThreadPoolExecutor, clock: Callable[[], float]) -> None:
+        self._read = read
+        self._threads = threads
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._reading: Future[R] | None = None
+        self._until = 0.0
+
+    def begin(self) -> Future[R]:
+        """Return the read that is under way, or whose result is shared, or begin one."""
+        with self._lock:
+            reading = self._reading
+            if reading is None or (reading.done() and self._clock() >= self._until):
+                reading = self._reading = self._threads.submit(self._run)
+        return reading
+
+    def _run(self) -> R:
+        found = self._read()
+        self._until = self._clock() + SHARED_SECONDS
+        return found
+
+
 class ClusterReads:
-    """Reads SpokeJobs of a namespace.
+    """Reads SpokeJobs, PodTemplates and the operator's state of a namespace.
 
     :param clock: the monotonic clock, in seconds.
     """
 
     def __init__(self, namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._namespace = namespace
-        self._clock = clock
         self._threads = ThreadPoolExecutor(_THREADS, "spoke-web-cluster")
-        self._lock = threading.Lock()
-        self._all_waits: Future[SpokeJobWaits] | None = None
-        self._shared_until = 0.0
+        self._all_waits = _Shared(lambda: waits_in(namespace), self._threads, clock)
+        self._all_else = _Shared(lambda: namespace_in(namespace), self._threads, clock)
 
     def view(self, job: JobRequest, *, around: bool) -> ClusterView | None:
         """Read the job's SpokeJob; None if it has none, or if the Kubernetes client is not installed."""
@@ -46,35 +77,41 @@ class ClusterReads:
         late: ClusterView | None = ClusterView(
             spokejob_name(job.job_type, job.id, job.uid, job.run), self._namespace, problem=SLOW
         )
-        return self._within_the_limit(lambda: view_of(job, self._namespace, around=around), late)
-
-    def waits(self) -> SpokeJobWaits:
-        """Read what SpokeJobs wait for, or take what another page has read within :data:`SHARED_SECONDS`.
-
-        There is one read at a time, however many pages wait for it.
-        """
-        with self._lock:
-            reading = self._all_waits
-            if reading is None or (reading.done() and self._clock() >= self._shared_until):
-                reading = self._all_waits = self._threads.submit(self._read_waits)
-        try:
-            return reading.result(SECONDS)
-        except TookTooLong:
-            return SpokeJobWaits(problem=SLOW)
-
-    def _read_waits(self) -> SpokeJobWaits:
-        found = waits_in(self._namespace)
-        self._shared_until = self._clock() + SHARED_SECONDS
-        return found
-
-    def close(self) -> None:
-        """Start no more reads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _within_the_limit(self, read: Callable[[], R], late: R) -> R:
-        reading = self._threads.submit(read)
+        reading = self._threads.submit(lambda: view_of(job, self._namespace, around=around))
         try:
             return reading.result(SECONDS)
         except TookTooLong:
             reading.cancel()  # if it has not begun: nobody waits for it any more
             return late
+
+    def waits(self) -> SpokeJobWaits:
+        """Read what SpokeJobs wait for, or take what another page has read of late."""
+        return _result(self._all_waits.begin(), SECONDS, SpokeJobWaits(problem=SLOW))
+
+    def namespace(self) -> tuple[NamespaceView, SpokeJobWaits]:
+        """Read the state of the namespace and what SpokeJobs wait for, at the same time, likewise."""
+        state, waits = self._all_else.begin(), self._all_waits.begin()
+        both: list[Future[Any]] = [state, waits]
+        wait(both, SECONDS)
+        return _result(state, 0, NamespaceView(self._namespace, problem=SLOW)), _result(
+            waits, 0, SpokeJobWaits(problem=SLOW)
+        )
+
+    def close(self) -> None:
+        """Start no more reads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _result(reading: Future[R], within_seconds: float, late: R) -> R:
+    try:
+        return reading.result(within_seconds)
+    except TookTooLong:
+        return late
+
+
+def sync_is_active(engine: Engine) -> bool | None:
+    """Return whether a sync is active; None if the database cannot tell (SQLite)."""
+    if engine.dialect.name != "postgresql":
+        return None
+    with engine.connect().execution_options(**{READ_ONLY: True}) as connection:
+        return is_led(connection)

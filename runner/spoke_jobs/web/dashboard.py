@@ -23,17 +23,31 @@ from starlette.routing import Route
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.limits.limit_rows import limits_of
+from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
+from spoke_jobs.ledger.outbox.outbox_queries import OutboxQueries
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.sql.lock_patience import LockPatience
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.settings import load_settings
 from spoke_jobs.shared.secret_file import Secret, value_of
-from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, Room, not_allowed, refusal
+from spoke_jobs.web.answers import (
+    OF_ALL_ONLY,
+    Acting,
+    Answer,
+    Asked,
+    Page,
+    Reading,
+    Redirect,
+    Room,
+    not_allowed,
+    refusal,
+)
 from spoke_jobs.web.audit_pages import AuditPages
 from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
 from spoke_jobs.web.batch_pages import BatchPages
 from spoke_jobs.web.bulk_pages import BulkPages
 from spoke_jobs.web.change_stream import ChangeStream
+from spoke_jobs.web.cluster_pages import ClusterPages
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.database_problems import database_problem
 from spoke_jobs.web.failure_pages import FailurePages
@@ -43,6 +57,7 @@ from spoke_jobs.web.pages import Pages
 from spoke_jobs.web.queue_pages import QueuePages
 from spoke_jobs.web.schedule_pages import SchedulePages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
+from spoke_jobs.web.task_pages import TaskPages
 from spoke_jobs.web.viewer import Viewer
 from spoke_jobs.web.wanted_page import FIELD, OVERVIEW, local_page, sign_in_address, wanted_page
 
@@ -133,6 +148,7 @@ class Dashboard:
     ) -> None:
         self._engine = engine
         self._ledger = SqlLedger(engine, patience=LockPatience(_LOCK_SECONDS))
+        self._task_notifier = Notifier(engine, TASKS_CHANNEL)
         queries = DashboardQueries(engine)
         self._rooms: tuple[Room, ...] = (
             Pages(self._ledger, queries, cluster),
@@ -141,6 +157,8 @@ class Dashboard:
             QueuePages(queries, limits_of(engine, runner), self._notify),
             SchedulePages(engine, queries, application, self._notify),
             BatchPages(self._ledger, queries),
+            ClusterPages(engine, queries, cluster),
+            TaskPages(queries, OutboxQueries(engine), self._task_notifier.notify),
             AuditPages(queries),
         )
         self._authorizer = authorizer
@@ -169,6 +187,7 @@ class Dashboard:
         self._cluster.close()
         self._threads.shutdown()
         self._ledger.close_notifier()
+        self._task_notifier.close()
         self._engine.dispose()
 
     def routes(self) -> list[Route]:
@@ -212,6 +231,8 @@ class Dashboard:
                 return self._unknown(request, session)
             if route.needs is not None and route.needs not in viewer.actions:
                 return self._answered(request, not_allowed(route.needs), viewer, session)
+            if route.of_all and not viewer.sees_all:
+                return self._answered(request, OF_ALL_ONLY, viewer, session)
             asked = Asked(request.path_params, request.query_params)
             return self._answered(request, await self._read(partial(route.read, viewer, asked)), viewer, session)
 
@@ -228,6 +249,8 @@ class Dashboard:
                 return self._answered(request, form, viewer, session)
             if route.needs not in viewer.actions:
                 return self._answered(request, not_allowed(route.needs), viewer, session)
+            if route.of_all and not viewer.sees_all:
+                return self._answered(request, OF_ALL_ONLY, viewer, session)
             asked = Asked(request.path_params, form)
             answer = await self._read(partial(route.act, viewer, asked), changes=True)
             return self._answered(request, answer, viewer, session)

@@ -25,9 +25,13 @@ _PLACES = (
     ("/queues", "Queues"),
     ("/schedules", "Schedules"),
     ("/batches", "Batches"),
+    ("/tasks", "Tasks"),
+    ("/cluster", "Cluster"),
     ("/audit", "Audit"),
 )
 """The pages to which each page has a link."""
+_OF_ALL = frozenset({"/tasks", "/cluster"})
+"""Those that only viewers of all organizations may see."""
 
 
 def new_templates() -> jinja2.Environment:
@@ -44,6 +48,10 @@ def new_templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _places(viewer: Viewer) -> tuple[tuple[str, str], ...]:
+    return tuple(place for place in _PLACES if viewer.sees_all or place[0] not in _OF_ALL)
 
 
 class PageRendering:
@@ -75,7 +83,7 @@ class PageRendering:
         shared = {
             "root": root,
             "here": here,
-            "places": _PLACES if viewer is not None else (),
+            "places": _places(viewer) if viewer is not None else (),
             "viewer": viewer,
             "signs_in": signs_in,
             "token": token,

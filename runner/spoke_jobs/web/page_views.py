@@ -23,36 +23,17 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
     OldestJob,
     SeenWorker,
 )
+from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
 from spoke_jobs.model import ANY_JOB, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
-from spoke_jobs.web.view_parts import When, capped, failures_note
+from spoke_jobs.web.sparklines import Sparkline, sparkline
+from spoke_jobs.web.view_parts import GroupItem, StateCount, When, capped, failures_note, group_item
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, shown_reason
 
 _MESSAGE_LIMIT = 200
 _QUIET = timedelta(minutes=2)
 """A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
 _CAUSE = ATTEMPT_HEADINGS.index("CAUSE")
-
-
-@dataclass(frozen=True, slots=True)
-class StateCount:
-    """How many jobs are in a state."""
-
-    state: str
-    number: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class GroupItem:
-    """A group of jobs that wait or have failed for one reason."""
-
-    number: str
-    text: str
-    oldest: str
-    advice: str
-    path: str
-    """The jobs, or one of them; empty if they cannot be listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +63,8 @@ class Overview:
     counts: tuple[StateCount, ...]
     waiting: tuple[GroupItem, ...]
     failed: tuple[GroupItem, ...]
+    last_hour: tuple[Sparkline, ...]
+    """The jobs that ended and those that failed, by minute."""
     oldest: tuple[OldestItem, ...]
     workers: tuple[WorkerItem, ...]
     sync: str
@@ -98,6 +81,7 @@ def overview(
     groups: Iterable[Group],
     oldest: Iterable[OldestJob],
     workers: Iterable[SeenWorker],
+    ended: EndedCounts,
     viewer: Viewer,
     *,
     sync: str = "",
@@ -112,10 +96,13 @@ def overview(
     if any(number.more and number.number < CAP for number in counts.values()):
         notes.append(f"Your ended jobs were counted among the newest {LOOKED_THROUGH:,} jobs. There may be older ones.")
     notes += failures_note(shown, CAP)
+    if ended.more:
+        notes.append(f"The charts count among the newest {NEWEST_ATTEMPTS:,} attempts and failures; there may be more.")
     return Overview(
         tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
-        tuple(_group_item(group, now) for group in shown if group.state != "failed"),
-        tuple(_group_item(group, now) for group in shown if group.state == "failed"),
+        tuple(group_item(group, now) for group in shown if group.state != "failed"),
+        tuple(group_item(group, now) for group in shown if group.state == "failed"),
+        tuple(_last_hour(ended)),
         tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in oldest),
         tuple(
             WorkerItem(
@@ -132,13 +119,10 @@ def overview(
     )
 
 
-def _group_item(group: Group, now: datetime) -> GroupItem:
-    waits = group.state != "failed" and group.oldest_at is not None and group.oldest_at <= now
-    oldest = f"the oldest for {seconds((now - group.oldest_at).total_seconds())}" if waits and group.oldest_at else ""
-    path = f"/jobs/{group.job_id}" if group.job_id is not None else ""
-    if group.state == "failed":
-        path = address("/jobs", state="failed", cause=group.reason, fingerprint=group.fingerprint)
-    return GroupItem(f"{group.count:,}", group.text, oldest, line(group.advice), path)
+def _last_hour(ended: EndedCounts) -> Iterable[Sparkline]:
+    both = [succeeded + failed for succeeded, failed in zip(ended.succeeded, ended.failed, strict=True)]
+    yield sparkline("ended", both, "ended")
+    yield sparkline("failed", ended.failed, "failed for good")
 
 
 @dataclass(frozen=True, slots=True)

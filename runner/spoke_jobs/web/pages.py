@@ -8,8 +8,6 @@ from datetime import UTC
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Engine
-
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.errors import DependencyNotMet, UniquenessConflict
 from spoke_jobs.explain.changes import Change, cancelled, retried
@@ -19,16 +17,15 @@ from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.audit.process_actor import actor_name
-from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.reading.dashboard_queries import CAP, DashboardQueries, JobPage, RecentNames
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest, UnreadPayload
-from spoke_jobs.sync.writer import is_led
 from spoke_jobs.web import page_views
 from spoke_jobs.web.answers import NOT_FOUND, Acting, Answer, Asked, Page, Reading, Redirect, refusal
-from spoke_jobs.web.cluster_reads import ClusterReads
+from spoke_jobs.web.cluster_reads import ClusterReads, sync_is_active
 from spoke_jobs.web.job_search import read_search
+from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE
 from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job
 
 PER_PAGE = 50
@@ -42,6 +39,7 @@ SAID = {
     "asked": "The job was asked to stop.",
     "retried": "The job starts again.",
     "dispatched": "Its schedule has dispatched this job now.",
+    "repeated": "Its schedule has dispatched this job. The same form was sent again, and dispatched no other one.",
 }
 """What a page says after an action, by a word in its address."""
 
@@ -73,8 +71,9 @@ class Pages:
             groups(crowd, waits.waiting if waits else ()),
             self._queries.oldest(which, _OLDEST),
             self._queries.workers(which),
+            self._queries.ended(which),
             viewer,
-            sync=_sync(self._ledger.engine, crowd),
+            sync=_sync(sync_is_active(self._ledger.engine), crowd),
             cluster_problem=waits.problem if waits else "",
         )
         return Page("overview.html", {"title": "Overview", "view": view}, live=True)
@@ -178,13 +177,11 @@ def _listed(page: JobPage, search: Any, viewer: Viewer, names: RecentNames) -> p
     return page_views.job_list(page, search, viewer, names.types, names.queues)
 
 
-def _sync(engine: Engine, crowd: Crowd) -> str:
-    """Say whether sync is active, if a job needs it (PostgreSQL)."""
-    if engine.dialect.name != "postgresql":
+def _sync(active: bool | None, crowd: Crowd) -> str:
+    """Say whether sync is active, if that is known, and if it is not active, whether a job needs it."""
+    if active is None:
         return ""
-    with engine.connect().execution_options(**{READ_ONLY: True}) as connection:
-        active = is_led(connection)
     if active:
-        return "Sync is active."
+        return SYNC_IS_ACTIVE
     needed = any(each.kind.executor is Executor.CLUSTER for each in crowd.waiting)
-    return "No sync is active: jobs that wait get no SpokeJob. Check that `spoke-jobs sync` runs." if needed else ""
+    return NO_SYNC if needed else ""

@@ -24,15 +24,16 @@ _HERE = "/queues"
 _NONE = "none"
 _MOST_BURST = 1_000_000
 SAID = {
-    "paused": "It is paused. Running jobs go on.",
-    "paused-unknown": "It is paused. None of the newest jobs has this name: look whether you mistyped it.",
-    "resumed": "The pause is over.",
+    "paused": "You paused it. Running jobs go on.",
+    "paused-unknown": "You paused it. None of the newest jobs has this name: look whether you mistyped it.",
+    "resumed": "You ended the pause.",
     "not-paused": "It was not paused.",
-    "set": "The limit is changed.",
-    "set-unknown": "The limit is changed. None of the newest jobs has this name: look whether you mistyped it.",
-    "reset": "The limit is what the application or a file declares or, if nothing does, gone. A pause stays.",
+    "set": "You changed the limit.",
+    "set-unknown": "You changed the limit. None of the newest jobs has this name: look whether you mistyped it.",
+    "reset": "You reset the limit to what the application or a file declares, or to none. A pause stays.",
 }
-"""What the page says after an action, by a word in its address."""
+"""What the page says after an action, by a word in its address. It stays for a while, so it says what was done, and not
+what is so: somebody else may change that."""
 
 
 class QueuePages:

@@ -25,11 +25,12 @@ PER_PAGE = 100
 _HERE = "/schedules"
 _BACK = (_HERE, "Back to the schedules")
 SAID = {
-    "paused": "It is paused: no due time dispatches a job.",
-    "resumed": "It goes on with its next due time.",
+    "paused": "You paused it. Until somebody resumes it, no due time dispatches a job.",
+    "resumed": "You resumed it, from its next due time on.",
     "unique": "A job has the schedule's unique key, so no other one was dispatched.",
 }
-"""What the page says after an action, by a word in its address."""
+"""What the page says after an action, by a word in its address. It stays for a while, so it says what was done, and not
+what is so: somebody else may change that."""
 logger = logging.getLogger(__name__)
 Change = Callable[[Connection, ScheduleRow, str], str]
 """Changes a locked schedule, for somebody with this name. Returns where to go."""
@@ -85,7 +86,12 @@ class SchedulePages:
         except SpokeJobsError as error:
             return _refused(error, viewer)
 
+        shown = asked.given.get("last")
+
         def run(connection: Connection, row: ScheduleRow, by: str) -> str:
+            # A form that is sent twice shows the job before the one that it has dispatched.
+            if shown not in (None, schedule_views.last_of(row)) and tick_statements.has_run_newest(connection, row, by):
+                return f"/jobs/{row.last_job_id}?said=repeated"
             job, new = tick_statements.run_now(
                 connection, row, lambda schedule, due: checked_occurrence(schedule, due, registry, row.runner), by
             )

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from spoke_jobs.explain.schedules_json import next_due_times, readable_schedule, schedule_problems, skip_text
 from spoke_jobs.explain.words import line
-from spoke_jobs.ledger.reading.dashboard_queries import SchedulePage
+from spoke_jobs.ledger.reading.dashboard_queries import SCHEDULES_LOOKED_THROUGH, SchedulePage
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.ledger.schedules.schedule_states import state_of
 from spoke_jobs.web.job_search import address, encoded
@@ -18,6 +18,10 @@ from spoke_jobs.web.viewer import JobAction, Viewer, shown_schedule
 NEXT = 3
 """How many due times are shown."""
 _PROBLEM_SECONDS = 86_400.0
+_NOT_ALL = (
+    f"Only {SCHEDULES_LOOKED_THROUGH:,} schedules were looked through for those that you may see. There may be more: "
+    "ask somebody who may see all."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class ScheduleItem:
     advice: str
     key: str
     """Its name, encoded for forms."""
+    newest: str
+    """See :func:`last_of`."""
     can_pause: bool
     can_resume: bool
     can_run: bool
@@ -65,6 +71,8 @@ class ScheduleList:
     """The address of the first page; empty on it."""
     following: str
     """The address of the next page; empty if there is none."""
+    note: str
+    """Why there may be more schedules than those of all pages; else empty."""
 
 
 def schedule_list(
@@ -77,11 +85,18 @@ def schedule_list(
     :param runs: whether the process can make their jobs.
     """
     rows = [shown_schedule(row, viewer) for row in page.rows]
+    goes_on = page.more or (rows and not page.looked_through)  # the next look begins at the last one of these
     return ScheduleList(
         tuple(_item(row, page.now, visible, viewer, runs=runs) for row in rows),
         "/schedules" if after else "",
-        address("/schedules", after=encoded(rows[-1].name)) if page.more else "",
+        address("/schedules", after=encoded(rows[-1].name)) if goes_on else "",
+        "" if page.more or page.looked_through else _NOT_ALL,
     )
+
+
+def last_of(row: ScheduleRow) -> str:
+    """Return the due time of its newest job, for the form that runs it: a form that is sent again has an older one."""
+    return row.last_due_at.isoformat() if row.last_due_at is not None else ""
 
 
 def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Viewer, *, runs: bool) -> ScheduleItem:
@@ -111,6 +126,7 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
         problem.text if problem is not None else "",
         line(problem.advice) if problem is not None and viewer.sees_all else "",
         encoded(row.name),
+        last_of(row),
         can_pause=may and row.paused_at is None,
         can_resume=may and row.paused_at is not None and schedule is not None,
         can_run=may and runs and schedule is not None,

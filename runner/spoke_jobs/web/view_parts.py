@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from spoke_jobs.explain.groups import Group
-from spoke_jobs.explain.words import ago, until
+from spoke_jobs.explain.words import ago, line, seconds, until
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
+from spoke_jobs.web.job_search import address
+
+SYNC_IS_ACTIVE = "Sync is active."
+NO_SYNC = "No sync is active: jobs that wait get no SpokeJob. Check that `spoke-jobs sync` runs."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,38 @@ class When:
     def _at(cls, then: datetime, text: str) -> When:
         utc = then.astimezone(UTC)
         return cls(f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{utc:%Y-%m-%dT%H:%M:%SZ}", text)
+
+
+@dataclass(frozen=True, slots=True)
+class StateCount:
+    """How many jobs or tasks are in a state."""
+
+    state: str
+    number: str
+    path: str
+    """The address of their list."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupItem:
+    """A group of jobs that wait or have failed for one reason."""
+
+    number: str
+    text: str
+    oldest: str
+    advice: str
+    path: str
+    """The jobs, or one of them; empty if they cannot be listed."""
+
+
+def group_item(group: Group, now: datetime) -> GroupItem:
+    """Describe a group of jobs."""
+    waits = group.state != "failed" and group.oldest_at is not None and group.oldest_at <= now
+    oldest = f"the oldest for {seconds((now - group.oldest_at).total_seconds())}" if waits and group.oldest_at else ""
+    path = f"/jobs/{group.job_id}" if group.job_id is not None else ""
+    if group.state == "failed":
+        path = address("/jobs", state="failed", cause=group.reason, fingerprint=group.fingerprint)
+    return GroupItem(f"{group.count:,}", group.text, oldest, line(group.advice), path)
 
 
 def capped(number: CappedCount) -> str:

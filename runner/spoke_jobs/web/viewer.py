@@ -20,6 +20,7 @@ class JobAction(StrEnum):
 
     CANCEL = "cancel"
     RETRY = "retry"
+    """Retry jobs and, for those who see all jobs, tasks of the outbox."""
     LIMIT = "limit"
     """Set limits, pause and resume. Only for those who see all jobs."""
     SCHEDULE = "schedule"

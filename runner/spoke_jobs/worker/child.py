@@ -11,7 +11,6 @@ import contextlib
 import logging
 import math
 import os
-import select
 import signal
 import socket
 import threading
@@ -35,6 +34,7 @@ from spoke_jobs.model import Claim
 from spoke_jobs.registry import load_app
 from spoke_jobs.settings import load_settings
 from spoke_jobs.shared import garbage_collection
+from spoke_jobs.shared.readable_files import readable_of
 from spoke_jobs.worker.child_messages import Order, Report, decode, encode
 from spoke_jobs.worker.job_output import JobOutput
 from spoke_jobs.worker.shared_state import SharedState
@@ -166,7 +166,7 @@ class OrderLoop:
 
     def _has_more(self) -> bool:
         """Whether an order arrived while the previous one ran."""
-        return bool(self._received) or bool(select.select([self._connection], [], [], 0)[0])
+        return bool(self._received) or bool(readable_of([self._connection], 0.0))
 
     def _wait(self) -> bool:
         """Wait for an order or the connection's end; False after SIGTERM. Consumes no data, so no order is lost."""

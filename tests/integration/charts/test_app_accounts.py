@@ -66,7 +66,7 @@ def test_rights(helm: Helm) -> None:
         "rel-spoke-app-reader": {
             ("jobs.spoke.dev", "spokejobs"): {"get", "list", "watch"},
             ("", "configmaps", "spoke-operator-state"): {"get"},
-            ("", "podtemplates"): {"get"},
+            ("", "podtemplates"): {"get", "list"},
             ("", "pods"): {"get"},
             ("", "pods/log"): {"get"},
             ("", "events"): {"list"},

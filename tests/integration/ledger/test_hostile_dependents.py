@@ -12,6 +12,7 @@ from tests.integration.ledger.hostile_rows import LARGEST, claimed, end_of, ledg
 from tests.waiting import patient
 
 from spoke_jobs.ledger.audit import audit_events
+from spoke_jobs.ledger.dependencies import dependency_rows
 from spoke_jobs.ledger.lifecycle import finish
 from spoke_jobs.ledger.sql import each_alone
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -51,6 +52,28 @@ def test_a_job_of_a_batch_that_does_not_exist_can_be_retried(ledger: SqlLedger) 
         (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)
         ledger.succeed(None, claim.token, None)
         assert end_of(ledger, job.id) == (JobState.SUCCEEDED, "")
+
+
+def test_a_retry_ends_although_further_jobs_fail_again_and_again(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A role of jobs can dispatch after a failed job for ever. Each look finds one more."""
+    first = ledger.insert(new_job()).id
+    dependents = [ledger.insert(new_job(after=(first,))).id for _ in range(30)]
+    ledger.cancel(first)
+    assert {end_of(ledger, job_id) for job_id in dependents} == {(JobState.FAILED, "DependencyFailed")}
+    looks: list[set[int]] = []
+
+    def failed_because_of(_connection: Connection, _job_id: int) -> set[int]:
+        looks.append(set(dependents[: len(looks) + 1]))
+        return looks[-1]
+
+    monkeypatch.setattr(dependency_rows, "failed_because_of", failed_because_of)
+    assert ledger.retry(first) is not None
+    assert end_of(ledger, first)[0] is JobState.WAITING
+    blocked = {job_id for job_id in dependents if end_of(ledger, job_id)[0] is JobState.BLOCKED}
+    assert blocked == looks[-2], "those that were found in time are locked, and follow"
+    assert blocked < set(dependents), "it ended before the last one had failed"
 
 
 def test_a_retry_follows_batches_however_many_are_in_a_row(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from spoke_jobs.ledger.claims.claim_request import SearchedJobs
 from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.notices import notice_rows
 from spoke_jobs.ledger.notices.notice_values import Place
-from spoke_jobs.ledger.reading import crowd, dashboard_queries
+from spoke_jobs.ledger.reading import crowd, dashboard_queries, ended_counts, outbox_counts
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.reading.failed_jobs import failed_jobs
 from spoke_jobs.ledger.reading.queries import Queries
@@ -45,6 +45,14 @@ ATTEMPTS = """
 INSERT INTO job_attempt (job_id, run, number, token, state, worker, claimed_at, heartbeat_at, lease_expires_at)
 SELECT id, 1, 1, gen_random_uuid(), state, 'w', now(), now(), now() + (1 + id % 50) * interval '1 minute'
 FROM job_request WHERE state <> 'waiting'
+"""
+TASKS = """
+INSERT INTO task_outbox (uid, runner, name, payload, state, attempt, losses, worker, created_at, due_at, finished_at,
+    expires_at, cause, error_type)
+SELECT gen_random_uuid(), 'kubernetes', 'send', '{}', CASE WHEN n % 2 = 0 THEN 'failed' ELSE 'pending' END, 1, 0, '',
+    now(), now(), CASE WHEN n % 2 = 0 THEN now() END, CASE WHEN n % 2 = 0 THEN now() + n * interval '1 minute' END,
+    'TaskError', ''
+FROM generate_series(1, 20000) AS n
 """
 
 
@@ -80,6 +88,7 @@ def plans(ledger: SqlLedger, call: Callable[[], object], options: str = "") -> l
             raw.execute(f"PREPARE p{number} AS {numbered.replace('%%', '%')}")
             given = f"({values})" if values else ""
             row = raw.execute(f"EXPLAIN (FORMAT JSON{options}) EXECUTE p{number}{given}").fetchone()
+            raw.execute(f"DEALLOCATE p{number}")  # the connection may serve the next call
             found.append(row[0])
     return found
 
@@ -186,6 +195,36 @@ def test_the_overview_of_one_organization_reads_no_history_of_others(
     found = plans(ledger, overview, ", ANALYZE")
     assert len(found) >= 8
     assert rows_read(found) <= 4_000, "the waiting jobs, and no others"
+
+
+def test_the_last_hour_is_counted_in_a_bounded_number_of_rows(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NEWEST_ATTEMPTS", "FAILED_COUNTED"):
+        monkeypatch.setattr(ended_counts, name, 200)
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in (
+            "UPDATE job_request SET state = 'failed', finished_at = now() WHERE id % 2 = 0 AND state = 'succeeded'",
+            "UPDATE job_attempt SET finished_at = now() WHERE state = 'succeeded'",
+            "VACUUM ANALYZE job_request",
+            "VACUUM ANALYZE job_attempt",
+        ):
+            connection.execute(text(statement))
+    queries = DashboardQueries(ledger.engine)
+    for which in (ANY_JOB, JobFilter(organizations=frozenset({1}))):
+        found = plans(ledger, lambda: queries.ended(which), ", ANALYZE")  # noqa: B023
+        assert rows_read(found) <= 400, which
+        assert ("job_request", "ix_job_request_failed") in scans(found)
+
+
+def test_the_outbox_is_counted_in_a_bounded_number_of_rows(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("EXAMINED", "FAILED_COUNTED"):
+        monkeypatch.setattr(outbox_counts, name, 200)
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(TASKS))
+        connection.execute(text("VACUUM ANALYZE task_outbox"))
+    queries = DashboardQueries(ledger.engine)
+    assert rows_read(plans(ledger, queries.outbox, ", ANALYZE")) <= 400
 
 
 def test_a_scrape_counts_new_failures_by_an_index(ledger: SqlLedger) -> None:

@@ -10,13 +10,18 @@ from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, DashboardContract, Open, token_in
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
+from tests.contract.dashboard_cluster import Cluster, ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.dashboard_schedules import SchedulesContract
+from tests.contract.dashboard_tasks import TasksContract
 from tests.contract.ledger import new_job
 from tests.waiting import patient
 
+from spoke_jobs.cluster.cluster_view import SpokeJobWaits
+from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.ledger.access.privileges import Process
+from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.sync.writer import Writer
 from spoke_jobs.web import app, change_stream, dashboard
@@ -119,7 +124,18 @@ class TestPostgresqlDashboard(DashboardContract):
         job = ledger.insert(new_job())
         reader = app(authorize=lambda _request: EVERYBODY, hosts=[HOST], database=role_urls[Process.READER])
         with Browser(reader, HOST) as browser:
-            for path in ("/failures", "/queues", "/schedules", "/batches", "/audit", "/", "/jobs", f"/jobs/{job.id}"):
+            for path in (
+                "/failures",
+                "/queues",
+                "/schedules",
+                "/batches",
+                "/tasks",
+                "/cluster",
+                "/audit",
+                "/",
+                "/jobs",
+                f"/jobs/{job.id}",
+            ):
                 page = browser.get(path)
                 assert page.status_code == 200, path
             answer = browser.post(f"/jobs/{job.id}/cancel", data={"token": token_in(page)})
@@ -169,6 +185,54 @@ class TestPostgresqlBatches(BatchesContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url
+
+
+class TestPostgresqlCluster(ClusterContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+    def test_whether_sync_is_active(self, ledger: SqlLedger, browse: Open, cluster: Cluster, ledger_url: str) -> None:
+        cluster(NamespaceView("shop"), SpokeJobWaits())
+        browser = browse(EVERYBODY)
+        assert "No sync is active. Jobs under" in browser.get("/cluster").text
+        ledger.insert(new_job(runner="kubernetes"))
+        assert "Check that `spoke-jobs sync` runs" in browser.get("/cluster").text
+        writer = Writer(ledger_url)
+        assert writer.lead()
+        assert "Sync is active." in browser.get("/cluster").text
+        writer.close()
+        writer.engine.dispose()
+
+
+class TestPostgresqlTasks(TasksContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+    def test_a_retry_wakes_the_task_deployment(self, ledger: SqlLedger, browse: Open) -> None:
+        task = self.failed_task(ledger)
+        wakes = listen(ledger.engine, TASKS_CHANNEL)
+        assert wakes is not None
+        with wakes:
+            wakes.settimeout(patient(60))
+            assert wakes.recv(16), "it listens"
+            self.post(browse(EVERYBODY), f"/tasks/{task.id}/retry", f"/tasks/{task.id}")
+            assert wakes.recv(16)
+
+    def test_a_task_that_somebody_else_has_locked(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dashboard, "STATEMENT_SECONDS", 0.3)
+        task = self.failed_task(ledger)
+        browser, path = browse(EVERYBODY), f"/tasks/{task.id}"
+        token = token_in(browser.get(path))
+        with ledger.engine.begin() as connection:
+            connection.execute(text("SELECT * FROM task_outbox FOR UPDATE"))
+            answer = browser.post(f"{path}/retry", data={"token": token})
+        assert answer.status_code == 503
+        assert "Nothing was changed. Try again." in answer.text
+        assert self.state(ledger, task.id) == "failed"
 
 
 class TestPostgresqlAudit(AuditContract):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import httpx
 from tests.conftest import open_ledger
@@ -13,39 +17,98 @@ from tests.contract.ledger import new_job
 from tests.ports import free_port
 from tests.waiting import eventually, patient
 
+from spoke_jobs.web import serve_dashboard
 
-def test_it_serves_until_sigterm(sqlite_ledger_url: str) -> None:
-    for ledger in open_ledger(sqlite_ledger_url):
-        ledger.insert(new_job(job_type="nightly"))
+SLOW_FORM = (
+    b"POST /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Content-Length: 100\r\n\r\n"
+)
+"""A request whose body does not come."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """The process, and where it listens."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    def get(self, path: str) -> httpx.Response:
+        """Get a page, on a connection of its own."""
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=patient(30))
+
+    def connect(self) -> socket.socket:
+        """Open a connection."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=patient(30))
+
+
+@contextmanager
+def serving(url: str) -> Iterator[Served]:
+    """Run the dashboard until the end of the block. It must serve without errors."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "spoke_jobs", "web", "--insecure-local", "--port", str(port)],
-        env=os.environ | {"SPOKE_DATABASE_URL": sqlite_ledger_url},
+        env=os.environ | {"SPOKE_DATABASE_URL": url},
         stderr=subprocess.PIPE,
         text=True,
     )
+    served = Served(process, port)
+
+    def is_up() -> bool:
+        assert process.poll() is None, process.communicate()
+        try:
+            return served.get("/healthz").status_code == 200
+        except httpx.ConnectError:
+            return False
+
     try:
-
-        def page() -> httpx.Response | None:
-            assert process.poll() is None, process.communicate()
-            try:
-                return httpx.get(f"http://127.0.0.1:{port}/jobs", timeout=patient(30))
-            except httpx.ConnectError:
-                return None
-
-        found = eventually(page, "it serves")
-        assert found.status_code == 200
-        assert "nightly" in found.text
-        assert "server" not in found.headers
-        with httpx.stream("GET", f"http://127.0.0.1:{port}/changes", timeout=patient(30)) as stream:
-            lines = stream.iter_lines()
-            assert next(lines) == "retry: 5000"
-            process.send_signal(signal.SIGTERM)
-            assert not [line for line in lines if "changed" in line], "it ends with the process"
+        eventually(is_up, "it serves")
+        yield served
     finally:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=patient(30))
     assert process.returncode == -signal.SIGTERM, errors
     assert f"dashboard listening on http://127.0.0.1:{port}/" in errors
     assert "Traceback" not in errors
-    assert "graceful shutdown exceeded" not in errors, "no stream of a browser holds it up"
+    assert "graceful shutdown exceeded" not in errors, "nothing that is open holds it up"
+
+
+def test_it_serves_until_sigterm(sqlite_ledger_url: str) -> None:
+    for ledger in open_ledger(sqlite_ledger_url):
+        ledger.insert(new_job(job_type="nightly"))
+    with serving(sqlite_ledger_url) as served:
+        found = served.get("/jobs")
+        assert found.status_code == 200
+        assert "nightly" in found.text
+        assert "server" not in found.headers
+        with httpx.stream("GET", f"http://127.0.0.1:{served.port}/changes", timeout=patient(30)) as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == "retry: 5000"
+            served.process.send_signal(signal.SIGTERM)
+            assert not [line for line in lines if "changed" in line], "it ends with the process"
+
+
+def test_idle_connections_keep_nobody_out(sqlite_ledger_url: str) -> None:
+    for _ in open_ledger(sqlite_ledger_url):
+        pass
+    with serving(sqlite_ledger_url) as served, ExitStack() as stack:
+        first = stack.enter_context(served.connect())
+        for _ in range(serve_dashboard._CONNECTIONS):
+            stack.enter_context(served.connect())
+        for _ in range(3):
+            assert served.get("/healthz").status_code == 200
+            assert served.get("/jobs").status_code == 200
+        assert first.recv(1) == b"", "the one that was idle for longest was closed"
+
+
+def test_probes_are_answered_while_too_many_requests_are_in_progress(sqlite_ledger_url: str) -> None:
+    for _ in open_ledger(sqlite_ledger_url):
+        pass
+    with serving(sqlite_ledger_url) as served, ExitStack() as stack:
+        slow = [stack.enter_context(served.connect()) for _ in range(serve_dashboard._REQUESTS)]
+        for connection in slow:
+            connection.sendall(SLOW_FORM)
+        eventually(lambda: served.get("/jobs").status_code == 503, "all are in progress")
+        assert served.get("/healthz").status_code == 200
+        slow.pop().close()
+        eventually(lambda: served.get("/jobs").status_code == 200, "one has ended")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from tests.contract.ledger import new_job
 from tests.unit.cli.conftest import Run, claimed, document, fail
 
+from spoke_jobs.ledger.notices.notice_values import FailureGroup, GroupName
 from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import Failure
+from spoke_jobs.model import Failure, JobState
+from spoke_jobs.notices.notice_document import ReportedGroup
 
 SINCE, UNTIL = ("--since", "1h"), ("--until", "1h")
 
@@ -129,3 +133,25 @@ def test_schedules(run: Run) -> None:
 
 
 APP = "tests.contract.app:registry"
+
+
+def test_the_commands_of_a_notice_select_the_jobs_of_its_group(ledger: SqlLedger, run: Run) -> None:
+    """Those without a fingerprint are a group, too."""
+    names = [
+        GroupName("report", cause, fingerprint)
+        for cause, fingerprint in (("JobError", ""), ("JobError", "ValueError@shop.f"), ("Timeout", ""))
+    ]
+    jobs = []
+    for name in names:
+        ledger.insert(new_job(job_type="report"))
+        claim = claimed(ledger)
+        failure = Failure(name.cause, "no", fingerprint=name.fingerprint, for_good=True)
+        ledger.fail(claim.token, failure, decide=True)
+        jobs.append(claim.job)
+    for name, job in zip(names, jobs, strict=True):
+        group = ReportedGroup.of(FailureGroup(name, job.created_at, job.created_at, job.id, 1), None, "")
+        assert [one["id"] for one in document(run(*shlex.split(group.show)[1:], "--json"))["jobs"]] == [job.id]
+        run(*shlex.split(group.retry)[1:], "--yes")
+        states = {each.id: each.state for each in ledger.list_jobs()}
+        assert [each.id for each in jobs if states[each.id] is JobState.WAITING] == [job.id]
+        ledger.cancel(job.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Iterator
 from copy import deepcopy
@@ -147,7 +148,21 @@ def test_other_json_is_read_as_it_is(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["NaN", "Infinity", "1e999", '{"a":-1e999}', DEEP, "9" * 5000, "{", b"\xff", None, 1e999]
+    "text",
+    [
+        "NaN",
+        "Infinity",
+        "1e999",
+        '{"a":-1e999}',
+        "9" * 250 + "e99",
+        "[-1" + "0" * 211 + ".5E+98]",
+        DEEP,
+        "9" * 5000,
+        "{",
+        b"\xff",
+        None,
+        1e999,
+    ],
 )
 def test_a_row_s_value_that_a_later_writer_would_refuse_is_none(text: str | bytes | float | None) -> None:
     assert lenient.read_json(text) is None
@@ -156,6 +171,18 @@ def test_a_row_s_value_that_a_later_writer_would_refuse_is_none(text: str | byte
 @given(values)
 def test_a_row_s_other_values_are_read_as_they_are(value: Any) -> None:
     assert lenient.read_json(json.dumps(value)) == value
+
+
+@given(st.from_regex(r"-?[1-9][0-9]{0,400}(\.[0-9]{1,9})?([eE][+-]?[0-9]{1,4})?", fullmatch=True))
+@example("9" * 207 + "e99")
+@example("9" * 209 + "e99")
+@example("9" * 210 + "e99")
+def test_no_number_of_a_row_is_read_as_infinite(text: str) -> None:
+    found = lenient.read_json(text)
+    if math.isinf(float(text)) and not text.lstrip("-").isdigit():  # Python's whole numbers have no end
+        assert found is None
+    else:
+        assert found == pytest.approx(json.loads(text))
 
 
 def test_a_row_keeps_what_python_writes_for_a_file_s_name() -> None:

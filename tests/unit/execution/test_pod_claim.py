@@ -40,14 +40,15 @@ class Place:
     def is_set(self) -> bool:
         return self.now >= self._told_at
 
+    # Without its traceback: the errors are those of all examples, and each try would log a longer one.
     def check_schema(self, _engine: object) -> None:
         self.tries += 1
         if self._error is not None and not self._in_claim and self.now < self._back_at:
-            raise self._error
+            raise self._error.with_traceback(None)
 
     def claim(self, *_arguments: Any) -> ClaimRefusal | Claim:
         if self._error is not None and self._in_claim and self.now < self._back_at:
-            raise self._error
+            raise self._error.with_traceback(None)
         return NoRow()
 
 

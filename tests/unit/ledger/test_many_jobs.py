@@ -57,3 +57,25 @@ def test_a_refused_job_comes_after_the_rest_until_nothing_changes(needs: dict[in
             assert str(result) == f"job {job_id}"
             assert not needs[job_id] <= done, "nothing that could be done is left"
     assert seen == done
+
+
+@given(NEEDS, st.integers(1, 20))
+def test_no_job_is_tried_after_the_time_is_over(needs: dict[int, frozenset[int]], most: int) -> None:
+    done: set[int] = set()
+    tried: list[int] = []
+
+    def act(job_id: int) -> str:
+        tried.append(job_id)
+        if not needs[job_id] <= done:
+            raise DependencyNotMet(f"job {job_id}")
+        done.add(job_id)
+        return "done"
+
+    results = dict(in_turn(sorted(needs), act, lambda: len(tried) >= most))
+    assert len(tried) <= most
+    assert {job_id for job_id, result in results.items() if result == "done"} == done, "what was done is told"
+    if len(tried) < most:
+        assert results.keys() == needs.keys(), "the time was not over"
+    for job_id in results.keys() - done:
+        assert job_id in tried
+        assert not needs[job_id] <= done, "a refusal that is told still holds"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -107,19 +109,37 @@ def test_without_opentelemetry_the_error_says_what_to_install(tmp_path: Path) ->
     )
 
 
-def test_a_process_that_only_dispatches_has_the_spans_too(tmp_path: Path, sqlite_ledger_url: str) -> None:
-    code = """
-import traced_app
+DISPATCH = """
+import time, traced_app
 from spoke_jobs import JobData, close, dispatch_job
 from spoke_jobs.registry import default
 dispatch_job(JobData("report"))
-close()
 """
+
+
+@pytest.mark.parametrize("end", ["close()", ""])
+def test_a_process_that_only_dispatches_has_the_spans_too(tmp_path: Path, sqlite_ledger_url: str, end: str) -> None:
+    code = f"{DISPATCH}{end}"
     environment = {"SPOKE_DATABASE_URL": sqlite_ledger_url, "OTEL_SERVICE_NAME": "shop"}
     text = run(tmp_path, code, SPOKE_TRACES="joined", OTEL_TRACES_EXPORTER="console", **environment)
     span = json.loads(text)
     assert (span["name"], span["kind"]) == ("send report", "SpanKind.PRODUCER")
     assert span["resource"]["attributes"]["service.name"] == "shop"
+
+
+@pytest.mark.parametrize("end", ["close()", ""])
+def test_the_end_of_a_process_does_not_wait_long_for_a_collector(
+    tmp_path: Path, sqlite_ledger_url: str, end: str
+) -> None:
+    """OpenTelemetry's own handler would wait 30 s."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environment = {
+            "SPOKE_DATABASE_URL": sqlite_ledger_url,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "60",
+        }
+        text = run(tmp_path, f"{DISPATCH}{end}\nprint(time.time())", SPOKE_TRACES="joined", **environment)
+    assert time.time() - float(text) < 20
 
 
 def test_a_collector_that_does_not_answer_is_not_waited_for() -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
+from tests.many_files import many_files, with_high_number
 from tests.waiting import patient
 
 from spoke_jobs.web import change_stream
 from spoke_jobs.web.change_stream import BEGIN, EVENT, ChangeStream
+
+__all__ = ["many_files"]
 
 
 class Wire:
@@ -65,22 +66,10 @@ async def test_one_connection_tells_all_viewers(wire: Wire, stream: ChangeStream
     assert wire.opened == 1
 
 
-@pytest.fixture
-def many_files() -> Iterator[int]:
-    """The number from which on select() refuses descriptors. The process may open so many."""
-    first = 1024
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield first
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-async def test_it_listens_however_many_files_the_process_has_open(
-    wire: Wire, stream: ChangeStream, many_files: int
-) -> None:
+@pytest.mark.usefixtures("many_files")
+async def test_it_listens_however_many_files_the_process_has_open(wire: Wire, stream: ChangeStream) -> None:
     """An application that serves the dashboard may serve other things, too."""
-    with wire.theirs as low:
-        wire.theirs = socket.socket(fileno=fcntl.fcntl(low.fileno(), fcntl.F_DUPFD_CLOEXEC, many_files))
+    wire.theirs = with_high_number(wire.theirs)
     events = stream.events(notified=True)
     assert await following(events) == BEGIN
     wait = asyncio.ensure_future(following(events))

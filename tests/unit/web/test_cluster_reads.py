@@ -9,6 +9,7 @@ from tests.unit.explain.situations import a_job
 from tests.waiting import patient
 
 from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
+from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.model import JobRequest
 from spoke_jobs.web import cluster_reads
 from spoke_jobs.web.cluster_reads import SLOW, ClusterReads
@@ -69,6 +70,32 @@ def test_a_slow_read_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
         assert reads.waits().problem == ""
         assert begun == ["jobs"]
+    finally:
+        answers.set()
+        reads.close()
+
+
+def test_a_page_waits_once_for_two_slow_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are under way at the same time. One that is late takes nothing from the other."""
+    answers = threading.Event()
+
+    def namespace_in(namespace: str) -> NamespaceView:
+        answers.wait(patient(60))
+        return NamespaceView(namespace, state_problem="read")
+
+    monkeypatch.setattr(cluster_reads, "namespace_in", namespace_in)
+    monkeypatch.setattr(cluster_reads, "waits_in", lambda _namespace: SpokeJobWaits(problem="read"))
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    reads = ClusterReads("jobs")
+    try:
+        assert reads.waits().problem == "read"
+        monkeypatch.setattr(cluster_reads, "SECONDS", 0.01)
+        state, waits = reads.namespace()
+        assert (state.namespace, state.problem, waits.problem) == ("jobs", SLOW, "read")
+        answers.set()
+        monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+        state, waits = reads.namespace()
+        assert (state.state_problem, state.problem, waits.problem) == ("read", "", "read")
     finally:
         answers.set()
         reads.close()

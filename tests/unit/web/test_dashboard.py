@@ -13,9 +13,11 @@ from tests.contract.browser import Browser
 from tests.contract.dashboard import EVERYBODY, HOST, ONE, ROUTES, TOKEN, DashboardContract, Open, token_in
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
+from tests.contract.dashboard_cluster import ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.dashboard_schedules import SchedulesContract
+from tests.contract.dashboard_tasks import TasksContract
 from tests.contract.ledger import new_job
 
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -36,7 +38,11 @@ class TestSqliteDashboard(DashboardContract):
 
     def test_another_host_is_refused(self, browse: Open) -> None:
         browser = browse(EVERYBODY)
-        pages = [path.format(job_id=1, batch_id=1) for method, path in ROUTES if method == "GET" and path != "/changes"]
+        pages = [
+            path.format(job_id=1, batch_id=1, task_id=1)
+            for method, path in ROUTES
+            if method == "GET" and path != "/changes"
+        ]
         for path in (*pages, "/static/dashboard.css", "/sign-in", "/nothing"):
             for host in ("evil.test", f"{HOST}.evil.test", f"evil.test:{HOST}", "", f"{HOST}@evil.test", f"{HOST}:x"):
                 assert browser.get(path, headers={"Host": host}).status_code == 400, (path, host)
@@ -76,9 +82,21 @@ class TestSqliteDashboard(DashboardContract):
     def test_live_pages_load_our_scripts_and_no_others(self, ledger: SqlLedger, browse: Open) -> None:
         job = ledger.insert(new_job())
         browser = browse(EVERYBODY)
-        for path in ("/", "/jobs", f"/jobs/{job.id}", "/failures", "/queues", "/schedules", "/batches", "/audit"):
+        for path in (
+            "/",
+            "/jobs",
+            f"/jobs/{job.id}",
+            "/failures",
+            "/queues",
+            "/schedules",
+            "/batches",
+            "/tasks",
+            "/cluster",
+            "/audit",
+        ):
             page = browser.get(path).text
             assert page.count('id="live"') == page.count('id="live-updates"') == 1, path
+            assert page.index('id="updates-wait"') < page.index('id="live"'), "what is replaced must not hold it"
             addresses = re.findall(r'<script defer src="([^"]+)"', page)
             assert [address.partition("?")[0] for address in addresses] == ["/static/htmx.min.js", "/static/live.js"]
             for address in addresses:
@@ -133,6 +151,18 @@ class TestSqliteSchedules(SchedulesContract):
 
 
 class TestSqliteBatches(BatchesContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteCluster(ClusterContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteTasks(TasksContract):
     @pytest.fixture
     def ledger_url(self, sqlite_ledger_url: str) -> str:
         return sqlite_ledger_url

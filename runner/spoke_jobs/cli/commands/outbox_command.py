@@ -104,9 +104,11 @@ def show(
 
         print_document(OutboxTask.of(task, with_payload=payload))
         return
-    from spoke_jobs.cli.rendering.outbox_output import facts
+    from spoke_jobs.explain.task_details import task_facts, task_payload
 
-    found = facts(task, queries.now(), with_payload=payload)
+    found = task_facts(task, queries.now())
+    if payload:
+        found.append(("payload", task_payload(task)))
     width = max(len(name) for name, _ in found) + 2
     for name, value in found:
         print_text(f"{name:<{width}}{value}" if arguments.on_a_terminal() else f"{name}\t{value}")
@@ -223,4 +225,6 @@ def _kinds(selected: list[SelectedTask]) -> list[str]:
 
 
 def _no_such_task(task_id: int) -> str:
-    return f"there is no task {task_id} in the outbox: it has run, its retention is over, or it is in another database"
+    from spoke_jobs.explain.task_details import NO_SUCH_TASK
+
+    return f"there is no task {task_id} {NO_SUCH_TASK}"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from spoke_jobs.cli.printing import new_table
-from spoke_jobs.contract.task_causes import TASK_CAUSES
 from spoke_jobs.explain.words import age, ago, count, line, until
 from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims
 from spoke_jobs.ledger.outbox_row import TaskRow, TaskState
-from spoke_jobs.model import UnreadPayload
-from spoke_jobs.payloads import TASK_LIMIT_BYTES, payload_as_json
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands
     from rich.table import Table
@@ -62,38 +58,6 @@ def counts_text(counts: Mapping[TaskState, int]) -> str:
     """Say how many tasks are in each state: ``12 tasks: 10 due, 2 failed``."""
     parts = [f"{number:,} {state}" for state, number in counts.items() if number]
     return f"{count(sum(counts.values()), 'task')}{': ' if parts else ''}{', '.join(parts)}"
-
-
-def facts(task: TaskRow, now: datetime, *, with_payload: bool) -> list[tuple[str, str]]:
-    """List the names and values that `outbox show` prints. Those without a value are left out."""
-    known = TASK_CAUSES.get(task.cause)
-    found = [
-        ("name", line(task.name)),
-        ("state", task.state.value),
-        ("uid", str(task.uid)),
-        ("runner", line(task.runner)),
-        ("attempt", str(task.attempt)),
-        ("cause", line(task.cause)),
-        ("meaning", known.meaning if known else ""),
-        ("advice", known.advise(task.id, tried_again=task.state is not TaskState.FAILED) if known else ""),
-        ("error", line(task.error_type)),
-        ("lapsed claims", str(task.losses) if task.losses else ""),
-        ("replica", line(task.worker)),
-        ("traceparent", line(task.traceparent)),
-        ("dispatched", ago(task.created_at, now)),
-        ("next attempt", until(task.due_at, now) if task.state is TaskState.LATER else ""),
-        ("lease ends", until(task.due_at, now) if task.state is TaskState.CLAIMED else ""),
-        ("failed", ago(task.finished_at, now) if task.finished_at else ""),
-        ("deleted", until(task.expires_at, now) if task.expires_at else ""),
-        ("payload", _payload(task.payload) if with_payload else ""),
-    ]
-    return [(name, value) for name, value in found if value]
-
-
-def _payload(payload: str) -> str:
-    if isinstance(payload, UnreadPayload):
-        return f"over {TASK_LIMIT_BYTES:,} bytes: too large to be read"
-    return json.dumps(payload_as_json(payload), ensure_ascii=False)
 
 
 def _replica_cells(one: ReplicaClaims, now: datetime) -> list[str]:

@@ -19,9 +19,10 @@ UNKNOWN_UID = UUID(int=0)
 _EARLIEST, _LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 """Times between these can be converted to any zone, and seconds can be added to them. Earlier and later ones are read
 as these."""
-_LONG = 309
-"""The digits of the smallest whole number that is larger than every float."""
+_LONG = 210
+"""So many digits and an exponent of two digits may be a number that is larger than every float, about 1.8e308."""
 _EXPONENT = re.compile(r"[eE]\+?[0-9]{3}")
+"""A larger exponent."""
 _MILLISECONDS_FROM = 1e11
 """Numbers from here on are milliseconds since 1970, smaller ones seconds. Knex stores milliseconds on SQLite."""
 

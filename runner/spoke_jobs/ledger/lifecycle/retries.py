@@ -23,6 +23,9 @@ from spoke_jobs.ledger.sql.expressions import increased, option_seconds, unfinis
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import AttemptState, JobRequest, JobState
 
+_LOOKS = 10
+"""How often a retry looks for further jobs that failed because of the job, before it does without them."""
+
 
 def cancel(connection: Connection, job_id: int, by: str = "") -> JobRequest | None:
     """Fail a job that no process runs; request the cancellation of a running one. Return None if there is no such job.
@@ -115,9 +118,12 @@ def cancel_batch(connection: Connection, batch_id: int, by: str) -> Batch | None
 
 
 def _follows(connection: Connection, job_id: int) -> Retried | None:
-    """Lock a failed job and the jobs that its retry concerns, and decide what follows; None if it has not failed."""
+    """Lock a failed job and the jobs that its retry concerns, and decide what follows; None if it has not failed.
+
+    If further jobs are found each time, those that failed meanwhile stay as they are.
+    """
     found = dependency_rows.failed_because_of(connection, job_id)
-    while True:
+    for left in reversed(range(_LOOKS)):
         savepoint = connection.begin_nested()
         again = dependency_rows.with_free_keys(connection, found, job_id)
         edges = dependency_rows.edges_of(connection, again | {job_id})
@@ -125,7 +131,7 @@ def _follows(connection: Connection, job_id: int) -> Retried | None:
         needed = dependency_rows.lock_needed(connection, {job_id, *again, *needs}, needs, changes=True)
         # A job may have been dispatched after one of these before the lock, and have failed at once.
         before, found = found, dependency_rows.failed_because_of(connection, job_id)
-        if found <= before:
+        if found <= before or not left:
             savepoint.commit()
             break
         # Release the locks: one that is taken now could have a smaller id than these, and so lead to a deadlock.

@@ -40,6 +40,8 @@ LATE_SECONDS = 900.0
 """How much later than it happened a failure may be committed, so that it is still found."""
 DROP_SECONDS = 7 * 86_400.0
 """After this time without success, a notice is dropped."""
+_TIES = timedelta(seconds=1)
+"""How far a look reaches back to its own last part. Many jobs may have failed at the same time."""
 _AT_ONCE = 2_000
 """How many groups one statement names: a database bounds its parameters."""
 _TIMEOUTS = ("SET LOCAL statement_timeout = '30s'", "SET LOCAL idle_in_transaction_session_timeout = '20s'")
@@ -86,10 +88,17 @@ def holder_of(connection: Connection, channel: str) -> str:
     return connection.scalar(of) or ""
 
 
-def unseen(connection: Connection, channel: str, place: Place, limit: int) -> list[FailedRun]:
-    """Read failed jobs that the channel has not counted, those that failed first. Cancelled jobs are left out."""
+def unseen(
+    connection: Connection, channel: str, place: Place, limit: int, after: datetime | None = None
+) -> list[FailedRun]:
+    """Read failed jobs that the channel has not counted, those that failed first. Cancelled jobs are left out.
+
+    :param after: until when this look has counted them. Otherwise it would read them again for each part.
+    """
     columns, seen = job_request.c, notice_seen.c
     since = _reaches_to(place, place.looked_at)
+    if after is not None:
+        since = max(since, after - _TIES)
     counted = exists().where(seen.channel == channel, seen.job_id == columns.id, seen.run == columns.run)
     statement = (
         select(columns.id, columns.run, columns.job_type, columns.cause, columns.fingerprint, columns.finished_at)
@@ -117,7 +126,7 @@ def mark_seen(connection: Connection, channel: str, failures: Collection[FailedR
 
 
 def looked(connection: Connection, channel: str, place: Place) -> None:
-    """Record a complete look, and forget the failures that no later look reaches back to."""
+    """Record a complete look that began at the place's time. Forget the failures that no later look reaches back to."""
     _set(connection, channel, looked_at=place.now)
     over = notice_seen.c.finished_at < _reaches_to(place, place.now)
     connection.execute(delete(notice_seen).where(notice_seen.c.channel == channel, over))

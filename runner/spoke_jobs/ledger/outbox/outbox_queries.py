@@ -33,6 +33,8 @@ class TaskFilter:
     """The earliest time of the dispatch."""
     until: datetime | None = None
     """The time before which the task was dispatched."""
+    before: int | None = None
+    """Only tasks with lower ids."""
 
 
 ANY_TASK = TaskFilter()
@@ -57,13 +59,14 @@ class SelectedTask(NamedTuple):
     name: str
 
 
-_STATE = case(
+TASK_STATE = case(
     (task_outbox.c.state == constant("failed"), constant(TaskState.FAILED)),
     (task_outbox.c.due_at <= clock_once(), constant(TaskState.DUE)),
     (task_outbox.c.token.is_not(None), constant(TaskState.CLAIMED)),
     else_=constant(TaskState.LATER),
 )
-_READ: dict[str, ColumnElement[Any]] = {"state": _STATE}
+"""The state of a row, as :class:`TaskState` has it."""
+_READ: dict[str, ColumnElement[Any]] = {"state": TASK_STATE}
 
 
 class OutboxQueries:
@@ -92,14 +95,14 @@ class OutboxQueries:
 
     def counts(self) -> dict[TaskState, int]:
         """Count the tasks in each state."""
-        statement = select(_STATE, func.count()).group_by(_STATE)
+        statement = select(TASK_STATE, func.count()).group_by(TASK_STATE)
         with self._reading() as connection:
             found = {TaskState(state): count for state, count in connection.execute(statement)}
         return {state: found.get(state, 0) for state in TaskState}
 
     def replicas(self) -> list[ReplicaClaims]:
         """List the replicas that have claims, by name. An idle replica has none."""
-        lapsed = func.sum(case((constant(TaskState.DUE) == _STATE, 1), else_=0))
+        lapsed = func.sum(case((constant(TaskState.DUE) == TASK_STATE, 1), else_=0))
         statement = (
             select(task_outbox.c.worker, func.count() - lapsed, lapsed, func.max(task_outbox.c.due_at))
             .where(task_outbox.c.state == constant("pending"), task_outbox.c.token.is_not(None))
@@ -158,7 +161,7 @@ def _row(row: Any) -> TaskRow:
 
 def _conditions(which: TaskFilter) -> Iterator[ColumnElement[bool]]:
     if which.states is not None:
-        yield _STATE.in_([state.value for state in which.states])
+        yield TASK_STATE.in_([state.value for state in which.states])
     if which.name is not None:
         yield matching(task_outbox.c.name, which.name)
     if which.cause is not None:
@@ -167,3 +170,5 @@ def _conditions(which: TaskFilter) -> Iterator[ColumnElement[bool]]:
         yield task_outbox.c.created_at >= which.since
     if which.until is not None:
         yield task_outbox.c.created_at < which.until
+    if which.before is not None:
+        yield task_outbox.c.id < which.before

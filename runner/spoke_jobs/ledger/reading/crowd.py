@@ -96,6 +96,7 @@ class FailedCount:
     oldest_at: datetime
     newest_at: datetime
     newest_id: int
+    """The job that failed last."""
 
 
 def subject_of(kind: WaitingKind) -> Subject:
@@ -150,7 +151,11 @@ def failed_counts(
     )
     if cap is not None:
         failed = failed.order_by(desc(columns.finished_at)).limit(cap)
-    each = failed.subquery().c
+    jobs = failed.subquery().c
+    # A retried job keeps its id, so that the highest id may have failed before the others.
+    last_first = (desc(jobs.finished_at), desc(jobs.id))
+    last_id = func.first_value(jobs.id).over(partition_by=(jobs.cause, jobs.fingerprint), order_by=last_first)
+    each = select(*jobs, last_id.label("last_id")).subquery().c
     of_one_reason = (each.cause, each.fingerprint)
     statement = select(
         *of_one_reason,
@@ -159,7 +164,7 @@ def failed_counts(
         func.count(),
         func.min(each.finished_at),
         func.max(each.finished_at),
-        func.max(each.id),
+        func.max(each.last_id),
     ).group_by(*of_one_reason)
     return tuple(FailedCount(*row) for row in connection.execute(statement))
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, asc, desc, func, select
 
-from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql
+from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql, of_launch
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.dependencies import batch_rows
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import failed_counts
+from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
+from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
 from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
@@ -28,6 +30,8 @@ CAP = 10_000
 """The most jobs of a state that are counted."""
 LOOKED_THROUGH = 100_000
 """Among how many of the newest jobs the ended ones of some organizations are counted. No index has organizations."""
+SCHEDULES_LOOKED_THROUGH = 5_000
+"""Among how many schedules those of some organizations are looked for, for one page. No column has the organization."""
 _FILTERED = (
     *("id", "state", "job_type", "queue_name", "runner", "organization_id", "campaign_id", "cause", "fingerprint"),
     *("unique_key", "batch_id", "created_at"),
@@ -88,6 +92,16 @@ class SeenWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchBacklog:
+    """The due jobs for which sync has created no SpokeJob yet."""
+
+    now: datetime
+    number: CappedCount
+    oldest_at: datetime | None
+    """Since when the oldest of the counted ones has been due."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecentNames:
     """The types and the queues of the newest jobs."""
 
@@ -102,6 +116,8 @@ class SchedulePage:
     now: datetime
     rows: tuple[ScheduleRow, ...]
     more: bool
+    looked_through: bool = True
+    """False: there may be more, because :data:`SCHEDULES_LOOKED_THROUGH` were not all."""
 
 
 class DashboardQueries(Queries):
@@ -194,6 +210,24 @@ class DashboardQueries(Queries):
         with self._reading() as connection:
             return queue_counts(connection, which)
 
+    def ended(self, which: JobFilter) -> EndedCounts:
+        """Count the jobs that ended in the last hour by minute. Of the filter, only the organizations count."""
+        with self._reading() as connection:
+            return ended_counts(connection, which.organizations)
+
+    def outbox(self) -> OutboxCounts:
+        """Count the tasks of the outbox. They belong to no organization."""
+        with self._reading() as connection:
+            return outbox_counts(connection)
+
+    def launch_backlog(self) -> LaunchBacklog:
+        """Count the due jobs for which sync has created no SpokeJob yet, up to :data:`CAP`."""
+        due = select(due_since().label("due_at")).where(*in_sql(*of_launch(0.0))).limit(CAP + 1).subquery()
+        with self._reading() as connection:
+            number, oldest_at = connection.execute(select(func.count(), func.min(due.c.due_at)).select_from(due)).one()
+            now = connection.execute(select(clock_now())).scalar_one()
+        return LaunchBacklog(now, CappedCount(min(number, CAP), number > CAP), oldest_at)
+
     def schedules(self, after: str, limit: int, organizations: Collection[int] | None) -> SchedulePage:
         """Read a page of schedules, by name.
 
@@ -201,15 +235,16 @@ class DashboardQueries(Queries):
         :param organizations: only schedules whose jobs are of one of these; None: all schedules.
         """
         found: list[ScheduleRow] = []
+        left = SCHEDULES_LOOKED_THROUGH
+        more = True
         with self._reading() as connection:
             now = connection.execute(select(clock_now())).scalar_one()
-            while len(found) <= limit:
+            while more and left > 0 and len(found) <= limit:
                 rows = schedules_after(connection, after, limit + 1)
                 found += [row for row in rows if organizations is None or row.organization_id in organizations]
-                if len(rows) <= limit:
-                    break
-                after = rows[-1].name
-        return SchedulePage(now, tuple(found[:limit]), len(found) > limit)
+                more, left = len(rows) > limit, left - len(rows)
+                after = rows[-1].name if rows else after
+        return SchedulePage(now, tuple(found[:limit]), len(found) > limit, not more or len(found) > limit)
 
     def batches(self, which: BatchFilter, limit: int) -> tuple[datetime, list[Batch]]:
         """Return the database's time, and the newest batches that pass the filter, newest first."""

@@ -298,6 +298,14 @@ def run_now(connection: Connection, row: ScheduleRow, prepare: Prepare, by: str)
     return job, True
 
 
+def has_run_newest(connection: Connection, row: ScheduleRow, by: str) -> bool:
+    """Whether it is this person who dispatched the schedule's newest job, by :func:`run_now`."""
+    if row.last_job_id is None:
+        return False
+    which = audit_events.EventFilter(job_id=row.last_job_id, action=Action.RUN_SCHEDULE.value)
+    return any(event.actor == by for event in audit_events.events(connection, which=which))
+
+
 def backfill(
     connection: Connection, row: ScheduleRow, times: Sequence[datetime], prepare: Prepare, by: str
 ) -> list[JobRequest]:

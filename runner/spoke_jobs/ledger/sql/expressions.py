@@ -11,6 +11,7 @@ from sqlalchemy import (
     ClauseElement,
     ColumnElement,
     Float,
+    Integer,
     ScalarSelect,
     Select,
     Text,
@@ -100,6 +101,25 @@ def _option_number(element: Any, compiler: Any, **keywords: Any) -> str:
     number = """'"\\s*:\\s*([0-9]{1,11}([.][0-9]{1,20})?(e-[0-9]{1,2})?)\\s*[,}]'"""
     found = f"cast(substring(cast({options} AS text) from '\"' || {name} || {number}) AS double precision)"
     return f"(CASE WHEN pg_column_size({options}) <= {JSON_LIMIT_BYTES} THEN {found} END)"
+
+
+class minutes_between(GenericFunction[int]):  # noqa: N801 (an SQL function)
+    """``minutes_between(since, until)``: the whole minutes between two times that are not more than some years apart.
+
+    NULL if SQLite cannot read one of them.
+    """
+
+    type = Integer()
+    inherit_cache = True
+    name = "minutes_between"
+
+
+@compiles(minutes_between)
+def _minutes_between(element: Any, compiler: Any, **keywords: Any) -> str:
+    since, until = (compiler.process(clause, **keywords) for clause in element.clauses)
+    if compiler.dialect.name == "sqlite":
+        return f"((strftime('%s', {until}) - strftime('%s', {since})) / 60)"
+    return f"cast(floor(extract(epoch FROM {until} - {since}) / 60) AS integer)"
 
 
 LARGEST_COUNT = 2**31 - 2

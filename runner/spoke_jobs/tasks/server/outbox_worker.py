@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import select
 import socket
 import threading
 import time
@@ -28,6 +27,7 @@ from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
 from spoke_jobs.ledger.outbox.task_outbox import HOUSEKEPT, Outbox, OutboxTask, TaskFailure
 from spoke_jobs.model import SUSPECT_LOSSES, TASK_LOSSES, UnreadPayload
 from spoke_jobs.shared.outage_log import OutageLog
+from spoke_jobs.shared.readable_files import readable_of
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
 from spoke_jobs.tasks.server.executor import TaskExecutor
 
@@ -179,8 +179,7 @@ class OutboxWorker:
                 for socket_ in (*sockets, self._wakeup_sender):
                     socket_.close()
                 return
-            ready, _, _ = select.select(sockets, [], [], wait)
-            for readable in ready:
+            for readable in readable_of(sockets, wait):
                 if readable is commits:
                     self._next_claim = 0.0
                 with contextlib.suppress(BlockingIOError):

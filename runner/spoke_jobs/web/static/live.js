@@ -3,10 +3,19 @@
 (() => {
   const STORED = "spoke-jobs-live-updates";
   const AGAIN_MS = 30000;
+  const NOTE_MS = 30000; // how long a note says what somebody has done: another one may have undone it since
+  const loadedAt = Date.now();
   const changes = document.currentScript.dataset.changes;
   const box = document.getElementById("live-updates");
+  const waits = document.getElementById("updates-wait");
   let stream = null;
   let pending = false;
+
+  function setPending(value) {
+    pending = value;
+    const text = value ? "An update waits while you use this page." : "";
+    if (waits.textContent !== text) waits.textContent = text;
+  }
 
   const content = () => document.getElementById("live");
 
@@ -32,9 +41,14 @@
   function refresh() {
     const live = content();
     if (stream === null || live === null) return;
-    pending = isInUse(live);
-    const here = location.href.split("#")[0]; // htmx would scroll to the fragment
-    if (!pending) htmx.ajax("GET", here, { target: "#live", select: "#live", swap: "outerHTML" });
+    setPending(isInUse(live));
+    if (!pending) htmx.ajax("GET", address(), { target: "#live", select: "#live", swap: "outerHTML" });
+  }
+
+  function address() {
+    const here = new URL(location.href.split("#")[0]); // htmx would scroll to the fragment
+    if (Date.now() - loadedAt > NOTE_MS && here.searchParams.has("said")) here.searchParams.delete("said");
+    return here.href;
   }
 
   function follow() {
@@ -46,7 +60,7 @@
     } else if (!wanted && stream !== null) {
       stream.close();
       stream = null;
-      pending = false;
+      setPending(false);
     }
   }
 
@@ -65,7 +79,7 @@
     const live = content();
     if (event.detail.serverResponse.includes('id="live"')) {
       if (box.checked && !isInUse(live)) return;
-      pending = box.checked; // somebody has begun to use the content since it was asked for
+      setPending(box.checked); // somebody has begun to use the content since it was asked for
     } else if (event.detail.xhr.status < 500) {
       box.checked = false;
       follow();

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.integration.operator.causes.scenes import Ailment, Played, Scene, mend_later
+from tests.integration.operator.causes.scenes import COMPARE_SECONDS, Ailment, Played, Scene, mend_later
 from tests.integration.operator.causes.stage import Stage
 from tests.integration.operator.conftest import (
     CLUSTER,
@@ -50,7 +50,9 @@ def stage(
         quota = {"hard": {"requests.cpu": CPU_QUOTA}, "scopes": ["NotBestEffort"]}
         own.core.create_namespaced_resource_quota(own.namespace, {"metadata": {"name": "cpu"}, "spec": quota})
         operator = OperatorProcess(limited_kubeconfig(own, folder), own.namespace, folder / "operator.log")
-        operator.start(SPOKE_OPERATOR_FAILED_JOB_RETENTION_SECONDS="3600")
+        operator.start(
+            SPOKE_OPERATOR_FAILED_JOB_RETENTION_SECONDS="3600", SPOKE_OPERATOR_COMPARE_SECONDS=str(COMPARE_SECONDS)
+        )
         stage = Stage(own, seen, bare_image)
         try:
             yield stage

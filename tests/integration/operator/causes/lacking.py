@@ -21,4 +21,6 @@ def config_map_variable(config_map: str) -> Object:
 
 PRIVILEGED = {"securityContext": {"privileged": True, "allowPrivilegeEscalation": True}}
 MUCH_CPU = {"resources": {"requests": {"cpu": "600m"}}}
+TOO_MUCH_CPU = {"resources": {"requests": {"cpu": "2500m"}}}
+"""More than the quota has once it is raised."""
 NO_IMAGE = "registry.invalid/nobody/nothing:1"

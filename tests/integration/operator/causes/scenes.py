@@ -16,8 +16,10 @@ from spoke_jobs.contract.cause_row import with_id
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.wait_reasons import WaitReason
 
-PROMPT_SECONDS = 28.0
-"""Seconds within which a cause is named, once it can be known: sooner than the next comparison, every 30 s, would."""
+COMPARE_SECONDS = 60
+"""How often the operator of the scenes compares all that it knows of."""
+PROMPT_SECONDS = 56.0
+"""Seconds within which a cause is named, once it can be known: sooner than the next comparison would, for most."""
 REPAIR_AFTER_SECONDS = 30.0
 """Seconds after which what keeps a job from starting is mended."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from tests.integration.operator.causes.lacking import (
-    MUCH_CPU,
     NO_IMAGE,
     PRIVILEGED,
+    TOO_MUCH_CPU,
     config_map_variable,
     secret_variable,
     secret_volume,
@@ -41,8 +41,8 @@ SCENES = {
                            spec=NEVER_STARTS, says=('configmap "no-config" not found',)),
     "no-service-account": Scene("PodRejected", started_too_late, pod={"serviceAccountName": "no-account"},
                                 spec=NEVER_STARTS, says=('serviceaccount "no-account" not found',)),
-    "over-quota": Scene("PodRejected", started_too_late, container=MUCH_CPU, spec=NEVER_STARTS,
-                        says=("exceeded quota: cpu", "requested: requests.cpu=600m")),
+    "over-quota": Scene("PodRejected", started_too_late, container=TOO_MUCH_CPU, spec=NEVER_STARTS,
+                        says=("exceeded quota: cpu", "requested: requests.cpu=2500m")),
     "not-admitted": Scene("PodRejected", started_too_late, container=PRIVILEGED, spec=NEVER_STARTS,
                           says=('violates PodSecurity "restricted:latest"',)),
     "no-room": Scene("StartTimeout", started_too_late, pod={"nodeSelector": {"spoke.test/no": "where"}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, update
 from sqlalchemy.exc import OperationalError
 from tests.contract.outbox import put, rows
+from tests.many_files import many_files, with_high_number
 from tests.waiting import eventually_async, patient
 
 from spoke_jobs import Registry, TaskContext
@@ -23,6 +25,7 @@ from spoke_jobs.tasks.server import outbox_worker
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.outbox_worker import OutboxWorker, OutboxWorkerOptions
 
+__all__ = ["many_files"]
 registry = Registry()
 
 
@@ -48,9 +51,10 @@ def put_aside(engine: Engine, count: int) -> None:
 
 
 @asynccontextmanager
-async def serving(outbox: Outbox) -> AsyncIterator[OutboxWorker]:
+async def serving(outbox: Outbox, poll_seconds: float = 0.05) -> AsyncIterator[OutboxWorker]:
     executor = TaskExecutor(registry, concurrency=2, limit=8)
-    worker = OutboxWorker(outbox, ["newer"], executor, OutboxWorkerOptions(2, lease_seconds=600, poll_seconds=0.05))
+    options = OutboxWorkerOptions(2, lease_seconds=600, poll_seconds=poll_seconds)
+    worker = OutboxWorker(outbox, ["newer"], executor, options)
     executor.start()
     worker.start()
     try:
@@ -89,3 +93,20 @@ async def test_a_claim_that_fails_keeps_no_task_of_the_claim_before_it(engine: E
     async with serving(Failing(engine, "kubernetes")) as worker:
         await eventually_async(lambda: worker.counts.done == 2, "both have run")
         assert worker.counts.database_errors == 1
+
+
+@pytest.mark.usefixtures("many_files")
+async def test_a_commit_wakes_it_however_many_files_the_process_has_open(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task server has a file for each connection."""
+    monkeypatch.setattr(outbox_worker, "_HOUSEKEEPING_SECONDS", 86400)
+    committed, low = socket.socketpair()
+    commits = with_high_number(low)
+    monkeypatch.setattr(outbox_worker, "listen", lambda *_: commits)
+    with committed:
+        async with serving(Outbox(engine, "kubernetes"), poll_seconds=86400) as worker:
+            put(engine, "0", name="newer")
+            committed.send(b".")
+            await eventually_async(lambda: worker.counts.done == 1, "the thread has claimed it")
+    assert rows(engine) == []

@@ -1,0 +1,287 @@
+"""What the page *Cluster* shows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from spoke_jobs.cluster.cluster_view import SILENCE, SpokeJobWaits
+from spoke_jobs.cluster.namespace_view import NamespaceView, TemplateView
+from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.operator_state import OperatorState, PublishedBound, PublishedHold, PublishedPause
+from spoke_jobs.contract.wait_reasons import REASONS, WaitReason
+from spoke_jobs.explain.cluster_findings import template_problem
+from spoke_jobs.explain.groups import Group
+from spoke_jobs.explain.reasons import SEE_TO_THE_OPERATOR
+from spoke_jobs.explain.words import line
+from spoke_jobs.ledger.reading.dashboard_queries import LaunchBacklog
+from spoke_jobs.shared.object_fields import moment
+from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE, GroupItem, StateCount, When, capped, group_item
+
+SHOWN_TURNS = 20
+"""The most SpokeJobs that are shown in the order of their turns."""
+_TEXT_LIMIT = 200
+_LIMITS = {
+    "all": "running jobs of the namespace",
+    "maxUnfinished": "unfinished SpokeJobs that may start",
+    "maxPriority": "highest priority that counts",
+    "defaultTimeoutSeconds": "timeout in seconds of jobs without one",
+    "maxTimeoutSeconds": "longest timeout in seconds",
+    "weight": "weight of the namespace in the order of turns",
+}
+"""What the published limits are about that have no scope as their name, or one of which the name says too little."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitItem:
+    """A limit that the operator obeys."""
+
+    about: str
+    value: str
+    running: str
+    """How many jobs count towards it; empty if the operator does not publish that."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class RateItem:
+    """A rate that the operator obeys."""
+
+    scope: str
+    rate: str
+    tokens: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseItem:
+    """A pause that the operator obeys."""
+
+    scope: str
+    reason: str
+    by: str
+    since: When | None
+    until: When | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldItem:
+    """A reason for which the operator starts no attempt, or few."""
+
+    reason: str
+    meaning: str
+    """Empty if this release does not know the reason."""
+    about: str
+    """The PodTemplate, what is short, and the like."""
+    since: When | None
+    next_try: When | None
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateItem:
+    """A PodTemplate."""
+
+    name: str
+    image: str
+    types: str
+    problem: str
+    """Why jobs cannot use it; empty if they can."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorItem:
+    """What the operator has published."""
+
+    replica: str
+    at: When
+    counts: tuple[StateCount, ...]
+    """Without addresses."""
+    limits: tuple[LimitItem, ...]
+    rates: tuple[RateItem, ...]
+    pauses: tuple[PauseItem, ...]
+    holds: tuple[HoldItem, ...]
+    turns: tuple[str, ...]
+    more_turns: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPage:
+    """The page."""
+
+    namespace: str
+    notes: tuple[str, ...]
+    """What could not be read, or is not complete."""
+    operator: OperatorItem | None
+    """None if it has published nothing, or that could not be read."""
+    absent: str
+    """What to do because no operator seems to work; empty if there is no sign of that."""
+    waiting: tuple[GroupItem, ...]
+    """SpokeJobs that wait, by reason."""
+    sync: str
+    """Whether it is active; empty if the database cannot tell."""
+    backlog: str
+    """How many jobs wait for it."""
+    oldest: When | None
+    templates: tuple[TemplateItem, ...]
+
+
+def cluster_page(
+    view: NamespaceView, waits: SpokeJobWaits, groups: Iterable[Group], backlog: LaunchBacklog, *, sync: bool | None
+) -> ClusterPage:
+    """Describe what works for the jobs of the namespace.
+
+    :param groups: the SpokeJobs that wait.
+    :param sync: whether sync is active; None if that is not known.
+    """
+    now, published = backlog.now, view.publication
+    waiting = [group_item(group, now) for group in groups]
+    if waits.problem and published is not None:
+        waiting = [_counted(name, number) for name, number in published.state.reasons.items()]
+    return ClusterPage(
+        line(view.namespace),
+        tuple(_notes(view, waits)),
+        _operator(view, now),
+        _absent(view, now, waits=bool(waiting)),
+        tuple(waiting),
+        _sync(backlog, active=sync),
+        capped(backlog.number),
+        When.of(backlog.oldest_at, now) if backlog.oldest_at is not None else None,
+        tuple(_template(each) for each in view.templates),
+    )
+
+
+def _sync(backlog: LaunchBacklog, *, active: bool | None) -> str:
+    if active is None:
+        return ""
+    if active:
+        return SYNC_IS_ACTIVE
+    return NO_SYNC if backlog.number.number else "No sync is active. Jobs under `kubernetes` need one."
+
+
+def _notes(view: NamespaceView, waits: SpokeJobWaits) -> Iterable[str]:
+    if view.problem:
+        yield f"The cluster could not be read: {line(view.problem, _TEXT_LIMIT)}"
+    elif waits.problem:
+        yield f"SpokeJobs could not be read: {line(waits.problem, _TEXT_LIMIT)}"
+    if view.state_problem:
+        yield f"The operator's state could not be read: {line(view.state_problem, _TEXT_LIMIT)}"
+    if view.templates_problem:
+        yield f"PodTemplates could not be read: {line(view.templates_problem, _TEXT_LIMIT)}"
+    if waits.more:
+        yield "Not all SpokeJobs were read; there are more."
+    if view.more_templates:
+        yield f"These are {len(view.templates)} of the PodTemplates; there are more."
+
+
+def _absent(view: NamespaceView, now: datetime, *, waits: bool) -> str:
+    """Say what to do if SpokeJobs wait, and the operator is silent. Without unfinished jobs it publishes nothing."""
+    if not waits or view.problem or view.state_problem:
+        return ""
+    if view.publication is None:
+        return f"No operator has published its state here: {SEE_TO_THE_OPERATOR}."
+    if now - view.publication.at > SILENCE:
+        return f"The operator is silent: {SEE_TO_THE_OPERATOR}."
+    return ""
+
+
+def _counted(name: str, number: int) -> GroupItem:
+    return GroupItem(f"{number:,}", f"wait: {_meaning(name) or line(name, _TEXT_LIMIT)}", "", "", "")
+
+
+def _meaning(name: str) -> str:
+    """Return what a reason to wait or a cause means; empty if this release does not know it."""
+    if (reason := REASONS.get(name)) is not None:
+        return reason.meaning
+    cause = CAUSES.get(name)
+    return cause.meaning if cause is not None else ""
+
+
+def _operator(view: NamespaceView, now: datetime) -> OperatorItem | None:
+    if view.publication is None:
+        return None
+    state = view.publication.state
+    numbers = (
+        ("running here", state.running.namespace),
+        ("running in all its namespaces", state.running.all),
+        ("wait for admission", state.waiting),
+        ("are starting", state.starting),
+    )
+    return OperatorItem(
+        line(view.publication.operator, _TEXT_LIMIT) or "unknown",
+        When.of(view.publication.at, now),
+        tuple(StateCount(what, f"{number:,}", "") for what, number in numbers),
+        tuple(_limits(state)),
+        tuple(
+            RateItem(_text(rate.scope), _text(rate.rate), f"{rate.tokens:,}", _text(rate.source))
+            for rate in state.rates
+        ),
+        tuple(_pause(pause, now) for pause in state.paused),
+        tuple(_hold(hold, now) for hold in state.holds),
+        tuple(_text(name) for name in state.turns[:SHOWN_TURNS]),
+        len(state.turns) > SHOWN_TURNS,
+    )
+
+
+def _limits(state: OperatorState) -> Iterable[LimitItem]:
+    if (most := state.limits.get("running")) is not None:
+        yield LimitItem(
+            "running jobs of all its namespaces",
+            f"{most:,}",
+            f"{state.running.all:,}",
+            WaitReason.LIMIT_REACHED.setting,
+        )
+    running = {"all": state.running.namespace}
+    running |= {f"queue:{name}": number for name, number in state.queues.items()}
+    running |= {f"organization:{name}": number for name, number in state.organizations.items()}
+    for scope, bound in state.namespace_limits.items():
+        value, source = (bound.value, bound.source) if isinstance(bound, PublishedBound) else (bound, "")
+        number = f"{running[scope]:,}" if scope in running else ""
+        yield LimitItem(_LIMITS.get(scope, _text(scope)), f"{value:,}", number, _text(source))
+
+
+def _pause(pause: PublishedPause, now: datetime) -> PauseItem:
+    return PauseItem(
+        _text(pause.scope),
+        _text(pause.note or ""),
+        _text(pause.by or "") or "unknown",
+        _when(pause.since, now),
+        _when(pause.until, now),
+        _text(pause.source),
+    )
+
+
+def _hold(hold: PublishedHold, now: datetime) -> HoldItem:
+    facts = [
+        f"PodTemplate {hold.template}" if hold.template else "",
+        f"short: {hold.short}" if hold.short else "",
+        f"ResourceQuota {hold.quota}" if hold.quota else "",
+        *(f"{each.resource}: {each.used} of {each.hard} used" for each in hold.resources or ()),
+        f"obstacles: {', '.join(hold.obstacles)}" if hold.obstacles else "",
+        f"cause {hold.cause}" if hold.cause else "",
+        f"{hold.pods:,} pods" if hold.pods else "",
+    ]
+    return HoldItem(
+        _text(hold.reason),
+        _meaning(hold.reason),
+        "; ".join(_text(fact) for fact in facts if fact),
+        _when(hold.since, now),
+        _when(hold.next_probe, now),
+    )
+
+
+def _template(each: TemplateView) -> TemplateItem:
+    problem = template_problem(each.check)
+    return TemplateItem(
+        _text(each.name), _text(each.image), "all" if each.types is None else _text(each.types), line(problem)
+    )
+
+
+def _text(text: str) -> str:
+    return line(text, _TEXT_LIMIT)
+
+
+def _when(text: str | None, now: datetime) -> When | None:
+    found = moment({"at": text}, "at")
+    return When.planned(found, now) if found is not None else None

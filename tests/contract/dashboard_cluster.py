@@ -1,0 +1,213 @@
+"""The dashboard's page *Cluster*, for a namespace that the test makes up. Subclass it with a fixture ``ledger_url``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from tests.contract.dashboard import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
+from tests.contract.dashboard_batches import cells
+from tests.contract.ledger import new_job
+
+from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob
+from spoke_jobs.cluster.namespace_view import NamespaceView, template_view
+from spoke_jobs.contract.operator_state import OperatorState, Publication
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+
+Cluster = Callable[[NamespaceView, SpokeJobWaits], None]
+LOCKED = Wait(WaitReason.QUEUE_LOCKED, holder="import-7-0a1b2c3d", object="imports")
+FULL = Wait(WaitReason.CLUSTER_FULL, object="cpu")
+WAITS = SpokeJobWaits(
+    tuple(WaitingSpokeJob(number, "", wait, None) for number, wait in ((8, LOCKED), (9, LOCKED), (10, FULL)))
+)
+
+
+def published(ago_seconds: float = 5.0, operator: str = "spoke-operator-7d", **state: Any) -> Publication:
+    at = datetime.now(UTC) - timedelta(seconds=ago_seconds)
+    return Publication(at, operator, OperatorState.read(state))
+
+
+def template(name: str, *, labeled: bool = True, types: str | None = None, container: str = "job") -> dict[str, Any]:
+    annotations = {} if types is None else {"jobs.spoke.dev/allowed-types": types}
+    labels = {"jobs.spoke.dev/template": "true"} if labeled else {}
+    containers = [{"name": container, "image": "shop:7", "env": [{"name": "KEY", "value": "a secret value"}]}]
+    return {
+        "metadata": {"name": name, "labels": labels, "annotations": annotations},
+        "template": {"spec": {"containers": containers}},
+    }
+
+
+class ClusterContract(DashboardScene):
+    """The operator, sync, and what SpokeJobs wait for."""
+
+    @pytest.fixture
+    def cluster(self, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+        """Makes up what pages read of the namespace."""
+
+        def cluster(view: NamespaceView, waits: SpokeJobWaits) -> None:
+            monkeypatch.setattr("spoke_jobs.web.cluster_reads.namespace_in", lambda _namespace: view)
+            monkeypatch.setattr("spoke_jobs.web.cluster_reads.waits_in", lambda _namespace: waits)
+
+        return cluster
+
+    def table(self, page: str, name: str) -> list[list[str]]:
+        """The cells of the table of a section."""
+        section = re.search(rf'<section aria-labelledby="{name}">.*?</section>', page, re.DOTALL)
+        assert section is not None, page
+        return cells(section[0])
+
+    def test_without_a_cluster(self, browse: Open, cluster: Cluster) -> None:
+        problem = "the Kubernetes client is not installed"
+        cluster(NamespaceView(problem=problem), SpokeJobWaits(problem=problem))
+        page = browse(EVERYBODY).get("/cluster").text
+        assert page.count(f"The cluster could not be read: {problem}") == 1
+        assert "No state of an operator can be shown" in page
+        assert "No SpokeJob is known to wait" in page
+        assert "check that the spoke-operator runs" not in page, "nobody knows"
+        self.assert_for_everybody(page)
+
+    def test_what_the_operator_publishes(self, browse: Open, cluster: Cluster) -> None:
+        state = {
+            "limits": {"running": 100},
+            "namespaceLimits": {
+                "all": {"value": 20, "source": "SpokeLimit shop"},
+                "queue:imports": {"value": 3, "source": "SpokeLimit imports"},
+                "maxPriority": {"value": 5, "source": "SpokeLimit shop"},
+                "weight": 2,
+            },
+            "rates": [{"scope": "type:mail", "rate": "5/s", "source": "SpokeLimit mail", "tokens": 4}],
+            "paused": [
+                {
+                    "scope": "queue:exports",
+                    "source": "SpokeLimit exports",
+                    "by": "grace",
+                    "note": "the partner is down",
+                    "since": "2026-01-01T00:00:00+00:00",
+                }
+            ],
+            "running": {"all": 31, "namespace": 12},
+            "queues": {"imports": 3},
+            "waiting": 7,
+            "starting": 2,
+            "holds": [{"reason": "ClusterFull", "template": "large", "short": "cpu", "since": "2026-01-01T00:00:00Z"}],
+            "turns": [f"import-{number}" for number in range(30)],
+        }
+        cluster(NamespaceView("shop", published(**state)), SpokeJobWaits())
+        page = browse(EVERYBODY).get("/cluster").text
+        assert "The replica spoke-operator-7d published the state of the namespace shop" in page
+        for what, number in (("running here", 12), ("running in all its namespaces", 31), ("wait for admission", 7)):
+            assert f"<dt>{what}</dt><dd>{number}</dd>" in page
+        assert self.table(page, "limits") == [
+            ["running jobs of all its namespaces", "100", "31", "SPOKE_OPERATOR_MAX_RUNNING"],
+            ["running jobs of the namespace", "20", "12", "SpokeLimit shop"],
+            ["queue:imports", "3", "3", "SpokeLimit imports"],
+            ["highest priority that counts", "5", "", "SpokeLimit shop"],
+            ["weight of the namespace in the order of turns", "2", "", ""],
+        ]
+        assert '<th scope="row">type:mail</th><td>5/s</td><td>4</td>' in page
+        (pause,) = self.table(page, "pauses")
+        assert pause[:3] == ["queue:exports", "the partner is down", "grace"]
+        assert pause[3].endswith(" ago")
+        assert pause[4:] == ["", "SpokeLimit exports"]
+        (hold,) = self.table(page, "holds")
+        assert hold[:3] == ["ClusterFull", WaitReason.CLUSTER_FULL.meaning, "PodTemplate large; short: cpu"]
+        assert "<li>import-0</li>" in page
+        assert "<li>import-29</li>" not in page
+        assert "More follow." in page
+        self.assert_for_everybody(page)
+
+    def test_spokejobs_by_reason(self, browse: Open, cluster: Cluster) -> None:
+        cluster(NamespaceView("shop", published()), WAITS)
+        page = browse(EVERYBODY).get("/cluster").text
+        locked = "<strong>2</strong></a> wait: SpokeJob import-7-0a1b2c3d has the queue &#39;imports&#39;"
+        assert f'<a href="/jobs/8">{locked}' in page
+        assert "<strong>1</strong></a> wait: no node has room: cpu is short" in page
+        assert page.index(locked) < page.index("no node has room"), "the largest group first"
+
+    def test_reasons_that_the_operator_counts_take_the_place_of_spokejobs_that_cannot_be_read(
+        self, browse: Open, cluster: Cluster
+    ) -> None:
+        state = published(reasons={"QueueLocked": 4, "OfAnotherRelease": 1})
+        cluster(NamespaceView("shop", state), SpokeJobWaits(problem="403 Forbidden: no"))
+        page = browse(EVERYBODY).get("/cluster").text
+        assert "SpokeJobs could not be read: 403 Forbidden: no" in page
+        assert f"<strong>4</strong> wait: {WaitReason.QUEUE_LOCKED.meaning}" in page
+        assert "<strong>1</strong> wait: OfAnotherRelease" in page
+
+    def test_an_absent_operator(self, browse: Open, cluster: Cluster) -> None:
+        """It publishes nothing without unfinished jobs, so its silence means something only if a SpokeJob waits."""
+        advice = "check that the spoke-operator runs"
+
+        def page(view: NamespaceView, waits: SpokeJobWaits) -> str:
+            cluster(view, waits)
+            return browse(EVERYBODY).get("/cluster").text
+
+        assert advice in page(NamespaceView("shop"), WAITS)
+        assert advice in page(NamespaceView("shop", published(ago_seconds=600)), WAITS)
+        assert advice not in page(NamespaceView("shop", published(ago_seconds=60)), WAITS)
+        assert advice not in page(NamespaceView("shop", published(ago_seconds=600)), SpokeJobWaits())
+        refused = NamespaceView("shop", state_problem="403 Forbidden: no")
+        assert advice not in page(refused, WAITS)
+        assert "The operator&#39;s state could not be read: 403 Forbidden: no" in page(refused, WAITS)
+
+    def test_pod_templates(self, browse: Open, cluster: Cluster) -> None:
+        bodies = (
+            template("default"),
+            template("large", types="import_*, export"),
+            template("other", labeled=False),
+            template("web", container="web"),
+        )
+        cluster(NamespaceView("shop", templates=tuple(map(template_view, bodies))), SpokeJobWaits())
+        page = browse(EVERYBODY).get("/cluster").text
+        default, large, other, web = self.table(page, "templates")
+        assert default == ["default", "shop:7", "all", ""]
+        assert large == ["large", "shop:7", "import_*, export", ""]
+        assert other[3].startswith("It lacks the label jobs.spoke.dev/template")
+        assert web[1:3] == ["", "all"]
+        assert "no container named" in web[3]
+        assert "a secret value" not in page
+
+    def test_jobs_that_wait_for_sync(
+        self, ledger: SqlLedger, browse: Open, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cluster(NamespaceView("shop"), SpokeJobWaits())
+        later = datetime.now(UTC) + timedelta(hours=1)
+        ledger.insert_many([new_job(runner="kubernetes") for _ in range(3)])
+        ledger.insert_many([new_job(), new_job(runner="kubernetes", run_after=later)])
+        page = browse(EVERYBODY).get("/cluster").text
+        assert "Due jobs that have no SpokeJob yet: 3. The oldest was due" in page
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.CAP", 2)
+        assert "Due jobs that have no SpokeJob yet: 2+." in browse(EVERYBODY).get("/cluster").text
+
+    def test_it_is_for_viewers_of_all_organizations(self, browse: Open, cluster: Cluster) -> None:
+        cluster(NamespaceView("shop", published(operator="hidden")), WAITS)
+        browser = browse(ONE)
+        answer = browser.get("/cluster")
+        assert answer.status_code == 403
+        assert "hidden" not in answer.text
+        assert 'href="/cluster"' not in browser.get("/").text
+        assert 'href="/cluster"' in browse(EVERYBODY).get("/").text
+
+    def test_hostile_texts_are_inert(self, browse: Open, cluster: Cluster) -> None:
+        state = {
+            "namespaceLimits": {HOSTILE: {"value": 1, "source": HOSTILE}},
+            "rates": [{"scope": HOSTILE, "rate": HOSTILE, "source": HOSTILE, "tokens": 1}],
+            "paused": [dict.fromkeys(("scope", "source", "by", "note", "since", "until"), HOSTILE)],
+            "holds": [dict.fromkeys(("reason", "template", "short", "quota", "cause", "since"), HOSTILE)],
+            "turns": [HOSTILE],
+            "reasons": {HOSTILE: 1},
+        }
+        wait = Wait(HOSTILE, object=HOSTILE, detail=HOSTILE)
+        waits = SpokeJobWaits((WaitingSpokeJob(1, HOSTILE, wait, None),), more=True)
+        templates = (template_view(template(HOSTILE, types=HOSTILE)),)
+        view = NamespaceView(HOSTILE, published(operator=HOSTILE, **state), templates, templates_problem=HOSTILE)
+        for each in (waits, SpokeJobWaits(problem=HOSTILE)):
+            cluster(view, each)
+            page = browse(EVERYBODY).get("/cluster").text
+            assert "&lt;script&gt;" in page
+            self.assert_inert(page)
+            self.assert_for_everybody(page)

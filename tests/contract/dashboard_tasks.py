@@ -1,0 +1,241 @@
+"""The dashboard's pages *Tasks* and *Task*. Subclass it with a fixture ``ledger_url``."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from sqlalchemy import select, update
+from tests.contract.dashboard import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
+from tests.contract.dashboard_batches import cells, pages
+from tests.contract.ledger import LEASE, new_job
+
+from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.outbox.task_outbox import Outbox, OutboxTask, TaskFailure, insert_task
+from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import task_outbox
+from spoke_jobs.web import JobAction, Viewer
+
+NAMES = ["send", "mail"]
+LOOKING = Viewer(name="grace", organizations=None)
+
+
+class TasksContract(DashboardScene):
+    """The outbox."""
+
+    def put(self, ledger: SqlLedger, name: str = "send", payload: str = '{"to":"+15550100"}') -> None:
+        with ledger.engine.begin() as connection:
+            insert_task(connection, "kubernetes", name, payload)
+
+    def claimed_task(self, ledger: SqlLedger, replica: str = "tasks-1", lease: float = LEASE) -> OutboxTask:
+        (task,) = Outbox(ledger.engine, "kubernetes").claim(NAMES, replica, lease, 1)
+        return task
+
+    def failed_task(self, ledger: SqlLedger, name: str = "send", again: float | None = None) -> OutboxTask:
+        self.put(ledger, name)
+        task = self.claimed_task(ledger)
+        assert task.name == name
+        assert Outbox(ledger.engine, "kubernetes").fail(task, TaskFailure("TaskError", "app.Refused", again))
+        return task
+
+    def state(self, ledger: SqlLedger, task_id: int) -> str | None:
+        with ledger.engine.connect() as connection:
+            found: str | None = connection.scalar(select(task_outbox.c.state).where(task_outbox.c.id == task_id))
+            return found
+
+    def table(self, page: str, name: str) -> list[list[str]]:
+        """The cells of the table of a section."""
+        section = re.search(rf'<section aria-labelledby="{name}">.*?</section>', page, re.DOTALL)
+        assert section is not None, page
+        return cells(section[0])
+
+    # What it shows
+
+    def test_without_a_task(self, ledger: SqlLedger, browse: Open) -> None:
+        browser = browse(EVERYBODY)
+        page = browser.get("/tasks").text
+        assert "The outbox is empty" in page
+        assert "No task has failed for good" in page
+        assert "No replica has claimed a task" in page
+        self.assert_for_everybody(page)
+        assert "No task of the outbox matches" in browser.get("/tasks?name=other").text
+        missing = browser.get("/tasks/1")
+        assert missing.status_code == 404
+        assert "it has run" in missing.text
+
+    def test_the_outbox_by_state_and_by_name(self, ledger: SqlLedger, browse: Open) -> None:
+        self.failed_task(ledger)
+        self.failed_task(ledger, again=3600.0)
+        self.put(ledger, "mail")
+        self.claimed_task(ledger, "tasks-2")
+        for _ in range(2):
+            self.put(ledger, "mail")
+        page = browse(EVERYBODY).get("/tasks").text
+        for state, number in (("due", 2), ("later", 1), ("claimed", 1), ("failed", 1)):
+            assert f'href="/tasks?state={state}"><span class="number">{number}</span> {state}' in page
+        mail, send = self.table(page, "names")
+        assert mail[:5] == ["mail", "2", "0", "1", "0"]
+        assert mail[5].endswith(" ago")
+        assert send == ["send", "0", "1", "0", "1", ""]
+        assert len(self.table(page, "list")) == 5
+        self.assert_for_everybody(page)
+
+    def test_what_failed_for_good_has_its_cause_in_words(self, ledger: SqlLedger, browse: Open) -> None:
+        first, last = self.failed_task(ledger), self.failed_task(ledger)
+        self.failed_task(ledger, "mail")
+        page = browse(EVERYBODY).get("/tasks").text
+        assert '<a href="/tasks?state=failed&amp;name=send&amp;cause=TaskError"><strong>2</strong></a>' in page
+        assert "The task&#39;s function raised an exception." in page
+        assert f"spoke-jobs outbox retry {last.id}" in page
+        assert f"spoke-jobs outbox retry {first.id}" not in page, "the advice is about the newest one"
+
+    def test_replicas_with_claims(self, ledger: SqlLedger, browse: Open) -> None:
+        for _ in range(3):
+            self.put(ledger)
+        self.claimed_task(ledger, "tasks-2")
+        self.claimed_task(ledger, "tasks-1")
+        lost = self.claimed_task(ledger, "tasks-1")
+        with ledger.engine.begin() as connection:
+            lapsed = update(task_outbox).where(task_outbox.c.id == lost.id)
+            connection.execute(lapsed.values(due_at=clock_after(-60)))
+        first, second = self.table(browse(EVERYBODY).get("/tasks").text, "replicas")
+        assert first[:3] == ["tasks-1", "1", "1 (it may be gone)"]
+        assert second[:3] == ["tasks-2", "1", "0"]
+        assert second[3].startswith("in ")
+
+    def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in ("ledger.reading.outbox_counts", "web.task_views"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", 2)
+            monkeypatch.setattr(f"spoke_jobs.{module}.FAILED_COUNTED", 1)
+        monkeypatch.setattr("spoke_jobs.web.task_views.SHOWN", 1)
+        for name in NAMES:
+            self.failed_task(ledger, name)
+        newest = self.failed_task(ledger, "mail")
+        for name in (*NAMES, "send"):
+            self.put(ledger, name)
+        page = browse(EVERYBODY).get("/tasks").text
+        assert '<span class="number">2+</span> due' in page
+        assert '<span class="number">1+</span> failed' in page
+        assert "The first 2 tasks that have not failed were counted; there are more." in page
+        assert "the 1 that failed last were counted" in page
+        assert f'<a href="/tasks/{newest.id}">task {newest.id}</a>' in page, "not one that failed earlier"
+        assert "These are the 1 names with the most due tasks, of 2." in page
+        assert len(self.table(page, "names")) == 1
+
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ("state=failed", ["1"]),
+            ("state=due", ["3", "2"]),
+            ("name=ma*", ["3"]),
+            ("cause=TaskError", ["1"]),
+            ("state=due&name=send", ["2"]),
+            ("cause=Timeout", []),
+        ],
+    )
+    def test_each_filter(self, ledger: SqlLedger, browse: Open, query: str, found: list[str]) -> None:
+        self.failed_task(ledger)
+        for name in NAMES:
+            self.put(ledger, name)
+        page = browse(EVERYBODY).get(f"/tasks?{query}").text
+        assert [row[0] for row in cells(page)] == found
+        assert 'id="states"' not in page, "the counts are of all tasks"
+
+    @pytest.mark.parametrize("query", ["state=gone", "name=%00", f"cause={'x' * 501}"])
+    def test_a_wrong_filter_is_refused(self, ledger: SqlLedger, browse: Open, query: str) -> None:
+        self.put(ledger)
+        answer = browse(EVERYBODY).get(f"/tasks?{query}")
+        assert answer.status_code == 400
+        assert 'role="alert"' in answer.text
+        assert cells(answer.text) == []
+
+    def test_tasks_have_pages(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("spoke_jobs.web.task_pages.PER_PAGE", 2)
+        for _ in range(5):
+            self.put(ledger)
+        browser = browse(EVERYBODY)
+        assert [row[0] for row in pages(browser, "/tasks?name=send")] == ["5", "4", "3", "2", "1"]
+        assert "Newest tasks" in browser.get("/tasks?before=3").text
+
+    def test_a_task_with_its_attempts_and_advice(self, ledger: SqlLedger, browse: Open) -> None:
+        task = self.failed_task(ledger, again=3600.0)
+        browser, path = browse(EVERYBODY), f"/tasks/{task.id}"
+        page = browser.get(path).text
+        assert '<span class="state later">later</span> TaskError' in page
+        assert "The task&#39;s function raised an exception." in page
+        assert "The task is tried again." in page
+        for name, value in (("attempt", "2"), ("error", "app.Refused"), ("replica", "tasks-1")):
+            assert f"<dt>{name}</dt><dd>{value}</dd>" in page
+        assert "<form" not in page, "only a failed task can be retried"
+        self.assert_for_everybody(page)
+
+    def test_a_payload_needs_permission(self, ledger: SqlLedger, browse: Open) -> None:
+        task = self.failed_task(ledger)
+        assert "+15550100" in browse(EVERYBODY).get(f"/tasks/{task.id}").text
+        page = browse(LOOKING).get(f"/tasks/{task.id}").text
+        assert "app.Refused" in page
+        assert "+15550100" not in page
+
+    # What it does
+
+    def test_a_retry_is_recorded_under_the_viewers_name(self, ledger: SqlLedger, browse: Open) -> None:
+        task = self.failed_task(ledger)
+        browser = browse(EVERYBODY)
+        answer = self.post(browser, f"/tasks/{task.id}/retry", f"/tasks/{task.id}")
+        assert answer.headers["location"] == "/tasks?said=retried"
+        assert "The task is due again" in browser.get(answer.headers["location"]).text
+        again = self.claimed_task(ledger)
+        assert (again.id, again.attempt) == (task.id, 1)
+        (event,) = Queries(ledger.engine).events(9, EventFilter(action="retry task"))
+        assert (event.actor, event.detail) == ("ada", f"task {task.id} (send)")
+
+    def test_only_a_failed_task_can_be_retried(self, ledger: SqlLedger, browse: Open) -> None:
+        task = self.failed_task(ledger)
+        self.put(ledger)
+        browser, shown_at = browse(EVERYBODY), f"/tasks/{task.id}"
+        answer = self.post(browser, f"/tasks/{task.id + 1}/retry", shown_at)
+        assert answer.status_code == 409
+        assert "The task is due" in answer.text
+        assert self.post(browser, "/tasks/999/retry", shown_at).status_code == 404
+        assert Queries(ledger.engine).events(9, EventFilter(action="retry task")) == []
+
+    def test_its_form_is_checked(self, ledger: SqlLedger, browse: Open) -> None:
+        task = self.failed_task(ledger)
+        path = f"/tasks/{task.id}"
+        self.assert_forms_are_checked(browse, f"{path}/retry", path, JobAction.RETRY)
+        assert "<form" not in browse(LOOKING).get(path).text
+        assert self.state(ledger, task.id) == "failed"
+
+    def test_tasks_are_for_viewers_of_all_organizations(self, ledger: SqlLedger, browse: Open) -> None:
+        """A task belongs to no organization, as some jobs do, which such viewers do not see either."""
+        task = self.failed_task(ledger)
+        browser = browse(ONE)
+        for path in ("/tasks", "/tasks?name=send", f"/tasks/{task.id}", "/tasks/999"):
+            answer = browser.get(path)
+            assert answer.status_code == 403
+            assert "send" not in answer.text
+        job = ledger.insert(new_job(organization_id=1))
+        answer = self.post(browser, f"/tasks/{task.id}/retry", f"/jobs/{job.id}")
+        assert answer.status_code == 403
+        assert "all organizations" in answer.text, "the form itself is valid"
+        assert self.state(ledger, task.id) == "failed"
+        assert 'href="/tasks"' not in browser.get("/").text
+        assert 'href="/tasks"' in browse(EVERYBODY).get("/").text
+
+    def test_hostile_texts_are_inert(self, ledger: SqlLedger, browse: Open) -> None:
+        for again in (None, 3600.0):
+            self.failed_task(ledger, again=again)
+        self.put(ledger, payload=HOSTILE)
+        self.claimed_task(ledger)
+        with ledger.engine.begin() as connection:
+            texts = dict.fromkeys(("name", "cause", "error_type", "worker", "runner", "traceparent"), HOSTILE)
+            connection.execute(update(task_outbox).values(texts))
+        browser = browse(EVERYBODY)
+        filters = {"name": HOSTILE, "cause": HOSTILE, "state": HOSTILE}
+        pages_ = [browser.get(path).text for path in ("/tasks", "/tasks/1", "/tasks/2", "/tasks/3")]
+        for page in (*pages_, browser.get("/tasks", params=filters).text):
+            assert "&lt;script&gt;" in page
+            self.assert_inert(page)
+            self.assert_for_everybody(page)

@@ -1,0 +1,94 @@
+"""What the dashboard reads of a namespace, from an API server that the test makes up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from spoke_jobs.cluster import namespace_reads
+from spoke_jobs.cluster.namespace_view import NamespaceView
+from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.names import STATE_CONFIGMAP
+from spoke_jobs.shared.api_errors import ApiError, Forbidden, ServerError
+from spoke_jobs.shared.object_fields import Body
+
+DATA = {"operator": "op-1", "time": "2026-01-01T00:00:00+00:00", "state": '{"waiting": 3}'}
+REFUSED = Forbidden(403, "Forbidden", "no")
+
+
+class Api:
+    """A namespace."""
+
+    namespace = "shop"
+    closed = False
+
+    def __init__(self, data: Mapping[str, str] | ApiError | None, templates: list[str] | ApiError) -> None:
+        self._data = data
+        self._templates = templates
+
+    def config_map(self, name: str) -> Mapping[str, str] | None:
+        assert name == STATE_CONFIGMAP
+        if isinstance(self._data, ApiError):
+            raise self._data
+        return self._data
+
+    def list_objects(self, kind: Kind, labels: Mapping[str, str]) -> Iterator[Body]:
+        assert (kind, labels) == (Kind.TEMPLATE, {})
+        if isinstance(self._templates, ApiError):
+            raise self._templates
+        for name in self._templates:
+            yield {"metadata": {"name": name}}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def read(data: Mapping[str, str] | ApiError | None, templates: list[str] | ApiError) -> NamespaceView:
+    api = Api(data, templates)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(namespace_reads.SpokeJobClient, "connect", lambda *_: api)
+        found = namespace_reads.read_namespace_view("shop")
+    assert api.closed
+    return found
+
+
+def test_the_state_and_the_templates_by_name() -> None:
+    found = read(DATA, ["large", "default"])
+    assert found.publication is not None
+    assert (found.publication.operator, found.publication.state.waiting) == ("op-1", 3)
+    assert [each.name for each in found.templates] == ["default", "large"]
+    assert (found.namespace, found.problem, found.more_templates) == ("shop", "", False)
+
+
+def test_what_may_not_be_read_hides_nothing_else() -> None:
+    found = read(REFUSED, ["default"])
+    assert "no" in found.state_problem
+    assert [each.name for each in found.templates] == ["default"]
+    found = read(DATA, REFUSED)
+    assert found.publication is not None
+    assert (found.templates, found.templates_problem) == ((), str(REFUSED))
+
+
+def test_a_cluster_that_is_away_is_one_problem() -> None:
+    found = read(ServerError(503, "ServiceUnavailable", "no"), ["default"])
+    assert found.problem == "503 ServiceUnavailable: no"
+    assert found.state_problem == found.templates_problem == ""
+
+
+def test_a_state_that_cannot_be_understood_is_none() -> None:
+    assert read({"time": "yesterday"}, []).publication is None
+    assert read(None, []).publication is None
+
+
+def test_a_bounded_number_of_templates_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(namespace_reads, "TEMPLATES", 2)
+    found = read(None, ["c", "a", "b"])
+    assert [each.name for each in found.templates] == ["a", "c"]
+    assert found.more_templates
+    assert not read(None, ["c", "a"]).more_templates
+
+
+def test_without_a_namespace_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(namespace_reads.kube_environment, "namespace", lambda _configured: "")
+    assert namespace_reads.read_namespace_view("").problem == "SPOKE_NAMESPACE is not set"
