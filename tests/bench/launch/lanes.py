@@ -103,6 +103,10 @@ def _idle_mib(product: Product) -> float:
     pods = product.get("pods", "--selector", _FREE, "--field-selector=status.phase=Running")
     assert pods
     name = pods["items"][0]["metadata"]["name"]
-    command = "cat /sys/fs/cgroup/memory.current; grep '^inactive_file ' /sys/fs/cgroup/memory.stat"
+    command = (  # in the control groups of version 2, or of version 1
+        "cd /sys/fs/cgroup; if [ -e memory.current ];"
+        " then cat memory.current; grep '^inactive_file ' memory.stat;"
+        " else cat memory/memory.usage_in_bytes; grep '^total_inactive_file ' memory/memory.stat; fi"
+    )
     used, _, inactive = product.kubectl("exec", name, "--container=job", "--", "sh", "-c", command).split()
     return (int(used) - int(inactive)) / 2**20
