@@ -13,7 +13,14 @@ from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims, TaskFilter
 from spoke_jobs.ledger.outbox_row import TaskRow, TaskState
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
-from spoke_jobs.ledger.reading.outbox_counts import EXAMINED, FAILED_COUNTED, FailedTasks, NameCount, OutboxCounts
+from spoke_jobs.ledger.reading.outbox_counts import (
+    EXAMINED,
+    FAILED_COUNTED,
+    REPLICAS,
+    FailedTasks,
+    NameCount,
+    OutboxCounts,
+)
 from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.web.job_search import TEXT_LIMIT, address, whole_number
 from spoke_jobs.web.view_parts import StateCount, When, capped
@@ -77,6 +84,8 @@ class Outbox:
     replicas: tuple[ReplicaItem, ...]
     notes: tuple[str, ...]
     """What is not complete."""
+    claims_missing: bool
+    """Whether more replicas may have claims than the counted tasks tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +160,29 @@ def outbox(counts: OutboxCounts) -> Outbox:
         TaskState.CLAIMED: sum(one.claimed for one in counts.names),
         TaskState.FAILED: sum(one.count for one in counts.failed),
     }
+    more = {
+        TaskState.DUE: counts.more_due,
+        TaskState.LATER: counts.more_ahead,
+        TaskState.CLAIMED: counts.more_ahead,
+        TaskState.FAILED: counts.more_failed,
+    }
     notes = []
-    if counts.more:
-        notes.append(f"The first {EXAMINED:,} tasks that have not failed were counted; there are more.")
+    if counts.more_due:
+        notes.append(f"The {EXAMINED:,} tasks that have been due for longest were counted; there may be more.")
+    if counts.more_ahead:
+        notes.append(f"Of the later and the claimed tasks, the next {EXAMINED:,} were counted; there may be more.")
     if counts.more_failed:
         notes.append(f"Of the failed tasks, the {FAILED_COUNTED:,} that failed last were counted; there may be more.")
     for what, found in (("names with the most due tasks", counts.names), ("largest groups of failures", counts.failed)):
         if len(found) > SHOWN:
             notes.append(f"These are the {SHOWN} {what}, of {len(found):,}.")
+    if counts.more_replicas:
+        notes.append(f"These are the first {REPLICAS} replicas with claims, by name; there are more.")
     return Outbox(
         tuple(
             StateCount(
                 state.value,
-                capped(CappedCount(number, counts.more_failed if state is TaskState.FAILED else counts.more)),
+                capped(CappedCount(number, more[state])),
                 address("/tasks", state=state),
             )
             for state, number in numbers.items()
@@ -172,6 +191,7 @@ def outbox(counts: OutboxCounts) -> Outbox:
         tuple(_failed(one, counts.now) for one in counts.failed[:SHOWN]),
         tuple(_replica(one, counts.now) for one in counts.replicas),
         tuple(notes),
+        claims_missing=counts.more_due or counts.more_ahead,
     )
 
 
