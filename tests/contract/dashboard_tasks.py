@@ -64,6 +64,7 @@ class TasksContract(DashboardScene):
         missing = browser.get("/tasks/1")
         assert missing.status_code == 404
         assert "it has run" in missing.text
+        assert 'id="live"' in missing.text, "a browser that shows a task which has run replaces it by this"
 
     def test_the_outbox_by_state_and_by_name(self, ledger: SqlLedger, browse: Open) -> None:
         self.failed_task(ledger)
@@ -203,6 +204,30 @@ class TasksContract(DashboardScene):
         browser = browse(EVERYBODY)
         assert [row[0] for row in pages(browser, "/tasks?name=send")] == ["5", "4", "3", "2", "1"]
         assert "Newest tasks" in browser.get("/tasks?before=3").text
+        for query, text in (("before=1", "No older task is left"), ("before=1&name=send", "No older task matches")):
+            page = browser.get(f"/tasks?{query}").text
+            assert text in page
+            assert "The outbox is empty" not in page
+        assert '<h2 id="list">Older tasks</h2>' in browser.get("/tasks?before=3").text, "nothing has to match"
+        assert '<h2 id="list">Tasks that match</h2>' in browser.get("/tasks?name=send").text
+
+    def test_filters_are_compared_with_so_many_tasks_for_one_page(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in ("ledger.outbox.outbox_queries", "web.task_views"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.LOOKED_THROUGH", 2)
+        self.failed_task(ledger, "mail")
+        for _ in range(4):
+            self.put(ledger)
+        browser = browse(EVERYBODY)
+        page = browser.get("/tasks?name=mail").text
+        assert "compared with 2 tasks, down to task 4. Older tasks may match" in page
+        assert "None of these tasks matches the filters." in page
+        assert [row[0] for row in pages(browser, "/tasks?name=mail")] == ["1"]
+        for query in ("name=mail&before=2", "state=failed", "before=4"):
+            page = browser.get(f"/tasks?{query}").text
+            assert "1" in [row[0] for row in cells(page)]
+            assert "Older tasks may match" not in page
 
     def test_a_task_with_its_attempts_and_advice(self, ledger: SqlLedger, browse: Open) -> None:
         task = self.failed_task(ledger, again=3600.0)

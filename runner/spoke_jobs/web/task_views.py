@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.contract.task_causes import TASK_CAUSES
 from spoke_jobs.explain.task_details import task_advice, task_facts, task_meaning, task_payload
 from spoke_jobs.explain.words import line
-from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims, TaskFilter
+from spoke_jobs.ledger.outbox.outbox_queries import LOOKED_THROUGH, ReplicaClaims, TaskFilter, TaskPage
 from spoke_jobs.ledger.outbox_row import TaskRow, TaskState
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
 from spoke_jobs.ledger.reading.outbox_counts import (
@@ -116,6 +116,8 @@ class TaskList:
     """The address of the newest tasks; empty if these are shown."""
     older: str
     """The address of the page with older tasks; empty if there is none."""
+    note: str = ""
+    """Which tasks were not looked at; empty if all were, or if the next page looks at them."""
     states: tuple[str, ...] = tuple(state.value for state in TaskState)
     causes: tuple[str, ...] = tuple(TASK_CAUSES)
 
@@ -228,21 +230,25 @@ def _replica(one: ReplicaClaims, now: datetime) -> ReplicaItem:
 
 
 def task_list(
-    tasks: Sequence[TaskRow],
-    now: datetime,
-    which: TaskFilter,
-    given: Mapping[str, str],
-    *,
-    more: bool,
-    problem: str = "",
+    page: TaskPage, now: datetime, which: TaskFilter, given: Mapping[str, str], problem: str = ""
 ) -> TaskList:
     """Describe tasks, newest first."""
+    older, note = "", ""
+    if page.more:
+        older = address("/tasks", **given, before=page.tasks[-1].id)
+    elif page.looked_down_to is not None:
+        older = address("/tasks", **given, before=page.looked_down_to)
+        note = (
+            f"These filters were compared with {LOOKED_THROUGH:,} tasks, down to task {page.looked_down_to}. Older "
+            "tasks may match, too."
+        )
     return TaskList(
-        tuple(_item(task, now) for task in tasks),
+        tuple(_item(task, now) for task in page.tasks),
         given,
         problem,
         address("/tasks", **given) if which.before is not None else "",
-        address("/tasks", **given, before=tasks[-1].id) if more else "",
+        older,
+        note,
     )
 
 

@@ -22,6 +22,9 @@ from spoke_jobs.ledger.claims.claim_request import SearchedJobs
 from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.notices import notice_rows
 from spoke_jobs.ledger.notices.notice_values import Place
+from spoke_jobs.ledger.outbox import outbox_queries
+from spoke_jobs.ledger.outbox.outbox_queries import OutboxQueries, TaskFilter
+from spoke_jobs.ledger.outbox_row import TaskState
 from spoke_jobs.ledger.reading import crowd, dashboard_queries, ended_counts, outbox_counts
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.reading.failed_jobs import failed_jobs
@@ -229,6 +232,21 @@ def test_the_outbox_is_counted_in_a_bounded_number_of_rows(ledger: SqlLedger, mo
         found = plans(ledger, queries.outbox, ", ANALYZE")
         assert rows_read(found) <= 400, "200 due tasks, and 200 others"
         assert "ix_task_outbox_due" in indexes(found)
+
+
+def test_a_page_of_tasks_reads_a_bounded_number_of_rows(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_queries, "LOOKED_THROUGH", 200)
+    pending = "UPDATE task_outbox SET state = 'pending', finished_at = NULL, expires_at = NULL WHERE id % 500 > 0"
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in (TASKS, pending, "VACUUM ANALYZE task_outbox"):
+            connection.execute(text(statement))
+    queries = OutboxQueries(ledger.engine)
+    failed = plans(ledger, lambda: queries.page(TaskFilter((TaskState.FAILED,)), 50), ", ANALYZE")
+    assert rows_read(failed) <= 50
+    assert "ix_task_outbox_expires_at" in indexes(failed)
+    for which in (TaskFilter((TaskState.LATER,)), TaskFilter(name="other*"), TaskFilter(cause="Timeout", before=9_000)):
+        found = plans(ledger, lambda: queries.page(which, 50), ", ANALYZE")  # noqa: B023
+        assert rows_read(found) <= 201, which
 
 
 def test_a_scrape_counts_new_failures_by_an_index(ledger: SqlLedger) -> None:
