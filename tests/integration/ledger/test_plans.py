@@ -200,6 +200,20 @@ def test_the_overview_of_one_organization_reads_no_history_of_others(
     assert rows_read(found) <= 4_000, "the waiting jobs, and no others"
 
 
+def test_the_launch_backlog_is_counted_in_a_bounded_number_of_rows(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The jobs that are not due yet are among them."""
+    monkeypatch.setattr(dashboard_queries, "EXAMINED", 20)
+    later = "UPDATE job_request SET run_after = now() + interval '1 day'"
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"{later} WHERE state = 'waiting' AND runner = 'kubernetes'"))
+        connection.execute(text("VACUUM ANALYZE job_request"))
+    found = plans(ledger, DashboardQueries(ledger.engine).launch_backlog, ", ANALYZE")
+    assert rows_read(found) <= 20
+    assert "ix_job_request_unlaunched" in indexes(found)
+
+
 def test_the_last_hour_is_counted_in_a_bounded_number_of_rows(
     ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
