@@ -38,7 +38,7 @@ class TaskPages:
     def routes(self) -> Iterable[Reading | Acting]:
         """Yield the requests that this answers."""
         yield Reading(_HERE, self._tasks, of_all=True, too_slow=_TOO_SLOW)
-        yield Reading(f"{_HERE}/{{task_id}}", self._task, of_all=True)
+        yield Reading(f"{_HERE}/{{task_id}}", self._task, of_all=True, too_slow=_TOO_SLOW)
         yield Acting(f"{_HERE}/{{task_id}}/retry", self._retry, JobAction.RETRY, of_all=True)
 
     def _tasks(self, _viewer: Viewer, asked: Asked) -> Answer:
