@@ -231,9 +231,23 @@ class ClusterContract(DashboardScene):
         ledger.insert_many([new_job(runner="kubernetes") for _ in range(3)])
         ledger.insert_many([new_job(), new_job(runner="kubernetes", run_after=later)])
         page = browse(EVERYBODY).get("/cluster").text
-        assert "Due jobs that have no SpokeJob yet: 3. The oldest was due" in page
+        assert "Due jobs that have no SpokeJob yet: 3. The oldest of these was due" in page
         monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.CAP", 2)
         assert "Due jobs that have no SpokeJob yet: 2+." in browse(EVERYBODY).get("/cluster").text
+
+    def test_jobs_that_wait_for_sync_are_looked_for_among_the_oldest(
+        self, ledger: SqlLedger, browse: Open, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Many jobs may wait for their time."""
+        cluster(NamespaceView("shop"), SpokeJobWaits())
+        later = datetime.now(UTC) + timedelta(hours=1)
+        for run_after in (later, None, later, None):
+            ledger.insert(new_job(runner="kubernetes", run_after=run_after))
+        for most, number in ((5, "2."), (3, "1+."), (1, "0+.")):
+            monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.EXAMINED", most)
+            page = browse(EVERYBODY).get("/cluster").text
+            assert f"Due jobs that have no SpokeJob yet: {number}" in page
+            assert ("The oldest of these was due" in page) is (number != "0+.")
 
     def test_it_is_for_viewers_of_all_organizations(self, browse: Open, cluster: Cluster) -> None:
         cluster(NamespaceView("shop", published(operator="hidden")), WAITS)
