@@ -25,6 +25,8 @@ _UNIT = "the same suite in tests/unit, on SQLite"
 _POSTGRESQL = "the same cases on PostgreSQL"
 _WEEK = "the week of successes of the operator's chart; the same template makes the rules of both charts"
 _ONE_KIND = "the case of the other kind of function"
+_CONTRACT = "the same suite on the legacy runner; its other cases here"
+_STAND_IN = "tests/integration/operator/causes, with a stand-in for the application"
 _CAUSES = "tests/unit/operator/core, from pods and events that were recorded; other cases here"
 SLOW: tuple[Slow, ...] = (
     # the other database
@@ -78,6 +80,102 @@ SLOW: tuple[Slow, ...] = (
         "tests/e2e/test_why_page.py", ("test_a_limit", "test_no_operator", "test_a_timeout"), "", "tests/unit/explain"
     ),
     Slow("tests/integration/release/test_release.py", ("TestVerification",), "", "`make release` itself"),
+    # on the cluster, where each case has pods or an operator of its own
+    Slow(
+        "tests/e2e/test_runner_contract.py",
+        (
+            "test_plain_json",
+            "test_joined_to",
+            "test_an_async",
+            "test_async_twins",
+            "test_a_flush_that_fails",
+            "test_a_released_savepoint",
+            "test_a_scoped_session",
+            "test_one_session",
+            "test_labels_are_kept",
+            "test_dispatched_as",
+            "test_a_job_may_succeed",
+            "test_a_job_retried_by_hand",
+            "test_a_job_follows_a_batch_of_an_event_loop",
+        ),
+        "",
+        _CONTRACT,
+    ),
+    Slow("tests/e2e/test_runner_contract.py", (), "astep", _CONTRACT),
+    Slow(
+        "tests/e2e/test_why_page.py",
+        (
+            "test_a_payload_of",
+            "test_an_image_that_could_not",
+            "test_suspended",
+            "test_cancelled",
+            "test_running",
+            "test_its_pod_deleted",
+            "test_a_template_that",
+            "test_backing_off",
+            "test_due_later",
+            "test_behind_the_job",
+            "test_an_exception",
+        ),
+        "",
+        "tests/unit/explain; the other situations here",
+    ),
+    Slow(
+        "tests/e2e/test_logs.py",
+        ("test_ctrl_c", "test_a_connection_that_breaks"),
+        "",
+        "tests/unit/cli/test_dispatch_check_logs.py",
+    ),
+    Slow("tests/e2e/test_causes.py", ("test_sys_exit", "test_a_job_that_runs_too_long"), "", _STAND_IN),
+    Slow("tests/e2e/test_causes.py", ("test_what_no_repetition_mends",), "UnknownJobType", "the other error"),
+    Slow("tests/e2e/test_crash.py", (), "", "the same kill in tests/integration/runners, without an application"),
+    Slow("tests/e2e/test_helm.py", ("test_an_application_that_declares_no_task",), "", "tests/integration/charts"),
+    Slow("tests/integration/operator/test_faults.py", ("test_events_that_cannot",), "REFUSED", "the case of late ones"),
+    Slow(
+        "tests/integration/operator/test_faults.py", ("test_events_that_cannot",), "THROTTLED", "the case of late ones"
+    ),
+    Slow(
+        "tests/integration/operator/test_faults.py", ("test_writes_of_an_attempt",), "", "test_lifecycle.py counts them"
+    ),
+    Slow(
+        "tests/integration/operator/test_spokelimits.py",
+        ("test_a_namespace_of_many_urgent", "test_timeouts_of_a_namespace"),
+        "",
+        "tests/unit/operator/core",
+    ),
+    Slow(
+        "tests/integration/sync/test_databases.py",
+        ("test_what_ran_when", "test_what_had_been_launched"),
+        "",
+        "the other moments of a backup",
+    ),
+    Slow("tests/integration/sync/test_faults.py", ("test_sigterm_ends_it",), "API server hangs", "the other fault"),
+    Slow(
+        "tests/integration/sync/test_following.py",
+        ("test_progress_keeps", "test_a_lapsed_lease"),
+        "",
+        "tests/unit/sync",
+    ),
+    Slow(
+        "tests/integration/sync/test_interleavings.py", ("test_what_is_dispatched_while",), "after", "the other order"
+    ),
+    # in a worker with all its processes
+    Slow(
+        "tests/integration/worker/test_steering.py",
+        ("test_while_one_type_is_paused", "test_a_server_that_fails"),
+        "",
+        "tests/unit/worker: a paused scope, limits and rates",
+    ),
+    Slow(
+        "tests/integration/worker/test_database.py", ("test_after_an_outage",), "hang", "the case of a cut connection"
+    ),
+    Slow(
+        "tests/integration/worker/test_database.py",
+        ("test_jobs_that_are_unblocked", "test_a_failed_jobs_follower"),
+        "",
+        "test_a_job_is_started, by the same notification",
+    ),
+    Slow("tests/integration/texting/test_demo.py", ("test_interrupted",), "15", "the other signal"),
     # the test run itself
     Slow("tests/unit/second_chance/test_two_runs.py", (), "", "each run: what fails runs once more and is listed"),
 )

@@ -274,7 +274,38 @@ class DashboardContract(DashboardScene):
             page = browse(EVERYBODY).get("/").text
             assert f"{number} ended in the last hour" in page
             assert ("among the newest 2 attempts" in page) is note
-        assert "newest 2 attempts" not in browse(ONE).get("/").text, "it would tell how many attempts others make"
+
+    def test_a_viewer_of_an_organization_is_told_that_the_charts_may_lack_jobs(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It says so always, and does not tell how many attempts others make."""
+        for module in ("ledger.reading.ended_counts", "web.page_views"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.NEWEST_ATTEMPTS", 2)
+        note = "among the newest 2 attempts of all organizations: earlier jobs of yours may be missing"
+        empty = browse(ONE).get("/").text
+        assert note in empty
+        for organization in (1, 2, 2):
+            ledger.insert(new_job(organization_id=organization))
+            ledger.succeed(None, self.claimed(ledger).token, None)
+        page = browse(ONE).get("/").text
+        assert note in page
+        assert "No job was found that ended in the last hour." in page
+        assert "No job ended" not in page
+
+    def test_cancelled_jobs_ended_and_did_not_fail_for_good(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.failed(ledger)
+        for _ in range(2):
+            ledger.cancel(ledger.insert(new_job()).id)
+        browser = browse(EVERYBODY)
+        page = browser.get("/").text
+        assert "3 jobs ended in the last hour." in page
+        assert "1 job failed for good in the last hour." in page
+        note = "The charts count among the newest"
+        assert note not in page
+        monkeypatch.setattr("spoke_jobs.ledger.reading.ended_counts.FAILED_COUNTED", 3)
+        assert note in browser.get("/").text, "the cancelled ones are among those that were counted"
 
     def test_jobs_are_filtered_and_paged_by_key(self, ledger: SqlLedger, browse: Open) -> None:
         jobs = ledger.insert_many([new_job(job_type=f"type_{number % 2}") for number in range(2 * PER_PAGE + 4)])

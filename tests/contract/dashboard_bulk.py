@@ -186,13 +186,23 @@ class BulkContract(DashboardScene):
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("spoke_jobs.web.bulk_pages.SECONDS", -1.0)
+        monkeypatch.setattr("spoke_jobs.web.bulk_pages.AT_ONCE", 3)
+        older = self.failed(ledger)
         first = ledger.insert(new_job(job_type="export"))
         jobs = [ledger.insert(new_job(job_type="report", after=(first.id,))) for _ in range(3)]
         ledger.cancel(first.id)
-        page = self.confirmed(browse(EVERYBODY), "/bulk/retry?type=report")
+        browser = browse(EVERYBODY)
+        page = self.confirmed(browser, "/bulk/retry?type=report")
         assert page.count("which has failed: retry that one") == 1, "one was refused, and the others were not tried"
-        assert "There are more jobs: go on" in page
-        assert self.states(ledger, jobs) == ["failed"] * 3
+        assert "2 other jobs of this part were not tried" in page
+        assert self.states(ledger, [older, *jobs]) == ["failed"] * 4
+        following = re.search(r'<a href="([^"]+)">There are more jobs', page)
+        assert following is not None
+        page = self.confirmed(browser, following[1].replace("&amp;", "&"))
+        assert "1 job was started again." in page, "the refused jobs are not tried again"
+        assert "There are more jobs" not in page
+        assert "not tried" not in page
+        assert self.states(ledger, [older, *jobs]) == ["waiting", *["failed"] * 3]
 
     # What it refuses
 

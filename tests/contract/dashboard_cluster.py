@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,9 +22,13 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 Cluster = Callable[[NamespaceView, SpokeJobWaits], None]
 LOCKED = Wait(WaitReason.QUEUE_LOCKED, holder="import-7-0a1b2c3d", object="imports")
 FULL = Wait(WaitReason.CLUSTER_FULL, object="cpu")
-WAITS = SpokeJobWaits(
-    tuple(WaitingSpokeJob(number, "", wait, None) for number, wait in ((8, LOCKED), (9, LOCKED), (10, FULL)))
-)
+WAITING = tuple(WaitingSpokeJob(number, "", wait, None) for number, wait in ((8, LOCKED), (9, LOCKED), (10, FULL)))
+WAITS = SpokeJobWaits(WAITING, oldest_unfinished=datetime.now(UTC) - timedelta(hours=1))
+
+
+def unhandled(ago_seconds: float) -> SpokeJobWaits:
+    """What is read if no SpokeJob says what it waits for: they run, or no operator has written a status."""
+    return SpokeJobWaits(oldest_unfinished=datetime.now(UTC) - timedelta(seconds=ago_seconds))
 
 
 def published(ago_seconds: float = 5.0, operator: str = "spoke-operator-7d", **state: Any) -> Publication:
@@ -139,7 +144,7 @@ class ClusterContract(DashboardScene):
         assert "<strong>1</strong> wait: OfAnotherRelease" in page
 
     def test_an_absent_operator(self, browse: Open, cluster: Cluster) -> None:
-        """It publishes nothing without unfinished jobs, so its silence means something only if a SpokeJob waits."""
+        """It publishes nothing without unfinished jobs, so its silence means something only if there is one."""
         advice = "check that the spoke-operator runs"
 
         def page(view: NamespaceView, waits: SpokeJobWaits) -> str:
@@ -150,9 +155,56 @@ class ClusterContract(DashboardScene):
         assert advice in page(NamespaceView("shop", published(ago_seconds=600)), WAITS)
         assert advice not in page(NamespaceView("shop", published(ago_seconds=60)), WAITS)
         assert advice not in page(NamespaceView("shop", published(ago_seconds=600)), SpokeJobWaits())
+        assert advice not in page(NamespaceView("shop"), SpokeJobWaits())
         refused = NamespaceView("shop", state_problem="403 Forbidden: no")
         assert advice not in page(refused, WAITS)
         assert "The operator&#39;s state could not be read: 403 Forbidden: no" in page(refused, WAITS)
+
+    @pytest.mark.parametrize("ago_seconds", [None, 600.0])
+    def test_an_absent_operator_that_says_of_no_spokejob_that_it_waits(
+        self, browse: Open, cluster: Cluster, ago_seconds: float | None
+    ) -> None:
+        """There is none, so that SpokeJobs have no status; or it ended while they ran."""
+        advice = "check that the spoke-operator runs"
+        state = None if ago_seconds is None else published(ago_seconds)
+        cluster(NamespaceView("shop", state), unhandled(ago_seconds=300))
+        page = browse(EVERYBODY).get("/cluster").text
+        assert advice in page
+        assert "Only the operator says what SpokeJobs wait for" in page
+        self.assert_for_everybody(page)
+
+    @pytest.mark.parametrize("waiting", [(), WAITING])
+    def test_an_operator_has_time_to_publish_that_jobs_are_unfinished(
+        self, browse: Open, cluster: Cluster, waiting: tuple[WaitingSpokeJob, ...]
+    ) -> None:
+        """After an idle period, pages may still share its state when they read the first SpokeJob."""
+        waits = replace(unhandled(ago_seconds=10), waiting=waiting)
+        for state in (published(ago_seconds=3600), None):
+            cluster(NamespaceView("shop", state), waits)
+            assert "check that the spoke-operator runs" not in browse(EVERYBODY).get("/cluster").text
+
+    def test_its_silence_can_be_told_without_the_right_to_list_spokejobs(self, browse: Open, cluster: Cluster) -> None:
+        refused = SpokeJobWaits(problem="403 Forbidden: no")
+        cluster(NamespaceView("shop", published(ago_seconds=600, reasons={"QueueLocked": 4})), refused)
+        assert "The operator is silent" in browse(EVERYBODY).get("/cluster").text
+        cluster(NamespaceView("shop", published(ago_seconds=600)), refused)
+        assert "The operator is silent" not in browse(EVERYBODY).get("/cluster").text
+
+    def test_an_old_state_is_not_shown_as_the_present_one(self, browse: Open, cluster: Cluster) -> None:
+        cluster(NamespaceView("shop", published(ago_seconds=7230)), SpokeJobWaits())
+        page = browse(EVERYBODY).get("/cluster").text
+        (note,) = re.findall(r'<p class="note">(.*?)</p>', page)
+        assert "pauses and limits below are those that the operator published <time" in note
+        assert "2 h ago</time>" in note
+        assert "Limits and pauses may have changed" in note
+        assert page.index(note) < page.index('id="pauses"') < page.index('id="limits"')
+        assert "Nothing was paused." in page
+        assert "There was no limit and no rate." in page
+        cluster(NamespaceView("shop", published(ago_seconds=60)), SpokeJobWaits())
+        page = browse(EVERYBODY).get("/cluster").text
+        assert "may have changed" not in page
+        assert "Nothing is paused." in page
+        assert "There is no limit and no rate." in page
 
     def test_pod_templates(self, browse: Open, cluster: Cluster) -> None:
         bodies = (
@@ -179,9 +231,23 @@ class ClusterContract(DashboardScene):
         ledger.insert_many([new_job(runner="kubernetes") for _ in range(3)])
         ledger.insert_many([new_job(), new_job(runner="kubernetes", run_after=later)])
         page = browse(EVERYBODY).get("/cluster").text
-        assert "Due jobs that have no SpokeJob yet: 3. The oldest was due" in page
+        assert "Due jobs that have no SpokeJob yet: 3. The oldest of these was due" in page
         monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.CAP", 2)
         assert "Due jobs that have no SpokeJob yet: 2+." in browse(EVERYBODY).get("/cluster").text
+
+    def test_jobs_that_wait_for_sync_are_looked_for_among_the_oldest(
+        self, ledger: SqlLedger, browse: Open, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Many jobs may wait for their time."""
+        cluster(NamespaceView("shop"), SpokeJobWaits())
+        later = datetime.now(UTC) + timedelta(hours=1)
+        for run_after in (later, None, later, None):
+            ledger.insert(new_job(runner="kubernetes", run_after=run_after))
+        for most, number in ((5, "2."), (3, "1+."), (1, "0+.")):
+            monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.EXAMINED", most)
+            page = browse(EVERYBODY).get("/cluster").text
+            assert f"Due jobs that have no SpokeJob yet: {number}" in page
+            assert ("The oldest of these was due" in page) is (number != "0+.")
 
     def test_it_is_for_viewers_of_all_organizations(self, browse: Open, cluster: Cluster) -> None:
         cluster(NamespaceView("shop", published(operator="hidden")), WAITS)

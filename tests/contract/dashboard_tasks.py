@@ -64,6 +64,7 @@ class TasksContract(DashboardScene):
         missing = browser.get("/tasks/1")
         assert missing.status_code == 404
         assert "it has run" in missing.text
+        assert 'id="live"' in missing.text, "a browser that shows a task which has run replaces it by this"
 
     def test_the_outbox_by_state_and_by_name(self, ledger: SqlLedger, browse: Open) -> None:
         self.failed_task(ledger)
@@ -118,11 +119,56 @@ class TasksContract(DashboardScene):
         page = browse(EVERYBODY).get("/tasks").text
         assert '<span class="number">2+</span> due' in page
         assert '<span class="number">1+</span> failed' in page
-        assert "The first 2 tasks that have not failed were counted; there are more." in page
+        assert "The 2 tasks that have been due for longest were counted; there may be more." in page
         assert "the 1 that failed last were counted" in page
         assert f'<a href="/tasks/{newest.id}">task {newest.id}</a>' in page, "not one that failed earlier"
         assert "These are the 1 names with the most due tasks, of 2." in page
         assert len(self.table(page, "names")) == 1
+
+    def test_claims_are_counted_behind_more_due_tasks_than_are(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in ("ledger.reading.outbox_counts", "web.task_views"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", 2)
+        for name in ("send", "send", "send", "mail"):
+            self.put(ledger, name)
+        Outbox(ledger.engine, "kubernetes").claim(["mail"], "tasks-1", LEASE, 1)
+        page = browse(EVERYBODY).get("/tasks").text
+        assert '<span class="number">2+</span> due' in page
+        assert '<span class="number">1</span> claimed' in page
+        (replica,) = self.table(page, "replicas")
+        assert replica[:3] == ["tasks-1", "1", "0"]
+
+    def test_tasks_of_each_runner_are_counted(self, ledger: SqlLedger, browse: Open) -> None:
+        with ledger.engine.begin() as connection:
+            for runner in ("kubernetes", "legacy", "another"):
+                insert_task(connection, runner, "send", "{}")
+        page = browse(EVERYBODY).get("/tasks").text
+        assert '<span class="number">3</span> due' in page
+        (send,) = self.table(page, "names")
+        assert send[:2] == ["send", "3"]
+
+    def test_the_list_of_replicas_has_an_end_and_says_so(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for replica in ("tasks-1", "tasks-2"):
+            self.put(ledger)
+            self.claimed_task(ledger, replica)
+        for most, note in ((2, False), (1, True)):
+            for module in ("ledger.reading.outbox_counts", "web.task_views"):
+                monkeypatch.setattr(f"spoke_jobs.{module}.REPLICAS", most)
+            page = browse(EVERYBODY).get("/tasks").text
+            assert len(self.table(page, "replicas")) == most
+            assert (f"These are the first {most} replicas with claims, by name" in page) is note
+
+    def test_the_last_failure_is_the_one_that_happened_last(self, ledger: SqlLedger, browse: Open) -> None:
+        """A task that is retried keeps its id, so that the task with the highest id may have failed before it."""
+        last, before, unknown = (self.failed_task(ledger) for _ in range(3))
+        with ledger.engine.begin() as connection:
+            for task, then in ((before, clock_after(-60)), (unknown, None)):
+                connection.execute(update(task_outbox).where(task_outbox.c.id == task.id).values(finished_at=then))
+        page = browse(EVERYBODY).get("/tasks").text
+        assert f'<a href="/tasks/{last.id}">task {last.id}</a>' in page
 
     @pytest.mark.parametrize(
         ("query", "found"),
@@ -158,6 +204,30 @@ class TasksContract(DashboardScene):
         browser = browse(EVERYBODY)
         assert [row[0] for row in pages(browser, "/tasks?name=send")] == ["5", "4", "3", "2", "1"]
         assert "Newest tasks" in browser.get("/tasks?before=3").text
+        for query, text in (("before=1", "No older task is left"), ("before=1&name=send", "No older task matches")):
+            page = browser.get(f"/tasks?{query}").text
+            assert text in page
+            assert "The outbox is empty" not in page
+        assert '<h2 id="list">Older tasks</h2>' in browser.get("/tasks?before=3").text, "nothing has to match"
+        assert '<h2 id="list">Tasks that match</h2>' in browser.get("/tasks?name=send").text
+
+    def test_filters_are_compared_with_so_many_tasks_for_one_page(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in ("ledger.outbox.outbox_queries", "web.task_views"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.LOOKED_THROUGH", 2)
+        self.failed_task(ledger, "mail")
+        for _ in range(4):
+            self.put(ledger)
+        browser = browse(EVERYBODY)
+        page = browser.get("/tasks?name=mail").text
+        assert "compared with 2 tasks, down to task 4. Older tasks may match" in page
+        assert "None of these tasks matches the filters." in page
+        assert [row[0] for row in pages(browser, "/tasks?name=mail")] == ["1"]
+        for query in ("name=mail&before=2", "state=failed", "before=4"):
+            page = browser.get(f"/tasks?{query}").text
+            assert "1" in [row[0] for row in cells(page)]
+            assert "Older tasks may match" not in page
 
     def test_a_task_with_its_attempts_and_advice(self, ledger: SqlLedger, browse: Open) -> None:
         task = self.failed_task(ledger, again=3600.0)

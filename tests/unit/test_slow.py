@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,19 @@ from tests.slow import SLOW, Slow, is_slow
 ROOT = Path(__file__).parents[2]
 
 
+@cache
+def names_in(file: Path) -> frozenset[str]:
+    """The names of all functions and classes in a module."""
+    nodes = ast.walk(ast.parse(file.read_text()))
+    return frozenset(
+        node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    )
+
+
 def names(path: str) -> set[str]:
-    """The names of all functions and classes in a module, or in the modules of a folder."""
-    files = (ROOT / path).rglob("test_*.py") if path.endswith("/") else [ROOT / path]
-    return {
-        node.name
-        for file in files
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    }
+    """Those in a module, or in the modules of a folder, and in the contract suites."""
+    files = [*(ROOT / path).rglob("test_*.py")] if path.endswith("/") else [ROOT / path]
+    return {name for file in (*files, *(ROOT / "tests/contract").glob("*.py")) for name in names_in(file)}
 
 
 @pytest.mark.parametrize("row", SLOW, ids=lambda row: f"{row.path}:{row.case}")

@@ -10,13 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from spoke_jobs.contract.operator_state import Publication, PublishedStandby
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.contract.wait_status import WaitStatus
 from spoke_jobs.shared.object_fields import Body, mapping, moment, number, text
 
 SILENCE = timedelta(seconds=150)
-"""The operator writes at least once a minute to a namespace where a job waits. After two missed writes it is down."""
+"""The operator writes at least once a minute to a namespace with unfinished jobs. Two missed writes: it is down."""
+_FINAL = frozenset(outcome for outcome in Outcome if outcome.final)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class SpokeJobWaits:
     """Why the cluster could not be read."""
     more: bool = False
     """Whether there are more SpokeJobs than were read."""
+    oldest_unfinished: datetime | None = None
+    """When the oldest SpokeJob without a final outcome was created; None if there is none."""
 
 
 def times(event: Body) -> int:
@@ -96,6 +99,14 @@ def waits_of(bodies: Iterable[Body]) -> Iterator[WaitingSpokeJob]:
         if text(status, "outcome") == "Waiting" and wait is not None and job_id > 0:
             created = moment(mapping(body, "metadata"), "creationTimestamp")
             yield WaitingSpokeJob(job_id, text(spec, "uid"), wait, created)
+
+
+def unfinished_since(bodies: Iterable[Body]) -> Iterator[datetime]:
+    """Yield when the SpokeJobs without a final outcome were created, also those that no operator has handled."""
+    for body in bodies:
+        created = moment(mapping(body, "metadata"), "creationTimestamp")
+        if created is not None and text(mapping(body, "status"), "outcome") not in _FINAL:
+            yield created
 
 
 def _wait(fields: Body) -> Wait | None:

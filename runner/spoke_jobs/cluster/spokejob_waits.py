@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
-from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob, waits_of
+from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob, unfinished_since, waits_of
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.api_errors import ApiError
 
@@ -27,13 +29,15 @@ def read_spokejob_waits(namespace: str) -> SpokeJobWaits:
         return SpokeJobWaits(problem=str(error))
     try:
         found: list[WaitingSpokeJob] = []
+        unfinished: list[datetime] = []
         read = 0
         for page in api.pages():
             found += waits_of(page.items)
+            unfinished += unfinished_since(page.items)
             read += len(page.items)
             if read >= LISTED:
-                return SpokeJobWaits(tuple(found), more=True)
-        return SpokeJobWaits(tuple(found))
+                break
+        return SpokeJobWaits(tuple(found), more=read >= LISTED, oldest_unfinished=min(unfinished, default=None))
     except ApiError as error:
         return SpokeJobWaits(problem=str(error))
     finally:

@@ -64,28 +64,35 @@ def set_up(environment: Mapping[str, str] = os.environ) -> None:
             )
         provider.add_span_processor(BatchSpanProcessor(found[0].load()()))
     trace.set_tracer_provider(provider)
-    _shut_down_at_exit(provider.shutdown)
+    ending = _Ending(provider.shutdown)
+    os.register_at_fork(after_in_child=ending.begin)
+    atexit.register(ending.end)
 
 
-def _shut_down_at_exit(shut_down: Callable[[], object]) -> None:
-    """Call the function at the end of the process, and wait for it no longer than :data:`_END_SECONDS`.
+class _Ending:
+    """Calls a function at the end of the process, and waits for it no longer than :data:`_END_SECONDS`."""
 
-    Its thread starts now: from Python 3.12 on, none can be started at the end.
-    """
-    ends = threading.Event()
+    def __init__(self, shut_down: Callable[[], object]) -> None:
+        self._shut_down = shut_down
+        self.begin()
 
-    def when_it_ends() -> None:
+    def begin(self) -> None:
+        """Start the thread that calls the function: from Python 3.12 on, none can be started at the end of a process.
+
+        A forked process has no threads of its parent, and needs its own.
+        """
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(self._ends,), name="spoke-spans-end", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Let the thread call the function."""
+        self._ends.set()
+        self._thread.join(_END_SECONDS)
+
+    def _run(self, ends: threading.Event) -> None:
         ends.wait()
-        shut_down()
-
-    thread = threading.Thread(target=when_it_ends, name="spoke-spans-end", daemon=True)
-    thread.start()
-
-    def end() -> None:
-        ends.set()
-        thread.join(_END_SECONDS)
-
-    atexit.register(end)
+        self._shut_down()
 
 
 def flush(seconds: float, provider: trace.TracerProvider | None = None) -> None:

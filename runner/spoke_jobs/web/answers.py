@@ -44,6 +44,8 @@ def refusal(title: str, text: str, status: int, path: str = "/", back: str = "To
 OF_ALL_ONLY = refusal(
     "Not allowed", "This concerns the jobs of all organizations, and you may see those of some only.", 403
 )
+NARROWER = "Choose narrower filters: a type, a queue or an organization."
+"""What to do about a page of jobs for which the database takes too long."""
 NOT_FOUND = refusal("Not found", "There is no such job, it was pruned, or you may not see it.", 404)
 
 
@@ -72,6 +74,8 @@ class Reading:
     """What its viewers must be allowed to do."""
     of_all: bool = False
     """Whether only viewers of all organizations may see it."""
+    too_slow: str = NARROWER
+    """What to do if the database takes too long."""
 
 
 @dataclass(frozen=True, slots=True)

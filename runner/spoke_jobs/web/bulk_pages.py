@@ -90,13 +90,15 @@ class BulkPages:
                 done += 1
             else:
                 problems.append((job_id, line(outcome.text)))
+        left = len(ids) - tried  # if the time is over
         next_up_to = None
-        if tried < len(ids):  # the time is over
-            next_up_to = up_to
+        if left and done:
+            next_up_to = up_to  # the changed jobs are not selected again
         elif len(selected) > len(chosen):
             next_up_to = chosen[0].id - 1
+        passed_over = 0 if done else left  # otherwise the same jobs would be tried, and refused, again and again
         given = dict(search.given) | ({"cancelled": "yes"} if with_cancelled else {})
-        view = bulk_views.result(action, given, done, problems, next_up_to)
+        view = bulk_views.result(action, given, done, problems, next_up_to, passed_over)
         return Page("bulk_result.html", {"title": view.done.rstrip("."), "view": view})
 
     def _change(self, action: JobAction, job_id: int, by: str, *, clear: bool) -> Change | UniquenessConflict:

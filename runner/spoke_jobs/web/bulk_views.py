@@ -98,26 +98,36 @@ class BulkResult:
     """The ids of jobs that were not changed, and why; the first ones."""
     more_problems: str
     """How many more there are; empty if none."""
+    not_tried: str
+    """How many jobs were passed over because the time was over; empty if none."""
     again: str
     """The address of the page that goes on with the jobs that are left; empty if none are."""
     back: str
 
 
 def result(
-    action: JobAction, given: Mapping[str, str], done: int, problems: Sequence[tuple[int, str]], next_up_to: int | None
+    action: JobAction,
+    given: Mapping[str, str],
+    done: int,
+    problems: Sequence[tuple[int, str]],
+    next_up_to: int | None,
+    passed_over: int = 0,
 ) -> BulkResult:
     """Describe what the action has changed.
 
     :param given: what was chosen in the preview.
     :param problems: the jobs that were not changed, and why.
-    :param next_up_to: the newest one of the jobs that are left; None if all were tried.
+    :param next_up_to: the newest one of the jobs that the next page offers; None if there is none.
+    :param passed_over: how many jobs were not tried, and are not offered by the next page.
     """
+    others = count(passed_over, "other job of this part was", "other jobs of this part were")
     verb = "cancelled or asked to stop" if action is JobAction.CANCEL else "started again"
     more = len(problems) - _PROBLEMS
     return BulkResult(
         f"{count(done, 'job was', 'jobs were')} {verb}.",
         tuple(problems[:_PROBLEMS]),
         f"{more:,} more were not changed." if more > 0 else "",
+        f"The time was over: {others} not tried. Choose narrower filters to reach them." if passed_over else "",
         "" if next_up_to is None else address(f"/bulk/{action}", **given, up_to=next_up_to),
         address("/jobs", **{name: text for name, text in given.items() if name in FILTER_LABELS}),
     )

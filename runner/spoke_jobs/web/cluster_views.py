@@ -96,6 +96,8 @@ class OperatorItem:
 
     replica: str
     at: When
+    outdated: bool
+    """Whether limits and pauses may have changed since. Without unfinished jobs, the operator publishes nothing."""
     counts: tuple[StateCount, ...]
     """Without addresses."""
     limits: tuple[LimitItem, ...]
@@ -116,7 +118,7 @@ class ClusterPage:
     operator: OperatorItem | None
     """None if it has published nothing, or that could not be read."""
     absent: str
-    """What to do because no operator seems to work; empty if there is no sign of that."""
+    """What to do because no operator seems to run; empty if there is no sign of that."""
     waiting: tuple[GroupItem, ...]
     """SpokeJobs that wait, by reason."""
     sync: str
@@ -137,13 +139,15 @@ def cluster_page(
     """
     now, published = backlog.now, view.publication
     waiting = [group_item(group, now) for group in groups]
+    unfinished = waits.oldest_unfinished is not None and _is_old(waits.oldest_unfinished, now)
     if waits.problem and published is not None:
         waiting = [_counted(name, number) for name, number in published.state.reasons.items()]
+        unfinished = bool(waiting)
     return ClusterPage(
         line(view.namespace),
         tuple(_notes(view, waits)),
         _operator(view, now),
-        _absent(view, now, waits=bool(waiting)),
+        _absent(view, now, unfinished=unfinished),
         tuple(waiting),
         _sync(backlog, active=sync),
         capped(backlog.number),
@@ -175,15 +179,24 @@ def _notes(view: NamespaceView, waits: SpokeJobWaits) -> Iterable[str]:
         yield f"These are {len(view.templates)} of the PodTemplates; there are more."
 
 
-def _absent(view: NamespaceView, now: datetime, *, waits: bool) -> str:
-    """Say what to do if SpokeJobs wait, and the operator is silent. Without unfinished jobs it publishes nothing."""
-    if not waits or view.problem or view.state_problem:
+def _absent(view: NamespaceView, now: datetime, *, unfinished: bool) -> str:
+    """Say what to do if the operator is silent although there are unfinished jobs. Without these it publishes nothing.
+
+    :param unfinished: whether a SpokeJob has been unfinished for longer than :data:`SILENCE`. The publication that was
+        read may be older than younger ones, because pages share it for some seconds.
+    """
+    if not unfinished or view.problem or view.state_problem:
         return ""
     if view.publication is None:
         return f"No operator has published its state here: {SEE_TO_THE_OPERATOR}."
-    if now - view.publication.at > SILENCE:
+    if _is_old(view.publication.at, now):
         return f"The operator is silent: {SEE_TO_THE_OPERATOR}."
     return ""
+
+
+def _is_old(at: datetime, now: datetime) -> bool:
+    """Whether the operator should have published since."""
+    return now - at > SILENCE
 
 
 def _counted(name: str, number: int) -> GroupItem:
@@ -211,6 +224,7 @@ def _operator(view: NamespaceView, now: datetime) -> OperatorItem | None:
     return OperatorItem(
         line(view.publication.operator, _TEXT_LIMIT) or "unknown",
         When.of(view.publication.at, now),
+        _is_old(view.publication.at, now),
         tuple(StateCount(what, f"{number:,}", "") for what, number in numbers),
         tuple(_limits(state)),
         tuple(

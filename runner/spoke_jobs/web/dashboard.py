@@ -31,6 +31,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.settings import load_settings
 from spoke_jobs.shared.secret_file import Secret, value_of
 from spoke_jobs.web.answers import (
+    NARROWER,
     OF_ALL_ONLY,
     Acting,
     Answer,
@@ -234,7 +235,8 @@ class Dashboard:
             if route.of_all and not viewer.sees_all:
                 return self._answered(request, OF_ALL_ONLY, viewer, session)
             asked = Asked(request.path_params, request.query_params)
-            return self._answered(request, await self._read(partial(route.read, viewer, asked)), viewer, session)
+            answer = await self._read(partial(route.read, viewer, asked), too_slow=route.too_slow)
+            return self._answered(request, answer, viewer, session)
 
         return endpoint
 
@@ -257,9 +259,10 @@ class Dashboard:
 
         return endpoint
 
-    async def _read(self, read: Callable[[], Answer], *, changes: bool = False) -> Answer:
+    async def _read(self, read: Callable[[], Answer], *, too_slow: str = NARROWER, changes: bool = False) -> Answer:
         """Run what blocks on a thread. An error of the database becomes a page.
 
+        :param too_slow: what to do if the database takes too long.
         :param changes: whether it is an action.
         """
         try:
@@ -267,7 +270,8 @@ class Dashboard:
         except PoolBusy:
             return refusal("Busy", "All connections to the database are in use. Try again in a moment.", 503)
         except DBAPIError as error:
-            if (page := database_problem(error, STATEMENT_SECONDS, changes=changes)) is None:
+            page = database_problem(error, STATEMENT_SECONDS, too_slow=too_slow, changes=changes)
+            if page is None:
                 raise
             return page
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.ledger.engine import is_away, is_locked, is_not_allowed, is_timed_out
-from spoke_jobs.web.answers import Page, refusal
+from spoke_jobs.web.answers import NARROWER, Page, refusal
 
 
-def database_problem(error: DBAPIError, statement_seconds: float, *, changes: bool = False) -> Page | None:
+def database_problem(
+    error: DBAPIError, statement_seconds: float, *, too_slow: str = NARROWER, changes: bool = False
+) -> Page | None:
     """Return what to say about an error of the database; None if it is unexpected.
 
     :param statement_seconds: how long a statement may take.
+    :param too_slow: what to do if a page takes longer.
     :param changes: whether an action has ended with it. One that took too long has changed nothing.
     """
     if is_timed_out(error) and changes:
@@ -24,8 +27,7 @@ def database_problem(error: DBAPIError, statement_seconds: float, *, changes: bo
     if is_timed_out(error):
         return refusal(
             "This takes too long",
-            f"The database did not answer within {statement_seconds:g} s, so the query was ended. Choose narrower "
-            "filters: a type, a queue or an organization.",
+            f"The database did not answer within {statement_seconds:g} s, so the query was ended. {too_slow}",
             503,
         )
     if is_locked(error):

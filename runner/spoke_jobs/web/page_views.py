@@ -64,7 +64,7 @@ class Overview:
     waiting: tuple[GroupItem, ...]
     failed: tuple[GroupItem, ...]
     last_hour: tuple[Sparkline, ...]
-    """The jobs that ended and those that failed, by minute."""
+    """The jobs that ended and those that failed without being cancelled, by minute."""
     oldest: tuple[OldestItem, ...]
     workers: tuple[WorkerItem, ...]
     sync: str
@@ -96,13 +96,18 @@ def overview(
     if any(number.more and number.number < CAP for number in counts.values()):
         notes.append(f"Your ended jobs were counted among the newest {LOOKED_THROUGH:,} jobs. There may be older ones.")
     notes += failures_note(shown, CAP)
-    if ended.more:
+    if not viewer.sees_all:  # always, because it must not tell how many attempts others make
+        notes.append(
+            f"The charts count among the newest {NEWEST_ATTEMPTS:,} attempts of all organizations: earlier jobs of "
+            "yours may be missing."
+        )
+    elif ended.more:
         notes.append(f"The charts count among the newest {NEWEST_ATTEMPTS:,} attempts and failures; there may be more.")
     return Overview(
         tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
         tuple(group_item(group, now) for group in shown if group.state != "failed"),
         tuple(group_item(group, now) for group in shown if group.state == "failed"),
-        tuple(_last_hour(ended)),
+        tuple(_last_hour(ended, complete=viewer.sees_all and not ended.more)),
         tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in oldest),
         tuple(
             WorkerItem(
@@ -119,10 +124,10 @@ def overview(
     )
 
 
-def _last_hour(ended: EndedCounts) -> Iterable[Sparkline]:
-    both = [succeeded + failed for succeeded, failed in zip(ended.succeeded, ended.failed, strict=True)]
-    yield sparkline("ended", both, "ended")
-    yield sparkline("failed", ended.failed, "failed for good")
+def _last_hour(ended: EndedCounts, *, complete: bool) -> Iterable[Sparkline]:
+    each = [sum(numbers) for numbers in zip(ended.succeeded, ended.failed, ended.cancelled, strict=True)]
+    yield sparkline("ended", each, "ended", complete=complete)
+    yield sparkline("failed", ended.failed, "failed for good", complete=complete)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,14 +38,16 @@ class Sparkline:
     bar_width: int = STEP - 1
 
 
-def sparkline(name: str, numbers: Sequence[int], what: str) -> Sparkline:
+def sparkline(name: str, numbers: Sequence[int], what: str, *, complete: bool = True) -> Sparkline:
     """Draw the numbers of the last minutes, the oldest first.
 
     :param what: what the jobs did, as in ``ended``.
+    :param complete: whether there are no others.
     """
     total, most = sum(numbers), max(numbers, default=0)
     if not total:
-        return Sparkline(name, f"No job {what} in the last hour.", ())
+        text = f"No job {what} in the last hour." if complete else f"No job was found that {what} in the last hour."
+        return Sparkline(name, text, ())
     ago = len(numbers) - 1 - max(index for index, number in enumerate(numbers) if number == most)
     when = f"{ago} min ago" if ago else "the current one"
     text = f"{count(total, 'job')} {what} in the last hour. The busiest minute was {when}, with {most:,}."

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from spoke_jobs.explain.task_details import NO_SUCH_TASK
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.process_actor import actor_name
-from spoke_jobs.ledger.outbox.outbox_queries import OutboxQueries
+from spoke_jobs.ledger.outbox.outbox_queries import OutboxQueries, TaskPage
 from spoke_jobs.ledger.outbox_row import TaskRow
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.web import task_views
@@ -17,6 +18,7 @@ from spoke_jobs.web.viewer import JobAction, Viewer
 PER_PAGE = 50
 _HERE = "/tasks"
 _BACK = (_HERE, "Back to the tasks")
+_TOO_SLOW = "Wait until the database has less to do, and reload the page."
 _NOT_FOUND = refusal("Not found", f"There is no such task {NO_SUCH_TASK}.", 404, *_BACK)
 SAID = {"retried": "The task is due again, with all its attempts."}
 """What the page says after an action, by a word in its address."""
@@ -35,17 +37,14 @@ class TaskPages:
 
     def routes(self) -> Iterable[Reading | Acting]:
         """Yield the requests that this answers."""
-        yield Reading(_HERE, self._tasks, of_all=True)
-        yield Reading(f"{_HERE}/{{task_id}}", self._task, of_all=True)
+        yield Reading(_HERE, self._tasks, of_all=True, too_slow=_TOO_SLOW)
+        yield Reading(f"{_HERE}/{{task_id}}", self._task, of_all=True, too_slow=_TOO_SLOW)
         yield Acting(f"{_HERE}/{{task_id}}/retry", self._retry, JobAction.RETRY, of_all=True)
 
     def _tasks(self, _viewer: Viewer, asked: Asked) -> Answer:
         which, given, problem = task_views.read_filter(asked.given)
-        found = [] if problem else self._outbox.tasks(which, PER_PAGE + 1)
-        shown = found[:PER_PAGE]
-        tasks = task_views.task_list(
-            shown, self._queries.now(), which, given, more=len(found) > len(shown), problem=problem
-        )
+        found = TaskPage([], more=False, looked_down_to=None) if problem else self._outbox.page(which, PER_PAGE)
+        tasks = task_views.task_list(found, self._queries.now(), which, given, problem)
         # Whoever looks for tasks does not need the counts of all.
         counts = task_views.outbox(self._queries.outbox()) if not given and which.before is None else None
         values = {"title": "Tasks", "tasks": tasks, "outbox": counts, "said": SAID.get(asked.given.get("said", ""), "")}
@@ -54,7 +53,7 @@ class TaskPages:
     def _task(self, viewer: Viewer, asked: Asked) -> Answer:
         task = self._found(asked)
         if task is None:
-            return _NOT_FOUND
+            return replace(_NOT_FOUND, live=True)  # so that a browser which shows the task learns that it has run
         view = task_views.task_view(task, self._queries.now(), viewer)
         return Page("task.html", {"title": f"Task {task.id}: {line(task.name, 80)}", "view": view}, live=True)
 

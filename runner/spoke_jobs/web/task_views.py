@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,10 +10,17 @@ from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.contract.task_causes import TASK_CAUSES
 from spoke_jobs.explain.task_details import task_advice, task_facts, task_meaning, task_payload
 from spoke_jobs.explain.words import line
-from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims, TaskFilter
+from spoke_jobs.ledger.outbox.outbox_queries import LOOKED_THROUGH, ReplicaClaims, TaskFilter, TaskPage
 from spoke_jobs.ledger.outbox_row import TaskRow, TaskState
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
-from spoke_jobs.ledger.reading.outbox_counts import EXAMINED, FAILED_COUNTED, FailedTasks, NameCount, OutboxCounts
+from spoke_jobs.ledger.reading.outbox_counts import (
+    EXAMINED,
+    FAILED_COUNTED,
+    REPLICAS,
+    FailedTasks,
+    NameCount,
+    OutboxCounts,
+)
 from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.web.job_search import TEXT_LIMIT, address, whole_number
 from spoke_jobs.web.view_parts import StateCount, When, capped
@@ -77,6 +84,8 @@ class Outbox:
     replicas: tuple[ReplicaItem, ...]
     notes: tuple[str, ...]
     """What is not complete."""
+    claims_missing: bool
+    """Whether more replicas may have claims than the counted tasks tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,8 @@ class TaskList:
     """The address of the newest tasks; empty if these are shown."""
     older: str
     """The address of the page with older tasks; empty if there is none."""
+    note: str = ""
+    """Which tasks were not looked at; empty if all were, or if the next page looks at them."""
     states: tuple[str, ...] = tuple(state.value for state in TaskState)
     causes: tuple[str, ...] = tuple(TASK_CAUSES)
 
@@ -151,19 +162,29 @@ def outbox(counts: OutboxCounts) -> Outbox:
         TaskState.CLAIMED: sum(one.claimed for one in counts.names),
         TaskState.FAILED: sum(one.count for one in counts.failed),
     }
+    more = {
+        TaskState.DUE: counts.more_due,
+        TaskState.LATER: counts.more_ahead,
+        TaskState.CLAIMED: counts.more_ahead,
+        TaskState.FAILED: counts.more_failed,
+    }
     notes = []
-    if counts.more:
-        notes.append(f"The first {EXAMINED:,} tasks that have not failed were counted; there are more.")
+    if counts.more_due:
+        notes.append(f"The {EXAMINED:,} tasks that have been due for longest were counted; there may be more.")
+    if counts.more_ahead:
+        notes.append(f"Of the later and the claimed tasks, the next {EXAMINED:,} were counted; there may be more.")
     if counts.more_failed:
         notes.append(f"Of the failed tasks, the {FAILED_COUNTED:,} that failed last were counted; there may be more.")
     for what, found in (("names with the most due tasks", counts.names), ("largest groups of failures", counts.failed)):
         if len(found) > SHOWN:
             notes.append(f"These are the {SHOWN} {what}, of {len(found):,}.")
+    if counts.more_replicas:
+        notes.append(f"These are the first {REPLICAS} replicas with claims, by name; there are more.")
     return Outbox(
         tuple(
             StateCount(
                 state.value,
-                capped(CappedCount(number, counts.more_failed if state is TaskState.FAILED else counts.more)),
+                capped(CappedCount(number, more[state])),
                 address("/tasks", state=state),
             )
             for state, number in numbers.items()
@@ -172,6 +193,7 @@ def outbox(counts: OutboxCounts) -> Outbox:
         tuple(_failed(one, counts.now) for one in counts.failed[:SHOWN]),
         tuple(_replica(one, counts.now) for one in counts.replicas),
         tuple(notes),
+        claims_missing=counts.more_due or counts.more_ahead,
     )
 
 
@@ -208,21 +230,25 @@ def _replica(one: ReplicaClaims, now: datetime) -> ReplicaItem:
 
 
 def task_list(
-    tasks: Sequence[TaskRow],
-    now: datetime,
-    which: TaskFilter,
-    given: Mapping[str, str],
-    *,
-    more: bool,
-    problem: str = "",
+    page: TaskPage, now: datetime, which: TaskFilter, given: Mapping[str, str], problem: str = ""
 ) -> TaskList:
     """Describe tasks, newest first."""
+    older, note = "", ""
+    if page.more:
+        older = address("/tasks", **given, before=page.tasks[-1].id)
+    elif page.looked_down_to is not None:
+        older = address("/tasks", **given, before=page.looked_down_to)
+        note = (
+            f"These filters were compared with {LOOKED_THROUGH:,} tasks, down to task {page.looked_down_to}. Older "
+            "tasks may match, too."
+        )
     return TaskList(
-        tuple(_item(task, now) for task in tasks),
+        tuple(_item(task, now) for task in page.tasks),
         given,
         problem,
         address("/tasks", **given) if which.before is not None else "",
-        address("/tasks", **given, before=tasks[-1].id) if more else "",
+        older,
+        note,
     )
 
 

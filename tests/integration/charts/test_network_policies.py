@@ -42,6 +42,15 @@ def word_for(peer: dict[str, Any]) -> str:
     return str(next((labels[label] for label in known if label in labels), labels))
 
 
+def selects(selector: Object, labels: Object) -> bool:
+    """Whether Kubernetes selects a pod with these labels. NotIn also selects pods without the label."""
+    excluded = selector.get("matchExpressions", [])
+    assert {each["operator"] for each in excluded} <= {"NotIn"}
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(each["key"]) not in each["values"] for each in excluded
+    )
+
+
 def ports_in_words(rule: Object) -> list[str]:
     return [f"{port['protocol']} {port['port']}" for port in rule.get("ports", [])]
 
@@ -80,15 +89,38 @@ def test_application_reaches_its_database_and_itself(helm: Helm) -> None:
     assert {name: rules(policy, "ingress") for name, policy in policies.items()} == {
         "sync": [],
         "job": [],
-        "tasks": [("from rel", ["TCP 8080"])],
+        "tasks": [("from rel and rel", ["TCP 8080"])],
         "migrations": [],
         "test": [],
     }
-    (rule,) = policies["tasks"]["spec"]["ingress"]
-    (peer,) = rule["from"]
-    (but,) = peer["podSelector"]["matchExpressions"]
-    assert (but["key"], but["operator"]) == ("app.kubernetes.io/component", "NotIn")
-    assert set(but["values"]) == {"sync", "migrations", "test", "notify", "dashboard"}, "none of them sends tasks"
+
+
+@pytest.mark.parametrize("override", [{}, {"nameOverride": "background"}])
+def test_pods_that_send_no_tasks_do_not_reach_the_task_deployment(helm: Helm, override: Object) -> None:
+    """Only the chart's own: the application may call a Deployment of its own dashboard or notify."""
+    more = {
+        "dashboard": {"enabled": True, "hosts": ["jobs.example.com"], "token": {"secretName": "token"}},
+        "workers": {"small": {}},
+    }
+    objects = helm.render("spoke-app", APP_VALUES | more | override)
+    (rule,) = policies_of(objects)["tasks"]["spec"]["ingress"]
+
+    def reach(labels: Object) -> bool:
+        return any(selects(peer["podSelector"], labels) for peer in rule["from"])
+
+    found = [pod_labels(item) for item in of_kind(objects, *WITH_PODS)]
+    senders = {labels["app.kubernetes.io/component"] for labels in found if reach(labels)}
+    assert senders == {"tasks", "job", "worker-small"}
+    silent = {labels["app.kubernetes.io/component"] for labels in found} - senders
+    assert silent == {"sync", "migrations", "test", "dashboard"}
+    name = {"app.kubernetes.io/name": found[0]["app.kubernetes.io/name"]}
+    release = {"app.kubernetes.io/instance": "rel"}
+    assert not reach(release | name | {"app.kubernetes.io/component": "notify"})
+    for component in (*silent, "notify"):
+        own = release | {"app.kubernetes.io/component": component}
+        assert reach(own)
+        assert reach(own | {"app.kubernetes.io/name": "shop"})
+        assert not reach(own | {"app.kubernetes.io/name": "shop", "app.kubernetes.io/instance": "other"})
 
 
 def test_tasks_that_go_by_tokens_reach_the_api_server_which_reviews_them(helm: Helm) -> None:
@@ -120,7 +152,7 @@ def test_what_values_allow_comes_on_top(helm: Helm) -> None:
         ("to 172.18.0.2/32", ["TCP 6443"]),
     ]
     assert rules(policies["tasks"], "ingress") == [
-        ("from rel and {'app': 'shop'}", ["TCP 8080"]),
+        ("from rel and rel and {'app': 'shop'}", ["TCP 8080"]),
         ("from monitoring", ["TCP 8080"]),
     ]
     assert rules(policies["sync"], "ingress") == [("from monitoring", ["TCP 8080"])]
@@ -152,6 +184,6 @@ def test_examples_tasks_reach_the_carrier_and_its_jobs_do_not(helm: Helm) -> Non
     assert rules(policies["tasks"], "egress")[-1] == ("to carrier", ["TCP 8090"])
     assert "to carrier" not in dict(rules(policies["job"], "egress"))
     assert rules(policies["sync"], "egress")[1] == ("to database", ["TCP 5432"])
-    assert rules(policies["tasks"], "ingress") == [("from texting", ["TCP 8080"])]
+    assert rules(policies["tasks"], "ingress") == [("from texting and texting", ["TCP 8080"])]
     web = pod_labels(named(objects, "Deployment", "texting"))
     assert web["app.kubernetes.io/instance"] == "texting"

@@ -22,6 +22,9 @@ from spoke_jobs.ledger.claims.claim_request import SearchedJobs
 from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.notices import notice_rows
 from spoke_jobs.ledger.notices.notice_values import Place
+from spoke_jobs.ledger.outbox import outbox_queries
+from spoke_jobs.ledger.outbox.outbox_queries import OutboxQueries, TaskFilter
+from spoke_jobs.ledger.outbox_row import TaskState
 from spoke_jobs.ledger.reading import crowd, dashboard_queries, ended_counts, outbox_counts
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.reading.failed_jobs import failed_jobs
@@ -197,6 +200,20 @@ def test_the_overview_of_one_organization_reads_no_history_of_others(
     assert rows_read(found) <= 4_000, "the waiting jobs, and no others"
 
 
+def test_the_launch_backlog_is_counted_in_a_bounded_number_of_rows(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The jobs that are not due yet are among them."""
+    monkeypatch.setattr(dashboard_queries, "EXAMINED", 20)
+    later = "UPDATE job_request SET run_after = now() + interval '1 day'"
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"{later} WHERE state = 'waiting' AND runner = 'kubernetes'"))
+        connection.execute(text("VACUUM ANALYZE job_request"))
+    found = plans(ledger, DashboardQueries(ledger.engine).launch_backlog, ", ANALYZE")
+    assert rows_read(found) <= 20
+    assert "ix_job_request_unlaunched" in indexes(found)
+
+
 def test_the_last_hour_is_counted_in_a_bounded_number_of_rows(
     ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,11 +237,30 @@ def test_the_last_hour_is_counted_in_a_bounded_number_of_rows(
 def test_the_outbox_is_counted_in_a_bounded_number_of_rows(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("EXAMINED", "FAILED_COUNTED"):
         monkeypatch.setattr(outbox_counts, name, 200)
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(TASKS))
-        connection.execute(text("VACUUM ANALYZE task_outbox"))
     queries = DashboardQueries(ledger.engine)
-    assert rows_read(plans(ledger, queries.outbox, ", ANALYZE")) <= 400
+    claims = "UPDATE task_outbox SET token = gen_random_uuid(), due_at = now() + id * interval '1 hour'"
+    for statement in (TASKS, f"{claims} WHERE state = 'pending' AND id % 3 = 0"):
+        with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(statement))
+            connection.execute(text("VACUUM ANALYZE task_outbox"))
+        found = plans(ledger, queries.outbox, ", ANALYZE")
+        assert rows_read(found) <= 400, "200 due tasks, and 200 others"
+        assert "ix_task_outbox_due" in indexes(found)
+
+
+def test_a_page_of_tasks_reads_a_bounded_number_of_rows(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_queries, "LOOKED_THROUGH", 200)
+    pending = "UPDATE task_outbox SET state = 'pending', finished_at = NULL, expires_at = NULL WHERE id % 500 > 0"
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in (TASKS, pending, "VACUUM ANALYZE task_outbox"):
+            connection.execute(text(statement))
+    queries = OutboxQueries(ledger.engine)
+    failed = plans(ledger, lambda: queries.page(TaskFilter((TaskState.FAILED,)), 50), ", ANALYZE")
+    assert rows_read(failed) <= 50
+    assert "ix_task_outbox_expires_at" in indexes(failed)
+    for which in (TaskFilter((TaskState.LATER,)), TaskFilter(name="other*"), TaskFilter(cause="Timeout", before=9_000)):
+        found = plans(ledger, lambda: queries.page(which, 50), ", ANALYZE")  # noqa: B023
+        assert rows_read(found) <= 201, which
 
 
 def test_a_scrape_counts_new_failures_by_an_index(ledger: SqlLedger) -> None:

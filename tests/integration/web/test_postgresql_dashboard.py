@@ -22,6 +22,7 @@ from spoke_jobs.cluster.cluster_view import SpokeJobWaits
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
+from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.sync.writer import Writer
 from spoke_jobs.web import app, change_stream, dashboard
@@ -71,6 +72,24 @@ class TestPostgresqlDashboard(DashboardContract):
         answer = browser.get("/jobs")
         assert answer.status_code == 503
         assert "did not answer within 0.3 s" in answer.text
+
+    def test_a_slow_search_for_tasks_does_not_advise_filters_that_it_lacks(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dashboard, "STATEMENT_SECONDS", 0.3)
+        with ledger.engine.begin() as connection:
+            insert_task(connection, "kubernetes", "send", "{}")
+        browser = browse(EVERYBODY)
+        assert browser.get("/tasks?name=send").status_code == 200
+        with ledger.engine.begin() as connection:  # each read of a row now takes a second
+            connection.execute(text("ALTER TABLE task_outbox RENAME TO task_outbox_rows"))
+            connection.execute(
+                text("CREATE VIEW task_outbox AS SELECT * FROM task_outbox_rows WHERE pg_sleep(1) IS NOT NULL")
+            )
+        answer = browser.get("/tasks?name=send")
+        assert answer.status_code == 503
+        assert "Wait until the database has less to do" in answer.text
+        assert "an organization" not in answer.text
 
     def test_a_locked_row_ends_with_a_clear_message(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch

@@ -127,6 +127,23 @@ def test_a_process_that_only_dispatches_has_the_spans_too(tmp_path: Path, sqlite
     assert span["resource"]["attributes"]["service.name"] == "shop"
 
 
+FORK = """
+import os, sys
+from spoke_jobs.registry import load_app
+load_app("traced_app")
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("end", ["close()", ""])
+def test_a_forked_process_has_the_spans_too(tmp_path: Path, sqlite_ledger_url: str, end: str) -> None:
+    """A server that loads the application before it forks, as gunicorn with `preload_app`, sets traces up only once."""
+    environment = {"SPOKE_DATABASE_URL": sqlite_ledger_url, "OTEL_TRACES_EXPORTER": "console"}
+    text = run(tmp_path, f"{FORK}{DISPATCH}{end}", SPOKE_TRACES="joined", **environment)
+    assert json.loads(text)["name"] == "send report"
+
+
 @pytest.mark.parametrize("end", ["close()", ""])
 def test_the_end_of_a_process_does_not_wait_long_for_a_collector(
     tmp_path: Path, sqlite_ledger_url: str, end: str

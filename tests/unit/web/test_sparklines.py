@@ -44,3 +44,8 @@ def test_the_text_names_the_busiest_minute() -> None:
 def test_without_a_job_there_is_no_image() -> None:
     chart = sparkline("failed", [0] * MINUTES, "failed for good")
     assert (chart.text, chart.bars) == ("No job failed for good in the last hour.", ())
+
+
+def test_that_no_job_was_found_is_not_that_there_is_none() -> None:
+    text = sparkline("ended", [0] * MINUTES, "ended", complete=False).text
+    assert text == "No job was found that ended in the last hour."

@@ -407,9 +407,14 @@ def launch_times(age_seconds: float) -> tuple[Condition, ...]:
     return (Due(), OfAge(age_seconds))
 
 
+def not_launched() -> tuple[Condition, ...]:
+    """Return the conditions of a job without a SpokeJob, due or not."""
+    return (Waiting(), OfCluster(), NotSubmitted())
+
+
 def of_launch(age_seconds: float) -> tuple[Condition, ...]:
     """Return the conditions under which sync creates a job's first SpokeJob."""
-    return (Waiting(), OfCluster(), NotSubmitted(), *launch_times(age_seconds))
+    return (*not_launched(), *launch_times(age_seconds))
 
 
 def in_sql(*conditions: Condition) -> list[ColumnElement[bool]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Engine, case, desc, func, literal, select, update
+from sqlalchemy import ColumnElement, Engine, Select, case, desc, func, literal, select, update
 
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
@@ -38,6 +38,18 @@ class TaskFilter:
 
 
 ANY_TASK = TaskFilter()
+LOOKED_THROUGH = 100_000
+"""Among how many tasks those that a filter selects are looked for, for one page. Few filters have an index."""
+
+
+class TaskPage(NamedTuple):
+    """Tasks of one page, newest first."""
+
+    tasks: list[TaskRow]
+    more: bool
+    """Whether there are more among the tasks that were looked through."""
+    looked_down_to: int | None
+    """The lowest id of the tasks that were looked through, if there are older ones."""
 
 
 class ReplicaClaims(NamedTuple):
@@ -80,6 +92,21 @@ class OutboxQueries:
         statement = _tasks(payload=False).where(*_conditions(which)).order_by(desc(task_outbox.c.id)).limit(limit)
         with self._reading() as connection:
             return [_row(row) for row in connection.execute(statement).mappings()]
+
+    def page(self, which: TaskFilter, limit: int) -> TaskPage:
+        """Read the newest tasks that a filter selects, of the newest :data:`LOOKED_THROUGH`.
+
+        Failed tasks have an index, so that they are looked for among all.
+        """
+        statement = _tasks(payload=False).where(*_conditions(which)).order_by(desc(task_outbox.c.id)).limit(limit + 1)
+        last: int | None = None
+        with self._reading() as connection:
+            if replace(which, before=None) != ANY_TASK and which.states != (TaskState.FAILED,):
+                last = connection.scalar(_after_the_newest(which.before))
+            if last is not None:
+                statement = statement.where(task_outbox.c.id > last)
+            tasks = [_row(row) for row in connection.execute(statement).mappings()]
+        return TaskPage(tasks[:limit], len(tasks) > limit, None if last is None else last + 1)
 
     def selected(self, which: TaskFilter) -> list[SelectedTask]:
         """List the tasks that a filter selects, oldest first."""
@@ -154,14 +181,25 @@ def _tasks(*, payload: bool) -> Any:
     return select(*(read[name].label(name) if name in read else task_outbox.c[name] for name in names))
 
 
+def _after_the_newest(before: int | None) -> Select[tuple[int]]:
+    """Select the id of the first task that is not among the newest :data:`LOOKED_THROUGH`."""
+    ids = select(task_outbox.c.id).order_by(desc(task_outbox.c.id)).offset(LOOKED_THROUGH).limit(1)
+    return ids if before is None else ids.where(task_outbox.c.id < before)
+
+
 def _row(row: Any) -> TaskRow:
     payload = UnreadPayload() if row["payload"] is None else row["payload"]
     return TaskRow(**{**row, "state": TaskState(row["state"]), "payload": payload})
 
 
 def _conditions(which: TaskFilter) -> Iterator[ColumnElement[bool]]:
-    if which.states is not None:
+    if which.states == (TaskState.FAILED,):
+        yield task_outbox.c.state == constant("failed")
+        yield task_outbox.c.expires_at.is_not(None)  # for the index: each failed task has it
+    elif which.states is not None:
         yield TASK_STATE.in_([state.value for state in which.states])
+        if TaskState.FAILED not in which.states:
+            yield task_outbox.c.state == constant("pending")
     if which.name is not None:
         yield matching(task_outbox.c.name, which.name)
     if which.cause is not None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, asc, desc, func, select
+from sqlalchemy import Connection, Select, asc, case, desc, func, select
 
-from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql, of_launch
+from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql, not_launched
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.dependencies import batch_rows
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
@@ -98,7 +98,7 @@ class LaunchBacklog:
     now: datetime
     number: CappedCount
     oldest_at: datetime | None
-    """Since when the oldest of the counted ones has been due."""
+    """Since when the oldest of those that were examined has been due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,12 +221,24 @@ class DashboardQueries(Queries):
             return outbox_counts(connection)
 
     def launch_backlog(self) -> LaunchBacklog:
-        """Count the due jobs for which sync has created no SpokeJob yet, up to :data:`CAP`."""
-        due = select(due_since().label("due_at")).where(*in_sql(*of_launch(0.0))).limit(CAP + 1).subquery()
+        """Count the due jobs for which sync has created no SpokeJob yet, up to :data:`CAP`.
+
+        Of more than :data:`EXAMINED` jobs without one, due or not, it examines those with the lowest ids.
+        """
+        due = Due().expression()
+        each = (
+            select(case((due, 1), else_=0).label("due"), case((due, due_since()), else_=None).label("due_at"))
+            .where(*in_sql(*not_launched()))
+            .order_by(job_request.c.id)
+            .limit(EXAMINED)
+            .subquery()
+            .c
+        )
+        counts = select(func.coalesce(func.sum(each.due), 0), func.count(each.due), func.min(each.due_at))
         with self._reading() as connection:
-            number, oldest_at = connection.execute(select(func.count(), func.min(due.c.due_at)).select_from(due)).one()
+            number, examined, oldest_at = connection.execute(counts).one()
             now = connection.execute(select(clock_now())).scalar_one()
-        return LaunchBacklog(now, CappedCount(min(number, CAP), number > CAP), oldest_at)
+        return LaunchBacklog(now, CappedCount(min(number, CAP), number > CAP or examined >= EXAMINED), oldest_at)
 
     def schedules(self, after: str, limit: int, organizations: Collection[int] | None) -> SchedulePage:
         """Read a page of schedules, by name.

@@ -6,13 +6,14 @@ among the newest attempts, of which each success ended its job.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, desc, func, select
 
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.sql.expressions import clock_once, constant, minutes_between
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -32,7 +33,8 @@ class EndedCounts:
 
     succeeded: tuple[int, ...]
     failed: tuple[int, ...]
-    """Those that failed for good."""
+    """Those that failed for good, without the cancelled ones."""
+    cancelled: tuple[int, ...]
     more: bool
     """Whether there may be more than were counted. It is known of the jobs of all organizations only."""
 
@@ -42,17 +44,27 @@ def ended_counts(connection: Connection, organizations: Collection[int] | None) 
 
     :param organizations: only jobs of these organizations; None: all jobs.
     """
-    succeeded = _by_minute(connection, _successes(organizations))
-    failed = _by_minute(connection, _failures(organizations))
-    more = organizations is None and (sum(failed) >= FAILED_COUNTED or _has_more_attempts(connection))
-    return EndedCounts(succeeded, failed, more)
+    succeeded = _by_minute(connection.execute(_counted(_successes(organizations))))
+    ended_otherwise = connection.execute(_counted(_failures(organizations))).all()
+    failed = _by_minute((ago, number) for ago, cancelled, number in ended_otherwise if not cancelled)
+    cancelled = _by_minute((ago, number) for ago, cancelled, number in ended_otherwise if cancelled)
+    more = organizations is None and (sum(failed) + sum(cancelled) >= FAILED_COUNTED or _has_more_attempts(connection))
+    return EndedCounts(succeeded, failed, cancelled, more)
 
 
-def _by_minute(connection: Connection, ended: Select[tuple[int]]) -> tuple[int, ...]:
-    each = ended.subquery()
+def _counted(ended: Select[Any]) -> Select[Any]:
+    """Count the jobs of each combination of values."""
+    each = ended.subquery().c
+    return select(*each, func.count()).group_by(*each)
+
+
+def _by_minute(found: Iterable[Any]) -> tuple[int, ...]:
+    """Return the numbers of each minute.
+
+    :param found: how many minutes ago, and how many jobs.
+    """
     counts = [0] * MINUTES
-    minute = each.c[0]
-    for ago, number in connection.execute(select(minute, func.count()).group_by(minute)):
+    for ago, number in found:
         if ago is not None:  # other code has written a time that SQLite cannot read
             counts[MINUTES - 1 - min(max(ago, 0), MINUTES - 1)] += number
     return tuple(counts)
@@ -76,13 +88,14 @@ def _successes(organizations: Collection[int] | None) -> Select[Any]:
 
 def _failures(organizations: Collection[int] | None) -> Select[Any]:
     newest = (
-        select(job_request.c.organization_id, job_request.c.finished_at)
+        select(job_request.c.organization_id, job_request.c.finished_at, job_request.c.cause)
         .where(job_request.c.state == constant(JobState.FAILED), _of_late(job_request.c.finished_at))
         .order_by(desc(job_request.c.finished_at))
         .limit(FAILED_COUNTED)
         .subquery()
     )
-    return select(_minutes_ago(newest.c.finished_at)).where(*_of(organizations, newest.c.organization_id))
+    cancelled = (newest.c.cause == constant(Cause.CANCELLED)).label("cancelled")
+    return select(_minutes_ago(newest.c.finished_at), cancelled).where(*_of(organizations, newest.c.organization_id))
 
 
 def _minutes_ago(finished_at: ColumnElement[Any]) -> ColumnElement[int]:

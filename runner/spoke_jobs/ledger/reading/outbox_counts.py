@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Subquery, case, desc, func, select
+from sqlalchemy import Connection, Select, Subquery, case, desc, func, select, union_all
 
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.outbox.outbox_queries import TASK_STATE, ReplicaClaims
@@ -16,11 +16,13 @@ from spoke_jobs.ledger.sql.expressions import constant
 from spoke_jobs.ledger.tables import task_outbox
 
 EXAMINED = 100_000
-"""The most tasks that are counted among those that have not failed for good."""
+"""The most due tasks that are counted, and the most others that have not failed for good."""
 FAILED_COUNTED = 10_000
 """The most failed tasks that are counted: those that failed last."""
-_REPLICAS = 200
+REPLICAS = 200
 """The most replicas that are listed."""
+_RUNNERS = 20
+"""The most runners whose tasks are counted. Nearly always there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class FailedTasks:
     count: int
     newest_at: datetime | None
     newest_id: int
+    """The task that failed last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +62,33 @@ class OutboxCounts:
     """The largest groups first."""
     replicas: tuple[ReplicaClaims, ...]
     """The replicas of the task deployment that have claims, by name."""
-    more: bool
-    """Whether there are more tasks that have not failed than were counted."""
+    more_due: bool
+    """Whether there are more due tasks than were counted."""
+    more_ahead: bool
+    """The same of the later and the claimed ones."""
     more_failed: bool
     """The same of the failed ones."""
+    more_replicas: bool
+    """Whether more replicas have claims."""
 
 
 def outbox_counts(connection: Connection) -> OutboxCounts:
     """Count the tasks of the outbox by name and state, by cause, and by replica."""
-    each = _pending()
+    now: datetime = connection.execute(select(clock_now())).scalar_one()
     states: defaultdict[str, Counter[str]] = defaultdict(Counter)
     retries: Counter[str] = Counter()
     oldest: dict[str, datetime] = {}
-    for name, state, number, retried, due_at in connection.execute(_by_name(each)):
-        states[name][state] = number
-        retries[name] += retried
-        if state == TaskState.DUE:
-            oldest[name] = due_at
+    counted: Counter[bool] = Counter()
+    replicas: list[ReplicaClaims] = []
+    if runners := _runners(connection):
+        each = _pending(runners, now)
+        for name, state, ahead, number, retried, due_at in connection.execute(_by_name(each)):
+            states[name][state] += number
+            counted[ahead] += number
+            retries[name] += retried
+            if state == TaskState.DUE:
+                oldest[name] = min(due_at, oldest.get(name, due_at))
+        replicas = [ReplicaClaims(*row) for row in connection.execute(_by_replica(each))]
     names = [
         NameCount(
             name,
@@ -89,18 +102,50 @@ def outbox_counts(connection: Connection) -> OutboxCounts:
     ]
     failed = [FailedTasks(*row) for row in connection.execute(_failed())]
     return OutboxCounts(
-        connection.execute(select(clock_now())).scalar_one(),
+        now,
         tuple(sorted(names, key=lambda one: (-one.due, -one.later, -one.claimed, one.name))),
         tuple(sorted(failed, key=lambda one: (-one.count, one.name, one.cause))),
-        tuple(ReplicaClaims(*row) for row in connection.execute(_by_replica(each))),
-        sum(found.total() for found in states.values()) >= EXAMINED,
+        tuple(replicas[:REPLICAS]),
+        counted[False] >= EXAMINED,
+        counted[True] >= EXAMINED,
         sum(one.count for one in failed) >= FAILED_COUNTED,
+        len(replicas) > REPLICAS,
     )
 
 
-def _pending() -> Subquery:
-    """Select tasks that have not failed for good. A task that has run has no row."""
+def _runners(connection: Connection) -> list[str]:
+    """List the runners that have tasks which have not failed for good: one look into the index for each."""
+    runner = task_outbox.c.runner
+    first = select(runner).where(task_outbox.c.state == constant("pending")).order_by(runner).limit(1)
+    found: list[str] = []
+    while len(found) < _RUNNERS:
+        following = connection.scalar(first.where(runner > found[-1]) if found else first)
+        if following is None:
+            break
+        found.append(following)
+    return found
+
+
+def _pending(runners: list[str], now: datetime) -> Subquery:
+    """Select tasks that have not failed for good. A task that has run has no row.
+
+    The due ones and the others have a cap each. Otherwise, the claims would be missing behind many due tasks.
+    """
+    parts = [
+        union_all(*(select(_of_runner(runner, now, ahead=ahead)) for runner in runners)).limit(EXAMINED).subquery()
+        for ahead in (False, True)
+    ]
+    return union_all(*(select(part) for part in parts)).subquery()
+
+
+def _of_runner(runner: str, now: datetime, *, ahead: bool) -> Subquery:
+    """Select a runner's tasks in the order of the index.
+
+    :param ahead: those that are not due, the next ones first. The claims are among these, because leases are short.
+    """
     columns = task_outbox.c
+    is_ahead = columns.due_at > now
+    when = is_ahead if ahead else columns.due_at <= now
     return (
         select(
             columns.name,
@@ -109,15 +154,17 @@ def _pending() -> Subquery:
             columns.token.is_not(None).label("claimed"),
             columns.worker,
             columns.due_at,
+            is_ahead.label("ahead"),
         )
-        .where(columns.state == constant("pending"))
+        .where(columns.state == constant("pending"), columns.runner == runner, when)
+        .order_by(columns.due_at, columns.id)
         .limit(EXAMINED)
         .subquery()
     )
 
 
 def _by_name(each: Subquery) -> Select[Any]:
-    kind = (each.c.name, each.c.state)
+    kind = (each.c.name, each.c.state, each.c.ahead)
     return select(*kind, func.count(), func.sum(each.c.retried), func.min(each.c.due_at)).group_by(*kind)
 
 
@@ -128,19 +175,24 @@ def _by_replica(each: Subquery) -> Select[Any]:
         .where(each.c.claimed)
         .group_by(each.c.worker)
         .order_by(each.c.worker)
-        .limit(_REPLICAS)
+        .limit(REPLICAS + 1)
     )
 
 
 def _failed() -> Select[Any]:
     """Count failed tasks. Those that failed last are deleted last, and there is an index for the deletion."""
     columns = task_outbox.c
-    each = (
+    failed = (
         select(columns.name, columns.cause, columns.finished_at, columns.id)
         .where(columns.state == constant("failed"), columns.expires_at.is_not(None))
         .order_by(desc(columns.expires_at))
         .limit(FAILED_COUNTED)
         .subquery()
     )
+    tasks = failed.c
+    # A retried task keeps its id: the highest may have failed first. Other code may have written no time of the end.
+    last_first = (tasks.finished_at.is_(None), desc(tasks.finished_at), desc(tasks.id))
+    last_id = func.first_value(tasks.id).over(partition_by=(tasks.name, tasks.cause), order_by=last_first)
+    each = select(*tasks, last_id.label("last_id")).subquery()
     kind = (each.c.name, each.c.cause)
-    return select(*kind, func.count(), func.max(each.c.finished_at), func.max(each.c.id)).group_by(*kind)
+    return select(*kind, func.count(), func.max(each.c.finished_at), func.max(each.c.last_id)).group_by(*kind)

@@ -78,7 +78,10 @@
   document.addEventListener("htmx:beforeSwap", (event) => {
     const live = content();
     if (event.detail.serverResponse.includes('id="live"')) {
-      if (box.checked && !isInUse(live)) return;
+      if (box.checked && !isInUse(live)) {
+        event.detail.shouldSwap = true; // also what says that a task is gone: htmx swaps no content with status 404
+        return;
+      }
       setPending(box.checked); // somebody has begun to use the content since it was asked for
     } else if (event.detail.xhr.status < 500) {
       box.checked = false;
