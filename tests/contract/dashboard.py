@@ -3,175 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from html.parser import HTMLParser
-from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import text, update
-from tests.conftest import open_ledger
-from tests.contract.browser import Browser
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.dashboard_scene import (
+    EVERYBODY,
+    HOST,
+    HOSTILE,
+    ONE,
+    ROUTES,
+    DashboardScene,
+    Open,
+    token_in,
+)
+from tests.contract.ledger import LEASE, new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import Claim, Failure, JobRequest, JobState, Progress
-from spoke_jobs.web import ALL_ACTIONS, JobAction, Viewer, app
+from spoke_jobs.model import Failure, JobRequest, JobState, Progress
+from spoke_jobs.web import app
 from spoke_jobs.web.pages import PER_PAGE
-
-TOKEN = "t" * 40
-HOST = "jobs.test"
-TYPES = ("report", "export", "theirs", "hostile")
-EVERYBODY = Viewer(name="ada", actions=ALL_ACTIONS, organizations=None, may_see_payloads=True)
-ONE = Viewer(name="eve", actions=ALL_ACTIONS, organizations=frozenset({1}))
-HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp.exe \"'&"
-ROUTES = (
-    ("GET", "/"),
-    ("GET", "/jobs"),
-    ("GET", "/jobs/{job_id}"),
-    ("POST", "/jobs/{job_id}/cancel"),
-    ("POST", "/jobs/{job_id}/retry"),
-    ("GET", "/bulk/cancel"),
-    ("POST", "/bulk/cancel"),
-    ("GET", "/bulk/retry"),
-    ("POST", "/bulk/retry"),
-    ("GET", "/failures"),
-    ("GET", "/queues"),
-    ("POST", "/limits/pause"),
-    ("POST", "/limits/resume"),
-    ("POST", "/limits/set"),
-    ("POST", "/limits/reset"),
-    ("GET", "/schedules"),
-    ("POST", "/schedules/pause"),
-    ("POST", "/schedules/resume"),
-    ("POST", "/schedules/run"),
-    ("GET", "/batches"),
-    ("POST", "/batches/{batch_id}/close"),
-    ("POST", "/batches/{batch_id}/cancel"),
-    ("GET", "/tasks"),
-    ("GET", "/tasks/{task_id}"),
-    ("POST", "/tasks/{task_id}/retry"),
-    ("GET", "/cluster"),
-    ("GET", "/audit"),
-    ("GET", "/changes"),
-)
-"""The pages and the forms. Each is tried without a session."""
-Open = Callable[..., Browser]
-
-
-def token_in(page: httpx.Response) -> str:
-    found = re.search(r'name="token" value="([0-9a-f]{64})"', page.text)
-    assert found is not None, page.text
-    return found[1]
-
-
-class Elements(HTMLParser):
-    """The elements of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-        self.attributes: set[str] = set()
-        self.ids: list[str] = []
-        self.labelled: set[str] = set()
-        self.fields: set[str] = set()
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.names.add(tag)
-        self.attributes |= given.keys()
-        self.ids += [value for name, value in attrs if name == "id" and value]
-        if tag == "label":
-            self.labelled.add(given.get("for") or "")
-        if tag in ("input", "select") and given.get("type") != "hidden":
-            self.fields.add(given.get("id") or "")
-
-
-class DashboardScene:
-    """A ledger, and a browser that shows it."""
-
-    @pytest.fixture
-    def ledger(self, ledger_url: str) -> Iterator[SqlLedger]:
-        yield from open_ledger(ledger_url)
-
-    @pytest.fixture
-    def browse(self, ledger_url: str) -> Iterator[Open]:
-        """Opens the dashboard for a viewer. Without one, nobody may look."""
-        with ExitStack() as stack:
-
-            def browse(viewer: Viewer | None, **options: Any) -> Browser:
-                dashboard = app(authorize=lambda _request: viewer, hosts=[HOST], database=ledger_url, **options)
-                return stack.enter_context(Browser(dashboard, HOST))
-
-            yield browse
-
-    def claimed(self, ledger: SqlLedger) -> Claim:
-        claim = self.claim_or_none(ledger)
-        assert claim is not None
-        return claim
-
-    def claim_or_none(self, ledger: SqlLedger) -> Claim | None:
-        return claim_one(ledger, "legacy", TYPES, "host:7", LEASE)
-
-    def failed(self, ledger: SqlLedger, **changes: Any) -> JobRequest:
-        job = ledger.insert(new_job(**changes))
-        claim = self.claimed(ledger)
-        assert claim.job.id == job.id
-        ledger.fail(claim.token, Failure("JobError", "no", "ValueError", "last line", for_good=True), decide=True)
-        return job
-
-    def assert_inert(self, page: str) -> None:
-        """Check that no text of a job is an element, a script, a control character or a change of direction."""
-        found = Elements(page)
-        own = r'<script defer src="/static/[a-z.]+\?v=[0-9a-f]{12}"(?: data-changes="/changes")?></script>'
-        assert page.count("<script") == len(re.findall(own, page))
-        assert not {name for name in found.attributes if name.startswith("on") or name == "style"}
-        assert "\x1b" not in page
-        assert "\u202e" not in page
-
-    def assert_for_everybody(self, page: str) -> None:
-        """Check what people need who cannot see the page."""
-        found = Elements(page)
-        assert {"main", "header", "nav", "h1"} <= found.names
-        assert '<html lang="en">' in page
-        assert found.fields <= found.labelled, "each field has a label"
-        assert len(found.ids) == len(set(found.ids))
-        for name in re.findall(r'aria-(?:labelledby|describedby)="([^"]+)"', page):
-            assert name in found.ids
-
-    def assert_forms_are_checked(
-        self, browse: Open, path: str, shown_at: str, action: JobAction, **fields: str
-    ) -> None:
-        """Check that a form does nothing without a permission, a token of its session, or over GET.
-
-        :param action: what one has to be allowed to do.
-        """
-        acting = browse(EVERYBODY, secret="s" * 40)
-        page = acting.get(shown_at)
-        data = {"token": token_in(page), **fields}
-        others = Viewer(name="ada", actions=ALL_ACTIONS - {action}, organizations=None)
-        looking = browse(others, secret="s" * 40)
-        looking.cookies.update(acting.cookies)
-        answer = looking.post(path, data=data)
-        assert answer.status_code == 403
-        assert "You may not" in answer.text, "the form itself is valid"
-        for token in ("", "0" * 64, token_in(browse(EVERYBODY).get(shown_at))):
-            answer = acting.post(path, data=data | {"token": token})
-            assert answer.status_code == 403
-            assert "out of date" in answer.text
-        assert acting.post(path, data=data, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
-        assert acting.post(path, data=data, headers={"Host": "evil.test"}).status_code == 400
-        assert acting.get(path, params=data).status_code == 405
-
-    def post(self, browser: Browser, path: str, shown_at: str, **fields: str) -> httpx.Response:
-        """Send a form with the token of a page."""
-        return browser.post(path, data={"token": token_in(browser.get(shown_at)), **fields})
 
 
 class DashboardContract(DashboardScene):

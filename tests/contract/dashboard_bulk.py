@@ -8,7 +8,7 @@ from html import unescape
 
 import pytest
 from tests.contract.browser import Browser
-from tests.contract.dashboard import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, token_in
+from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, token_in
 from tests.contract.ledger import new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter

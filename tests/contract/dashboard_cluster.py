@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.contract.dashboard import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
 from tests.contract.dashboard_batches import cells
+from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
 from tests.contract.ledger import new_job
 
 from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob

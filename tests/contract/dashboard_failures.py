@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.contract.dashboard import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
+from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
 from tests.contract.ledger import new_job
 
 from spoke_jobs.ledger.reading.queries import Queries

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 from tests.contract import scheduled_app
 from tests.contract.browser import Browser
-from tests.contract.dashboard import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, token_in
+from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, token_in
 from tests.contract.ledger import new_job
 
 from spoke_jobs import Cron, Every

@@ -6,8 +6,8 @@ import re
 
 import pytest
 from sqlalchemy import select, update
-from tests.contract.dashboard import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
 from tests.contract.dashboard_batches import cells, pages
+from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
 from tests.contract.ledger import LEASE, new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter

@@ -7,12 +7,13 @@ import asyncio
 import pytest
 from sqlalchemy import create_engine, text
 from tests.contract.browser import Browser
-from tests.contract.dashboard import EVERYBODY, HOST, DashboardContract, Open, token_in
+from tests.contract.dashboard import DashboardContract
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_cluster import Cluster, ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.dashboard_queues import QueuesContract
+from tests.contract.dashboard_scene import EVERYBODY, HOST, Open, token_in
 from tests.contract.dashboard_schedules import SchedulesContract
 from tests.contract.dashboard_tasks import TasksContract
 from tests.contract.ledger import new_job

@@ -5,65 +5,19 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
-from types import TracebackType
 from uuid import UUID, uuid4
 
 import pytest
-from tests.unit.explain.situations import a_job
+from tests.unit.execution.leases import Kept, Ledger, no_answer
 from tests.waiting import eventually, patient
 
 from spoke_jobs.errors import Superseded
 from spoke_jobs.execution import lease_keeper
 from spoke_jobs.execution.lease import Lease, StopReason
-from spoke_jobs.execution.lease_keeper import Beats, LeaseKeeper, Owner, keep_one
-from spoke_jobs.model import Claim, Progress, Pulse
-
-
-class Ledger:
-    """Answers heartbeats as a test says, and remembers them."""
-
-    def __init__(self, answer: Callable[[], Pulse] = lambda: Pulse.HELD) -> None:
-        self.answer = answer
-        self.beats: list[tuple[float, Progress | None]] = []
-
-    def beat(self, progress: Progress | None) -> Pulse:
-        self.beats.append((time.monotonic(), progress))
-        return self.answer()
-
-
-class Kept:
-    """The lease of one attempt, and why its owner was told to stop."""
-
-    def __init__(self, ledger: Ledger, lease: float, asked_at: float | None = None) -> None:
-        self.ledger = ledger
-        self.claim = Claim(a_job(), 1, uuid4(), lease, asked_at)
-        self.lost, self.reasons = threading.Event(), list[StopReason]()
-        self.cancelled, self.ends = threading.Event(), list[float]()
-
-    def lease_ends(self, moment: float) -> None:
-        self.ends.append(moment)
-
-    def heartbeat_unanswered(self, unanswered: bool) -> None:
-        pass
-
-    def __enter__(self) -> Kept:
-        self.lease = keep_one(self.claim, self.beats, Owner(self.stop, self.cancelled.set), self)
-        self.keeper = self.lease._keeper
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.lease.end()
-
-    def beats(self, progress: Mapping[UUID, Progress | None], _lease: float) -> Mapping[UUID, Pulse]:
-        return {token: self.ledger.beat(report) for token, report in progress.items()}
-
-    def stop(self, reason: StopReason) -> None:
-        self.reasons.append(reason)
-        self.lost.set()
+from spoke_jobs.execution.lease_keeper import Beats, LeaseKeeper, Owner
+from spoke_jobs.model import Progress, Pulse
 
 
 def away() -> Pulse:
@@ -418,93 +372,6 @@ class TestMany:
         keeper.close()
 
 
-class Started:
-    """A keeper in a process that somebody can end from outside: its threads start late."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, *, lease: float = 300.0, run_until: float | None = None
-    ) -> None:
-        self.late = lease_keeper._LateStarts()
-        monkeypatch.setattr(lease_keeper, "_LATE_STARTS", self.late)
-        self.ledger, self.token = Ledger(), uuid4()
-        self.stopped = list[StopReason]()
-        self.keeper = LeaseKeeper(
-            lambda progress, _lease: {token: self.ledger.beat(progress[token]) for token in progress}
-        )
-        now = time.monotonic()
-        self.keeper.add(Lease.of(self.token, lease, now, now, run_until=run_until), Owner(self.stopped.append))
-        self.keeper.start(late=True)
-
-    @property
-    def threads(self) -> list[str]:
-        return [thread.name for thread in self.keeper._threads if thread.is_alive()]
-
-
-class TestLateStart:
-    """Most attempts end before the threads of their lease have anything to do."""
-
-    BOTH = ("spoke-heartbeat", "spoke-watchdog")
-
-    def test_an_attempt_that_ends_before_starts_no_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        started = Started(monkeypatch)
-        started.keeper.close()
-        assert not started.late._due_at
-        started.keeper.start_threads()
-        assert started.keeper._threads == []
-
-    def test_an_attempt_that_goes_on_has_its_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        started = Started(monkeypatch)
-        eventually(lambda: tuple(started.threads) == self.BOTH)
-        started.keeper.close()
-        assert started.threads == []
-
-    def test_progress_is_written_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(lease_keeper._LateStarts, "_start_due", lambda *_: None)
-        started = Started(monkeypatch)
-        started.keeper.report(started.token, Progress(50, "half"))
-        eventually(lambda: [progress for _, progress in started.ledger.beats] == [Progress(50, "half")])
-        started.keeper.close()
-
-    @pytest.mark.parametrize(
-        "given", [{"lease": 0.5}, {"run_until": 0.0}], ids=["a short lease", "a timeout that is over"]
-    )
-    def test_what_is_due_soon_is_not_late(self, given: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(lease_keeper._LateStarts, "_start_due", lambda *_: None)
-        started = Started(monkeypatch, **given)
-        assert len(started.keeper._threads) == 2
-        started.keeper.close()
-
-    def test_threads_that_cannot_start_are_started_later(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        start_due, start, left = lease_keeper._LateStarts._start_due, threading.Thread.start, [1]
-        monkeypatch.setattr(lease_keeper._LateStarts, "_start_due", lambda *_: None)
-        started = Started(monkeypatch)
-
-        def full(thread: threading.Thread) -> None:
-            if not left:
-                raise RuntimeError("can't start new thread")
-            left.pop()
-            start(thread)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", full)
-            started.keeper.report(started.token, Progress(1, ""))
-            start_due(started.late, math.inf)
-            assert started.threads == ["spoke-heartbeat"]
-        start_due(started.late, math.inf)
-        assert tuple(started.threads) == self.BOTH
-        assert not started.late._due_at
-        started.keeper.close()
-
-    def test_an_observer_makes_the_threads_late(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(lease_keeper._LateStarts, "_start_due", lambda *_: None)
-        claim = Claim(a_job(), 1, uuid4(), 300.0, time.monotonic())
-        alone = keep_one(claim, no_answer, Owner(lambda _reason: None))
-        observed = keep_one(claim, no_answer, Owner(lambda _reason: None), Kept(Ledger(), 300.0))
-        assert (len(alone._keeper._threads), len(observed._keeper._threads)) == (2, 0)
-        alone.end()
-        observed.end()
-
-
 def test_a_lease_that_is_due_after_others_wakes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a thousand short attempts each lease is due after that of the first, which has long ended."""
     ledger, woken = Ledger(), list[None]()
@@ -544,10 +411,6 @@ def test_a_lease_that_is_due_before_others_wakes_the_watchdog(given: dict[str, f
     keeper.add(second, Owner(stopped.append))
     eventually(lambda: stopped)
     keeper.close()
-
-
-def no_answer(_progress: object, _lease: float) -> Mapping[UUID, Pulse]:
-    raise ConnectionError("away")
 
 
 def many(beat: Beats) -> LeaseKeeper:

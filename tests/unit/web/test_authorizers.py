@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 from tests.contract.browser import Browser
-from tests.contract.dashboard import EVERYBODY, HOST, TOKEN, token_in
+from tests.contract.dashboard_scene import EVERYBODY, HOST, TOKEN, token_in
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.secret_file import SecretFile

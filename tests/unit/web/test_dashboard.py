@@ -10,12 +10,13 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 from tests.contract.browser import Browser
-from tests.contract.dashboard import EVERYBODY, HOST, ONE, ROUTES, TOKEN, DashboardContract, Open, token_in
+from tests.contract.dashboard import DashboardContract
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_cluster import ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.dashboard_queues import QueuesContract
+from tests.contract.dashboard_scene import EVERYBODY, HOST, ONE, ROUTES, TOKEN, Open, token_in
 from tests.contract.dashboard_schedules import SchedulesContract
 from tests.contract.dashboard_tasks import TasksContract
 from tests.contract.ledger import new_job

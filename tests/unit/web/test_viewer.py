@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.contract.dashboard import EVERYBODY, ONE
+from tests.contract.dashboard_scene import EVERYBODY, ONE
 
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.why_codes import Code

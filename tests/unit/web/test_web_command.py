@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.contract.browser import Browser
-from tests.contract.dashboard import TOKEN, token_in
+from tests.contract.dashboard_scene import TOKEN, token_in
 from tests.contract.ledger import new_job
 from tests.unit.cli.conftest import Run, ledger, run
 
