@@ -49,6 +49,10 @@ def test_each_kind_of_entry_is_read_as_it_was_written() -> None:
         ],
         "reasons": {"New": 1},
         "turns": ["x", "z"],
+        "standby": [
+            {"template": "t", "failure": "ImagePullFailed", "retry_at": NOW.isoformat()},
+            {"template": "u", "hindrance": "NoAnswer"},
+        ],
     }
     assert OperatorState.read(value).to_json() == value
 
