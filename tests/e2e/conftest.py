@@ -263,6 +263,15 @@ def cluster() -> Iterator[Cluster]:
         close_readers()
 
 
+@pytest.fixture(scope="module")
+def elsewhere(cluster: Cluster) -> Iterator[str]:
+    """A namespace without anything of ours."""
+    name = f"e2e-elsewhere-{uuid.uuid4().hex[:6]}"
+    cluster.namespace(name)
+    yield name
+    cluster.remove(name)
+
+
 def built_images(cluster: Cluster, context: Path) -> Images:
     """The operator's image, and the texting example's with the modules of that folder beside it; built if need be."""
     with exclusive(HEAVY):

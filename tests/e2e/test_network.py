@@ -115,14 +115,6 @@ def test_from_a_jobs_pod(product: Product, runner: KubernetesRunner, targets: Ta
     assert set(row.result) == ALLOWED["job"]
 
 
-@pytest.fixture(scope="module")
-def elsewhere(cluster: Cluster) -> Iterator[str]:
-    name = f"e2e-elsewhere-{uuid.uuid4().hex[:6]}"
-    cluster.namespace(name)
-    yield name
-    cluster.remove(name)
-
-
 POLICIES = {"operator's test": "spoke-operator-test", "application's test": "texting-test"}
 """Of pods that are there for a moment only."""
 ANOTHER_NODE = {

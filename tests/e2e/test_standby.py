@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import urllib.error
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import kubernetes
 import pytest
 import yaml
+from tests.exclusive import exclusive
 from tests.waiting import eventually, patient
 
 from spoke_jobs.cluster.manifest import name_of
@@ -19,9 +21,9 @@ from spoke_jobs.model import AttemptState, JobData, JobRequest, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
-from .conftest import Cluster, Images, Object, Product, image_values, port_forward
+from .conftest import NODE_THAT_STOPS, Cluster, Images, Object, Product, image_values, port_forward
 from .test_admission import client
-from .test_network import ALLOWED, Targets, address, running, said_by_pod, said_within
+from .test_network import ALLOWED, ANOTHER_NODE, Targets, address, running, said_by_pod, said_within
 from .test_secrecy import secrets_of
 
 TEMPLATE, BROKEN = "waiting", "broken"
@@ -60,10 +62,11 @@ def standby(
 
 
 def free_pods(product: Product) -> list[Object]:
-    """The standby pods that run without a job."""
+    """The standby pods that run without a job, the oldest first: it is the likeliest to listen."""
     found = product.get("pods", "--selector", FREE, "--field-selector=status.phase=Running")
     items: list[Object] = (found or {"items": []})["items"]
-    return [item for item in items if "deletionTimestamp" not in item["metadata"]]
+    items = [item for item in items if "deletionTimestamp" not in item["metadata"]]
+    return sorted(items, key=lambda item: str(item["metadata"]["creationTimestamp"]))
 
 
 def lane_of(product: Product, job: JobRequest) -> str:
@@ -149,16 +152,20 @@ def test_pods_of_an_earlier_template_are_replaced(product: Product, runner: Kube
 
 
 def test_nobody_but_the_operator_connects_to_a_standby_pod(
-    product: Product, runner: KubernetesRunner, standby: str
+    product: Product, runner: KubernetesRunner, operator: str, standby: str, elsewhere: str
 ) -> None:
-    """That the operator does is why the pods have been found free."""
     pod = eventually(lambda: free_pods(product), "one that waits")[0]
     targets: Targets = {"standby": (pod["status"]["podIP"], PORT)}
+    replica = running(product.cluster, operator, "app.kubernetes.io/component=operator")[0]
+    assert said_within(product.cluster, replica, [json.dumps(targets), json.dumps(["standby"])]) == {"standby"}
     nobody = [json.dumps(targets), json.dumps([])]
     for component in ("web", "tasks", "sync"):
         inside = running(product.cluster, product.namespace, f"app.kubernetes.io/component={component}")[0]
         assert said_within(product.cluster, inside, nobody) == set(), component
     assert said_by_pod(product, product.namespace, {}, nobody, {}) == set(), "a stranger"
+    assert said_by_pod(product, elsewhere, {}, nobody, {}) == set(), "one of another namespace"
+    with exclusive(NODE_THAT_STOPS):
+        assert said_by_pod(product, elsewhere, {}, nobody, ANOTHER_NODE) == set(), "one of another node"
     connects = JobData("e2e_connects", e2e_jobs.Connect(targets=targets, expected=[]))
     assert product.ended(runner.dispatch_job(connects)).result == [], "a job in a pod of its own"
 
@@ -186,14 +193,22 @@ def test_what_can_be_read_of_a_standby_pod_assigns_nothing(product: Product, sta
     name = pod["metadata"]["name"]
     with port_forward(product.cluster, product.namespace, f"pod/{name}", PORT) as port:  # past the NetworkPolicy
         url = f"http://127.0.0.1:{port}{PATH}"
-        with urllib.request.urlopen(url, timeout=patient(30)) as answer:
-            assert json.loads(answer.read()) == {"state": "free"}
+        assert eventually(lambda: answer_of(url), "an answer of the pod") == {"state": "free"}
         request = urllib.request.Request(url, b"{}", {"Authorization": f"Bearer {verifier}"}, method="POST")
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(request, timeout=patient(30))
         refused.value.close()
         assert refused.value.code == 401
     assert name in {item["metadata"]["name"] for item in free_pods(product)}
+
+
+def answer_of(url: str) -> object:
+    """What the pod says of itself; None if it does not listen yet."""
+    try:
+        with urllib.request.urlopen(url, timeout=patient(30)) as answer:
+            return json.loads(answer.read())
+    except (OSError, http.client.HTTPException):
+        return None
 
 
 def changed(api: kubernetes.client.BatchV1Api, path: str, name: str, metadata: Object) -> str:
@@ -292,9 +307,10 @@ def test_an_application_that_cannot_be_imported_is_said_of_the_template(product:
         def said() -> list[str]:
             fields = "--field-selector=reason=StandbyPodFailed"
             found = product.get("events", fields) or {"items": []}
-            return [item["message"] for item in found["items"] if item["involvedObject"]["name"] == BROKEN]
+            events = [item for item in found["items"] if item["involvedObject"]["name"] == BROKEN]
+            return [item["message"] for item in events if "BadSetup" in item["message"]]
 
-        assert "BadSetup" in eventually(said, "an Event of the PodTemplate")[0]
+        eventually(said, "an Event of the PodTemplate that names the cause")
         assert free_pods(product), "those of the other PodTemplate are not concerned"
     finally:
         product.kubectl("delete", "podtemplate", BROKEN)

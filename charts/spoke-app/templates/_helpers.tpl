@@ -504,6 +504,9 @@ pods. */}}
 {{- if gt (index $bounds 0 | int) (index $bounds 1 | int) -}}
 {{- fail (printf "standby: %s of a PodTemplate: the first number, the fewest standby pods, must not be over the second" .) -}}
 {{- end -}}
+{{- if gt (index $bounds 1 | int) 500 -}}
+{{- fail (printf "standby: %s of a PodTemplate: the second number, the most standby pods, must be at most 500" .) -}}
+{{- end -}}
 {{- $_ := set $rules "standby" . -}}
 {{- end -}}
 {{- range $key, $value := $rules }}

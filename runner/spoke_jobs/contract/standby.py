@@ -51,6 +51,7 @@ _NAMES = frozenset(
         environment.TRACEPARENT,
     }
 )
+_IDENTITY = (environment.REQUEST_ID, environment.UID, environment.RUN, environment.ATTEMPT)
 _SECRET = re.compile(r"[0-9a-f]{64}")
 
 
@@ -90,13 +91,20 @@ def assignment_body(variables: Mapping[str, str]) -> bytes:
 def read_assignment(data: bytes) -> dict[str, str] | None:
     """Read the variables of an assigned attempt; None for anything else.
 
-    They are those of a cold pod's environment that identify the attempt: no payload, no address and no command.
+    They are those of a cold pod's environment that identify the attempt: no payload, no address and no command. Others,
+    which a later operator may send, are left out, as a cold pod does not use them either.
     """
     value = read_json_object(data, LIMIT_BYTES)
-    if isinstance(value, NotJson) or not value.keys() <= _NAMES:
+    if isinstance(value, NotJson):
         return None
-    variables = {name: text for name, text in value.items() if isinstance(text, str) and "\0" not in text}
-    return variables if len(variables) == len(value) else None
+    known = {name: text for name, text in value.items() if name in _NAMES}
+    variables = {name: text for name, text in known.items() if isinstance(text, str) and "\0" not in text}
+    return variables if len(variables) == len(known) else None
+
+
+def identity_of(variables: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what tells one attempt from all others. An operator of another version may word the rest otherwise."""
+    return tuple(variables.get(name, "") for name in _IDENTITY)
 
 
 def read_state(data: bytes) -> PodState | None:

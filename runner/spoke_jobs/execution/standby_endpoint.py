@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 
 from spoke_jobs.contract.environment import BadEnvironment, PodAssignment
-from spoke_jobs.contract.standby import LIMIT_BYTES, PATH, PORT, PodState, proves, read_assignment
+from spoke_jobs.contract.standby import LIMIT_BYTES, PATH, PORT, PodState, identity_of, proves, read_assignment
 from spoke_jobs.shared.bounded_server import BoundedServer
 
 PING_SECONDS = 10.0
@@ -64,7 +64,7 @@ class AssignmentSlot:
         with self._lock:
             if self._variables is None and self._is_open:
                 self._variables = variables
-            elif self._variables != variables:
+            elif self._variables is None or identity_of(self._variables) != identity_of(variables):
                 return 409
         self.filled.set()
         return 200

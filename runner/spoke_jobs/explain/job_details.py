@@ -195,7 +195,7 @@ def _place(job: JobRequest, attempts: Sequence[Attempt], zone: tzinfo | None) ->
     elif lane_of(job.runner) is Lane.WORKER:
         yield "lane", Lane.WORKER.value
     elif lane_of(job.runner) is Lane.POD and job.options.lane == Lane.STANDBY:
-        yield "lane", Lane.STANDBY.value
+        yield "lane", f"{Lane.STANDBY} (a standby pod if one is free)"
     if job.executor is Executor.CLUSTER:
         yield "spokejob", spokejob_name(job.job_type, job.id, job.uid, job.run)
     if job.run > 1:

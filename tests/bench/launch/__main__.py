@@ -78,6 +78,8 @@ def of_lanes(cluster: Cluster, settings: Settings, folder: Path) -> dict[str, An
         installed_operator(cluster, settings.cluster) as metrics,
     ):
         measured = lanes.measure(product, metrics, settings.launches, settings.short, say)
+    # Without an operator, standby pods and workers would wait on beside what is measured next.
+    cluster.kubectl("delete", "namespace", LAUNCH, "--wait=true", "--timeout=600s")
     return {"lanes": asdict(measured)}
 
 

@@ -37,6 +37,8 @@ def cluster_of(name: str) -> Cluster:
     os.environ["KUBECONFIG"] = cluster.env["KUBECONFIG"]
     os.environ["PATH"] = cluster.env["PATH"]
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename=crds")
+    # The admission policies come and go with the operator. Without a binding that stays, they would work only once.
+    cluster.kubectl("apply", f"--filename={ROOT / 'tests/e2e/podtemplates-watched.yaml'}")
     return cluster
 
 

@@ -202,7 +202,8 @@ def test_a_template_asks_for_standby_pods_that_the_operator_alone_reaches(helm: 
 
 
 @pytest.mark.parametrize(
-    ("standby", "says"), [("5-2", "must not be over the second"), ("five", "does not match pattern")]
+    ("standby", "says"),
+    [("5-2", "must not be over the second"), ("1-600", "at most 500"), ("five", "does not match pattern")],
 )
 def test_numbers_of_standby_pods_that_make_no_sense_are_refused(helm: Helm, standby: str, says: str) -> None:
     with pytest.raises(Refused, match=says):

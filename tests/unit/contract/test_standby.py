@@ -55,7 +55,7 @@ def test_an_assignment_comes_back(request_id: int, uid: object, attempt: int, jo
 
 def test_an_assignment_has_identifiers_only() -> None:
     for name in ("SPOKE_APP", "SPOKE_DATABASE_URL", "PATH", "SPOKE_POD", "SPOKE_STANDBY"):
-        assert read_assignment(assignment_body({"SPOKE_REQUEST_ID": "1", name: "x"})) is None, name
+        assert read_assignment(assignment_body({"SPOKE_REQUEST_ID": "1", name: "x"})) == {"SPOKE_REQUEST_ID": "1"}, name
     assert read_assignment(b'{"SPOKE_REQUEST_ID": 1}') is None
     assert read_assignment(b'{"SPOKE_JOB_TYPE": "a\\u0000b"}') is None
     assert read_assignment(b'{"SPOKE_JOB_TYPE": "%s"}' % (b"a" * 5000)) is None

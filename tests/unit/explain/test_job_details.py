@@ -63,7 +63,7 @@ class TestDetails:
 
     def test_a_job_of_the_lane_standby_has_both(self) -> None:
         facts = dict(self.shown(runner="kubernetes", options=JobOptions(lane="standby")).facts)
-        assert facts["lane"] == "standby"
+        assert facts["lane"] == "standby (a standby pod if one is free)"
         assert "spokejob" in facts
         assert "lane" not in dict(self.shown(options=JobOptions(lane="standby")).facts), "legacy has no lanes"
 

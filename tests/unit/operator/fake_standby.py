@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from tests.unit.operator.world import World, ended
 
-from spoke_jobs.contract.standby import ANNOTATION_VERIFIER, LABEL_STANDBY, PodState, proves, read_assignment
+from spoke_jobs.contract.standby import (
+    ANNOTATION_VERIFIER,
+    LABEL_STANDBY,
+    PodState,
+    identity_of,
+    proves,
+    read_assignment,
+)
 from spoke_jobs_operator.shell.standby.pod_calls import Reply
 
 if TYPE_CHECKING:
@@ -58,7 +65,7 @@ class FakeStandby:
         (owner,) = pod["metadata"]["ownerReferences"]
         job = next(item for item in self.world.jobs if item["metadata"]["uid"] == owner["uid"])
         assert proves(secret, job["metadata"]["annotations"][ANNOTATION_VERIFIER])
-        if self.taken.setdefault(pod["metadata"]["uid"], variables) != variables:
+        if identity_of(self.taken.setdefault(pod["metadata"]["uid"], variables)) != identity_of(variables):
             return Reply.REFUSED
         self.client._end(fault)
         return Reply.ACCEPTED

@@ -12,9 +12,11 @@ from tests.unit.operator.fake_standby import FakeStandby
 from tests.unit.operator.simulation import Simulation, run
 from tests.unit.operator.world import NAME, NAMESPACE, World
 
-from spoke_jobs.shared.api_errors import Conflict
+from spoke_jobs.shared.api_errors import Conflict, api_error
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.shell.api.operator_client import Kind
+from spoke_jobs_operator.shell.standby.pod_calls import Reply
+from spoke_jobs_operator.shell.standby.standby_pods import pool_of
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 WANTS = {"jobs.spoke.dev/standby": "1-3"}
@@ -288,7 +290,7 @@ def test_a_pod_that_does_not_answer_is_given_up_and_the_job_gets_its_own() -> No
     assert s.standby is not None
     s.standby.silent = True
     dispatch(s)
-    for _ in range(3):
+    for _ in range(8):
         s.cluster()
         s.pass_time(1)
     assert [item.get("lane", "") for item in status_of(s)["attempts"]] == ["standby", ""]
@@ -296,6 +298,159 @@ def test_a_pod_that_does_not_answer_is_given_up_and_the_job_gets_its_own() -> No
     assert s.standby.tells == 3
     finish(s)
     assert status_of(s)["outcome"] == "Succeeded"
+
+
+def running_but_not_recorded(s: Simulation) -> None:
+    """A job that runs in a standby pod, as its status does not say yet: many others have taken the writes."""
+    s.world.put_spokejob("other", lane="pod", uid="0a1b2c3d-0000-4000-8000-00000000000a")
+    s.settle()
+    s.cluster()
+    dispatch(s)
+    s.pass_time(5)
+    assert NAME in pods(s)
+    assert status_of(s)["attempts"][0].get("pod", "") == ""
+
+
+@pytest.mark.parametrize("same_key", [True, False])
+def test_a_new_leader_that_does_not_reach_a_pod_leaves_its_job_alone(*, same_key: bool) -> None:
+    world = World(lane="standby")
+    world.put_template(annotations=WANTS)
+    world.delete(Kind.SPOKEJOB, NAME)
+    s = Simulation(world, standby=FakeStandby(world), news=(0.0001, 1, 60))
+    warm(s)
+    running_but_not_recorded(s)
+    assert s.standby is not None
+    s.standby.key = s.standby.key if same_key else b"y" * 32
+    s.standby.silent = True
+    s.restart()
+    s.settle()
+    for _ in range(20):
+        s.pass_time(2)
+    assert status_of(s)["attempts"][0].get("cause", "") == ""
+    assert s.standby.tells < 12, "it is told again ever later"
+    s.standby.silent = False
+    finish(s)
+    assert [item["lane"] for item in status_of(s)["attempts"]] == ["standby"]
+    assert status_of(s)["outcome"] == "Succeeded"
+
+
+def test_an_attempt_whose_pod_may_run_it_keeps_its_place_until_the_pod_has_ended() -> None:
+    s = scene(retry={"backoffSeconds": 1})
+    assert s.standby is not None
+    accept = s.standby.assign
+
+    async def answer_is_lost(ip: str, secret: str, body: bytes) -> Reply:
+        await accept(ip, secret, body)
+        return Reply.NONE
+
+    s.standby.assign = answer_is_lost  # type: ignore[method-assign]
+    dispatch(s, retry={"backoffSeconds": 1})
+    for _ in range(4):
+        s.pass_time(1)
+    (record,) = status_of(s)["attempts"]
+    assert (record["cause"], record.get("finishedAt")) == ("StandbyLost", None)
+    assert s.pacer.has_place(Key(NAMESPACE, NAME))
+    s.standby.assign = accept  # type: ignore[method-assign]
+    finish(s)
+    assert "finishedAt" in status_of(s)["attempts"][0]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_label_that_is_refused_for_good_ends_the_attempt(*, restarts: bool) -> None:
+    s = scene()
+    s.world.refuses_patches = Kind.POD
+    if restarts:
+        s.client.faults = [None, None, Fault.CRASH_BEFORE]
+    dispatch(s)
+    s.cluster(0)
+    if restarts:
+        s.restart()
+    finish(s)
+    finish(s)
+    assert [item.get("lane", "") for item in status_of(s)["attempts"]] == ["standby", ""]
+    assert s.standby is not None
+    assert s.standby.tells == 0, "without its labels, the pod gets no attempt"
+    assert status_of(s)["outcome"] == "Succeeded"
+
+
+def test_a_job_that_cannot_be_deleted_stops_no_pool() -> None:
+    s = scene()
+    (job,) = s.world.jobs
+    forged = s.world._new("forged", labels=job["metadata"]["labels"])
+    forged["metadata"] |= {
+        "annotations": job["metadata"]["annotations"] | {"jobs.spoke.dev/pod-template": "aaa"},
+        "ownerReferences": [{"uid": "workflow"}],
+    }
+    s.world._store(Kind.JOB, forged | {"spec": job["spec"], "status": {"started": True}})
+    delete, tries = s.client.delete_job, []
+
+    async def refuse(key: Key, uid: str, version: str = "", **arguments: Any) -> Any:
+        if key.name == "forged":
+            tries.append(s.world.now)
+            raise api_error(422, "Invalid", "ValidatingAdmissionPolicy denied the request")
+        return await delete(key, uid, version, **arguments)
+
+    s.client.delete_job = refuse  # type: ignore[method-assign]
+    for _ in range(30):
+        s.pass_time(1)
+    dispatch(s)
+    warm(s)
+    assert pods(s) == ["", NAME], "another one waits in the place of the used one"
+    assert 1 <= len(tries) <= 3
+
+
+def test_an_error_in_one_pool_is_tried_again_for_ever() -> None:
+    s = scene()
+    create = s.client.create_job
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("unexpected")
+
+    s.client.create_job = fail  # type: ignore[method-assign]
+    s.world.put_template(annotations={"jobs.spoke.dev/standby": "2-3"})
+    while s.world.news:
+        s.deliver()
+    for _ in range(20):
+        with pytest.raises(RuntimeError, match="unexpected"):
+            run(s.controller.process(pool_of(NAMESPACE)))
+    s.client.create_job = create  # type: ignore[method-assign]
+    s.settle()
+    warm(s)
+    assert pods(s) == ["", ""]
+
+
+def test_pods_that_each_node_refuses_are_made_ever_later() -> None:
+    world = World(lane="standby")
+    world.put_template(annotations=WANTS)
+    world.delete(Kind.SPOKEJOB, NAME)
+    standby = FakeStandby(world)
+    standby.silent = True
+    s = Simulation(world, standby=standby)
+    for _ in range(60):
+        s.pass_time(2)
+        s.world.job_controller()
+        s.settle()
+        for pod in world.live_pods():
+            world.change(Kind.POD, pod["metadata"]["name"], {"phase": "Failed", "reason": "OutOfcpu"}, under="status")
+        s.settle()
+        s.world.job_controller()
+        s.settle()
+    assert 2 <= len(world.created) <= 8
+
+
+def test_a_new_leader_does_not_take_the_age_of_those_that_wait_for_their_start_time() -> None:
+    s = scene("5-50")
+    s.pass_time(1800)
+    s.restart()
+    s.settle()
+    s.pass_time(1)
+    most = 0
+    for number in range(12):
+        dispatch(s, f"j{number}", uid=f"0a1b2c3d-0000-4000-8000-0000000000{number:02d}")
+        s.pass_time(8)
+        s.cluster()
+        most = max(most, pods(s).count(""))
+    assert most <= 6
 
 
 def test_a_cancelled_job_gives_its_pod_back_or_ends_it() -> None:

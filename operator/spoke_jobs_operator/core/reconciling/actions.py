@@ -53,6 +53,8 @@ class TellStandby:
     ip: str
     variables: Mapping[str, str]
     assigned_at: datetime
+    until: datetime
+    """When a pod is given up that does not answer, but may have accepted the attempt before."""
 
 
 @dataclass(frozen=True, slots=True)

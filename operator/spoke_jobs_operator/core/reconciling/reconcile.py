@@ -163,10 +163,16 @@ def _handing_over(seen: Observed, record: AttemptStatus, now: datetime) -> Decis
     if steps == (Step.READ,):
         return Decision(Standing.HOLDS, (ReadLive(),))
     cancels = seen.spokejob.spec.cancel and Step.TELL in steps
+    if cancels and Step.TAKE in steps and not seen.live:
+        return Decision(Standing.HOLDS, (ReadLive(),))  # an earlier leader may have handed it over
     if cancels or steps == (Step.LOSE,):
         end = Ended(cause=Cause.CANCELLED if cancels else Cause.STANDBY_LOST, stop=True)
         return _of_state(seen, end, _job_of(seen, record.number), None, now)
-    return Decision(Standing.HOLDS, tuple(_action_of(step, seen, record, handover, now) for step in steps))
+    actions = [_action_of(step, seen, record, handover, now) for step in steps]
+    if handover.tell_at is not None and now < handover.tell_at:
+        later = CheckAgain.at(handover.tell_at, now)
+        actions = [later if isinstance(action, TellStandby) else action for action in actions]
+    return Decision(Standing.HOLDS, tuple(actions))
 
 
 def _action_of(step: Step, seen: Observed, record: AttemptStatus, handover: Handover, now: datetime) -> Action:
@@ -180,7 +186,9 @@ def _action_of(step: Step, seen: Observed, record: AttemptStatus, handover: Hand
         timeout = record.timeout_seconds or spokejob.spec.timeout_seconds
         variables = attempt_variables(spokejob, record.number, timeout)
         ip = pod.ip if pod is not None else ""
-        return TellStandby(job.meta.key.name, job.meta.uid, ip, variables, record.started_at or now)
+        began = record.started_at or now
+        until = began + timedelta(seconds=spokejob.spec.start_timeout_seconds)
+        return TellStandby(job.meta.key.name, job.meta.uid, ip, variables, began, until)
     assert pod is not None
     return LabelPod(pod.meta.key.name, pod.meta.uid, labels, {SAFE_TO_EVICT: "false"})
 

@@ -6,9 +6,10 @@ The steps, each with what the next leader finds if this one stops right after it
    unchanged. *The next leader goes on with step 2.*
 2. The Job gets the SpokeJob as its owner, and the attempt's labels. The write requires that the Job is unchanged, so
    one SpokeJob at most gets it. *The next leader goes on with step 3.*
-3. The operator tells the pod which attempt it has. The pod accepts one attempt, and accepts it again. *The next leader
-   tells it again.*
-4. The pod gets the attempt's labels. *The next leader does that.*
+3. The pod gets the attempt's labels. Policies that select pods by them know the pod before the job begins, and a pod
+   that may run the attempt is found by them. *The next leader does that.*
+4. The operator tells the pod which attempt it has. The pod accepts one attempt, and accepts it again. *The next leader
+   tells it again. The pod may run the attempt already, so it is told until the start timeout before it is given up.*
 
 From then on, the attempt is like one in a pod of its own. If the pod ends, does not answer, or belongs to another
 SpokeJob before it was told, the attempt ends as `StandbyLost`, and the next one gets a pod of its own.
@@ -27,7 +28,7 @@ from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Job, Pod,
 
 
 class Told(Enum):
-    """What this process knows of step 3."""
+    """What this process knows of step 4."""
 
     NOT_YET = "not yet"
     """Nothing: an earlier leader may have done it."""
@@ -45,6 +46,8 @@ class Handover:
     pod: Pod | None
     """Its pod."""
     told: Told = Told.NOT_YET
+    tell_at: datetime | None = None
+    """When to tell the pod again that has not answered."""
 
 
 class Step(StrEnum):
@@ -52,12 +55,12 @@ class Step(StrEnum):
 
     TAKE = "take"
     """Make the SpokeJob the owner of the Job."""
-    TELL = "tell"
-    """Tell the pod."""
     LABEL = "label"
     """Label the pod."""
+    TELL = "tell"
+    """Tell the pod."""
     READ = "read"
-    """Read the Job live: it is missing, and may only be unknown."""
+    """Read the Job live: what is known of it may be old."""
     LOSE = "lose"
     """End the attempt: no pod takes it."""
 
@@ -85,11 +88,13 @@ def next_steps(record: AttemptStatus, owner: str, seen: Handover, *, live: bool)
     """Return the steps to do now, in order. None are left once the attempt is like one in a pod of its own.
 
     :param owner: the UID of the SpokeJob.
-    :param live: whether the objects were just read live, so that a missing Job does not exist.
+    :param live: whether the objects were just read live, so that a missing Job does not exist, and one that is not the
+        attempt's own belongs to another SpokeJob or is free.
     """
     job, pod = seen.job, seen.pod
     is_own = job is not None and job.owner == owner and job.attempt == record.number
-    label = (Step.LABEL,) if is_own and job is not None and pod is not None and pod.spokejob != job.spokejob else ()
+    lacks_labels = is_own and job is not None and pod is not None and pod.spokejob != job.spokejob
+    label = (Step.LABEL,) if lacks_labels and seen.told is not Told.FAILED else ()  # not refused for good
     if record.pod:  # it was told before
         return label
     if job is None:
@@ -98,11 +103,11 @@ def next_steps(record: AttemptStatus, owner: str, seen: Handover, *, live: bool)
     if is_own:
         if has_ended:  # how it ended says more than whether it was told
             return label
-        return {Told.NOT_YET: (Step.TELL, *label), Told.DONE: label, Told.FAILED: (Step.LOSE,)}[seen.told]
+        return {Told.NOT_YET: (*label, Step.TELL), Told.DONE: label, Told.FAILED: (Step.LOSE,)}[seen.told]
     is_free = job.spokejob.name == STANDBY_POOL and pod is not None and not has_ended
     if is_free and seen.told is not Told.FAILED:
-        return (Step.TAKE, Step.TELL, Step.LABEL)
-    return (Step.LOSE,)
+        return (Step.TAKE, Step.LABEL, Step.TELL)
+    return (Step.LOSE,) if live else (Step.READ,)
 
 
 def _has_ended(job: Job, pod: Pod | None) -> bool:

@@ -149,12 +149,12 @@ def _ended_ones(members: Sequence[Member], digest: str) -> list[Member]:
 
 
 def failures(members: Sequence[Member]) -> list[Job]:
-    """Return the Jobs of standby pods that ended by themselves, and not because of their node."""
-    return [
-        item.job
-        for item in members
-        if item.ended and not item.reserved and item.job.meta.deletion_at is None and not _was_disrupted(item)
-    ]
+    """Return the Jobs of standby pods that never were ready, or that ended by themselves.
+
+    One that was ready and ended because of its node is none: so all nodes can be drained in turn.
+    """
+    ended = (item for item in members if item.ended and not item.reserved and item.job.meta.deletion_at is None)
+    return [item.job for item in ended if not item.ready or not _was_disrupted(item)]
 
 
 def late_at(members: Sequence[Member]) -> datetime | None:

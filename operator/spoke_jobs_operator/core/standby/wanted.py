@@ -15,8 +15,11 @@ LONGEST_LEAD = timedelta(minutes=2)
 
 
 def lead_time(starts: Iterable[timedelta]) -> timedelta:
-    """Return how long a standby pod takes to be ready: the longest of the recent starts, within bounds."""
-    return min(max(starts, default=FIRST_LEAD), LONGEST_LEAD)
+    """Return how long a standby pod takes to be ready: the longest of the recent starts, within bounds.
+
+    The clock of the API server, which says when a pod was created, may be ahead of the operator's.
+    """
+    return min(max(max(starts, default=FIRST_LEAD), timedelta()), LONGEST_LEAD)
 
 
 def wanted(bounds: StandbyBounds, arrivals: Iterable[datetime], lead: timedelta, now: datetime) -> int:

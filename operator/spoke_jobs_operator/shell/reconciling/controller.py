@@ -169,6 +169,8 @@ class Controller:
             refused = isinstance(error, ApiError)
             if isinstance(error, NotLeading) or (isinstance(error, ApiError) and error.status not in REFUSED_VALUES):
                 raise
+            if key.name == STANDBY_POOL:  # it is no SpokeJob that could end
+                raise
             self._stale.add(key)
             if not self._failed.failed(key, REFUSED_TRIES if refused else TRIES):
                 raise

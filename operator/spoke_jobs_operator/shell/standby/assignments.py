@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.spokejob import SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.standby import PodState, assignment_body
 from spoke_jobs.shared.api_errors import ApiError, NotFound
+from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs_operator.core.objects.api_objects import Key, PodTemplate
 from spoke_jobs_operator.core.reconciling.actions import LabelPod, TakeStandby, TellStandby
 from spoke_jobs_operator.core.reconciling.status import open_attempt
@@ -25,7 +26,9 @@ from .pod_calls import PodCalls, Reply
 from .standby_pods import StandbyPods, pool_of
 
 TRIES = 3
-"""How often a pod that does not answer is told of its attempt."""
+"""How often a pod is told of its attempt that does not answer, and that nobody can have told before."""
+TELL_AGAIN = Backoff(base=0.5, maximum=10.0)
+"""The waits between the tries."""
 REFUSALS = (400, 403, 422)
 """The statuses with which the API server refuses a write that it would refuse again: no right, a policy, a quota."""
 logger = logging.getLogger(__name__)
@@ -60,7 +63,10 @@ class Assignments:
         self._may_offer = offers
         self._offers: dict[Key, Offer | Miss] = {}
         self._told: dict[str, Told] = {}
+        self._took: set[str] = set()
+        """The UIDs of the Jobs that this process has taken, so that no earlier leader has told their pods."""
         self._unanswered: Counter[str] = Counter()
+        self._tell_at: dict[str, datetime] = {}
 
     def offer(self, spokejob: SpokeJob, template: PodTemplate | None) -> Offer | Miss | None:
         """Return the standby pod for the SpokeJob's next attempt, or why it gets none."""
@@ -84,7 +90,8 @@ class Assignments:
         job = self._store.jobs.get(Key(spokejob.namespace, record.job))
         if job is None:
             return Handover(None, None)
-        return Handover(job, self._pods.pod_of(job), self._told.get(job.meta.uid, Told.NOT_YET))
+        uid = job.meta.uid
+        return Handover(job, self._pods.pod_of(job), self._told.get(uid, Told.NOT_YET), self._tell_at.get(uid))
 
     def decided(self, key: Key, status: SpokeJobStatus) -> None:
         """Reserve the standby pod that a SpokeJob's status names, or is about to name; release any other one."""
@@ -104,10 +111,10 @@ class Assignments:
 
     def forget_gone(self, known: set[str]) -> None:
         """Forget all Jobs but the ones with these UIDs."""
-        for uid in self._told.keys() - known:
-            del self._told[uid]
-        for uid in self._unanswered.keys() - known:
-            del self._unanswered[uid]
+        self._took &= known
+        for memory in (self._told, self._unanswered, self._tell_at):
+            for uid in memory.keys() - known:
+                del memory[uid]
 
     def started(self, spokejob: SpokeJob) -> None:
         """Count an attempt of the lane: one that was assigned, or that got a pod of its own."""
@@ -138,6 +145,7 @@ class Assignments:
             return False
         except ApiError as error:
             return self._refused(take.name, take.uid, error)
+        self._took.add(take.uid)
         self._store.job_seen(body)
         self._metrics.writes.labels("standby_take").inc()
         self._pods.on_change(pool_of(namespace))
@@ -161,10 +169,14 @@ class Assignments:
             if self._told.get(tell.job_uid) is None:
                 self._metrics.standby_seconds.observe((self._clock() - tell.assigned_at).total_seconds())
             self._told[tell.job_uid] = Told.DONE
+            self._tell_at.pop(tell.job_uid, None)
             return True
-        self._unanswered[tell.job_uid] += 1
-        if reply is Reply.REFUSED or self._unanswered[tell.job_uid] >= TRIES:
-            self._fail(tell.job_uid)
+        uid, now = tell.job_uid, self._clock()
+        self._unanswered[uid] += 1
+        self._tell_at[uid] = now + timedelta(seconds=TELL_AGAIN.after(self._unanswered[uid]))
+        is_over = self._unanswered[uid] >= TRIES if uid in self._took else now >= tell.until
+        if reply is Reply.REFUSED or is_over:
+            self._fail(uid)
             logger.warning("a standby pod does not take its attempt", extra={"job": tell.job, "reply": reply.value})
         return False
 

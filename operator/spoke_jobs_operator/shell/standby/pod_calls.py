@@ -17,6 +17,9 @@ import aiohttp
 from spoke_jobs.contract.standby import LIMIT_BYTES, PATH, PORT, PodState, read_state
 
 TIMEOUT_SECONDS = 2.0
+"""How long an assignment may take."""
+ASK_SECONDS = 1.0
+"""How long the answer to a question may take. It is asked again."""
 _MOST_CONNECTIONS = 64
 logger = logging.getLogger(__name__)
 
@@ -46,10 +49,13 @@ class PodCalls(Protocol):
 class HttpPodCalls:
     """The calls, over HTTP. For one event loop."""
 
-    def __init__(self, port: int = PORT, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, port: int = PORT, timeout_seconds: float = TIMEOUT_SECONDS, ask_seconds: float = ASK_SECONDS
+    ) -> None:
         self._port = port
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        self._session: aiohttp.ClientSession | None = None
+        self._timeouts = {"GET": ask_seconds, "POST": timeout_seconds}
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        """By method: pods that do not answer to questions must not delay assignments."""
 
     async def states(self, ips: Sequence[str]) -> list[PodState | None]:
         """See :class:`PodCalls`."""
@@ -68,8 +74,8 @@ class HttpPodCalls:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
 
     async def _send(
         self, method: str, ip: str, body: bytes | None = None, headers: dict[str, str] | None = None
@@ -80,12 +86,13 @@ class HttpPodCalls:
         except ValueError:
             return 0, b""
         host = f"[{address}]" if address.version == 6 else str(address)
-        if self._session is None:
+        if method not in self._sessions:
             # A new connection for each call: the next pod at this address is another one.
             connector = aiohttp.TCPConnector(limit=_MOST_CONNECTIONS, force_close=True)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, auto_decompress=False)
+            timeout = aiohttp.ClientTimeout(total=self._timeouts[method])
+            self._sessions[method] = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
         try:
-            async with self._session.request(
+            async with self._sessions[method].request(
                 method, f"http://{host}:{self._port}{PATH}", data=body, headers=headers, allow_redirects=False
             ) as response:
                 return response.status, await response.content.read(LIMIT_BYTES + 1)

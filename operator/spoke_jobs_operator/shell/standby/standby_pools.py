@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.standby import PodState, verifier_of
 from spoke_jobs.shared.api_errors import AlreadyExists, ApiError
+from spoke_jobs.shared.object_fields import uid_of
 from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, FailedCreate, Key, PodTemplate, PodWarning
 from spoke_jobs_operator.core.objects.standby_bounds import NO_STANDBY
 from spoke_jobs_operator.core.reporting.job_events import standby_failed, standby_impossible
@@ -44,6 +45,8 @@ POLL_SECONDS = 0.5
 SLOWEST_POLL_SECONDS = 30.0
 AT_ONCE = 20
 """The most Jobs that one pass creates for a PodTemplate, and the most pods that it asks."""
+UNDELETABLE_AGAIN = timedelta(minutes=1)
+"""When a Job is tried again whose deletion the API server refuses."""
 FORGET_EVERY = 20
 """After how many passes the whole store is looked through for Jobs that are gone."""
 _NONCE_BYTES = 6
@@ -93,6 +96,10 @@ class StandbyPools:
         self._passes = 0
         self._asked: dict[str, datetime] = {}
         """When the pods of these Jobs, by UID, were last asked whether they are ready."""
+        self._made: set[str] = set()
+        """The UIDs of the Jobs that this process has created and that are not ready yet."""
+        self._undeletable: dict[str, datetime] = {}
+        """When to try again to delete these Jobs, by UID."""
 
     def pools(self) -> set[Key]:
         """Return the pools of all namespaces that have standby pods, or PodTemplates that want some."""
@@ -110,9 +117,15 @@ class StandbyPools:
         members = self._pods.members(namespace)
         wanting = {key.name for key in self._store.standby_templates() if key.namespace == namespace and self._keeps}
         checks: list[datetime] = []
+        errors: list[Exception] = []
         for name in sorted(wanting | set(members)):
-            checks += await self._keep(Key(namespace, name), members.get(name, []), now)
+            try:
+                checks += await self._keep(Key(namespace, name), members.get(name, []), now)
+            except Exception as error:
+                errors.append(error)
         self._report(namespace, keeps=bool(wanting))
+        if errors:
+            raise errors[0]
         if (soonest := min(checks, default=None)) is not None:
             seconds = (soonest - now).total_seconds() + 0.01
             self._later(pool_of(namespace), max(seconds, POLL_SECONDS))
@@ -132,11 +145,13 @@ class StandbyPools:
         digest = self._pods.digest(template) if template is not None and bounds.maximum else ""
         decided = plan(members, Demand(digest, number, memory.retry_at), now, self._max_age)
         for removal in decided.delete:
-            await self._delete(removal)
+            await self._delete(removal, now)
         for _ in range(min(decided.create, AT_ONCE)):
             if template is None or not await self._create(template, memory):
                 break
         checks = [] if decided.check_at is None else [decided.check_at]
+        uids = {removal.job.meta.uid for removal in decided.delete}
+        checks += [at for uid, at in self._undeletable.items() if uid in uids]
         if decided.create > AT_ONCE:
             checks.append(now)
         if (late := late_at(members)) is not None and late > now:
@@ -161,17 +176,27 @@ class StandbyPools:
                 raise
             self._failed(template, memory, str(error))
             return False
+        self._made.add(uid_of(created))
         self._store.job_seen(created)
         self._metrics.writes.labels("job_create").inc()
         logger.info("a standby pod starts", extra={"template": str(template.meta.key), "job": name})
         return True
 
-    async def _delete(self, removal: Removal) -> None:
+    async def _delete(self, removal: Removal, now: datetime) -> None:
         meta = removal.job.meta
         if self._pods.is_reserved(meta.key):  # meanwhile
             return
+        if now < self._undeletable.get(meta.uid, now):
+            return
         self._pods.disown(meta.uid)  # no attempt is assigned to it while it is being deleted
-        answer = await self._client.delete_job(meta.key, meta.uid, str(meta.resource_version), wait_for_pods=False)
+        try:
+            answer = await self._client.delete_job(meta.key, meta.uid, str(meta.resource_version), wait_for_pods=False)
+        except ApiError as error:
+            if error.status not in REFUSALS:
+                raise
+            self._undeletable[meta.uid] = now + UNDELETABLE_AGAIN
+            logger.warning("a standby pod cannot be deleted: %s", error, extra={"job": str(meta.key)})
+            return
         if answer and answer.get("kind") == "Job":
             self._store.job_seen(answer)
         else:
@@ -193,7 +218,9 @@ class StandbyPools:
                 self._pods.ready.add(job.meta.uid)
                 memory = self._pods.memory(Key(namespace, job.standby.template))
                 memory.failures, memory.failure, memory.retry_at = 0, None, None
-                memory.starts.append(now - (job.meta.created_at or now))
+                if job.meta.uid in self._made:  # how long it took, not how long it has waited for this leader
+                    self._made.discard(job.meta.uid)
+                    memory.starts.append(now - (job.meta.created_at or now))
 
     def _ask_at(self, member: Member, now: datetime) -> datetime:
         """Return when to ask a pod. One that takes long is asked less often."""
@@ -261,7 +288,9 @@ class StandbyPools:
         if self._passes % FORGET_EVERY == 0:
             known = {job.meta.uid for job in self._store.jobs if job.standby is not None}
             self._pods.forget_gone(known)
+            self._made &= known
             self._asked = {uid: at for uid, at in self._asked.items() if uid in known}
+            self._undeletable = {uid: at for uid, at in self._undeletable.items() if uid in known}
             self._assignments.forget_gone(known)
 
     def _free_ones(self, key: Key, members: Sequence[Member]) -> int:

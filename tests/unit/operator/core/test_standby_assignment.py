@@ -28,10 +28,10 @@ def steps(seen: Handover, record: AttemptStatus = RECORD, *, live: bool = True) 
 
 
 def test_each_recorded_state_leads_on() -> None:
-    assert steps(FREE) == (Step.TAKE, Step.TELL, Step.LABEL)
-    assert steps(TAKEN) == (Step.TELL, Step.LABEL), "an earlier leader may have told it: it is told again"
+    assert steps(FREE) == (Step.TAKE, Step.LABEL, Step.TELL)
+    assert steps(TAKEN) == (Step.LABEL, Step.TELL)
     assert steps(replace(TAKEN, told=Told.DONE)) == (Step.LABEL,)
-    assert steps(LABELED) == (Step.TELL,)
+    assert steps(LABELED) == (Step.TELL,), "an earlier leader may have told it: it is told again"
     assert steps(replace(LABELED, told=Told.DONE)) == ()
 
 
@@ -42,17 +42,21 @@ def test_an_attempt_that_was_seen_to_run_is_not_told_again() -> None:
     assert steps(replace(LABELED, told=Told.FAILED), runs) == ()
 
 
-def test_a_missing_job_is_looked_for_before_the_attempt_is_lost() -> None:
-    assert steps(Handover(None, None), live=False) == (Step.READ,)
-    assert steps(Handover(None, None)) == (Step.LOSE,)
+ANOTHER_S = Handover(standby_job(spokejob="another", owner="another", attempt=1), standby_pod(spokejob="another"))
+STALE = Handover(standby_job(), None)
+"""The Job as it was before the attempt was handed over: its pod has the attempt's labels since."""
+
+
+@pytest.mark.parametrize("seen", [Handover(None, None), ANOTHER_S, STALE])
+def test_the_job_is_read_before_the_attempt_is_lost(seen: Handover) -> None:
+    assert steps(seen, live=False) == (Step.READ,)
+    assert steps(seen) == (Step.LOSE,)
 
 
 @pytest.mark.parametrize(
     "seen",
     [
-        Handover(standby_job(spokejob="another", owner="another", attempt=1), standby_pod(spokejob="another")),
         Handover(standby_job(spokejob="sj", owner=UID, attempt=1), standby_pod(spokejob="sj")),
-        Handover(standby_job(), None),
         Handover(standby_job(deleted=True), standby_pod()),
         Handover(standby_job(), standby_pod(deleted=True)),
         Handover(standby_job(conditions=(("Failed", "X"),)), standby_pod()),
@@ -69,11 +73,12 @@ def test_a_pod_that_has_ended_says_more_than_whether_it_was_told(told: Told) -> 
     """The leader before may have told it, and the job may have succeeded since."""
     ended = Handover(TAKEN.job, standby_pod(spokejob="sj", phase="Succeeded", state=EXITED), told)
     assert steps(ended) == ()
-    assert steps(replace(ended, pod=standby_pod(phase="Succeeded", state=EXITED))) == (Step.LABEL,)
+    unlabeled = replace(ended, pod=standby_pod(phase="Succeeded", state=EXITED))
+    assert steps(unlabeled) == (() if told is Told.FAILED else (Step.LABEL,)), "a label that is refused stays refused"
 
 
-def test_nothing_is_told_before_the_job_is_the_attempts_own() -> None:
-    """Whatever is observed: TELL comes after TAKE, or the Job has the SpokeJob as its owner."""
+def test_nothing_is_told_before_job_and_pod_are_the_attempts_own() -> None:
+    """Whatever is observed: TELL comes after TAKE and LABEL, or they are done."""
     jobs = [
         None,
         *(
@@ -90,6 +95,8 @@ def test_nothing_is_told_before_the_job_is_the_attempts_own() -> None:
         if Step.TELL in found:
             own = job is not None and (job.owner, job.attempt) == (UID, 2)
             assert own or found.index(Step.TAKE) < found.index(Step.TELL)
+            labeled = own and (pod is None or pod.spokejob == job.spokejob)  # type: ignore[union-attr]
+            assert labeled or found.index(Step.LABEL) < found.index(Step.TELL)
         if Step.TAKE in found:
             assert job is not None
             assert job.spokejob.name == ""

@@ -57,6 +57,8 @@ def test_arrivals_that_come_again_each_find_a_pod(arrivals: list[datetime], lead
 
 def test_the_lead_time_is_the_longest_start_within_bounds() -> None:
     assert lead_time([]) == FIRST_LEAD
+    behind = lead_time([timedelta(seconds=-1)])  # the operator's clock is behind the API server's
+    assert wanted(StandbyBounds(0, 5), [NOW], behind, NOW) == 1
     assert lead_time([timedelta(seconds=2), timedelta(seconds=7), timedelta(seconds=3)]) == timedelta(seconds=7)
     assert lead_time([HOUR]) == LONGEST_LEAD
 
@@ -136,12 +138,20 @@ def test_after_a_failure_the_next_one_waits_and_the_newest_failed_one_is_kept() 
     assert [item.why for item in decided.delete] == [Why.ENDED], "one works: the failed one is old news"
 
 
-def test_a_drained_pod_is_no_failure() -> None:
+def test_a_drained_pod_that_was_ready_is_no_failure() -> None:
     interrupted = {"terminated": {"exitCode": 14}}
-    drained = Member(standby_job(), standby_pod(deleted=True, disruption="EvictionByEvictionAPI", state=interrupted))
-    gone = Member(standby_job(conditions=(("Failed", "PodFailurePolicy"),)))
+    pod = standby_pod(deleted=True, disruption="EvictionByEvictionAPI", state=interrupted)
+    drained = Member(standby_job(), pod, ready=True)
+    gone = Member(standby_job(conditions=(("Failed", "PodFailurePolicy"),)), ready=True)
     assert failures([drained, gone]) == failures([member()]) == []
     assert failures([ended()]) == [ended().job]
+
+
+def test_a_pod_that_never_was_ready_is_a_failure_whatever_ended_it() -> None:
+    """Otherwise those that each node refuses would be made again and again without a pause."""
+    refused = Member(standby_job(), standby_pod(deleted=True, disruption="EvictionByEvictionAPI"))
+    deleted = Member(standby_job(conditions=(("Failed", "BackoffLimitExceeded"),)))
+    assert failures([refused, deleted]) == [refused.job, deleted.job]
 
 
 def test_a_pod_that_ends_is_not_free() -> None:

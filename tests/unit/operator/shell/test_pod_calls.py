@@ -27,7 +27,7 @@ OTHER = assignment_body(PodAssignment(8, uuid4(), 1, job_type="report").to_envir
 
 @asynccontextmanager
 async def calls_to(port: int, timeout_seconds: float = 120) -> AsyncIterator[HttpPodCalls]:
-    calls = HttpPodCalls(port, patient(timeout_seconds))
+    calls = HttpPodCalls(port, patient(timeout_seconds), patient(timeout_seconds))
     try:
         yield calls
     finally:
@@ -86,10 +86,32 @@ async def test_what_does_not_answer_is_waited_for_no_longer_than_the_timeout() -
         writer.close()
 
     async with other_program(answer) as port:
-        calls = HttpPodCalls(port, 0.2)
+        calls = HttpPodCalls(port, 0.2, 0.2)
         assert await calls.states([HERE]) == [None]
+        assert await calls.assign(HERE, SECRET, FIRST) is Reply.NONE
         await calls.close()
         done.set()
+
+
+async def test_pods_that_do_not_answer_to_questions_delay_no_assignment() -> None:
+    asked = done = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET"):
+            asked.set()
+            await done.wait()
+        else:
+            writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{"state": "assigned"}')
+            await writer.drain()
+        writer.close()
+
+    async with other_program(answer) as port, calls_to(port) as calls:
+        questions = asyncio.create_task(calls.states([HERE] * 200))
+        await asked.wait()
+        assert await calls.assign(HERE, SECRET, FIRST) is Reply.ACCEPTED
+        assert not questions.done()
+        done.set()
+        await questions
 
 
 @asynccontextmanager
