@@ -15,12 +15,11 @@ from starlette.requests import Request
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.audit.process_actor import ACTOR_LIMIT
 from spoke_jobs.shared.clean_text import visible_in_a_line
+from spoke_jobs.shared.keyed_macs import SHORTEST_SECRET
 from spoke_jobs.shared.secret_file import Secret, value_of
-from spoke_jobs.web.signed_sessions import Session, derived_key
+from spoke_jobs.web.signed_sessions import Session, session_key
 from spoke_jobs.web.viewer import Viewer
 
-SECRET_LENGTH = 32
-"""The fewest characters of a token, and of a key for sessions: fewer could be guessed."""
 Authorize = Callable[[Request], Viewer | Awaitable[Viewer | None] | None]
 """An application's own function."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -48,7 +47,7 @@ class Authorizer(ABC):
 
     def signing_key(self) -> bytes:
         """Return the key with which sessions are signed now."""
-        return derived_key(value_of(self._secret))
+        return session_key(value_of(self._secret))
 
     def is_token(self, shown: str) -> bool:
         """Whether this is the token for signing in."""
@@ -159,13 +158,13 @@ class ReadOnly(Authorizer):
 def _checked(secret: Secret) -> Secret:
     if not _is_long_enough(secret):
         raise ConfigurationError(
-            f"the token or key has fewer than {SECRET_LENGTH} characters: make one with `openssl rand -hex 32`"
+            f"the token or key has fewer than {SHORTEST_SECRET} characters: make one with `openssl rand -hex 32`"
         )
     return secret
 
 
 def _is_long_enough(secret: Secret) -> bool:
-    return len(value_of(secret)) >= SECRET_LENGTH
+    return len(value_of(secret)) >= SHORTEST_SECRET
 
 
 def peer_of(request: Request) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -6,12 +6,12 @@ a MAC of the session's id and the viewer's name, so that it is of no use in anot
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import secrets
 from dataclasses import dataclass
 from typing import Self
+
+from spoke_jobs.shared.keyed_macs import derived_key, is_keyed_mac, keyed_mac
 
 LASTING_SECONDS = 12 * 3600
 _FORM = re.compile(r"([0-9a-f]{32})\.([0-9]{1,12})\.([01])\.([0-9a-f]{64})")
@@ -41,7 +41,7 @@ class Signer:
     def cookie(self, session: Session) -> str:
         """Return the cookie's value."""
         text = f"{session.id}.{session.began}.{int(session.signed_in)}"
-        return f"{text}.{self._mac('session', text)}"
+        return f"{text}.{keyed_mac(self.key, 'session', text)}"
 
     def session(self, cookie: str, now: float) -> Session | None:
         """Read a cookie's value; None if nobody with the key wrote it, or if the session is over."""
@@ -49,23 +49,20 @@ class Signer:
         if found is None:
             return None
         text, mac = cookie.rpartition(".")[0], found[4]
-        if not hmac.compare_digest(mac, self._mac("session", text)):
+        if not is_keyed_mac(mac, self.key, "session", text):
             return None
         session = Session(found[1], int(found[2]), found[3] == "1")
         return session if 0 <= now - session.began < LASTING_SECONDS else None
 
     def form_token(self, session: Session, name: str) -> str:
         """Return the token of a viewer's forms in the session."""
-        return self._mac("form", f"{session.id}.{name}")
+        return keyed_mac(self.key, "form", f"{session.id}.{name}")
 
     def is_form_token(self, token: str, session: Session, name: str) -> bool:
         """Whether it is the token of the viewer's forms in the session."""
-        return hmac.compare_digest(token.encode("utf-8", "replace"), self.form_token(session, name).encode())
-
-    def _mac(self, purpose: str, text: str) -> str:
-        return hmac.new(self.key, f"{purpose}\0{text}".encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+        return is_keyed_mac(token, self.key, "form", f"{session.id}.{name}")
 
 
-def derived_key(secret: str) -> bytes:
-    """Derive a signing key from a secret that is also used for something else."""
-    return hmac.new(secret.encode(), b"spoke-jobs web sessions", hashlib.sha256).digest()
+def session_key(secret: str) -> bytes:
+    """Derive the key that signs sessions from a secret that is also used for something else."""
+    return derived_key(secret, "web sessions")

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer, derived_key
+from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer, session_key
 
 NOW = 1_800_000_000.0
-SIGNER = Signer(derived_key("one"))
+SIGNER = Signer(session_key("one"))
 SESSION = Session.begin(NOW)
 
 
@@ -26,7 +26,7 @@ def test_a_session_is_read_until_it_is_over(signed_in: bool) -> None:
 
 
 def test_another_key_knows_neither_sessions_nor_forms() -> None:
-    other = Signer(derived_key("two"))
+    other = Signer(session_key("two"))
     assert other.session(SIGNER.cookie(SESSION), NOW) is None
     assert not other.is_form_token(SIGNER.form_token(SESSION, "ada"), SESSION, "ada")
 
