@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 from tests.contract.browser import Browser
 from tests.contract.dashboard_scene import TOKEN, token_in
-from tests.contract.ledger import new_job
+from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.progress import KEY, report
 from tests.unit.cli.conftest import Run, ledger, run
 
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.web import serve_dashboard
 from spoke_jobs.web.guard import Guard
+from spoke_jobs.web.serve_dashboard import WithProgress
 
 __all__ = ["ledger", "run"]
-Served = list[tuple[Guard, str, int]]
+Served = list[tuple[Guard | WithProgress, str, int]]
 
 
 @pytest.fixture
@@ -52,6 +54,8 @@ def token_file(tmp_path: Path) -> str:
         (["--token-file", "FILE", "--host", "0.0.0.0"], "--host-name is missing"),
         (["--token-file", "FILE", "--session-key-file", "FILE"], "the token signs sessions"),
         (["--insecure-local", "--organization", "99999999999"], "is not a whole number"),
+        (["--insecure-local", "--progress-origin", "https://app.test"], "are for --progress"),
+        (["--insecure-local", "--progress-messages"], "are for --progress"),
     ],
 )
 def test_what_is_not_decided(run: Run, served: Served, token_file: str, arguments: list[str], said: str) -> None:
@@ -129,3 +133,35 @@ def test_a_proxy_names_who_it_is(run: Run, served: Served, token_file: str) -> N
         second.cookies.update(first.cookies)
         answer = second.get("/", headers={"X-User": "grace"})
         assert "set-cookie" not in answer.headers, "a replica with the same key knows the session"
+
+
+def test_progress_needs_a_token_and_no_sign_in(
+    run: Run, served: Served, ledger: SqlLedger, token_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOKE_PROGRESS_KEY", KEY)
+    job = ledger.insert(new_job())
+    claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+    assert claim is not None
+    report(ledger, claim, 40, "a text")
+    options = ("--progress", "--progress-origin", "https://app.test", "--progress-messages")
+    run("web", "--token-file", token_file, *options)
+    run("web", "--token-file", token_file)
+    path = f"/progress/{job.progress_token()}"
+    with Browser(served[0][0], "127.0.0.1:8081") as browser:
+        answer = browser.get(path, headers={"Origin": "https://app.test"})
+        assert answer.json() == {"state": "running", "percent": 40, "message": "a text", "ended": False}
+        assert answer.headers["access-control-allow-origin"] == "https://app.test"
+        assert "access-control-allow-origin" not in browser.get(path, headers={"Origin": "https://evil.test"}).headers
+        assert browser.get("/progress/progress.js").status_code == 200
+        assert browser.get("/progress/nonsense").status_code == 404
+        for each in ("/", "/jobs", f"/jobs/{job.id}"):
+            assert browser.get(each).headers["location"].startswith("/sign-in"), "all else needs a sign-in"
+        for each in ("/progress", "/progressive", "/progressive/x"):
+            assert "There is no such page" in browser.get(each).text, "the dashboard answers"
+    with Browser(served[1][0], "127.0.0.1:8081") as browser:
+        assert browser.get(path).status_code == 404, "it is off by default"
+
+
+def test_progress_without_a_key_is_not_served(run: Run, served: Served, ledger: SqlLedger) -> None:
+    assert "SPOKE_PROGRESS_KEY is not set" in run("web", "--insecure-local", "--progress", code=1).stderr
+    assert served == []

@@ -95,6 +95,27 @@ def web(
     hide_output: Annotated[
         bool, typer.Option("--hide-output", help="Hide tracebacks and the last lines of output: they may hold values.")
     ] = False,
+    with_progress: Annotated[
+        bool,
+        typer.Option(
+            "--progress",
+            help="Also serve the progress of single jobs below /progress, without signing in, to whoever has a token "
+            "that SPOKE_PROGRESS_KEY has signed.",
+        ),
+    ] = False,
+    progress_origins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--progress-origin",
+            metavar="ORIGIN",
+            help="With --progress: the origin of pages that may read it, https://app.example.com for example; may be "
+            "repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    progress_messages: Annotated[
+        bool, typer.Option("--progress-messages", help="With --progress: show the jobs' own texts, too.")
+    ] = False,
 ) -> None:  # fmt: skip
     """Serve the dashboard, until SIGTERM: which jobs wait or fail, and why, for people with a browser.
 
@@ -103,9 +124,9 @@ def web(
     now.
     """
     try:
-        from spoke_jobs.web import ALL_ACTIONS, LocalOnly, ReadOnly, TokenSignIn, TrustedProxy, Viewer, app
+        from spoke_jobs.web import ALL_ACTIONS, LocalOnly, ReadOnly, TokenSignIn, TrustedProxy, Viewer, app, progress
         from spoke_jobs.web.guard import LOOPBACK_HOSTS
-        from spoke_jobs.web.serve_dashboard import serve
+        from spoke_jobs.web.serve_dashboard import PROGRESS_STREAMS, WithProgress, serve
     except ModuleNotFoundError as error:
         fail(f"`spoke-jobs web` needs the Python package {error.name!r}: pip install 'spoke-jobs[web]'")
     networks = [_network(text) for text in proxies or ()]
@@ -120,6 +141,8 @@ def web(
         usage_error(f"--insecure-local needs a loopback address, and --host is {host}")
     if not local and not host_names:
         usage_error("--host-name is missing: name the hosts under which browsers reach the dashboard")
+    if (progress_origins or progress_messages) and not with_progress:
+        usage_error("--progress-origin and --progress-messages are for --progress")
     viewer = Viewer(
         name="local user" if insecure_local else "token",
         actions=ALL_ACTIONS,
@@ -138,17 +161,22 @@ def web(
     check_schema(open_engine())
     settings = load_settings()
     add_working_directory()  # for the application, which is imported when somebody runs a schedule's job
-    serve(
-        app(
-            authorize=ReadOnly(authorizer) if read_only else authorizer,
-            hosts=[*(host_names or ()), *(LOOPBACK_HOSTS if local else ())],
+    of_jobs = None
+    if with_progress:
+        of_jobs = progress(
+            origins=progress_origins or (),
+            messages=progress_messages,
             database=settings.database,
-            namespace=settings.namespace,
-            secure_cookies=not insecure_local,
-        ),
-        host,
-        port,
+            most_streams=PROGRESS_STREAMS,
+        )
+    dashboard = app(
+        authorize=ReadOnly(authorizer) if read_only else authorizer,
+        hosts=[*(host_names or ()), *(LOOPBACK_HOSTS if local else ())],
+        database=settings.database,
+        namespace=settings.namespace,
+        secure_cookies=not insecure_local,
     )
+    serve(WithProgress(dashboard, of_jobs) if of_jobs is not None else dashboard, host, port)
 
 
 def _is_loopback(host: str) -> bool:
