@@ -85,6 +85,11 @@ APPLICATIONS = {
             name: str
         """,
     "docs/how-to/policies.md": "customer = SimpleNamespace(name='Ada & Co.')",
+    "docs/how-to/progress.md": """
+        import os
+        os.environ["SPOKE_PROGRESS_KEY"] = "k" * 64
+        job("import_contacts")(lambda ctx, payload: None)
+        """,
     "docs/how-to/queues-and-keys.md": """
         for name in ("edit_campaign", "rebuild_cache", "send_digest", "index"):
             job(name)(lambda ctx, payload: None)
@@ -161,6 +166,11 @@ AFTERWARDS = {
         assert not is_genuine(key, signed_headers(signing_key(key), "1", int(time.time()) - 900, body), body)
         """,
     "docs/how-to/policies.md": "assert labels['cost-center']",
+    "docs/how-to/progress.md": """
+        assert import_file(1)["progress"].startswith("/progress/1.1.")
+        users_progress.close()
+        del os.environ["SPOKE_PROGRESS_KEY"]
+        """,
     "docs/how-to/queues-and-keys.md": "assert get_job(job.id).unique_key == 'cache:1'",
     "docs/how-to/tasks.md": """
         close()  # once the task in memory has run
