@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import html
@@ -9,7 +10,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
 import pytest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from tests.contract.browser import Browser
 from tests.contract.dashboard_scene import EVERYBODY, HOST, TOKEN, token_in
 from tests.contract.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider, openid_provider, signing_keys
@@ -411,6 +412,23 @@ class TestProviderAway:
         provider.hangs.add("/token")
         here.assert_refused(here.browser.get(back), 503, "does not answer as it should")
 
+    def test_it_answers_without_an_end(
+        self, scene: Callable[..., Scene], provider: OpenIdProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each part comes in time, and the whole answer does not."""
+
+        async def parts() -> AsyncIterator[bytes]:
+            for _ in range(100):
+                yield b" "
+                await asyncio.sleep(0.1)
+            yield b'{"error": "invalid_grant"}'
+
+        here = scene()
+        back = here.callback()
+        monkeypatch.setattr(here.authorizer._oidc, "_answer_seconds", 1.0)
+        provider.answers["/token"] = lambda: StreamingResponse(parts(), 400)
+        here.assert_refused(here.browser.get(back), 503, "does not answer as it should")
+
     def test_nobody_listens(self, scene: Callable[..., Scene], caplog: pytest.LogCaptureFixture) -> None:
         here = scene(issuer="http://127.0.0.1:1")
         here.assert_refused(here.browser.get("/sign-in/start"), 503, "does not answer as it should")
@@ -455,6 +473,9 @@ class TestProviderAway:
         monkeypatch.setattr("spoke_jobs.web.oidc_sign_in._MOST_AT_ONCE", 0)
         here = scene()
         here.assert_refused(here.sign_in(), 503, "Too many people")
+        monkeypatch.setattr("spoke_jobs.web.oidc_sign_in._MOST_AT_ONCE", 1)
+        assert here.browser.get("/sign-in/callback?state=x").status_code == 400
+        assert here.sign_in().status_code == 303, "the others have ended"
 
 
 class TestNewKeys:
