@@ -1,11 +1,13 @@
 """Sessions and form tokens, which are signed and not stored. Pure.
 
-A cookie holds the session's id, when it began, and whether its holder has signed in, with a MAC. The token of a form is
-a MAC of the session's id and the viewer's name, so that it is of no use in another session, or to somebody else.
+A cookie holds the session's id, when it began, whether its holder has signed in, and perhaps a text, with a MAC. The
+token of a form is a MAC of the session's id and the viewer's name, so that it is of no use in another session, or to
+somebody else.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from typing import Self
 from spoke_jobs.shared.keyed_macs import derived_key, is_keyed_mac, keyed_mac
 
 LASTING_SECONDS = 12 * 3600
-_FORM = re.compile(r"([0-9a-f]{32})\.([0-9]{1,12})\.([01])\.([0-9a-f]{64})")
+_FORM = re.compile(r"([0-9a-f]{32})\.([0-9]{1,12})\.([012])(?:\.([A-Za-z0-9_-]{1,2800}))?\.([0-9a-f]{64})")
+_NOT, _SIGNED_IN, _ONLY_LOOKS = "012"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +28,17 @@ class Session:
     began: int
     """Seconds since 1970."""
     signed_in: bool = False
+    name: str = ""
+    """Who has signed in, if an identity provider has said so."""
+    only_looks: bool = False
+    """Whether they may only look."""
+    wanted: str = ""
+    """The page to go to after signing in at an identity provider. Whoever has signed in needs none."""
 
     @classmethod
-    def begin(cls, now: float, *, signed_in: bool = False) -> Self:
+    def begin(cls, now: float, *, signed_in: bool = False, name: str = "", only_looks: bool = False) -> Self:
         """Begin a session with a random id."""
-        return cls(secrets.token_hex(16), int(now), signed_in)
+        return cls(secrets.token_hex(16), int(now), signed_in, name, only_looks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,10 @@ class Signer:
 
     def cookie(self, session: Session) -> str:
         """Return the cookie's value."""
-        text = f"{session.id}.{session.began}.{int(session.signed_in)}"
+        state = _NOT if not session.signed_in else _ONLY_LOOKS if session.only_looks else _SIGNED_IN
+        text = f"{session.id}.{session.began}.{state}"
+        if more := session.name if session.signed_in else session.wanted:
+            text = f"{text}.{base64.urlsafe_b64encode(more.encode()).decode().rstrip('=')}"
         return f"{text}.{keyed_mac(self.key, 'session', text)}"
 
     def session(self, cookie: str, now: float) -> Session | None:
@@ -48,10 +60,14 @@ class Signer:
         found = _FORM.fullmatch(cookie)
         if found is None:
             return None
-        text, mac = cookie.rpartition(".")[0], found[4]
+        text, mac = cookie.rpartition(".")[0], found[5]
         if not is_keyed_mac(mac, self.key, "session", text):
             return None
-        session = Session(found[1], int(found[2]), found[3] == "1")
+        more = base64.urlsafe_b64decode(f"{found[4] or ''}==").decode()
+        if found[3] == _NOT:
+            session = Session(found[1], int(found[2]), wanted=more)
+        else:
+            session = Session(found[1], int(found[2]), True, more, found[3] == _ONLY_LOOKS)
         return session if 0 <= now - session.began < LASTING_SECONDS else None
 
     def form_token(self, session: Session, name: str) -> str:

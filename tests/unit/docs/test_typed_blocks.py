@@ -77,7 +77,7 @@ APPLICATIONS = {
         for name in ("import_contacts", "import_numbers", "assign_texters", "clean_up", "send_report", "send_texts"):
             job(name)(lambda ctx, payload: None)
         """,
-    "docs/how-to/dashboard.md": "settings = SimpleNamespace(session_key='k' * 64)",
+    "docs/how-to/dashboard.md": "settings = SimpleNamespace(session_key='k' * 64, oidc_secret='s')",
     "docs/how-to/limits.md": "job('send_text')(lambda ctx, payload: None)",
     "docs/how-to/migrating.md": "import base64, gzip, json",
     "docs/how-to/new-release.md": """
@@ -154,7 +154,7 @@ AFTERWARDS = {
             count = "SELECT count(*) FROM job_request WHERE job_type = 'send_texts'"
             assert connection.scalar(text(count)) == 2 * len(range(10_000)) + 1
         """,
-    "docs/how-to/dashboard.md": "dashboard.close()",
+    "docs/how-to/dashboard.md": "dashboard.close(); signing_in.close()",
     "docs/how-to/migrating.md": "import_script(ctx, base64.b64encode(gzip.compress(b'{}')).decode())",
     "docs/how-to/new-release.md": "assert upgrade({'first': 'Ada', 'last': 'King'}, 1) == {'name': 'Ada King'}",
     "docs/how-to/notify.md": """
