@@ -207,10 +207,9 @@ def web(
         usage_error(_DECIDE)
     if bool(networks) != (user_header is not None):
         usage_error("--trusted-proxy and --user-header need each other")
-    if session_key_file is not None and token_file is not None:
-        usage_error("--session-key-file is for --trusted-proxy and --oidc-issuer: the token signs sessions, too")
-    if session_key_file is not None and insecure_local:
-        usage_error("--session-key-file is for --trusted-proxy and --oidc-issuer")
+    if session_key_file is not None and (token_file is not None or insecure_local):
+        too = ": the token signs sessions, too" if token_file is not None else ""
+        usage_error(f"--session-key-file is for --trusted-proxy and --oidc-issuer{too}")
     oidc = {
         "--oidc-client-id": oidc_client_id,
         "--oidc-client-secret-file": oidc_client_secret_file,
@@ -235,8 +234,7 @@ def web(
     hosts = [*(host_names or ()), *([_host_of(public_url)] if public_url else ())]
     if not local and not hosts:
         usage_error("--host-name is missing: name the hosts under which browsers reach the dashboard")
-    if (progress_origins or progress_messages) and not with_progress:
-        usage_error("--progress-origin and --progress-messages are for --progress")
+    _check_progress(given=bool(progress_origins or progress_messages), used=with_progress)
     viewer = Viewer(
         name="local user" if insecure_local else "token",
         actions=ALL_ACTIONS,
@@ -273,14 +271,6 @@ def web(
     check_schema(open_engine())
     settings = load_settings()
     add_working_directory()  # for the application, which is imported when somebody runs a schedule's job
-    of_jobs = None
-    if with_progress:
-        of_jobs = progress(
-            origins=progress_origins or (),
-            messages=progress_messages,
-            database=settings.database,
-            most_streams=PROGRESS_STREAMS,
-        )
     dashboard = app(
         authorize=ReadOnly(authorizer) if read_only else authorizer,
         hosts=[*hosts, *(LOOPBACK_HOSTS if local else ())],
@@ -288,7 +278,22 @@ def web(
         namespace=settings.namespace,
         secure_cookies=not insecure_local and not (public_url or "").startswith("http:"),
     )
-    serve(WithProgress(dashboard, of_jobs) if of_jobs is not None else dashboard, host, port)
+    if not with_progress:
+        serve(dashboard, host, port)
+        return
+    of_jobs = progress(
+        origins=progress_origins or (),
+        messages=progress_messages,
+        database=settings.database,
+        most_streams=PROGRESS_STREAMS,
+    )
+    serve(WithProgress(dashboard, of_jobs), host, port)
+
+
+def _check_progress(*, given: bool, used: bool) -> None:
+    """Check that the options about progress are of some use."""
+    if given and not used:
+        usage_error("--progress-origin and --progress-messages are for --progress")
 
 
 def _check_oidc(issuer: str | None, needed: dict[str, str | None], others: dict[str, object]) -> None:
