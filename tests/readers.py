@@ -51,6 +51,9 @@ from spoke_jobs.tasks.protocol.encoding import BadAnswer, BadRequest, parse_ackn
 from spoke_jobs.tasks.protocol.messages import JSON, NDJSON
 from spoke_jobs.tasks.server.token_claims import read_claims
 from spoke_jobs.tasks.server.token_review import ReviewFailed, read_review
+from spoke_jobs.web.claim_rules import ClaimRules
+from spoke_jobs.web.id_tokens import IdTokenRefused, read_keys, verified_claims
+from spoke_jobs.web.oidc_provider import ProviderFailed, read_metadata
 from spoke_jobs.worker.child_messages import decode_report
 from spoke_jobs_operator.core.diagnosis import scheduler_message, shortage
 from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds
@@ -254,6 +257,34 @@ def _worker_sets(text: str) -> object:
         return refusal
 
 
+def _openid_metadata(body: Mapping[str, Any]) -> object:
+    try:
+        return read_metadata(body)
+    except ProviderFailed as refusal:
+        return refusal
+
+
+def _id_token(text: str) -> object:
+    """A text as a token, as its header and as its claims."""
+    keys, refusals = read_keys({"keys": [_JWK]}), []
+    header = base64.urlsafe_b64encode(b'{"alg":"ES256"}').decode()
+    for token in (text, f"{_token(text)[2:-2]}.e30.YQ", f"{header}.{_token(text)[2:-2]}.YQ"):
+        try:
+            verified_claims(token, keys, issuer="i", client_id="c", nonce="n", now=0)
+        except IdTokenRefused as refusal:
+            refusals.append(refusal)
+    assert len(refusals) == 3
+    return refusals
+
+
+def _id_token_claims(body: Mapping[str, Any]) -> object:
+    found = []
+    for claim in ("email", "sub", "spec.uid", "metadata.labels"):
+        rules = ClaimRules(groups=frozenset({"a"}), group_claim=claim, user_claim=claim if claim != "sub" else "")
+        found.append((rules.name(body), rules.may_look(body), rules.may_act(body)))
+    return found
+
+
 def _token(claims: str) -> str:
     """Return a token with these claims."""
     return f"a.{base64.urlsafe_b64encode(claims.encode('utf-8', 'replace')).decode()}.b"
@@ -306,6 +337,10 @@ READERS: Mapping[str, Reader] = {
     "task-batch": _batch(JSON),
     "task-batch-of-lines": _batch(NDJSON),
     "token-review": _review,
+    "openid-metadata": of_object(_openid_metadata),
+    "openid-keys": of_object(read_keys),
+    "id-token": of_text(_id_token),
+    "id-token-claims": of_object(_id_token_claims),
     "pod-of-logs": of_object(job_has_ended),
     "token": of_text(lambda text: (read_claims(text), read_claims(_token(text)), read_token_body(_token(text)))),
 }
@@ -376,6 +411,15 @@ _TEMPLATE: Mapping[str, Any] = {
     "template": {"spec": {"containers": [{"name": "job", "image": "i", "env": [{"name": "A", "value": "b"}]}]}},
 }
 
+_JWK: Mapping[str, str] = {
+    "kty": "EC",
+    "crv": "P-256",
+    "kid": "k",
+    "x": "axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpY",
+    "y": "T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU",
+}
+"""The base point of P-256: a public key whose private one is 1."""
+
 EXAMPLES: tuple[bytes, ...] = (
     b'{"v":1,"cause":"JobError","errorType":"app.Refused","forGood":false,"retryAfterSeconds":5.5}',
     json.dumps(_OBJECT).encode(),
@@ -392,6 +436,8 @@ EXAMPLES: tuple[bytes, ...] = (
     b'{"state":"assigned"}',
     b"1-5",
     b'{"turns":["a"],"waiting":3,"exp":1767225600}',
+    b'{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB","kid":"k","use":"sig","alg":"RS256"}],"email":"a","email_verified":true}',
+    b'{"authorization_endpoint":"https://a/b","token_endpoint":"https://a/c","jwks_uri":"https://a/d","scopes_supported":["a"]}',
     b'{"retry":{"budget":{"error":3}},"timeoutSeconds":60,"labels":{"a":"b"},"podTemplate":"default"}',
     b"0/2 nodes are available: 1 Insufficient memory. preemption: 0/2 nodes are available: 2 No victims found.",
     b'pods "x" is forbidden: exceeded quota: compute, requested: cpu=1,pods=1, used: cpu=4,pods=5, limited: cpu=4',

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
@@ -11,9 +13,12 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from spoke_jobs.contract.executors import Executor, executor_of
+from spoke_jobs.contract.progress_token import LONGEST_VALID_SECONDS, ProgressToken
 from spoke_jobs.job_options import RETENTION_SECONDS as RETENTION_SECONDS
 from spoke_jobs.job_options import JobData as JobData
 from spoke_jobs.job_options import JobOptions as JobOptions
+from spoke_jobs.settings import load_settings, usable_progress_keys
+from spoke_jobs.shared.secret_file import Secret
 from spoke_jobs.type_names import matches
 
 
@@ -47,8 +52,6 @@ class AttemptState(StrEnum):
     FAILED = "failed"
 
 
-LONGEST_LEASE_SECONDS = 3600
-"""The longest lease that a process may be given. One that ends later was written by other code."""
 SUSPECT_LOSSES = 3
 """A task is a suspect once this many replicas have died while they had it. Each dispatcher sends one suspect at a time,
 and each replica claims one at a time, so that the next death shows whether the suspect is the reason."""
@@ -184,6 +187,24 @@ class JobRequest(DispatchedRow):
     def due_at(self) -> datetime:
         """Since when a waiting job has been due, or when it will be."""
         return self.created_at if self.run_after is None else max(self.created_at, self.run_after)
+
+    def progress_token(self, *, valid_for: float = 3600, key: Secret = "") -> str:
+        """Return a token with which somebody may follow the job's progress, and nothing else, until it expires.
+
+        Give it to a user who may know how far the job is: docs/how-to/progress.md.
+
+        :param valid_for: for how many seconds, at most 30 days.
+        :param key: the key that signs it; by default that of ``SPOKE_PROGRESS_KEY``.
+        :raises ConfigurationError: if there is no key, or if it is short.
+        """
+        given: object = valid_for
+        is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+        if not is_number or not 0 < valid_for <= LONGEST_VALID_SECONDS:
+            raise ValueError(
+                f"valid_for is a number of seconds above 0, at most {LONGEST_VALID_SECONDS:,} (30 days), not {given!r}"
+            )
+        signing, *_ = usable_progress_keys(key or load_settings().progress_keys)
+        return ProgressToken(self.id, self.run, math.ceil(time.time() + valid_for)).signed(signing)
 
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""

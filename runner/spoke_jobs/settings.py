@@ -11,15 +11,17 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.model import LONGEST_LEASE_SECONDS
 from spoke_jobs.shared import validation_text
-from spoke_jobs.shared.secret_file import Secret, SecretFile
+from spoke_jobs.shared.keyed_macs import SHORTEST_SECRET
+from spoke_jobs.shared.secret_file import Secret, SecretFile, value_of
 
 _ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-
+LONGEST_LEASE_SECONDS = 3600
+"""The longest lease that a process may be given. One that ends later was written by other code."""
 OUTPUT_SECONDS = 2.0
 """How often the output of a running attempt is stored in the ledger."""
+_MOST_PROGRESS_KEYS = 2
 SCHEMA_NAME = "[a-z_][a-z0-9_]{0,47}"
 """A pattern. Names of channels are made from it, which must have at most 63 characters."""
 
@@ -160,6 +162,14 @@ class Settings(BaseModel):
     tasks_hung_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_HUNG_SECONDS", ge=0, le=3600)] = 60.0
     """``spoke-jobs tasks``: how long a task may hold its slot after its timeout before the process restarts."""
 
+    progress_key: Annotated[SecretStr, Field(validation_alias="SPOKE_PROGRESS_KEY")] = SecretStr("")
+    """The key that signs the tokens with which users follow the progress of a job: at least 32 characters, `openssl
+    rand -hex 32` for example. The application and whoever serves progress need the same. While you change it, two keys
+    with a space between them: the first one signs, and tokens of both are valid."""
+    progress_key_file: Annotated[str, Field(validation_alias="SPOKE_PROGRESS_KEY_FILE")] = ""
+    """A file that contains this key, or both, in place of the variable. If it changes, the new keys are used without a
+    restart."""
+
     notify_webhook_url: Annotated[SecretStr, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_URL")] = SecretStr("")
     """``spoke-jobs notify``: the URL to which notices about failed jobs are posted."""
     notify_webhook_url_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_URL_FILE")] = ""
@@ -204,6 +214,11 @@ class Settings(BaseModel):
         return self._secret("tasks_key")
 
     @property
+    def progress_keys(self) -> Secret:
+        """The keys of tokens for progress, or the file that has them. See :func:`usable_progress_keys`."""
+        return self._secret("progress_key")
+
+    @property
     def webhook(self) -> Secret:
         """The URL of the webhook for notices, or the file that has it."""
         return self._secret("notify_webhook_url")
@@ -226,7 +241,10 @@ class Settings(BaseModel):
 
 _FILES = {
     name: f"{name}_file"
-    for name in ("database_url", "tasks_key", "notify_webhook_url", "notify_webhook_key", "notify_slack_url")
+    for name in (
+        *("database_url", "tasks_key", "progress_key"),
+        *("notify_webhook_url", "notify_webhook_key", "notify_slack_url"),
+    )
 }
 """The settings that may be in a file, with the setting that names it."""
 
@@ -246,6 +264,26 @@ def load_settings() -> Settings:
         )
         raise ConfigurationError(f"settings that can't be used: {lines}") from None
     return settings.model_copy(update=dict(_from_files(settings)))
+
+
+def usable_progress_keys(secret: Secret) -> tuple[str, ...]:
+    """Return the keys of tokens for progress: the one that signs, and perhaps the one before it.
+
+    :raises ConfigurationError: if they cannot be used. The error names the setting, never a key.
+    """
+    keys = tuple(value_of(secret).split())
+    if not keys:
+        raise ConfigurationError(
+            "SPOKE_PROGRESS_KEY is not set: set it, or SPOKE_PROGRESS_KEY_FILE, to a key that the application and "
+            "whoever serves progress share; `openssl rand -hex 32` makes one"
+        )
+    if len(keys) > _MOST_PROGRESS_KEYS or any(len(key) < SHORTEST_SECRET for key in keys):
+        raise ConfigurationError(
+            f"SPOKE_PROGRESS_KEY has {len(keys)} keys, the shortest of {min(map(len, keys))} characters: it needs one, "
+            f"or two during a change, of at least {SHORTEST_SECRET} characters each, so that nobody can guess them; "
+            "`openssl rand -hex 32` makes one"
+        )
+    return keys
 
 
 def _from_files(settings: Settings) -> Iterator[tuple[str, SecretStr]]:

@@ -10,6 +10,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from spoke_jobs.web.guard import Guard
+from spoke_jobs.web.serve_dashboard import WithProgress
 
 
 class Browser:
@@ -21,7 +22,7 @@ class Browser:
 
     def __init__(
         self,
-        dashboard: Guard,
+        dashboard: Guard | WithProgress,
         host: str,
         *,
         scheme: str = "https",

@@ -294,6 +294,9 @@ class DashboardContract(DashboardScene):
             ("GET", "/sign-in"),
             ("POST", "/sign-in"),
             ("POST", "/sign-out"),
+            ("GET", "/sign-in/start"),
+            ("GET", "/sign-in/callback"),
+            ("GET", "/signed-out"),
             ("GET", "/static/{name}"),
             ("GET", "/healthz"),
         }

@@ -21,8 +21,9 @@ from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.causes import CAUSES, CauseClass
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import LONGEST_LEASE_SECONDS, JobData, JobRequest, JobState
+from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
+from spoke_jobs.settings import LONGEST_LEASE_SECONDS
 
 from . import e2e_jobs
 from .conftest import Object, Product

@@ -40,6 +40,7 @@ from texting.sending import NotATexterError
 from texting.settings import settings
 from texting.start_cache import CampaignNumbers, TexterNumbers, read_numbers
 from texting.starting import lacking, readiness
+from texting.upload_page import add_upload_page, progress_address, serving_progress
 
 _Row = TypeVar("_Row", bound=Base)
 
@@ -92,12 +93,14 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     settings()
     check_schema(engine())
     configure()
-    yield
+    with serving_progress(app):
+        yield
     await asyncio.to_thread(close)  # deliver remaining tasks: uvicorn runs no atexit handlers after SIGTERM
     engine().dispose()
 
 
 app = FastAPI(title="texting", lifespan=lifespan)
+add_upload_page(app)
 
 
 @app.exception_handler(RefusedFile)
@@ -174,10 +177,13 @@ def create_campaign(organization_id: PositiveInt, new: NewCampaign, db: Db) -> d
 
 @app.post("/campaigns/{campaign_id}/uploads", status_code=202)
 def upload(campaign_id: PositiveInt, content: ContactsBody, db: Db) -> dict[str, Any]:
-    """Store a contacts file (the body, plain or compressed with gzip), and dispatch its import."""
+    """Store a contacts file (the body, plain or compressed with gzip), and dispatch its import.
+
+    ``progress`` is where its sender may follow the import, for an hour.
+    """
     with db.begin():
         kept, request = upload_contacts(db, _found(db, Campaign, campaign_id), content)
-    return {"upload": kept.id, "job": request.id}
+    return {"upload": kept.id, "job": request.id, "progress": progress_address(request)}
 
 
 @app.get("/campaigns/{campaign_id}/contacts")

@@ -20,6 +20,7 @@ from spoke_jobs.execution.fenced_session import Fence, FencedSession
 from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import CHECKPOINT, UNMEASURED, AttemptUsage, Claim, JobRequest, Progress
 from spoke_jobs.payloads import encode_checkpoint, encode_result
+from spoke_jobs.shared.secret_file import Secret
 
 PROGRESS_MESSAGE_LIMIT = 200
 _Returned = TypeVar("_Returned")
@@ -126,6 +127,10 @@ class JobContext:
         if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= 100:
             raise ValueError(f"progress is a whole number of percent from 0 to 100, not {percent!r}")
         self._report(Progress(percent, message[:PROGRESS_MESSAGE_LIMIT]))
+
+    def progress_token(self, *, valid_for: float = 3600, key: Secret = "") -> str:
+        """Return a token with which somebody may follow this job's progress: see ``JobRequest.progress_token``."""
+        return self.job.progress_token(valid_for=valid_for, key=key)
 
     @property
     def session(self) -> Session:

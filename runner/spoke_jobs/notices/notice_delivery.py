@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import ssl
 import time
@@ -21,6 +20,7 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.notices.notice_document import NoticeDocument
 from spoke_jobs.notices.signing import signed_headers, signing_key
 from spoke_jobs.notices.slack_message import slack_message
+from spoke_jobs.shared.https_service import tls_context, url_problem
 from spoke_jobs.shared.secret_file import Secret, value_of
 from spoke_jobs.tasks.client.transport import retry_after
 
@@ -153,44 +153,20 @@ def checked_url(setting: str, url: str) -> str:
 
     :raises ConfigurationError: if nothing may be sent to it. The message does not contain it, because it is a secret.
     """
-    problem = _problem_of(url)
+    problem = url_problem(url)
     if problem:
         raise ConfigurationError(f"{setting} can't be used: {problem}")
     return url
 
 
-def _problem_of(url: str) -> str:
-    if not url.isascii() or not url.isprintable() or " " in url:
-        return "it is not a URL of ASCII characters"
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return "it is not a URL"
-    if not host or parts.scheme not in ("https", "http"):
-        return "it does not begin with https:// and a host"
-    if parts.scheme == "http" and not _is_local(host):
-        return "it begins with http://, which is for receivers on the same machine only: use https://"
-    return ""
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _trust(ca_file: str) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=ca_file or None)
+        return tls_context(ca_file)
     except OSError as error:  # an ssl.SSLError is one
         raise ConfigurationError(
             f"SPOKE_NOTIFY_CA_FILE={ca_file} can't be used ({error}): name a PEM file with the CA certificates that "
             "verify the receivers"
         ) from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def _json(document: Any) -> bytes:

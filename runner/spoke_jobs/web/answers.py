@@ -29,7 +29,14 @@ class Redirect:
     path: str
 
 
-Answer = Page | Redirect
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """An address of another site to go to. Nobody who makes a link chooses it."""
+
+    address: str
+
+
+Answer = Page | Redirect | Elsewhere
 
 
 def refusal(title: str, text: str, status: int, path: str = "/", back: str = "To the overview") -> Page:

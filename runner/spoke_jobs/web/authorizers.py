@@ -9,29 +9,52 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
+from typing import Protocol
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.audit.process_actor import ACTOR_LIMIT
 from spoke_jobs.shared.clean_text import visible_in_a_line
+from spoke_jobs.shared.keyed_macs import SHORTEST_SECRET
 from spoke_jobs.shared.secret_file import Secret, value_of
-from spoke_jobs.web.signed_sessions import Session, derived_key
+from spoke_jobs.web.answers import Answer
+from spoke_jobs.web.signed_sessions import Session, session_key
 from spoke_jobs.web.viewer import Viewer
 
-SECRET_LENGTH = 32
-"""The fewest characters of a token, and of a key for sessions: fewer could be guessed."""
 Authorize = Callable[[Request], Viewer | Awaitable[Viewer | None] | None]
 """An application's own function."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
+class SignInProvider(Protocol):
+    """Signs people in on another site, from which their browsers come back."""
+
+    name: str
+    """Its name for people."""
+
+    async def start(self, session: Session, wanted: str, now: float) -> tuple[Answer, Session]:
+        """Send a browser there.
+
+        :param wanted: the page to go to afterwards.
+        """
+
+    async def finish(self, session: Session, answer: QueryParams, now: float) -> tuple[Answer, Session]:
+        """Take a browser back: return where to go, and the session in which they have signed in."""
+
+    async def sign_out_address(self) -> str:
+        """Return where people sign out there, too; empty if there is no such page."""
+
+
 class Authorizer(ABC):
     """Decides who sends a request."""
 
     signs_in = False
-    """Whether people sign in by a form that asks for a token."""
+    """Whether people sign in: by a form that asks for a token, or at a provider."""
+    provider: SignInProvider | None = None
+    """Where they sign in, if it is on another site."""
 
     def __init__(self, secret: Secret = "") -> None:
         """Prepare to sign sessions.
@@ -48,7 +71,7 @@ class Authorizer(ABC):
 
     def signing_key(self) -> bytes:
         """Return the key with which sessions are signed now."""
-        return derived_key(value_of(self._secret))
+        return session_key(value_of(self._secret))
 
     def is_token(self, shown: str) -> bool:
         """Whether this is the token for signing in."""
@@ -82,7 +105,7 @@ class TokenSignIn(Authorizer):
 
     async def viewer(self, request: Request, session: Session) -> Viewer | None:
         """See :class:`Authorizer`."""
-        if not _is_long_enough(self._secret):  # the file has changed
+        if not is_long_enough(self._secret):  # the file has changed
             return None
         if session.signed_in:
             return self._viewer
@@ -92,7 +115,7 @@ class TokenSignIn(Authorizer):
     def is_token(self, shown: str) -> bool:
         """See :class:`Authorizer`."""
         known = value_of(self._secret).encode()
-        return _is_long_enough(self._secret) and hmac.compare_digest(shown.encode("utf-8", "replace"), known)
+        return is_long_enough(self._secret) and hmac.compare_digest(shown.encode("utf-8", "replace"), known)
 
 
 class TrustedProxy(Authorizer):
@@ -115,8 +138,7 @@ class TrustedProxy(Authorizer):
         if len(names) != 1:  # two headers: one of them may be the client's own
             return None
         name = names[0].strip()
-        known = 0 < len(name) <= ACTOR_LIMIT and visible_in_a_line(name) == name
-        return replace(self._viewer, name=name) if known else None
+        return replace(self._viewer, name=name) if is_name(name) else None
 
 
 class LocalOnly(Authorizer):
@@ -141,6 +163,7 @@ class ReadOnly(Authorizer):
         super().__init__()
         self._inner = inner
         self.signs_in = inner.signs_in
+        self.provider = inner.provider
 
     async def viewer(self, request: Request, session: Session) -> Viewer | None:
         """See :class:`Authorizer`."""
@@ -157,15 +180,21 @@ class ReadOnly(Authorizer):
 
 
 def _checked(secret: Secret) -> Secret:
-    if not _is_long_enough(secret):
+    if not is_long_enough(secret):
         raise ConfigurationError(
-            f"the token or key has fewer than {SECRET_LENGTH} characters: make one with `openssl rand -hex 32`"
+            f"the token or key has fewer than {SHORTEST_SECRET} characters: make one with `openssl rand -hex 32`"
         )
     return secret
 
 
-def _is_long_enough(secret: Secret) -> bool:
-    return len(value_of(secret)) >= SECRET_LENGTH
+def is_long_enough(secret: Secret) -> bool:
+    """Whether nobody can guess the token or key as it is now."""
+    return len(value_of(secret)) >= SHORTEST_SECRET
+
+
+def is_name(text: str) -> bool:
+    """Whether changes can be recorded under this name, and people can read it."""
+    return 0 < len(text) <= ACTOR_LIMIT and visible_in_a_line(text) == text
 
 
 def peer_of(request: Request) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -36,6 +36,7 @@ from spoke_jobs.web.answers import (
     Acting,
     Answer,
     Asked,
+    Elsewhere,
     Page,
     Reading,
     Redirect,
@@ -53,6 +54,7 @@ from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.database_problems import database_problem
 from spoke_jobs.web.failure_pages import FailurePages
 from spoke_jobs.web.guard import HEALTH, Guard, is_cross_site, read_form
+from spoke_jobs.web.job_search import address
 from spoke_jobs.web.page_rendering import PageRendering
 from spoke_jobs.web.pages import Pages
 from spoke_jobs.web.queue_pages import QueuePages
@@ -60,7 +62,17 @@ from spoke_jobs.web.schedule_pages import SchedulePages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
 from spoke_jobs.web.task_pages import TaskPages
 from spoke_jobs.web.viewer import Viewer
-from spoke_jobs.web.wanted_page import FIELD, OVERVIEW, local_page, sign_in_address, wanted_page
+from spoke_jobs.web.wanted_page import (
+    CALLBACK,
+    FIELD,
+    OVERVIEW,
+    SIGN_IN,
+    SIGNED_OUT,
+    START,
+    local_page,
+    sign_in_address,
+    wanted_page,
+)
 
 STATEMENT_SECONDS = 3.0
 """How long a statement of a page may take (PostgreSQL)."""
@@ -197,8 +209,11 @@ class Dashboard:
         return [
             *(self._route(each) for room in self._rooms for each in room.routes()),
             Route("/changes", self._changes, methods=get),
-            Route("/sign-in", self._sign_in_page, methods=get),
-            Route("/sign-in", self._sign_in, methods=post),
+            Route(SIGN_IN, self._sign_in_page, methods=get),
+            Route(SIGN_IN, self._sign_in, methods=post),
+            Route(START, self._to_provider, methods=get),
+            Route(CALLBACK, self._from_provider, methods=get),
+            Route(SIGNED_OUT, self._signed_out, methods=get),
             Route("/sign-out", self._sign_out, methods=post),
             Route("/static/{name}", self._static_file, methods=get),
             Route(HEALTH, _healthy, methods=get),
@@ -307,7 +322,37 @@ class Dashboard:
         wanted = local_page(request.query_params.get(FIELD, OVERVIEW))
         if await self._authorizer.viewer(request, session) is not None:
             return self._answered(request, Redirect(wanted), None, session)
-        return self._answered(request, _sign_in_form(wanted), None, session)
+        return self._answered(request, self._sign_in_form(wanted), None, session)
+
+    async def _to_provider(self, request: Request) -> Response:
+        """Send a browser to the identity provider."""
+        if self._authorizer.provider is None:
+            raise HTTPException(404)
+        wanted = local_page(request.query_params.get(FIELD, OVERVIEW))
+        answer, session = await self._authorizer.provider.start(self._session(request), wanted, time.time())
+        return self._answered(request, answer, None, session)
+
+    async def _from_provider(self, request: Request) -> Response:
+        """Take a browser back from the identity provider."""
+        if self._authorizer.provider is None:
+            raise HTTPException(404)
+        if request.method != "GET":  # whoever looks at a link must not use up its code
+            raise HTTPException(405)
+        answer, session = await self._authorizer.provider.finish(
+            self._session(request), request.query_params, time.time()
+        )
+        return self._answered(request, answer, None, session)
+
+    async def _signed_out(self, request: Request) -> Response:
+        """Tell somebody that the identity provider may still know them."""
+        if self._authorizer.provider is None:
+            raise HTTPException(404)
+        session = self._session(request)
+        if await self._authorizer.viewer(request, session) is not None:
+            return self._answered(request, Redirect(OVERVIEW), None, session)
+        end = await self._authorizer.provider.sign_out_address()
+        values = {"title": "Signed out", "provider": self._authorizer.provider.name, "end": end}
+        return self._answered(request, Page("signed_out.html", values), None, session)
 
     async def _sign_in(self, request: Request) -> Response:
         session = self._session(request)
@@ -317,7 +362,7 @@ class Dashboard:
         wanted = local_page(form.get(FIELD, OVERVIEW))
         if not self._authorizer.signs_in or not self._authorizer.is_token(form.get("secret", "").strip()):
             logger.warning("a sign-in was refused, from %s", request.client.host if request.client else "?")
-            page = _sign_in_form(wanted, "This is not the token.", 403)
+            page = self._sign_in_form(wanted, "This is not the token.", 403)
             return self._answered(request, page, None, session)
         return self._answered(request, Redirect(wanted), None, Session.begin(time.time(), signed_in=True))
 
@@ -327,7 +372,16 @@ class Dashboard:
         form = await self._form(request, session, viewer.name if viewer else "")
         if isinstance(form, Page):
             return self._answered(request, form, viewer, session)
-        return self._answered(request, Redirect("/sign-in"), None, Session.begin(time.time()))
+        signed_out = SIGN_IN if self._authorizer.provider is None else SIGNED_OUT
+        return self._answered(request, Redirect(signed_out), None, Session.begin(time.time()))
+
+    def _sign_in_form(self, wanted: str, problem: str = "", status: int = 200) -> Page:
+        provider = self._authorizer.provider
+        if provider is not None:
+            start = address(START, **{FIELD: "" if wanted == OVERVIEW else wanted})
+            return Page("sign_in_elsewhere.html", {"title": "Sign in", "provider": provider.name, "start": start}, 200)
+        values = {"title": "Sign in", "problem": problem, "field": FIELD, "wanted": wanted}
+        return Page("sign_in.html", values, status)
 
     async def _static_file(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -361,6 +415,8 @@ class Dashboard:
         response: Response
         if isinstance(answer, Redirect):
             response = RedirectResponse(root + answer.path, 303)
+        elif isinstance(answer, Elsewhere):
+            response = RedirectResponse(answer.address, 303)
         else:
             response = self._render(request, answer, viewer, session)
         value = self._signer().cookie(session)
@@ -389,11 +445,6 @@ class Dashboard:
             token=self._signer().form_token(session, name) if session is not None else "",
         )
         return HTMLResponse(text, page.status)
-
-
-def _sign_in_form(wanted: str, problem: str = "", status: int = 200) -> Page:
-    values = {"title": "Sign in", "problem": problem, "field": FIELD, "wanted": wanted}
-    return Page("sign_in.html", values, status)
 
 
 async def _healthy(_request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The process of ``spoke-jobs web``: uvicorn with the dashboard."""
+"""The process of ``spoke-jobs web``: uvicorn with the dashboard, and perhaps with the progress of single jobs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.web.guard import HEALTH, Guard
+from spoke_jobs.web.progress_app import ProgressApp
+
+PROGRESS = "/progress"
+"""Below this path is the progress of single jobs. It needs a token, and neither a sign-in nor a name of this host."""
+PROGRESS_STREAMS = 60
+"""The most streams of progress: with those of the dashboard, fewer than the requests that may be in progress."""
 
 _REQUESTS = 200
 """The most requests in progress, the streams of browsers among them. Others are answered with 503, except the kubelet's
@@ -64,6 +70,32 @@ class _BoundedApp:
                 self._running -= 1
 
 
+class WithProgress:
+    """The dashboard, and below :data:`PROGRESS` the progress of single jobs."""
+
+    def __init__(self, dashboard: Guard, progress: ProgressApp) -> None:
+        self._dashboard = dashboard
+        self._progress = progress
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http" and scope["path"].startswith(f"{PROGRESS}/"):
+            below = {"root_path": scope.get("root_path", "") + PROGRESS}
+            await self._progress({**scope, **below}, receive, send)
+            return
+        await self._dashboard(scope, receive, send)
+
+    def end_streams(self) -> None:
+        """End what browsers keep open. Safe in a signal handler."""
+        self._dashboard.end_streams()
+        self._progress.end_streams()
+
+    def close(self) -> None:
+        """Close connections, and end threads."""
+        self._dashboard.close()
+        self._progress.close()
+
+
 class _Connection(H11Protocol):
     """Makes room for itself if there are too many connections: it closes the one that has been idle for longest.
 
@@ -96,7 +128,7 @@ class _Connection(H11Protocol):
         return cycle is None or cycle.response_complete
 
 
-def serve(app: Guard, host: str, port: int) -> None:
+def serve(app: Guard | WithProgress, host: str, port: int) -> None:
     """Serve the application until SIGTERM.
 
     :raises ConfigurationError: if the port cannot be opened.

@@ -1,20 +1,23 @@
 """Sessions and form tokens, which are signed and not stored. Pure.
 
-A cookie holds the session's id, when it began, and whether its holder has signed in, with a MAC. The token of a form is
-a MAC of the session's id and the viewer's name, so that it is of no use in another session, or to somebody else.
+A cookie holds the session's id, when it began, whether its holder has signed in, and perhaps a text, with a MAC. The
+token of a form is a MAC of the session's id and the viewer's name, so that it is of no use in another session, or to
+somebody else.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import base64
 import re
 import secrets
 from dataclasses import dataclass
 from typing import Self
 
+from spoke_jobs.shared.keyed_macs import derived_key, is_keyed_mac, keyed_mac
+
 LASTING_SECONDS = 12 * 3600
-_FORM = re.compile(r"([0-9a-f]{32})\.([0-9]{1,12})\.([01])\.([0-9a-f]{64})")
+_FORM = re.compile(r"([0-9a-f]{32})\.([0-9]{1,12})\.([012])(?:\.([A-Za-z0-9_-]{1,2800}))?\.([0-9a-f]{64})")
+_NOT, _SIGNED_IN, _ONLY_LOOKS = "012"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +28,17 @@ class Session:
     began: int
     """Seconds since 1970."""
     signed_in: bool = False
+    name: str = ""
+    """Who has signed in, if an identity provider has said so."""
+    only_looks: bool = False
+    """Whether they may only look."""
+    wanted: str = ""
+    """The page to go to after signing in at an identity provider. Whoever has signed in needs none."""
 
     @classmethod
-    def begin(cls, now: float, *, signed_in: bool = False) -> Self:
+    def begin(cls, now: float, *, signed_in: bool = False, name: str = "", only_looks: bool = False) -> Self:
         """Begin a session with a random id."""
-        return cls(secrets.token_hex(16), int(now), signed_in)
+        return cls(secrets.token_hex(16), int(now), signed_in, name, only_looks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +49,36 @@ class Signer:
 
     def cookie(self, session: Session) -> str:
         """Return the cookie's value."""
-        text = f"{session.id}.{session.began}.{int(session.signed_in)}"
-        return f"{text}.{self._mac('session', text)}"
+        state = _NOT if not session.signed_in else _ONLY_LOOKS if session.only_looks else _SIGNED_IN
+        text = f"{session.id}.{session.began}.{state}"
+        if more := session.name if session.signed_in else session.wanted:
+            text = f"{text}.{base64.urlsafe_b64encode(more.encode()).decode().rstrip('=')}"
+        return f"{text}.{keyed_mac(self.key, 'session', text)}"
 
     def session(self, cookie: str, now: float) -> Session | None:
         """Read a cookie's value; None if nobody with the key wrote it, or if the session is over."""
         found = _FORM.fullmatch(cookie)
         if found is None:
             return None
-        text, mac = cookie.rpartition(".")[0], found[4]
-        if not hmac.compare_digest(mac, self._mac("session", text)):
+        text, mac = cookie.rpartition(".")[0], found[5]
+        if not is_keyed_mac(mac, self.key, "session", text):
             return None
-        session = Session(found[1], int(found[2]), found[3] == "1")
+        more = base64.urlsafe_b64decode(f"{found[4] or ''}==").decode()
+        if found[3] == _NOT:
+            session = Session(found[1], int(found[2]), wanted=more)
+        else:
+            session = Session(found[1], int(found[2]), True, more, found[3] == _ONLY_LOOKS)
         return session if 0 <= now - session.began < LASTING_SECONDS else None
 
     def form_token(self, session: Session, name: str) -> str:
         """Return the token of a viewer's forms in the session."""
-        return self._mac("form", f"{session.id}.{name}")
+        return keyed_mac(self.key, "form", f"{session.id}.{name}")
 
     def is_form_token(self, token: str, session: Session, name: str) -> bool:
         """Whether it is the token of the viewer's forms in the session."""
-        return hmac.compare_digest(token.encode("utf-8", "replace"), self.form_token(session, name).encode())
-
-    def _mac(self, purpose: str, text: str) -> str:
-        return hmac.new(self.key, f"{purpose}\0{text}".encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+        return is_keyed_mac(token, self.key, "form", f"{session.id}.{name}")
 
 
-def derived_key(secret: str) -> bytes:
-    """Derive a signing key from a secret that is also used for something else."""
-    return hmac.new(secret.encode(), b"spoke-jobs web sessions", hashlib.sha256).digest()
+def session_key(secret: str) -> bytes:
+    """Derive the key that signs sessions from a secret that is also used for something else."""
+    return derived_key(secret, "web sessions")

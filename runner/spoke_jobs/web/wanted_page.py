@@ -8,6 +8,13 @@ from urllib.parse import quote, unquote
 from spoke_jobs.web.job_search import address
 
 OVERVIEW = "/"
+SIGN_IN = "/sign-in"
+START = "/sign-in/start"
+"""Leads to the identity provider."""
+CALLBACK = "/sign-in/callback"
+"""The identity provider sends browsers back to it."""
+SIGNED_OUT = "/signed-out"
+"""What people see who have signed out, if they sign in at an identity provider."""
 FIELD = "next"
 """Its name in the address and in the form of the page *Sign in*."""
 LIMIT = 2000
@@ -29,7 +36,7 @@ def wanted_page(path: str, query: bytes) -> str:
 
 def sign_in_address(wanted: str) -> str:
     """Write the address of the page *Sign in*, which then leads to a page."""
-    return address("/sign-in", **{FIELD: "" if wanted == OVERVIEW else wanted})
+    return address(SIGN_IN, **{FIELD: "" if wanted == OVERVIEW else wanted})
 
 
 def local_page(text: str) -> str:

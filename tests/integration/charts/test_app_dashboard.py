@@ -17,6 +17,18 @@ PROXY: Object = {
     "hosts": ["jobs.example.com"],
     "proxy": {"cidrs": ["10.0.0.0/8", "fd00::/8"], "header": "X-Forwarded-User"},
 }
+OIDC: Object = {
+    "enabled": True,
+    "hosts": ["jobs.example.com", "jobs.internal"],
+    "oidc": {
+        "issuer": "https://sso.example.com/realms/shop",
+        "clientId": "{{ .Release.Name }}",
+        "clientSecret": {"secretName": "{{ .Release.Name }}-oidc"},
+        "sessionKey": {"secretName": "session"},
+        "groups": ["ops"],
+    },
+}
+HOSTILE = 'a: "b" # \\{{ 1 }}'
 KEY: Object = {"proxy": {"sessionKey": {"secretName": "session", "secretKey": "hex"}}}
 
 
@@ -74,6 +86,71 @@ def test_by_a_proxy(helm: Helm) -> None:
     assert options_of(container_of(objects))[-1] == "--session-key-file=/var/run/secrets/spoke-dashboard/secret"
     (volume,) = [item for item in pod_of(named(objects, "Deployment", NAME))["volumes"] if "secret" in item]
     assert volume["secret"] == {"secretName": "session", "items": [{"key": "hex", "path": "secret"}]}
+
+
+def test_by_an_identity_provider(helm: Helm) -> None:
+    objects = render(helm, OIDC)
+    assert options_of(container_of(objects)) == [
+        "--host-name=jobs.example.com",
+        "--host-name=jobs.internal",
+        "--oidc-issuer=https://sso.example.com/realms/shop",
+        "--oidc-client-id=rel",
+        "--oidc-client-secret-file=/var/run/secrets/spoke-oidc/secret",
+        "--session-key-file=/var/run/secrets/spoke-dashboard/secret",
+        "--public-url=https://jobs.example.com",
+        "--oidc-group=ops",
+        "--oidc-group-claim=groups",
+    ]
+    container, pod = container_of(objects), pod_of(named(objects, "Deployment", NAME))
+    mounts = {item["name"]: item["mountPath"] for item in container["volumeMounts"]}
+    secrets = {mounts[item["name"]]: item["secret"] for item in pod["volumes"] if "secret" in item}
+    assert secrets == {
+        "/var/run/secrets/spoke-oidc": {
+            "secretName": "rel-oidc",
+            "items": [{"key": "client-secret", "path": "secret"}],
+        },
+        "/var/run/secrets/spoke-dashboard": {
+            "secretName": "session",
+            "items": [{"key": "session-key", "path": "secret"}],
+        },
+    }
+
+
+def test_whom_an_identity_provider_admits(helm: Helm) -> None:
+    given: Object = {
+        "readOnlyGroups": ["support", HOSTILE],
+        "groupClaim": "realm_access.roles",
+        "userClaim": "upn",
+        "scopes": ["roles"],
+        "caFile": "/etc/sso/ca.crt",
+        "publicUrl": "https://jobs.internal:8443",
+    }
+    assert options_of(container_of(render(helm, merged(OIDC, {"oidc": given}))))[6:] == [
+        "--public-url=https://jobs.internal:8443",
+        "--oidc-group=ops",
+        "--oidc-read-only-group=support",
+        f"--oidc-read-only-group={HOSTILE}",
+        "--oidc-group-claim=realm_access.roles",
+        "--oidc-user-claim=upn",
+        "--oidc-scope=roles",
+        "--oidc-ca-file=/etc/sso/ca.crt",
+    ]
+    anyone = render(helm, merged(OIDC, {"oidc": {"groups": [], "anyone": True}}))
+    assert "--oidc-anyone" in options_of(container_of(anyone))
+
+
+def test_it_reaches_the_identity_provider(helm: Helm) -> None:
+    usual = [*DNS.items(), *DATABASE.items(), *API_SERVER.items()]
+    assert rules(policies_of(render(helm, OIDC))["dashboard"], "egress") == [*usual, ("anywhere", ["TCP 443"])]
+    own = {
+        "egress": {
+            "oidc": [{"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "ports": [{"protocol": "TCP", "port": 8443}]}]
+        }
+    }
+    narrow = rules(policies_of(render(helm, OIDC, networkPolicy=own))["dashboard"], "egress")
+    assert len(narrow) == len(usual) + 1
+    assert "10.1.2.3/32" in narrow[-1][0]
+    assert rules(policies_of(render(helm, networkPolicy=own))["dashboard"], "egress") == usual
 
 
 def test_what_people_may_see_and_do(helm: Helm) -> None:
@@ -190,7 +267,14 @@ def test_several_replicas_have_a_disruption_budget(helm: Helm) -> None:
     [
         (TOKEN | {"hosts": []}, "dashboard.hosts: name the hosts"),
         ({"enabled": True, "hosts": ["a"]}, "say who may look"),
-        (merged(TOKEN, PROXY), "not by both"),
+        (merged(TOKEN, PROXY), "not by two of them"),
+        (merged(TOKEN, OIDC), "not by two of them"),
+        (merged(OIDC, {"oidc": {"clientId": ""}}), "clientId, clientSecret.secretName and sessionKey.secretName"),
+        (merged(OIDC, {"oidc": {"sessionKey": {"secretName": ""}}}), "are needed, too"),
+        (merged(OIDC, {"oidc": {"groups": []}}), "say who may look, by groups"),
+        (merged(OIDC, {"oidc": {"anyone": True}}), "not by both"),
+        (merged(OIDC, {"oidc": {"issuer": "http://sso.example.com"}}), "issuer"),
+        (merged(OIDC, {"oidc": {"publicUrl": "https://jobs.example.com/ops"}}), "publicUrl"),
         (merged(PROXY, {"proxy": {"header": ""}}), "dashboard.proxy.header"),
         (PROXY | {"replicas": 2}, "dashboard.proxy.sessionKey.secretName"),
         (TOKEN | {"httpRoute": {"enabled": True}}, "dashboard.httpRoute.parentRefs"),

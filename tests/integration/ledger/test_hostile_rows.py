@@ -24,7 +24,8 @@ from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.reading.statistics import GroupedBy
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import changed_bounds, parse_scope
-from spoke_jobs.model import ANY_JOB, LONGEST_LEASE_SECONDS, AttemptState, Claim, Failure, JobOptions, JobState
+from spoke_jobs.model import ANY_JOB, AttemptState, Claim, Failure, JobOptions, JobState
+from spoke_jobs.settings import LONGEST_LEASE_SECONDS
 
 __all__ = ["ledger"]
 NEW_ATTEMPT = """

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-import uvicorn
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
+from tests.asgi_server import serving
 from tests.waiting import patient
 
 from spoke_jobs import registry
@@ -95,28 +94,6 @@ def serve() -> Iterator[Callable[[Any], str]]:
     """Serves an ASGI application until the test's end: gives its address."""
     with ExitStack() as stack:
         yield lambda app: stack.enter_context(serving(app))
-
-
-@contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """A server on a port that the system chooses."""
-    started = threading.Event()
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: Any = None) -> None:
-            await super().startup(sockets)
-            started.set()
-
-    server = Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    assert started.wait(patient(30)), "the server did not start"
-    (listening,) = server.servers[0].sockets
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(patient(30))
 
 
 @pytest.fixture

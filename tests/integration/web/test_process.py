@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import httpx
 from tests.conftest import open_ledger
-from tests.contract.ledger import new_job
+from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.progress import KEY, report
 from tests.ports import free_port
 from tests.waiting import eventually, patient
 
@@ -43,12 +44,12 @@ class Served:
 
 
 @contextmanager
-def serving(url: str) -> Iterator[Served]:
+def serving(url: str, *options: str, **environment: str) -> Iterator[Served]:
     """Run the dashboard until the end of the block. It must serve without errors."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "spoke_jobs", "web", "--insecure-local", "--port", str(port)],
-        env=os.environ | {"SPOKE_DATABASE_URL": url},
+        [sys.executable, "-m", "spoke_jobs", "web", "--insecure-local", "--port", str(port), *options],
+        env=os.environ | {"SPOKE_DATABASE_URL": url} | environment,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -86,6 +87,28 @@ def test_it_serves_until_sigterm(sqlite_ledger_url: str) -> None:
             assert next(lines) == "retry: 5000"
             served.process.send_signal(signal.SIGTERM)
             assert not [line for line in lines if "changed" in line], "it ends with the process"
+
+
+def test_progress_is_followed_until_sigterm(sqlite_ledger_url: str) -> None:
+    """What a job reports arrives at a browser, and an open stream does not hold up the end of the process."""
+    for ledger in open_ledger(sqlite_ledger_url):
+        job = ledger.insert(new_job())
+        path = f"/progress/{job.progress_token(key=KEY)}"
+        with serving(sqlite_ledger_url, "--progress", "--progress-messages", SPOKE_PROGRESS_KEY=KEY) as served:
+            assert served.get("/progress/progress.js").status_code == 200
+            assert served.get(path).json()["state"] == "waiting"
+            assert served.get("/progress/nonsense/events").status_code == 404
+            url = f"http://127.0.0.1:{served.port}{path}/events"
+            with httpx.stream("GET", url, timeout=patient(30)) as stream:
+                lines = stream.iter_lines()
+                next(line for line in lines if '"waiting"' in line)
+                claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+                assert claim is not None
+                report(ledger, claim, 40, "a text")
+                shown = next(line for line in lines if "a text" in line)
+                assert '"state": "running", "percent": 40' in shown
+                served.process.send_signal(signal.SIGTERM)
+                assert not [line for line in lines if "progress" in line or "gone" in line], "it ends with the process"
 
 
 def test_idle_connections_keep_nobody_out(sqlite_ledger_url: str) -> None:

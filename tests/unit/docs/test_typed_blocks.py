@@ -77,7 +77,7 @@ APPLICATIONS = {
         for name in ("import_contacts", "import_numbers", "assign_texters", "clean_up", "send_report", "send_texts"):
             job(name)(lambda ctx, payload: None)
         """,
-    "docs/how-to/dashboard.md": "settings = SimpleNamespace(session_key='k' * 64)",
+    "docs/how-to/dashboard.md": "settings = SimpleNamespace(session_key='k' * 64, oidc_secret='s')",
     "docs/how-to/limits.md": "job('send_text')(lambda ctx, payload: None)",
     "docs/how-to/migrating.md": "import base64, gzip, json",
     "docs/how-to/new-release.md": """
@@ -85,6 +85,11 @@ APPLICATIONS = {
             name: str
         """,
     "docs/how-to/policies.md": "customer = SimpleNamespace(name='Ada & Co.')",
+    "docs/how-to/progress.md": """
+        import os
+        os.environ["SPOKE_PROGRESS_KEY"] = "k" * 64
+        job("import_contacts")(lambda ctx, payload: None)
+        """,
     "docs/how-to/queues-and-keys.md": """
         for name in ("edit_campaign", "rebuild_cache", "send_digest", "index"):
             job(name)(lambda ctx, payload: None)
@@ -149,7 +154,7 @@ AFTERWARDS = {
             count = "SELECT count(*) FROM job_request WHERE job_type = 'send_texts'"
             assert connection.scalar(text(count)) == 2 * len(range(10_000)) + 1
         """,
-    "docs/how-to/dashboard.md": "dashboard.close()",
+    "docs/how-to/dashboard.md": "dashboard.close(); signing_in.close()",
     "docs/how-to/migrating.md": "import_script(ctx, base64.b64encode(gzip.compress(b'{}')).decode())",
     "docs/how-to/new-release.md": "assert upgrade({'first': 'Ada', 'last': 'King'}, 1) == {'name': 'Ada King'}",
     "docs/how-to/notify.md": """
@@ -161,6 +166,11 @@ AFTERWARDS = {
         assert not is_genuine(key, signed_headers(signing_key(key), "1", int(time.time()) - 900, body), body)
         """,
     "docs/how-to/policies.md": "assert labels['cost-center']",
+    "docs/how-to/progress.md": """
+        assert import_file(1)["progress"].startswith("/progress/1.1.")
+        users_progress.close()
+        del os.environ["SPOKE_PROGRESS_KEY"]
+        """,
     "docs/how-to/queues-and-keys.md": "assert get_job(job.id).unique_key == 'cache:1'",
     "docs/how-to/tasks.md": """
         close()  # once the task in memory has run

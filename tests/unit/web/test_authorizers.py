@@ -16,7 +16,7 @@ from tests.contract.dashboard_scene import EVERYBODY, HOST, TOKEN, token_in
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.secret_file import SecretFile
 from spoke_jobs.web import Authorizer, LocalOnly, ReadOnly, TokenSignIn, TrustedProxy, Viewer, app
-from spoke_jobs.web.signed_sessions import Session, Signer, derived_key
+from spoke_jobs.web.signed_sessions import Session, Signer, session_key
 
 PROXIES = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")]
 Admit = Callable[..., Browser]
@@ -129,7 +129,7 @@ class TestTokenSignIn:
         browser = admit(TokenSignIn(SecretFile(str(file)), EVERYBODY), "192.0.2.7")
         file.write_text("short")
         assert browser.get("/", headers={"Authorization": "Bearer short"}).status_code == 401
-        forged = Signer(derived_key("short")).cookie(Session.begin(time.time(), signed_in=True))
+        forged = Signer(session_key("short")).cookie(Session.begin(time.time(), signed_in=True))
         browser.cookies.set("spoke_jobs_session", forged)
         assert browser.get("/").headers["location"] == "/sign-in"
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer, derived_key
+from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer, session_key
 
 NOW = 1_800_000_000.0
-SIGNER = Signer(derived_key("one"))
+SIGNER = Signer(session_key("one"))
 SESSION = Session.begin(NOW)
 
 
@@ -25,8 +26,35 @@ def test_a_session_is_read_until_it_is_over(signed_in: bool) -> None:
     assert SIGNER.session(cookie, NOW - 1) is None
 
 
+@pytest.mark.parametrize(
+    "session",
+    [
+        Session.begin(NOW, signed_in=True, name="ada@example.com"),
+        Session.begin(NOW, signed_in=True, name="\U0001f600ü" * 100, only_looks=True),
+        Session.begin(NOW, signed_in=True, only_looks=True),
+        replace(Session.begin(NOW), wanted="/jobs?" + "x" * 1994),
+        replace(Session.begin(NOW), wanted='/jobs?type=";,'),
+    ],
+)
+def test_it_keeps_who_it_is_or_which_page_they_want(session: Session) -> None:
+    cookie = SIGNER.cookie(session)
+    assert SIGNER.session(cookie, NOW) == session
+    assert len(cookie) < 4000, "browsers keep no longer ones"
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", cookie), "no character has a meaning in a header"
+
+
+def test_nobody_takes_another_name_or_more_rights() -> None:
+    cookie = SIGNER.cookie(Session.begin(NOW, signed_in=True, name="eve", only_looks=True))
+    name = cookie.split(".")[3]
+    assert SIGNER.session(cookie.replace(f".{name}.", ".YWRh."), NOW) is None
+    assert SIGNER.session(cookie.replace(f".{name}.", "."), NOW) is None
+    assert SIGNER.session(cookie.replace(".2.", ".1."), NOW) is None
+    wanted = SIGNER.cookie(replace(SESSION, wanted="ada"))
+    assert SIGNER.session(wanted.replace(".0.", ".1."), NOW) is None
+
+
 def test_another_key_knows_neither_sessions_nor_forms() -> None:
-    other = Signer(derived_key("two"))
+    other = Signer(session_key("two"))
     assert other.session(SIGNER.cookie(SESSION), NOW) is None
     assert not other.is_form_token(SIGNER.form_token(SESSION, "ada"), SESSION, "ada")
 

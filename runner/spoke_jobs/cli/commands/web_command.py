@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -14,6 +15,7 @@ from spoke_jobs.cli.commands.ledger_access import open_engine
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.engine import check_schema
 from spoke_jobs.settings import load_settings
+from spoke_jobs.shared.https_service import is_this_machine, url_problem
 from spoke_jobs.shared.secret_file import SecretFile
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 _DECIDE = (
     "decide who may look: --token-file FILE (whoever knows a token), --trusted-proxy CIDR with --user-header NAME "
-    "(whom a proxy has signed in), or --insecure-local (everybody on this machine)"
+    "(whom a proxy has signed in), --oidc-issuer URL (whom an OpenID Connect provider has signed in), or "
+    "--insecure-local (everybody on this machine)"
 )
 
 
@@ -70,6 +73,74 @@ def web(
             show_default=False,
         ),
     ] = None,
+    oidc_issuer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Admit whom this OpenID Connect provider has signed in, if --oidc-group or --oidc-anyone admits them.",
+            show_default=False,
+        ),
+    ] = None,
+    oidc_client_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="The dashboard's client id at the provider.", show_default=False),
+    ] = None,
+    oidc_client_secret_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A file with the client's secret.", show_default=False),
+    ] = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="With --oidc-issuer: where browsers find the dashboard. The provider must know the address "
+            "/sign-in/callback below it. Its host need not be given as --host-name.",
+            show_default=False,
+        ),
+    ] = None,
+    oidc_groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--oidc-group", metavar="NAME", help="Admit the members of this group; may be repeated.", show_default=False
+        ),
+    ] = None,
+    oidc_read_only_groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--oidc-read-only-group",
+            metavar="NAME",
+            help="Admit the members of this group, who may change nothing; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    oidc_anyone: Annotated[
+        bool, typer.Option("--oidc-anyone", help="Admit everybody whom the provider knows, in place of groups.")
+    ] = False,
+    oidc_group_claim: Annotated[
+        str,
+        typer.Option(metavar="CLAIM", help="The claim with somebody's groups, or a path such as realm_access.roles."),
+    ] = "groups",
+    oidc_user_claim: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLAIM",
+            help="The claim with somebody's name. By default the email address if it is verified, else "
+            "preferred_username, else sub.",
+            show_default=False,
+        ),
+    ] = None,
+    oidc_scopes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--oidc-scope", metavar="SCOPE", help="Also ask the provider for this; may be repeated.", show_default=False
+        ),
+    ] = None,
+    oidc_ca_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="CA certificates that verify the provider, if not the system's.", show_default=False
+        ),
+    ] = None,
     insecure_local: Annotated[
         bool,
         typer.Option("--insecure-local", help="Admit everybody on this machine, without signing in. For a laptop."),
@@ -78,7 +149,8 @@ def web(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="With --trusted-proxy: a file with a key that signs sessions. Replicas need the same one.",
+            help="With --trusted-proxy or --oidc-issuer: a file with a key that signs sessions. Replicas need the same "
+            "one.",
             show_default=False,
         ),
     ] = None,
@@ -95,6 +167,27 @@ def web(
     hide_output: Annotated[
         bool, typer.Option("--hide-output", help="Hide tracebacks and the last lines of output: they may hold values.")
     ] = False,
+    with_progress: Annotated[
+        bool,
+        typer.Option(
+            "--progress",
+            help="Also serve the progress of single jobs below /progress, without signing in, to whoever has a token "
+            "that SPOKE_PROGRESS_KEY has signed.",
+        ),
+    ] = False,
+    progress_origins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--progress-origin",
+            metavar="ORIGIN",
+            help="With --progress: the origin of pages that may read it, https://app.example.com for example; may be "
+            "repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    progress_messages: Annotated[
+        bool, typer.Option("--progress-messages", help="With --progress: show the jobs' own texts, too.")
+    ] = False,
 ) -> None:  # fmt: skip
     """Serve the dashboard, until SIGTERM: which jobs wait or fail, and why, for people with a browser.
 
@@ -103,23 +196,45 @@ def web(
     now.
     """
     try:
-        from spoke_jobs.web import ALL_ACTIONS, LocalOnly, ReadOnly, TokenSignIn, TrustedProxy, Viewer, app
+        from spoke_jobs.web import ALL_ACTIONS, LocalOnly, ReadOnly, TokenSignIn, TrustedProxy, Viewer, app, progress
+        from spoke_jobs.web.claim_rules import ClaimRules
         from spoke_jobs.web.guard import LOOPBACK_HOSTS
-        from spoke_jobs.web.serve_dashboard import serve
+        from spoke_jobs.web.serve_dashboard import PROGRESS_STREAMS, WithProgress, serve
     except ModuleNotFoundError as error:
         fail(f"`spoke-jobs web` needs the Python package {error.name!r}: pip install 'spoke-jobs[web]'")
     networks = [_network(text) for text in proxies or ()]
-    if [token_file is not None, bool(networks), insecure_local].count(True) != 1:
+    if [token_file is not None, bool(networks), oidc_issuer is not None, insecure_local].count(True) != 1:
         usage_error(_DECIDE)
     if bool(networks) != (user_header is not None):
         usage_error("--trusted-proxy and --user-header need each other")
-    if session_key_file is not None and not networks:
-        usage_error("--session-key-file is for --trusted-proxy: the token signs sessions, too")
-    local = _is_loopback(host)
+    if session_key_file is not None and (token_file is not None or insecure_local):
+        too = ": the token signs sessions, too" if token_file is not None else ""
+        usage_error(f"--session-key-file is for --trusted-proxy and --oidc-issuer{too}")
+    oidc = {
+        "--oidc-client-id": oidc_client_id,
+        "--oidc-client-secret-file": oidc_client_secret_file,
+        "--public-url": public_url,
+    }
+    _check_oidc(
+        oidc_issuer,
+        needed=oidc | {"--session-key-file": session_key_file},
+        others=oidc
+        | {
+            "--oidc-group": oidc_groups,
+            "--oidc-read-only-group": oidc_read_only_groups,
+            "--oidc-anyone": oidc_anyone,
+            "--oidc-user-claim": oidc_user_claim,
+            "--oidc-scope": oidc_scopes,
+            "--oidc-ca-file": oidc_ca_file,
+        },
+    )
+    local = is_this_machine(host)
     if insecure_local and not local:
         usage_error(f"--insecure-local needs a loopback address, and --host is {host}")
-    if not local and not host_names:
+    hosts = [*(host_names or ()), *([_host_of(public_url)] if public_url else ())]
+    if not local and not hosts:
         usage_error("--host-name is missing: name the hosts under which browsers reach the dashboard")
+    _check_progress(given=bool(progress_origins or progress_messages), used=with_progress)
     viewer = Viewer(
         name="local user" if insecure_local else "token",
         actions=ALL_ACTIONS,
@@ -128,34 +243,94 @@ def web(
         may_see_output=not hide_output,
     )
     authorizer: Authorizer
+    key = _secret(session_key_file, "--session-key-file") if session_key_file is not None else ""
     if token_file is not None:
         authorizer = TokenSignIn(_secret(token_file, "--token-file"), viewer)
     elif user_header is not None:
-        key = _secret(session_key_file, "--session-key-file") if session_key_file is not None else ""
         authorizer = TrustedProxy(networks, user_header, viewer, key)
+    elif oidc_issuer and oidc_client_id and oidc_client_secret_file and public_url:
+        authorizer = _oidc_sign_in(
+            issuer=oidc_issuer,
+            client_id=oidc_client_id,
+            client_secret=_secret(oidc_client_secret_file, "--oidc-client-secret-file"),
+            public_url=public_url,
+            secret=key,
+            rules=ClaimRules(
+                groups=frozenset(oidc_groups or ()),
+                read_only_groups=frozenset(oidc_read_only_groups or ()),
+                anyone=oidc_anyone,
+                group_claim=oidc_group_claim,
+                user_claim=oidc_user_claim or "",
+            ),
+            viewer=viewer,
+            ca_file=oidc_ca_file or "",
+            scopes=oidc_scopes or (),
+        )
     else:
         authorizer = LocalOnly(viewer)
     check_schema(open_engine())
     settings = load_settings()
     add_working_directory()  # for the application, which is imported when somebody runs a schedule's job
-    serve(
-        app(
-            authorize=ReadOnly(authorizer) if read_only else authorizer,
-            hosts=[*(host_names or ()), *(LOOPBACK_HOSTS if local else ())],
-            database=settings.database,
-            namespace=settings.namespace,
-            secure_cookies=not insecure_local,
-        ),
-        host,
-        port,
+    dashboard = app(
+        authorize=ReadOnly(authorizer) if read_only else authorizer,
+        hosts=[*hosts, *(LOOPBACK_HOSTS if local else ())],
+        database=settings.database,
+        namespace=settings.namespace,
+        secure_cookies=not insecure_local and not (public_url or "").startswith("http:"),
     )
+    if not with_progress:
+        serve(dashboard, host, port)
+        return
+    of_jobs = progress(
+        origins=progress_origins or (),
+        messages=progress_messages,
+        database=settings.database,
+        most_streams=PROGRESS_STREAMS,
+    )
+    serve(WithProgress(dashboard, of_jobs), host, port)
 
 
-def _is_loopback(host: str) -> bool:
+def _check_progress(*, given: bool, used: bool) -> None:
+    """Check that the options about progress are of some use."""
+    if given and not used:
+        usage_error("--progress-origin and --progress-messages are for --progress")
+
+
+def _check_oidc(issuer: str | None, needed: dict[str, str | None], others: dict[str, object]) -> None:
+    """Check that the options of OpenID Connect are given together, or not at all."""
+    if issuer is None:
+        for option, given in others.items():
+            if given:
+                usage_error(f"{option} is for --oidc-issuer")
+        return
+    missing = [option for option, given in needed.items() if not given]
+    if missing:
+        usage_error(f"--oidc-issuer needs {', '.join(missing)}")
+    by_group = bool(others["--oidc-group"] or others["--oidc-read-only-group"])
+    if by_group == others["--oidc-anyone"]:
+        usage_error(
+            "decide who may look: --oidc-group NAME or --oidc-read-only-group NAME (the members of a group), or "
+            "--oidc-anyone (everybody whom the provider knows)"
+        )
+
+
+def _oidc_sign_in(**options: Any) -> Authorizer:
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        from spoke_jobs.web.oidc_sign_in import OidcSignIn
+    except ModuleNotFoundError as error:
+        fail(f"--oidc-issuer needs the Python package {error.name!r}: pip install 'spoke-jobs[web,oidc]'")
+    return OidcSignIn(**options)
+
+
+def _host_of(public_url: str) -> str:
+    """Return the host of the dashboard's public URL, as browsers name it."""
+    problem = url_problem(public_url)
+    if problem:
+        usage_error(f"--public-url can't be used: {problem}")
+    parts = urlsplit(public_url)
+    if parts.path.strip("/"):
+        usage_error("--public-url has a path: the dashboard is served at the root of its host")
+    return parts.netloc.rpartition("@")[2].removesuffix(f":{parts.port}").lower()
 
 
 def _secret(path: str, option: str) -> SecretFile:

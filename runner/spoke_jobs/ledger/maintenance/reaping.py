@@ -11,7 +11,8 @@ from spoke_jobs.ledger.lifecycle import finish, transitions
 from spoke_jobs.ledger.sql.each_alone import change_each
 from spoke_jobs.ledger.sql.expressions import clock_once, constant
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import LONGEST_LEASE_SECONDS, AttemptState, JobRequest
+from spoke_jobs.model import AttemptState, JobRequest
+from spoke_jobs.settings import LONGEST_LEASE_SECONDS
 
 
 def reap(

@@ -18,7 +18,8 @@ from spoke_jobs.ledger.lifecycle import transitions
 from spoke_jobs.ledger.sql.each_alone import change_each
 from spoke_jobs.ledger.sql.expressions import clock_once, constant
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
-from spoke_jobs.model import LONGEST_LEASE_SECONDS, AttemptState, JobState
+from spoke_jobs.model import AttemptState, JobState
+from spoke_jobs.settings import LONGEST_LEASE_SECONDS
 
 _LIMIT = 100
 _RUNS = job_attempt.c.state == constant(AttemptState.RUNNING)
