@@ -9,7 +9,7 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
 from joserfc.jwk import ECKey, KeySet, RSAKey
 from joserfc.jws import JWSRegistry
-from joserfc.jwt import JWTClaimsRegistry
+from joserfc.jwt import ClaimsOption, JWTClaimsRegistry
 
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
 """The accepted ones. All are asymmetric: with another one, whoever knows the client's secret could sign tokens."""
@@ -64,11 +64,8 @@ def verified_claims(token: str, keys: KeySet, *, issuer: str, client_id: str, no
         if not isinstance(claims, dict):
             raise IdTokenRefused("its claims are no JSON object")
         # It accepts a list in place of a text, so it checks only that the claims are there, and the times.
-        there = JWTClaimsRegistry(
-            now=int(now),
-            leeway=LEEWAY_SECONDS,
-            **{name: {"essential": True} for name in ("iss", "sub", "aud", "exp", "iat", "nonce")},
-        )
+        needed = dict.fromkeys(("iss", "sub", "aud", "exp", "iat", "nonce"), ClaimsOption(essential=True))
+        there = JWTClaimsRegistry(now=int(now), leeway=LEEWAY_SECONDS, **needed)
         there.validate(claims)
     except (InvalidKeyIdError, BadSignatureError) as error:
         raise UnknownKey(str(error)) from None
