@@ -61,7 +61,8 @@ class ChangeStream:
         self._readers: set[_Reader] = set()
         self._thread: threading.Thread | None = None
         self._ended = False
-        self._wakeups, self._waker = socket.socketpair()
+        self._wakeup: tuple[socket.socket, socket.socket] | None = None
+        """What ends the thread's wait, and the other side of it. Only who has had a viewer needs to be closed."""
 
     @property
     def is_full(self) -> bool:
@@ -89,8 +90,9 @@ class ChangeStream:
         for reader in tuple(self._readers):
             reader.tell(reader.ended)
             reader.tell(reader.changed)
-        with contextlib.suppress(OSError):
-            self._waker.send(b".")
+        if self._wakeup is not None:
+            with contextlib.suppress(OSError):
+                self._wakeup[1].send(b".")
 
     def close(self) -> None:
         """End all streams, and the thread."""
@@ -99,8 +101,8 @@ class ChangeStream:
             thread = self._thread
         if thread is not None:
             thread.join()
-        self._wakeups.close()
-        self._waker.close()
+        for side in self._wakeup or ():
+            side.close()
 
     @contextmanager
     def _reader(self) -> Iterator[_Reader]:
@@ -118,10 +120,13 @@ class ChangeStream:
         """Start to listen, for the first stream."""
         with self._lock:
             if self._thread is None and not self._ended:
-                self._thread = threading.Thread(target=self._listen, name="spoke-web-listen", daemon=True)
+                self._wakeup = wakeups, _ = socket.socketpair()
+                self._thread = threading.Thread(
+                    target=self._listen, args=[wakeups], name="spoke-web-listen", daemon=True
+                )
                 self._thread.start()
 
-    def _listen(self) -> None:
+    def _listen(self, wakeups: socket.socket) -> None:
         try:
             notifications = listen(self._engine)
         except Exception:
@@ -131,11 +136,11 @@ class ChangeStream:
             return
         with contextlib.closing(notifications):
             while not self._ended:
-                if notifications in readable_of((notifications, self._wakeups)):
+                if notifications in readable_of((notifications, wakeups)):
                     notifications.recv(4096)
                     for reader in tuple(self._readers):
                         reader.tell(reader.changed)
-                    readable_of((self._wakeups,), _PAUSE_SECONDS)
+                    readable_of((wakeups,), _PAUSE_SECONDS)
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -119,6 +120,14 @@ async def test_all_streams_end_with_the_process(wire: Wire, stream: ChangeStream
         ended = await asyncio.gather(*waits, return_exceptions=True)
     assert [type(each) for each in ended] == [StopAsyncIteration] * 2
     assert [event async for event in stream.events(notified=True)] == [BEGIN], "and none begins"
+
+
+def test_one_that_nobody_looked_at_holds_nothing_open() -> None:
+    """So an application that only makes the dashboard need not close it."""
+    engine = create_engine("sqlite://")
+    ChangeStream(engine)
+    gc.collect()  # what it held open would be a warning, which fails a test
+    engine.dispose()
 
 
 async def test_there_are_so_many_at_most(wire: Wire, stream: ChangeStream, monkeypatch: pytest.MonkeyPatch) -> None:
