@@ -119,8 +119,9 @@ class JobOptions:
         """Read a row's options. Options that another release left out or wrote in another form get their defaults."""
         found = {
             option.name: option.read(stored)
-            for option in _STORED
-            if (stored := value.get(option.json_key)) is not None and option.readable(stored)
+            for option, default in _READ
+            # A default, which most options have, needs no check.
+            if (stored := value.get(option.json_key)) is not None and stored != default and option.readable(stored)
         }
         return cls(retry=RetryPolicy.from_json(value), **found)
 
@@ -405,6 +406,8 @@ _KEYS = tuple((option.name, option.json_key) for option in _STORED)
 _DEFAULTS: Mapping[str, Any] = {
     item.name: item.default for item in (*fields(JobData), *fields(JobOptions)) if item.default is not MISSING
 } | {"queue_name": "", "locks_queue": False, "priority": 0, "retry": RetryPolicy()}
+_READ = tuple((option, getattr(JobOptions(), option.name)) for option in _STORED)
+"""Each option of a row, and its default."""
 
 
 def label_of(option: Option) -> str:

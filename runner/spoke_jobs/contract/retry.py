@@ -206,7 +206,12 @@ class RetryPolicy:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Read the policy from a row's options. Unusable values, for example of another release, get their defaults."""
-        found = {name: how.read(value[key]) for name, key, how in _FIELDS if key in value and how.readable(value[key])}
+        found = {
+            name: how.read(stored)
+            for name, key, how in _FIELDS
+            # A default, which most fields have, needs no check.
+            if (stored := value.get(key, _DEFAULTS[key])) != _DEFAULTS[key] and how.readable(stored)
+        }
         return cls(**found)
 
     def allowance(self, cause_class: CauseClass) -> int:
@@ -223,6 +228,8 @@ _FIELDS: tuple[tuple[str, str, PolicyField], ...] = tuple(
     (item.name, _key(item.name), item.metadata["how"]) for item in fields(RetryPolicy)
 )
 """Each field's name, its key in a row's options, and how it is checked and stored."""
+_DEFAULTS: Mapping[str, Any] = RetryPolicy().to_json()
+"""The fields' defaults, as a row's options store them."""
 
 
 @dataclass(frozen=True, slots=True)

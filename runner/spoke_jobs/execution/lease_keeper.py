@@ -80,6 +80,8 @@ class LeaseKeeper:
         self._observer = observer
         self._give_up = give_up
         self._leases: dict[UUID, Lease] = {}
+        self._lapses: dict[UUID, float] = {}
+        """When each lease lapses: an attempt that begins or ends makes the process look for the first."""
         self._owners: dict[UUID, Owner] = {}
         self._changed = threading.Condition()
         self._keeps_until = self._watches_until = math.inf
@@ -140,7 +142,7 @@ class LeaseKeeper:
         """
         with self._changed:
             self._owners[lease.token] = owner
-            self._leases[lease.token] = lease
+            self._put(lease)
             if not renew:
                 self._observe()
                 # Seldom: the threads still wait for what was due of leases that have ended, so that a short attempt
@@ -153,8 +155,8 @@ class LeaseKeeper:
     def remove(self, token: UUID) -> None:
         """Keep a lease no longer: the attempt has ended, or its claim is lost."""
         with self._changed:
-            self._leases.pop(token, None)
-            self._owners.pop(token, None)
+            for kept in (self._leases, self._lapses, self._owners):
+                kept.pop(token, None)
             self._observe()
 
     def is_kept(self, token: UUID) -> bool:
@@ -185,7 +187,7 @@ class LeaseKeeper:
         with self._changed:
             if (lease := self._leases.get(token)) is None:
                 return None
-            self._leases[token] = lease.begins_to_end()
+            self._put(lease.begins_to_end())
             self._observe()
             return lease.unrecorded
 
@@ -201,7 +203,7 @@ class LeaseKeeper:
         except BaseException:
             with self._changed:
                 if (lease := self._leases.get(token)) is not None:
-                    self._leases[token] = lease.goes_on()
+                    self._put(lease.goes_on())
                     self._observe()
                     self._changed.notify_all()
             raise
@@ -215,11 +217,16 @@ class LeaseKeeper:
         leases = self._leases.values()
         return list(leases) if self._give_up is not None else [lease for lease in leases if not lease.told]
 
+    def _put(self, lease: Lease) -> None:
+        """Keep a lease, or its next state."""
+        self._leases[lease.token] = lease
+        self._lapses[lease.token] = lease.lapses_at
+
     def _observe(self) -> None:
         if self._closed:
             return  # the observer may serve the next attempt by now
         # Also the leases of owners that were told to stop: they may hang.
-        self._observer.lease_ends(min((lease.lapses_at for lease in self._leases.values()), default=math.inf))
+        self._observer.lease_ends(min(self._lapses.values(), default=math.inf))
 
     def _keep(self) -> None:
         while True:
@@ -279,9 +286,9 @@ class LeaseKeeper:
             if (lease := self._leases.get(token)) is None:
                 continue
             if (pulse := pulses.get(token)) is None:
-                self._leases[token] = lease.unanswered(now)
+                self._put(lease.unanswered(now))
                 continue
-            self._leases[token] = lease.answered(pulse, sent_at, written, now)
+            self._put(lease.answered(pulse, sent_at, written, now))
             if pulse is Pulse.CANCELLED and math.isinf(lease.cancelled_at):
                 cancelled.append(self._owners[token])
         return cancelled
@@ -294,7 +301,7 @@ class LeaseKeeper:
             if lease.told and self._give_up is None:
                 return
             owner = self._owners[token]
-            self._leases[token] = lease.stopped(reason)
+            self._put(lease.stopped(reason))
             self._observe()
             self._changed.notify_all()
         owner.on_stop(self._actual(reason))

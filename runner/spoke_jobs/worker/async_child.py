@@ -194,6 +194,8 @@ class AsyncOrderLoop:
         self._ledger = ledger
         self._room = asyncio.Semaphore(slots)
         self._running: dict[UUID, _LoopDriver] = {}
+        self._reports: list[Report] = []
+        """Those that are not sent yet."""
         self.tasks = JobTasks(shared)
         self._leases = LeaseKeeper(ledger.heartbeats, shared, self._give_up)
         self._common = _Common(
@@ -231,6 +233,7 @@ class AsyncOrderLoop:
         if tasks:
             await asyncio.wait(tasks)
         await self._deliver()
+        self._send_reports(writer)
         writer.close()
 
     async def _deliver(self) -> None:
@@ -285,9 +288,15 @@ class AsyncOrderLoop:
         finally:
             self._leases.remove(order.token)
         self._shared.remove(order.token)  # the supervisor ignores the report of an attempt that is listed
-        with contextlib.suppress(ConnectionError):
-            writer.write(encode(Report(code, token=order.token)))
-            await writer.drain()
+        # Attempts whose successes one statement has recorded end in the same turn of the loop. Their reports are sent
+        # together, which wakes the supervisor once.
+        if not self._reports:
+            self._loop.call_soon(self._send_reports, writer)
+        self._reports.append(Report(code, token=order.token))
+
+    def _send_reports(self, writer: asyncio.StreamWriter) -> None:
+        reports, self._reports = self._reports, []
+        writer.write(b"".join(map(encode, reports)))
 
     async def _run(self, order: Order) -> ExitCode:
         job = order.job or await self._common.in_thread(self._ledger.get, order.job_id)

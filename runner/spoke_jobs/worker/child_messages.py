@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import datetime
 from typing import Any, get_args, get_type_hints
 from uuid import UUID
@@ -59,12 +59,17 @@ class Report:
     """The token of the order that ended."""
 
 
+_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in (Order, Stop, Report)}
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
+
+
 def encode(message: Order | Stop | Report) -> bytes:
     """Encode a message as one line."""
-    value = {field.name: getattr(message, field.name) for field in fields(message)}
+    kind = type(message)
+    value = {"kind": kind.__name__} | {name: getattr(message, name) for name in _NAMES[kind]}
     if value.get("job") is not None:
         value["job"] = _plain(value["job"])
-    return (json.dumps({"kind": type(message).__name__} | value, default=str) + "\n").encode()
+    return (_ENCODER.encode(value) + "\n").encode()
 
 
 def decode(line: bytes) -> Order | Stop | Report:
@@ -116,22 +121,22 @@ def decode_report(line: bytes) -> Report | None:
 _EXIT_CODES = frozenset(ExitCode)
 
 
-def _plain(job: JobRequest) -> dict[str, Any]:
-    value = {field.name: getattr(job, field.name) for field in fields(job)}
-    return value | {"options": job.options.to_json()}
-
-
 _TIMES = tuple(name for name, hint in get_type_hints(JobRequest).items() if datetime in (hint, *get_args(hint)))
+_JOB = tuple((field.name, field.default) for field in fields(JobRequest))
+_OPTIONS = JobOptions().to_json()
+
+
+def _plain(job: JobRequest) -> dict[str, Any]:
+    """Return what differs from the defaults: that is short, and every job of a busy worker is sent."""
+    value = {name: given for name, default in _JOB if (given := getattr(job, name)) != default or default is MISSING}
+    value["options"] = {key: given for key, given in job.options.to_json().items() if given != _OPTIONS[key]}
+    return value
 
 
 def _row(value: dict[str, Any]) -> JobRequest:
-    times = {name: datetime.fromisoformat(value[name]) for name in _TIMES if value[name] is not None}
-    return JobRequest(
-        **value
-        | times
-        | {
-            "uid": UUID(value["uid"]),
-            "state": JobState(value["state"]),
-            "options": JobOptions.from_json(value["options"]),
-        }
-    )
+    for name in _TIMES:
+        if name in value:
+            value[name] = datetime.fromisoformat(value[name])
+    value["uid"], value["state"] = UUID(value["uid"]), JobState(value["state"])
+    value["options"] = JobOptions.from_json(value["options"])
+    return JobRequest(**value)

@@ -17,8 +17,11 @@ from uuid import UUID
 
 from sqlalchemy import (
     Connection,
+    Integer,
     RowMapping,
     TextClause,
+    Uuid,
+    column,
     exists,
     func,
     literal_column,
@@ -49,7 +52,7 @@ from spoke_jobs.shared.clean_text import storable
 JOB_REQUEST, JOB_ATTEMPT, QUEUE_LOCK, JOB_LIMIT = map(
     sql_name, ("job_request", "job_attempt", "queue_lock", "job_limit")
 )
-_COLUMNS = ", ".join(f"{postgresql_text(as_read(column))} AS {column.name}" for column in MANY_COLUMNS)
+_COLUMNS = ", ".join(f"{postgresql_text(as_read(each))} AS {each.name}" for each in MANY_COLUMNS)
 _LEASE: Any = literal_column(":lease")
 _JOB_CLAIMED = assignments(
     transitions.job_claimed(
@@ -215,7 +218,9 @@ def granted(
     connection: Connection, statement: Any, values: Mapping[str, Any], lease_seconds: float
 ) -> tuple[list[Claim], int, int]:
     """Run a statement with :data:`CLAIM`. Return the claims and the counts of its CTEs `candidates` and `limited`."""
-    found = [dict(row) for row in connection.execute(statement, values).mappings().all()]
+    result = connection.execute(statement, values)
+    names = tuple(result.keys())
+    found = [dict(zip(names, row, strict=True)) for row in result]
     candidates, limits = found[0]["candidates"], found[0]["limits"]  # there is a row even if no claim was granted
     claims = []
     for row in found:
@@ -324,8 +329,13 @@ def claim_rows(connection: Connection, rows: Sequence[RowMapping], worker: str, 
 
 
 def typed(statement: TextClause) -> Any:
-    """Give the statement's result the types of the table's columns."""
-    return statement.columns(**{column.name: column.type for column in MANY_COLUMNS} | {"due_at": UTCDateTime()})
+    """Give the result of :data:`CLAIM` the types of its columns, in their order.
+
+    By their names, SQLAlchemy would match them anew at each execution.
+    """
+    counts = (column("candidates", Integer()), column("limits", Integer()))
+    granted_as = (column("claim_token", Uuid()), column("due_at", UTCDateTime()))
+    return statement.columns(*(column(each.name, each.type) for each in MANY_COLUMNS), *granted_as, *counts)
 
 
 _CLAIM_FOUND = {
