@@ -361,7 +361,11 @@ def test_several_replicas_have_a_disruption_budget(helm: Helm) -> None:
         (PROGRESS | {"enabled": False}, "dashboard.progress.enabled needs dashboard.enabled"),
         (
             merged(PROGRESS, {"progress": {"hosts": ["a.test", "jobs.example.com"]}}),
-            "progress.hosts: jobs.example.com is one of dashboard.hosts",
+            "progress.hosts: jobs.example.com is a host of the dashboard",
+        ),
+        (
+            merged(OIDC | PROGRESS | {"token": {}}, {"oidc": {"publicUrl": "https://App.example.com:8443"}}),
+            "progress.hosts: app.example.com is a host of the dashboard",
         ),
         (merged(PROGRESS, {"progress": {"hosts": [], "ingress": {"enabled": True}}}), "dashboard.progress.hosts: name"),
         (
