@@ -180,6 +180,47 @@ key: {{ $own.secretKey | default $general.secretKey | quote }}
 {{- end -}}
 
 {{/*
+The same for the key of progress tokens. Jobs, tasks and the application's own pods make tokens, and the dashboard or the application reads
+them. Without a Secret, there is none.
+*/}}
+{{- define "spoke-app.progressKeySecretName" -}}
+{{- tpl .Values.dashboard.progress.key.secretName . -}}
+{{- end -}}
+
+{{- define "spoke-app.progressKeyVariable" -}}
+{{- with include "spoke-app.progressKeySecretName" . -}}
+{{- if $.Values.secretsAsFiles -}}
+- name: SPOKE_PROGRESS_KEY_FILE
+  value: /var/run/secrets/spoke-progress-key/key
+{{- else -}}
+- name: SPOKE_PROGRESS_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ . | quote }}
+      key: {{ $.Values.dashboard.progress.key.secretKey | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "spoke-app.progressKeyMount" -}}
+{{- if and .Values.secretsAsFiles (include "spoke-app.progressKeySecretName" .) -}}
+- name: spoke-progress-key
+  mountPath: /var/run/secrets/spoke-progress-key
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "spoke-app.progressKeyVolume" -}}
+{{- if and .Values.secretsAsFiles (include "spoke-app.progressKeySecretName" .) -}}
+- name: spoke-progress-key
+  secret:
+    secretName: {{ include "spoke-app.progressKeySecretName" . | quote }}
+    items:
+      - {key: {{ .Values.dashboard.progress.key.secretKey | quote }}, path: key}
+{{- end }}
+{{- end -}}
+
+{{/*
 The variables of a process that dispatches jobs and tasks, as a list for env:. Use them in the application's own chart like this:
 
   serviceAccountName: {{ include "spoke-app.runnerServiceAccountName" (index .Subcharts "spoke-app") }}
@@ -196,6 +237,7 @@ The variables of a process that dispatches jobs and tasks, as a list for env:. U
 {{- define "spoke-app.environmentOf" -}}
 {{ include "spoke-app.commonEnvironment" . }}
 {{- with .chart }}
+{{ include "spoke-app.progressKeyVariable" . }}
 {{- if .Values.tasks.enabled }}
 - name: SPOKE_TASKS_URL
   value: {{ printf "%s://%s-tasks:8080" (include "spoke-app.tasksScheme" .) (include "spoke-app.fullname" .) | quote }}
@@ -250,6 +292,7 @@ may be empty.
 */}}
 {{- define "spoke-app.volumeMounts" -}}
 {{ include "spoke-app.databaseMount" . }}
+{{ include "spoke-app.progressKeyMount" . }}
 {{ include "spoke-app.tasksKeyMount" . }}
 {{- if and .Values.tasks.enabled .Values.tasks.tokens.enabled -}}
 - name: spoke-tasks-token
@@ -272,6 +315,7 @@ may be empty.
 {{- define "spoke-app.volumesOf" -}}
 {{ include "spoke-app.databaseVolume" . }}
 {{- with .chart }}
+{{ include "spoke-app.progressKeyVolume" . }}
 {{ include "spoke-app.tasksKeyVolume" . }}
 {{- if and .Values.tasks.enabled .Values.tasks.tokens.enabled }}
 - name: spoke-tasks-token

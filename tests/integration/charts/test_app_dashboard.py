@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.commands import run_command
 
+from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.settings import Settings
+from spoke_jobs.web import progress
+from spoke_jobs.web.serve_dashboard import PROGRESS as PATH
 
 from .conftest import APP_VALUES, Helm, Object, Refused, environment_of, merged, named, of_kind, pod_labels, pod_of
 from .test_network_policies import API_SERVER, DATABASE, DNS, policies_of, rules
 
 NAME = "rel-spoke-app-dashboard"
+USERS = "rel-spoke-app-progress"
 TOKEN: Object = {"enabled": True, "hosts": ["jobs.example.com"], "token": {"secretName": "{{ .Release.Name }}-token"}}
 PROXY: Object = {
     "enabled": True,
@@ -29,6 +35,9 @@ OIDC: Object = {
     },
 }
 HOSTILE = 'a: "b" # \\{{ 1 }}'
+PROGRESS: Object = TOKEN | {
+    "progress": {"enabled": True, "key": {"secretName": "progress"}, "hosts": ["app.example.com", "example.com"]},
+}
 KEY: Object = {"proxy": {"sessionKey": {"secretName": "session", "secretKey": "hex"}}}
 
 
@@ -254,6 +263,76 @@ def test_a_route_of_the_gateway_api(helm: Helm) -> None:
     assert rule["backendRefs"] == [{"name": NAME, "port": service["spec"]["ports"][0]["port"]}]
 
 
+def test_the_progress_of_single_jobs(helm: Helm) -> None:
+    usual = options_of(container_of(render(helm)))
+    assert options_of(container_of(render(helm, PROGRESS))) == [*usual, "--progress"]
+    more = {"origins": ["https://app.example.com", "http://[::1]:8000"], "messages": True}
+    assert options_of(container_of(render(helm, merged(PROGRESS, {"progress": more})))) == [
+        *usual,
+        "--progress",
+        "--progress-origin=https://app.example.com",
+        "--progress-origin=http://[::1]:8000",
+        "--progress-messages",
+    ]
+    off = render(helm, merged(PROGRESS, {"progress": more | {"enabled": False}}))
+    assert options_of(container_of(off)) == usual
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://app.example.com", "http://localhost:8000", "https://[fd00::1]", "http://a"]
+)
+def test_origins_as_browsers_write_them(helm: Helm, tmp_path: Path, origin: str) -> None:
+    progress(origins=[origin], key="k" * 32, database=f"sqlite:///{tmp_path}/jobs.sqlite3").close()
+    assert render(helm, merged(PROGRESS, {"progress": {"origins": [origin]}}))
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://a.example/", "a.example", "*", "null", "https://A.example", "https://a:b", "ftp://a", ""]
+)
+def test_other_origins_are_refused_before_the_process_refuses_them(helm: Helm, origin: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no origin"):
+        progress(origins=[origin])
+    with pytest.raises(Refused, match="origins"):
+        render(helm, merged(PROGRESS, {"progress": {"origins": [origin]}}))
+
+
+def test_at_the_application_s_hosts_there_is_progress_only(helm: Helm) -> None:
+    gateway = {"name": "{{ .Release.Name }}-public", "namespace": "gateways"}
+    inside = {"ingress": {"enabled": True, "className": "inside", "annotations": {"sign-in": "yes"}}}
+    users: Object = {
+        "ingress": {"enabled": True, "className": "public", "tlsSecretName": "{{ .Release.Name }}-tls"},
+        "httpRoute": {"enabled": True, "parentRefs": [gateway], "annotations": {"a": "b"}},
+    }
+    objects = render(helm, merged(PROGRESS | inside, {"progress": users}))
+    assert [item["metadata"]["name"] for item in of_kind(objects, "Ingress", "HTTPRoute")] == [NAME, USERS, USERS]
+    ingress, route = named(objects, "Ingress", USERS), named(objects, "HTTPRoute", USERS)
+    hosts = ["app.example.com", "example.com"]
+    assert "annotations" not in ingress["metadata"], "those of the dashboard may sign people in"
+    assert ingress["spec"]["ingressClassName"] == "public"
+    assert ingress["spec"]["tls"] == [{"secretName": "rel-tls", "hosts": hosts}]
+    assert [rule["host"] for rule in ingress["spec"]["rules"]] == route["spec"]["hostnames"] == hosts
+    for rule in ingress["spec"]["rules"]:
+        (path,) = rule["http"]["paths"]
+        assert (path["path"], path["pathType"]) == (PATH, "Prefix")
+        assert path["backend"] == {"service": {"name": NAME, "port": {"name": "http"}}}
+    assert route["metadata"]["annotations"] == {"a": "b"}
+    assert route["spec"]["parentRefs"] == [{"name": "rel-public", "namespace": "gateways"}]
+    (rule,) = route["spec"]["rules"]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": PATH}}]
+    assert rule["backendRefs"] == [{"name": NAME, "port": 8080}]
+    (rule,) = named(objects, "Ingress", NAME)["spec"]["rules"]
+    assert rule["host"] == "jobs.example.com"
+    off = render(helm, merged(PROGRESS, {"progress": users | {"enabled": False}}))
+    assert not of_kind(off, "Ingress", "HTTPRoute")
+
+
+def test_progress_needs_no_sign_in_but_the_dashboard_beside_it_does(helm: Helm) -> None:
+    with pytest.raises(Refused, match=r"say who may look, .*dashboard.progress needs no sign-in, but the same pods"):
+        render(helm, PROGRESS | {"token": {"secretName": ""}})
+    with pytest.raises(Refused, match=r"say who may look, .*not by two of them\n"):
+        render(helm, TOKEN | {"token": {"secretName": ""}})
+
+
 def test_several_replicas_have_a_disruption_budget(helm: Helm) -> None:
     assert NAME not in {item["metadata"]["name"] for item in of_kind(render(helm), "PodDisruptionBudget")}
     objects = render(helm, TOKEN | {"replicas": 2})
@@ -278,6 +357,24 @@ def test_several_replicas_have_a_disruption_budget(helm: Helm) -> None:
         (merged(PROXY, {"proxy": {"header": ""}}), "dashboard.proxy.header"),
         (PROXY | {"replicas": 2}, "dashboard.proxy.sessionKey.secretName"),
         (TOKEN | {"httpRoute": {"enabled": True}}, "dashboard.httpRoute.parentRefs"),
+        (merged(PROGRESS, {"progress": {"key": {"secretName": ""}}}), "dashboard.progress.key.secretName: name the"),
+        (PROGRESS | {"enabled": False}, "dashboard.progress.enabled needs dashboard.enabled"),
+        (
+            merged(PROGRESS, {"progress": {"hosts": ["a.test", "jobs.example.com"]}}),
+            "progress.hosts: jobs.example.com is a host of the dashboard",
+        ),
+        (
+            merged(OIDC | PROGRESS | {"token": {}}, {"oidc": {"publicUrl": "https://App.example.com:8443"}}),
+            "progress.hosts: app.example.com is a host of the dashboard",
+        ),
+        (merged(PROGRESS, {"progress": {"hosts": [], "ingress": {"enabled": True}}}), "dashboard.progress.hosts: name"),
+        (
+            merged(PROGRESS, {"progress": {"hosts": [], "httpRoute": {"enabled": True}}}),
+            "dashboard.progress.hosts: name",
+        ),
+        (merged(PROGRESS, {"progress": {"httpRoute": {"enabled": True}}}), "dashboard.progress.httpRoute.parentRefs"),
+        (merged(PROGRESS, {"progress": {"key": {"value": "plain"}}}), "value"),
+        (merged(PROGRESS, {"progress": {"hosts": ["app.example.com/progress"]}}), "hosts"),
         (TOKEN | {"hosts": ["jobs.example.com:8443"]}, "hosts"),
         (TOKEN | {"hosts": ["*"]}, "hosts"),
         (merged(PROXY, {"proxy": {"cidrs": ["10.0.0.1"]}}), "cidrs"),

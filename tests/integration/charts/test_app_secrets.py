@@ -1,6 +1,10 @@
-"""Where the pods of spoke-app find the database, and the tasks' key."""
+"""Where the pods of spoke-app find the database, the tasks' key and the key of progress."""
 
 from __future__ import annotations
+
+import pytest
+
+from spoke_jobs.settings import Settings
 
 from .conftest import APP_VALUES, Helm, Object, environment_of, merged, of_kind, pod_of, pods_of
 
@@ -13,20 +17,37 @@ ROLES: Object = {
 }
 
 
-def sources(objects: list[Object]) -> dict[str, set[tuple[str, str]]]:
-    """The Secret and its key of the database's URL, in each workload's containers."""
-    return {name: {_source(pod, container) for container in _containers(pod)} for name, pod in pods_of(objects)}
+PROGRESS: Object = {"dashboard": {"progress": {"key": {"secretName": "{{ .Release.Name }}-progress"}}}}
+SERVED: Object = {
+    "dashboard": {
+        "enabled": True,
+        "hosts": ["jobs.example.com"],
+        "token": {"secretName": "token"},
+        "progress": {"enabled": True, "key": {"secretKey": "hex"}},
+    },
+    "workers": {"small": {"lane": "worker"}, "old": {}},
+    "notify": {"enabled": True, "slack": {"secretName": "shop-slack"}},
+}
+
+
+def sources(objects: list[Object], variable: str = "SPOKE_DATABASE_URL") -> dict[str, set[tuple[str, str] | None]]:
+    """The Secret and its key of the variable, in each workload's containers; None in those that do not have it."""
+    return {
+        name: {_source(pod, container, variable) for container in _containers(pod)} for name, pod in pods_of(objects)
+    }
 
 
 def _containers(pod: Object) -> list[Object]:
     return [*pod.get("initContainers", []), *pod["containers"]]
 
 
-def _source(pod: Object, container: Object) -> tuple[str, str]:
+def _source(pod: Object, container: Object, variable: str) -> tuple[str, str] | None:
     variables = environment_of(container)
-    if url := variables.get("SPOKE_DATABASE_URL"):
-        return url["secretKeyRef"]["name"], url["secretKeyRef"]["key"]
-    return _mounted(pod, container, variables["SPOKE_DATABASE_URL_FILE"])
+    assert f"{variable}_FILE" not in variables or variable not in variables, "a process refuses both"
+    if secret := variables.get(variable):
+        return secret["secretKeyRef"]["name"], secret["secretKeyRef"]["key"]
+    file = variables.get(f"{variable}_FILE")
+    return None if file is None else _mounted(pod, container, file)
 
 
 def _mounted(pod: Object, container: Object, file: str) -> tuple[str, str]:
@@ -82,7 +103,32 @@ def test_with_tokens_there_is_no_key_to_mount(helm: Helm) -> None:
 def test_the_example_s_own_pods_get_the_files_too(helm: Helm) -> None:
     objects = helm.render("texting", {"spoke-app": {"secretsAsFiles": True}}, release="texting")
     (web,) = [pod for name, pod in pods_of(objects) if name == "Deployment texting"]
-    assert _source(web, web["containers"][0]) == ("texting-database", "url")
+    assert _source(web, web["containers"][0], "SPOKE_DATABASE_URL") == ("texting-database", "url")
+
+
+@pytest.mark.parametrize("as_files", [False, True])
+@pytest.mark.parametrize("tokens", [False, True])
+def test_who_makes_or_reads_tokens_of_progress_has_their_key(helm: Helm, as_files: bool, tokens: bool) -> None:
+    given: Object = {"secretsAsFiles": as_files, "tasks": {"tokens": {"enabled": tokens}}}
+    objects = helm.render("spoke-app", merged(merged(APP_VALUES, given), merged(PROGRESS, SERVED)))
+    found = sources(objects, "SPOKE_PROGRESS_KEY")
+    without = {name for name, keys in found.items() if keys == {None}}
+    assert without == {"Deployment rel-spoke-app-notify", "Job rel-spoke-app-migrate"}
+    holders = {name for name, keys in found.items() if keys == {("rel-progress", "hex")}}
+    assert holders == found.keys() - without
+    parts = ("sync", "tasks", "dashboard", "worker-small", "worker-old")
+    assert {"PodTemplate default", *(f"Deployment rel-spoke-app-{part}" for part in parts)} < holders
+    known = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    assert {"SPOKE_PROGRESS_KEY", "SPOKE_PROGRESS_KEY_FILE"} <= known
+
+
+@pytest.mark.parametrize("as_files", [False, True])
+def test_an_application_that_serves_progress_itself_has_the_key_too(helm: Helm, as_files: bool) -> None:
+    values: Object = {"spoke-app": PROGRESS | {"secretsAsFiles": as_files}}
+    found = sources(helm.render("texting", values, release="texting"), "SPOKE_PROGRESS_KEY")
+    assert found["Deployment texting"] == found["PodTemplate default"] == {("texting-progress", "key")}
+    unnamed = helm.render("texting", {"spoke-app": {"secretsAsFiles": as_files}}, release="texting")
+    assert set.union(*sources(unnamed, "SPOKE_PROGRESS_KEY").values()) == {None}
 
 
 def test_the_schema_is_known_to_every_container(helm: Helm) -> None:

@@ -152,8 +152,30 @@ VARIANTS: dict[str, tuple[str, Object]] = {
                 "hosts": ["jobs.example.com", "jobs.internal"],
                 "token": {"secretName": "{{ .Release.Name }}-token"},
                 "ingress": {"enabled": True, "className": "nginx", "tlsSecretName": "jobs-tls"},
+                "progress": {"enabled": True, "key": {"secretName": "progress"}},
             },
             "networkPolicy": {"ingress": {"dashboard": [{"namespaceSelector": {"matchLabels": {"of": "ingress"}}}]}},
+        },
+    ),
+    "app, progress": (
+        "spoke-app",
+        APP_VALUES
+        | {
+            "secretsAsFiles": True,
+            "dashboard": {
+                "enabled": True,
+                "hosts": ["jobs.example.com"],
+                "token": {"secretName": "token"},
+                "progress": {
+                    "enabled": True,
+                    "key": {"secretName": "{{ .Release.Name }}-progress"},
+                    "origins": ["https://example.com"],
+                    "messages": True,
+                    "hosts": ["app.example.com"],
+                    "ingress": {"enabled": True},
+                    "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+                },
+            },
         },
     ),
     "app, network open": ("spoke-app", APP_VALUES | {"networkPolicy": {"enabled": False}}),

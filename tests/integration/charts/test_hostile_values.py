@@ -28,6 +28,12 @@ FULL: dict[str, Object] = {
                 "token": {"secretName": "token"},
                 "ingress": {"enabled": True},
                 "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+                "progress": {
+                    "enabled": True,
+                    "hosts": ["app.example.com"],
+                    "ingress": {"enabled": True},
+                    "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+                },
             },
         },
     ),

@@ -40,6 +40,15 @@ def test_they_say_who_reaches_the_dashboard(helm: Helm, tmp_path: Path) -> None:
     assert "Nobody reaches it" not in notes(helm, tmp_path / "reached", "spoke-app", dashboard | reached)
     assert "Nobody reaches it" not in notes(helm, tmp_path / "open", "spoke-app", dashboard | OPEN)
     assert "dashboard" not in notes(helm, tmp_path / "without", "spoke-app", {})
+    assert "/progress" not in shut
+
+
+@pytest.mark.parametrize(("hosts", "end"), [([], "token."), (["a.test", "b.test"], "token, also at a.test, b.test.")])
+def test_they_say_that_progress_needs_no_sign_in(helm: Helm, tmp_path: Path, hosts: list[str], end: str) -> None:
+    progress: Object = {"enabled": True, "key": {"secretName": "progress"}, "hosts": hosts}
+    dashboard: Object = {"enabled": True, "hosts": ["jobs.test"], "token": {"secretName": "a"}, "progress": progress}
+    said = notes(helm, tmp_path, "spoke-app", {"dashboard": dashboard})
+    assert f"Below /progress, it shows the progress of a job to whoever has a {end}\n" in said
 
 
 @every_chart
