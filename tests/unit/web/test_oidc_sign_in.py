@@ -301,7 +301,7 @@ class TestAnswers:
     def test_a_state_that_is_too_old(self, scene: Callable[..., Scene]) -> None:
         here = scene()
         here.begin()
-        for age, status in ((LASTING_SECONDS + 1, 400), (-30, 400), (LASTING_SECONDS - 30, 502)):
+        for age, status in ((LASTING_SECONDS + 1, 400), (-90, 400), (LASTING_SECONDS - 30, 502)):
             attempt = begin_attempt(here.authorizer.signing_key(), here.session, time.time() - age)
             answer = here.browser.get(f"/sign-in/callback?error=x&state={attempt.state}")
             assert answer.status_code == status, age
