@@ -66,7 +66,9 @@ class Scene:
 
     @property
     def session(self) -> Session:
-        found = Signer(self.authorizer.signing_key()).session(self.browser.cookies["spoke_jobs_session"], time.time())
+        found = Signer(self.authorizer.signing_key()).session(
+            self.browser.cookies["__Host-spoke_jobs_session"], time.time()
+        )
         assert found is not None
         return found
 
@@ -122,7 +124,7 @@ def test_somebody_signs_in_and_gets_the_page_that_they_asked_for(scene: Callable
     here = scene()
     page = "/jobs?type=a%2Fb%5C*&state=failed"
     here.browser.get("/")
-    before = here.browser.cookies["spoke_jobs_session"]
+    before = here.browser.cookies["__Host-spoke_jobs_session"]
     answer = here.sign_in(page)
     assert answer.status_code == 303
     assert answer.headers["location"] == page
@@ -315,14 +317,14 @@ class TestAnswers:
     def test_an_answer_that_comes_twice(self, scene: Callable[..., Scene], provider: OpenIdProvider) -> None:
         here = scene()
         back = here.callback()
-        anonymous = here.browser.cookies["spoke_jobs_session"]
+        anonymous = here.browser.cookies["__Host-spoke_jobs_session"]
         assert here.browser.get(back).status_code == 303
         provider.requests.clear()
         again = here.browser.get(back)
         assert (again.status_code, again.headers["location"]) == (303, "/")
         assert provider.requests == []
         here.browser.cookies.clear()
-        here.browser.cookies.set("spoke_jobs_session", anonymous)
+        here.browser.cookies.set("__Host-spoke_jobs_session", anonymous)
         here.assert_refused(here.browser.get(back), 400, "its address was opened twice")
 
     def test_a_code_of_another_attempt(self, scene: Callable[..., Scene]) -> None:
@@ -540,7 +542,7 @@ class TestSessions:
         file.write_text("short")
         forged = Session.begin(time.time(), signed_in=True, name="eve")
         here.browser.cookies.clear()
-        here.browser.cookies.set("spoke_jobs_session", Signer(here.authorizer.signing_key()).cookie(forged))
+        here.browser.cookies.set("__Host-spoke_jobs_session", Signer(here.authorizer.signing_key()).cookie(forged))
         assert here.browser.get("/").status_code == 303
 
     def test_they_end_after_twelve_hours(self, scene: Callable[..., Scene]) -> None:
@@ -549,7 +551,7 @@ class TestSessions:
         for age, status in ((SESSION_SECONDS - 60, 200), (SESSION_SECONDS, 303)):
             here.browser.cookies.clear()
             old = Session.begin(time.time() - age, signed_in=True, name="ada")
-            here.browser.cookies.set("spoke_jobs_session", signer.cookie(old))
+            here.browser.cookies.set("__Host-spoke_jobs_session", signer.cookie(old))
             assert here.browser.get("/").status_code == status
 
     def test_no_other_way_leads_in(self, scene: Callable[..., Scene]) -> None:
@@ -610,6 +612,7 @@ def test_it_works_below_a_path(
         back = provider.sign_in(browser.get("/ops/sign-in/start?next=%2Fjobs").headers["location"])
         assert back.startswith(f"{PUBLIC}/ops/sign-in/callback?")
         assert browser.get(back.removeprefix(PUBLIC)).headers["location"] == "/ops/jobs"
+        assert list(browser.cookies) == ["spoke_jobs_session"], "the prefix is for cookies of all paths"
 
 
 @pytest.mark.parametrize("path", ["/sign-in/start", "/sign-in/callback", "/signed-out"])
