@@ -28,6 +28,7 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.secret_file import SecretFile
 from spoke_jobs.web import ReadOnly, app
 from spoke_jobs.web.claim_rules import ClaimRules
+from spoke_jobs.web.oidc_provider import OidcProvider, ProviderFailed, ProviderMetadata, read_metadata
 from spoke_jobs.web.oidc_sign_in import OidcSignIn
 from spoke_jobs.web.sign_in_attempts import LASTING_SECONDS, begin_attempt
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS as SESSION_SECONDS
@@ -628,6 +629,7 @@ def test_other_ways_have_no_such_pages(shared_sqlite_ledger_url: str, path: str)
         ({"issuer": "http://sso.example.com"}, "only for services on the same machine"),
         ({"issuer": "sso.example.com"}, "does not begin with https://"),
         ({"issuer": "https://sso.example.com?x"}, "a query or a fragment"),
+        ({"issuer": "https://dashboard:secret@sso.example.com"}, "it has a user name"),
         ({"public_url": "http://jobs.example.com"}, "only for services on the same machine"),
         ({"public_url": "https://jobs.example.com#x"}, "a query or a fragment"),
         ({"secret": ""}, "a key for sessions is missing"),
@@ -638,6 +640,40 @@ def test_other_ways_have_no_such_pages(shared_sqlite_ledger_url: str, path: str)
 def test_what_cannot_be_used(scene: Callable[..., Scene], changes: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         scene(**changes)
+
+
+@pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint", "jwks_uri"])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:8080/", "the issuer's URL with https://"),
+        ("http://sso.example.com/", "only for services on the same machine"),
+        ("https://sso.example.com/" + "x" * 100_000, "it is not a URL"),
+        ("https://[v1.x]/", "it is not a URL"),
+    ],
+)
+def test_a_provider_elsewhere_names_no_service_of_this_machine(name: str, url: str, said: str) -> None:
+    """What reaches the dashboard's pod alone may trust whoever reaches it."""
+    good = dict.fromkeys(("authorization_endpoint", "token_endpoint", "jwks_uri"), "https://sso.example.com/x")
+    assert read_metadata(good, local=False).jwks_uri == good["jwks_uri"]
+    with pytest.raises(ProviderFailed, match=f"{name} of the provider can't be used: .*{said}"):
+        read_metadata({**good, name: url}, local=False)
+    assert read_metadata({**good, "end_session_endpoint": url}, local=False).end_session_endpoint == ""
+
+
+def test_a_provider_on_this_machine_is_known_by_its_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def metadata(issuer: str, endpoint: str) -> ProviderMetadata:
+        async def answer(*_: object) -> tuple[int, dict[str, str]]:
+            names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+            return 200, {"issuer": issuer, **dict.fromkeys(names, endpoint)}
+
+        monkeypatch.setattr(OidcProvider, "_answer", answer)
+        return await OidcProvider(issuer, CLIENT_ID, CLIENT_SECRET).metadata()
+
+    here = "http://127.0.0.1:5556"
+    assert asyncio.run(metadata(here, f"{here}/x")).jwks_uri == f"{here}/x"
+    with pytest.raises(ProviderFailed, match="the issuer's URL with https://"):
+        asyncio.run(metadata("https://sso.example.com", f"{here}/x"))
 
 
 def test_the_log_names_who_signs_in_and_no_secret(
