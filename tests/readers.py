@@ -259,7 +259,7 @@ def _worker_sets(text: str) -> object:
 
 def _openid_metadata(body: Mapping[str, Any]) -> object:
     try:
-        return read_metadata(body)
+        return read_metadata(body, local=True)
     except ProviderFailed as refusal:
         return refusal
 

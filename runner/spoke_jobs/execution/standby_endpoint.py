@@ -12,11 +12,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler
 
 from spoke_jobs.contract.environment import BadEnvironment, PodAssignment
 from spoke_jobs.contract.standby import LIMIT_BYTES, PATH, PORT, PodState, identity_of, proves, read_assignment
-from spoke_jobs.shared.bounded_server import BoundedServer
+from spoke_jobs.shared.bounded_server import BoundedHandler, BoundedServer
 
 PING_SECONDS = 10.0
 """How often the connection to the database is tried while the pod waits."""
@@ -91,13 +90,13 @@ def serve(slot: AssignmentSlot, port: int = PORT, host: str = "") -> BoundedServ
     :param host: empty for all addresses.
     """
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(BoundedHandler):
         timeout = _READ_SECONDS
 
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 (the base class' name)
             self._answer(200 if self.path == PATH else 404)
 
-        def do_POST(self) -> None:
+        def do_POST(self) -> None:  # noqa: N802 (the base class' name)
             length = self.headers.get("Content-Length", "")
             if self.path != PATH:
                 self._answer(404)

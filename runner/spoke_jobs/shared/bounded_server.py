@@ -7,13 +7,45 @@ import socket
 import threading
 from collections import Counter
 from contextlib import suppress
+from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedReader, RawIOBase
 from socketserver import TCPServer
 from typing import Any
 
 MOST_CONNECTIONS = 64
 """Beyond that, the oldest connection is closed of the address that has the most."""
+LONGEST_HEAD_BYTES = 16_384
+"""The most bytes of a request's line and headers. Python's own limit is 6 MB, which all connections could take."""
 logger = logging.getLogger(__name__)
+
+
+class _HeadReader(BufferedReader):
+    """Reads the lines of a request's head, up to a limit. Whoever reads a body bounds it."""
+
+    def __init__(self, raw: RawIOBase) -> None:
+        super().__init__(raw)
+        self._left = LONGEST_HEAD_BYTES
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Read a line.
+
+        :raises LineTooLong: if the head is too long. The handler then answers 431, or closes the connection.
+        """
+        line = super().readline(self._left + 1)
+        self._left -= len(line)
+        if self._left < 0:
+            raise LineTooLong("head")
+        return line
+
+
+class BoundedHandler(BaseHTTPRequestHandler):
+    """Reads one request of a connection, whose head has at most :data:`LONGEST_HEAD_BYTES`."""
+
+    def setup(self) -> None:
+        """See socketserver."""
+        super().setup()
+        self.rfile = _HeadReader(self.rfile.detach())
 
 
 class BoundedServer(ThreadingHTTPServer):

@@ -23,6 +23,15 @@ def url_problem(url: str) -> str:
     return ""
 
 
+def base_url_problem(url: str) -> str:
+    """Say the same of a URL to which paths are appended, and which others may read."""
+    if problem := url_problem(url):
+        return problem
+    if set("?#") & set(url):
+        return "it has a query or a fragment"
+    return "it has a user name" if "@" in urlsplit(url).netloc else ""
+
+
 def is_this_machine(host: str) -> bool:
     """Whether a host is a loopback address or ``localhost``."""
     try:

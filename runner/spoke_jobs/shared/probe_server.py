@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -26,7 +26,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Metric, ProcessCollector, gen
 from prometheus_client.core import InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from spoke_jobs.shared.bounded_server import BoundedServer
+from spoke_jobs.shared.bounded_server import BoundedHandler, BoundedServer
 
 logger = logging.getLogger(__name__)
 
@@ -116,10 +116,10 @@ def serve(routes: Routes, port: int, host: str = "") -> ThreadingHTTPServer:
 
     shared = {path: _SharedAnswers(answer) for path, answer in routes.items()}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(BoundedHandler):
         timeout = _READ_SECONDS
 
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 (the base class' name)
             route = shared.get(self.path) or shared.get(self.path.partition("?")[0])
             try:
                 answer = route() if route else _not_found(routes)

@@ -18,7 +18,7 @@ _NAMES = ("preferred_username", "sub")
 class ClaimRules:
     """Which people may look, and under which name.
 
-    :raises ConfigurationError: if nobody has decided who may look.
+    :raises ConfigurationError: if nobody has decided who may look, or if a group has no name.
     """
 
     groups: frozenset[str] = frozenset()
@@ -33,14 +33,17 @@ class ClaimRules:
     """The claim with somebody's name. Empty: the verified address, else the user name, else the subject."""
 
     def __post_init__(self) -> None:
-        """Check that somebody has decided who may look."""
+        """Check that somebody has decided who may look, and that a group has a name."""
         if self.anyone == bool(self.groups or self.read_only_groups):
             raise ConfigurationError("say who may look: the members of some groups, or anyone whom the provider knows")
+        if any(not group.strip() for group in self.groups | self.read_only_groups):
+            raise ConfigurationError("a group has an empty name, which some providers give to those without a group")
 
     def name(self, claims: Mapping[str, Any]) -> str:
         """Return the name of whom the claims are about; empty if they have none."""
         if self.user_claim:
-            unverified = self.user_claim == EMAIL and claims.get(_VERIFIED) is False
+            # Some providers write it as a text. Nothing but these forms says that the address is verified.
+            unverified = self.user_claim == EMAIL and claims.get(_VERIFIED) not in (None, True, "true")
             return "" if unverified else _text(claim_at(claims, self.user_claim))
         names = [claims.get(EMAIL) if claims.get(_VERIFIED) is True else "", *(claims.get(each) for each in _NAMES)]
         return next(filter(None, map(_text, names)), "")

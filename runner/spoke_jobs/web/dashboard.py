@@ -53,7 +53,7 @@ from spoke_jobs.web.cluster_pages import ClusterPages
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.database_problems import database_problem
 from spoke_jobs.web.failure_pages import FailurePages
-from spoke_jobs.web.guard import HEALTH, Guard, is_cross_site, read_form
+from spoke_jobs.web.guard import HEALTH, LOOPBACK_HOSTS, Guard, host_name, is_cross_site, read_form
 from spoke_jobs.web.job_search import address
 from spoke_jobs.web.page_rendering import PageRendering
 from spoke_jobs.web.pages import Pages
@@ -404,8 +404,18 @@ class Dashboard:
 
     def _session(self, request: Request) -> Session:
         """Return the browser's session, or a new one."""
-        found = self._signer().session(request.cookies.get(COOKIE, ""), time.time())
+        found = self._signer().session(request.cookies.get(self._cookie(request), ""), time.time())
         return found if found is not None else Session.begin(time.time())
+
+    def _cookie(self, request: Request) -> str:
+        """Return the name of the session's cookie.
+
+        With the prefix, browsers take it only from this host, over TLS and for all its paths. Otherwise a page of a
+        neighboring host could set it, and sign people in as somebody else. On the same machine there are no
+        neighbors, and some browsers refuse the prefix without TLS.
+        """
+        local = host_name(request.headers.get("host", "")) in LOOPBACK_HOSTS
+        return COOKIE if local or not self._secure or request.scope.get("root_path") else f"__Host-{COOKIE}"
 
     def _signer(self) -> Signer:
         return Signer(self._authorizer.signing_key())
@@ -419,10 +429,10 @@ class Dashboard:
             response = RedirectResponse(answer.address, 303)
         else:
             response = self._render(request, answer, viewer, session)
-        value = self._signer().cookie(session)
-        if request.cookies.get(COOKIE) != value:
+        name, value = self._cookie(request), self._signer().cookie(session)
+        if request.cookies.get(name) != value:
             response.set_cookie(
-                COOKIE,
+                name,
                 value,
                 max_age=LASTING_SECONDS,
                 path=root or "/",

@@ -11,17 +11,20 @@ from joserfc.jwk import ECKey, KeySet, RSAKey
 from joserfc.jws import JWSRegistry
 from joserfc.jwt import ClaimsOption, JWTClaimsRegistry
 
+from spoke_jobs.shared.clean_text import visible_in_a_line
+
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
 """The accepted ones. All are asymmetric: with another one, whoever knows the client's secret could sign tokens."""
 LEEWAY_SECONDS = 60
 """How far the clocks of the provider and of the dashboard may differ."""
 _SMALLEST_RSA_BITS = 2048
 _LONGEST_HEADER = 4096
+_LONGEST_TEXT = 200
 _KEY_TYPES: dict[str, type[RSAKey] | type[ECKey]] = {"RSA": RSAKey, "EC": ECKey}
 
 
 class IdTokenRefused(Exception):
-    """An ID token is not valid. The message is for the log, and contains nothing of the token."""
+    """An ID token is not valid. The message is for the log. Of the token, it has parts of the header at most."""
 
 
 class UnknownKey(IdTokenRefused):
@@ -68,14 +71,19 @@ def verified_claims(token: str, keys: KeySet, *, issuer: str, client_id: str, no
         there = JWTClaimsRegistry(now=int(now), leeway=LEEWAY_SECONDS, **needed)
         there.validate(claims)
     except (InvalidKeyIdError, BadSignatureError) as error:
-        raise UnknownKey(str(error)) from None
+        raise UnknownKey(_line(error)) from None
     except (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise IdTokenRefused(f"{type(error).__name__} {error}".strip()) from None
+        raise IdTokenRefused(_line(error)) from None
     for name, wanted in (("iss", issuer), ("nonce", nonce)):
         if claims[name] != wanted:
             raise IdTokenRefused(f"its claim {name!r} is another one")
     _check_audience(claims, client_id)
     return claims
+
+
+def _line(error: Exception) -> str:
+    """Return an error of the library as a part of a line. It may quote the token's header."""
+    return visible_in_a_line(f"{type(error).__name__} {error}".strip()[:_LONGEST_TEXT])
 
 
 def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:

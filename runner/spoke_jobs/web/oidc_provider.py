@@ -19,7 +19,7 @@ from joserfc.jwk import KeySet
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.clean_text import short_repr, visible_in_a_line
-from spoke_jobs.shared.https_service import tls_context, url_problem
+from spoke_jobs.shared.https_service import base_url_problem, tls_context, url_problem
 from spoke_jobs.shared.secret_file import Secret, value_of
 from spoke_jobs.shared.strict_json import NotJson, read_json_object
 from spoke_jobs.web.id_tokens import read_keys
@@ -84,8 +84,7 @@ class OidcProvider:
         answer_seconds: float = ANSWER_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        problem = url_problem(issuer) or ("it has a query or a fragment" if set("?#") & set(issuer) else "")
-        if problem:
+        if problem := base_url_problem(issuer):
             raise ConfigurationError(f"the issuer's URL can't be used: {problem}")
         self.issuer = issuer
         self.client_id = client_id
@@ -152,7 +151,7 @@ class OidcProvider:
         if found.get("issuer") != self.issuer:
             said = short_repr(found.get("issuer"))
             raise ProviderFailed(f"the provider gives its issuer as {said}, and not as {self.issuer!r}: use its form")
-        return read_metadata(found)
+        return read_metadata(found, local=urlsplit(self.issuer).scheme == "http")
 
     async def _read_keys(self) -> KeySet:
         url = (await self.metadata()).jwks_uri
@@ -193,14 +192,15 @@ class OidcProvider:
         return response.status_code, found
 
 
-def read_metadata(document: Mapping[str, Any]) -> ProviderMetadata:
+def read_metadata(document: Mapping[str, Any], *, local: bool) -> ProviderMetadata:
     """Read a provider's metadata.
 
+    :param local: whether the provider is on the same machine, so that it may name services there over ``http://``.
     :raises ProviderFailed: if a URL is missing that the code flow needs, or may not be used.
     """
     needed = {name: document.get(name) for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")}
     for name, url in needed.items():
-        problem = url_problem(url) if isinstance(url, str) else "it is missing"
+        problem = _endpoint_problem(url, local=local) if isinstance(url, str) else "it is missing"
         if problem:
             raise ProviderFailed(f"{name} of the provider can't be used: {problem}")
     end = document.get("end_session_endpoint")
@@ -208,11 +208,24 @@ def read_metadata(document: Mapping[str, Any]) -> ProviderMetadata:
     in_body = isinstance(methods, list) and "client_secret_basic" not in methods and "client_secret_post" in methods
     return ProviderMetadata(
         **{name: str(url) for name, url in needed.items()},
-        end_session_endpoint=end if isinstance(end, str) and not url_problem(end) else "",
+        end_session_endpoint=end if isinstance(end, str) and not _endpoint_problem(end, local=local) else "",
         scopes=frozenset(map(str, scopes)) if isinstance(scopes, list) else None,
         secret_in_body=in_body,
         names_itself=document.get("authorization_response_iss_parameter_supported") is True,
     )
+
+
+def _endpoint_problem(url: str, *, local: bool) -> str:
+    """Say why a URL of the metadata may not be used; empty if it may. The text does not contain it."""
+    if problem := url_problem(url):
+        return problem
+    if not local and urlsplit(url).scheme != "https":
+        return "it begins with http://, and the issuer's URL with https://"
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL:
+        return "it is not a URL"
+    return ""
 
 
 class _Kept(Generic[T]):

@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.clean_text import short_repr
-from spoke_jobs.shared.https_service import url_problem
+from spoke_jobs.shared.https_service import base_url_problem
 from spoke_jobs.shared.secret_file import Secret
 from spoke_jobs.web.answers import Answer, Elsewhere, Page, Redirect, refusal
 from spoke_jobs.web.authorizers import Authorizer, is_long_enough, is_name
@@ -75,8 +75,7 @@ class OidcSignIn(Authorizer):
         if not secret:
             raise ConfigurationError("a key for sessions is missing, with which all replicas sign them")
         super().__init__(secret)
-        problem = url_problem(public_url) or ("it has a query or a fragment" if set("?#") & set(public_url) else "")
-        if problem:
+        if problem := base_url_problem(public_url):
             raise ConfigurationError(f"the dashboard's public URL can't be used: {problem}")
         self.provider = self
         self.name = urlsplit(issuer).netloc

@@ -118,6 +118,8 @@ class ProgressApp:
             exception_handlers={HTTPException: _refused, Exception: _broken},
             lifespan=self._lifespan,
         )
+        # The redirect would have the token in its address, and http:// behind a proxy that ends TLS.
+        self._app.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""

@@ -14,7 +14,7 @@ import secrets
 from dataclasses import dataclass
 
 from spoke_jobs.shared.keyed_macs import keyed_mac
-from spoke_jobs.web.signed_sessions import Session
+from spoke_jobs.web.signed_sessions import CLOCKS_DIFFER_SECONDS, Session
 
 LASTING_SECONDS = 600
 _STATE = re.compile(r"([0-9a-f]{32}\.([0-9]{1,12}))\.([0-9a-f]{64})")
@@ -54,7 +54,7 @@ def attempt_of(key: bytes, session: Session, state: str, now: float) -> Attempt 
     attempt = _attempt(key, session, found[1])
     if not hmac.compare_digest(state, attempt.state):
         return None
-    return attempt if 0 <= now - int(found[2]) < LASTING_SECONDS else None
+    return attempt if -CLOCKS_DIFFER_SECONDS <= now - int(found[2]) < LASTING_SECONDS else None
 
 
 def _attempt(key: bytes, session: Session, beginning: str) -> Attempt:

@@ -16,6 +16,8 @@ from typing import Self
 from spoke_jobs.shared.keyed_macs import derived_key, is_keyed_mac, keyed_mac
 
 LASTING_SECONDS = 12 * 3600
+CLOCKS_DIFFER_SECONDS = 60
+"""How far the clock of the replica that signs something may be ahead of that of another one, which reads it."""
 _FORM = re.compile(r"([0-9a-f]{32})\.([0-9]{1,12})\.([012])(?:\.([A-Za-z0-9_-]{1,2800}))?\.([0-9a-f]{64})")
 _NOT, _SIGNED_IN, _ONLY_LOOKS = "012"
 
@@ -68,7 +70,7 @@ class Signer:
             session = Session(found[1], int(found[2]), wanted=more)
         else:
             session = Session(found[1], int(found[2]), True, more, found[3] == _ONLY_LOOKS)
-        return session if 0 <= now - session.began < LASTING_SECONDS else None
+        return session if -CLOCKS_DIFFER_SECONDS <= now - session.began < LASTING_SECONDS else None
 
     def form_token(self, session: Session, name: str) -> str:
         """Return the token of a viewer's forms in the session."""

@@ -113,6 +113,21 @@ def test_long_requests_and_other_paths_are_refused(pod: Pod) -> None:
     assert pod.assign(FIRST) == 200
 
 
+def test_a_request_without_an_end_takes_no_memory_of_the_job(pod: Pod) -> None:
+    """The port stays open while the job runs."""
+    with socket.create_connection(("127.0.0.1", pod.server.server_port), timeout=patient(30)) as connection:
+        ended = False
+        try:
+            connection.sendall(f"GET {PATH} HTTP/1.1\r\n".encode())
+            for _ in range(50):
+                connection.sendall(b"x: " + b"y" * 10_000 + b"\r\n")
+            ended = b" 431 " in connection.recv(100)
+        except ConnectionError:
+            ended = True
+        assert ended
+    assert pod.assign(FIRST) == 200
+
+
 def test_idle_connections_keep_the_operator_from_nothing(pod: Pod) -> None:
     idle = [socket.create_connection(("127.0.0.1", pod.server.server_port)) for _ in range(100)]
     try:

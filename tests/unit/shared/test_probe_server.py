@@ -8,7 +8,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from prometheus_client.core import CounterMetricFamily
@@ -16,7 +16,7 @@ from tests.ports import loopbacks
 from tests.waiting import eventually, patient
 
 from spoke_jobs.shared import probe_server
-from spoke_jobs.shared.bounded_server import MOST_CONNECTIONS
+from spoke_jobs.shared.bounded_server import LONGEST_HEAD_BYTES, MOST_CONNECTIONS
 from spoke_jobs.shared.probe_server import (
     Answer,
     Routes,
@@ -138,6 +138,26 @@ def test_idle_connections_take_neither_threads_nor_the_place_of_a_probe() -> Non
         eventually(lambda: threading.active_count() <= few, "the threads of closed connections end")
         may_end.set()
         assert probe.result(patient(30)) == 200
+
+
+@pytest.mark.parametrize("head", [b"x: " + b"y" * 20_000, b"\r\n".join([b"x: " + b"y" * 500] * 40)])
+def test_a_long_head_fills_no_memory(head: bytes) -> None:
+    with (
+        served({"/healthz": lambda: text_answer(ok=True, text="")}) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=patient(30)) as peer,
+    ):
+        peer.sendall(b"GET /healthz HTTP/1.1\r\n" + head[: LONGEST_HEAD_BYTES // 2] + b"\r\n\r\n")
+        assert b" 200 " in peer.recv(100)
+    with (
+        served({"/healthz": lambda: text_answer(ok=True, text="")}) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=patient(30)) as peer,
+    ):
+        answer = b"the connection was reset"
+        with suppress(ConnectionError):
+            peer.sendall(b"GET /healthz HTTP/1.1\r\n" + head + b"\r\n\r\n")
+            answer = peer.recv(100)
+        assert b" 200 " not in answer
+        assert status_of(port, "/healthz") == 200
 
 
 def test_many_requests_cost_no_more_than_some() -> None:

@@ -130,7 +130,7 @@ class TestTokenSignIn:
         file.write_text("short")
         assert browser.get("/", headers={"Authorization": "Bearer short"}).status_code == 401
         forged = Signer(session_key("short")).cookie(Session.begin(time.time(), signed_in=True))
-        browser.cookies.set("spoke_jobs_session", forged)
+        browser.cookies.set("__Host-spoke_jobs_session", forged)
         assert browser.get("/").headers["location"] == "/sign-in"
 
     def test_read_only_still_signs_in(self, admit: Admit) -> None:

@@ -18,6 +18,14 @@ def test_somebody_has_to_decide(rules: dict[str, Any]) -> None:
         ClaimRules(**rules)
 
 
+@pytest.mark.parametrize("name", ["", " "])
+@pytest.mark.parametrize("option", ["groups", "read_only_groups"])
+def test_a_group_without_a_name_is_none(option: str, name: str) -> None:
+    """Somebody whose claim is an empty text would be a member."""
+    with pytest.raises(ConfigurationError, match="empty name"):
+        ClaimRules(**{option: frozenset({"ops", name})})
+
+
 def test_anyone() -> None:
     rules = ClaimRules(anyone=True)
     assert rules.may_look({})
@@ -80,7 +88,11 @@ def test_a_claim_by_its_name_or_its_path(claim: str, claims: dict[str, Any], may
         ("sub", {"email": "a@x", "email_verified": True, "sub": "7"}, "7"),
         ("email", {"email": "a@x", "sub": "7"}, "a@x"),
         ("email", {"email": "a@x", "email_verified": True}, "a@x"),
+        ("email", {"email": "a@x", "email_verified": "true"}, "a@x"),
         ("email", {"email": "a@x", "email_verified": False, "sub": "7"}, ""),
+        ("email", {"email": "a@x", "email_verified": "false"}, ""),
+        ("email", {"email": "a@x", "email_verified": 0}, ""),
+        ("email", {"email": "a@x", "email_verified": ["true"]}, ""),
         ("upn", {"sub": "7"}, ""),
         ("who.name", {"who": {"name": " ada "}}, "ada"),
         ("upn", {"upn": ["ada"]}, ""),

@@ -190,7 +190,7 @@ class TestSigningIn:
         assert "This is not the token." in wrong.text
         assert browser.get("/").status_code == 303
         assert browser.post("/sign-in", data={"secret": TOKEN}).status_code == 403, "without the form's token"
-        anonymous = browser.cookies["spoke_jobs_session"]
+        anonymous = browser.cookies["__Host-spoke_jobs_session"]
         answer = browser.post("/sign-in", data=form | {"secret": TOKEN})
         assert answer.headers["location"] == "/"
         cookie = answer.headers["set-cookie"].lower()
@@ -198,12 +198,28 @@ class TestSigningIn:
         for word in ("secure", "httponly", "samesite=lax", "path=/"):
             assert word in cookie
         assert TOKEN not in cookie
-        assert browser.cookies["spoke_jobs_session"].partition(".")[0] != anonymous.partition(".")[0], "a new id"
+        assert browser.cookies["__Host-spoke_jobs_session"].partition(".")[0] != anonymous.partition(".")[0], "a new id"
         page = browser.get("/")
         assert "Jobs by state" in page.text
         assert browser.post("/sign-out", data={"token": "x"}).status_code == 403
         assert browser.post("/sign-out", data={"token": token_in(page)}).headers["location"] == "/sign-in"
         assert browser.get("/").status_code == 303
+
+    def test_a_neighboring_host_signs_nobody_in(self, browser: Browser) -> None:
+        """It can set cookies for the domain, but none whose name has the prefix."""
+        form = {"token": token_in(browser.get("/sign-in")), "secret": TOKEN}
+        browser.post("/sign-in", data=form)
+        (session,) = browser.cookies.values()
+        assert browser.get("/").status_code == 200
+        browser.cookies.clear()
+        browser.cookies.set("spoke_jobs_session", session)
+        assert browser.get("/").headers["location"] == "/sign-in"
+
+    def test_the_same_machine_has_no_neighbors(self, sqlite_ledger_url: str) -> None:
+        """Some browsers refuse the prefix without TLS, also from `kubectl port-forward`."""
+        dashboard = app(authorize=TokenSignIn(TOKEN, EVERYBODY), hosts=["localhost"], database=sqlite_ledger_url)
+        with Browser(dashboard, "localhost:8080") as browser:
+            assert browser.get("/sign-in").headers["set-cookie"].startswith("spoke_jobs_session=")
 
     def test_it_leads_to_the_page_that_was_asked_for(self, browser: Browser) -> None:
         page = "/jobs?type=a%2Fb%5C*&state=failed"

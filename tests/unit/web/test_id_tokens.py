@@ -130,6 +130,18 @@ def test_keys_that_have_not_signed_it() -> None:
         verified(f"{head}.{_encoded({**CLAIMS, 'sub': 'root'})}.{mac}")
 
 
+@pytest.mark.parametrize(
+    "header", [{"alg": "RS256", "kid": "x\nforged"}, {"alg": "x\nforged"}, {"alg": "RS256", "kid": "x" * 3000}]
+)
+def test_the_text_for_the_log_is_a_short_line(header: dict[str, Any]) -> None:
+    with pytest.raises(IdTokenRefused) as refused:
+        verified(f"{_encoded(header)}.{_encoded(CLAIMS)}.eHh4eA")
+    said = str(refused.value)
+    assert said
+    assert len(said) < 300
+    assert "\n" not in said
+
+
 def test_a_token_that_names_no_key() -> None:
     first, second = signing_keys()
     token = jwt.encode({"alg": "RS256"}, CLAIMS, first)

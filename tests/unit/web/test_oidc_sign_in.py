@@ -28,6 +28,7 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.secret_file import SecretFile
 from spoke_jobs.web import ReadOnly, app
 from spoke_jobs.web.claim_rules import ClaimRules
+from spoke_jobs.web.oidc_provider import OidcProvider, ProviderFailed, ProviderMetadata, read_metadata
 from spoke_jobs.web.oidc_sign_in import OidcSignIn
 from spoke_jobs.web.sign_in_attempts import LASTING_SECONDS, begin_attempt
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS as SESSION_SECONDS
@@ -66,7 +67,9 @@ class Scene:
 
     @property
     def session(self) -> Session:
-        found = Signer(self.authorizer.signing_key()).session(self.browser.cookies["spoke_jobs_session"], time.time())
+        found = Signer(self.authorizer.signing_key()).session(
+            self.browser.cookies["__Host-spoke_jobs_session"], time.time()
+        )
         assert found is not None
         return found
 
@@ -122,7 +125,7 @@ def test_somebody_signs_in_and_gets_the_page_that_they_asked_for(scene: Callable
     here = scene()
     page = "/jobs?type=a%2Fb%5C*&state=failed"
     here.browser.get("/")
-    before = here.browser.cookies["spoke_jobs_session"]
+    before = here.browser.cookies["__Host-spoke_jobs_session"]
     answer = here.sign_in(page)
     assert answer.status_code == 303
     assert answer.headers["location"] == page
@@ -301,7 +304,7 @@ class TestAnswers:
     def test_a_state_that_is_too_old(self, scene: Callable[..., Scene]) -> None:
         here = scene()
         here.begin()
-        for age, status in ((LASTING_SECONDS + 1, 400), (-30, 400), (LASTING_SECONDS - 30, 502)):
+        for age, status in ((LASTING_SECONDS + 1, 400), (-90, 400), (LASTING_SECONDS - 30, 502)):
             attempt = begin_attempt(here.authorizer.signing_key(), here.session, time.time() - age)
             answer = here.browser.get(f"/sign-in/callback?error=x&state={attempt.state}")
             assert answer.status_code == status, age
@@ -315,14 +318,14 @@ class TestAnswers:
     def test_an_answer_that_comes_twice(self, scene: Callable[..., Scene], provider: OpenIdProvider) -> None:
         here = scene()
         back = here.callback()
-        anonymous = here.browser.cookies["spoke_jobs_session"]
+        anonymous = here.browser.cookies["__Host-spoke_jobs_session"]
         assert here.browser.get(back).status_code == 303
         provider.requests.clear()
         again = here.browser.get(back)
         assert (again.status_code, again.headers["location"]) == (303, "/")
         assert provider.requests == []
         here.browser.cookies.clear()
-        here.browser.cookies.set("spoke_jobs_session", anonymous)
+        here.browser.cookies.set("__Host-spoke_jobs_session", anonymous)
         here.assert_refused(here.browser.get(back), 400, "its address was opened twice")
 
     def test_a_code_of_another_attempt(self, scene: Callable[..., Scene]) -> None:
@@ -540,7 +543,7 @@ class TestSessions:
         file.write_text("short")
         forged = Session.begin(time.time(), signed_in=True, name="eve")
         here.browser.cookies.clear()
-        here.browser.cookies.set("spoke_jobs_session", Signer(here.authorizer.signing_key()).cookie(forged))
+        here.browser.cookies.set("__Host-spoke_jobs_session", Signer(here.authorizer.signing_key()).cookie(forged))
         assert here.browser.get("/").status_code == 303
 
     def test_they_end_after_twelve_hours(self, scene: Callable[..., Scene]) -> None:
@@ -549,7 +552,7 @@ class TestSessions:
         for age, status in ((SESSION_SECONDS - 60, 200), (SESSION_SECONDS, 303)):
             here.browser.cookies.clear()
             old = Session.begin(time.time() - age, signed_in=True, name="ada")
-            here.browser.cookies.set("spoke_jobs_session", signer.cookie(old))
+            here.browser.cookies.set("__Host-spoke_jobs_session", signer.cookie(old))
             assert here.browser.get("/").status_code == status
 
     def test_no_other_way_leads_in(self, scene: Callable[..., Scene]) -> None:
@@ -610,6 +613,7 @@ def test_it_works_below_a_path(
         back = provider.sign_in(browser.get("/ops/sign-in/start?next=%2Fjobs").headers["location"])
         assert back.startswith(f"{PUBLIC}/ops/sign-in/callback?")
         assert browser.get(back.removeprefix(PUBLIC)).headers["location"] == "/ops/jobs"
+        assert list(browser.cookies) == ["spoke_jobs_session"], "the prefix is for cookies of all paths"
 
 
 @pytest.mark.parametrize("path", ["/sign-in/start", "/sign-in/callback", "/signed-out"])
@@ -625,6 +629,7 @@ def test_other_ways_have_no_such_pages(shared_sqlite_ledger_url: str, path: str)
         ({"issuer": "http://sso.example.com"}, "only for services on the same machine"),
         ({"issuer": "sso.example.com"}, "does not begin with https://"),
         ({"issuer": "https://sso.example.com?x"}, "a query or a fragment"),
+        ({"issuer": "https://dashboard:secret@sso.example.com"}, "it has a user name"),
         ({"public_url": "http://jobs.example.com"}, "only for services on the same machine"),
         ({"public_url": "https://jobs.example.com#x"}, "a query or a fragment"),
         ({"secret": ""}, "a key for sessions is missing"),
@@ -635,6 +640,40 @@ def test_other_ways_have_no_such_pages(shared_sqlite_ledger_url: str, path: str)
 def test_what_cannot_be_used(scene: Callable[..., Scene], changes: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         scene(**changes)
+
+
+@pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint", "jwks_uri"])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:8080/", "the issuer's URL with https://"),
+        ("http://sso.example.com/", "only for services on the same machine"),
+        ("https://sso.example.com/" + "x" * 100_000, "it is not a URL"),
+        ("https://[v1.x]/", "it is not a URL"),
+    ],
+)
+def test_a_provider_elsewhere_names_no_service_of_this_machine(name: str, url: str, said: str) -> None:
+    """What reaches the dashboard's pod alone may trust whoever reaches it."""
+    good = dict.fromkeys(("authorization_endpoint", "token_endpoint", "jwks_uri"), "https://sso.example.com/x")
+    assert read_metadata(good, local=False).jwks_uri == good["jwks_uri"]
+    with pytest.raises(ProviderFailed, match=f"{name} of the provider can't be used: .*{said}"):
+        read_metadata({**good, name: url}, local=False)
+    assert read_metadata({**good, "end_session_endpoint": url}, local=False).end_session_endpoint == ""
+
+
+def test_a_provider_on_this_machine_is_known_by_its_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def metadata(issuer: str, endpoint: str) -> ProviderMetadata:
+        async def answer(*_: object) -> tuple[int, dict[str, str]]:
+            names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+            return 200, {"issuer": issuer, **dict.fromkeys(names, endpoint)}
+
+        monkeypatch.setattr(OidcProvider, "_answer", answer)
+        return await OidcProvider(issuer, CLIENT_ID, CLIENT_SECRET).metadata()
+
+    here = "http://127.0.0.1:5556"
+    assert asyncio.run(metadata(here, f"{here}/x")).jwks_uri == f"{here}/x"
+    with pytest.raises(ProviderFailed, match="the issuer's URL with https://"):
+        asyncio.run(metadata("https://sso.example.com", f"{here}/x"))
 
 
 def test_the_log_names_who_signs_in_and_no_secret(

@@ -70,6 +70,14 @@ class TestSqliteProgress(ProgressContract):
         assert script.headers["content-type"] == "text/javascript; charset=utf-8"
         assert script.headers["cross-origin-resource-policy"] == "cross-origin", "any page may load it"
 
+    async def test_a_slash_too_many_sends_the_token_nowhere(self, ledger: SqlLedger, serve: Serve) -> None:
+        app = serve()
+        path = f"/{ledger.insert(new_job()).progress_token(key=KEY)}"
+        for each in (f"{path}/", f"{path}/events/", "/progress.js/"):
+            answer = await self.get(app, each)
+            assert answer.status_code == 404
+            assert "location" not in answer.headers
+
     async def test_nothing_can_be_changed(self, ledger: SqlLedger, serve: Serve) -> None:
         app = serve()
         path = f"/{ledger.insert(new_job()).progress_token(key=KEY)}"

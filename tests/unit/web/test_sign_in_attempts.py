@@ -18,9 +18,11 @@ ATTEMPT = begin_attempt(KEY, SESSION, NOW)
 
 
 @pytest.mark.parametrize(
-    ("after", "lasts"), [(0, True), (LASTING_SECONDS - 1, True), (LASTING_SECONDS, False), (-1, False)]
+    ("after", "lasts"),
+    [(0, True), (LASTING_SECONDS - 1, True), (LASTING_SECONDS, False), (-60, True), (-61, False)],
 )
 def test_it_lasts_for_some_minutes(after: float, lasts: bool) -> None:
+    """Another replica may finish it, whose clock is behind."""
     assert attempt_of(KEY, SESSION, ATTEMPT.state, NOW + after) == (ATTEMPT if lasts else None)
 
 
