@@ -67,7 +67,7 @@ _POOL = "spoke_pool"
 logger = logging.getLogger(__name__)
 
 
-def create_engine(url: URL | Secret, **options: Any) -> Engine:
+def create_engine(url: URL | Secret, *, prepares: bool = False, **options: Any) -> Engine:
     """Create an engine for the ledger's database: SQLite in a file, or PostgreSQL with psycopg 3.
 
     Its errors show no parameters, because parameters contain payloads and errors end up in logs.
@@ -77,6 +77,8 @@ def create_engine(url: URL | Secret, **options: Any) -> Engine:
     engine, or on another one that was passed to :func:`configure_sqlite`.
 
     :param url: the URL, or the file that contains it. The file is read again for each new connection.
+    :param prepares: for a process that sends the same few statements all the time: prepare each at its first use, not
+        at its sixth, as psycopg does (PostgreSQL).
     :raises ConfigurationError: if the URL is not usable.
     """
     parsed = _parsed(value_of(url) if isinstance(url, str | SecretFile) else url)
@@ -88,7 +90,7 @@ def create_engine(url: URL | Secret, **options: Any) -> Engine:
                     f"SPOKE_SCHEMA={SCHEMA} needs PostgreSQL: with SQLite, give each application a file of its own"
                 )
             return configure_sqlite(_read_any_text(_close_when_disposed(sqlalchemy_create_engine(parsed, **options))))
-        options = _postgresql_options(options)
+        options = _postgresql_options(options, prepares)
         engine = _configure_postgresql(_close_when_disposed(sqlalchemy_create_engine(parsed, **options)))
     except ModuleNotFoundError as error:
         raise ConfigurationError(
@@ -175,7 +177,7 @@ def place(url: URL) -> str:
     return f"{shown(url)} (schema {SCHEMA})" if SCHEMA else shown(url)
 
 
-def _postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
+def _postgresql_options(options: dict[str, Any], prepares: bool) -> dict[str, Any]:
     # Detect a lost peer within half a minute; the kernel's defaults take hours.
     connect = {
         "connect_timeout": 5,
@@ -183,6 +185,7 @@ def _postgresql_options(options: dict[str, Any]) -> dict[str, Any]:
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 20_000,
+        **({"prepare_threshold": 0} if prepares else {}),
     } | options.pop("connect_args", {})
     return {"connect_args": connect} | options
 

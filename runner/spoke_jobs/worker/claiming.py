@@ -28,6 +28,16 @@ _SHORT_SECONDS = 0.05
 _WEIGHT = 0.1
 
 
+def rounded(room: int) -> int:
+    """Round a number of jobs to claim down, to a power of two or to one and a half of it: 1, 2, 3, 4, 6, 8, 12, 16.
+
+    The number is a part of the statement's text, and PostgreSQL plans each text by itself, which takes as long as to
+    claim some jobs. The rest is claimed with the next ones.
+    """
+    power = 1 << room.bit_length() - 1
+    return power + power // 2 if room >= power + power // 2 else power
+
+
 class Claiming:
     """Claims jobs for a pool of children.
 
@@ -77,7 +87,7 @@ class Claiming:
             self._token_due = math.inf
         for kind in ChildKind:
             while self._may_have_work[kind] and (room := self._room_of(kind)) and self._types_of(kind):
-                limit = min(self._options.batch, room)
+                limit = rounded(min(self._options.batch, room))
                 self._may_have_work[kind] = self._claim_for(kind, limit) == limit
             idle = idle and (not self._types_of(kind) or not self._may_have_work[kind])
         return idle and self._token_due == math.inf

@@ -29,19 +29,23 @@ NEWEST = 1000
 """How many of the newest jobs are read to find names that resemble a mistyped one."""
 
 
-def open_engine(settings: Settings | None = None) -> Engine:
-    """Make an engine of the database that the settings name. It is closed at the command's end."""
-    engine = create_engine((settings or load_settings()).database)
+def open_engine(settings: Settings | None = None, *, prepares: bool = False) -> Engine:
+    """Make an engine of the database that the settings name. It is closed at the command's end.
+
+    :param prepares: see :func:`spoke_jobs.ledger.engine.create_engine`.
+    """
+    engine = create_engine((settings or load_settings()).database, prepares=prepares)
     _engines.append(engine)
     return engine
 
 
-def open_ledger(settings: Settings | None = None) -> SqlLedger:
+def open_ledger(settings: Settings | None = None, *, prepares: bool = False) -> SqlLedger:
     """Open the ledger that the settings name.
 
+    :param prepares: see :func:`spoke_jobs.ledger.engine.create_engine`.
     :raises SpokeJobsError: if it can't be used; the message names what is missing.
     """
-    engine = open_engine(settings)
+    engine = open_engine(settings, prepares=prepares)
     check_schema(engine)
     ledger = SqlLedger(engine, patience=LockPatience())
     _ledgers.append(ledger)

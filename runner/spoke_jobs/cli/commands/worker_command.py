@@ -158,7 +158,7 @@ def worker(
         only=only,
         declared_types=declared,
     )
-    ledger = open_ledger(settings)
+    ledger = open_ledger(settings, prepares=True)
     declare_limits(ledger, registry, settings.app)
     # After a change to another runner, a worker may still run the jobs that were dispatched before. Under `kubernetes`,
     # sync dispatches the jobs of schedules.
