@@ -19,6 +19,7 @@ from spoke_jobs.errors import Superseded
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.ledger.claims import single_claim
+from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.port import Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -191,3 +192,13 @@ def blocked(ledger: SqlLedger) -> bool:
     )
     with ledger.engine.connect() as connection:
         return bool(connection.scalar(waiting))
+
+
+@pytest.mark.parametrize("prepares", [False, True])
+def test_a_worker_prepares_its_claim_at_its_first_use(postgres_ledger_url: str, prepares: bool) -> None:
+    engine = create_engine(postgres_ledger_url, prepares=prepares, pool_size=1, max_overflow=0)
+    claim_one(SqlLedger(engine), "legacy", ["report"], "w", LEASE)
+    with engine.connect() as connection:
+        prepared = connection.scalars(text("SELECT statement FROM pg_prepared_statements")).all()
+    engine.dispose()
+    assert any("gen_random_uuid()" in statement for statement in prepared) is prepares

@@ -203,7 +203,7 @@ def test_a_job_that_locks_its_own_row_holds_up_no_other(site: Site) -> None:
     """It times out, and its child is killed, while another connection of it still has the lock."""
     site._environment["SPOKE_LEASE_SECONDS"] = "60"  # so that the reaper does not end it
     with site.worker("--processes", "1"), site.engine.connect() as its_own:
-        job_id = site.dispatch("hang_once", timeout_seconds=1)
+        job_id = site.dispatch("hang_once", timeout_seconds=patient(2))  # it has the lock by then
         pid = site.pid_of(job_id)
         its_own.execute(select(job_request.c.id).where(job_request.c.id == job_id).with_for_update())
         site.wait(lambda: not runs(pid))

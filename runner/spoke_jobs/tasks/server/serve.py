@@ -246,7 +246,7 @@ def _database(options: ServerOptions) -> Any:
     if not url:
         return None
     # One connection for each task that uses ctx.session, one for the outbox, and some for scrapes.
-    pooled = {} if url.startswith("sqlite") else {"pool_size": 2 * options.concurrency + 4}
+    pooled: dict[str, Any] = {} if url.startswith("sqlite") else {"pool_size": 2 * options.concurrency + 4}
     database = create_engine(options.database, **pooled)
     try:
         check_schema(database)
