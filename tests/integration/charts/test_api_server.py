@@ -15,6 +15,7 @@ from .conftest import ROOT, Helm, Object
 from .test_charts import every_variant
 
 CLUSTER = os.environ.get("SPOKE_TEST_CLUSTER", "spoke-test")
+_UNKNOWN = ("monitoring.coreos.com/", "gateway.networking.k8s.io/")
 
 
 class Server:
@@ -67,9 +68,9 @@ def here(item: Object, namespace: str) -> Object:
 
 @every_variant
 def test_api_server_takes_it(helm: Helm, server: Server, chart: str, values: Object) -> None:
-    """All but what is Prometheus' operator's, whose kinds this cluster doesn't know."""
+    """All but what is Prometheus' operator's or the Gateway API's, whose kinds this cluster doesn't know."""
     rendered = helm.render(chart, values, namespace=server.namespace)
-    known = [item for item in rendered if not item["apiVersion"].startswith("monitoring.coreos.com/")]
+    known = [item for item in rendered if not item["apiVersion"].startswith(_UNKNOWN)]
     objects = [here(item, server.namespace) for item in known]
     server.judge([{name: value for name, value in item.items() if value is not None} for item in objects])
 
