@@ -27,7 +27,7 @@ from spoke_jobs.job_options import (
     TaskOptions,
     check_declaration,
 )
-from spoke_jobs.limits.job_limit import KEEP, NO_BOUNDS, Bounds, Rate, changed_bounds, check_bounds, parse_scope
+from spoke_jobs.limits.job_limit import KEEP, NO_BOUNDS, Bounds, Rate, changed_bounds, parse_scope
 from spoke_jobs.middleware.hooks import DispatchCall, Middleware
 from spoke_jobs.model import declared
 from spoke_jobs.payloads import PayloadType
@@ -156,7 +156,6 @@ class Registry(ScheduleDeclarations):
         try:
             key = parse_scope(scope)
             bounds = changed_bounds(NO_BOUNDS, max_running, rate, KEEP if rate is None and burst == 1 else burst)
-            check_bounds(key, bounds)
         except InvalidLimit as error:
             raise RegistrationError(f"limit({scope!r}): {error}") from None
         if key in self.limits:

@@ -255,6 +255,74 @@ class LimitContract(LedgerSteps):
         more: list[int] = []
         eventually(lambda: claim_more(ledger, more) == 2)
 
+    @pytest.mark.parametrize(
+        ("scope", "names"),
+        [
+            ("each-type", [{"job_type": "mail"}, {"job_type": "ingest.csv"}, {"job_type": "report"}]),
+            ("each-queue", [{"queue_name": "slow"}, {"queue_name": "quick"}, {"queue_name": "ä"}]),
+            ("each-organization", [{"organization_id": 7}, {"organization_id": 8}, {"organization_id": 0}]),
+        ],
+    )
+    def test_each_queue_for_example_has_tokens_of_its_own(
+        self, ledger: Ledger, scope: str, names: list[dict[str, object]]
+    ) -> None:
+        limit(ledger, scope, rate="1/h", burst=2)
+        first, second, third = ([new_job(**name) for _ in range(40)] for name in names)
+        ledger.insert_many(first)
+        assert len(claimed(ledger)) == 2
+        ledger.insert_many(second[:3])
+        assert len(claimed(ledger, 5)) == 2, "those that have no token hold up no others, however many they are"
+        assert claimed(ledger) == []
+        wait = ledger.limits.next_token_seconds
+        assert wait is not None
+        assert 3500 < wait <= 3600
+        ledger.insert_many(third[:2])
+        assert len(claimed(ledger)) == 2
+        assert claimed(ledger) == []
+
+    @pytest.mark.parametrize(("scope", "column"), [("each-queue", "queue_name"), ("each-organization", "organization")])
+    def test_jobs_without_a_queue_for_example_take_none_of_its_tokens(
+        self, ledger: Ledger, scope: str, column: str
+    ) -> None:
+        none: dict[str, object] = {"queue_name": ""} if column == "queue_name" else {"organization_id": None}
+        limit(ledger, scope, rate="1/h")
+        ledger.insert_many([new_job(**none) for _ in range(5)])
+        assert len(claimed(ledger)) == 5
+        ledger.insert_many([new_job(**{"queue_name": "slow", "organization_id": 7})] * 2)
+        assert len(claimed(ledger)) == 1
+
+    def test_tokens_of_each_queue_come_back_in_time(self, ledger: Ledger) -> None:
+        limit(ledger, "each-queue", rate="20/s", burst=3)
+        ledger.insert_many([new_job(queue_name=name) for name in ("slow", "quick") for _ in range(6)])
+        began = datetime.now(UTC)
+        more: list[int] = []
+        assert claim_more(ledger, more) == 6
+        eventually(lambda: claim_more(ledger, more) == 12)
+        assert (datetime.now(UTC) - began).total_seconds() >= 3 / 20 - 0.01
+
+    def test_a_changed_rate_of_each_queue_keeps_what_was_used_and_a_removed_one_does_not(self, ledger: Ledger) -> None:
+        limit(ledger, "each-queue", rate="1/h", burst=2)
+        ledger.insert_many([new_job(queue_name=name) for name in ("slow", "quick") for _ in range(4)])
+        assert len(claimed(ledger)) == 4
+        limit(ledger, "each-queue", max_running=9, rate="2/h", burst=2)
+        assert claimed(ledger) == []
+        limit(ledger, "each-queue", max_running=9)
+        limit(ledger, "each-queue", rate="1/h")
+        assert len(claimed(ledger)) == 2
+        assert ledger.limits.reset(parse_scope("each-queue")) is None
+        limit(ledger, "each-queue", rate="1/h")
+        assert len(claimed(ledger)) == 2, "it is a new limit"
+
+    def test_rates_of_each_queue_and_of_one_thing_hold_at_once(self, ledger: Ledger) -> None:
+        limit(ledger, "each-queue", rate="1/h", burst=2)
+        limit(ledger, "queue:slow", rate="1/h")
+        limit(ledger, "all", rate="1/h", burst=4)
+        ledger.insert_many([new_job(queue_name=name) for name in ("slow", "a", "b", "c") for _ in range(3)])
+        found = Counter(claim.job.queue_name for claim in claims(ledger))
+        assert found.total() == 4
+        assert found["slow"] <= 1
+        assert max(found.values()) <= 2
+
     def test_a_default_yields_to_what_people_set_until_they_reset_it(self, ledger: Ledger) -> None:
         scope = parse_scope("type:report")
         ledger.limits.declare({scope: Bounds(2), ALL: Bounds(9)}, "shop.jobs")
@@ -314,8 +382,8 @@ class LimitContract(LedgerSteps):
 
     def test_bounds_that_cannot_be_kept_are_refused_and_change_nothing(self, ledger: Ledger) -> None:
         limit(ledger, "each-queue", 2)
-        with pytest.raises(InvalidLimit, match="each-queue can't have a rate: give one to queue:NAME"):
-            ledger.limits.set(parse_scope("each-queue"), lambda old: replace(old, rate=Rate(5)))
+        with pytest.raises(InvalidLimit, match="a rate of 0 can't be kept"):
+            ledger.limits.set(parse_scope("each-queue"), lambda old: replace(old, rate=Rate(0)))
         with pytest.raises(InvalidLimit, match="which is over"):
             ledger.limits.pause(ALL, "upgrade", until=datetime(2020, 1, 1, tzinfo=UTC))
         with pytest.raises(InvalidLimit, match="without a time zone"):

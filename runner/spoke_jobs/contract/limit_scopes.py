@@ -88,6 +88,7 @@ NAMED = tuple(dimension.kind for dimension in DIMENSIONS)
 """The forms that are followed by a colon and a name."""
 EACH = {dimension.kind: dimension.each for dimension in DIMENSIONS if dimension.each is not None}
 """The form that stands for each name of a form."""
+EACH_KINDS = frozenset(EACH.values())
 LIMIT_REASONS = {ScopeKind.ALL: WaitReason.LIMIT_REACHED} | {
     kind: dimension.reason for dimension in DIMENSIONS for kind in dimension.kinds
 }

@@ -258,7 +258,7 @@ job_limit = Table(  # limits, rates and pauses; claims lock the rows whose bound
     Column("rate_count", Integer),
     Column("rate_seconds", Integer),
     Column("burst", Integer, nullable=False, server_default=text("1")),
-    Column("full_at", UTCDateTime),  # when the rate's bucket is full if no attempt starts
+    Column("full_at", UTCDateTime),  # when the rate's bucket is full if no attempt starts; of several, the last one
     Column("paused_at", UTCDateTime),
     Column("paused_until", UTCDateTime),
     Column("paused_by", StorableText, nullable=False, server_default=""),
@@ -270,6 +270,15 @@ job_limit = Table(  # limits, rates and pauses; claims lock the rows whose bound
     CheckConstraint("source IN ('default', 'runtime')", name="source"),
     sqlite_autoincrement=True,
 )
+
+job_limit_bucket = Table(  # of the rate of each queue, type or organization, those that are not full
+    "job_limit_bucket",
+    metadata,
+    Column("limit_id", _big, ForeignKey(job_limit.c.id, ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("name", StorableText, primary_key=True),  # empty: it holds for all names
+    Column("full_at", UTCDateTime, nullable=False),
+)
+Index("ix_job_limit_bucket_limit_id", job_limit_bucket.c.limit_id, job_limit_bucket.c.full_at)
 
 job_schedule = Table(
     "job_schedule",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
@@ -23,6 +24,10 @@ from spoke_jobs.contract.limit_scopes import (
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.type_names import is_known
+
+Bucket = tuple[int, str]
+"""The bucket of a rate: the limit's id, and the queue, for example. An empty name stands for the whole scope."""
+_NAME_LIMIT = 200
 
 
 class Counted(NamedTuple):
@@ -93,6 +98,11 @@ class LimitSet:
         """The limits with a rate."""
         return tuple(limit for limit in self.limits if limit.bounds.rate is not None)
 
+    @cached_property
+    def with_buckets(self) -> Mapping[int, JobLimit]:
+        """The limits of which each queue, for example, has a bucket of its own, by id."""
+        return {limit.id: limit for limit in self.limits if limit.has_buckets}
+
 
 @dataclass(frozen=True, slots=True)
 class Closed:
@@ -137,7 +147,8 @@ class Admission:
     """Admit jobs one after the other.
 
     :param running: how many jobs run, by their subjects.
-    :param full_at: the buckets of rates, by the limit's id, if they are newer than those of the limits.
+    :param full_at: the buckets of rates, if they are newer than those of the limits. Of a limit of each queue, for
+        example, those that are not full. The bucket of the whole scope, if there is one, then holds for each queue.
     """
 
     def __init__(
@@ -145,13 +156,14 @@ class Admission:
         limits: LimitSet,
         running: Mapping[Subject, int],
         now: datetime,
-        full_at: Mapping[int, datetime | None] | None = None,
+        full_at: Mapping[Bucket, datetime | None] | None = None,
     ) -> None:
         self._limits = limits
-        self._now = now
+        self.now = now
+        """The time that decides."""
         self._full_at = dict(full_at or {})
-        self.taken: dict[int, datetime] = {}
-        """When the buckets from which tokens were taken are full again, by the limit's id."""
+        self.taken: dict[Bucket, datetime] = {}
+        """When the buckets from which tokens were taken are full again."""
         self._running: Counter[tuple[Scope, str]] = Counter()
         self._known: dict[tuple[Scope, str], JobLimit] = {}
         for subject, count in running.items():
@@ -170,9 +182,12 @@ class Admission:
         if self.why_held(subject) is not None:
             return False
         self._count(subject, 1)
-        for limit, _ in self._limits.of(subject):
-            if (rate := limit.bounds.rate) is not None:
-                self._full_at[limit.id] = self.taken[limit.id] = rate.started(self._bucket(limit), self._now)
+        for limit, name in self._limits.of(subject):
+            rate = limit.bounds.rate
+            # A job without a type, which other code has written, takes no token of other types.
+            if rate is not None and (name or not limit.has_buckets):
+                bucket = bucket_of(limit, name)
+                self._full_at[bucket] = self.taken[bucket] = rate.started(self._bucket(limit, name), self.now)
         return True
 
     def closed(self) -> Closed:
@@ -183,6 +198,7 @@ class Admission:
             if self._paused(limit) is not None or self._full(limit, "") is not None
         ]
         full = [key for key, limit in self._known.items() if self._running[key] >= (limit.bounds.max_running or 0)]
+        full += [(limit.scope, name) for limit, name in self._buckets() if self._shortage(limit, name)]
         found = [(limit.scope, limit.scope.name) for limit in shut] + full
 
         def names(dimension: Dimension) -> frozenset[str]:
@@ -201,11 +217,8 @@ class Admission:
 
     def next_token_seconds(self) -> float | None:
         """Return when the first of the empty buckets has a token; None if none is empty."""
-        short = [
-            limit.bounds.rate.wait(self._bucket(limit), self._now)
-            for limit in self._limits.rated
-            if limit.bounds.rate is not None
-        ]
+        short = [self._shortage(limit, "") for limit in self._limits.rated]
+        short += [self._shortage(limit, name) for limit, name in self._buckets()]
         return min((wait.total_seconds() for wait in short if wait), default=None)
 
     def figures(self, most: int) -> LimitFigures:
@@ -224,7 +237,7 @@ class Admission:
         paused = {
             str(limit.scope): pause.by
             for limit in self._limits.limits
-            if (pause := limit.paused_at(self._now)) is not None
+            if (pause := limit.paused_at(self.now)) is not None
         }
         return LimitFigures(
             tuple(heapq.nsmallest(most, uses, key=lambda use: (use.limit - use.used, use.scope))),
@@ -245,7 +258,7 @@ class Admission:
                 self._known[key] = limit
 
     def _paused(self, limit: JobLimit) -> Wait | None:
-        pause = limit.paused_at(self._now)
+        pause = limit.paused_at(self.now)
         if pause is None:
             return None
         source = f"`spoke-jobs pause {limit.scope}`"
@@ -257,9 +270,36 @@ class Admission:
         if (wait := limit_wait(code, name, running, limit.bounds.max_running, source)) is not None:
             return wait
         rate = limit.bounds.rate
-        if rate is None or not (short := rate.wait(self._bucket(limit), self._now)):
+        if rate is None or not (short := self._shortage(limit, name)):
             return None
-        return rate_wait(rate, source, self._now + short)
+        return rate_wait(rate, source, self.now + short)
 
-    def _bucket(self, limit: JobLimit) -> datetime | None:
-        return self._full_at.get(limit.id, limit.full_at)
+    def _shortage(self, limit: JobLimit, name: str) -> timedelta:
+        """Return the time until a rate has a token; zero if it has one, or if there is no rate."""
+        rate = limit.bounds.rate
+        return timedelta() if rate is None else rate.wait(self._bucket(limit, name), self.now)
+
+    def _bucket(self, limit: JobLimit, name: str) -> datetime | None:
+        if not limit.has_buckets:
+            return self._full_at.get((limit.id, ""), limit.full_at)
+        found = [self._full_at.get(bucket) for bucket in ((limit.id, ""), bucket_of(limit, name))]
+        return max((full_at for full_at in found if full_at is not None), default=None)
+
+    def _buckets(self) -> Iterator[Counted]:
+        """Yield the queues, for example, that have a bucket of their own."""
+        limits = self._limits.with_buckets
+        for number, name in self._full_at if limits else ():
+            if name and number in limits:
+                yield Counted(limits[number], name)
+
+
+def bucket_of(limit: JobLimit, name: str) -> Bucket:
+    """Return the bucket from which a job that is counted so takes its token. It fits into an index.
+
+    Other code may have written any name. A long one stands under a hash, which no search knows.
+    """
+    if not limit.has_buckets:
+        return limit.id, ""
+    if len(name) > _NAME_LIMIT:
+        name = f"sha256:{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return limit.id, name

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Any, Self
 
-from spoke_jobs.contract.limit_scopes import EXPECTED, NAMED, Scope, ScopeKind
+from spoke_jobs.contract.limit_scopes import EACH_KINDS, EXPECTED, Scope, ScopeKind
 from spoke_jobs.contract.start_rate import RATE_FORM, StartRate, is_whole
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.shared.clean_text import is_storable, short_repr
@@ -170,7 +170,7 @@ class JobLimit:
     replaced: Declared | None = None
     """What the code declares, while a file that somebody applied replaces it."""
     full_at: datetime | None = None
-    """When the rate's bucket is full if no attempt starts; None: it is full."""
+    """When the rate's bucket is full if no attempt starts; None: it is full. Of several buckets, the last one."""
     id: int = 0
 
     def paused_at(self, now: datetime) -> LimitPause | None:
@@ -182,6 +182,11 @@ class JobLimit:
     def has_bounds(self) -> bool:
         """Whether the order of claims matters: its row is locked by each claim that it applies to."""
         return bool(self.bounds.max_running) or self.bounds.rate is not None
+
+    @property
+    def has_buckets(self) -> bool:
+        """Whether each queue, type or organization has a bucket of its own."""
+        return self.bounds.rate is not None and self.scope.kind in EACH_KINDS
 
     @property
     def shut_until_changed(self) -> bool:
@@ -213,16 +218,6 @@ def parse_scope(text: object) -> Scope:
     if scope is None:
         raise InvalidLimit(f"{short_repr(text)} is not a scope: give {EXPECTED}")
     return scope
-
-
-def check_bounds(scope: Scope, bounds: Bounds) -> None:
-    """Check that the bounds fit the scope.
-
-    :raises InvalidLimit: for a rate of each queue, type or organization.
-    """
-    if bounds.rate is not None and str(scope).startswith("each-"):
-        named = next(kind for kind in NAMED if str(scope) == f"each-{kind}")
-        raise InvalidLimit(f"{scope} can't have a rate: give one to {named}:NAME, or to all")
 
 
 def unknown_type(scope: Scope, names: Iterable[str]) -> str:
@@ -277,5 +272,5 @@ def with_default(limit: JobLimit, default: Bounds | None, app: str) -> JobLimit:
 
 
 def _bucket(limit: JobLimit, bounds: Bounds) -> datetime | None:
-    """Keep the bucket when bounds change: a change must not fill it."""
+    """Keep the bucket when bounds change: a change must not fill it. The ledgers do the same with several buckets."""
     return limit.full_at if bounds.rate is not None else None

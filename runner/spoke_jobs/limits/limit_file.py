@@ -21,7 +21,6 @@ from spoke_jobs.limits.job_limit import (
     LimitPause,
     Rate,
     Source,
-    check_bounds,
     check_text,
     empty,
     parse_scope,
@@ -115,8 +114,6 @@ def _entry(item: object, found: Mapping[Scope, int]) -> LimitEntry:
     pause = _pause(fields["paused"]) if "paused" in fields else None
     if bounds is None and pause is None:
         raise InvalidLimit("it limits nothing: give max_running, rate or paused")
-    if bounds is not None:
-        check_bounds(scope, bounds)
     return LimitEntry(scope, bounds, pause)
 
 

@@ -133,7 +133,6 @@ REFUSED_BY_SCHEMA: list[Object] = [
     {"scope": "all", "max_running": 1000001},
     {"scope": "all", "max_running": 1, "burst": 2},
     {"scope": "all", "rate": "5/s", "burst": 1000001},
-    {"scope": "each-queue", "rate": "5/s"},
     {"scope": "all", "paused": " "},
     {"scope": "all", "paused": True},
     {"scope": "all", "paused": {"until": "2026-03-01T08:00Z"}},
@@ -169,6 +168,7 @@ def test_limits_that_the_command_would_refuse_are_refused_before_anything_change
         {"scope": "organization:7", "rate": "600000/1min"},
         {"scope": "type:ingest.*", "max_running": 0, "paused": {"reason": "x", "until": "2026-03-31T22:00:00Z"}},
         {"scope": "queue:ä b:c", "rate": "1000000/7d"},
+        {"scope": "each-queue", "rate": "5/s", "burst": 2},
     ]
     read_entries(fine)
     helm.render("spoke-app", workers | {"limits": fine})

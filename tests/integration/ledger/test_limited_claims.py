@@ -26,7 +26,7 @@ from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.limits.admission import LimitSet
+from spoke_jobs.limits.admission import Bucket, LimitSet, bucket_of
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
 from spoke_jobs.model import Claim, JobOptions, JobState
 
@@ -90,8 +90,7 @@ class Claiming(RuleBasedStateMachine):
     )
     def limit(self, scope: str, most: int | None, rate: Rate | None) -> None:
         """Set a limit."""
-        bounds = Bounds(most, None if scope.startswith("each-") else rate)
-        self.ledgers[0].limits.set(parse_scope(scope), lambda _old: bounds)
+        self.ledgers[0].limits.set(parse_scope(scope), lambda _old: Bounds(most, rate))
 
     @rule(scope=strategies.sampled_from(SCOPES))
     def pause_or_resume(self, scope: str) -> None:
@@ -168,7 +167,7 @@ class Claiming(RuleBasedStateMachine):
         with self.engine.connect() as connection:
             log = connection.execute(text("SELECT * FROM start_log WHERE id > :read ORDER BY id"), {"read": self.read})
             rows = log.all()
-        starts: dict[int, list[Any]] = {}
+        starts: dict[Bucket, list[Any]] = {}
         for row in rows:
             self.read = row.id
             subject = Subject.of(self.jobs[row.job_id])
@@ -179,9 +178,11 @@ class Claiming(RuleBasedStateMachine):
                 assert limit.pause is None, (limit, subject)
                 most = limit.bounds.max_running
                 assert most is None or self.count(limits, limit, name) <= most, (limit, name)
-                starts.setdefault(limit.id, []).append(row.at)
+                starts.setdefault(bucket_of(limit, name), []).append(row.at)
         for limit in limits.rated:
-            self.check_rate(limit, starts.get(limit.id, []))
+            for (number, _), times in starts.items():
+                if number == limit.id:
+                    self.check_rate(limit, times)
 
     def count(self, limits: LimitSet, limit: JobLimit, name: str) -> int:
         """Count the running jobs that the limit counts under the name."""

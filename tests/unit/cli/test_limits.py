@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -49,6 +50,22 @@ def test_a_full_limit_is_named_with_its_numbers(ledger: SqlLedger, run: Run) -> 
     run("limits", "set", "each-queue", "--max-running", "none")
     ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)
     assert why(run, 3)["text"] == "starts at most 1/h (limit type:report)"
+
+
+def test_a_rate_of_each_queue_holds_up_only_its_own_jobs(ledger: SqlLedger, run: Run) -> None:
+    ledger.insert_many([new_job(queue_name=name) for name in ("slow", "slow", "quick")])
+    assert run("limits", "set", "each-queue", "--rate", "1/h").stdout == "each-queue\trate 1/h\n"
+    (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 1)
+    before = datetime.now(UTC)
+    reason = why(run, 2)
+    assert (reason["code"], reason["cause"]) == ("limit", "RateLimitReached")
+    assert reason["text"] == "starts at most 1/h (limit each-queue)"
+    retry_at = datetime.fromisoformat(reason["retry_at"])
+    assert timedelta(minutes=59) < retry_at - before <= timedelta(hours=1)
+    assert why(run, 3)["code"] != "limit", "its queue has its token"
+    assert [line.split("\t")[6] for line in run("ls").stdout.splitlines()] == ["-", "RateLimitReached", "-"]
+    assert run("limits", "ls").stdout == "each-queue\t1\t-\t1/h\truntime\t-\n"
+    assert claim.job.id == 1
 
 
 def test_limits_are_listed_set_and_reset(ledger: SqlLedger, run: Run) -> None:
@@ -131,7 +148,6 @@ def test_what_a_deploy_changes_is_an_event_of_the_application(ledger: SqlLedger,
         (["limits", "set", "all", "--rate", "5/0s"], 1, "give 1 second to 7 days"),
         (["limits", "set", "all", "--rate", "5/s", "--burst", "0"], 1, "burst is 0"),
         (["limits", "set", "all", "--burst", "2"], 1, "burst belongs to a rate"),
-        (["limits", "set", "each-organization", "--rate", "5/s"], 1, "each-organization can't have a rate"),
     ],
 )
 def test_bad_input_is_refused_with_what_to_give_instead(
@@ -183,8 +199,8 @@ def test_a_file_is_applied_shown_first_and_pruned(ledger: SqlLedger, run: Run) -
     assert run("limits", "ls").stdout.splitlines()[1].startswith("queue:slow\t0\t-\t-\t-\tupgrade"), "from nowhere"
     run("limits", "set", "queue:slow", "--max-running", 4)
     assert run("limits", "reset", "queue:slow").stdout == "queue:slow\tno bounds; it stays paused: upgrade\n"
-    refused = run("limits", "apply", "-f", "-", input="[{scope: each-type, rate: 5/s}]", code=1).stderr
-    assert "entry 1 (each-type): each-type can't have a rate" in refused
+    refused = run("limits", "apply", "-f", "-", input="[{scope: each-type, rate: 5}]", code=1).stderr
+    assert "entry 1 (each-type): rate is 5: give a text like '5/s'" in refused
     assert "can't be read" in run("limits", "apply", "-f", "/nowhere/limits.yaml", code=1).stderr
 
 

@@ -14,7 +14,7 @@ from spoke_jobs.contract.limit_scopes import NAMED, SCOPE_LIMIT, Scope, ScopeKin
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.errors import InvalidLimit
-from spoke_jobs.limits.admission import Admission, LimitSet
+from spoke_jobs.limits.admission import Admission, Bucket, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, Rate, changed_bounds, parse_scope, unknown_type
 
 NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -112,8 +112,38 @@ def test_a_clock_that_was_set_back_stops_a_rate_for_no_longer_than_it_takes_to_f
     rated = job_limit("all", bounds=Bounds(rate=Rate(1, 60)), full_at=NOW + timedelta(days=3))
     admission = Admission(LimitSet([rated]), {}, NOW)
     assert admission.admit(Subject("mail", "", None))
-    assert admission.taken == {1: NOW + timedelta(minutes=1)}
+    assert admission.taken == {(1, ""): NOW + timedelta(minutes=1)}
     assert not admission.admit(Subject("mail", "", None))
+
+
+def test_a_bucket_of_the_whole_scope_holds_for_each_queue() -> None:
+    """Workers of an earlier release have taken tokens, and nobody knows of which queue."""
+    rated = job_limit("each-queue", bounds=Bounds(rate=Rate(1, 60, 2)), full_at=NOW + timedelta(days=3))
+    assert not Admission(LimitSet([rated]), {}, NOW).closed().covers(Subject("mail", "slow", None))
+    common = {(1, ""): NOW + timedelta(minutes=2), (1, "slow"): NOW + timedelta(minutes=3)}
+    for queue, seconds in (("quick", 60), ("slow", 120)):
+        wait = Admission(LimitSet([rated]), {}, NOW, common).why_held(Subject("mail", queue, None))
+        assert wait is not None
+        assert wait.retry_at == NOW + timedelta(seconds=seconds)
+    closed = Admission(LimitSet([rated]), {}, NOW, common).closed()
+    assert closed.covers(Subject("mail", "quick", None))
+    assert not closed.covers(Subject("mail", "", None)), "no queue, no token"
+    assert not closed.lasting
+    less = Admission(LimitSet([rated]), {}, NOW, {(1, ""): NOW + timedelta(minutes=1)})
+    assert less.admit(Subject("mail", "quick", None))
+    assert not less.admit(Subject("mail", "quick", None))
+    assert less.admit(Subject("mail", "slow", None))
+    assert less.taken == {(1, name): NOW + timedelta(minutes=2) for name in ("quick", "slow")}
+
+
+def test_names_of_any_length_have_buckets_whose_names_are_short() -> None:
+    """Other code may have written them."""
+    rated = job_limit("each-queue", bounds=Bounds(rate=Rate(1, 60)))
+    admission = Admission(LimitSet([rated]), {}, NOW)
+    long = [Subject("mail", "q" * 5_000 + end, None) for end in "ab"]
+    assert [admission.admit(subject) for subject in (*long, *long)] == [True, True, False, False]
+    assert all(len(name) < 100 for _, name in admission.taken)
+    assert admission.admit(Subject("mail", "\ud800" * 300, None))
 
 
 class Admitting(RuleBasedStateMachine):
@@ -125,8 +155,9 @@ class Admitting(RuleBasedStateMachine):
         self.now = NOW
         self.limits: dict[str, JobLimit] = {}
         self.running: Counter[Subject] = Counter()
-        self.starts: dict[str, list[datetime]] = {}
-        self.buckets: dict[int, datetime | None] = {}
+        self.starts: dict[tuple[str, str], list[datetime]] = {}
+        """By the scope, and with one of each, also by the name."""
+        self.buckets: dict[Bucket, datetime | None] = {}
 
     def members(self, scope: str, subject: Subject) -> str | None:
         """What a scope counts a job as, by the words of the documentation; None if it does not apply."""
@@ -152,13 +183,13 @@ class Admitting(RuleBasedStateMachine):
     def change(self, scope: str, most: int | None, rate: Rate | None, burst: int, paused: int | None) -> None:
         """Set a limit. A change of its rate begins a new count of starts."""
         if rate is not None:
-            rate = None if scope.startswith("each-") else Rate(rate.count, rate.seconds, burst)
+            rate = Rate(rate.count, rate.seconds, burst)
         pause = None if paused is None else LimitPause("why", "ada", self.now, self.now + timedelta(seconds=paused))
         number = SCOPES.index(scope) + 1
         old = self.limits.get(scope)
         if old is None or old.bounds.rate != rate:
-            self.starts[scope] = []
-            self.buckets.pop(number, None)
+            self.starts = {key: times for key, times in self.starts.items() if key[0] != scope}
+            self.buckets = {bucket: at for bucket, at in self.buckets.items() if bucket[0] != number}
         self.limits[scope] = job_limit(scope, number, bounds=Bounds(most, rate), pause=pause)
 
     @rule(seconds=strategies.sampled_from([0.0, 0.01, 0.1, 0.3, 1.0, 7.0]))
@@ -197,18 +228,45 @@ class Admitting(RuleBasedStateMachine):
                 or (ScopeKind.ORGANIZATION, str(subject.organization_id)) in closed.named
                 or (ScopeKind.KEY, subject.limit_key) in closed.named
             )
+            assert shut == closed.covers(subject)
             assert not shut or wait is not None, "a search leaves out a job that may start"
             assert admission.admit(subject) == (wait is None)
             if wait is None:
                 self.running[subject] += 1
                 for scope in self.limits:
-                    if self.members(scope, subject) is not None:
-                        self.starts[scope].append(self.now)
+                    if (name := self.members(scope, subject)) is not None:
+                        self.starts.setdefault(self.counted(scope, name), []).append(self.now)
             else:
                 assert wait.code in {reason.value for reason in WaitReason}
                 assert sentence(wait)
         self.buckets |= admission.taken
         self.check_starts_of(subjects, admission)
+        self.check_next_token(admission)
+
+    @staticmethod
+    def counted(scope: str, name: str) -> tuple[str, str]:
+        """Whose starts a rate counts together."""
+        return scope, name if scope.startswith("each-") else ""
+
+    def check_next_token(self, admission: Admission) -> None:
+        """The first token that comes is the first of those that no bucket has."""
+        waits = [
+            rate.interval - (self.now - times[-1]) / timedelta(microseconds=1)
+            for (scope, _), times in self.starts.items()
+            if (rate := self.limits[scope].bounds.rate) is not None and rate.burst == 1 and times
+        ]
+        due = min((wait / 1_000_000 for wait in waits if wait > 0), default=None)
+        found = admission.next_token_seconds()
+        if due is not None:
+            assert found is not None
+            assert found <= due + 1e-6
+        if all(limit.bounds.rate is None or limit.bounds.rate.burst == 1 for limit in self.limits.values()):
+            assert found == (None if due is None else pytest.approx(due))
+
+    @rule()
+    def full_buckets_are_forgotten(self) -> None:
+        """As the ledgers do."""
+        self.buckets = {key: at for key, at in self.buckets.items() if at is not None and at > self.now}
 
     def patterns(self, name: str) -> set[str]:
         """The patterns that a type matches."""
@@ -228,7 +286,7 @@ class Admitting(RuleBasedStateMachine):
                     limit.bounds.max_running is not None
                     and self.count(str(limit.scope), name) >= limit.bounds.max_running
                 )
-                or self.over_rate(limit)
+                or self.over_rate(limit, name)
                 for limit, name in mine
             )
             assert (admission.why_held(subject) is not None) == expected
@@ -237,10 +295,10 @@ class Admitting(RuleBasedStateMachine):
         """How many jobs run under a limit."""
         return sum(number for subject, number in self.running.items() if self.members(scope, subject) == name)
 
-    def over_rate(self, limit: JobLimit) -> bool:
+    def over_rate(self, limit: JobLimit, name: str) -> bool:
         """Whether one more start now would exceed the rate in some window that ends now."""
         rate = limit.bounds.rate
-        starts = self.starts[str(limit.scope)]
+        starts = self.starts.get(self.counted(str(limit.scope), name), [])
         return rate is not None and any(
             len(starts) - index + 1 > rate.burst + (self.now - since) / timedelta(microseconds=rate.interval)
             for index, since in enumerate(starts)
@@ -249,10 +307,9 @@ class Admitting(RuleBasedStateMachine):
     @invariant()
     def no_rate_is_exceeded_in_any_window(self) -> None:
         """Count the starts of every window: at most the burst and the tokens that came in it."""
-        for scope, limit in getattr(self, "limits", {}).items():
-            if (rate := limit.bounds.rate) is None:
+        for (scope, _), starts in getattr(self, "starts", {}).items():
+            if (rate := self.limits[scope].bounds.rate) is None:
                 continue
-            starts = self.starts[scope]
             for first in range(len(starts)):
                 for last in range(first, len(starts)):
                     tokens = (starts[last] - starts[first]) / timedelta(microseconds=rate.interval)

@@ -100,7 +100,7 @@ class TestInCode:
             ("export", {"max_running": 1}, "type:NAME"),
             ("type:export", {}, "limits nothing"),
             ("type:export", {"rate": "0/s"}, "a rate of 0"),
-            ("each-queue", {"rate": "5/s"}, "each-queue"),
+            ("each-key", {"rate": "5/s"}, "each-queue"),
             ("all", {"max_running": -1}, "-1"),
         ],
     )
@@ -110,6 +110,12 @@ class TestInCode:
         with pytest.raises(RegistrationError, match="limit") as caught:
             Registry().limit(scope, **arguments)  # type: ignore[arg-type]
         assert said in str(caught.value)
+
+    def test_each_queue_may_have_a_rate(self, runner: LegacyRunner, declare: Declare) -> None:
+        registry = Registry()
+        registry.limit("each-queue", rate="5/s", burst=2)
+        declare(runner.ledger, registry)
+        assert bounds(runner) == {"each-queue": Bounds(rate=Rate(5, 1, 2))}
 
     def test_a_scope_is_declared_once(self) -> None:
         with pytest.raises(RegistrationError, match="the scope has a limit already"):
@@ -149,7 +155,7 @@ class TestAtRunTime:
         "change",
         [
             lambda: set_limit("export", max_running=1),
-            lambda: set_limit("each-type", rate="5/s"),
+            lambda: set_limit("each-type", rate="0/s"),
             lambda: set_limit("all", max_running=-1),
             lambda: pause("all", ""),
             lambda: pause("all", "upgrade", until=datetime(2020, 1, 1, tzinfo=UTC)),

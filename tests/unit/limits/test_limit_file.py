@@ -70,7 +70,6 @@ def test_a_file_in_yaml_is_read() -> None:
         ("[{scope: all, rate: 5}]", "rate is 5: give a text like '5/s'"),
         ("[{scope: all, rate: 5/week}]", "'5/week' is not a rate"),
         ("[{scope: all, burst: 5}]", "burst belongs to a rate"),
-        ("[{scope: each-queue, rate: 5/s}]", "each-queue can't have a rate"),
         ("[{scope: all, paused: true}]", "paused is a reason"),
         ("[{scope: all, paused: ' '}]", "paused is ' '"),
         ("[{scope: all, paused: {until: 2026-03-01T09:00:00Z}}]", "reason is None"),

@@ -160,6 +160,8 @@ NEEDS: Mapping[str, Needs] = MappingProxyType(
         ),
         # Pods start when the operator says so. One that was created before a pause does not call its job.
         "job_limit": Needs(application=_WRITE, jobs=_READ, reader=_READ),
+        # Claims of workers keep the buckets of rates. Pods of jobs take no tokens.
+        "job_limit_bucket": Needs(application=_WRITE, jobs={}, reader=_READ),
         # Pods of jobs run no schedules. A job may change one at run time with the application's role.
         "job_schedule": Needs(application=_WRITE, jobs={}, reader=_READ),
         # `spoke-jobs notify` and the commands that mute have the application's role.

@@ -2,23 +2,23 @@
 
 A claim is one transaction of several statements. It first locks the table ``job_limit`` in a mode that only a change of
 a limit waits for. It then searches for jobs outside the scopes that are paused or full, and locks their rows, without
-waiting. Then it locks the rows of the limits that apply to these jobs, in the order of their ids, and counts the
-running attempts again, so that of two claims under one limit the second one counts those of the first. It waits for
-other claims' queue locks last. Claims therefore cannot deadlock.
+waiting. Then it locks the rows of the limits that apply to these jobs, in the order of their ids, counts the running
+attempts again, and reads the tokens again, so that of two claims under one limit the second one counts those of the
+first. It waits for other claims' queue locks last. Claims therefore cannot deadlock.
 
 Every running attempt counts, also one whose lease has lapsed: until the reaper ends it, a late heartbeat may renew it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, desc, func, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, desc, func, select
 
 from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import DIMENSIONS, ScopeKind
@@ -27,11 +27,12 @@ from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values
 from spoke_jobs.ledger.claims.eligibility import Open
 from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.limits import bucket_rows
 from spoke_jobs.ledger.limits.limit_cache import LimitCache
 from spoke_jobs.ledger.limits.limit_rows import read_limits
 from spoke_jobs.ledger.sql.expressions import constant, counted_column
 from spoke_jobs.ledger.tables import job_attempt, job_limit, job_request
-from spoke_jobs.limits.admission import Admission, Closed, LimitSet
+from spoke_jobs.limits.admission import Admission, Bucket, Closed, LimitSet, bucket_of
 from spoke_jobs.model import AttemptState, Claim
 
 _FIND = {
@@ -46,7 +47,7 @@ COUNTED_APART = 10_000
 _OTHERS = Subject("", "", None)
 _IS_RUNNING = job_attempt.c.state == constant(AttemptState.RUNNING)
 _ALL_RUNNING = select(func.count()).where(_IS_RUNNING)
-_BUCKETS = select(job_limit.c.id, job_limit.c.full_at).where(job_limit.c.rate_count.is_not(None))
+_RATED = select(job_limit.c.id, job_limit.c.full_at).where(job_limit.c.rate_count.is_not(None))
 _LOCKED = (
     select(job_limit.c.id, job_limit.c.full_at)
     .where(job_limit.c.id.in_(bindparam("ids", expanding=True)))
@@ -54,7 +55,6 @@ _LOCKED = (
     .with_for_update()
 )
 _NOW = select(clock_now())
-_SPEND = update(job_limit).where(job_limit.c.id == bindparam("limit_id")).values(full_at=bindparam("full"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,14 @@ def claim_batch(connection: Connection, cache: LimitCache, request: ClaimRequest
     limits = cache.read(connection)
     if not cache.known.rows:
         return None
-    admission = _admission(connection, limits, _buckets(connection, limits))
+    tokens = _tokens(connection, limits)
+    admission = _admission(connection, limits, tokens)
     closed = admission.closed()
     rows = [] if closed.everything else _search(connection, closed, request)
     if applying := _applying(limits, rows):
-        admission = _locked(connection, limits, applying) or admission
+        again = _locked(connection, limits, tokens, applying)
+        if again is not None:
+            tokens, admission = again, _admission(connection, limits, again)
     admitted = _admitted(admission, rows)
     if connection.dialect.name == "postgresql":
         ids = [row["id"] for row in admitted]
@@ -91,8 +94,7 @@ def claim_batch(connection: Connection, cache: LimitCache, request: ClaimRequest
     else:
         claims = bulk.claim_rows(connection, admitted, request.worker, request.lease_seconds)
     if admission.taken:
-        spent = [{"limit_id": limit_id, "full": full_at} for limit_id, full_at in admission.taken.items()]
-        connection.execute(_SPEND, spent)
+        bucket_rows.spend(connection, limits.with_buckets, admission.taken, tokens.buckets, tokens.last, admission.now)
     closed = admission.closed() if applying else closed
     return Found(claims, len(rows), limits, admission.next_token_seconds(), closed)
 
@@ -124,35 +126,72 @@ def _largest_groups(kinds: frozenset[ScopeKind], number: int) -> Select[Any]:
 
 def current_admission(connection: Connection) -> Admission:
     """Return the present state of the limits, for readers."""
-    return _admission(connection, LimitSet(read_limits(connection)), {})
+    limits = LimitSet(read_limits(connection))
+    return _admission(connection, limits, _tokens(connection, limits))
 
 
 def closed_scopes(connection: Connection, cache: LimitCache) -> Closed:
     """Return the scopes of which nothing may start now, without locking their limits."""
     limits = cache.read(connection)
-    return _admission(connection, limits, _buckets(connection, limits)).closed()
+    return _admission(connection, limits, _tokens(connection, limits)).closed()
 
 
-def _admission(connection: Connection, limits: LimitSet, full_at: Mapping[int, datetime | None]) -> Admission:
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The buckets of rates at one time."""
+
+    last: Mapping[int, datetime | None]
+    """``job_limit.full_at``, by the limit's id."""
+    buckets: Mapping[Bucket, datetime | None]
+    """Of a limit with several, the empty ones, or those of the jobs that were found."""
+
+
+def _admission(connection: Connection, limits: LimitSet, tokens: Tokens) -> Admission:
     running = running_jobs(connection, limits.kinds) if limits.counts else {}
-    return Admission(limits, running, connection.execute(_NOW).scalar_one(), full_at)
+    return Admission(limits, running, _now(connection), tokens.buckets)
 
 
-def _buckets(connection: Connection, limits: LimitSet) -> dict[int, datetime | None]:
-    return {row.id: row.full_at for row in connection.execute(_BUCKETS)} if limits.rated else {}
+def _now(connection: Connection) -> datetime:
+    now: datetime = connection.execute(_NOW).scalar_one()
+    return now
 
 
-def _applying(limits: LimitSet, rows: Iterable[RowMapping]) -> set[int]:
-    subjects = {_subject(row) for row in rows}
-    return {limit.id for subject in subjects for limit, _ in limits.of(subject) if limit.has_bounds}
+def _tokens(connection: Connection, limits: LimitSet) -> Tokens:
+    if not limits.rated:
+        return Tokens({}, {})
+    last = {row.id: row.full_at for row in connection.execute(_RATED)}
+    found = _single(limits, last)
+    if several := limits.with_buckets:
+        found |= bucket_rows.empty_buckets(connection, several.values(), last, _now(connection))
+    return Tokens(last, found)
 
 
-def _locked(connection: Connection, limits: LimitSet, ids: Collection[int]) -> Admission | None:
-    """Lock limits and count again. None on SQLite, where the transaction excludes other writers."""
-    if connection.dialect.name != "postgresql":
+def _single(limits: LimitSet, last: Mapping[int, datetime | None]) -> dict[Bucket, datetime | None]:
+    return {(number, ""): full_at for number, full_at in last.items() if number not in limits.with_buckets}
+
+
+def _applying(limits: LimitSet, rows: Iterable[RowMapping]) -> dict[int, set[str]]:
+    """Return the limits whose counts or tokens the jobs need, each with the names of its buckets."""
+    found: defaultdict[int, set[str]] = defaultdict(set)
+    for subject in {_subject(row) for row in rows}:
+        for limit, name in limits.of(subject):
+            if limit.has_bounds:
+                found[limit.id].add(bucket_of(limit, name)[1])
+    return found
+
+
+def _locked(
+    connection: Connection, limits: LimitSet, tokens: Tokens, applying: Mapping[int, Collection[str]]
+) -> Tokens | None:
+    """Lock limits, and read the tokens of the jobs that were found. None if the first reading is still right."""
+    several = [limit for number, limit in limits.with_buckets.items() if number in applying]
+    last = tokens.last
+    if connection.dialect.name == "postgresql":
+        last = {**last, **{row.id: row.full_at for row in connection.execute(_LOCKED, {"ids": sorted(applying)})}}
+    elif not several:  # on SQLite, the transaction excludes other writers
         return None
-    full_at = {row.id: row.full_at for row in connection.execute(_LOCKED, {"ids": sorted(ids)})}
-    return _admission(connection, limits, full_at)
+    named = bucket_rows.named_buckets(connection, several, last, applying)
+    return Tokens(last, {**tokens.buckets, **_single(limits, last), **named})
 
 
 def _admitted(admission: Admission, rows: Iterable[RowMapping]) -> list[RowMapping]:

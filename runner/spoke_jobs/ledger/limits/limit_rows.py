@@ -22,6 +22,7 @@ from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
+from spoke_jobs.ledger.limits import bucket_rows
 from spoke_jobs.ledger.limits.limit_store import Change, LimitStore, declarations
 from spoke_jobs.ledger.notify import CHANNEL, LIMITS
 from spoke_jobs.ledger.tables import job_limit, sql_name
@@ -208,6 +209,8 @@ def _number(connection: Connection) -> None:
 
 def _write(connection: Connection, before: JobLimit, after: JobLimit) -> None:
     here = job_limit.c.scope == str(after.scope)
+    if before.has_buckets and not after.has_buckets:
+        bucket_rows.forget(connection, before)
     if not after.needed:
         connection.execute(delete(job_limit).where(here))
     elif before.id:

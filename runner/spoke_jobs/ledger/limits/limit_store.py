@@ -80,9 +80,7 @@ class LimitStore(ABC):
         """
 
         def changed(limit: JobLimit, _now: datetime) -> JobLimit:
-            bounds = change(limit.bounds)
-            job_limit.check_bounds(scope, bounds)
-            return job_limit.with_bounds(limit, bounds)
+            return job_limit.with_bounds(limit, change(limit.bounds))
 
         return self._change(scope, changed, Action.SET_LIMIT, by)
 

@@ -12,7 +12,7 @@ from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.limits.limit_store import Change, LimitStore, declarations
-from spoke_jobs.limits.admission import Admission, LimitSet
+from spoke_jobs.limits.admission import Admission, Bucket, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, empty
 from spoke_jobs.limits.limit_file import Applied, LimitEntry, applied
 from spoke_jobs.model import JobRequest, JobState
@@ -26,6 +26,8 @@ class MemoryLimits(LimitStore):
         self._now = now
         self._last_id = 0
         self._limits: dict[Scope, JobLimit] = {}
+        self._buckets: dict[Bucket, datetime] = {}
+        """Of the rates of each queue, for example, those that are not full."""
 
     def all(self) -> Sequence[JobLimit]:
         with self._lock:
@@ -46,13 +48,15 @@ class MemoryLimits(LimitStore):
     def admission(self, jobs: Iterable[JobRequest]) -> Admission:
         """Return the present state of the limits."""
         running = Counter(Subject.of(job) for job in jobs if job.state is JobState.RUNNING) if self._limits else {}
-        return Admission(LimitSet(self._limits.values()), running, self._now())
+        return Admission(LimitSet(self._limits.values()), running, self._now(), self._buckets)
 
     def spend(self, admission: Admission) -> None:
         """Keep the tokens that were taken."""
         for limit in self.all():
-            if (full_at := admission.taken.get(limit.id)) is not None:
+            if (full_at := admission.taken.get((limit.id, ""))) is not None:
                 self._limits[limit.scope] = replace(limit, full_at=full_at)
+        taken = {bucket: full_at for bucket, full_at in admission.taken.items() if bucket[1]}
+        self._buckets = {bucket: at for bucket, at in (self._buckets | taken).items() if at > admission.now}
         self.note(LimitSet(self.all()), admission.next_token_seconds())
 
     def _change(
@@ -62,6 +66,8 @@ class MemoryLimits(LimitStore):
             return self._keep(change(self._limits.get(scope, empty(scope)), self._now()))
 
     def _keep(self, limit: JobLimit) -> JobLimit | None:
+        if not limit.has_buckets:
+            self._buckets = {bucket: at for bucket, at in self._buckets.items() if bucket[0] != limit.id}
         if not limit.needed:
             self._limits.pop(limit.scope, None)
             return None
