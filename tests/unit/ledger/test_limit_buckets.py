@@ -155,6 +155,7 @@ class TestBesideAnEarlierRelease:
         rate=strategies.builds(Rate, strategies.integers(1, 3), strategies.just(1), strategies.integers(1, 3)),
         steps=strategies.lists(
             strategies.tuples(strategies.sampled_from(["new", "new", "old", "wait"]), strategies.sampled_from(QUEUES)),
+            min_size=10,
             max_size=40,
         ),
         pauses=strategies.lists(strategies.sampled_from([0.1, 0.4, 1.0, 5.0]), min_size=1),

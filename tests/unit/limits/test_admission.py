@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import settings, strategies
+from hypothesis import given, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from spoke_jobs.contract.limit_model import Subject
@@ -136,6 +136,53 @@ def test_a_bucket_of_the_whole_scope_holds_for_each_queue() -> None:
     assert less.taken == {(1, name): NOW + timedelta(minutes=2) for name in ("quick", "slow")}
 
 
+@given(
+    scope=strategies.sampled_from([f"each-{kind}" for kind in ("type", "queue", "organization")]),
+    rate=strategies.builds(Rate, strategies.integers(1, 3), strategies.just(1), strategies.integers(1, 3)),
+    steps=strategies.lists(
+        strategies.tuples(strategies.sampled_from("7889"), strategies.sampled_from([0, 0, 0.1, 0.34, 1, 4])),
+        min_size=10,
+        max_size=40,
+    ),
+)
+def test_under_a_rate_of_each_a_job_starts_exactly_if_the_bucket_of_its_own_name_has_a_token(
+    scope: str, rate: Rate, steps: list[tuple[str, float]]
+) -> None:
+    limits = LimitSet([job_limit(scope, bounds=Bounds(rate=rate))])
+    buckets: dict[Bucket, datetime | None] = {}
+    starts: dict[str, list[datetime]] = {}
+    now = NOW
+    for name, seconds in steps:
+        now += timedelta(seconds=seconds)
+        subject = Subject(name, name, int(name))
+        due = {name: max(due_times(rate, times)) for name, times in starts.items()}
+        held = due.get(name, now) > now
+        admission = Admission(limits, {}, now, buckets)
+        assert admission.closed().covers(subject) == held
+        wait = admission.why_held(subject)
+        assert (wait and wait.retry_at) == (due[name] if held else None)
+        first = min((at for at in due.values() if at > now), default=None)
+        assert admission.next_token_seconds() == (None if first is None else (first - now).total_seconds())
+        assert admission.admit(subject) is not held
+        if not held:
+            starts.setdefault(name, []).append(now)
+        buckets = {key: at for key, at in (buckets | admission.taken).items() if at is not None and at > now}
+
+
+def due_times(rate: Rate, starts: list[datetime]) -> list[datetime]:
+    """When one more start exceeds the rate no more, for each window that ends with it."""
+    interval = timedelta(microseconds=rate.interval)
+    return [since + (len(starts) - index + 1 - rate.burst) * interval for index, since in enumerate(starts)]
+
+
+def test_jobs_without_a_type_take_no_tokens_of_other_types() -> None:
+    """Other code may have written their rows."""
+    admission = Admission(LimitSet([job_limit("each-type", bounds=Bounds(rate=Rate(1, 60)))]), {}, NOW)
+    assert [admission.admit(Subject("", "", None)) for _ in range(3)] == [True] * 3
+    assert admission.admit(Subject("mail", "", None))
+    assert admission.taken == {(1, "mail"): NOW + timedelta(minutes=1)}
+
+
 def test_names_of_any_length_have_buckets_whose_names_are_short() -> None:
     """Other code may have written them."""
     rated = job_limit("each-queue", bounds=Bounds(rate=Rate(1, 60)))
@@ -241,27 +288,11 @@ class Admitting(RuleBasedStateMachine):
                 assert sentence(wait)
         self.buckets |= admission.taken
         self.check_starts_of(subjects, admission)
-        self.check_next_token(admission)
 
     @staticmethod
     def counted(scope: str, name: str) -> tuple[str, str]:
         """Whose starts a rate counts together."""
         return scope, name if scope.startswith("each-") else ""
-
-    def check_next_token(self, admission: Admission) -> None:
-        """The first token that comes is the first of those that no bucket has."""
-        waits = [
-            rate.interval - (self.now - times[-1]) / timedelta(microseconds=1)
-            for (scope, _), times in self.starts.items()
-            if (rate := self.limits[scope].bounds.rate) is not None and rate.burst == 1 and times
-        ]
-        due = min((wait / 1_000_000 for wait in waits if wait > 0), default=None)
-        found = admission.next_token_seconds()
-        if due is not None:
-            assert found is not None
-            assert found <= due + 1e-6
-        if all(limit.bounds.rate is None or limit.bounds.rate.burst == 1 for limit in self.limits.values()):
-            assert found == (None if due is None else pytest.approx(due))
 
     @rule()
     def full_buckets_are_forgotten(self) -> None:
