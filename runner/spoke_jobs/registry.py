@@ -148,8 +148,8 @@ class Registry(ScheduleDeclarations):
         Workers store the defaults when they start. docs/how-to/limits.md explains scopes and rates.
 
         :param scope: the jobs that it limits: ``all``, ``type:export``, ``queue:slow``, ``each-organization``, ...
-        :param max_running: the most attempts of the scope at a time.
-        :param rate: how many attempts may start: ``5/s``, ``100/min``, ``10/30s``.
+        :param max_running: the most attempts of the scope at a time; with ``each-queue`` and the like, of each.
+        :param rate: how many attempts may start: ``5/s``, ``100/min``, ``10/30s``; also of each.
         :param burst: how many may start at once after a quiet time.
         :raises RegistrationError: if the scope is unknown or declared twice, or a value can't be honored.
         """

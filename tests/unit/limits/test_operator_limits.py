@@ -161,6 +161,17 @@ def test_a_pause_until_a_time_is_published() -> None:
     assert spec.to_spec() == {"scope": "queue:a", "paused": {"reason": "stop", "until": "2026-03-01T09:00:00Z"}}
 
 
+@pytest.mark.parametrize("scope", ["each-type", "each-queue", "each-organization"])
+def test_a_rate_of_each_is_published_as_a_spokelimit_that_the_operator_reads(scope: str) -> None:
+    ((name, each),) = to_publish([JobLimit(parse_scope(scope), Bounds(rate=Rate(100, 60, 10)))], LEDGER).items()
+    assert each.to_spec() == {"scope": scope, "rate": "100/min", "burst": 10}
+    found = read_published_limit(
+        {"metadata": {"name": name, "labels": labels_of(LEDGER)}, "spec": each.to_spec()}, LEDGER
+    )
+    assert found is not None
+    assert found.spec == each
+
+
 def test_a_rate_and_a_pause_are_published_together_and_one_stays_when_the_other_goes() -> None:
     scope = parse_scope("queue:a")
     pause = LimitPause("stop", "ada", NOW)

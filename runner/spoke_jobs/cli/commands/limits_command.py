@@ -122,7 +122,10 @@ def set_limit(
     ] = None,
     actor: arguments.Actor = None,
 ) -> None:
-    """Change a limit. What is not given stays as it is. It is obeyed at once, and a deploy does not undo it."""
+    """Change a limit. What is not given stays as it is. It is obeyed at once, and a deploy does not undo it.
+
+    With each-type, each-queue and each-organization, both bounds are those of each type, queue or organization.
+    """
     if max_running is None and rate is None and burst is None:
         usage_error("give --max-running, --rate or --burst")
     most = KEEP if max_running is None else _number(max_running)
