@@ -60,7 +60,7 @@ def test_a_rate_of_each_queue_holds_up_only_its_own_jobs(ledger: SqlLedger, run:
     reason = why(run, 2)
     assert (reason["code"], reason["cause"]) == ("limit", "RateLimitReached")
     assert reason["text"] == "starts at most 1/h (limit each-queue)"
-    retry_at = datetime.fromisoformat(reason["retry_at"])
+    retry_at = datetime.fromisoformat(reason["until"])
     assert timedelta(minutes=59) < retry_at - before <= timedelta(hours=1)
     assert why(run, 3)["code"] != "limit", "its queue has its token"
     assert [line.split("\t")[6] for line in run("ls").stdout.splitlines()] == ["-", "RateLimitReached", "-"]

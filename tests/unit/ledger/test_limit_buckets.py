@@ -5,19 +5,23 @@ What jobs start under such rates is in `tests/contract/ledger_limits.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies
-from sqlalchemy import Connection, create_engine, event, insert, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text, update
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, new_job
 from tests.waiting import eventually
 
 from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.errors import MigrationRefused
 from spoke_jobs.ledger.claims.limited_claims import current_admission
+from spoke_jobs.ledger.engine import create_engine as ledger_engine
 from spoke_jobs.ledger.limits import bucket_rows
+from spoke_jobs.ledger.migrations import downgrade, migrate
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_limit, job_limit_bucket, metadata
 from spoke_jobs.limits.admission import Admission, LimitSet
@@ -71,10 +75,11 @@ class TestRows:
         assert sizes == [10] * 5, "each claim deletes more than it adds"
 
     def test_those_of_a_removed_rate_or_limit_are_deleted(self, ledger: SqlLedger) -> None:
-        for change in (
+        changes: list[Callable[[], object]] = [
             lambda: ledger.limits.set(EACH_QUEUE, lambda _old: Bounds(3), "ada"),
             lambda: ledger.limits.reset(EACH_QUEUE),
-        ):
+        ]
+        for change in changes:
             limit(ledger, "1/h")
             assert start(ledger, "a", "a") >= 1
             assert names(ledger) == ["a"]
@@ -209,11 +214,41 @@ class TestBesideAnEarlierRelease:
         )
 
 
-def test_after_a_downgrade_and_an_upgrade_the_bucket_that_is_full_last_holds_for_each_queue(ledger: SqlLedger) -> None:
-    limit(ledger, "1/h")
-    assert start(ledger, "a") == 1
-    with ledger.engine.begin() as connection:
-        before = last(connection)
-        connection.execute(text("DELETE FROM job_limit_bucket"))  # as a downgrade does
-        assert last(connection) == before
-    assert start(ledger, "b") == 0, "nobody knows which queue took the token"
+class TestMigration:
+    @pytest.fixture
+    def engine(self, tmp_path: Path) -> Iterator[Engine]:
+        """A ledger of the release before the table."""
+        engine = ledger_engine(f"sqlite:///{tmp_path}/ledger.sqlite3")
+        migrate(engine, "0022")
+        yield engine
+        engine.dispose()
+
+    def test_the_limits_of_the_release_before_stay_as_they_are(self, engine: Engine) -> None:
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        old = {"rate_count": 1, "rate_seconds": 3600, "burst": 1, "full_at": soon, "updated_at": NOW}
+        with engine.begin() as connection:
+            connection.execute(insert(job_limit), [old | {"scope": "queue:a"}, old | {"scope": "each-organization"}])
+        migrate(engine)
+        ledger = SqlLedger(engine)
+        ledger.insert_many(
+            [new_job(queue_name="a", organization_id=None), new_job(), new_job(organization_id=None, queue_name="b")]
+        )
+        claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 5)
+        assert [claim.job.queue_name for claim in claims] == ["b"], "one bucket of a scope holds for all its names"
+
+    def test_a_table_of_the_application_with_its_name_is_refused(self, engine: Engine) -> None:
+        with engine.begin() as connection:
+            connection.execute(text("CREATE TABLE job_limit_bucket (id integer)"))
+        with pytest.raises(MigrationRefused, match="a table `job_limit_bucket`, a name of the ledger's: rename it"):
+            migrate(engine)
+
+    def test_a_downgrade_removes_it(self, engine: Engine) -> None:
+        migrate(engine)
+        ledger = SqlLedger(engine)
+        limit(ledger, "1/h")
+        assert start(ledger, "a", "b") == 2
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE job_attempt SET state = 'succeeded'"))
+            connection.execute(text("UPDATE job_request SET state = 'succeeded'"))
+        downgrade(engine)
+        assert "job_limit_bucket" not in inspect(engine).get_table_names()
