@@ -34,6 +34,7 @@ ROOMS = (
     ),
     ("runner/spoke_jobs/tasks/server/", ("tests/unit/tasks/server",)),
     ("runner/spoke_jobs/sync/", ("tests/unit/sync",)),
+    ("runner/spoke_jobs/limits/", ("tests/unit/limits", "tests/unit/ledger")),
     ("runner/spoke_jobs/", ("tests/unit/ledger", "tests/unit/runners")),
 )
 """The beginning of an edit's path, and the folders and files of tests that may notice it. The first match counts."""

@@ -384,6 +384,15 @@ _FINISHED = (
     _runner("With SPOKE_FINISHED=delete, no worker is needed to delete a row", "runners/legacy_runner", "None if self.settings.keeps_successes else ledger.prune(_PRUNED_AT_ONCE, which=_OWN)", "None"),
 )  # fmt: skip
 
+_LEDGER_LIMITS = (
+    _runner("In the ledger, each queue has its own tokens under a rate of each queue", "limits/admission", "in ((limit.id, \"\"), bucket_of(limit, name))]", "in ((limit.id, \"\"),)]"),
+    _runner("A search leaves out the queues without a token", "limits/admission", "full += [(limit.scope, name) for limit, name in self._buckets() if self._shortage(limit, name)]", "pass"),
+    _runner("Tokens that workers of an earlier release take count for each queue", "ledger/limits/bucket_rows", "return full_at if last is None or full_at > last else known", "return known"),
+    _runner("Claims count the tokens that other claims have just taken", "ledger/claims/limited_claims", "return Tokens(last, {**tokens.buckets, **_single(limits, last), **named})", "return tokens"),
+    _runner("With too many empty buckets, no rate is exceeded", "ledger/limits/bucket_rows", "if len(rows) == MOST_EMPTY:", "if False:"),
+    _runner("Buckets that are full are deleted", "ledger/limits/bucket_rows", "most = max(_DELETED_AT_LEAST, 2 * len(rows))", "most = 0"),
+)  # fmt: skip
+
 _STANDBY = (
     _core("A standby pod that a status names is never deleted", "standby/pool", "if member.ended or member.reserved:", "if member.ended:"),
     _core("A standby pod of an earlier template is replaced", "standby/pool", "if not member.is_of(digest):", "if False:"),
@@ -416,6 +425,7 @@ _STANDBY = (
 SECTIONS: Mapping[str, tuple[Break, ...]] = {
     "Admission": _ADMISSION,
     "Limits, pauses and turns": _LIMITS,
+    "Limits and rates in the ledger": _LEDGER_LIMITS,
     "Holds": _HOLDS,
     "Quotas": _QUOTAS,
     "A database that is away": _DATABASE,

@@ -7,6 +7,7 @@ The release after this one is made of this one's images and a layer that adds to
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from tests.exclusive import HEAVY, exclusive
 from tests.waiting import eventually, patient
 
 from spoke_jobs import registry
+from spoke_jobs.contract import environment
 from spoke_jobs.contract.spokejob import Outcome
 from spoke_jobs.ledger.tables import VERSION_TABLE
 from spoke_jobs.model import JobData, JobRequest, JobState
@@ -31,6 +33,8 @@ from . import e2e_jobs
 from .conftest import DEFINITIONS, HERE, ROOT, Cluster, Images, Object, Product, image_values, installed
 
 pytestmark = pytest.mark.timeout(900)
+
+(NEXT_MIGRATION,) = re.findall(r'^revision = "(\d+)"$', (HERE / "next_release/migration.py").read_text(), re.MULTILINE)
 
 OPERATOR = "upgraded"
 """The operator's release, in the namespace that it serves."""
@@ -164,8 +168,10 @@ def chart_of_next_release(folder: Path) -> str:
     path.write_text(yaml.safe_dump(crd))
     # The admission policy lets the operator set these variables only.
     path = chart / "templates/_admission.tpl"
-    path.write_text(path.read_text().replace("'TRACEPARENT']", "'TRACEPARENT', 'SPOKE_OF_NEXT_RELEASE']"))
-    assert "SPOKE_OF_NEXT_RELEASE" in path.read_text()
+    first = f"['{environment.VERSION}', "
+    policy = path.read_text()
+    assert first in policy
+    path.write_text(policy.replace(first, f"{first}'SPOKE_OF_NEXT_RELEASE', "))
     return str(chart)
 
 
@@ -230,7 +236,7 @@ def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operat
     place.goes_back(OPERATOR)
     with running(place, dispatching):
         place.application("next")
-    assert migration_of(place.product) == "0023"
+    assert migration_of(place.product) == NEXT_MIGRATION
 
     known = kubernetes_runner.spokejob
     monkeypatch.setattr(kubernetes_runner, "spokejob", lambda job, namespace: _with_new_field(known(job, namespace)))
@@ -244,7 +250,7 @@ def test_the_application_upgraded_with_jobs_running_and_then_ahead_of_the_operat
     monkeypatch.undo()
     with running(place, dispatching):
         place.application("this")
-    assert migration_of(place.product) == "0023", "tables don't go back"
+    assert migration_of(place.product) == NEXT_MIGRATION, "tables don't go back"
     works(place, dispatching)
 
 
