@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 
 import httpx
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, claim_one, new_job
 from tests.contract.progress import KEY, report
-from tests.ports import free_port
+from tests.integration.web.dashboard_process import serving
 from tests.waiting import eventually, patient
 
 from spoke_jobs.web import serve_dashboard
@@ -25,53 +19,6 @@ SLOW_FORM = (
     b"Content-Length: 100\r\n\r\n"
 )
 """A request whose body does not come."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """The process, and where it listens."""
-
-    process: subprocess.Popen[str]
-    port: int
-
-    def get(self, path: str) -> httpx.Response:
-        """Get a page, on a connection of its own."""
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=patient(30))
-
-    def connect(self) -> socket.socket:
-        """Open a connection."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=patient(30))
-
-
-@contextmanager
-def serving(url: str, *options: str, **environment: str) -> Iterator[Served]:
-    """Run the dashboard until the end of the block. It must serve without errors."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "spoke_jobs", "web", "--insecure-local", "--port", str(port), *options],
-        env=os.environ | {"SPOKE_DATABASE_URL": url} | environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    served = Served(process, port)
-
-    def is_up() -> bool:
-        assert process.poll() is None, process.communicate()
-        try:
-            return served.get("/healthz").status_code == 200
-        except httpx.ConnectError:
-            return False
-
-    try:
-        eventually(is_up, "it serves")
-        yield served
-    finally:
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=patient(30))
-    assert process.returncode == -signal.SIGTERM, errors
-    assert f"dashboard listening on http://127.0.0.1:{port}/" in errors
-    assert "Traceback" not in errors
-    assert "graceful shutdown exceeded" not in errors, "nothing that is open holds it up"
 
 
 def test_it_serves_until_sigterm(sqlite_ledger_url: str) -> None:
