@@ -56,6 +56,8 @@ download_step() {
 # What people call the registries.
 # shellcheck disable=SC2034 # for those that source this
 APT="Debian's package servers (apt)" PYPI="the Python package index (pip)" GO_PROXY="the Go module proxy" REGISTRY="the container registry"
+# shellcheck disable=SC2034 # likewise
+NPM="the npm registry (npm)"
 PAUSES=(15 60) # seconds between the three tries
 
 three_times() {
