@@ -21,6 +21,8 @@ _FOUND = """async (tags) => {
     rule.nodes.map((node) => `${rule.id}: ${node.target.join(" ")}: ${node.failureSummary}`));
 }"""
 _TOO_WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+_STATUS = re.compile(r"(?:responded with a status of|^Response Status Error Code) (\d+)")
+"""What Chromium and htmx write to the console about an answer with an error."""
 _STAYS_OPEN = ("eventsource", "fetch", "xhr")
 """What a browser gives up without an error when somebody leaves a page."""
 
@@ -99,7 +101,7 @@ class Tab:
         return found
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        status = re.search(r"the server responded with a status of (\d+)", message.text)
+        status = _STATUS.search(message.text)
         if message.type in ("error", "warning") and (status is None or int(status[1]) not in self._expected):
             self.problems.append(f"console: {message.text} ({message.location.get('url')})")
 

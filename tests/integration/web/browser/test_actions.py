@@ -91,17 +91,17 @@ class TestJobs:
         field = tab.page.get_by_label("Type (* for any characters)")
         offered = field.evaluate("(field) => [...field.list.options].map((option) => option.value)")
         assert {"filtered", "filtered_too", "export_orders"} <= set(offered)
-        offered = tab.page.get_by_label("Queue").evaluate(
+        offered = tab.page.get_by_label("Queue", exact=True).evaluate(
             "(field) => [...field.list.options].map((each) => each.value)"
         )
         assert "filters" in offered
-        tab.page.get_by_label("State").select_option("waiting")
+        tab.page.get_by_label("State", exact=True).select_option("waiting")
         field.fill("filtered")
         field.press("Enter")
         tab.page.wait_for_url(re.compile("type=filtered&"))
         assert rows(tab) == [str(job.id) for job in reversed(jobs)]
         assert field.input_value() == "filtered"
-        assert tab.page.get_by_label("State").input_value() == "waiting"
+        assert tab.page.get_by_label("State", exact=True).input_value() == "waiting"
         field.fill("filtered*")
         tab.button("Search").click()
         tab.page.wait_for_url(re.compile(r"type=filtered(\*|%2A)&"))
@@ -110,7 +110,7 @@ class TestJobs:
         tab.page.wait_for_url(re.compile("type=filtered&"))
         tab.link("Clear").click()
         tab.page.wait_for_url("**/jobs")
-        assert tab.page.get_by_label("State").input_value() == ""
+        assert tab.page.get_by_label("State", exact=True).input_value() == ""
 
     def test_a_filter_that_is_wrong_is_marked(self, tab: Tab) -> None:
         tab.open("/jobs")
@@ -276,7 +276,7 @@ class TestQueuesAndLimits:
         form.get_by_label("Scope").fill("type:bounded")
         form.get_by_label("Rate, as in 100/min, or none").fill("fast")
         form.get_by_role("button", name="Set the limit").click()
-        assert tab.page.get_by_role("alert").inner_text().startswith("rate")
+        assert "fast" in tab.page.get_by_role("alert").inner_text()
         assert tab.findings() == []
         tab.link("Back to queues and limits").click()
         tab.page.get_by_role("heading", name="Queues and limits").wait_for()
@@ -346,10 +346,10 @@ class TestTasks:
         put_task(ledger, "filtered_task")
         tab.open("/tasks")
         tab.page.get_by_label("Name (* for any characters)").fill("filtered_*")
-        tab.page.get_by_label("State").select_option("due")
+        tab.page.get_by_label("State", exact=True).select_option("due")
         tab.button("Search").click()
         tab.page.wait_for_url("**/tasks?*filtered_*")
-        names = tab.page.get_by_role("region").locator("tbody td:nth-child(2)").all_inner_texts()
+        names = tab.page.locator("tbody td:nth-child(2)").all_inner_texts()
         assert names == ["filtered_task"]
 
 
@@ -361,7 +361,7 @@ def test_what_people_have_done_is_listed_under_their_name(tab: Tab, ledger: SqlL
     tab.see("The job was cancelled.")
     tab.link("Audit").click()
     tab.page.get_by_label("Type (* for any characters)").fill("audited")
-    tab.page.get_by_label("Action").select_option("cancel")
+    tab.page.get_by_label("Action", exact=True).select_option("cancel")
     tab.button("Search").click()
     (cells,) = [row.locator("td").all_inner_texts() for row in tab.page.locator("tbody tr").all()]
     assert cells[1:5] == [WHO, "cancel", str(job.id), "audited"]

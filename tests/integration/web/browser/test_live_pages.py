@@ -148,7 +148,7 @@ class TestNothingMoves:
     def test_while_a_field_is_filled_in(self, own_ledger: SqlLedger, show: Show) -> None:
         dispatch(own_ledger)
         tab = show("/jobs")
-        field = tab.page.get_by_label("Queue")
+        field = tab.page.get_by_label("Queue", exact=True)
         field.fill("mai")
         self.assert_waits(tab, own_ledger)
         field.blur()

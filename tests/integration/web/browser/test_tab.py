@@ -53,5 +53,9 @@ def test_findings_are_found_in_each_mode(tab: Tab) -> None:
         }"""
     )
     found = tab.findings()
-    assert {finding.partition(": ")[0] for finding in found if "label: input" in finding} == {"light", "dark", "phone"}
+    assert {finding.partition(": ")[0] for finding in found if ": label: input" in finding} == {
+        "light",
+        "dark",
+        "phone",
+    }
     assert any(finding.startswith("phone: the page is ") for finding in found)
