@@ -15,6 +15,7 @@ from spoke_jobs.web.viewer import Viewer
 _STATIC = {
     "dashboard.css": "text/css; charset=utf-8",
     "htmx.min.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
     "keys.js": "text/javascript; charset=utf-8",
     "live.js": "text/javascript; charset=utf-8",
 }

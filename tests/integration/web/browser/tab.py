@@ -42,6 +42,7 @@ class Tab:
         self.page = page
         self.problems: list[str] = []
         self._origins = (site, *others)
+        self._icons = [f"{origin}/favicon.ico" for origin in others]  # the browser asks for it, and they have none
         self._axe = axe
         self._expected: set[int] = set()
         page.on("console", self._on_console)
@@ -101,9 +102,11 @@ class Tab:
         return found
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        status = _STATUS.search(message.text)
-        if message.type in ("error", "warning") and (status is None or int(status[1]) not in self._expected):
-            self.problems.append(f"console: {message.text} ({message.location.get('url')})")
+        status, url = _STATUS.search(message.text), message.location.get("url", "")
+        if message.type not in ("error", "warning") or (status is not None and int(status[1]) in self._expected):
+            return
+        if url not in self._icons:
+            self.problems.append(f"console: {message.text} ({url})")
 
     def _on_error(self, error: Error) -> None:
         self.problems.append(f"JavaScript: {error.message}")

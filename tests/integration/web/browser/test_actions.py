@@ -47,7 +47,7 @@ def limit_of(ledger: SqlLedger, scope: str) -> JobLimit | None:
 
 def rows(tab: Tab) -> list[str]:
     """The first cell of each row of the page's table of jobs."""
-    return tab.page.get_by_role("region", name="Jobs").locator("tbody th").all_inner_texts()
+    return tab.page.get_by_role("group", name="Jobs").locator("tbody th").all_inner_texts()
 
 
 class TestSigningIn:
