@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text, update
@@ -210,6 +211,24 @@ class DashboardContract(DashboardScene):
         assert f"spoke-jobs retry {job.id}" in page, "the advice"
         assert f"spoke-jobs logs {job.id}" in page
         assert "host:7" in page
+
+    def test_times_are_in_the_zone_that_the_browser_names(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job())
+        self.claimed(ledger)
+        (attempt,) = ledger.attempts(job.id)
+        began = attempt.claimed_at.astimezone(ZoneInfo("Asia/Kathmandu"))
+        browser = browse(EVERYBODY)
+        assert "Started (UTC)" in browser.get(f"/jobs/{job.id}").text
+        for name in ("Nowhere/Nothing", "Asia", "../../etc/hostname", "A" * 70, "zone.tab"):
+            browser.cookies.set("spoke-jobs-zone", name)
+            assert "Started (UTC)" in browser.get(f"/jobs/{job.id}").text
+        browser.cookies.clear()
+        browser.cookies.set("spoke-jobs-zone", "Asia/Kathmandu")
+        page = browser.get(f"/jobs/{job.id}").text
+        assert "Started (Asia/Kathmandu)" in page
+        assert f"<td>{began:%Y-%m-%d %H:%M:%S}</td>" in page
+        assert f"{began:%Y-%m-%d %H:%M:%S} +0545 (" in page, "in its facts"
+        assert f"since {began:%H:%M:%S} " in page, "why"
 
     def test_progress(self, ledger: SqlLedger, browse: Open) -> None:
         ledger.insert(new_job())

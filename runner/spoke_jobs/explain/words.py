@@ -55,9 +55,9 @@ def moment(when: datetime, now: datetime, zone: tzinfo | None = None) -> str:
     return f"{when.astimezone(zone):%Y-%m-%d %H:%M:%S %Z} ({far})"
 
 
-def clock(then: datetime, now: datetime, zone: tzinfo | None = None) -> str:
-    """Format the time of day in the reader's zone, with the date if it is not today."""
-    local, today = then.astimezone(zone), now.astimezone(zone).date()
+def clock(then: datetime, now: datetime) -> str:
+    """Format the time of day in the zone of `now`, which is the reader's, with the date if it is not today."""
+    local, today = then.astimezone(now.tzinfo), now.date()
     return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d %H:%M:%S}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from typing import Any, Protocol
 
 from spoke_jobs.contract.option_checks import LARGEST_ID
@@ -64,6 +65,8 @@ class Asked:
     """The variable parts of its path, by name."""
     given: Mapping[str, str]
     """Its query or its form."""
+    zone: tzinfo = UTC
+    """The reader's time zone."""
 
     def id(self, name: str) -> int | None:
         """Return the id in its path; None if it can be none."""

@@ -27,9 +27,9 @@ class ClusterPages:
         """Yield the requests that this answers."""
         yield Reading("/cluster", self._namespace, of_all=True)
 
-    def _namespace(self, _viewer: Viewer, _asked: Asked) -> Answer:
+    def _namespace(self, _viewer: Viewer, asked: Asked) -> Answer:
         namespace, waits = self._cluster.namespace()
         backlog = self._queries.launch_backlog()
-        waiting = groups(Crowd(backlog.now, 0.0), waits.waiting)
+        waiting = groups(Crowd(backlog.now.astimezone(asked.zone), 0.0), waits.waiting)
         view = cluster_views.cluster_page(namespace, waits, waiting, backlog, sync=sync_is_active(self._engine))
         return Page("cluster.html", {"title": "Cluster", "view": view}, live=True)

@@ -58,6 +58,7 @@ from spoke_jobs.web.job_search import address
 from spoke_jobs.web.page_rendering import PageRendering
 from spoke_jobs.web.pages import Pages
 from spoke_jobs.web.queue_pages import QueuePages
+from spoke_jobs.web.reader_zone import reader_zone
 from spoke_jobs.web.schedule_pages import SchedulePages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
 from spoke_jobs.web.task_pages import TaskPages
@@ -249,7 +250,7 @@ class Dashboard:
                 return self._answered(request, not_allowed(route.needs), viewer, session)
             if route.of_all and not viewer.sees_all:
                 return self._answered(request, OF_ALL_ONLY, viewer, session)
-            asked = Asked(request.path_params, request.query_params)
+            asked = Asked(request.path_params, request.query_params, reader_zone(request.cookies))
             answer = await self._read(partial(route.read, viewer, asked), too_slow=route.too_slow)
             return self._answered(request, answer, viewer, session)
 
@@ -268,7 +269,7 @@ class Dashboard:
                 return self._answered(request, not_allowed(route.needs), viewer, session)
             if route.of_all and not viewer.sees_all:
                 return self._answered(request, OF_ALL_ONLY, viewer, session)
-            asked = Asked(request.path_params, form)
+            asked = Asked(request.path_params, form, reader_zone(request.cookies))
             answer = await self._read(partial(route.act, viewer, asked), changes=True)
             return self._answered(request, answer, viewer, session)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from spoke_jobs.explain.groups import groups
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
@@ -26,7 +27,8 @@ class FailurePages:
         within = asked.given.get("within", PERIOD)
         period = within if within in PERIODS else PERIOD
         crowd = self._queries.failures(PERIODS[period][1], viewer.narrowed())
-        found = [shown_group(group, viewer) for group in groups(crowd)]
+        local = replace(crowd, now=crowd.now.astimezone(asked.zone))
+        found = [shown_group(group, viewer) for group in groups(local)]
         samples = {group.job_id for group in found[:SHOWN] if group.job_id is not None and viewer.may_see_output}
         view = failure_views.failure_list(found, self._queries.output_tails(samples), crowd.now, period, viewer)
         return Page("failures.html", {"title": "Failures", "view": view}, live=True)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from spoke_jobs.shared.clean_text import visible
 from spoke_jobs.web.answers import Page
+from spoke_jobs.web.reader_zone import COOKIE
 from spoke_jobs.web.viewer import Viewer
 
 _STATIC = {
@@ -18,6 +19,7 @@ _STATIC = {
     "icon.svg": "image/svg+xml",
     "keys.js": "text/javascript; charset=utf-8",
     "live.js": "text/javascript; charset=utf-8",
+    "zone.js": "text/javascript; charset=utf-8",
 }
 """The files, with their media types."""
 _PLACES = (
@@ -63,7 +65,7 @@ class PageRendering:
         self._static = {name: files("spoke_jobs.web").joinpath("static", name).read_bytes() for name in _STATIC}
         self._versions = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._static.items()}
         self._templates = new_templates()
-        self._templates.globals["versions"] = self._versions
+        self._templates.globals |= {"versions": self._versions, "zone_cookie": COOKIE}
 
     def static_file(self, name: str) -> tuple[bytes, str] | None:
         """Return a file and its media type; None if there is none of this name."""

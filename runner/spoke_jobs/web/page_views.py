@@ -237,6 +237,8 @@ class JobView:
     facts: tuple[tuple[str, str], ...]
     options: tuple[tuple[str, str], ...]
     headings: tuple[str, ...]
+    zone: str
+    """The time zone of the attempts' times."""
     attempts: tuple[tuple[str, ...], ...]
     causes: tuple[KnownCause, ...]
     said: tuple[tuple[int, str], ...]
@@ -261,7 +263,10 @@ def job_view(
     cluster: ClusterView | None = None,
     has_checkpoints: bool = False,
 ) -> JobView:
-    """Describe one job."""
+    """Describe one job.
+
+    :param now: the database's time, in the reader's zone.
+    """
     job = shown.job
     return JobView(
         job_item(job, now),
@@ -269,6 +274,7 @@ def job_view(
         shown.facts,
         shown.options,
         tuple(name.capitalize() for name in ATTEMPT_HEADINGS),
+        str(now.tzinfo),
         shown.attempts,
         tuple(_causes(shown, job)),
         shown.said,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC
 from functools import partial
 from typing import Any
 
@@ -60,10 +59,11 @@ class Pages:
         for action in (JobAction.CANCEL, JobAction.RETRY):
             yield Acting(f"/jobs/{{job_id}}/{action}", partial(self.act, action), action)
 
-    def overview(self, viewer: Viewer, _asked: Asked) -> Answer:
+    def overview(self, viewer: Viewer, asked: Asked) -> Answer:
         """Show all jobs, by state and by reason."""
         which = viewer.narrowed()
         crowd = self._queries.crowd(_FAILED_SECONDS, which, CAP)
+        crowd = replace(crowd, now=crowd.now.astimezone(asked.zone))
         waits = self._cluster.waits() if viewer.sees_all and has_spokejobs(crowd) else None
         view = page_views.overview(
             crowd.now,
@@ -98,7 +98,7 @@ class Pages:
         situation = self._queries.situation(job_id) if found is not None and job_id is not None else None
         if job_id is None or found is None or situation is None:
             return NOT_FOUND
-        job = shown_job(found, viewer)
+        job, now = shown_job(found, viewer), situation.now.astimezone(asked.zone)
         asks = not job.state.final or is_explained_by_cluster(job)
         cluster = self._cluster.view(job, around=asks and viewer.sees_all)
         links = self._queries.links(job_id)
@@ -107,7 +107,7 @@ class Pages:
         shown = details(
             job,
             self._queries.attempts(job_id),
-            situation.now,
+            now,
             cluster,
             self._queries.reports(job_id),
             self._queries.events(_EVENTS, EventFilter(job_id=job_id)),
@@ -115,12 +115,12 @@ class Pages:
             [link for link in links if link.needs_id in visible],
             with_payload=viewer.may_see_payloads,
             with_result=viewer.may_see_payloads,
-            zone=UTC,
+            zone=asked.zone,
         )
         view = page_views.job_view(
             shown,
-            explain(replace(situation, job=shown_job(situation.job, viewer)), cluster),
-            situation.now,
+            explain(replace(situation, job=shown_job(situation.job, viewer), now=now), cluster),
+            now,
             viewer,
             cluster=cluster,
             has_checkpoints=bool(saved),

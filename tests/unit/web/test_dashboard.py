@@ -100,7 +100,7 @@ class TestSqliteDashboard(DashboardContract):
             assert page.index('id="updates-wait"') < page.index('id="live"'), "what is replaced must not hold it"
             addresses = re.findall(r'<script defer src="([^"]+)"', page)
             names = [address.partition("?")[0].removeprefix("/static/") for address in addresses]
-            assert names == ["htmx.min.js", "live.js", "keys.js"]
+            assert names == ["htmx.min.js", "live.js", "keys.js", "zone.js"]
             for address in addresses:
                 file = browser.get(address)
                 assert file.headers["content-type"] == "text/javascript; charset=utf-8"
@@ -108,7 +108,7 @@ class TestSqliteDashboard(DashboardContract):
         for path in ("/bulk/cancel?type=report", "/jobs/999", "/bulk/cancel", "/nothing"):
             assert "<script" not in browser.get(path).text, "what asks for a decision stays as it is"
 
-    @pytest.mark.parametrize("name", ["dashboard.css", "htmx.min.js", "icon.svg", "keys.js", "live.js"])
+    @pytest.mark.parametrize("name", ["dashboard.css", "htmx.min.js", "icon.svg", "keys.js", "live.js", "zone.js"])
     def test_a_file_of_another_release_is_not_kept(self, browse: Open, name: str) -> None:
         """The page may be of the next release. Its browser would keep the old file for as long as the new one."""
         browser = browse(EVERYBODY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import typer
@@ -29,7 +30,7 @@ def find_groups(
     if in_cluster and which != ANY_JOB:
         selected = {job.id for job in queries.selected(which.evolve(states=(JobState.WAITING,)))}
         in_cluster = tuple(each for each in in_cluster if each.job_id in selected)
-    return groups(crowd, in_cluster), crowd.now
+    return groups(replace(crowd, now=crowd.now.astimezone()), in_cluster), crowd.now  # in the terminal's time zone
 
 
 def waiting_for(queries: Queries, reason: str) -> set[int]:

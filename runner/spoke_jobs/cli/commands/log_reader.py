@@ -6,6 +6,7 @@ import importlib.util
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import OperationalError
@@ -243,6 +244,7 @@ class Reader:
             return
         if situation is None or situation.job.state is JobState.RUNNING:
             return
+        situation = replace(situation, now=situation.now.astimezone())  # in the terminal's time zone
         for reason in explain(situation, cluster_view(situation.job)).reasons[:1]:
             self._say_once(f"job {job.id}: {reason.text}{f' ({reason.advice})' if reason.advice else ''}", _id(reason))
 

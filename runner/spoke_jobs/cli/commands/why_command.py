@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -98,7 +99,7 @@ def _print_job(queries: Queries, job_id: int, json: bool) -> None:
         cluster = cluster_view(job, around=False) if is_explained_by_cluster(job) else None
     else:
         cluster = cluster_view(job)
-    explanation = explain(situation, cluster)
+    explanation = explain(replace(situation, now=situation.now.astimezone()), cluster)  # in the terminal's time zone
     if json:
         from spoke_jobs.cli.printing import print_document
         from spoke_jobs.explain.json_output import Explained

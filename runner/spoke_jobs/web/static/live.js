@@ -107,6 +107,7 @@
     follow();
     refresh();
   });
+  document.addEventListener("spoke-jobs:zone", refresh);
   setInterval(() => pending && refresh(), 1000);
   box.closest("[hidden]").hidden = false;
   follow();

@@ -31,6 +31,7 @@ from tests.waiting import patient
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.web import app
 from spoke_jobs.web.authorizers import Authorize
+from spoke_jobs.web.reader_zone import COOKIE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, StorageState
@@ -168,10 +169,12 @@ def open_tab(chromium: Browser, axe: Path, serve: Serve, request: pytest.Fixture
     tabs: list[Tab] = []
     with ExitStack() as stack:
 
-        def open_tab(site: str, *others: str, **options: Any) -> Tab:
+        def open_tab(site: str, *others: str, knows_zone: bool = True, **options: Any) -> Tab:
             context = chromium.new_context(base_url=site, locale="en-NZ", timezone_id=ZONE, **options)
             stack.callback(context.close)
             context.set_default_timeout(patient(30) * 1000)
+            if knows_zone:
+                context.add_cookies([{"name": COOKIE, "value": ZONE, "url": site}])
             tabs.append(Tab(context.new_page(), site, others, axe))
             return tabs[-1]
 

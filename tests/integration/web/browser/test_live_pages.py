@@ -18,6 +18,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.model import Progress
 from spoke_jobs.web import Viewer, change_stream
+from spoke_jobs.web.reader_zone import COOKIE
 
 pytestmark = pytest.mark.long
 
@@ -217,3 +218,20 @@ def test_times_are_exact_on_hover(own_ledger: SqlLedger, show: Show) -> None:
     time = tab.page.locator("tbody time").first
     assert time.get_attribute("title") == f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC"
     assert tab.page.evaluate("() => Intl.DateTimeFormat().resolvedOptions().timeZone") == ZONE
+
+
+def test_a_first_page_is_read_again_in_the_readers_time_zone(
+    own_ledger: SqlLedger, sqlite_ledger_url: str, open_tab: OpenTab, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SOONEST_SECONDS", "LATEST_SECONDS"):
+        monkeypatch.setattr(change_stream, name, 600.0)
+    job = own_ledger.insert(new_job(job_type="report"))
+    claimed(own_ledger, "report")
+    tab = open_tab(serve(sqlite_ledger_url, lambda _request: EVERYBODY), knows_zone=False)
+    tab.open(f"/jobs/{job.id}")
+    tab.see(f"Started ({ZONE})")
+    (cookie,) = [each for each in tab.page.context.cookies() if each["name"] == COOKIE]
+    assert cookie["value"] == ZONE
+    tab.page.get_by_label("Live updates").uncheck()
+    tab.open(f"/jobs/{job.id}")
+    assert tab.sees(f"Started ({ZONE})"), "from now on at once"
