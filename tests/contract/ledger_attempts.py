@@ -190,32 +190,6 @@ class AttemptContract(LedgerSteps):
         ledger.fail(claim.token, Failure("InvalidPayload", for_good=True), decide=True)
         assert self.row(ledger, claim).state is JobState.FAILED
 
-    @pytest.mark.parametrize("earlier", [0, 1])
-    def test_a_claim_that_was_never_begun_is_undone(self, ledger: Ledger, earlier: int) -> None:
-        job = ledger.insert(new_job(queue_name="q", locks_queue=True))
-        for _ in range(earlier):
-            ledger.fail(self.claim_next(ledger).token, Failure("JobError"), decide=True)
-        before = ledger.get(job.id)
-        claim = self.claim_next(ledger)
-        assert ledger.release(claim.token)
-        after = ledger.get(job.id)
-        assert before is not None
-        assert after == before.evolve(
-            updated_at=after and after.updated_at,
-            run_after=None,
-            result_message="" if earlier else before.result_message,
-        )
-        assert len(ledger.attempts(job.id)) == earlier
-        assert not ledger.release(claim.token)
-        assert ledger.heartbeat(claim.token, LEASE) is Pulse.GONE
-        assert self.claim_next(ledger).number == earlier + 1
-
-    def test_a_claim_that_is_undone_after_a_cancellation_ends_the_job(self, ledger: Ledger) -> None:
-        claim = self.started(ledger)
-        ledger.cancel(claim.job.id)
-        assert ledger.release(claim.token)
-        assert (self.row(ledger, claim).state, self.row(ledger, claim).cause) == (JobState.FAILED, "Cancelled")
-
     def test_finished_jobs_are_pruned_by_hand_before_their_retention_is_over(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
         ledger.succeed(None, claim.token, None)
@@ -322,6 +296,18 @@ class AttemptContract(LedgerSteps):
             assert self.row(ledger, claim).started_at is not None
         assert self.batch(ledger, 2) == [job.id]
         assert ledger.get(second.id) == second
+
+    def test_a_claim_released_after_a_failed_attempt_leaves_that_attempt_alone(self, ledger: Ledger) -> None:
+        job = ledger.insert(new_job(queue_name="q", locks_queue=True))
+        ledger.fail(self.claim_next(ledger).token, Failure("JobError"), decide=True)
+        before = ledger.get(job.id)
+        assert before is not None
+        claim = self.claim_next(ledger)
+        assert ledger.release(claim.token)
+        after = self.row(ledger, claim)
+        assert after == before.evolve(updated_at=after.updated_at, run_after=None, result_message="")
+        assert len(ledger.attempts(job.id)) == 1
+        assert self.claim_next(ledger).number == 2
 
     def test_a_claim_released_after_a_cancellation_ends_the_job(self, ledger: Ledger) -> None:
         claim = self.started(ledger)

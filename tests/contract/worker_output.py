@@ -49,7 +49,7 @@ class OutputContract:
             assert any(line.startswith(f"job {job_id}: ") and line.endswith("WARNING app: logged") for line in log)
         assert "printed" not in log
 
-    def test_quick_successes_cost_no_statement(self, site: Site) -> None:
+    def test_the_output_of_quick_successes_is_not_kept(self, site: Site) -> None:
         site._environment["ROUGH_OUTPUT_SECONDS"] = "3600"
         jobs = [site.dispatch(kind, {}) for kind in ("speak", "async_speak")]
         with site.worker("--processes", "1", "--drain") as worker:

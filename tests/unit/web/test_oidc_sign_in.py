@@ -104,7 +104,7 @@ class TestGroups:
         assert here.sign_in().status_code == 303
         assert "may only look" in here.browser.get("/").text
 
-    @pytest.mark.parametrize("groups", [None, [], ["Ops"], "op", [["ops"]], {"ops": True}, 7])
+    @pytest.mark.parametrize("groups", [None, ["Ops"]])  # tests/unit/web/test_claim_rules.py has the others
     def test_nobody_else_may_look(
         self,
         scene: Callable[..., SignInScene],
@@ -136,7 +136,9 @@ class TestTokens:
         [{"iss": "https://evil.test"}, {"aud": "another"}, {"nonce": "0" * 64}, {"sub": None}],
         ids=str,
     )
-    def test_claims(self, scene: Callable[..., SignInScene], provider: OpenIdProvider, claims: dict[str, Any]) -> None:
+    def test_one_with_wrong_claims(
+        self, scene: Callable[..., SignInScene], provider: OpenIdProvider, claims: dict[str, Any]
+    ) -> None:
         provider.claims |= claims
         here = scene()
         here.assert_refused(here.sign_in(), 403, "is not valid")
