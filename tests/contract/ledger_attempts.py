@@ -105,11 +105,14 @@ class AttemptContract(LedgerSteps):
         assert (job.status, job.result_message) == (40, "row 400")
         assert ledger.attempts(job.id)[0].lease_expires_at > before
 
-    @pytest.mark.parametrize("message", ["a\x00b", "file \udcff.csv", "\U0001f600"])
-    def test_a_progress_message_may_have_any_characters(self, ledger: Ledger, message: str) -> None:
+    @pytest.mark.parametrize(
+        ("message", "kept"),
+        [("a\x00b", "a\ufffdb"), ("file \udcff.csv", "file \ufffd.csv"), ("\U0001f600", "\U0001f600")],
+    )
+    def test_a_progress_message_may_have_any_characters(self, ledger: Ledger, message: str, kept: str) -> None:
         claim = self.started(ledger)
         assert ledger.heartbeat(claim.token, LEASE, Progress(1, message)) is Pulse.HELD
-        assert self.row(ledger, claim).result_message
+        assert self.row(ledger, claim).result_message == kept
 
     def test_a_success_records_the_last_progress_with_it(self, ledger: Ledger) -> None:
         jobs = ledger.insert_many([new_job(), new_job()])
