@@ -73,7 +73,7 @@ class BatchesContract(DashboardScene):
         assert ids == {job.id for job in jobs}
         assert [row[1] for row in cells(browser.get("/batches?name=ap*").text)] == ["april"]
 
-    def test_they_have_pages(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_batches_have_pages(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("spoke_jobs.web.batch_pages.PER_PAGE", 2)
         ids = [str(ledger.open_batch(f"b{number % 2}").id) for number in range(5)]
         browser = browse(EVERYBODY)

@@ -99,7 +99,9 @@ class BulkContract(DashboardScene):
         assert self.states(ledger, jobs) == ["waiting", "waiting", "failed"]
 
     @pytest.mark.parametrize("query", ["type=report&cancelled=yes", "cause=Cancelled"])
-    def test_unless_it_is_asked_for(self, ledger: SqlLedger, browse: Open, query: str) -> None:
+    def test_a_retry_includes_cancelled_jobs_that_are_asked_for(
+        self, ledger: SqlLedger, browse: Open, query: str
+    ) -> None:
         job = self.cancelled(ledger)
         assert "1 job was started again." in self.confirmed(browse(EVERYBODY), f"/bulk/retry?{query}")
         assert self.states(ledger, [job]) == ["waiting"]

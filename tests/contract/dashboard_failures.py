@@ -78,7 +78,7 @@ class FailuresContract(DashboardScene):
         assert "<h1>Retry 2 jobs</h1>" in browser.get(found[1].replace("&amp;", "&")).text
 
     @pytest.mark.parametrize(("within", "shown"), [("1h", 1), ("1d", 2), ("7d", 3), ("30d", 3), ("", 2), ("9y", 2)])
-    def test_of_a_period(self, ledger: SqlLedger, browse: Open, within: str, shown: int) -> None:
+    def test_failures_within_a_period_are_shown(self, ledger: SqlLedger, browse: Open, within: str, shown: int) -> None:
         now = Queries(ledger.engine).now()
         for hours in (0, 3, 30):
             job = self.failed_at(ledger, f"place{hours}")

@@ -99,7 +99,7 @@ class SchedulesContract(DashboardScene):
         assert "Run now" not in page
         assert self.send(browser, "run", "odd").status_code == 409
 
-    def test_they_have_pages(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_schedules_have_pages(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("spoke_jobs.web.schedule_pages.PER_PAGE", 2)
         names = [f"s{number} & %" for number in range(5)]
         for number, name in enumerate(names):

@@ -71,7 +71,7 @@ class UniqueContract(LedgerSteps):
         retried = ledger.retry(claim.job.id)
         assert ledger.insert(again) == retried, "so does a retry by hand, with its checkpoint"
 
-    def test_a_blocked_job_gets_them_too_and_stays_blocked(self, ledger: Ledger) -> None:
+    def test_a_blocked_job_gets_the_payload_of_the_next_dispatch_and_stays_blocked(self, ledger: Ledger) -> None:
         first = ledger.insert(new_job())
         blocked = ledger.insert(new_job(unique_key="k", payload="1", after=(first.id,)))
         replaced = ledger.insert(new_job(unique_key="k", payload="2", on_conflict="replace"))

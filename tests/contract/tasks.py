@@ -54,7 +54,7 @@ class TaskContract:
         stage.settle()
         assert effects(stage) == ["later"]
 
-    def test_closing_without_commit_makes_nothing(self, stage: Stage) -> None:
+    def test_closing_a_session_without_commit_makes_no_task(self, stage: Stage) -> None:
         with session_of(stage) as session:
             send(stage, session=session)
         stage.settle()
@@ -83,7 +83,7 @@ class TaskContract:
         stage.settle()
         assert effects(stage) == (["task"] if commits else [])
 
-    def test_a_scoped_session_is_the_thread_s_own(self, stage: Stage) -> None:
+    def test_a_task_of_a_scoped_session_is_dispatched_in_the_thread_s_own(self, stage: Stage) -> None:
         sessions = scoped_session(sessionmaker(stage.engine))
         send(stage, "rolled back", sessions)
         sessions.rollback()
@@ -93,7 +93,7 @@ class TaskContract:
         stage.settle()
         assert effects(stage) == ["kept"]
 
-    async def test_async_twins_take_an_async_session(self, stage: Stage) -> None:
+    async def test_the_async_twin_takes_an_async_session(self, stage: Stage) -> None:
         from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
         engine = create_async_engine(stage.async_url)

@@ -49,18 +49,18 @@ class OutputContract:
             assert any(line.startswith(f"job {job_id}: ") and line.endswith("WARNING app: logged") for line in log)
         assert "printed" not in log
 
-    def test_quick_successes_cost_no_statement(self, site: Site) -> None:
+    def test_the_output_of_quick_successes_is_not_kept(self, site: Site) -> None:
         site._environment["ROUGH_OUTPUT_SECONDS"] = "3600"
         jobs = [site.dispatch(kind, {}) for kind in ("speak", "async_speak")]
         with site.worker("--processes", "1", "--drain") as worker:
-            worker.wait(patient(60))
+            assert worker.wait(patient(60)) == 0
         assert [(site.row(job_id).state, tail(site, job_id)) for job_id in jobs] == [(JobState.SUCCEEDED, "")] * 2
 
     def test_all_output_is_kept_on_request_and_lines_are_json_in_a_log_in_json(self, site: Site) -> None:
         site._environment |= {"SPOKE_OUTPUT": "all", "SPOKE_LOG_FORMAT": "json"}
         jobs = [site.dispatch(kind, {}) for kind in ("speak", "async_speak")]
         with site.worker("--processes", "1", "--drain") as worker:
-            worker.wait(patient(60))
+            assert worker.wait(patient(60)) == 0
         for job_id in jobs:
             assert tail(site, job_id).splitlines()[0] == "printed"
             said = {line["message"]: line for line in site.logged if line.get("request_id") == job_id}
@@ -73,6 +73,6 @@ class OutputContract:
         jobs = [site.dispatch(kind, {"end": "raise"}, retry=ONCE) for kind in ("speak", "async_speak")]
         killed = site.dispatch("speak", {"end": "kill"}, retry=ONCE)
         with site.worker("--processes", "1", "--drain") as worker:
-            worker.wait(patient(60))
+            assert worker.wait(patient(60)) == 0
         assert all(tail(site, job_id).startswith("Traceback") for job_id in jobs)
         assert (site.row(killed).cause, tail(site, killed)) == ("Killed", "")

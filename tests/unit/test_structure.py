@@ -1,7 +1,8 @@
-"""The structure that CONTRIBUTING promises: walls between rooms, one name for one module, few fragments."""
+"""The structure that CONTRIBUTING promises: walls, a name for each module, few fragments, no hidden test."""
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -77,3 +78,21 @@ def test_few_modules_are_fragments() -> None:
 def test_the_top_level_holds_what_an_application_author_knows() -> None:
     modules = {path.stem for path in PACKAGES[0].glob("*.py")} - {"__init__", "__main__"}
     assert len(modules) <= 10, modules
+
+
+def test_of_the_contracts_of_a_class_none_hides_a_test_of_another() -> None:
+    """Of two tests with the same name only one would run."""
+    classes = [
+        (path, node)
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    contracts = {
+        node.name: [item.name for item in node.body if getattr(item, "name", "").startswith("test_")]  # type: ignore[attr-defined]
+        for path, node in classes
+        if path.parent.name == "contract"
+    }
+    for path, node in classes:
+        names = Counter(name for base in node.bases for name in contracts.get(ast.unparse(base), ()))
+        assert [name for name, count in names.items() if count > 1] == [], f"{path.relative_to(ROOT)}: {node.name}"

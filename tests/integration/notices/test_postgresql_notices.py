@@ -7,7 +7,9 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, update
-from tests.contract.notices import FakeSender, NoticeContract
+from tests.contract.notice_counts import NoticeCountContract
+from tests.contract.notice_scene import FakeSender
+from tests.contract.notice_sending import NoticeSendingContract
 from tests.waiting import patient
 
 from spoke_jobs.ledger.access.privileges import Process
@@ -18,7 +20,7 @@ from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.notices.notice_pass import Identity, PassResult, take_pass
 
 
-class TestPostgresqlNotices(NoticeContract):
+class TestPostgresqlNotices(NoticeCountContract, NoticeSendingContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url

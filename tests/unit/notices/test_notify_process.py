@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.exc import OperationalError
 from tests.conftest import open_ledger
-from tests.contract.notices import FakeSender
+from tests.contract.notice_scene import FakeSender
 from tests.unit.cli.conftest import fail
 from tests.waiting import patient
 

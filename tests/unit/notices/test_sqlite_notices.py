@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
-from tests.contract.notices import FakeSender, NoticeContract
+from tests.contract.notice_counts import NoticeCountContract
+from tests.contract.notice_scene import FakeSender
+from tests.contract.notice_sending import NoticeSendingContract
 
 from spoke_jobs.ledger.notices import notice_rows
 from spoke_jobs.ledger.notices.notice_values import FailureGroup, GroupName
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 
-class TestSqliteNotices(NoticeContract):
+class TestSqliteNotices(NoticeCountContract, NoticeSendingContract):
     @pytest.fixture
     def ledger_url(self, sqlite_ledger_url: str) -> str:
         return sqlite_ledger_url

@@ -95,11 +95,11 @@ class TestLocalOnly:
     def test_this_machine_is_admitted(self, admit: Admit, peer: str) -> None:
         assert admit(LocalOnly(EVERYBODY), peer).get("/").status_code == 200
 
-    def test_others_are_not(self, admit: Admit) -> None:
+    def test_other_machines_are_refused(self, admit: Admit) -> None:
         assert admit(LocalOnly(EVERYBODY), "192.0.2.7").get("/").status_code == 401
 
     @pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP"])
-    def test_nor_who_comes_through_a_proxy_on_this_machine(self, admit: Admit, header: str) -> None:
+    def test_who_comes_through_a_proxy_on_this_machine_is_refused(self, admit: Admit, header: str) -> None:
         assert admit(LocalOnly(EVERYBODY), "127.0.0.1").get("/", headers={header: "192.0.2.7"}).status_code == 401
 
 
@@ -109,7 +109,7 @@ class TestTokenSignIn:
         with pytest.raises(ConfigurationError, match="fewer than 32 characters"):
             TokenSignIn(token, EVERYBODY)
 
-    def test_so_is_a_short_key_of_sessions(self) -> None:
+    def test_a_short_key_of_sessions_is_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="fewer than 32 characters"):
             TrustedProxy(PROXIES, "X-User", EVERYBODY, "x" * 31)
 

@@ -43,6 +43,7 @@ def test_anyone() -> None:
         ([["ops"]], False, False),
         ({"ops": 1}, False, False),
         ("o", False, False),
+        ([], False, False),
         (None, False, False),
         (7, False, False),
     ],

@@ -96,7 +96,7 @@ def test_claims_that_are_refused(claims: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_claims_that_are_not(claims: dict[str, Any]) -> None:
+def test_claims_that_are_accepted(claims: dict[str, Any]) -> None:
     assert verified(signed({**CLAIMS, **claims}, signing_keys()[0])) == {**CLAIMS, **claims}
 
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -52,8 +53,9 @@ class TestSqliteProgress(ProgressContract):
             progress(key=KEY, database=ledger_url, origins=[origin])
 
     @pytest.mark.parametrize("origin", ["http://localhost:8000", "https://app.example.com", "http://[::1]:8000"])
-    def test_an_origin_is_written_as_a_browser_does(self, serve: Serve, origin: str) -> None:
-        serve(origins=[origin])
+    async def test_an_origin_is_written_as_a_browser_does(self, serve: Serve, origin: str) -> None:
+        answer = await self.get(serve(origins=[origin]), "/progress.js", Origin=origin)
+        assert answer.headers["access-control-allow-origin"] == origin
 
     async def test_every_answer_has_the_headers(self, ledger: SqlLedger, serve: Serve) -> None:
         app = serve()
@@ -93,9 +95,12 @@ class TestSqliteProgress(ProgressContract):
             raise RuntimeError("a secret")
 
         monkeypatch.setattr("spoke_jobs.web.progress_app.read_token", broken)
-        app: Any = serve()
-        with pytest.raises(RuntimeError):  # the server logs it
-            await self.get(app, "/x")
+        transport = httpx.ASGITransport(app=serve(), raise_app_exceptions=False)  # the server logs the exception
+        async with httpx.AsyncClient(transport=transport, base_url="https://app.test") as client:
+            answer = await client.get("/x")
+        assert answer.status_code == 500
+        assert "a secret" not in answer.text
+        assert answer.headers["cache-control"] == "no-store"
 
     async def test_it_is_mounted_in_an_application(self, ledger: SqlLedger, serve: Serve) -> None:
         site: Any = Starlette(routes=[Mount("/progress", serve())])

@@ -53,7 +53,7 @@ def test_what_is_about_the_job_alone_stays(reason: WaitReason) -> None:
 
 
 @pytest.mark.parametrize("reason", ABOUT_OTHERS)
-def test_groups_likewise(reason: WaitReason) -> None:
+def test_a_group_whose_reason_names_or_counts_other_jobs_is_told_in_general(reason: WaitReason) -> None:
     group = Group("waiting", reason.code, "are behind job 7 (theirs)", 3, None, "spoke-jobs why 7", name=reason)
     shown = shown_group(group, ONE)
     assert (shown.text, shown.advice, shown.count) == (f"wait: {reason.meaning}", "", 3)

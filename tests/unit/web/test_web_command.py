@@ -128,7 +128,9 @@ def test_a_missing_package_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert "pip install 'spoke-jobs[web]'" in run("web", "--insecure-local", code=1).stderr
 
 
-def test_so_is_that_of_openid_connect(run: Run, token_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_missing_package_of_openid_connect_is_named(
+    run: Run, token_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "joserfc", None)
     for name in ("oidc_sign_in", "oidc_provider", "id_tokens"):
         monkeypatch.delitem(sys.modules, f"spoke_jobs.web.{name}", raising=False)

@@ -1,118 +1,29 @@
-"""Passes of `spoke-jobs notify` on a ledger, the same on each database. Subclass it with a fixture ``ledger_url``."""
+"""Which failures `spoke-jobs notify` counts and reports, the same on each database."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import func, select, update
-from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, claim_one, new_job
+from sqlalchemy import select, update
+from tests.contract.ledger import LEASE, claim_one
+from tests.contract.notice_scene import PERIOD, QUIET, TYPES, FakeSender, NoticeScene
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.notices import mute_rows, notice_rows
-from spoke_jobs.ledger.notices.notice_values import FailedRun, FailureGroup, GroupName, Place
+from spoke_jobs.ledger.notices.notice_values import FailedRun, Place
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_outbox, notice_seen
 from spoke_jobs.model import Failure
 from spoke_jobs.notices import notice_pass
-from spoke_jobs.notices.notice_decisions import MOST_GROUPS, Notice, NoticeKind, Rhythm
-from spoke_jobs.notices.notice_delivery import Channel, Delivery
-from spoke_jobs.notices.notice_document import NoticeDocument
-from spoke_jobs.notices.notice_pass import Identity, NoticeOptions, PassResult, release, take_pass
-
-PERIOD, QUIET = timedelta(hours=1), timedelta(days=1)
-TYPES = ("report", "export", "mail")
+from spoke_jobs.notices.notice_pass import Identity, PassResult, take_pass
 
 
-class FakeSender:
-    """Records notices, and answers as it is told to."""
-
-    def __init__(self, channel: Channel = Channel.WEBHOOK) -> None:
-        self.channel = channel
-        self.sent: list[Mapping[str, Any]] = []
-        self.ids: list[UUID] = []
-        self.problem = ""
-        self.meanwhile: Callable[[], None] = lambda: None
-        """Called while a notice is sent."""
-
-    def send(self, notice_id: UUID, document: Mapping[str, Any]) -> Delivery:
-        self.meanwhile()
-        self.sent.append(document)
-        self.ids.append(notice_id)
-        return Delivery(delivered=not self.problem, problem=self.problem)
-
-    def groups(self) -> list[list[tuple[str, str, int]]]:
-        """Of each notice, its kind and its groups: type and count."""
-        return [[(sent["kind"], group["job_type"], group["count"]) for group in sent["groups"]] for sent in self.sent]
-
-
-class NoticeContract:
-    """What is sent, and how often."""
-
-    @pytest.fixture
-    def ledger(self, ledger_url: str) -> Iterator[SqlLedger]:
-        yield from open_ledger(ledger_url)
-
-    @pytest.fixture
-    def sender(self) -> FakeSender:
-        return FakeSender()
-
-    @pytest.fixture
-    def me(self) -> Identity:
-        return Identity(uuid4(), "one")
-
-    def options(self, **changes: Any) -> NoticeOptions:
-        return NoticeOptions(Rhythm(PERIOD, QUIET), **changes)
-
-    def take(self, ledger: SqlLedger, sender: FakeSender, me: Identity, **changes: Any) -> PassResult:
-        return take_pass(ledger.engine, sender, me, self.options(**changes))
-
-    def fail(
-        self, ledger: SqlLedger, job_type: str = "report", cause: str = "JobError", fingerprint: str = "E@app.f"
-    ) -> int:
-        job = ledger.insert(new_job(job_type=job_type))
-        claim = claim_one(ledger, "legacy", TYPES, "w", LEASE)
-        assert claim is not None
-        assert claim.job.id == job.id
-        failure = Failure(cause, "secret text", "E", "secret line", for_good=True, fingerprint=fingerprint)
-        ledger.fail(claim.token, failure, decide=True)
-        return job.id
-
-    def pass_time(self, ledger: SqlLedger, by: timedelta) -> None:
-        """Make all that channels know so much older, as if time had passed."""
-        with ledger.engine.begin() as connection:
-            for table, names in (
-                (notice_channel, ("started_at", "looked_at", "digest_at", "lease_until")),
-                (notice_group, ("known_since", "newest_at", "oldest_at", "reported_at")),
-                (notice_outbox, ("created_at", "next_try_at")),
-                (notice_seen, ("finished_at",)),
-                (job_request, ("finished_at",)),
-            ):
-                for row in connection.execute(select(*table.primary_key, *(table.c[name] for name in names))).all():
-                    where = [column == row[index] for index, column in enumerate(table.primary_key)]
-                    times = dict(zip(names, row[len(where) :], strict=True))
-                    if older := {name: time - by for name, time in times.items() if time is not None}:
-                        connection.execute(update(table).where(*where).values(older))
-
-    def number(self, ledger: SqlLedger, table: Any) -> int:
-        with ledger.engine.connect() as connection:
-            return connection.scalar(select(func.count()).select_from(table)) or 0
-
-    def now(self, ledger: SqlLedger) -> datetime:
-        return Queries(ledger.engine).now()
-
-    def mute(self, ledger: SqlLedger, **about: Any) -> int:
-        until = about.pop("until", self.now(ledger) + timedelta(hours=1))
-        given = {"job_type": None, "cause": None, "fingerprint": None} | about
-        with ledger.engine.begin() as connection:
-            return mute_rows.add_mute(connection, until=until, reason="known", by="ada", **given).id
-
-    # What is reported
+class NoticeCountContract(NoticeScene):
+    """Each failure is reported once, in groups, unless a mute covers it."""
 
     def test_what_failed_before_the_first_look_is_not_reported(
         self, ledger: SqlLedger, sender: FakeSender, me: Identity
@@ -302,150 +213,6 @@ class NoticeContract:
         assert len(str(document)) < 5_000
         assert "\x1b" not in str(document)
         assert self.take(ledger, sender, me).sent == 0
-
-    def test_the_largest_notice_is_sent_whole(self, ledger: SqlLedger, sender: FakeSender, me: Identity) -> None:
-        """Its characters take the most bytes of JSON."""
-        self.take(ledger, sender, me)
-        now, most = self.now(ledger), "\U0001f600" * 1_000
-        names = [GroupName(most[:200], most[:100], f"{number:02}{most[:248]}") for number in range(MOST_GROUPS)]
-        groups = tuple(FailureGroup(name, now, now, 2**62 + number, 2**31) for number, name in enumerate(names))
-        document = NoticeDocument.of(
-            Notice(NoticeKind.NEW, groups, 0, 2**31),
-            uuid4(),
-            now,
-            source=most,
-            dashboard="https://" + "x" * 500,
-            messages=dict.fromkeys((group.job_id for group in groups), most),
-        ).model_dump(mode="json")
-        with ledger.engine.begin() as connection:
-            notice_rows.add(connection, sender.channel.value, {uuid4(): document}, digest_at=None)
-        assert self.take(ledger, sender, me).sent == 1
-        assert sender.sent == [document]
-
-    # Who sends, and how often
-
-    def test_one_process_at_a_time(self, ledger: SqlLedger, sender: FakeSender, me: Identity) -> None:
-        other = Identity(uuid4(), "two")
-        assert self.take(ledger, sender, me).held
-        self.fail(ledger)
-        assert self.take(ledger, sender, other) == PassResult(held=False)
-        assert sender.sent == []
-        with ledger.engine.connect() as connection:
-            assert notice_rows.holder_of(connection, "webhook") == "one"
-        release(ledger.engine, [sender], other)
-        assert self.take(ledger, sender, other) == PassResult(held=False), "only the holder gives a lease back"
-        release(ledger.engine, [sender], me)
-        assert self.take(ledger, sender, other) == PassResult(held=True, sent=1)
-        assert self.take(ledger, sender, me) == PassResult(held=False)
-
-    def test_a_lease_that_nobody_renews_lapses(self, ledger: SqlLedger, sender: FakeSender, me: Identity) -> None:
-        self.take(ledger, sender, me)
-        self.pass_time(ledger, timedelta(seconds=notice_rows.LEASE_SECONDS + 1))
-        assert self.take(ledger, sender, Identity(uuid4(), "two")).held
-
-    def test_another_process_does_not_send_what_is_being_sent(
-        self, ledger: SqlLedger, sender: FakeSender, me: Identity
-    ) -> None:
-        self.take(ledger, sender, me)
-        self.fail(ledger)
-        other, idle, results = Identity(uuid4(), "two"), FakeSender(), []
-        sender.meanwhile = lambda: results.append(self.take(ledger, idle, other))
-        self.take(ledger, sender, me)
-        assert results == [PassResult(held=False)]
-        assert len(sender.sent) == 1
-        assert idle.sent == []
-
-    def test_a_process_that_dies_before_it_knows_the_answer_sends_the_same_again(
-        self, ledger: SqlLedger, sender: FakeSender, me: Identity
-    ) -> None:
-        self.take(ledger, sender, me)
-        self.fail(ledger)
-
-        def die() -> None:
-            raise KeyboardInterrupt
-
-        sender.meanwhile = die
-        with pytest.raises(KeyboardInterrupt):
-            self.take(ledger, sender, me)
-        self.fail(ledger)
-        sender.meanwhile = lambda: None
-        self.pass_time(ledger, timedelta(seconds=notice_rows.LEASE_SECONDS + 1))
-        self.take(ledger, sender, Identity(uuid4(), "two"))
-        assert sender.groups() == [[("new", "report", 1)]], "the notice is as it was stored"
-
-    def test_a_process_that_lost_its_lease_stops_sending(
-        self, ledger: SqlLedger, sender: FakeSender, me: Identity
-    ) -> None:
-        self.take(ledger, sender, me)
-        self.fail(ledger)
-        sender.problem = "it answers 500"
-        self.take(ledger, sender, me)
-        self.fail(ledger, "export")
-        self.pass_time(ledger, timedelta(minutes=1))
-        sender.problem, sender.sent = "", []
-
-        def lose() -> None:
-            self.pass_time(ledger, timedelta(seconds=notice_rows.LEASE_SECONDS + 1))
-            with ledger.engine.begin() as connection:
-                assert notice_rows.hold(connection, "webhook", uuid4(), "two") is not None
-
-        sender.meanwhile = lose
-        assert self.take(ledger, sender, me) == PassResult(held=False, sent=1)
-        assert len(sender.sent) == 1, "the other notice is left to the new holder"
-
-    def test_a_notice_that_could_not_be_sent_is_sent_again_later_with_its_id(
-        self, ledger: SqlLedger, sender: FakeSender, me: Identity
-    ) -> None:
-        self.take(ledger, sender, me)
-        self.fail(ledger)
-        sender.problem = "it answers 500"
-        assert self.take(ledger, sender, me) == PassResult(True, 0, 1, "it answers 500")
-        assert self.take(ledger, sender, me) == PassResult(True, 0, 1), "not at once"
-        sender.problem = ""
-        self.pass_time(ledger, timedelta(seconds=notice_pass.BACKOFF.maximum))
-        assert self.take(ledger, sender, me) == PassResult(held=True, sent=1)
-        assert sender.ids[0] == sender.ids[1]
-        assert sender.sent[0] == sender.sent[1]
-
-    def test_a_receiver_that_is_down_gets_no_endless_heap(
-        self, ledger: SqlLedger, sender: FakeSender, me: Identity, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("spoke_jobs.notices.notice_decisions.MOST_UNCONFIRMED", 2)
-        self.take(ledger, sender, me)
-        sender.problem = "it answers 500"
-        for job_type in TYPES:
-            self.fail(ledger, job_type)
-            self.take(ledger, sender, me)
-        assert self.number(ledger, notice_outbox) == 2
-        sender.problem, sender.sent = "", []
-        for _ in range(3):
-            self.pass_time(ledger, timedelta(seconds=notice_pass.BACKOFF.maximum))
-            self.take(ledger, sender, me)
-        assert sorted(sender.groups()) == [[("new", job_type, 1)] for job_type in sorted(TYPES)], "nothing is lost"
-
-    def test_a_notice_that_nobody_takes_is_dropped_in_the_end(
-        self, ledger: SqlLedger, sender: FakeSender, me: Identity, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        self.take(ledger, sender, me)
-        self.fail(ledger)
-        sender.problem = "it answers 500"
-        self.take(ledger, sender, me)
-        self.pass_time(ledger, timedelta(seconds=notice_rows.DROP_SECONDS + 1))
-        assert self.take(ledger, sender, me) == PassResult(held=True)
-        assert f"dropped the notice {sender.ids[0]} for the webhook" in caplog.text
-
-    def test_channels_are_independent(self, ledger: SqlLedger, sender: FakeSender, me: Identity) -> None:
-        slack = FakeSender(Channel.SLACK)
-        self.take(ledger, sender, me)
-        self.fail(ledger)
-        self.pass_time(ledger, timedelta(seconds=1))
-        self.take(ledger, slack, me)
-        self.fail(ledger)
-        sender.problem = "it answers 500"
-        self.take(ledger, sender, me)
-        self.take(ledger, slack, me)
-        assert sender.groups() == [[("new", "report", 2)]]
-        assert slack.groups() == [[("new", "report", 1)]], "it began later"
 
     # Mutes
 
