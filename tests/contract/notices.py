@@ -14,10 +14,10 @@ from tests.contract.ledger import LEASE, claim_one, new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.notices import mute_rows, notice_rows
-from spoke_jobs.ledger.notices.notice_values import FailedRun, FailureGroup, GroupName, Place
+from spoke_jobs.ledger.notices.notice_values import FailedRun, FailureGroup, GroupName, NewMute, Place
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_outbox, notice_seen
+from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_mute, notice_outbox, notice_seen
 from spoke_jobs.model import Failure
 from spoke_jobs.notices import notice_pass
 from spoke_jobs.notices.notice_decisions import MOST_GROUPS, Notice, NoticeKind, Rhythm
@@ -107,10 +107,9 @@ class NoticeContract:
         return Queries(ledger.engine).now()
 
     def mute(self, ledger: SqlLedger, **about: Any) -> int:
-        until = about.pop("until", self.now(ledger) + timedelta(hours=1))
-        given = {"job_type": None, "cause": None, "fingerprint": None} | about
+        new = NewMute(until=self.now(ledger) + timedelta(hours=1), reason="known", **about)
         with ledger.engine.begin() as connection:
-            return mute_rows.add_mute(connection, until=until, reason="known", by="ada", **given).id
+            return mute_rows.add_mute(connection, new, "ada").id
 
     # What is reported
 
@@ -488,7 +487,10 @@ class NoticeContract:
 
     def test_a_mute_ends_by_itself(self, ledger: SqlLedger, sender: FakeSender, me: Identity) -> None:
         self.take(ledger, sender, me)
-        self.mute(ledger, cause="JobError", until=self.now(ledger) - timedelta(seconds=1))
+        self.mute(ledger, cause="JobError")
+        ended = self.now(ledger) - timedelta(seconds=1)
+        with ledger.engine.begin() as connection:
+            connection.execute(update(notice_mute).values(until=ended))
         self.fail(ledger)
         assert self.take(ledger, sender, me).sent == 1
 
