@@ -16,6 +16,7 @@
      ├─ InvalidPayload
      ├─ InvalidJobData
      ├─ InvalidLimit             in a limit or a pause
+     ├─ InvalidMute
      ├─ UniquenessConflict
      ├─ DependencyNotMet         at a retry by hand
      ├─ TaskBufferFull
@@ -84,6 +85,10 @@ class InvalidJobData(SpokeJobsError):
 
 class InvalidLimit(SpokeJobsError):
     """A limit or a pause has an unknown scope, or a value that can't be honored."""
+
+
+class InvalidMute(SpokeJobsError):
+    """A mute names no failures or gives no reason, or its end is over."""
 
 
 class UniquenessConflict(SpokeJobsError):

@@ -302,7 +302,7 @@ class DashboardContract(DashboardScene):
     ) -> None:
         job = ledger.insert(new_job(job_type="hidden"))
         browser = browse(None)
-        answer = browser.request(method, path.format(job_id=job.id, batch_id=1, task_id=1))
+        answer = browser.request(method, path.format(job_id=job.id, batch_id=1, task_id=1, mute_id=1))
         assert answer.status_code == 401
         assert "hidden" not in answer.text
         assert ledger.get(job.id) == job

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -14,22 +13,11 @@ from tests.contract.ledger import new_job
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
-from spoke_jobs.model import Failure, JobRequest
 from spoke_jobs.web import Viewer
 
 
 class FailuresContract(DashboardScene):
     """Failed jobs, by cause and fingerprint."""
-
-    def failed_at(self, ledger: SqlLedger, place: str, tail: str = "", **changes: Any) -> JobRequest:
-        """A job that failed at a place in its code."""
-        job = ledger.insert(new_job(**changes))
-        claim = self.claimed(ledger)
-        failure = Failure(
-            "JobError", "no", "ValueError", tail or f"raised at {place}", for_good=True, fingerprint=place
-        )
-        ledger.fail(claim.token, failure, decide=True)
-        return job
 
     def test_without_failures_it_says_where_to_look(self, ledger: SqlLedger, browse: Open) -> None:
         ledger.insert(new_job())

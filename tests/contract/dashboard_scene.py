@@ -35,6 +35,8 @@ ROUTES = (
     ("GET", "/bulk/retry"),
     ("POST", "/bulk/retry"),
     ("GET", "/failures"),
+    ("POST", "/mutes/add"),
+    ("POST", "/mutes/{mute_id}/end"),
     ("GET", "/queues"),
     ("POST", "/limits/pause"),
     ("POST", "/limits/resume"),
@@ -118,6 +120,16 @@ class DashboardScene:
         claim = self.claimed(ledger)
         assert claim.job.id == job.id
         ledger.fail(claim.token, Failure("JobError", "no", "ValueError", "last line", for_good=True), decide=True)
+        return job
+
+    def failed_at(self, ledger: SqlLedger, place: str, tail: str = "", **changes: Any) -> JobRequest:
+        """A job that failed at a place in its code."""
+        job = ledger.insert(new_job(**changes))
+        claim = self.claimed(ledger)
+        failure = Failure(
+            "JobError", "no", "ValueError", tail or f"raised at {place}", for_good=True, fingerprint=place
+        )
+        ledger.fail(claim.token, failure, decide=True)
         return job
 
     def assert_inert(self, page: str) -> None:

@@ -222,17 +222,23 @@ class QueriesContract:
         assert (found[1][1].code, found[1][1].by) == ("Paused", "ann")
 
     def test_failures_are_counted_by_cause_and_fingerprint(self, ledger: SqlLedger, queries: Queries) -> None:
-        for place, for_good in (("a", True), ("a", True), ("b", True), ("b", False)):
-            ledger.insert(new_job(options=JobOptions(retry=RetryPolicy(backoff_seconds=3600))))
+        for job_type, place, for_good in (
+            ("report", "a", True),
+            ("export", "a", True),
+            ("report", "a", True),
+            ("report", "b", True),
+            ("report", "b", False),
+        ):
+            ledger.insert(new_job(job_type=job_type, options=JobOptions(retry=RetryPolicy(backoff_seconds=3600))))
             failure = Failure("JobError", fingerprint=f"KeyError@{place}", for_good=for_good)
-            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+            claim = claim_one(ledger, "legacy", [job_type], "w", LEASE)
             assert claim is not None
             ledger.fail(claim.token, failure, decide=True)
         crowd = queries.crowd(3600)
         found = sorted(crowd.failed, key=lambda each: each.fingerprint)
-        assert [(each.cause, each.fingerprint, each.count, each.types) for each in found] == [
-            ("JobError", "KeyError@a", 2, 1),
-            ("JobError", "KeyError@b", 1, 1),
+        assert [(each.cause, each.fingerprint, each.count, each.job_types) for each in found] == [
+            ("JobError", "KeyError@a", 3, ("export", "report")),
+            ("JobError", "KeyError@b", 1, ("report",)),
         ]
         assert found[0].newest_at >= found[0].oldest_at
         (waiting,) = crowd.waiting

@@ -16,7 +16,7 @@ from spoke_jobs.ledger.notices import mute_rows, notice_rows
 from spoke_jobs.ledger.notices.notice_values import FailedRun, Place
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_outbox, notice_seen
+from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_mute, notice_outbox, notice_seen
 from spoke_jobs.model import Failure
 from spoke_jobs.notices import notice_pass
 from spoke_jobs.notices.notice_pass import Identity, PassResult, take_pass
@@ -255,7 +255,10 @@ class NoticeCountContract(NoticeScene):
 
     def test_a_mute_ends_by_itself(self, ledger: SqlLedger, sender: FakeSender, me: Identity) -> None:
         self.take(ledger, sender, me)
-        self.mute(ledger, cause="JobError", until=self.now(ledger) - timedelta(seconds=1))
+        self.mute(ledger, cause="JobError")
+        ended = self.now(ledger) - timedelta(seconds=1)
+        with ledger.engine.begin() as connection:
+            connection.execute(update(notice_mute).values(until=ended))
         self.fail(ledger)
         assert self.take(ledger, sender, me).sent == 1
 

@@ -13,6 +13,7 @@ from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, claim_one, new_job
 
 from spoke_jobs.ledger.notices import mute_rows
+from spoke_jobs.ledger.notices.notice_values import NewMute
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_outbox, notice_seen
@@ -103,7 +104,6 @@ class NoticeScene:
         return Queries(ledger.engine).now()
 
     def mute(self, ledger: SqlLedger, **about: Any) -> int:
-        until = about.pop("until", self.now(ledger) + timedelta(hours=1))
-        given = {"job_type": None, "cause": None, "fingerprint": None} | about
+        new = NewMute(until=self.now(ledger) + timedelta(hours=1), reason="known", **about)
         with ledger.engine.begin() as connection:
-            return mute_rows.add_mute(connection, until=until, reason="known", by="ada", **given).id
+            return mute_rows.add_mute(connection, new, "ada").id

@@ -48,6 +48,8 @@ class Group:
     """One of the jobs: of waiting ones the first, of failed ones the newest."""
     name: str = ""
     """The reason to wait or the cause by its one name (docs/reference/causes.md)."""
+    job_types: tuple[str, ...] = ()
+    """The types of failed jobs."""
 
 
 class _Finding(NamedTuple):
@@ -230,7 +232,8 @@ def _in_the_cluster(spokejobs: list[WaitingSpokeJob]) -> Group:
 
 
 def _failed(each: FailedCount, crowd: Crowd) -> Group:
-    kind = f"of the type {line(each.job_type)}" if each.types == 1 else f"of {each.types} types"
+    types = each.job_types
+    kind = f"of the type {line(types[0])}" if len(types) == 1 else f"of {len(types)} types"
     place = f": {line(each.fingerprint)}" if each.fingerprint else ""
     last = f"the last {ago(each.newest_at, crowd.now)} (job {each.newest_id})"
     return Group(
@@ -244,4 +247,5 @@ def _failed(each: FailedCount, crowd: Crowd) -> Group:
         each.newest_at,
         each.newest_id,
         each.cause,
+        types,
     )

@@ -167,7 +167,7 @@ class Dashboard:
         self._rooms: tuple[Room, ...] = (
             Pages(self._ledger, queries, cluster),
             BulkPages(self._ledger, queries),
-            FailurePages(queries),
+            FailurePages(engine, queries),
             QueuePages(queries, limits_of(engine, runner), self._notify),
             SchedulePages(engine, queries, application, self._notify),
             BatchPages(self._ledger, queries),

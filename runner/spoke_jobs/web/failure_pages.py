@@ -1,34 +1,95 @@
-"""The page *Failures*: failed jobs, by cause and fingerprint. These functions block."""
+"""The page *Failures*: failed jobs, by cause and fingerprint, and what mutes them. These functions block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 
+from sqlalchemy import Engine
+
+from spoke_jobs.errors import InvalidMute
 from spoke_jobs.explain.groups import groups
+from spoke_jobs.explain.words import line
+from spoke_jobs.ledger.audit.process_actor import actor_name
+from spoke_jobs.ledger.notices import mute_rows
+from spoke_jobs.ledger.notices.notice_values import NewMute
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.web import failure_views
-from spoke_jobs.web.answers import Answer, Asked, Page, Reading
-from spoke_jobs.web.failure_views import PERIOD, PERIODS, SHOWN
-from spoke_jobs.web.viewer import Viewer, shown_group
+from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
+from spoke_jobs.web.failure_views import MUTES_SHOWN, PERIOD, PERIODS, SHOWN, TIMES
+from spoke_jobs.web.job_search import address, decoded
+from spoke_jobs.web.viewer import JobAction, Viewer, shown_group
+
+_HERE = "/failures"
+SAID = {
+    "muted": "You muted these failures. Nobody gets notices about them until the mute ends.",
+    "unmuted": "You ended the mute. Failures from now on are reported again.",
+    "not-muted": "There was no such mute, or it had ended.",
+}
+"""What the page says after an action, by a word in its address. It stays for a while, so it says what was done, and not
+what is so: somebody else may change that."""
 
 
 class FailurePages:
-    """Reads failures."""
+    """Reads failures, and mutes them."""
 
-    def __init__(self, queries: DashboardQueries) -> None:
+    def __init__(self, engine: Engine, queries: DashboardQueries) -> None:
+        self._engine = engine
         self._queries = queries
 
-    def routes(self) -> Iterable[Reading]:
+    def routes(self) -> Iterable[Reading | Acting]:
         """Yield the requests that this answers."""
-        yield Reading("/failures", self._failures)
+        yield Reading(_HERE, self._failures)
+        yield Acting("/mutes/add", self._mute, JobAction.MUTE, of_all=True)
+        yield Acting("/mutes/{mute_id}/end", self._unmute, JobAction.MUTE, of_all=True)
 
     def _failures(self, viewer: Viewer, asked: Asked) -> Answer:
-        within = asked.given.get("within", PERIOD)
-        period = within if within in PERIODS else PERIOD
+        period = _period(asked)
         crowd = self._queries.failures(PERIODS[period][1], viewer.narrowed())
         local = replace(crowd, now=crowd.now.astimezone(asked.zone))
         found = [shown_group(group, viewer) for group in groups(local)]
         samples = {group.job_id for group in found[:SHOWN] if group.job_id is not None and viewer.may_see_output}
-        view = failure_views.failure_list(found, self._queries.output_tails(samples), crowd.now, period, viewer)
-        return Page("failures.html", {"title": "Failures", "view": view}, live=True)
+        tails = self._queries.output_tails(samples)
+        # A mute holds for all organizations, and its texts may name their jobs.
+        mutes = self._queries.mutes(MUTES_SHOWN + 1) if viewer.sees_all else ()
+        view = failure_views.failure_list(found, tails, mutes, crowd.now, period, viewer)
+        said = SAID.get(asked.given.get("said", ""), "")
+        return Page("failures.html", {"title": "Failures", "view": view, "said": said}, live=True)
+
+    def _mute(self, viewer: Viewer, asked: Asked) -> Answer:
+        try:
+            new = NewMute(
+                **{name: decoded(asked.given[name]) for name in failure_views.MUTED if name in asked.given},
+                until=self._queries.now() + _duration(asked),
+                reason=line(asked.given.get("reason", "")),
+            )
+            with self._engine.begin() as connection:
+                mute_rows.add_mute(connection, new, actor_name(line(viewer.name)))
+        except InvalidMute as error:
+            return refusal("Nothing was changed", line(str(error)), 400, _path(asked), "Back to the failures")
+        return Redirect(_path(asked, "muted"))
+
+    def _unmute(self, viewer: Viewer, asked: Asked) -> Answer:
+        mute_id, ended = asked.id("mute_id"), None
+        if mute_id is not None:
+            with self._engine.begin() as connection:
+                ended = mute_rows.end_mute(connection, mute_id, actor_name(line(viewer.name)))
+        return Redirect(_path(asked, "not-muted" if ended is None else "unmuted"))
+
+
+def _duration(asked: Asked) -> timedelta:
+    hours = asked.given.get("hours", "")
+    if hours not in dict(TIMES):
+        raise InvalidMute("choose how long")
+    return timedelta(hours=int(hours))
+
+
+def _period(asked: Asked) -> str:
+    within = asked.given.get("within", PERIOD)
+    return within if within in PERIODS else PERIOD
+
+
+def _path(asked: Asked, said: str = "") -> str:
+    """Return the address of the page that had the form."""
+    return address(_HERE, within=_period(asked), said=said)

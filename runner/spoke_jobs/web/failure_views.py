@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.words import line, lines
+from spoke_jobs.ledger.notices.notice_values import REASON_LIMIT, GroupName, Mute, muted_failures
 from spoke_jobs.ledger.reading.dashboard_queries import CAP
-from spoke_jobs.web.job_search import address
+from spoke_jobs.web.job_search import address, encoded
 from spoke_jobs.web.view_parts import When, failures_note
 from spoke_jobs.web.viewer import JobAction, Viewer
 
@@ -24,7 +25,36 @@ PERIODS: Mapping[str, tuple[str, float]] = {
 PERIOD = "1d"
 SHOWN = 50
 """The most groups that are shown, the largest ones."""
+MUTES_SHOWN = 200
+"""The most mutes that are shown, the newest ones."""
+TIMES = (("1", "1 hour"), ("24", "1 day"), ("168", "1 week"))
+"""How long a mute lasts: hours, and the text."""
+MUTED = ("job_type", "cause", "fingerprint")
+"""The fields of a mute that say what it is about."""
 _SAMPLE_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class MuteItem:
+    """A mute that has not ended."""
+
+    mute_id: int
+    about: str
+    whole: bool
+    """Whether it mutes the whole group of failures beside which it is shown."""
+    until: When
+    by: str
+    """Empty if unknown."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MuteForm:
+    """What mutes a group of failures."""
+
+    about: str
+    fields: tuple[tuple[str, str], ...]
+    """Names and values that say what is muted, encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +77,10 @@ class FailureItem:
     retry: str
     """The address of the preview of a retry, also of earlier failures; empty if the viewer may not."""
     retry_text: str
+    mutes: tuple[MuteItem, ...]
+    """What mutes the jobs, or some of them."""
+    form: MuteForm | None
+    """None if the viewer may not mute them, or if they are muted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +92,60 @@ class FailureList:
     periods: tuple[tuple[str, str, bool], ...]
     """Links to other periods: addresses, texts, and whether it is the shown one."""
     notes: tuple[str, ...]
+    other_mutes: tuple[MuteItem, ...]
+    """The mutes of none of the shown groups."""
+    can_mute: bool
+    within: str
+    """The period by its word in the address, for forms."""
+    times: tuple[tuple[str, str], ...] = TIMES
+    reason_limit: int = REASON_LIMIT
+
+
+def may_mute(viewer: Viewer) -> bool:
+    """Whether they may mute failures. A mute concerns the jobs of all organizations."""
+    return viewer.sees_all and JobAction.MUTE in viewer.actions
 
 
 def failure_list(
-    groups: Iterable[Group], tails: Mapping[int, str], now: datetime, period: str, viewer: Viewer
+    groups: Iterable[Group],
+    tails: Mapping[int, str],
+    mutes: Sequence[Mute],
+    now: datetime,
+    period: str,
+    viewer: Viewer,
 ) -> FailureList:
     """Describe groups of failed jobs.
 
     :param tails: the last lines of output of some jobs, by their ids.
+    :param mutes: those that have not ended, by id. None for a viewer who does not see all jobs.
     :param period: a key of :data:`PERIODS`.
     """
     found = list(groups)
     notes = failures_note(found, CAP)
     if len(found) > SHOWN:
         notes.append(f"These are the {SHOWN} largest of {len(found):,} groups.")
+    if len(mutes) > MUTES_SHOWN:
+        mutes = mutes[-MUTES_SHOWN:]
+        notes.append(f"Only the newest {MUTES_SHOWN} mutes are shown. `spoke-jobs mutes ls` lists all.")
+    items = tuple(_item(group, tails, mutes, now, viewer) for group in found[:SHOWN])
+    beside_groups = {mute.mute_id for item in items for mute in item.mutes}
     return FailureList(
-        tuple(_item(group, tails, now, viewer) for group in found[:SHOWN]),
+        items,
         PERIODS[period][0],
         tuple(
             (address("/failures", within=name), f"last {text}", name == period) for name, (text, _) in PERIODS.items()
         ),
         tuple(notes),
+        tuple(_mute_item(mute, now, whole=True) for mute in mutes if mute.id not in beside_groups),
+        may_mute(viewer),
+        period,
     )
 
 
-def _item(group: Group, tails: Mapping[int, str], now: datetime, viewer: Viewer) -> FailureItem:
+def _item(group: Group, tails: Mapping[int, str], mutes: Sequence[Mute], now: datetime, viewer: Viewer) -> FailureItem:
+    names = [GroupName(job_type, group.reason, group.fingerprint) for job_type in group.job_types]
+    covered = {mute.id: {name for name in names if mute.covers(name, now)} for mute in mutes}
+    muted = set(names) <= set().union(*covered.values())
     cause = CAUSES.get(group.reason)
     which = {"cause": group.reason, "fingerprint": group.fingerprint}
     tail = tails.get(group.job_id or 0, "") if viewer.may_see_output else ""
@@ -99,4 +162,21 @@ def _item(group: Group, tails: Mapping[int, str], now: datetime, viewer: Viewer)
         address("/jobs", state="failed", **which),
         address("/bulk/retry", **which) if retries else "",
         "Retry all with this fingerprint" if group.fingerprint else "Retry all with this cause",
+        tuple(_mute_item(mute, now, whole=covered[mute.id] == set(names)) for mute in mutes if covered[mute.id]),
+        _mute_form(group) if may_mute(viewer) and not muted else None,
+    )
+
+
+def _mute_form(group: Group) -> MuteForm | None:
+    """Return what mutes the group. If its jobs have several types, the mute is about all types."""
+    if group.reason in ("", Cause.CANCELLED):  # there are no notices about cancelled jobs
+        return None
+    values = (group.job_types[0] if len(group.job_types) == 1 else "", group.reason, group.fingerprint)
+    fields = tuple((name, encoded(value)) for name, value in zip(MUTED, values, strict=True) if value)
+    return MuteForm(line(muted_failures(*(value or None for value in values))), fields)
+
+
+def _mute_item(mute: Mute, now: datetime, *, whole: bool) -> MuteItem:
+    return MuteItem(
+        mute.id, line(mute.about()), whole, When.planned(mute.until, now), line(mute.muted_by), line(mute.reason)
     )

@@ -25,6 +25,8 @@ class JobAction(StrEnum):
     """Set limits, pause and resume. Only for those who see all jobs."""
     SCHEDULE = "schedule"
     """Pause and resume schedules, and run their jobs now."""
+    MUTE = "mute"
+    """Mute failures, and end mutes. Only for those who see all jobs."""
 
     @property
     def phrase(self) -> str:
@@ -37,6 +39,7 @@ _PHRASES = {
     JobAction.RETRY: "retry jobs",
     JobAction.LIMIT: "change limits and pauses",
     JobAction.SCHEDULE: "change and run schedules",
+    JobAction.MUTE: "mute failures",
 }
 
 

@@ -12,6 +12,7 @@ from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_cluster import Cluster, ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
+from tests.contract.dashboard_mutes import MutesContract
 from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.dashboard_scene import EVERYBODY, HOST, Open, token_in
 from tests.contract.dashboard_schedules import SchedulesContract
@@ -184,6 +185,12 @@ class TestPostgresqlBulk(BulkContract):
 
 
 class TestPostgresqlFailures(FailuresContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlMutes(MutesContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url

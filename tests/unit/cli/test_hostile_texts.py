@@ -31,6 +31,7 @@ from spoke_jobs.explain.words import line, lines
 from spoke_jobs.ledger.cluster import reports
 from spoke_jobs.ledger.limits.limit_rows import SqlLimits
 from spoke_jobs.ledger.notices import mute_rows
+from spoke_jobs.ledger.notices.notice_values import NewMute
 from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -206,7 +207,8 @@ def prepared(shared_sqlite_ledger_url: str) -> Path:
             schedule = Schedule("x", "report", Every(minutes=5))
             schedule_rows.put(connection, "legacy", schedule, "x")
             until = datetime.now(UTC) + timedelta(days=1)
-            mute_rows.add_mute(connection, job_type="x", cause="x", fingerprint="x", until=until, reason="x", by="x")
+            mute = NewMute(job_type="x", cause="x", fingerprint="x", until=until, reason="x")
+            mute_rows.add_mute(connection, mute, "x")
         SqlLimits(ledger.engine).set(Scope(ScopeKind.QUEUE, "q"), lambda _: Bounds(1), by="x")
     return Path(shared_sqlite_ledger_url.removeprefix("sqlite:///"))
 

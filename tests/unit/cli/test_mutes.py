@@ -35,12 +35,13 @@ def test_from_the_first_to_the_last(ledger: SqlLedger, run: Run) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("--until", "+1h", "--reason", "x"), "give --fingerprint, --type or --cause"),
-        (("--fingerprint", "", "--until", "+1h", "--reason", "x"), "must not be empty"),
-        (("--cause", "JobError", "--type", " ", "--until", "+1h", "--reason", "x"), "must not be empty"),
+        (("--until", "+1h", "--reason", "x"), "give a type, a cause or a fingerprint"),
+        (("--fingerprint", "", "--until", "+1h", "--reason", "x"), "is empty: that would mute all failures"),
+        (("--cause", "JobError", "--type", " ", "--until", "+1h", "--reason", "x"), "is empty: that would mute all"),
         (("--cause", "JobError", "--reason", "x"), "--until"),
         (("--cause", "JobError", "--until", "+1h"), "--reason"),
-        (("--cause", "JobError", "--until", "+1h", "--reason", " "), "--reason is empty"),
+        (("--cause", "JobError", "--until", "+1h", "--reason", " "), "the reason is empty"),
+        (("--cause", "JobError", "--until", "+1h", "--reason", "x" * 201), "has 201 characters: give at most 200"),
         (("--cause", "JobError", "--until", "2020-01-01T00:00Z", "--reason", "x"), "is over: give a later time"),
         (("--cause", "JobError", "--until", "soon", "--reason", "x"), "is not a time"),
     ],

@@ -44,8 +44,7 @@ def failed(**changes: Any) -> FailedCount:
     values: dict[str, Any] = {
         "cause": "JobError",
         "fingerprint": "ValueError@shop.importing.load_rows",
-        "types": 1,
-        "job_type": "import_contacts",
+        "job_types": ("import_contacts",),
         "count": 12,
         "oldest_at": before(hours=2),
         "newest_at": before(minutes=2),
@@ -234,7 +233,7 @@ def test_failed_jobs_have_one_command_for_all_of_them() -> None:
         crowd(
             failed=(
                 failed(),
-                failed(cause="OutOfMemory", fingerprint="", count=5, types=3),
+                failed(cause="OutOfMemory", fingerprint="", count=5, job_types=("a", "b", "c")),
                 failed(cause="FromANewerRelease", fingerprint="", count=1),
             )
         )

@@ -15,6 +15,7 @@ from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_cluster import ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
+from tests.contract.dashboard_mutes import MutesContract
 from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.dashboard_scene import EVERYBODY, HOST, ONE, ROUTES, TOKEN, Open, token_in
 from tests.contract.dashboard_schedules import SchedulesContract
@@ -40,7 +41,7 @@ class TestSqliteDashboard(DashboardContract):
     def test_another_host_is_refused(self, browse: Open) -> None:
         browser = browse(EVERYBODY)
         pages = [
-            path.format(job_id=1, batch_id=1, task_id=1)
+            path.format(job_id=1, batch_id=1, task_id=1, mute_id=1)
             for method, path in ROUTES
             if method == "GET" and path != "/changes"
         ]
@@ -135,6 +136,12 @@ class TestSqliteBulk(BulkContract):
 
 
 class TestSqliteFailures(FailuresContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteMutes(MutesContract):
     @pytest.fixture
     def ledger_url(self, sqlite_ledger_url: str) -> str:
         return sqlite_ledger_url

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -13,9 +13,10 @@ from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential,
 from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors, usage_error
 from spoke_jobs.cli.commands.ledger_access import open_ledger, open_queries
 from spoke_jobs.cli.printing import new_console, print_note, print_text, print_texts
+from spoke_jobs.errors import InvalidMute
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.notices import mute_rows
-from spoke_jobs.ledger.notices.notice_values import Mute
+from spoke_jobs.ledger.notices.notice_values import Mute, NewMute
 from spoke_jobs.model import JobFilter, JobState
 
 app = typer.Typer(
@@ -24,7 +25,6 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Failures about which `spoke-jobs notify` sends nothing for a while (docs/how-to/notify.md).",
 )
-_REASON_LIMIT = 200
 
 
 @app.command("ls", cls=PlainErrors)
@@ -37,7 +37,7 @@ def ls(json: arguments.Json = False) -> None:
     ledger, queries = open_queries()
     now = queries.now()
     with ledger.engine.connect() as connection:
-        mutes = [mute for mute in mute_rows.read_mutes(connection) if mute.until > now]
+        mutes = mute_rows.current_mutes(connection)
     if json:
         from spoke_jobs.cli.printing import print_document
         from spoke_jobs.explain.mutes_json import Mutes
@@ -86,25 +86,13 @@ def add(
     actor: arguments.Actor = None,
 ) -> None:
     """Send no notices about some failures. If several options are given, the failures must match all of them."""
-    if fingerprint is None and job_type is None and cause is None:
-        usage_error("give --fingerprint, --type or --cause")
-    if not all(value is None or line(value) for value in (fingerprint, job_type, cause)):
-        usage_error("--fingerprint, --type and --cause must not be empty: that would mute all failures without one")
-    if not line(reason):
-        usage_error("--reason is empty: say why")
-    ledger, queries = open_queries()
-    if until <= queries.now():
-        usage_error(f"--until is {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC, which is over: give a later time")
-    with ledger.engine.begin() as connection:
-        mute = mute_rows.add_mute(
-            connection,
-            job_type=job_type,
-            cause=cause,
-            fingerprint=fingerprint,
-            until=until,
-            reason=line(reason, _REASON_LIMIT),
-            by=name_of_actor(actor),
-        )
+    try:
+        new = NewMute(job_type=job_type, cause=cause, fingerprint=fingerprint, until=until, reason=line(reason))
+        ledger = open_ledger()
+        with ledger.engine.begin() as connection:
+            mute = mute_rows.add_mute(connection, new, name_of_actor(actor))
+    except InvalidMute as error:
+        usage_error(str(error))
     print_text(_said(mute, "muted"))
     which = JobFilter(states=(JobState.FAILED,), job_type=job_type, cause=cause, fingerprint=fingerprint)
     if not ledger.list_jobs(1, which):

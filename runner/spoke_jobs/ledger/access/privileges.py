@@ -164,7 +164,7 @@ NEEDS: Mapping[str, Needs] = MappingProxyType(
         "job_limit_bucket": Needs(application=_WRITE, jobs={}, reader=_READ),
         # Pods of jobs run no schedules. A job may change one at run time with the application's role.
         "job_schedule": Needs(application=_WRITE, jobs={}, reader=_READ),
-        # `spoke-jobs notify` and the commands that mute have the application's role.
+        # `spoke-jobs notify`, the commands that mute and dashboards that change something have the application's role.
         **dict.fromkeys(
             ("notice_channel", "notice_seen", "notice_group", "notice_outbox", "notice_mute"),
             Needs(application=_WRITE, jobs={}, reader=_READ),

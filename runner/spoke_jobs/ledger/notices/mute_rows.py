@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, desc, insert, select
 
+from spoke_jobs.errors import InvalidMute
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
-from spoke_jobs.ledger.notices.notice_values import Mute
+from spoke_jobs.ledger.notices.notice_values import Mute, NewMute
 from spoke_jobs.ledger.tables import notice_mute
 
 _COLUMNS = [notice_mute.c[name] for name in Mute.__slots__]
@@ -22,25 +23,27 @@ def read_mutes(connection: Connection) -> list[Mute]:
     return [Mute(*row) for row in connection.execute(select(*_COLUMNS).order_by(notice_mute.c.id))]
 
 
-def add_mute(
-    connection: Connection,
-    *,
-    job_type: str | None,
-    cause: str | None,
-    fingerprint: str | None,
-    until: datetime,
-    reason: str,
-    by: str,
-) -> Mute:
-    """Mute the groups that match all of what is given. Record who did it."""
-    values = {"job_type": job_type, "cause": cause, "fingerprint": fingerprint, "until": until, "reason": reason}
-    new = insert(notice_mute).values(muted_by=by, muted_at=clock_now(), **values)
-    mute_id = connection.execute(new.returning(notice_mute.c.id)).scalar_one()
+def current_mutes(connection: Connection, limit: int | None = None) -> list[Mute]:
+    """Read the mutes that have not ended, by id; at most ``limit``, the newest."""
+    newest = select(*_COLUMNS).where(notice_mute.c.until > clock_now()).order_by(desc(notice_mute.c.id)).limit(limit)
+    return [Mute(*row) for row in connection.execute(newest)][::-1]
+
+
+def add_mute(connection: Connection, new: NewMute, by: str) -> Mute:
+    """Mute the groups that match all of what is given. Record who did it.
+
+    :raises InvalidMute: if its end is over.
+    """
+    end = f"{new.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    if new.until <= connection.execute(select(clock_now())).scalar_one():
+        raise InvalidMute(f"the end is {end}, which is over: give a later time")
+    values = {name: getattr(new, name) for name in NewMute.__slots__}
+    inserted = insert(notice_mute).values(muted_by=by, muted_at=clock_now(), **values)
+    mute_id = connection.execute(inserted.returning(notice_mute.c.id)).scalar_one()
     row = connection.execute(select(*_COLUMNS).where(notice_mute.c.id == mute_id)).one()
     mute = Mute(*row)
-    end = f"{until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     audit_events.record(
-        connection, Action.MUTE, by, job_type=job_type or "", detail=f"{mute.about()} until {end}: {reason}"
+        connection, Action.MUTE, by, job_type=new.job_type or "", detail=f"{mute.about()} until {end}: {new.reason}"
     )
     connection.execute(delete(notice_mute).where(notice_mute.c.until < clock_after(-_KEPT_SECONDS)))
     return mute

@@ -8,7 +8,11 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from spoke_jobs.errors import InvalidMute
 from spoke_jobs.type_names import matches
+
+REASON_LIMIT = 200
+"""The most characters of a mute's reason."""
 
 
 class GroupName(NamedTuple):
@@ -55,6 +59,33 @@ class FailureGroup:
     """When the last notice about the group was made; None before the first."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMute:
+    """A mute that somebody asks for. None: any.
+
+    :raises InvalidMute: if it would be about all failures, is about those with an empty name, or has no proper reason.
+    """
+
+    job_type: str | None = None
+    """A name, or a pattern in which ``*`` stands for any characters."""
+    cause: str | None = None
+    fingerprint: str | None = None
+    until: datetime
+    reason: str
+
+    def __post_init__(self) -> None:
+        """Check what was given."""
+        given = [value for value in (self.job_type, self.cause, self.fingerprint) if value is not None]
+        if not given:
+            raise InvalidMute("give a type, a cause or a fingerprint")
+        if not all(value.strip() for value in given):
+            raise InvalidMute("a type, a cause or a fingerprint is empty: that would mute all failures without one")
+        if not self.reason.strip():
+            raise InvalidMute("the reason is empty: say why")
+        if len(self.reason) > REASON_LIMIT:
+            raise InvalidMute(f"the reason has {len(self.reason):,} characters: give at most {REASON_LIMIT}")
+
+
 @dataclass(frozen=True, slots=True)
 class Mute:
     """A wish for no notices about some groups. None: any."""
@@ -80,8 +111,13 @@ class Mute:
 
     def about(self) -> str:
         """Return what is muted: ``type report_*, cause Timeout``."""
-        given = (("type", self.job_type), ("cause", self.cause), ("fingerprint", self.fingerprint))
-        return ", ".join(f"{what} {value}" for what, value in given if value is not None)
+        return muted_failures(self.job_type, self.cause, self.fingerprint)
+
+
+def muted_failures(job_type: str | None, cause: str | None, fingerprint: str | None) -> str:
+    """Say which failures a mute is about: ``type report_*, cause Timeout``."""
+    given = (("type", job_type), ("cause", cause), ("fingerprint", fingerprint))
+    return ", ".join(f"{what} {value}" for what, value in given if value is not None)
 
 
 @dataclass(frozen=True, slots=True)

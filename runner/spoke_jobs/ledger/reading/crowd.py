@@ -16,6 +16,7 @@ from sqlalchemy import (
     BigInteger,
     CompoundSelect,
     Connection,
+    Row,
     and_,
     case,
     cast,
@@ -88,10 +89,8 @@ class FailedCount:
 
     cause: str
     fingerprint: str
-    types: int
-    """How many types they have."""
-    job_type: str
-    """One of these types."""
+    job_types: tuple[str, ...]
+    """Their types, by name."""
     count: int
     oldest_at: datetime
     newest_at: datetime
@@ -156,17 +155,26 @@ def failed_counts(
     last_first = (desc(jobs.finished_at), desc(jobs.id))
     last_id = func.first_value(jobs.id).over(partition_by=(jobs.cause, jobs.fingerprint), order_by=last_first)
     each = select(*jobs, last_id.label("last_id")).subquery().c
-    of_one_reason = (each.cause, each.fingerprint)
+    of_one_type = (each.cause, each.fingerprint, each.job_type)
     statement = select(
-        *of_one_reason,
-        func.count(each.job_type.distinct()),
-        func.min(each.job_type),
+        *of_one_type,
         func.count(),
         func.min(each.finished_at),
         func.max(each.finished_at),
         func.max(each.last_id),
-    ).group_by(*of_one_reason)
-    return tuple(FailedCount(*row) for row in connection.execute(statement))
+    ).group_by(*of_one_type)
+    of_one_reason: dict[tuple[str, str], list[Row[Any]]] = {}
+    for row in connection.execute(statement):
+        of_one_reason.setdefault((row[0], row[1]), []).append(row)
+    return tuple(_of_all_types(rows) for rows in of_one_reason.values())
+
+
+def _of_all_types(rows: list[Row[Any]]) -> FailedCount:
+    """Make one count of those of the types."""
+    causes, fingerprints, types, counts, oldest, newest, newest_ids = zip(*rows, strict=True)
+    return FailedCount(
+        causes[0], fingerprints[0], tuple(sorted(types)), sum(counts), min(oldest), max(newest), max(newest_ids)
+    )
 
 
 def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = None) -> CompoundSelect[Any]:

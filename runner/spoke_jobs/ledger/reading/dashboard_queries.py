@@ -13,6 +13,8 @@ from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql, not_launc
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.dependencies import batch_rows
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
+from spoke_jobs.ledger.notices.mute_rows import current_mutes
+from spoke_jobs.ledger.notices.notice_values import Mute
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import failed_counts
 from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
@@ -181,6 +183,11 @@ class DashboardQueries(Queries):
         with self._reading() as connection:
             now = connection.execute(select(clock_now())).scalar_one()
             return Crowd(now, period_seconds, failed=failed_counts(connection, period_seconds, which, CAP))
+
+    def mutes(self, limit: int) -> list[Mute]:
+        """Read the mutes that have not ended, by id; at most ``limit``, the newest."""
+        with self._reading() as connection:
+            return current_mutes(connection, limit)
 
     def output_tails(self, job_ids: Collection[int]) -> dict[int, str]:
         """Return the last lines of the output of each job's newest attempt, of the jobs that have any."""

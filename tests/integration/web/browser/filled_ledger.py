@@ -12,6 +12,8 @@ from tests.contract.dashboard_scene import HOSTILE
 from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs import Cron, Every
+from spoke_jobs.ledger.notices import mute_rows
+from spoke_jobs.ledger.notices.notice_values import NewMute
 from spoke_jobs.ledger.outbox.task_outbox import Outbox, TaskFailure, insert_task
 from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -108,6 +110,10 @@ def fill(ledger: SqlLedger) -> Filled:
     add_schedule(ledger, "hourly report", Every(hours=1))
     with ledger.engine.begin() as connection:
         schedule_rows.pause(connection, "hourly report", "grace")
+    end = datetime.now(UTC) + timedelta(days=2)
+    with ledger.engine.begin() as connection:
+        for cause in ("OutOfMemory", "StartTimeout"):
+            mute_rows.add_mute(connection, NewMute(cause=cause, until=end, reason="fixed in release 43"), "grace")
     task = failed_task(ledger, "send_message")
     put_task(ledger, "charge_card")
     (claimed_task,) = Outbox(ledger.engine, RUNNER).claim(["charge_card"], "tasks-5d8b-x2x4k", LONG_LEASE, 1)
@@ -119,6 +125,10 @@ def fill(ledger: SqlLedger) -> Filled:
 def fill_with_hostile_texts(ledger: SqlLedger) -> Filled:
     """Write the same with texts of attackers: by the ledger where it takes them, else into its tables."""
     filled = fill(ledger)
+    end = datetime.now(UTC) + timedelta(days=2)
+    with ledger.engine.begin() as connection:
+        for about in (HOSTILE, "nobody"):  # a group of the page, and none
+            mute_rows.add_mute(connection, NewMute(cause=about, until=end, reason=HOSTILE), HOSTILE)
     longer = f"</pre></textarea><img src=x onerror=alert(1)>{'x' * 2_000}"
     ledger.limits.pause(parse_scope(f"queue:{HOSTILE}"), HOSTILE, HOSTILE)
     ledger.open_batch(HOSTILE)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from tests.contract.dashboard_scene import TOKEN
 from tests.contract.ledger import new_job
 from tests.integration.web.browser.conftest import OpenTab
@@ -14,10 +15,12 @@ from tests.integration.web.browser.tab import Tab
 
 from spoke_jobs import Every
 from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.notices import mute_rows
+from spoke_jobs.ledger.notices.notice_values import Mute, NewMute
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import task_outbox
+from spoke_jobs.ledger.tables import job_request, task_outbox
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
 from spoke_jobs.model import JobFilter, JobRequest
 
@@ -225,6 +228,54 @@ class TestManyJobs:
         assert "line 47, in export_orders" in failure.locator("pre").inner_text()
         failure.get_by_role("link", name=re.compile("^Retry all")).click()
         tab.see(re.compile(r"\d+ failed jobs of the type export_orders"))
+
+
+class TestMutes:
+    def mutes(self, ledger: SqlLedger, job_type: str) -> list[Mute]:
+        with ledger.engine.connect() as connection:
+            return [mute for mute in mute_rows.read_mutes(connection) if mute.job_type == job_type]
+
+    def test_mute_a_group_and_end_the_mute(self, tab: Tab, ledger: SqlLedger) -> None:
+        job = failed_job(ledger, "muted_here")
+        with ledger.engine.begin() as connection:  # a group of its own
+            changed = {"fingerprint": "ValueError@muted.here"}
+            connection.execute(update(job_request).where(job_request.c.id == job.id).values(changed))
+        about = "type muted_here, cause JobError, fingerprint ValueError@muted.here"
+        tab.open("/failures?within=7d")
+        group = tab.page.locator("section.failure", has_text="ValueError@muted.here")
+        group.locator("summary", has_text=re.compile("^Mute$")).click()
+        form = tab.page.get_by_role("form", name=f"Mute: {about}")
+        form.get_by_label("How long").select_option("1 day")
+        form.get_by_role("button", name="Mute").click()
+        assert self.mutes(ledger, "muted_here") == [], "the browser asks for the reason"
+        form.get_by_label("Reason").fill("fixed in release 43")
+        form.get_by_label("Reason").press("Enter")
+        tab.see("You muted these failures. Nobody gets notices about them until the mute ends.")
+        (mute,) = self.mutes(ledger, "muted_here")
+        assert (mute.cause, mute.fingerprint) == ("JobError", "ValueError@muted.here")
+        assert (mute.reason, mute.muted_by) == ("fixed in release 43", WHO)
+        assert timedelta(hours=23) < mute.until - mute.muted_at <= timedelta(days=1)
+        assert tab.path().startswith("/failures?within=7d&")
+        assert f"by {WHO}: fixed in release 43" in group.inner_text()
+        assert group.locator("summary", has_text=re.compile("^Mute$")).count() == 0
+        assert tab.findings() == []
+        tab.button(f"End the mute {mute.id}: {about}").click()
+        tab.see("You ended the mute. Failures from now on are reported again.")
+        assert self.mutes(ledger, "muted_here") == []
+        assert group.locator("summary", has_text=re.compile("^Mute$")).count() == 1
+
+    def test_mutes_of_other_failures(self, tab: Tab, ledger: SqlLedger) -> None:
+        end = Queries(ledger.engine).now() + timedelta(hours=1)
+        with ledger.engine.begin() as connection:
+            mute_rows.add_mute(connection, NewMute(job_type="muted_elsewhere", until=end, reason="it is slow"), "grace")
+        (mute,) = self.mutes(ledger, "muted_elsewhere")
+        tab.open("/failures")
+        section = tab.page.get_by_role("region", name="Other mutes")
+        assert "by grace: it is slow" in section.inner_text()
+        assert tab.findings() == []
+        section.get_by_role("button", name=f"End the mute {mute.id}: type muted_elsewhere").click()
+        tab.see("You ended the mute. Failures from now on are reported again.")
+        assert self.mutes(ledger, "muted_elsewhere") == []
 
 
 class TestQueuesAndLimits:
