@@ -145,7 +145,7 @@ def site(
 
 
 OpenTab = Callable[..., Tab]
-Serve = Callable[[str, Authorize], str]
+Serve = Callable[..., str]
 
 
 @pytest.fixture

@@ -25,7 +25,9 @@ SCRIPT = """() => {
         pytest.param(INLINE, "Content Security Policy", id="an inline style"),
         pytest.param(SCRIPT, "Content Security Policy", id="an inline script"),
         pytest.param("() => fetch('/nothing')", "a status of 404", id="an answer with an error"),
-        pytest.param(f"() => fetch('{OTHER_SITE}').catch(() => {{}})", "Content Security Policy", id="a fetch elsewhere"),
+        pytest.param(
+            f"() => fetch('{OTHER_SITE}').catch(() => {{}})", "Content Security Policy", id="a fetch elsewhere"
+        ),
         pytest.param("() => { setTimeout(() => alert('oh')) }", "dialog: oh", id="a dialog"),
     ],
 )
