@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 from tests.contract import scheduled_app
 from tests.contract.browser import Browser
 from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, token_in
@@ -34,6 +35,12 @@ HOURLY = Every(hours=1)
 NIGHT = ("2026-03-01T00:00", "2026-03-01T07:00")
 """A period: its first and its last moment."""
 LATER = datetime(2026, 3, 1, 0, 30, tzinfo=UTC)
+
+
+class LockNotAvailable(Exception):
+    """What a driver of PostgreSQL raises if another transaction holds a lock for too long."""
+
+    sqlstate = "55P03"
 
 
 class SchedulesContract(DashboardScene):
@@ -364,16 +371,39 @@ class SchedulesContract(DashboardScene):
         browser = browse(EVERYBODY, application=APPLICATION)
         page = self.preview(browser, "hourly", *NIGHT).text
 
-        def checked(schedule: Schedule, due: datetime, **given: Any) -> Any:
+        def checked(schedule: Schedule, due: datetime, *args: Any, **given: Any) -> Any:
             if due.hour == 4:
                 raise InvalidPayload("the day is over")
-            return checked_occurrence(schedule, due, **given)
+            return checked_occurrence(schedule, due, *args, **given)
 
         monkeypatch.setattr("spoke_jobs.web.schedule_pages.checked_occurrence", checked)
         answer = self.confirm(browser, page)
         assert answer.status_code == 409
         assert "3 jobs were dispatched, and no more: the day is over" in answer.text
         assert len(ledger.list_jobs()) == 3
+
+    def test_a_backfill_that_another_transaction_stops_offers_to_go_on(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.schedules.backfills._PART", 3)
+        self.add(ledger, "hourly")
+        browser = browse(EVERYBODY, application=APPLICATION)
+        page = self.preview(browser, "hourly", *NIGHT).text
+
+        def checked(schedule: Schedule, due: datetime, *args: Any, **given: Any) -> Any:
+            if due.hour in refused:
+                raise OperationalError("INSERT", {}, LockNotAvailable())
+            return checked_occurrence(schedule, due, *args, **given)
+
+        monkeypatch.setattr("spoke_jobs.web.schedule_pages.checked_occurrence", checked)
+        refused = {0}
+        answer = self.confirm(browser, page)
+        assert answer.status_code == 503
+        assert ledger.list_jobs() == []
+        refused = {4}
+        after = browser.get(self.confirm(browser, page).headers["location"]).text
+        assert "The page now says what is left" in after
+        assert ">Backfill 5 occurrences</button>" in after
 
     def test_a_backfill_with_a_unique_key(self, ledger: SqlLedger, browse: Open) -> None:
         self.add(ledger, "hourly", unique_key="k")
