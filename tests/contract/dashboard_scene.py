@@ -46,6 +46,8 @@ ROUTES = (
     ("POST", "/schedules/pause"),
     ("POST", "/schedules/resume"),
     ("POST", "/schedules/run"),
+    ("GET", "/schedules/backfill"),
+    ("POST", "/schedules/backfill/dispatch"),
     ("GET", "/batches"),
     ("POST", "/batches/{batch_id}/close"),
     ("POST", "/batches/{batch_id}/cancel"),

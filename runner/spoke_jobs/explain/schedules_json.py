@@ -15,6 +15,9 @@ from spoke_jobs.ledger.schedules.schedule_states import ScheduleState, state_of
 from spoke_jobs.schedules.occurrences import Skip, SkipReason, upcoming
 from spoke_jobs.schedules.schedule import Schedule
 
+ORPHANED = "no process that runs can dispatch its jobs: its code is gone, or no process runs"
+"""What is wrong with an orphaned schedule."""
+
 
 class ScheduleSkip(Shape):
     """Due times that dispatched no job, from the first to the last."""
@@ -110,9 +113,7 @@ def schedule_problems(rows: Sequence[ScheduleRow], now: datetime, period_seconds
         recent = skip if skip is not None and (now - skip.last).total_seconds() <= period_seconds else None
         name, about = shlex.quote(line(row.name)), {"name": row.name, "job_type": row.job_type, "skip": None}
         if state is ScheduleState.ORPHANED:
-            text = "no process that runs can dispatch its jobs: its code is gone, or no process runs"
-            advice = f"Start a process that has it. If its code is gone for good: `spoke-jobs schedules rm {name}`."
-            yield ScheduleProblem(**about, reason=state.value, text=text, advice=advice)
+            yield ScheduleProblem(**about, reason=state.value, text=ORPHANED, advice=orphan_advice(row))
         elif state is ScheduleState.LATE:
             text = "it is due, and no process has dispatched its job"
             advice = "The log of workers, or of sync, says why they can't."
@@ -124,6 +125,12 @@ def schedule_problems(rows: Sequence[ScheduleRow], now: datetime, period_seconds
                 text=f"no job for {skip_text(recent)}",
                 advice=_ACTIONS[recent.reason].format(name=name, job=recent.job_id),
             )
+
+
+def orphan_advice(row: ScheduleRow) -> str:
+    """Say what to do about an orphaned schedule."""
+    name = shlex.quote(line(row.name))
+    return f"Start a process that has it. If its code is gone for good: `spoke-jobs schedules rm {name}`."
 
 
 _ACTIONS = {

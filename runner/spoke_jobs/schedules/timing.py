@@ -195,7 +195,7 @@ class Cron(Timing):
         begin = local.replace(tzinfo=None, fold=0) - (_LONGEST_REPEAT if repeats else timedelta(0))
         best: datetime | None = None
         for found in CronSim(self.expression, begin):
-            later = [when for when in _instants(found, self.zone) if when > moment]
+            later = [when for when in instants(found, self.zone) if when > moment]
             best = min([*later, *([best] if best else [])], default=None)
             # If the clocks go back soon, an earlier time on the wall may be shown again before this one.
             if best is not None and (not repeats or found > begin + 2 * _LONGEST_REPEAT):
@@ -271,7 +271,7 @@ def timing_of(value: Mapping[str, Any]) -> Cron | Every:
         raise InvalidSchedule(f"the stored times of the schedule can't be read: {error}") from None
 
 
-def _instants(local: datetime, zone: ZoneInfo) -> list[datetime]:
+def instants(local: datetime, zone: ZoneInfo) -> list[datetime]:
     """Return the instants at which clocks show a time: none, one or two."""
     both = {local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)}
     return [when for when in both if when.astimezone(zone).replace(tzinfo=None, fold=0) == local]

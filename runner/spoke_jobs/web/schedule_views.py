@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo
 
-from spoke_jobs.explain.schedules_json import next_due_times, readable_schedule, schedule_problems, skip_text
-from spoke_jobs.explain.words import line
+from spoke_jobs.explain.schedules_json import (
+    ORPHANED,
+    next_due_times,
+    orphan_advice,
+    readable_schedule,
+    schedule_problems,
+    skip_text,
+)
+from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.reading.dashboard_queries import SCHEDULES_LOOKED_THROUGH, SchedulePage
+from spoke_jobs.ledger.schedules.backfills import BACKFILL_LIMIT, Period, PeriodProblem
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.ledger.schedules.schedule_states import state_of
+from spoke_jobs.schedules.timing import instants
 from spoke_jobs.web.job_search import address, encoded
 from spoke_jobs.web.view_parts import When
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_schedule
 
 NEXT = 3
 """How many due times are shown."""
+ENDS = 3
+"""How many of the first and of the last occurrences of a period are shown."""
 _PROBLEM_SECONDS = 86_400.0
+_FIRST_YEAR = 1970
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([+-]\d\d:\d\d)?", re.ASCII)
 _NOT_ALL = (
     f"Only {SCHEDULES_LOOKED_THROUGH:,} schedules were looked through for those that you may see. There may be more: "
     "ask somebody who may see all."
@@ -60,6 +76,9 @@ class ScheduleItem:
     can_pause: bool
     can_resume: bool
     can_run: bool
+    """Also for past due times, as a backfill."""
+    zone: str
+    """The time zone of the fields of a backfill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +123,7 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
     zone = schedule.timing.zone if schedule is not None else None
 
     def due(when: datetime) -> DueTime:
-        local = f"{when.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}" if zone is not None and zone.key != "UTC" else ""
-        return DueTime(When.planned(when, now), local)
+        return _due(when, zone, now)
 
     problem = next(schedule_problems([row], now, _PROBLEM_SECONDS), None)
     may = JobAction.SCHEDULE in viewer.actions
@@ -130,4 +148,164 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
         can_pause=may and row.paused_at is None,
         can_resume=may and row.paused_at is not None and schedule is not None,
         can_run=may and runs and schedule is not None,
+        zone=zone.key if zone is not None else "",
     )
+
+
+def _due(when: datetime, zone: ZoneInfo | None, now: datetime) -> DueTime:
+    local = f"{when.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}" if zone is not None and zone.key != "UTC" else ""
+    return DueTime(When.planned(when, now), local)
+
+
+# Backfills
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """An occurrence of a period."""
+
+    due: DueTime
+    has_job: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillPreview:
+    """What a backfill would dispatch."""
+
+    name: str
+    jobs: str
+    """The address of the list of jobs of its type."""
+    job_type: str
+    since: DueTime
+    until: DueTime
+    number: str
+    """How many occurrences the period has."""
+    had: str
+    """How many of them have a job."""
+    most: str
+    """The most that a period may have."""
+    first: tuple[Occurrence, ...]
+    between: str
+    """How many are not shown; empty if all are."""
+    last: tuple[Occurrence, ...]
+    notes: tuple[str, ...]
+    button: str
+    """Empty if there is nothing to dispatch."""
+    fields: tuple[tuple[str, str], ...]
+    """The hidden fields of the form: names and values. They are ASCII."""
+
+
+def backfill_preview(
+    row: ScheduleRow, since: datetime, until: datetime, period: Period, now: datetime, viewer: Viewer
+) -> BackfillPreview:
+    """Describe what a backfill would dispatch."""
+    schedule = row.schedule()
+    zone, times, left = schedule.timing.zone, period.times, frozenset(period.left)
+
+    def occurrences(some: Sequence[datetime]) -> tuple[Occurrence, ...]:
+        return tuple(Occurrence(_due(when, zone, now), when not in left) for when in some)
+
+    hidden = len(times) - 2 * ENDS
+    notes = []
+    if schedule.options.get("unique_key"):
+        notes.append(
+            "Its jobs have a unique key. While a job with this key is unfinished, no other one is dispatched, so fewer "
+            "jobs than due times may be."
+        )
+    if row.orphaned(now):
+        notes.append(orphan_text(row, viewer))
+    return BackfillPreview(
+        line(row.name),
+        address("/jobs", type=row.job_type),
+        line(row.job_type),
+        _due(since, zone, now),
+        _due(until, zone, now),
+        count(len(times), "occurrence"),
+        f"{len(times) - len(left):,}",
+        f"{BACKFILL_LIMIT:,}",
+        occurrences(times[:ENDS] if hidden > 0 else times),
+        f"{hidden:,} more" if hidden > 0 else "",
+        occurrences(times[-ENDS:] if hidden > 0 else ()),
+        tuple(notes),
+        f"Backfill {count(len(left), 'occurrence')}" if left else "",
+        (
+            ("schedule", encoded(row.name)),
+            ("from", since.astimezone(UTC).isoformat()),
+            ("to", until.astimezone(UTC).isoformat()),
+            ("times", fingerprint(times)),
+            ("chosen", chosen_of(period)),
+        ),
+    )
+
+
+def orphan_text(row: ScheduleRow, viewer: Viewer) -> str:
+    """Say that a schedule is orphaned, and what to do about it."""
+    advice = line(orphan_advice(row)) if viewer.sees_all else "Ask somebody who deploys the application."
+    return f"The schedule is orphaned: {ORPHANED}. {advice}"
+
+
+def fingerprint(times: Sequence[datetime]) -> str:
+    """Return a text by which a form tells whether a period still has these due times: a schedule may change."""
+    return hashlib.sha256(" ".join(when.astimezone(UTC).isoformat() for when in times).encode()).hexdigest()[:32]
+
+
+def chosen_of(period: Period) -> str:
+    """Write which due times of the period have no job: a hexadecimal number with a bit for each due time.
+
+    So the form dispatches what its page shows, also if a job of the period is pruned since.
+    """
+    left = frozenset(period.left)
+    return f"{sum(1 << place for place, when in enumerate(period.times) if when in left):x}"
+
+
+def chosen(text: str, times: Sequence[datetime]) -> list[datetime] | None:
+    """Read what :func:`chosen_of` wrote; None if it is not of these due times."""
+    if not re.fullmatch(f"[0-9a-f]{{1,{BACKFILL_LIMIT // 4}}}", text):
+        return None
+    bits = int(text, 16)
+    return None if bits >> len(times) else [when for place, when in enumerate(times) if bits >> place & 1]
+
+
+def read_time(text: str, label: str, zone: ZoneInfo) -> datetime:
+    """Read a time of a form: in the schedule's time zone, unless it has an offset.
+
+    :raises ValueError: if it is none, or clocks show it twice or never. The text says what to do.
+    """
+    try:
+        when = datetime.fromisoformat(text) if _TIME.fullmatch(text) else None
+        found = [] if when is None else instants(when, zone) if when.tzinfo is None else [when.astimezone(UTC)]
+    except (ValueError, OverflowError):  # OverflowError: in UTC, it is before the year 1 or after 9999
+        when, found = None, []
+    if when is None or when.year < _FIRST_YEAR:
+        raise ValueError(
+            f"{label} is {line(text, 40)!r}, which is no time from {_FIRST_YEAR} on. Give a date and a time of day, as "
+            "in 2026-03-01T08:00."
+        )
+    if len(found) == 1:
+        return found[0]
+    given = f"{label} is {when:%Y-%m-%d %H:%M}, which the clocks in {zone.key}"
+    if not found:
+        around = " or ".join(f"{_at_fold(when, zone, fold):%H:%M}" for fold in (1, 0))
+        raise ValueError(f"{given} skip. Give an earlier or a later time, for example {around}.")
+    offsets = " or ".join(_at_fold(when, zone, fold).isoformat(timespec="minutes") for fold in (0, 1))
+    raise ValueError(
+        f"{given} show twice. Give an earlier or a later time, or use `spoke-jobs schedules backfill` with {offsets}."
+    )
+
+
+def _at_fold(local: datetime, zone: ZoneInfo, fold: int) -> datetime:
+    """Return what the clocks show at a time of the offset before (0) or after (1) their change."""
+    return local.replace(tzinfo=zone, fold=fold).astimezone(UTC).astimezone(zone)
+
+
+def period_problem(problem: PeriodProblem, since: datetime, until: datetime, zone: tzinfo) -> str:
+    """Say what is wrong with a period, and what to do."""
+    first, last = (f"{when.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}" for when in (since, until))
+    return {
+        PeriodProblem.FUTURE: f"To is {last}, in the future. Give a time that has passed.",
+        PeriodProblem.REVERSED: f"From is {first}, after To, {last}. Give an earlier From or a later To.",
+        PeriodProblem.TOO_MANY: (
+            f"From {first} to {last} there are more than {BACKFILL_LIMIT:,} occurrences. Give a shorter period, and "
+            "then the next one."
+        ),
+    }[problem]

@@ -24,7 +24,7 @@ class JobAction(StrEnum):
     LIMIT = "limit"
     """Set limits, pause and resume. Only for those who see all jobs."""
     SCHEDULE = "schedule"
-    """Pause and resume schedules, and run their jobs now."""
+    """Pause and resume schedules, run their jobs now, and backfill them."""
     MUTE = "mute"
     """Mute failures, and end mutes. Only for those who see all jobs."""
 

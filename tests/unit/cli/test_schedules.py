@@ -177,6 +177,8 @@ def test_backfill(engine: Engine, run: Run) -> None:
     assert "nothing is between them" in before.output
     too_many = run("backfill", "second", "--from", "2026-03-01T00:00Z", "--to", "2026-03-02T00:00Z", code=2)
     assert "more than 10,000" in too_many.output
+    ever = run("backfill", "second", "--from", "0001-01-01T00:00Z", "--to", "2026-03-02T00:00Z", code=2)
+    assert "more than 10,000" in ever.output
 
 
 def test_backfill_takes_times_ago(engine: Engine, run: Run) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from itertools import islice
+from datetime import datetime
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -38,8 +37,6 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Schedules: list them, add, pause and remove them, and dispatch their jobs.",
 )
-BACKFILL_LIMIT = 10_000
-_BATCH = 500
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False)]
 Moment = Annotated[datetime | None, typer.Option(parser=parsing.moment, metavar="TIME", show_default=False)]
@@ -212,44 +209,34 @@ def backfill(
 
     Neither `misfire` nor `overlap` applies.
     """
-    from spoke_jobs.ledger.schedules import tick_statements
+    from spoke_jobs.ledger.schedules.backfills import BACKFILL_LIMIT, PeriodProblem, dispatch_parts, read_period
 
     engine, prepare = _opened()
     with engine.connect() as connection:
-        schedule = _found(schedule_rows.read_schedules(connection, name), name).schedule()
-    timing, now = schedule.timing, Queries(engine).now()
-    if until > now:
+        row = _found(schedule_rows.read_schedules(connection, name), name)
+        period = read_period(connection, row, since, until)
+    if period is PeriodProblem.FUTURE:
         usage_error(f"--to is {until.isoformat()}, in the future")
-    if until < since:
+    if period is PeriodProblem.REVERSED:
         usage_error(f"--to is {until.isoformat()}, and --from is {since.isoformat()}: nothing is between them")
-    times = list(islice(timing.between(since - timedelta(microseconds=1), until), BACKFILL_LIMIT + 1))
-    if len(times) > BACKFILL_LIMIT:
+    if period is PeriodProblem.TOO_MANY:
         usage_error(f"there are more than {BACKFILL_LIMIT:,} due times: give a shorter period")
+    times, left = period.times, period.left
     if not times:
         print_text("nothing was due in that time")
         return
-    with engine.connect() as connection:
-        left = [
-            when
-            for begin in range(0, len(times), _BATCH)
-            for when in tick_statements.without_job(connection, name, times[begin : begin + _BATCH])
-        ]
     shown = [f"{count(len(times), 'due time')} from {times[0].isoformat()} to {times[-1].isoformat()}"]
     if len(left) < len(times):
         shown.append(f"{count(len(times) - len(left), 'due time')} with a job already")
     if not confirm(f"dispatch {count(len(left), 'job')}", shown, dry_run=dry_run, yes=yes or not left):
         return
-    jobs = 0
-    for begin in range(0, len(times), _BATCH):
-        with engine.begin() as connection:
-            row = _locked(connection, name)
-            jobs += len(
-                tick_statements.backfill(connection, row, times[begin : begin + _BATCH], prepare, name_of_actor(actor))
-            )
+    jobs = sum(
+        dispatch_parts(engine, lambda connection: _locked(connection, name), times, prepare, name_of_actor(actor))
+    )
     _notify(engine)
     print_text(f"{count(jobs, 'job')} dispatched" if arguments.on_a_terminal() else f"{jobs}\tdispatched")
     if jobs < len(times):
-        or_key = ", or another job has the schedule's unique_key" if schedule.options.get("unique_key") else ""
+        or_key = ", or another job has the schedule's unique_key" if row.schedule().options.get("unique_key") else ""
         print_note(f"{count(len(times) - jobs, 'due time')} had a job already{or_key}")
 
 

@@ -146,7 +146,7 @@ def site(
 
 
 OpenTab = Callable[..., Tab]
-Serve = Callable[[str, Authorize], str]
+Serve = Callable[..., str]
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_event, job_request, job_schedule, task_outbox
 from spoke_jobs.limits.job_limit import Bounds, Rate, parse_scope
 from spoke_jobs.model import Claim, Failure, Progress
+from spoke_jobs.web.job_search import encoded
 
 LONG_LEASE = 7200.0
 """Longer than all tests of this folder take."""
@@ -41,7 +42,7 @@ RUNNER = "kubernetes"
 
 @dataclass(frozen=True)
 class Filled:
-    """What pages of their own show: the ids."""
+    """What pages of their own show: the ids, and the name of a schedule."""
 
     waiting: int
     running: int
@@ -51,6 +52,8 @@ class Filled:
     cancelled: int
     task: int
     claimed_task: int
+    schedule: str
+    """As it is in an address."""
 
 
 def claimed(ledger: SqlLedger, job_type: str, worker: str = "worker-7f9c:12") -> Claim:
@@ -119,7 +122,13 @@ def fill(ledger: SqlLedger) -> Filled:
     (claimed_task,) = Outbox(ledger.engine, RUNNER).claim(["charge_card"], "tasks-5d8b-x2x4k", LONG_LEASE, 1)
     for name in ("send_message", "charge_card"):
         put_task(ledger, name)
-    return Filled(behind.id, running.id, blocked.id, succeeded.id, failed[0].id, cancelled.id, task, claimed_task.id)
+    jobs = (behind.id, running.id, blocked.id, succeeded.id, failed[0].id, cancelled.id)
+    return Filled(*jobs, task, claimed_task.id, in_address("nightly report"))
+
+
+def in_address(schedule: str) -> str:
+    """Write the name of a schedule as a form sends it in an address, which encodes what the form has encoded."""
+    return encoded(encoded(schedule))
 
 
 def fill_with_hostile_texts(ledger: SqlLedger) -> Filled:
@@ -144,4 +153,4 @@ def fill_with_hostile_texts(ledger: SqlLedger) -> Filled:
             of_nightly.values(name=HOSTILE, error=longer, paused_by=HOSTILE),
         ):
             connection.execute(change)
-    return filled
+    return replace(filled, schedule=in_address(HOSTILE))

@@ -13,7 +13,7 @@ from tests.integration.web.browser.conftest import OpenTab
 from tests.integration.web.browser.filled_ledger import FAILED, add_schedule, claimed, failed_task, put_task
 from tests.integration.web.browser.tab import Tab
 
-from spoke_jobs import Every
+from spoke_jobs import Cron, Every
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.notices import mute_rows
 from spoke_jobs.ledger.notices.notice_values import Mute, NewMute
@@ -356,6 +356,28 @@ class TestSchedules:
         tab.see(re.compile("Its schedule has dispatched this job"))
         (job,) = ledger.list_jobs(9, JobFilter(queue_name="run_here"))
         assert tab.path().startswith(f"/jobs/{job.id}?")
+
+    def test_backfill_a_period_in_the_zone_of_the_schedule(self, tab: Tab, ledger: SqlLedger) -> None:
+        nightly = Cron("0 3 * * *", timezone="America/New_York")
+        add_schedule(ledger, "filled here", nightly, queue_name="filled_here")
+        tab.open("/schedules")
+        section = tab.page.get_by_role("region", name="filled here")
+        section.locator("summary").click()
+        tab.page.get_by_label("From (America/New_York): filled here").fill("2026-03-07T00:00")
+        tab.button("Preview: filled here").click()
+        assert tab.path() == "/schedules", "the browser asks for the end"
+        tab.page.get_by_label("To (America/New_York): filled here").fill("2026-03-09T00:00")
+        tab.button("Preview: filled here").click()
+        tab.see("2 occurrences, of 10,000 at most")
+        tab.see(re.compile("Sun 2026-03-08 03:00:00 EDT"))
+        assert tab.findings() == []
+        assert ledger.list_jobs(9, JobFilter(queue_name="filled_here")) == []
+        tab.button("Backfill 2 occurrences").dblclick()
+        tab.see(re.compile("of the occurrences that you saw"))
+        tab.see("Each of them has a job already, so there is nothing to dispatch.")
+        jobs = ledger.list_jobs(9, JobFilter(queue_name="filled_here"))
+        due = [job.scheduled_for.isoformat() for job in jobs if job.scheduled_for is not None]
+        assert sorted(due) == ["2026-03-07T08:00:00+00:00", "2026-03-08T07:00:00+00:00"], "the clocks change"
 
 
 class TestBatches:

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import open_ledger
 from tests.contract.dashboard_cluster import published, template
 from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, ROUTES
+from tests.contract.dashboard_schedules import APPLICATION
 from tests.integration.web.browser.conftest import OpenTab, Serve
 from tests.integration.web.browser.filled_ledger import Filled, fill_with_hostile_texts
 from tests.integration.web.browser.tab import Tab
@@ -34,6 +35,7 @@ PAGES = (
     "/failures",
     "/queues",
     "/schedules",
+    "/schedules/backfill?schedule={schedule}&from=2026-03-01T00:00&to=2026-03-20T00:00",
     "/batches",
     "/tasks",
     "/tasks?state=failed",
@@ -55,6 +57,8 @@ REFUSED = (
     ("/tasks/999999", 404),
     ("/jobs?state=gone&organization=x&type=%00", 400),
     ("/bulk/cancel", 400),
+    ("/schedules/backfill", 404),
+    ("/schedules/backfill?schedule=nightly%20report&from=2026-03-08T02:30&to=2026-03-09T00:00", 400),
     ("/tasks?state=gone", 400),
     ("/audit?job=x", 400),
 )
@@ -108,7 +112,7 @@ class TestOtherLedgers:
         """No text is a script, an element or an address that is asked for, and none makes a page wider."""
         for ledger in open_ledger(sqlite_ledger_url):
             filled = fill_with_hostile_texts(ledger)
-        tab = open_tab(serve(sqlite_ledger_url, lambda _request: EVERYBODY))
+        tab = open_tab(serve(sqlite_ledger_url, lambda _request: EVERYBODY, application=APPLICATION))
         shown, found = set(), []
         for path in PAGES:
             tab.open(path.format_map(dataclasses.asdict(filled)))
