@@ -77,8 +77,13 @@ class SchedulesContract(DashboardScene):
     def test_schedules_in_words_and_in_their_zone(self, ledger: SqlLedger, browse: Open) -> None:
         self.add(ledger, "nightly", Cron("0 3 * * *", timezone="America/New_York"))
         self.add(ledger, "hourly")
-        page = browse(EVERYBODY).get("/schedules").text
+        browser = browse(EVERYBODY)
+        page = browser.get("/schedules").text
         assert "At 03:00 every day (America/New_York)" in page
+        assert re.search(r", \w{3} [0-9-]+ 03:00:00 E[SD]T<", page), "in its own zone"
+        browser.cookies.set("spoke-jobs-zone", "America/Phoenix")  # without daylight-saving time
+        local = r", \w{3} [0-9-]+ 03:00:00 (?:EST \(\w{3} [0-9-]+ 01|EDT \(\w{3} [0-9-]+ 00):00:00 MST\)<"
+        assert re.search(local, browser.get("/schedules").text), "and in the reader's"
         assert len(re.findall(r"[A-Z][a-z]{2} \d{4}-\d\d-\d\d 03:00:00 E[SD]T", page)) == 3, "the next due times"
         assert page.index(">hourly<") < page.index(">nightly<")
         assert page.count('<span class="state active">active</span>') == 2

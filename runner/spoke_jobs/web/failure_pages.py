@@ -47,8 +47,8 @@ class FailurePages:
     def _failures(self, viewer: Viewer, asked: Asked) -> Answer:
         period = _period(asked)
         crowd = self._queries.failures(PERIODS[period][1], viewer.narrowed())
-        local = replace(crowd, now=crowd.now.astimezone(asked.zone))
-        found = [shown_group(group, viewer) for group in groups(local)]
+        crowd = replace(crowd, now=crowd.now.astimezone(asked.zone))
+        found = [shown_group(group, viewer) for group in groups(crowd)]
         samples = {group.job_id for group in found[:SHOWN] if group.job_id is not None and viewer.may_see_output}
         tails = self._queries.output_tails(samples)
         # A mute holds for all organizations, and its texts may name their jobs.

@@ -6,7 +6,7 @@ import hashlib
 from importlib.resources import files
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from spoke_jobs.shared.clean_text import visible
 from spoke_jobs.web.answers import Page
@@ -44,7 +44,7 @@ def new_templates() -> jinja2.Environment:
     def finalize(value: object) -> object:
         return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
-    return jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("spoke_jobs.web"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -52,6 +52,16 @@ def new_templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.filters["marked"] = _marked
+    return templates
+
+
+def _marked(text: str) -> Markup:
+    """Escape a text, and mark what stands between backticks as code, as the sentences of `why` write commands."""
+    parts = [escape(visible(part)) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # one is left over
+        return Markup("`").join(parts)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 def _places(viewer: Viewer) -> tuple[tuple[str, str], ...]:

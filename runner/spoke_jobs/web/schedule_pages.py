@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -82,6 +83,7 @@ class SchedulePages:
         page = self._queries.schedules(after, PER_PAGE, viewer.organizations)
         newest = {row.last_job_id for row in page.rows if row.last_job_id is not None}
         visible = self._queries.selected_of(newest, viewer.narrowed())
+        page = replace(page, now=page.now.astimezone(asked.zone))
         view = schedule_views.schedule_list(page, after, visible, viewer, runs=bool(self._application))
         said = SAID.get(asked.given.get("said", ""), "")
         return Page("schedules.html", {"title": "Schedules", "view": view, "said": said}, live=True)
@@ -127,7 +129,7 @@ class SchedulePages:
         except SpokeJobsError as error:
             return _refused(error, viewer)
         row, since, until, period = found
-        now = self._queries.now()
+        now = self._queries.now().astimezone(asked.zone)
         if period.left:  # what can't be made is told before somebody confirms it
             try:
                 checked_occurrence(row.schedule(), period.left[0], registry, row.runner)

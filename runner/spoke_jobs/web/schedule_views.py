@@ -47,6 +47,8 @@ class DueTime:
     when: When
     local: str
     """In the schedule's time zone; empty if that is UTC."""
+    for_reader: str
+    """In the reader's time zone; empty if that is the schedule's, or UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +155,10 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
 
 
 def _due(when: datetime, zone: ZoneInfo | None, now: datetime) -> DueTime:
-    local = f"{when.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}" if zone is not None and zone.key != "UTC" else ""
-    return DueTime(When.planned(when, now), local)
+    def at(place: tzinfo | None, *others: str) -> str:
+        return "" if str(place) in others else f"{when.astimezone(place):%a %Y-%m-%d %H:%M:%S %Z}"
+
+    return DueTime(When.planned(when, now), at(zone or UTC, "UTC"), at(now.tzinfo, "UTC", str(zone)))
 
 
 # Backfills

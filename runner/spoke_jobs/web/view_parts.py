@@ -21,6 +21,8 @@ class When:
 
     exact: str
     """In UTC, to the second."""
+    local: str
+    """In the zone of `now`, which is the reader's."""
     machine: str
     """For the attribute `datetime`."""
     text: str
@@ -28,17 +30,17 @@ class When:
     @classmethod
     def of(cls, then: datetime, now: datetime) -> When:
         """Format a time in the past."""
-        return cls._at(then, ago(then, now))
+        return cls._at(then, now, ago(then, now))
 
     @classmethod
     def planned(cls, then: datetime, now: datetime) -> When:
         """Format a time that is planned. It may have passed."""
-        return cls._at(then, until(then, now) if then > now else ago(then, now))
+        return cls._at(then, now, until(then, now) if then > now else ago(then, now))
 
     @classmethod
-    def _at(cls, then: datetime, text: str) -> When:
-        utc = then.astimezone(UTC)
-        return cls(f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{utc:%Y-%m-%dT%H:%M:%SZ}", text)
+    def _at(cls, then: datetime, now: datetime, text: str) -> When:
+        utc, local = then.astimezone(UTC), then.astimezone(now.tzinfo)
+        return cls(f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{local:%Y-%m-%d %H:%M:%S %Z}", f"{utc:%Y-%m-%dT%H:%M:%SZ}", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from tests.contract.dashboard_tasks import TasksContract
 from tests.contract.ledger import new_job
 
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.model import Failure
 from spoke_jobs.web import TokenSignIn, app
 
 
@@ -108,6 +109,25 @@ class TestSqliteDashboard(DashboardContract):
                 assert "immutable" in file.headers["cache-control"]
         for path in ("/bulk/cancel?type=report", "/jobs/999", "/bulk/cancel", "/nothing"):
             assert "<script" not in browser.get(path).text, "what asks for a decision stays as it is"
+
+    def test_commands_in_sentences_are_marked(self, ledger: SqlLedger, browse: Open) -> None:
+        job = self.failed(ledger)
+        assert f"then <code>spoke-jobs retry {job.id}</code>." in browse(EVERYBODY).get(f"/jobs/{job.id}").text
+
+    @pytest.mark.parametrize(
+        ("message", "shown"),
+        [
+            ("a ` <b>", "a ` &lt;b&gt;"),
+            ("`<b>` ``", "<code>&lt;b&gt;</code> <code></code>"),
+            ("`\u202e`", "<code>\\u202e</code>"),
+        ],
+    )
+    def test_messages_of_jobs_are_marked_and_inert(
+        self, ledger: SqlLedger, browse: Open, message: str, shown: str
+    ) -> None:
+        job = ledger.insert(new_job())
+        ledger.fail(self.claimed(ledger).token, Failure("JobError", message, "E", "", for_good=True), decide=True)
+        assert f"Its message: {shown}" in browse(EVERYBODY).get(f"/jobs/{job.id}").text
 
     @pytest.mark.parametrize("name", ["dashboard.css", "htmx.min.js", "icon.svg", "keys.js", "live.js", "zone.js"])
     def test_a_file_of_another_release_is_not_kept(self, browse: Open, name: str) -> None:
