@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from enum import Enum
 
@@ -32,7 +31,19 @@ def plain_name(name: TypeName) -> str:
 
 def matches(text: str, pattern: str) -> bool:
     """Whether the text matches a pattern of the command line, in which ``*`` stands for any characters or none."""
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
+    first, *middle = pattern.split("*")
+    if not middle:
+        return text == pattern
+    *middle, last = middle
+    if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for part in middle:  # a regular expression would try all ways to divide the text
+        found = text.find(part, at, end)
+        if found == -1:
+            return False
+        at = found + len(part)
+    return True
 
 
 def is_known(name: str, types: Collection[str]) -> bool:

@@ -122,6 +122,21 @@ class MutesContract(DashboardScene):
         assert "Muted until" in large
         assert "Muted" not in small
 
+    def test_a_form_that_is_sent_twice_mutes_once(self, ledger: SqlLedger, browse: Open) -> None:
+        self.failed_at(ledger, "one")
+        browser = browse(EVERYBODY)
+        form = self.forms(browser.get("/failures").text)[0]
+        fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', form))
+        for hours in ("1", "1", "24"):
+            assert browser.post("/mutes/add", data=fields | {"hours": hours, "reason": "r"}).status_code == 303
+        assert len(self.mutes(ledger)) == 2, "a longer mute is another one"
+
+    def test_a_type_that_would_be_read_as_a_pattern_is_not_muted(self, ledger: SqlLedger, browse: Open) -> None:
+        job = self.failed_at(ledger, "one")
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).where(job_request.c.id == job.id).values(job_type="re*t"))
+        assert self.forms(browse(EVERYBODY).get("/failures").text) == []
+
     def test_there_are_no_notices_about_cancelled_jobs_to_mute(self, ledger: SqlLedger, browse: Open) -> None:
         job = self.failed_at(ledger, "one")
         browser = browse(EVERYBODY)
@@ -141,6 +156,8 @@ class MutesContract(DashboardScene):
             ({"hours": ""}, "choose how long"),
             ({"fingerprint": ""}, "is empty: that would mute all failures"),
             ({"cause": "%20"}, "is empty: that would mute all failures"),
+            ({"job_type": "*", "cause": "*", "fingerprint": "*"}, "not a form of the dashboard"),
+            ({"job_type": "x" * 1_001}, "not a form of the dashboard"),
         ],
     )
     def test_what_cannot_be_done_says_why(

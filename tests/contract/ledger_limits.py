@@ -313,6 +313,26 @@ class LimitContract(LedgerSteps):
         limit(ledger, "each-queue", rate="1/h")
         assert len(claimed(ledger)) == 2, "it is a new limit"
 
+    @pytest.mark.parametrize(
+        ("before", "after", "burst"), [("1/h", "1/min", 1), ("20/d", "1/min", 2), ("1/min", "1/min", 5)]
+    )
+    def test_a_much_raised_rate_of_each_queue_holds_from_the_first_claim(
+        self, ledger: Ledger, before: str, after: str, burst: int
+    ) -> None:
+        limit(ledger, "each-queue", rate=before, burst=20)
+        ledger.insert_many([new_job(queue_name=name) for name in ("slow", "quick") for _ in range(30)])
+        assert len(claims(ledger, 60)) == 40
+        limit(ledger, "each-queue", rate=after, burst=burst)
+        ledger.insert_many([new_job(queue_name="late") for _ in range(30)])
+        found = Counter(claim.job.queue_name for _ in range(4) for claim in claims(ledger))
+        assert found["late"] == burst
+        assert max(found["slow"], found["quick"]) <= 1, "of what they had used, one token is forgiven"
+
+    def test_a_burst_of_many_years_stops_no_claim(self, ledger: Ledger) -> None:
+        limit(ledger, "each-queue", rate="1/604800s", burst=1_000_000)
+        ledger.insert_many([new_job(queue_name=name) for name in ("slow", "quick")])
+        assert [len(claimed(ledger, 1)) for _ in range(3)] == [1, 1, 0]
+
     def test_rates_of_each_queue_and_of_one_thing_hold_at_once(self, ledger: Ledger) -> None:
         limit(ledger, "each-queue", rate="1/h", burst=2)
         limit(ledger, "queue:slow", rate="1/h")

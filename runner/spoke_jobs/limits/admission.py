@@ -282,8 +282,11 @@ class Admission:
     def _bucket(self, limit: JobLimit, name: str) -> datetime | None:
         if not limit.has_buckets:
             return self._full_at.get((limit.id, ""), limit.full_at)
+        rate = limit.bounds.rate
+        assert rate is not None
         found = [self._full_at.get(bucket) for bucket in ((limit.id, ""), bucket_of(limit, name))]
-        return max((full_at for full_at in found if full_at is not None), default=None)
+        # Of each its own backlog: one that is far too long, since the rate was raised, is bounded by itself.
+        return self.now + timedelta(microseconds=max(rate.backlog(full_at, self.now) for full_at in found))
 
     def _buckets(self) -> Iterator[Counted]:
         """Yield the queues, for example, that have a bucket of their own."""

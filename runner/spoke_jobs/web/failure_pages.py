@@ -22,6 +22,7 @@ from spoke_jobs.web.job_search import address, decoded
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_group
 
 _HERE = "/failures"
+_LONGEST_NAME = 1_000
 SAID = {
     "muted": "You muted these failures. Nobody gets notices about them until the mute ends.",
     "unmuted": "You ended the mute. Failures from now on are reported again.",
@@ -60,12 +61,14 @@ class FailurePages:
     def _mute(self, viewer: Viewer, asked: Asked) -> Answer:
         try:
             new = NewMute(
-                **{name: decoded(asked.given[name]) for name in failure_views.MUTED if name in asked.given},
+                **{name: _name(asked.given[name]) for name in failure_views.MUTED if name in asked.given},
                 until=self._queries.now() + _duration(asked),
                 reason=line(asked.given.get("reason", "")),
             )
+            by = actor_name(line(viewer.name))
             with self._engine.begin() as connection:
-                mute_rows.add_mute(connection, new, actor_name(line(viewer.name)))
+                if not any(mute.repeats(new, by) for mute in mute_rows.current_mutes(connection, MUTES_SHOWN)):
+                    mute_rows.add_mute(connection, new, by)
         except InvalidMute as error:
             return refusal("Nothing was changed", line(str(error)), 400, _path(asked), "Back to the failures")
         return Redirect(_path(asked, "muted"))
@@ -76,6 +79,14 @@ class FailurePages:
             with self._engine.begin() as connection:
                 ended = mute_rows.end_mute(connection, mute_id, actor_name(line(viewer.name)))
         return Redirect(_path(asked, "not-muted" if ended is None else "unmuted"))
+
+
+def _name(given: str) -> str:
+    """Read a name that a form of this page has. The command line takes patterns, too."""
+    name = decoded(given)
+    if "*" in name or "\ufffd" in name or len(name) > _LONGEST_NAME:
+        raise InvalidMute("this is not a form of the dashboard")
+    return name
 
 
 def _duration(asked: Asked) -> timedelta:

@@ -172,6 +172,8 @@ def _mute_form(group: Group) -> MuteForm | None:
     if group.reason in ("", Cause.CANCELLED):  # there are no notices about cancelled jobs
         return None
     values = (group.job_types[0] if len(group.job_types) == 1 else "", group.reason, group.fingerprint)
+    if any("*" in value for value in values):  # it would be read as a pattern
+        return None
     fields = tuple((name, encoded(value)) for name, value in zip(MUTED, values, strict=True) if value)
     return MuteForm(line(muted_failures(*(value or None for value in values))), fields)
 

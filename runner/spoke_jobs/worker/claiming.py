@@ -26,6 +26,8 @@ from spoke_jobs.worker.worker_options import WorkerOptions
 _SHORT_SECONDS = 0.05
 """While attempts take less than this on average, children hold orders ahead."""
 _WEIGHT = 0.1
+_TOKEN_PAUSES = (0.05, 1.0)
+"""The shortest and the longest pause between two claims for a token while such claims find no job."""
 
 
 def rounded(room: int) -> int:
@@ -59,11 +61,14 @@ class Claiming:
         self.queried = False
         """Whether the last :meth:`claim` queried the database."""
         self._token_due = math.inf
+        self._token_pause = 0.0
+        """The least time until the next claim for a token. Under a rate of each queue, many tokens are for nobody."""
         self._limits_version = ledger.limits.version
 
     def expect_work(self) -> None:
         """Assume that there may be due jobs of every kind, after a notification or a poll interval."""
         self._may_have_work = dict.fromkeys(ChildKind, True)
+        self._token_pause = 0.0
 
     def expect_room(self) -> None:
         """Assume that an ended attempt has made room under a limit, if there are limits."""
@@ -83,8 +88,10 @@ class Claiming:
         idle = True
         self.queried = False
         if time.monotonic() >= self._token_due:
+            shortest, longest = _TOKEN_PAUSES
+            pause = min(max(2 * self._token_pause, shortest), longest)
             self.expect_work()
-            self._token_due = math.inf
+            self._token_due, self._token_pause = math.inf, pause
         for kind in ChildKind:
             while self._may_have_work[kind] and (room := self._room_of(kind)) and self._types_of(kind):
                 limit = rounded(min(self._options.batch, room))
@@ -135,8 +142,10 @@ class Claiming:
         if self._ledger.limits.version != self._limits_version:  # a notification was lost, or there are none
             self._limits_version = self._ledger.limits.version
             self._pool.limits_change()
+        if claims:
+            self._token_pause = 0.0
         if (wait := self._ledger.limits.next_token_seconds) is not None:
-            self._token_due = min(self._token_due, time.monotonic() + wait)
+            self._token_due = min(self._token_due, time.monotonic() + max(wait, self._token_pause))
         claims = with_declared_options(claims, self._registry, self._ledger)
         self._metrics.claimed(claims)
         assigned = 0

@@ -202,7 +202,7 @@ class TestBesideAnEarlierRelease:
         admission = Admission(limits, {}, now, {**empty, **read})
         if not admission.admit(subject):
             return False
-        bucket_rows.spend(connection, several, admission.taken, read, known, now)
+        bucket_rows.spend(connection, several, admission.taken, read, now)
         return True
 
     @staticmethod

@@ -94,7 +94,7 @@ def claim_batch(connection: Connection, cache: LimitCache, request: ClaimRequest
     else:
         claims = bulk.claim_rows(connection, admitted, request.worker, request.lease_seconds)
     if admission.taken:
-        bucket_rows.spend(connection, limits.with_buckets, admission.taken, tokens.buckets, tokens.last, admission.now)
+        bucket_rows.spend(connection, limits.with_buckets, admission.taken, tokens.buckets, admission.now)
     closed = admission.closed() if applying else closed
     return Found(claims, len(rows), limits, admission.next_token_seconds(), closed)
 

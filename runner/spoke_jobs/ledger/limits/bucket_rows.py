@@ -53,9 +53,12 @@ def empty_buckets(
     found: dict[Bucket, datetime | None] = {}
     for limit in limits:
         rate, full_at = limit.bounds.rate, last.get(limit.id)
-        if rate is None or full_at is None or full_at <= now:
-            continue  # all are full
-        after = now + timedelta(microseconds=(rate.burst - 1) * rate.interval)
+        if rate is None or full_at is None:
+            continue
+        one_left = timedelta(microseconds=(rate.burst - 1) * rate.interval)
+        if full_at - now <= one_left:
+            continue  # each has a token
+        after = now + one_left
         rows = connection.execute(_EMPTY, {"of_limit": limit.id, "after": after, "most": MOST_EMPTY}).all()
         found |= {(limit.id, row.name): row.full_at for row in rows}
         common = _common(connection, limit, full_at, found.get((limit.id, "")))
@@ -95,7 +98,6 @@ def spend(
     limits: Mapping[int, JobLimit],
     taken: Mapping[Bucket, datetime],
     read: Mapping[Bucket, datetime | None],
-    last: Times,
     now: datetime,
 ) -> None:
     """Keep the tokens that were taken, also of limits with one bucket. Delete some buckets that are full.
@@ -113,16 +115,18 @@ def spend(
         common = read.get((number, ""))
         if common is not None and common > now:
             rows[number, ""] = common
-        whole[number] = max(full_at, whole.get(number) or last.get(number) or full_at)
-    connection.execute(_SPEND, [{"of_limit": number, "full": full_at} for number, full_at in sorted(whole.items())])
+    several = {number for number, _ in rows}
     if rows:
-        for number in {number for number, _ in rows}:
+        for number in several:
             most = max(_DELETED_AT_LEAST, 2 * len(rows))
             connection.execute(_FORGET_FULL, {"of_limit": number, "now": now, "most": most})
         values = [{"limit_id": number, "name": name, "full_at": at} for (number, name), at in sorted(rows.items())]
         new = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(job_limit_bucket)
         put = new.on_conflict_do_update(index_elements=["limit_id", "name"], set_={"full_at": new.excluded.full_at})
         connection.execute(put, values)
+        # Not the later one of this and its time before: after a raised rate that would look like an earlier worker's.
+        whole |= {number: connection.scalar(_LAST, {"of_limit": number}) for number in several}
+    connection.execute(_SPEND, [{"of_limit": number, "full": full_at} for number, full_at in sorted(whole.items())])
 
 
 def forget(connection: Connection, limit: JobLimit) -> None:

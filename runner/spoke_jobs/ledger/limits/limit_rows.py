@@ -209,7 +209,7 @@ def _number(connection: Connection) -> None:
 
 def _write(connection: Connection, before: JobLimit, after: JobLimit) -> None:
     here = job_limit.c.scope == str(after.scope)
-    if before.has_buckets and not after.has_buckets:
+    if before.has_buckets != after.has_buckets and before.id:
         bucket_rows.forget(connection, before)
     if not after.needed:
         connection.execute(delete(job_limit).where(here))

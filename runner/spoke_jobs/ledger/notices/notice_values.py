@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from spoke_jobs.type_names import matches
 
 REASON_LIMIT = 200
 """The most characters of a mute's reason."""
+_DOUBLE_CLICK = timedelta(minutes=1)
 
 
 class GroupName(NamedTuple):
@@ -99,6 +100,12 @@ class Mute:
     reason: str
     muted_by: str
     muted_at: datetime
+
+    def repeats(self, new: NewMute, by: str) -> bool:
+        """Whether somebody asks for this mute again, as by a double click."""
+        asked = (new.job_type, new.cause, new.fingerprint, new.reason, by)
+        same = (self.job_type, self.cause, self.fingerprint, self.reason, self.muted_by) == asked
+        return same and abs(new.until - self.until) < _DOUBLE_CLICK
 
     def covers(self, name: GroupName, now: datetime) -> bool:
         """Whether the group is muted now."""
