@@ -498,6 +498,7 @@ class SchedulesContract(DashboardScene):
         self.change(ledger, "orphan", definition=gone)
         answer = self.preview(browser, "orphan", *NIGHT)
         assert answer.status_code == 409
+        assert "<h1>This can&#39;t be backfilled</h1>" in answer.text
         assert "no job is registered as &#39;gone&#39;" in answer.text
         assert "spoke-jobs schedules rm orphan" in answer.text
         wrong = self.row(ledger, "orphan").definition | {"jobType": "report", "payload": {"day": ["secret-value"]}}

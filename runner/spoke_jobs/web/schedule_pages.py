@@ -32,6 +32,7 @@ PER_PAGE = 100
 SECONDS = 10.0
 """How long one confirmation of a backfill goes on. The occurrences that are left are offered again."""
 _HERE = "/schedules"
+_NO_BACKFILL = "This can't be backfilled"
 _BACKFILL = f"{_HERE}/backfill"
 _BACK = (_HERE, "Back to the schedules")
 _NO_SUCH = refusal("Not found", "There is no such schedule, or you may not see it.", 404, *_BACK)
@@ -127,14 +128,15 @@ class SchedulePages:
                 return found
             registry = self._registry()
         except SpokeJobsError as error:
-            return _refused(error, viewer)
+            return _refused(error, viewer, title=_NO_BACKFILL)
         row, since, until, period = found
         now = self._queries.now().astimezone(asked.zone)
         if period.left:  # what can't be made is told before somebody confirms it
             try:
                 checked_occurrence(row.schedule(), period.left[0], registry, row.runner)
             except SpokeJobsError as error:
-                return _refused(error, viewer, schedule_views.orphan_text(row, viewer) if row.orphaned(now) else "")
+                more = schedule_views.orphan_text(row, viewer) if row.orphaned(now) else ""
+                return _refused(error, viewer, more, _NO_BACKFILL)
         view = schedule_views.backfill_preview(row, since, until, period, now, viewer)
         said = BACKFILL_SAID.get(asked.given.get("said", ""), "")
         return Page("backfill.html", {"title": f"Backfill {line(row.name, 80)}", "view": view, "said": said})
@@ -262,10 +264,10 @@ def _locked(connection: Connection, viewer: Viewer, asked: Asked, digest: str) -
     return row
 
 
-def _refused(error: SpokeJobsError, viewer: Viewer, more: str = "") -> Page:
-    """Say why nothing was changed."""
+def _refused(error: SpokeJobsError, viewer: Viewer, more: str = "", title: str = "Nothing was changed") -> Page:
+    """Say why nothing was changed, or can be."""
     text = _told(error, viewer)
-    return refusal("Nothing was changed", f"{text.rstrip('.')}. {more}" if more else text, 409, *_BACK)
+    return refusal(title, f"{text.rstrip('.')}. {more}" if more else text, 409, *_BACK)
 
 
 def _told(error: SpokeJobsError, viewer: Viewer) -> str:
