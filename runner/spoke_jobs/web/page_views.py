@@ -26,6 +26,7 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
 from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
 from spoke_jobs.model import ANY_JOB, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
+from spoke_jobs.web.schedule_views import NO_TROUBLES, ScheduleTroubles
 from spoke_jobs.web.sparklines import Sparkline, sparkline
 from spoke_jobs.web.view_parts import GroupItem, StateCount, When, capped, failures_note, group_item
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, shown_reason
@@ -63,6 +64,7 @@ class Overview:
     counts: tuple[StateCount, ...]
     waiting: tuple[GroupItem, ...]
     failed: tuple[GroupItem, ...]
+    schedules: ScheduleTroubles
     last_hour: tuple[Sparkline, ...]
     """The jobs that ended and those that failed without being cancelled, by minute."""
     oldest: tuple[OldestItem, ...]
@@ -84,6 +86,7 @@ def overview(
     ended: EndedCounts,
     viewer: Viewer,
     *,
+    schedules: ScheduleTroubles = NO_TROUBLES,
     sync: str = "",
     cluster_problem: str = "",
 ) -> Overview:
@@ -107,6 +110,7 @@ def overview(
         tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
         tuple(group_item(group, now) for group in shown if group.state != "failed"),
         tuple(group_item(group, now) for group in shown if group.state == "failed"),
+        schedules,
         tuple(_last_hour(ended, complete=viewer.sees_all and not ended.more)),
         tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in oldest),
         tuple(

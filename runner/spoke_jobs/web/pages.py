@@ -24,6 +24,7 @@ from spoke_jobs.web import page_views
 from spoke_jobs.web.answers import NOT_FOUND, Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.cluster_reads import ClusterReads, sync_is_active
 from spoke_jobs.web.job_search import read_search
+from spoke_jobs.web.schedule_views import schedule_troubles
 from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE
 from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job
 
@@ -73,6 +74,7 @@ class Pages:
             self._queries.workers(which),
             self._queries.ended(which),
             viewer,
+            schedules=schedule_troubles(self._queries.perhaps_troubled(viewer.organizations), viewer),
             sync=_sync(sync_is_active(self._ledger.engine), crowd),
             cluster_problem=waits.problem if waits else "",
         )

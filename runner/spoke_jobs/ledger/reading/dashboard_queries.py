@@ -22,7 +22,7 @@ from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
 from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
-from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, schedules_after
+from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, perhaps_troubled, read_schedules, schedules_after
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_since
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -34,6 +34,8 @@ LOOKED_THROUGH = 100_000
 """Among how many of the newest jobs the ended ones of some organizations are counted. No index has organizations."""
 SCHEDULES_LOOKED_THROUGH = 5_000
 """Among how many schedules those of some organizations are looked for, for one page. No column has the organization."""
+TROUBLED_LOOKED_THROUGH = 1_000
+"""Among how many schedules that may have a problem those with one are looked for."""
 _FILTERED = (
     *("id", "state", "job_type", "queue_name", "runner", "organization_id", "campaign_id", "cause", "fingerprint"),
     *("unique_key", "batch_id", "created_at"),
@@ -260,10 +262,24 @@ class DashboardQueries(Queries):
             now = connection.execute(select(clock_now())).scalar_one()
             while more and left > 0 and len(found) <= limit:
                 rows = schedules_after(connection, after, limit + 1)
-                found += [row for row in rows if organizations is None or row.organization_id in organizations]
+                found += _of_organizations(rows, organizations)
                 more, left = len(rows) > limit, left - len(rows)
                 after = rows[-1].name if rows else after
         return SchedulePage(now, tuple(found[:limit]), len(found) > limit, not more or len(found) > limit)
+
+    def schedule(self, name: str, organizations: Collection[int] | None) -> SchedulePage:
+        """Read one schedule. Without one of this name, or if it is of another organization, the page is empty."""
+        with self._reading() as connection:
+            now = connection.execute(select(clock_now())).scalar_one()
+            rows = read_schedules(connection, name)
+        return SchedulePage(now, _of_organizations(rows, organizations), more=False)
+
+    def perhaps_troubled(self, organizations: Collection[int] | None) -> SchedulePage:
+        """Read the schedules that may have a problem, up to :data:`TROUBLED_LOOKED_THROUGH`, by name."""
+        with self._reading() as connection:
+            now = connection.execute(select(clock_now())).scalar_one()
+            rows = perhaps_troubled(connection, TROUBLED_LOOKED_THROUGH)
+        return SchedulePage(now, _of_organizations(rows, organizations), len(rows) >= TROUBLED_LOOKED_THROUGH)
 
     def batches(self, which: BatchFilter, limit: int) -> tuple[datetime, list[Batch]]:
         """Return the database's time, and the newest batches that pass the filter, newest first."""
@@ -310,6 +326,10 @@ class DashboardQueries(Queries):
             rows = connection.execute(newest).all()
         types, queues = {row.job_type for row in rows}, {row.queue_name for row in rows}
         return RecentNames(tuple(sorted(types - {""})), tuple(sorted(queues - {""})))
+
+
+def _of_organizations(rows: Collection[ScheduleRow], organizations: Collection[int] | None) -> tuple[ScheduleRow, ...]:
+    return tuple(row for row in rows if organizations is None or row.organization_id in organizations)
 
 
 def _count(connection: Connection, state: JobState, which: JobFilter) -> CappedCount:
