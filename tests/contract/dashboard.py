@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -69,6 +70,40 @@ class DashboardContract(DashboardScene):
         assert "the 2 that failed last" in page
         assert "<strong>2</strong></a> of the type report failed" in page
         assert "<strong>2</strong></a> are due" in page or "<strong>2</strong></a> have just" in page
+
+    def test_the_types_and_organizations_with_the_most_due_jobs(self, ledger: SqlLedger, browse: Open) -> None:
+        assert "Due jobs, by type" not in browse(EVERYBODY).get("/").text
+        now = Queries(ledger.engine).now()
+        ledger.insert_many([new_job(job_type="export", organization_id=number) for number in (7, 7, 7, 2, 1, None)])
+        ledger.insert_many([new_job(job_type="report", organization_id=1) for _ in range(2)])
+        ledger.insert_many([new_job(job_type="later", organization_id=9, run_after=now + timedelta(hours=1))] * 9)
+        for number in range(6):
+            ledger.insert(new_job(job_type=f"type{number}", organization_id=100 + number))
+        page = browse(EVERYBODY).get("/").text
+        assert "Jobs that are due and wait: 14." in page
+        share = r'<li><a href="/jobs\?state=waiting&amp;(\w+=\w+)">(\w+)</a>: (\d+)</li>'
+        assert re.findall(share, page) == [
+            *(("type=export", "export", "6"), ("type=report", "report", "2")),
+            *((f"type=type{number}", f"type{number}", "1") for number in range(3)),
+            *(("organization=1", "1", "3"), ("organization=7", "7", "3"), ("organization=2", "2", "1")),
+            *(("organization=100", "100", "1"), ("organization=101", "101", "1")),
+        ]
+        self.assert_for_everybody(page)
+        mine = browse(ONE).get("/").text
+        assert "Jobs that are due and wait: 3." in mine
+        found = [("type=report", "report", "2"), ("type=export", "export", "1"), ("organization=1", "1", "3")]
+        assert re.findall(share, mine) == found
+
+    def test_due_jobs_are_counted_among_a_bounded_number(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ledger.insert_many([new_job() for _ in range(4)])
+        for most, number, note in ((5, "4", False), (3, "3+", True)):
+            for module in ("ledger.reading.due_counts", "web.page_views"):
+                monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", most)
+            page = browse(EVERYBODY).get("/").text
+            assert f"Jobs that are due and wait: {number}." in page
+            assert ("among the first 3 waiting jobs; there are more" in page) is note
 
     def test_ended_jobs_of_an_organization_are_counted_among_the_newest(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch

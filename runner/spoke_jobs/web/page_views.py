@@ -23,6 +23,7 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
     OldestJob,
     SeenWorker,
 )
+from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
 from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
 from spoke_jobs.model import ANY_JOB, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
@@ -58,12 +59,33 @@ class OldestItem:
 
 
 @dataclass(frozen=True, slots=True)
+class DueShare:
+    """The due jobs of one type, or of one organization."""
+
+    name: str
+    number: str
+    path: str
+    """The address of the list of its waiting jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueJobs:
+    """The due jobs, and who has the most of them."""
+
+    number: str
+    types: tuple[DueShare, ...]
+    organizations: tuple[DueShare, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The first page."""
 
     counts: tuple[StateCount, ...]
     waiting: tuple[GroupItem, ...]
     failed: tuple[GroupItem, ...]
+    due: DueJobs | None
+    """None if no job is due."""
     schedules: ScheduleTroubles
     last_hour: tuple[Sparkline, ...]
     """The jobs that ended and those that failed without being cancelled, by minute."""
@@ -81,6 +103,7 @@ def overview(
     now: datetime,
     counts: Mapping[JobState, CappedCount],
     groups: Iterable[Group],
+    due: DueCounts,
     oldest: Iterable[OldestJob],
     workers: Iterable[SeenWorker],
     ended: EndedCounts,
@@ -96,6 +119,8 @@ def overview(
     notes = [f"The cluster could not be read: {line(cluster_problem, _MESSAGE_LIMIT)}"] if cluster_problem else []
     if more & {JobState.WAITING.value, JobState.BLOCKED.value}:
         notes.append(f"Of the waiting and the blocked jobs, {CAP:,} of each were grouped; there are more.")
+    if due.more:
+        notes.append(f"The due jobs were counted among the first {EXAMINED:,} waiting jobs; there are more.")
     if any(number.more and number.number < CAP for number in counts.values()):
         notes.append(f"Your ended jobs were counted among the newest {LOOKED_THROUGH:,} jobs. There may be older ones.")
     notes += failures_note(shown, CAP)
@@ -110,6 +135,7 @@ def overview(
         tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
         tuple(group_item(group, now) for group in shown if group.state != "failed"),
         tuple(group_item(group, now) for group in shown if group.state == "failed"),
+        _due(due) if due.number else None,
         schedules,
         tuple(_last_hour(ended, complete=viewer.sees_all and not ended.more)),
         tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in oldest),
@@ -125,6 +151,20 @@ def overview(
         sync,
         tuple(notes),
         not any(number.number or number.more for number in counts.values()),
+    )
+
+
+def _due(due: DueCounts) -> DueJobs:
+    return DueJobs(
+        f"{due.number:,}{'+' if due.more else ''}",
+        tuple(
+            DueShare(line(name) or "(no type)", f"{number:,}", address("/jobs", state="waiting", type=name))
+            for name, number in due.types
+        ),
+        tuple(
+            DueShare(str(name), f"{number:,}", address("/jobs", state="waiting", organization=name))
+            for name, number in due.organizations
+        ),
     )
 
 

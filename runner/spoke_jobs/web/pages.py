@@ -70,6 +70,7 @@ class Pages:
             crowd.now,
             self._queries.counts(which),
             groups(crowd, waits.waiting if waits else ()),
+            self._queries.due(which),
             self._queries.oldest(which, _OLDEST),
             self._queries.workers(which),
             self._queries.ended(which),

@@ -17,6 +17,7 @@ from spoke_jobs.ledger.notices.mute_rows import current_mutes
 from spoke_jobs.ledger.notices.notice_values import Mute
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import failed_counts
+from spoke_jobs.ledger.reading.due_counts import DueCounts, due_counts
 from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
 from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
 from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
@@ -218,6 +219,11 @@ class DashboardQueries(Queries):
         """Count the jobs of each queue."""
         with self._reading() as connection:
             return queue_counts(connection, which)
+
+    def due(self, which: JobFilter) -> DueCounts:
+        """Count the due jobs by type and by organization."""
+        with self._reading() as connection:
+            return due_counts(connection, which)
 
     def ended(self, which: JobFilter) -> EndedCounts:
         """Count the jobs that ended in the last hour by minute. Of the filter, only the organizations count."""
