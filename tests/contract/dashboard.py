@@ -25,7 +25,7 @@ from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import Failure, JobRequest, JobState, Progress
+from spoke_jobs.model import UNMEASURED, AttemptUsage, Failure, JobRequest, JobState, Progress
 from spoke_jobs.web import app
 from spoke_jobs.web.pages import PER_PAGE
 
@@ -246,6 +246,23 @@ class DashboardContract(DashboardScene):
         assert f"spoke-jobs retry {job.id}" in page, "the advice"
         assert f"spoke-jobs logs {job.id}" in page
         assert "host:7" in page
+
+    def test_peaks_of_its_type_show_growth(self, ledger: SqlLedger, browse: Open) -> None:
+        """Also of a job that was killed for its memory."""
+        for organization, mebibytes in ((1, 900), (2, 1_012), (1, 980), (1, None), (2, 1_020)):
+            ledger.insert(new_job(organization_id=organization))
+            used = UNMEASURED if mebibytes is None else AttemptUsage(mebibytes * 2**20)
+            ledger.succeed(None, self.claimed(ledger).token, None, usage=used)
+        killed = ledger.insert(new_job(organization_id=1))
+        failure = Failure("OutOfMemory", "no", for_good=True, usage=AttemptUsage(1_036 * 2**20))
+        ledger.fail(self.claimed(ledger).token, failure, decide=True)
+        page = browse(EVERYBODY).get(f"/jobs/{killed.id}").text
+        assert "Attempt 1 used 1,036 MiB of memory." in page
+        newest = "Peak memory of the newest {} successes of its type, the oldest first: {}."
+        assert newest.format(4, "900 MiB, 1,012 MiB, 980 MiB, 1,020 MiB") in page
+        assert newest.format(2, "900 MiB, 980 MiB") in browse(ONE).get(f"/jobs/{killed.id}").text
+        other = self.failed(ledger, job_type="export")
+        assert "Peak memory" not in browse(EVERYBODY).get(f"/jobs/{other.id}").text
 
     def test_times_are_in_the_zone_that_the_browser_names(self, ledger: SqlLedger, browse: Open) -> None:
         job = ledger.insert(new_job())

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import Engine
 
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.errors import InvalidMute
 from spoke_jobs.explain.groups import groups
 from spoke_jobs.explain.words import line
@@ -52,9 +53,11 @@ class FailurePages:
         found = [shown_group(group, viewer) for group in groups(crowd)]
         samples = {group.job_id for group in found[:SHOWN] if group.job_id is not None and viewer.may_see_output}
         tails = self._queries.output_tails(samples)
+        killed = {group.job_id for group in found[:SHOWN] if group.job_id and group.reason == Cause.OUT_OF_MEMORY}
+        peaks = self._queries.peaks(killed)
         # A mute holds for all organizations, and its texts may name their jobs.
         mutes = self._queries.mutes(MUTES_SHOWN + 1) if viewer.sees_all else ()
-        view = failure_views.failure_list(found, tails, mutes, crowd.now, period, viewer)
+        view = failure_views.failure_list(found, tails, peaks, mutes, crowd.now, period, viewer)
         said = SAID.get(asked.given.get("said", ""), "")
         return Page("failures.html", {"title": "Failures", "view": view, "said": said}, live=True)
 

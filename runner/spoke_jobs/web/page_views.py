@@ -14,7 +14,7 @@ from spoke_jobs.contract.names import LABEL_REQUEST, spokejob_name
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation, Reason
-from spoke_jobs.explain.words import line, seconds
+from spoke_jobs.explain.words import line, memory, seconds
 from spoke_jobs.ledger.reading.dashboard_queries import (
     CAP,
     LOOKED_THROUGH,
@@ -25,13 +25,15 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
 )
 from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
 from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
-from spoke_jobs.model import ANY_JOB, JobRequest, JobState
+from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
 from spoke_jobs.web.schedule_views import NO_TROUBLES, ScheduleTroubles
 from spoke_jobs.web.sparklines import Sparkline, sparkline
 from spoke_jobs.web.view_parts import GroupItem, StateCount, When, capped, failures_note, group_item
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, shown_reason
 
+PEAKS = 20
+"""Of how many of the newest successes of a job's type the peak memory is shown."""
 _MESSAGE_LIMIT = 200
 _QUIET = timedelta(minutes=2)
 """A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
@@ -287,6 +289,8 @@ class JobView:
     causes: tuple[KnownCause, ...]
     said: tuple[tuple[int, str], ...]
     used: tuple[tuple[int, str], ...]
+    peaks: tuple[str, ...]
+    """The peak memory of the newest successes of its type, the oldest first; empty if fewer than two are known."""
     needs: tuple[Dependency, ...]
     tail_of: int
     tail: tuple[str, ...]
@@ -305,13 +309,16 @@ def job_view(
     viewer: Viewer,
     *,
     cluster: ClusterView | None = None,
+    usages: Sequence[AttemptUsage] = (),
     has_checkpoints: bool = False,
 ) -> JobView:
     """Describe one job.
 
     :param now: the database's time, in the reader's zone.
+    :param usages: what the newest successes of its type used, the newest first.
     """
     job = shown.job
+    peaks = [memory(usage.peak_memory_bytes) for usage in usages if usage.peak_memory_bytes is not None][:PEAKS]
     return JobView(
         job_item(job, now),
         tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons)),
@@ -323,6 +330,7 @@ def job_view(
         tuple(_causes(shown, job)),
         shown.said,
         shown.used,
+        tuple(reversed(peaks)) if len(peaks) > 1 else (),
         tuple(
             Dependency(depth, link.needs_id, line(link.job_type), state_text(link))
             for depth, link in shown.needs

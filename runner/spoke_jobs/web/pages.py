@@ -126,6 +126,7 @@ class Pages:
             now,
             viewer,
             cluster=cluster,
+            usages=self._queries.usage_of(job.job_type, viewer.narrowed()).usages,
             has_checkpoints=bool(saved),
         )
         title = f"Job {job_id}: {line(job.job_type, 80)}"

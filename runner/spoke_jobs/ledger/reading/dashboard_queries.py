@@ -22,6 +22,7 @@ from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
 from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
 from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
+from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_of
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, perhaps_troubled, read_schedules, schedules_after
 from spoke_jobs.ledger.sql import filters
@@ -41,6 +42,8 @@ _FILTERED = (
     *("id", "state", "job_type", "queue_name", "runner", "organization_id", "campaign_id", "cause", "fingerprint"),
     *("unique_key", "batch_id", "created_at"),
 )
+PEAKS = 5
+"""Of how many of a job's newest attempts the peak memory is read."""
 _RECENT = 1_000
 """How many of the newest jobs are read for the names of types and queues."""
 _WORKERS = 50
@@ -202,6 +205,25 @@ class DashboardQueries(Queries):
             for job_id in job_ids:
                 found[job_id] = connection.scalar(newest.where(job_attempt.c.job_id == job_id)) or ""
         return {job_id: text for job_id, text in found.items() if text}
+
+    def peaks(self, job_ids: Collection[int]) -> dict[int, tuple[int, ...]]:
+        """Return the peak memory in bytes of each job's newest attempts, newest first, of those that were measured."""
+        found = {}
+        newest = (
+            select(job_attempt.c.peak_memory_bytes)
+            .order_by(desc(job_attempt.c.run), desc(job_attempt.c.number))
+            .limit(PEAKS)
+        )
+        with self._reading() as connection:
+            for job_id in job_ids:
+                peaks = connection.scalars(newest.where(job_attempt.c.job_id == job_id))
+                found[job_id] = tuple(peak for peak in peaks if peak is not None)
+        return {job_id: peaks for job_id, peaks in found.items() if peaks}
+
+    def usage_of(self, job_type: str, which: JobFilter) -> TypeUsage:
+        """Return what the newest successes of a type used, of those that the filter selects."""
+        with self._reading() as connection:
+            return usage_of(connection, job_type, which)
 
     def oldest(self, which: JobFilter, limit: int) -> list[OldestJob]:
         """List the jobs that have been due for longest. Of more than :data:`EXAMINED`, it does not examine all."""
