@@ -50,6 +50,10 @@ class Group:
     """The reason to wait or the cause by its one name (docs/reference/causes.md)."""
     job_types: tuple[str, ...] = ()
     """The types of failed jobs."""
+    wait: Wait | None = None
+    """The pause, limit or rate of the ledger that holds them back, or what their SpokeJobs say."""
+    scope: str = ""
+    """The scope of that pause or limit of the ledger."""
 
 
 class _Finding(NamedTuple):
@@ -156,6 +160,8 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explai
         kind.fingerprint,
         job_id=first.first_id,
         name=finding.reason,
+        wait=crowd.held.get(kind),
+        scope=_scope(crowd.held.get(kind)),
     )
 
 
@@ -228,6 +234,7 @@ def _in_the_cluster(spokejobs: list[WaitingSpokeJob]) -> Group:
         cluster_group_advice(wait.code, first),
         job_id=first,
         name=wait.code,
+        wait=wait,
     )
 
 

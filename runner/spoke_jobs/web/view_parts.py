@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.words import ago, line, seconds, until
@@ -12,6 +12,8 @@ from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
 from spoke_jobs.web.job_search import address
 
 SYNC_IS_ACTIVE = "Sync is active."
+_LONG_PAUSE = timedelta(days=1)
+"""Somebody may have forgotten a pause that lasts for so long."""
 NO_SYNC = "No sync is active: jobs that wait get no SpokeJob. Check that `spoke-jobs sync` runs."
 
 
@@ -60,6 +62,7 @@ class GroupItem:
     number: str
     text: str
     oldest: str
+    """For how long the oldest of them waits, and how long a pause has lasted that may be forgotten."""
     advice: str
     path: str
     """The jobs, or one of them; empty if they cannot be listed."""
@@ -68,11 +71,14 @@ class GroupItem:
 def group_item(group: Group, now: datetime) -> GroupItem:
     """Describe a group of jobs."""
     waits = group.state != "failed" and group.oldest_at is not None and group.oldest_at <= now
-    oldest = f"the oldest for {seconds((now - group.oldest_at).total_seconds())}" if waits and group.oldest_at else ""
+    said = [f"the oldest for {seconds((now - group.oldest_at).total_seconds())}"] if waits and group.oldest_at else []
+    since = group.wait.paused_since if group.wait is not None else None
+    if since is not None and now - since >= _LONG_PAUSE:
+        said.append(f"paused for {seconds((now - since).total_seconds())}")
     path = f"/jobs/{group.job_id}" if group.job_id is not None else ""
     if group.state == "failed":
         path = address("/jobs", state="failed", cause=group.reason, fingerprint=group.fingerprint)
-    return GroupItem(f"{group.count:,}", group.text, oldest, line(group.advice), path)
+    return GroupItem(f"{group.count:,}", group.text, "; ".join(said), line(group.advice), path)
 
 
 def capped(number: CappedCount) -> str:

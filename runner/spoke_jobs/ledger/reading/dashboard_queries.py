@@ -28,6 +28,7 @@ from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, perhaps_troub
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_since
 from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState
 
 CAP = 10_000
@@ -237,10 +238,10 @@ class DashboardQueries(Queries):
         with self._reading() as connection:
             return [OldestJob(*row) for row in connection.execute(statement)]
 
-    def queues(self, which: JobFilter) -> QueueCounts:
-        """Count the jobs of each queue."""
+    def queues(self, which: JobFilter, limits: Collection[JobLimit] = ()) -> QueueCounts:
+        """Count the jobs of each queue, and those of them that pauses hold."""
         with self._reading() as connection:
-            return queue_counts(connection, which)
+            return queue_counts(connection, which, limits)
 
     def due(self, which: JobFilter) -> DueCounts:
         """Count the due jobs by type and by organization."""
