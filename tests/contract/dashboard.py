@@ -57,6 +57,21 @@ class DashboardContract(DashboardScene):
         assert f'<a href="/jobs/{behind.id}">{behind.id}</a> report, due' in page
         assert "host:7" in page
 
+    def test_since_when_jobs_are_tried_again(self, ledger: SqlLedger, browse: Open) -> None:
+        for organization, hours in ((2, 5), (1, 3), (1, 0)):
+            job = ledger.insert(new_job(organization_id=organization))
+            claim = self.claimed(ledger)
+            ledger.fail(claim.token, Failure("JobError", "no"), decide=True)
+            with ledger.engine.begin() as connection:
+                times = {"started_at": clock_after(-3_600 * hours), "run_after": clock_after(600)}
+                connection.execute(update(job_request).where(job_request.c.id == job.id).values(times))
+        ledger.insert(new_job(run_after=Queries(ledger.engine).now() + timedelta(hours=1)))
+        page = browse(EVERYBODY).get("/").text
+        assert re.search(r"</strong></a> failed with JobError and are tried again, [^<]+ \(the first attempt of the "
+                         r"oldest began 5 h ago\)</p>", page)  # fmt: skip
+        assert page.count("the first attempt of the oldest began") == 1
+        assert "the first attempt of the oldest began 3 h ago" in browse(ONE).get("/").text
+
     def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         for module in ("ledger.reading.dashboard_queries", "web.pages", "web.page_views"):
             monkeypatch.setattr(f"spoke_jobs.{module}.CAP", 2)

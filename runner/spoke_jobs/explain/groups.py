@@ -52,6 +52,8 @@ class Group:
     """The types of failed jobs."""
     wait: Wait | None = None
     """The pause, limit or rate of the ledger that holds them back, or what their SpokeJobs say."""
+    tried_at: datetime | None = None
+    """When the first attempt of the jobs that are tried again began."""
     scope: str = ""
     """The scope of that pause or limit of the ledger."""
 
@@ -161,6 +163,7 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explai
         job_id=first.first_id,
         name=finding.reason,
         wait=crowd.held.get(kind),
+        tried_at=min((each.tried_at for each in counts if each.tried_at), default=None) if kind.later else None,
         scope=_scope(crowd.held.get(kind)),
     )
 

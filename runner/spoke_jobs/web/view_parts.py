@@ -62,7 +62,7 @@ class GroupItem:
     number: str
     text: str
     oldest: str
-    """For how long the oldest of them waits, and how long a pause has lasted that may be forgotten."""
+    """For how long the oldest of them waits or is tried, and how long a pause has lasted that may be forgotten."""
     advice: str
     path: str
     """The jobs, or one of them; empty if they cannot be listed."""
@@ -72,6 +72,8 @@ def group_item(group: Group, now: datetime) -> GroupItem:
     """Describe a group of jobs."""
     waits = group.state != "failed" and group.oldest_at is not None and group.oldest_at <= now
     said = [f"the oldest for {seconds((now - group.oldest_at).total_seconds())}"] if waits and group.oldest_at else []
+    if group.tried_at is not None:
+        said.append(f"the first attempt of the oldest began {ago(group.tried_at, now)}")
     since = group.wait.paused_since if group.wait is not None else None
     if since is not None and now - since >= _LONG_PAUSE:
         said.append(f"paused for {seconds((now - since).total_seconds())}")
