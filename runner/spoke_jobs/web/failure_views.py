@@ -8,9 +8,11 @@ from datetime import datetime
 
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.explain.groups import Group
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.words import line, lines, memory
 from spoke_jobs.ledger.notices.notice_values import REASON_LIMIT, GroupName, Mute, muted_failures
 from spoke_jobs.ledger.reading.dashboard_queries import CAP
+from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.web.job_search import address, encoded
 from spoke_jobs.web.view_parts import When, failures_note
 from spoke_jobs.web.viewer import JobAction, Viewer
@@ -69,6 +71,8 @@ class FailureItem:
     last: When | None
     job_id: int | None
     """The newest of the jobs."""
+    message: str
+    """Why that job failed, in its own words."""
     sample: tuple[str, ...]
     """The last lines of that job's traceback or output."""
     peaks: tuple[str, ...]
@@ -110,6 +114,7 @@ def may_mute(viewer: Viewer) -> bool:
 
 def failure_list(
     groups: Iterable[Group],
+    jobs: Mapping[int, JobRequest],
     tails: Mapping[int, str],
     peaks: Mapping[int, Sequence[int]],
     mutes: Sequence[Mute],
@@ -119,6 +124,7 @@ def failure_list(
 ) -> FailureList:
     """Describe groups of failed jobs.
 
+    :param jobs: the newest jobs of the groups, by their ids.
     :param tails: the last lines of output of some jobs, by their ids.
     :param peaks: the peak memory in bytes of the newest attempts of some jobs, newest first, by their ids.
     :param mutes: those that have not ended, by id. None for a viewer who does not see all jobs.
@@ -131,7 +137,7 @@ def failure_list(
     if len(mutes) > MUTES_SHOWN:
         mutes = mutes[-MUTES_SHOWN:]
         notes.append(f"Only the newest {MUTES_SHOWN} mutes are shown. `spoke-jobs mutes ls` lists all.")
-    items = tuple(_item(group, tails, peaks, mutes, now, viewer) for group in found[:SHOWN])
+    items = tuple(_item(group, jobs, tails, peaks, mutes, now, viewer) for group in found[:SHOWN])
     beside_groups = {mute.mute_id for item in items for mute in item.mutes}
     return FailureList(
         items,
@@ -148,6 +154,7 @@ def failure_list(
 
 def _item(
     group: Group,
+    jobs: Mapping[int, JobRequest],
     tails: Mapping[int, str],
     peaks: Mapping[int, Sequence[int]],
     mutes: Sequence[Mute],
@@ -160,6 +167,7 @@ def _item(
     cause = CAUSES.get(group.reason)
     which = {"cause": group.reason, "fingerprint": group.fingerprint}
     tail = tails.get(group.job_id or 0, "") if viewer.may_see_output else ""
+    job = jobs.get(group.job_id or 0)
     retries = JobAction.RETRY in viewer.actions and group.reason != Cause.CANCELLED
     return FailureItem(
         f"{group.count:,}",
@@ -168,6 +176,8 @@ def _item(
         When.of(group.oldest_at, now) if group.oldest_at else None,
         When.of(group.newest_at, now) if group.newest_at else None,
         group.job_id,
+        # It may have been retried since.
+        line(job.result_message, MESSAGE_LIMIT) if job is not None and job.state is JobState.FAILED else "",
         tuple(lines(tail)[-_SAMPLE_LINES:]),
         tuple(memory(peak) for peak in peaks.get(group.job_id or 0, ())),
         line(group.advice),
