@@ -15,6 +15,7 @@ from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.explain.words import line, memory, seconds
+from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import (
     CAP,
     LOOKED_THROUGH,
@@ -26,6 +27,7 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
 from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
 from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
 from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
+from spoke_jobs.web.batch_views import BatchOfJob, batch_of_job
 from spoke_jobs.web.job_search import JobSearch, address
 from spoke_jobs.web.schedule_views import NO_TROUBLES, ScheduleTroubles
 from spoke_jobs.web.sparklines import Sparkline, sparkline
@@ -291,6 +293,7 @@ class JobView:
     used: tuple[tuple[int, str], ...]
     peaks: tuple[str, ...]
     """The peak memory of the newest successes of its type, the oldest first; empty if fewer than two are known."""
+    batches: tuple[BatchOfJob, ...]
     needs: tuple[Dependency, ...]
     tail_of: int
     tail: tuple[str, ...]
@@ -309,12 +312,14 @@ def job_view(
     viewer: Viewer,
     *,
     cluster: ClusterView | None = None,
+    batches: Iterable[Batch] = (),
     usages: Sequence[AttemptUsage] = (),
     has_checkpoints: bool = False,
 ) -> JobView:
     """Describe one job.
 
     :param now: the database's time, in the reader's zone.
+    :param batches: those that it is in or follows.
     :param usages: what the newest successes of its type used, the newest first.
     """
     job = shown.job
@@ -331,6 +336,7 @@ def job_view(
         shown.said,
         shown.used,
         tuple(reversed(peaks)) if len(peaks) > 1 else (),
+        tuple(batch_of_job(batch, job.id) for batch in batches),
         tuple(
             Dependency(depth, link.needs_id, line(link.job_type), state_text(link))
             for depth, link in shown.needs

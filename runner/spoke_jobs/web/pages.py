@@ -16,6 +16,7 @@ from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.audit.process_actor import actor_name
+from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.reading.dashboard_queries import CAP, DashboardQueries, JobPage, RecentNames
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -126,6 +127,7 @@ class Pages:
             now,
             viewer,
             cluster=cluster,
+            batches=self._batches(viewer, job),
             usages=self._queries.usage_of(job.job_type, viewer.narrowed()).usages,
             has_checkpoints=bool(saved),
         )
@@ -156,6 +158,13 @@ class Pages:
         if not change.done:
             return _unchanged(job_id, change.text)
         return Redirect(f"/jobs/{job_id}?said={_word(action, after)}")
+
+    def _batches(self, viewer: Viewer, job: JobRequest) -> list[Batch]:
+        """Read the batches that a job is in or follows, as far as the viewer may see them."""
+        found = [BatchFilter(then_id=job.id, organizations=viewer.organizations)]
+        if job.batch_id is not None:
+            found.append(BatchFilter(id=job.batch_id, organizations=viewer.organizations))
+        return [batch for which in found for batch in self._queries.batches(which, 1)[1]]
 
     def _found(self, viewer: Viewer, job_id: int) -> JobRequest | None:
         """Get a job that the viewer may see, with its payload if they may see that and it is not large."""
