@@ -14,11 +14,12 @@ from tests.contract.dashboard_scene import (
     HOSTILE,
     ONE,
     ROUTES,
+    TYPES,
     DashboardScene,
     Open,
     token_in,
 )
-from tests.contract.ledger import LEASE, new_job
+from tests.contract.ledger import LEASE, claim_one, new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.columns.clock import clock_after
@@ -56,6 +57,24 @@ class DashboardContract(DashboardScene):
         assert "of the type export failed with JobError" in page
         assert f'<a href="/jobs/{behind.id}">{behind.id}</a> report, due' in page
         assert "host:7" in page
+
+    def test_pods_are_listed_while_their_attempts_run(self, ledger: SqlLedger, browse: Open) -> None:
+        for runner, worker, ends in (
+            *(("legacy", "worker-of-legacy", True), ("kubernetes", "pod-that-ended", True)),
+            *(("kubernetes", "pod-that-runs", False), ("kubernetes-worker", "worker-of-the-lane", True)),
+        ):
+            job = ledger.insert(new_job(runner=runner))
+            claim = claim_one(ledger, runner, TYPES, worker, LEASE)
+            assert claim is not None
+            if ends:
+                ledger.succeed(None, claim.token, None)
+        with ledger.engine.begin() as connection:
+            moved = update(job_request).where(job_request.c.id == job.id).values(runner="kubernetes")
+            connection.execute(moved)  # after its attempt in a worker
+        page = browse(EVERYBODY).get("/").text
+        listed = re.findall(r'<th scope="row">([a-z-]+)</th><td>(\d)</td>', page)
+        assert sorted(listed) == [("pod-that-runs", "1"), ("worker-of-legacy", "0"), ("worker-of-the-lane", "0")]
+        assert "No worker is known" not in page
 
     def test_since_when_jobs_are_tried_again(self, ledger: SqlLedger, browse: Open) -> None:
         for organization, hours in ((2, 5), (1, 3), (1, 0)):

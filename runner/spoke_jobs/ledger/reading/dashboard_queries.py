@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, asc, case, desc, func, select
 
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql, not_launched
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.dependencies import batch_rows
@@ -316,7 +317,10 @@ class DashboardQueries(Queries):
             return connection.execute(select(clock_now())).scalar_one(), batch_rows.newest(connection, limit, which)
 
     def workers(self, which: JobFilter) -> list[SeenWorker]:
-        """List the workers of running attempts and of the newest ones, those that were seen last first."""
+        """List the workers of running attempts and of the newest ones, those that were seen last first.
+
+        A pod ends with its attempt, so that only pods of running attempts are listed.
+        """
         conditions = tuple(filters.conditions(which))
         lapsed = func.count().filter(job_attempt.c.lease_expires_at < clock_now())
         running = (
@@ -328,10 +332,12 @@ class DashboardQueries(Queries):
             .limit(_WORKERS)
         )
         newest = select(job_attempt).order_by(desc(job_attempt.c.id)).limit(TRACES).subquery()
+        # The runner of an attempt that an earlier release claimed is that of its job.
+        runner = func.coalesce(func.nullif(newest.c.runner, ""), job_request.c.runner)
         recent = (
             select(newest.c.worker, func.max(newest.c.heartbeat_at).label("seen"))
             .join(job_request, job_request.c.id == newest.c.job_id)
-            .where(*conditions)
+            .where(runner != constant(CLUSTER_RUNNER), *conditions)
             .group_by(newest.c.worker)
             .order_by(desc("seen"), newest.c.worker)
             .limit(_WORKERS)
