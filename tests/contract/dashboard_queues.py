@@ -110,6 +110,25 @@ class QueuesContract(DashboardScene):
         assert len(re.findall(r"\(the oldest for [\d.]+ s; paused for 7 d 2 h\)", overview)) == 1
         assert "paused for 12 h" not in overview
 
+    def test_the_overview_leads_to_the_pause_or_the_limit(self, ledger: SqlLedger, browse: Open) -> None:
+        for job_type in ("export", "report", "hostile"):
+            ledger.insert(
+                new_job(job_type=job_type, queue_name=HOSTILE if job_type == "hostile" else "", organization_id=1)
+            )
+        self.pause_since(ledger, "type:export", 1)
+        ledger.limits.set(parse_scope("type:report"), lambda _: Bounds(0), "grace")
+        ledger.limits.pause(parse_scope(f"queue:{HOSTILE}"), HOSTILE, HOSTILE)
+        browser = browse(EVERYBODY)
+        overview, queues = browser.get("/").text, browser.get("/queues").text
+        found = re.findall(r'Or look at <a href="/queues#([\w-]+)">([^<]+)</a> among the limits.', overview)
+        assert {"type:export", "type:report"} < {scope for _, scope in found}
+        assert len(found) == 3
+        for row, scope in found:
+            assert f'<tr id="{row}"><th scope="row">{scope}</th>' in queues
+        self.assert_inert(overview)
+        self.assert_for_everybody(queues)
+        assert "/queues#" not in browse(ONE).get("/").text
+
     def test_a_queue_whose_due_jobs_other_pauses_hold(self, ledger: SqlLedger, browse: Open) -> None:
         later = Queries(ledger.engine).now() + timedelta(hours=1)
         for queue, job_type, organization, number in (

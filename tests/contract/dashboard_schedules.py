@@ -147,6 +147,24 @@ class SchedulesContract(DashboardScene):
         without = browse(Viewer(name="ada", organizations=None)).get("/").text
         assert "secret-value" not in without
 
+    def test_the_advice_leads_to_the_form_that_backfills(self, ledger: SqlLedger, browse: Open) -> None:
+        now = Queries(ledger.engine).now()
+        for name, reason in (("missed", SkipReason.MISSED), ("overlap", SkipReason.OVERLAP), ("fine", None)):
+            self.add(ledger, name, organization_id=1)
+            if reason is not None:
+                self.change(ledger, name, last_skip=schedule_rows.skip_to_json(Skip(reason, now, now)))
+        page = browse(EVERYBODY, application=APPLICATION).get("/schedules").text
+        assert re.findall(r'TIME</code>. Or use <a href="#(backfill-\d)">Backfill</a> below', page) == ["backfill-2"]
+        section = re.search(r"<section[^>]*>\s*<h2[^>]*>missed</h2>.*?</section>", page, re.S)
+        assert section is not None
+        assert '<details id="backfill-2">' in section[0]
+        assert page.count('href="#backfill-') == 1
+        self.assert_for_everybody(page)
+        theirs = browse(ONE, application=APPLICATION).get("/schedules").text
+        assert 'If these jobs are needed, use <a href="#backfill-2">' in theirs, "without commands"
+        for browser in (browse(EVERYBODY), browse(EVERYBODY.read_only(), application=APPLICATION)):
+            assert 'href="#backfill-' not in browser.get("/schedules").text, "there is no form"
+
     def test_a_bounded_number_of_schedules_is_looked_through_for_problems(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:

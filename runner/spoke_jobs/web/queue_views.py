@@ -13,7 +13,7 @@ from spoke_jobs.ledger.reading.queries import LimitState
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, NEWEST_ATTEMPTS, STARTED_SECONDS, QueueCount, QueueCounts
 from spoke_jobs.limits.job_limit import NO_BOUNDS, LimitPause
 from spoke_jobs.web.job_search import address, encoded
-from spoke_jobs.web.view_parts import When
+from spoke_jobs.web.view_parts import When, limit_id
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 SHOWN = 200
@@ -51,6 +51,7 @@ class LimitItem:
     """A limit, a rate or a pause."""
 
     cells: tuple[str, ...]
+    row_id: str
     scope: str
     """Encoded, for forms."""
     paused: bool
@@ -149,6 +150,7 @@ def _limit(item: LimitState, now: datetime) -> LimitItem:
     limit, pause = item.limit, item.limit.paused_at(now)
     return LimitItem(
         tuple(limit_cells(item, now)),
+        limit_id(str(limit.scope)),
         encoded(str(limit.scope)),
         pause is not None,
         When.of(pause.since, now) if pause is not None else None,

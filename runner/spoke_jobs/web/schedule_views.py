@@ -22,6 +22,7 @@ from spoke_jobs.ledger.reading.dashboard_queries import SCHEDULES_LOOKED_THROUGH
 from spoke_jobs.ledger.schedules.backfills import BACKFILL_LIMIT, Period, PeriodProblem
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleState, state_of
+from spoke_jobs.schedules.occurrences import SkipReason
 from spoke_jobs.schedules.timing import instants
 from spoke_jobs.web.job_search import address, encoded
 from spoke_jobs.web.view_parts import When
@@ -73,6 +74,8 @@ class ScheduleItem:
     error: str
     problem: str
     advice: str
+    backfill: bool
+    """Whether a backfill by the form below is what may be done about the problem."""
     key: str
     """Its name, encoded for forms."""
     newest: str
@@ -190,7 +193,9 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
         return _due(when, zone, now)
 
     problem, advice = _problem(row, now, viewer) or ("", "")
+    reason = row.last_skip.reason if row.last_skip is not None else None
     may = JobAction.SCHEDULE in viewer.actions
+    can_run = may and runs and schedule is not None
     times = next_due_times(row, schedule, NEXT) if row.paused_at is None else []
     return ScheduleItem(
         line(row.name),
@@ -207,11 +212,12 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
         line(row.error),
         problem,
         advice,
+        bool(problem) and can_run and reason in (SkipReason.MISSED, SkipReason.INVALID),
         encoded(row.name),
         last_of(row),
         can_pause=may and row.paused_at is None,
         can_resume=may and row.paused_at is not None and schedule is not None,
-        can_run=may and runs and schedule is not None,
+        can_run=can_run,
         zone=zone.key if zone is not None else "",
     )
 

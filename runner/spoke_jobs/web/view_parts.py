@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -66,10 +67,22 @@ class GroupItem:
     advice: str
     path: str
     """The jobs, or one of them; empty if they cannot be listed."""
+    limit: str = ""
+    """The scope of the pause or the limit that holds them back; empty if there is none that the viewer may see."""
+    limit_path: str = ""
+    """The address of its row."""
 
 
-def group_item(group: Group, now: datetime) -> GroupItem:
-    """Describe a group of jobs."""
+def limit_id(scope: str) -> str:
+    """Return the id of a limit's row on the page *Queues and limits*."""
+    return f"limit-{hashlib.sha256(scope.encode(errors='replace')).hexdigest()[:16]}"
+
+
+def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> GroupItem:
+    """Describe a group of jobs.
+
+    :param sees_limits: whether the viewer may see limits, which concern the jobs of all organizations.
+    """
     waits = group.state != "failed" and group.oldest_at is not None and group.oldest_at <= now
     said = [f"the oldest for {seconds((now - group.oldest_at).total_seconds())}"] if waits and group.oldest_at else []
     if group.tried_at is not None:
@@ -80,7 +93,16 @@ def group_item(group: Group, now: datetime) -> GroupItem:
     path = f"/jobs/{group.job_id}" if group.job_id is not None else ""
     if group.state == "failed":
         path = address("/jobs", state="failed", cause=group.reason, fingerprint=group.fingerprint)
-    return GroupItem(f"{group.count:,}", group.text, "; ".join(said), line(group.advice), path)
+    limit = group.scope if sees_limits else ""
+    return GroupItem(
+        f"{group.count:,}",
+        group.text,
+        "; ".join(said),
+        line(group.advice),
+        path,
+        line(limit),
+        f"/queues#{limit_id(limit)}" if limit else "",
+    )
 
 
 def capped(number: CappedCount) -> str:
