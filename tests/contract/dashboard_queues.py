@@ -150,8 +150,8 @@ class QueuesContract(DashboardScene):
             "free": "",
             "mixed": f"its organization 7 is paused, which holds 2 of 3 due jobs; other pauses hold 1: {why} 1 d",
         }
-        rows = self.rows(browse(ONE).get("/queues").text)
-        assert "paused" not in str(rows), "limits concern all organizations"
+        others = self.rows(browse(ONE).get("/queues").text)
+        assert "paused" not in str(others), "limits concern all organizations"
         self.pause_since(ledger, "queue:imports", 1, "its own")
         page = browser.get("/queues").text
         assert self.rows(page)["imports"][-1].startswith("its own (by grace), since <time")

@@ -667,8 +667,15 @@ class SchedulesContract(DashboardScene):
         browser = browse(EVERYBODY)
         page = browser.get("/schedules")
         assert "&lt;script&gt;" in page.text
-        self.assert_inert(page.text)
-        self.assert_for_everybody(page.text)
+        overview = browser.get("/").text
+        assert "Schedules with a problem" in overview
+        link = re.search(r'href="(/schedules\?name=[^"]+)"', overview)
+        assert link is not None
+        alone = browser.get(link[1]).text
+        assert alone.count("<h2 ") == 1, "the link names it as it is"
+        for text in (page.text, overview, alone):
+            self.assert_inert(text)
+            self.assert_for_everybody(text)
         found = re.search(r'name="schedule" value="([^"]+)"', page.text)
         assert found is not None
         browser.post("/schedules/pause", data={"token": token_in(page), "schedule": found[1]})
