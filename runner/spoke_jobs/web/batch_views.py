@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from spoke_jobs.explain.words import count, line
+from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.web.job_search import address
 from spoke_jobs.web.view_parts import When
@@ -37,28 +37,6 @@ class BatchItem:
     """The address of the preview of a retry of its failed jobs; empty if there are none, or the viewer may not."""
     can_close: bool
     can_cancel: bool
-
-
-@dataclass(frozen=True, slots=True)
-class BatchOfJob:
-    """A batch that a job is in or follows."""
-
-    relation: str
-    path: str
-    """The address of the page that shows the batch alone."""
-    name: str
-    progress: str
-
-
-def batch_of_job(batch: Batch, job_id: int) -> BatchOfJob:
-    """Describe a batch on the page of a job that is in it or follows it."""
-    failed = f", {batch.failed:,} of them failed" if batch.failed else ""
-    return BatchOfJob(
-        "It follows" if batch.then_id == job_id else "It is in",
-        address("/batches", id=batch.id),
-        f"batch {batch.id} ({line(batch.name)})" if batch.name else f"batch {batch.id}",
-        f"{batch.succeeded + batch.failed:,} of {count(batch.total, 'job')} ended{failed}",
-    )
 
 
 @dataclass(frozen=True, slots=True)

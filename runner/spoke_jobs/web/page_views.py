@@ -27,11 +27,20 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
 from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
 from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
 from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
-from spoke_jobs.web.batch_views import BatchOfJob, batch_of_job
 from spoke_jobs.web.job_search import JobSearch, address
-from spoke_jobs.web.schedule_views import NO_TROUBLES, ScheduleTroubles
 from spoke_jobs.web.sparklines import Sparkline, sparkline
-from spoke_jobs.web.view_parts import GroupItem, StateCount, When, capped, failures_note, group_item
+from spoke_jobs.web.view_parts import (
+    NO_TROUBLES,
+    BatchOfJob,
+    GroupItem,
+    ScheduleTroubles,
+    StateCount,
+    When,
+    batch_of_job,
+    capped,
+    failures_note,
+    group_item,
+)
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, shown_reason
 
 PEAKS = 20

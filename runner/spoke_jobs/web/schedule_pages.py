@@ -26,6 +26,7 @@ from spoke_jobs.runners.ticker import checked_occurrence
 from spoke_jobs.web import schedule_views
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.job_search import address, decoded, encoded
+from spoke_jobs.web.view_parts import NO_TROUBLES
 from spoke_jobs.web.viewer import JobAction, Viewer, sees_schedule
 
 PER_PAGE = 100
@@ -84,7 +85,7 @@ class SchedulePages:
             page = self._queries.schedule(name, viewer.organizations)
         else:
             page = self._queries.schedules(after, PER_PAGE, viewer.organizations)
-        troubles = schedule_views.NO_TROUBLES
+        troubles = NO_TROUBLES
         if not after and not name:
             troubles = schedule_views.schedule_troubles(self._queries.perhaps_troubled(viewer.organizations), viewer)
         newest = {row.last_job_id for row in page.rows if row.last_job_id is not None}

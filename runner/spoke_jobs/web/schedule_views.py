@@ -25,7 +25,7 @@ from spoke_jobs.ledger.schedules.schedule_states import ScheduleState, state_of
 from spoke_jobs.schedules.occurrences import SkipReason
 from spoke_jobs.schedules.timing import instants
 from spoke_jobs.web.job_search import address, encoded
-from spoke_jobs.web.view_parts import When
+from spoke_jobs.web.view_parts import NO_TROUBLES, ScheduleTrouble, ScheduleTroubles, When
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_schedule
 
 NEXT = 3
@@ -86,29 +86,6 @@ class ScheduleItem:
     """Also for past due times, as a backfill."""
     zone: str
     """The time zone of the fields of a backfill."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleTrouble:
-    """A schedule with a problem."""
-
-    name: str
-    path: str
-    """The address of the page that shows it alone."""
-    problem: str
-    advice: str
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleTroubles:
-    """The schedules with a problem, by name."""
-
-    items: tuple[ScheduleTrouble, ...] = ()
-    more: bool = False
-    """Whether there may be more."""
-
-
-NO_TROUBLES = ScheduleTroubles()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from spoke_jobs.explain.groups import Group
-from spoke_jobs.explain.words import ago, line, seconds, until
+from spoke_jobs.explain.words import ago, count, line, seconds, until
+from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
 from spoke_jobs.web.job_search import address
 
@@ -102,6 +103,51 @@ def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> Gro
         path,
         line(limit),
         f"/queues#{limit_id(limit)}" if limit else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleTrouble:
+    """A schedule with a problem."""
+
+    name: str
+    path: str
+    """The address of the page that shows it alone."""
+    problem: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleTroubles:
+    """The schedules with a problem, by name."""
+
+    items: tuple[ScheduleTrouble, ...] = ()
+    more: bool = False
+    """Whether there may be more."""
+
+
+NO_TROUBLES = ScheduleTroubles()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOfJob:
+    """A batch that a job is in or follows."""
+
+    relation: str
+    path: str
+    """The address of the page that shows the batch alone."""
+    name: str
+    progress: str
+
+
+def batch_of_job(batch: Batch, job_id: int) -> BatchOfJob:
+    """Describe a batch on the page of a job that is in it or follows it."""
+    failed = f", {batch.failed:,} of them failed" if batch.failed else ""
+    return BatchOfJob(
+        "It follows" if batch.then_id == job_id else "It is in",
+        address("/batches", id=batch.id),
+        f"batch {batch.id} ({line(batch.name)})" if batch.name else f"batch {batch.id}",
+        f"{batch.succeeded + batch.failed:,} of {count(batch.total, 'job')} ended{failed}",
     )
 
 
