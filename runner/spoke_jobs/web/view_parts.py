@@ -1,4 +1,4 @@
-"""What several pages show: times, counts, notes. Pure."""
+"""What several pages show: times, counts, notes, schedules with a problem, batches of a job. Pure."""
 
 from __future__ import annotations
 
