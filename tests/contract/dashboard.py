@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,18 +14,19 @@ from tests.contract.dashboard_scene import (
     HOSTILE,
     ONE,
     ROUTES,
+    TYPES,
     DashboardScene,
     Open,
     token_in,
 )
-from tests.contract.ledger import LEASE, new_job
+from tests.contract.ledger import LEASE, claim_one, new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import Failure, JobRequest, JobState, Progress
+from spoke_jobs.model import UNMEASURED, AttemptUsage, Failure, JobRequest, JobState, Progress
 from spoke_jobs.web import app
 from spoke_jobs.web.pages import PER_PAGE
 
@@ -56,6 +58,39 @@ class DashboardContract(DashboardScene):
         assert f'<a href="/jobs/{behind.id}">{behind.id}</a> report, due' in page
         assert "host:7" in page
 
+    def test_pods_are_listed_while_their_attempts_run(self, ledger: SqlLedger, browse: Open) -> None:
+        for runner, worker, ends in (
+            *(("legacy", "worker-of-legacy", True), ("kubernetes", "pod-that-ended", True)),
+            *(("kubernetes", "pod-that-runs", False), ("kubernetes-worker", "worker-of-the-lane", True)),
+        ):
+            job = ledger.insert(new_job(runner=runner))
+            claim = claim_one(ledger, runner, TYPES, worker, LEASE)
+            assert claim is not None
+            if ends:
+                ledger.succeed(None, claim.token, None)
+        with ledger.engine.begin() as connection:
+            moved = update(job_request).where(job_request.c.id == job.id).values(runner="kubernetes")
+            connection.execute(moved)  # after its attempt in a worker
+        page = browse(EVERYBODY).get("/").text
+        listed = re.findall(r'<th scope="row">([a-z-]+)</th><td>(\d)</td>', page)
+        assert sorted(listed) == [("pod-that-runs", "1"), ("worker-of-legacy", "0"), ("worker-of-the-lane", "0")]
+        assert "No worker is known" not in page
+
+    def test_since_when_jobs_are_tried_again(self, ledger: SqlLedger, browse: Open) -> None:
+        for organization, hours in ((2, 5), (1, 3), (1, 0)):
+            job = ledger.insert(new_job(organization_id=organization))
+            claim = self.claimed(ledger)
+            ledger.fail(claim.token, Failure("JobError", "no"), decide=True)
+            with ledger.engine.begin() as connection:
+                times = {"started_at": clock_after(-3_600 * hours), "run_after": clock_after(600)}
+                connection.execute(update(job_request).where(job_request.c.id == job.id).values(times))
+        ledger.insert(new_job(run_after=Queries(ledger.engine).now() + timedelta(hours=1)))
+        page = browse(EVERYBODY).get("/").text
+        assert re.search(r"</strong></a> failed with JobError and are tried again, [^<]+ \(the first attempt of the "
+                         r"oldest began 5 h ago\)</p>", page)  # fmt: skip
+        assert page.count("the first attempt of the oldest began") == 1
+        assert "the first attempt of the oldest began 3 h ago" in browse(ONE).get("/").text
+
     def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         for module in ("ledger.reading.dashboard_queries", "web.pages", "web.page_views"):
             monkeypatch.setattr(f"spoke_jobs.{module}.CAP", 2)
@@ -69,6 +104,40 @@ class DashboardContract(DashboardScene):
         assert "the 2 that failed last" in page
         assert "<strong>2</strong></a> of the type report failed" in page
         assert "<strong>2</strong></a> are due" in page or "<strong>2</strong></a> have just" in page
+
+    def test_the_types_and_organizations_with_the_most_due_jobs(self, ledger: SqlLedger, browse: Open) -> None:
+        assert "Due jobs, by type" not in browse(EVERYBODY).get("/").text
+        now = Queries(ledger.engine).now()
+        ledger.insert_many([new_job(job_type="export", organization_id=number) for number in (7, 7, 7, 2, 1, None)])
+        ledger.insert_many([new_job(job_type="report", organization_id=1) for _ in range(2)])
+        ledger.insert_many([new_job(job_type="later", organization_id=9, run_after=now + timedelta(hours=1))] * 9)
+        for number in range(6):
+            ledger.insert(new_job(job_type=f"type{number}", organization_id=100 + number))
+        page = browse(EVERYBODY).get("/").text
+        assert "Jobs that are due and wait: 14." in page
+        share = r'<li><a href="/jobs\?state=waiting&amp;(\w+=\w+)">(\w+)</a>: (\d+)</li>'
+        assert re.findall(share, page) == [
+            *(("type=export", "export", "6"), ("type=report", "report", "2")),
+            *((f"type=type{number}", f"type{number}", "1") for number in range(3)),
+            *(("organization=1", "1", "3"), ("organization=7", "7", "3"), ("organization=2", "2", "1")),
+            *(("organization=100", "100", "1"), ("organization=101", "101", "1")),
+        ]
+        self.assert_for_everybody(page)
+        mine = browse(ONE).get("/").text
+        assert "Jobs that are due and wait: 3." in mine
+        found = [("type=report", "report", "2"), ("type=export", "export", "1"), ("organization=1", "1", "3")]
+        assert re.findall(share, mine) == found
+
+    def test_due_jobs_are_counted_among_a_bounded_number(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ledger.insert_many([new_job() for _ in range(4)])
+        for most, number, note in ((5, "4", False), (3, "3+", True)):
+            for module in ("ledger.reading.due_counts", "web.page_views"):
+                monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", most)
+            page = browse(EVERYBODY).get("/").text
+            assert f"Jobs that are due and wait: {number}." in page
+            assert ("among the first 3 waiting jobs; there are more" in page) is note
 
     def test_ended_jobs_of_an_organization_are_counted_among_the_newest(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
@@ -211,6 +280,23 @@ class DashboardContract(DashboardScene):
         assert f"spoke-jobs retry {job.id}" in page, "the advice"
         assert f"spoke-jobs logs {job.id}" in page
         assert "host:7" in page
+
+    def test_peaks_of_its_type_show_growth(self, ledger: SqlLedger, browse: Open) -> None:
+        """Also of a job that was killed for its memory."""
+        for organization, mebibytes in ((1, 900), (2, 1_012), (1, 980), (1, None), (2, 1_020)):
+            ledger.insert(new_job(organization_id=organization))
+            used = UNMEASURED if mebibytes is None else AttemptUsage(mebibytes * 2**20)
+            ledger.succeed(None, self.claimed(ledger).token, None, usage=used)
+        killed = ledger.insert(new_job(organization_id=1))
+        failure = Failure("OutOfMemory", "no", for_good=True, usage=AttemptUsage(1_036 * 2**20))
+        ledger.fail(self.claimed(ledger).token, failure, decide=True)
+        page = browse(EVERYBODY).get(f"/jobs/{killed.id}").text
+        assert "Attempt 1 used 1,036 MiB of memory." in page
+        newest = "Peak memory of the newest {} successes of its type, the oldest first: {}."
+        assert newest.format(4, "900 MiB, 1,012 MiB, 980 MiB, 1,020 MiB") in page
+        assert newest.format(2, "900 MiB, 980 MiB") in browse(ONE).get(f"/jobs/{killed.id}").text
+        other = self.failed(ledger, job_type="export")
+        assert "Peak memory" not in browse(EVERYBODY).get(f"/jobs/{other.id}").text
 
     def test_times_are_in_the_zone_that_the_browser_names(self, ledger: SqlLedger, browse: Open) -> None:
         job = ledger.insert(new_job())

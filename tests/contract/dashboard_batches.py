@@ -73,6 +73,45 @@ class BatchesContract(DashboardScene):
         assert ids == {job.id for job in jobs}
         assert [row[1] for row in cells(browser.get("/batches?name=ap*").text)] == ["april"]
 
+    def test_a_finished_batch_with_failures_is_marked(self, ledger: SqlLedger, browse: Open) -> None:
+        for name in ("april", "may"):
+            batch = ledger.open_batch(name)
+            ledger.insert_many([new_job(batch_id=batch.id) for _ in range(2)])
+            ledger.succeed(None, self.claimed(ledger).token, None)
+            if name == "april":
+                ledger.fail(self.claimed(ledger).token, Failure("JobError", "no", for_good=True), decide=True)
+            else:
+                ledger.succeed(None, self.claimed(ledger).token, None)
+            ledger.close_batch(batch.id)
+        page = browse(EVERYBODY).get("/batches").text
+        assert [row[2] for row in cells(page)] == ["finished", "finished , 1 failed"]
+        assert page.count('<span class="state failed">1 failed</span>') == 1
+
+    def test_a_job_leads_to_its_batches(self, ledger: SqlLedger, browse: Open) -> None:
+        april = ledger.open_batch(HOSTILE, new_job(job_type="export", organization_id=1))
+        other = ledger.open_batch("other", new_job(job_type="export", organization_id=1))
+        ledger.insert(new_job(batch_id=other.id, organization_id=2))
+        jobs = ledger.insert_many([new_job(batch_id=april.id, organization_id=1, priority=1) for _ in range(3)])
+        mixed = ledger.insert(new_job(batch_id=other.id, organization_id=1))
+        for _ in range(2):
+            ledger.fail(self.claimed(ledger).token, Failure("JobError", "no", for_good=True), decide=True)
+        everybody, one = browse(EVERYBODY), browse(ONE)
+        link = f'<a href="/batches\\?id={april.id}">batch {april.id} \\(&lt;script'
+        progress = r"</a>: 2 of 3 jobs ended, 2 of them failed\.</p>"
+        for browser in (everybody, one):
+            for job_id, relation in ((jobs[0].id, "It is in"), (april.then_id, "It follows")):
+                page = browser.get(f"/jobs/{job_id}").text
+                assert re.search(f"<p>{relation} {link}.*{progress}", page)
+                assert "batches?id=" not in page.replace(f"batches?id={april.id}", "", 1)
+                self.assert_inert(page)
+        for job_id in (mixed.id, other.then_id):
+            assert f'href="/batches?id={other.id}"' in everybody.get(f"/jobs/{job_id}").text
+            assert "/batches?id=" not in one.get(f"/jobs/{job_id}").text, "it has a job of others"
+        alone = everybody.get(f"/batches?id={april.id}").text
+        assert [row[0] for row in cells(alone)] == [str(april.id)]
+        assert '<a href="/batches">Newest batches</a>' in alone
+        assert cells(one.get(f"/batches?id={other.id}").text) == []
+
     def test_batches_have_pages(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("spoke_jobs.web.batch_pages.PER_PAGE", 2)
         ids = [str(ledger.open_batch(f"b{number % 2}").id) for number in range(5)]

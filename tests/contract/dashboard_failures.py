@@ -13,6 +13,7 @@ from tests.contract.ledger import new_job
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.model import UNMEASURED, AttemptUsage, Failure
 from spoke_jobs.web import Viewer
 
 
@@ -36,6 +37,45 @@ class FailuresContract(DashboardScene):
         assert 'href="/jobs?state=failed&amp;cause=JobError&amp;fingerprint=ValueError%40one"' in page
         assert page.count("First seen") == page.count("last seen") == 2
         self.assert_for_everybody(page)
+
+    def test_jobs_that_took_too_much_memory_have_the_peaks_of_their_attempts(
+        self, ledger: SqlLedger, browse: Open
+    ) -> None:
+        job = ledger.insert(new_job())
+        for mebibytes in (1_030, None, 1_036):
+            usage = UNMEASURED if mebibytes is None else AttemptUsage(mebibytes * 2**20)
+            claim = self.claimed(ledger)
+            failure = Failure("OutOfMemory", "too much", for_good=True, usage=usage)
+            ledger.fail(claim.token, failure, decide=True)
+            ledger.retry(job.id, "ada")
+        ledger.cancel(job.id)
+        self.failed_at(ledger, "one")
+        browser = browse(EVERYBODY)
+        assert "Peak memory" not in browser.get("/failures").text, "none was killed for its memory"
+        with ledger.engine.begin() as connection:
+            changed = {"cause": "OutOfMemory"}
+            connection.execute(update(job_request).where(job_request.c.id == job.id).values(changed))
+        page = browser.get("/failures").text
+        assert f"Peak memory of the newest attempts of job {job.id}, newest first: 1,036 MiB, 1,030 MiB." in page
+        assert page.count("Peak memory") == 1
+
+    def test_the_message_of_the_newest_job_is_shown_without_output(self, ledger: SqlLedger, browse: Open) -> None:
+        for organization, message in ((1, "mine: killed by SIGSEGV"), (2, "theirs: no PodTemplate 'x'"), (1, "")):
+            job = ledger.insert(new_job(organization_id=organization))
+            failure = Failure("ProcessDied", message, for_good=True, fingerprint=message[:4])
+            ledger.fail(self.claimed(ledger).token, failure, decide=True)
+        theirs = ledger.insert(new_job(job_type="theirs", organization_id=2))
+        ledger.insert(new_job(organization_id=1, after=(theirs.id,)))
+        ledger.cancel(theirs.id)
+        page = browse(Viewer(name="ada", organizations=None, may_see_output=False)).get("/failures").text
+        assert '<span class="message">mine: killed by SIGSEGV</span></p>' in page
+        assert "theirs: no PodTemplate &#39;x&#39;" in page
+        assert f"Message of job {job.id}:" not in page
+        assert "<summary>" not in page, "there is no output"
+        mine = browse(ONE).get("/failures").text
+        assert "mine: killed by SIGSEGV" in mine
+        assert "theirs" not in mine
+        assert f"job {theirs.id} " not in mine
 
     def test_all_of_a_group_are_retried(self, ledger: SqlLedger, browse: Open) -> None:
         jobs = [self.failed_at(ledger, place) for place in ("one", "one", "two")]
@@ -117,8 +157,9 @@ class FailuresContract(DashboardScene):
     def test_hostile_texts_are_inert(self, ledger: SqlLedger, browse: Open) -> None:
         job = self.failed_at(ledger, HOSTILE, HOSTILE * 3)
         with ledger.engine.begin() as connection:
-            changed = {"job_type": HOSTILE, "cause": HOSTILE}
+            changed = {"job_type": HOSTILE, "cause": HOSTILE, "result_message": HOSTILE}
             connection.execute(update(job_request).where(job_request.c.id == job.id).values(changed))
         page = browse(EVERYBODY).get("/failures").text
         assert "&lt;script&gt;" in page
+        assert "Message of job" in page
         self.assert_inert(page)

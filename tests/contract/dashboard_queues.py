@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, token_in
 from tests.contract.ledger import new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import job_limit
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
 from spoke_jobs.web import JobAction
 from spoke_jobs.web.job_search import encoded
@@ -83,6 +86,80 @@ class QueuesContract(DashboardScene):
         assert "<form" not in page
         ledger.limits.resume(parse_scope("queue:imports"), "grace")
         assert "the partner is down" not in browser.get("/queues").text
+
+    def pause_since(self, ledger: SqlLedger, scope: str, days: float, reason: str = "the partner is down") -> None:
+        """Pause a scope, as somebody has done some days ago."""
+        ledger.limits.pause(parse_scope(scope), reason, "grace")
+        with ledger.engine.begin() as connection:
+            then = clock_after(-days * 86_400)
+            connection.execute(update(job_limit).where(job_limit.c.scope == scope).values(paused_at=then))
+
+    def test_since_when_a_pause_lasts(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job(queue_name="imports"))
+        ledger.insert(new_job(job_type="export"))
+        self.pause_since(ledger, "queue:imports", 7.1)
+        self.pause_since(ledger, "type:export", 0.5)
+        browser = browse(EVERYBODY)
+        page = browser.get("/queues").text
+        assert '<th scope="col">Paused since</th>' in page
+        since = r"<time [^>]*>7 d 2 h ago</time>"
+        assert re.search(rf'<th scope="row">queue:imports</th>.*\(by grace\)</td><td>{since}</td>', page)
+        assert re.search(rf"the partner is down \(by grace\), since {since}", self.rows(page)["imports"][-1])
+        self.assert_for_everybody(page)
+        overview = browser.get("/").text
+        assert len(re.findall(r"\(the oldest for [\d.]+ s; paused for 7 d 2 h\)", overview)) == 1
+        assert "paused for 12 h" not in overview
+
+    def test_the_overview_leads_to_the_pause_or_the_limit(self, ledger: SqlLedger, browse: Open) -> None:
+        for job_type in ("export", "report", "hostile"):
+            ledger.insert(
+                new_job(job_type=job_type, queue_name=HOSTILE if job_type == "hostile" else "", organization_id=1)
+            )
+        self.pause_since(ledger, "type:export", 1)
+        ledger.limits.set(parse_scope("type:report"), lambda _: Bounds(0), "grace")
+        ledger.limits.pause(parse_scope(f"queue:{HOSTILE}"), HOSTILE, HOSTILE)
+        browser = browse(EVERYBODY)
+        overview, queues = browser.get("/").text, browser.get("/queues").text
+        found = re.findall(r'Or look at <a href="/queues#([\w-]+)">([^<]+)</a> among the limits.', overview)
+        assert {"type:export", "type:report"} < {scope for _, scope in found}
+        assert len(found) == 3
+        for row, scope in found:
+            assert f'<tr id="{row}"><th scope="row">{scope}</th>' in queues
+        self.assert_inert(overview)
+        self.assert_for_everybody(queues)
+        assert "/queues#" not in browse(ONE).get("/").text
+
+    def test_a_queue_whose_due_jobs_other_pauses_hold(self, ledger: SqlLedger, browse: Open) -> None:
+        later = Queries(ledger.engine).now() + timedelta(hours=1)
+        for queue, job_type, organization, number in (
+            *(("imports", "export", 1, 3), ("imports", "other", 1, 1), ("few", "export", 1, 1), ("few", "other", 1, 2)),
+            *(("theirs", "other", 7, 2), ("free", "other", 1, 1), ("mixed", "export", 7, 1), ("mixed", "other", 7, 2)),
+        ):
+            jobs = [new_job(queue_name=queue, job_type=job_type, organization_id=organization) for _ in range(number)]
+            ledger.insert_many(jobs)
+        ledger.insert_many([new_job(queue_name="free", job_type="export", run_after=later) for _ in range(5)])
+        self.pause_since(ledger, "type:export", 7.1)
+        self.pause_since(ledger, "organization:7", 1)
+        browser = browse(EVERYBODY)
+        rows = {name: cells[-1] for name, cells in self.rows(browser.get("/queues").text).items()}
+        why = "the partner is down (by grace), for"
+        assert rows == {
+            "imports": f"its type export is paused, which holds 3 of 4 due jobs: {why} 7 d 2 h",
+            "few": "",
+            "theirs": f"its organization 7 is paused, which holds 2 of 2 due jobs: {why} 1 d",
+            "free": "",
+            "mixed": f"its organization 7 is paused, which holds 2 of 3 due jobs; other pauses hold 1: {why} 1 d",
+        }
+        others = self.rows(browse(ONE).get("/queues").text)
+        assert "paused" not in str(others), "limits concern all organizations"
+        self.pause_since(ledger, "queue:imports", 1, "its own")
+        page = browser.get("/queues").text
+        assert self.rows(page)["imports"][-1].startswith("its own (by grace), since <time")
+        ledger.limits.resume(parse_scope("type:export"), "grace")
+        ledger.limits.resume(parse_scope("organization:7"), "grace")
+        self.pause_since(ledger, "all", 1)
+        page = browser.get("/queues").text
+        assert self.rows(page)["few"][-1].startswith("everything is paused, which holds 3 of 3 due jobs: ")
 
     def test_queues_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
         for organization in (2, None):

@@ -109,6 +109,81 @@ class SchedulesContract(DashboardScene):
         assert "secret-value" not in without
         assert "its job could not be made" in without
 
+    def test_a_schedule_with_a_problem_is_on_the_overview_and_marked(self, ledger: SqlLedger, browse: Open) -> None:
+        now = Queries(ledger.engine).now()
+        for name, organization in (("missed & %", 1), ("fine", 1), ("theirs", 2), ("weekly", None), ("due", None)):
+            self.add(ledger, name, organization_id=organization)
+        missed = schedule_rows.skip_to_json(Skip(SkipReason.MISSED, now, now))
+        for name in ("missed & %", "theirs"):
+            self.change(ledger, name, last_skip=missed)
+        old = schedule_rows.skip_to_json(Skip(SkipReason.MISSED, now - timedelta(days=2), now - timedelta(days=2)))
+        self.change(ledger, "fine", last_skip=old)
+        self.change(ledger, "weekly", error="the payload has secret-value", last_skip=old)
+        self.change(ledger, "due", next_due_at=now - timedelta(minutes=5))
+        browser = browse(EVERYBODY)
+        page = browser.get("/").text
+        assert re.findall(r'href="(/schedules[^"]*)">([^<]+)</a>: ', page) == [
+            *(("/schedules?name=due", "due"), ("/schedules?name=missed%2520%2526%2520%2525", "missed &amp; %")),
+            *(("/schedules?name=theirs", "theirs"), ("/schedules?name=weekly", "weekly")),
+        ]
+        assert page.count("missed while no process could dispatch it") == 2
+        assert "<code>spoke-jobs schedules backfill theirs --from TIME --to TIME</code>" in page
+        assert "it is due, and no process has dispatched its job" in page
+        assert "could not be made: the payload has secret-value" in page
+        self.assert_for_everybody(page)
+        schedules = browser.get("/schedules").text
+        assert schedules.count(">with a problem<") == 4
+        assert re.search(r'With a problem: <a href="/schedules\?name=due">due</a>, <a ', schedules)
+        alone = browser.get("/schedules?name=missed%2520%2526%2520%2525").text
+        assert re.findall(r"<h2[^>]*>([^<]+)</h2>", alone) == ["missed &amp; %"]
+        assert '<a href="/schedules">All schedules</a>' in alone
+        self.assert_for_everybody(alone)
+        one = browse(ONE)
+        for path in ("/", "/schedules"):
+            page = one.get(path).text
+            assert re.findall(r'href="/schedules\?name=([^"]+)"', page) == ["missed%2520%2526%2520%2525"]
+            assert "theirs" not in page
+        assert "There is no schedule" in one.get("/schedules?name=theirs").text
+        without = browse(Viewer(name="ada", organizations=None)).get("/").text
+        assert "secret-value" not in without
+
+    def test_the_advice_leads_to_the_form_that_backfills(self, ledger: SqlLedger, browse: Open) -> None:
+        now = Queries(ledger.engine).now()
+        for name, reason in (("missed", SkipReason.MISSED), ("overlap", SkipReason.OVERLAP), ("fine", None)):
+            self.add(ledger, name, organization_id=1)
+            if reason is not None:
+                self.change(ledger, name, last_skip=schedule_rows.skip_to_json(Skip(reason, now, now)))
+        page = browse(EVERYBODY, application=APPLICATION).get("/schedules").text
+        assert re.findall(r'TIME</code>. Or use <a href="#(backfill-\d)">Backfill</a> below', page) == ["backfill-2"]
+        section = re.search(r"<section[^>]*>\s*<h2[^>]*>missed</h2>.*?</section>", page, re.S)
+        assert section is not None
+        assert '<details id="backfill-2">' in section[0]
+        assert page.count('href="#backfill-') == 1
+        self.assert_for_everybody(page)
+        theirs = browse(ONE, application=APPLICATION).get("/schedules").text
+        assert 'If these jobs are needed, use <a href="#backfill-2">' in theirs, "without commands"
+        for browser in (browse(EVERYBODY), browse(EVERYBODY.read_only(), application=APPLICATION)):
+            assert 'href="#backfill-' not in browser.get("/schedules").text, "there is no form"
+
+    def test_a_bounded_number_of_schedules_is_looked_through_for_problems(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("a", "b", "c"):
+            self.add(ledger, name)
+            self.change(ledger, name, served_at=None)
+        browser = browse(EVERYBODY)
+        more = "There may be more: see"
+        assert more not in browser.get("/").text
+        monkeypatch.setattr("spoke_jobs.web.schedule_views.TROUBLES_SHOWN", 2)
+        page = browser.get("/").text
+        assert more in page
+        assert page.count('href="/schedules?name=') == 2
+        monkeypatch.setattr("spoke_jobs.web.schedule_views.TROUBLES_SHOWN", 9)
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.TROUBLED_LOOKED_THROUGH", 1)
+        page = browser.get("/").text
+        assert more in page
+        assert page.count('href="/schedules?name=') == 1
+
     def test_a_definition_that_cannot_be_read(self, ledger: SqlLedger, browse: Open) -> None:
         self.add(ledger, "odd")
         self.change(ledger, "odd", definition={"timing": {"cron": 7}})
@@ -593,8 +668,15 @@ class SchedulesContract(DashboardScene):
         browser = browse(EVERYBODY)
         page = browser.get("/schedules")
         assert "&lt;script&gt;" in page.text
-        self.assert_inert(page.text)
-        self.assert_for_everybody(page.text)
+        overview = browser.get("/").text
+        assert "Schedules with a problem" in overview
+        link = re.search(r'href="(/schedules\?name=[^"]+)"', overview)
+        assert link is not None
+        alone = browser.get(link[1]).text
+        assert alone.count("<h2 ") == 1, "the link names it as it is"
+        for text in (page.text, overview, alone):
+            self.assert_inert(text)
+            self.assert_for_everybody(text)
         found = re.search(r'name="schedule" value="([^"]+)"', page.text)
         assert found is not None
         browser.post("/schedules/pause", data={"token": token_in(page), "schedule": found[1]})

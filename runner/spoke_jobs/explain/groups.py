@@ -50,6 +50,12 @@ class Group:
     """The reason to wait or the cause by its one name (docs/reference/causes.md)."""
     job_types: tuple[str, ...] = ()
     """The types of failed jobs."""
+    wait: Wait | None = None
+    """The pause, limit or rate of the ledger that holds them back, or what their SpokeJobs say."""
+    tried_at: datetime | None = None
+    """When the first attempt of the jobs that are tried again began."""
+    scope: str = ""
+    """The scope of that pause or limit of the ledger."""
 
 
 class _Finding(NamedTuple):
@@ -156,6 +162,9 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explai
         kind.fingerprint,
         job_id=first.first_id,
         name=finding.reason,
+        wait=crowd.held.get(kind),
+        tried_at=min((each.tried_at for each in counts if each.tried_at), default=None) if kind.later else None,
+        scope=_scope(crowd.held.get(kind)),
     )
 
 
@@ -228,6 +237,7 @@ def _in_the_cluster(spokejobs: list[WaitingSpokeJob]) -> Group:
         cluster_group_advice(wait.code, first),
         job_id=first,
         name=wait.code,
+        wait=wait,
     )
 
 

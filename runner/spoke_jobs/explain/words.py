@@ -34,9 +34,12 @@ def seconds(value: float) -> str:
 
 
 def memory(amount: int) -> str:
-    """Format an amount of memory in bytes: ``58 MiB``, ``1.5 GiB``."""
+    """Format an amount of memory in bytes: ``58 MiB``, ``1,036 MiB``, ``12.5 GiB``.
+
+    Bounds are often whole GiB. A peak shall not look like the bound that it exceeded.
+    """
     mebibytes = amount / 2**20
-    return f"{mebibytes:,.0f} MiB" if mebibytes < 1023.5 else f"{mebibytes / 1024:,.1f} GiB"
+    return f"{mebibytes:,.0f} MiB" if mebibytes < 10_239.5 else f"{mebibytes / 1024:,.1f} GiB"
 
 
 def ago(then: datetime, now: datetime) -> str:

@@ -51,6 +51,8 @@ class BatchFilter:
     until: datetime | None = None
     """The time before which it was opened."""
     id: int | None = None
+    then_id: int | None = None
+    """Only the batch that this job follows."""
     before: int | None = None
     """Only batches with lower ids."""
     organizations: frozenset[int] | None = None

@@ -40,13 +40,20 @@ class BatchPages:
         name = asked.given.get("name", "").strip()
         name = name if is_storable(name) else ""
         before = whole_number(asked.given.get("before", ""), 1, LARGEST_ID)
-        which = BatchFilter(name[:TEXT_LIMIT] or None, before=before, organizations=viewer.organizations)
+        batch_id = whole_number(asked.given.get("id", ""), 1, LARGEST_ID)
+        which = BatchFilter(name[:TEXT_LIMIT] or None, id=batch_id, before=before, organizations=viewer.organizations)
         now, found = self._queries.batches(which, PER_PAGE + 1)
         shown = found[:PER_PAGE]
         follow = {batch.then_id for batch in shown if batch.then_id is not None}
         visible = self._queries.selected_of(follow, viewer.narrowed())
         view = batch_views.batch_list(
-            shown, now, visible, viewer, name=name, before=before, more=len(found) > len(shown)
+            shown,
+            now,
+            visible,
+            viewer,
+            name=name,
+            newest=before is None and batch_id is None,
+            more=len(found) > len(shown),
         )
         said = SAID.get(asked.given.get("said", ""), "")
         return Page("batches.html", {"title": "Batches", "view": view, "said": said}, live=True)

@@ -20,6 +20,8 @@ class BatchItem:
     batch_id: int
     name: str
     state: str
+    failures: str
+    """How many of its jobs have failed, once it is finished; empty if none has."""
     total: str
     succeeded: str
     failed: str
@@ -57,17 +59,18 @@ def batch_list(
     viewer: Viewer,
     *,
     name: str,
-    before: int | None,
+    newest: bool,
     more: bool,
 ) -> BatchList:
     """Describe batches.
 
+    :param newest: whether these are the newest ones.
     :param visible: the jobs that follow them, as far as the viewer may see them.
     """
     return BatchList(
         tuple(_item(batch, now, visible, viewer) for batch in batches),
         name,
-        address("/batches", name=name) if before is not None else "",
+        "" if newest else address("/batches", name=name),
         address("/batches", name=name, before=batches[-1].id) if more else "",
     )
 
@@ -80,6 +83,7 @@ def _item(batch: Batch, now: datetime, visible: Collection[int], viewer: Viewer)
         batch.id,
         line(batch.name),
         batch.state,
+        f"{batch.failed:,} failed" if batch.failed and batch.finished_at is not None else "",
         f"{batch.total:,}",
         f"{batch.succeeded:,}",
         f"{batch.failed:,}",

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import Engine
 
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.errors import InvalidMute
 from spoke_jobs.explain.groups import groups
 from spoke_jobs.explain.words import line
@@ -19,7 +20,7 @@ from spoke_jobs.web import failure_views
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.failure_views import MUTES_SHOWN, PERIOD, PERIODS, SHOWN, TIMES
 from spoke_jobs.web.job_search import address, decoded
-from spoke_jobs.web.viewer import JobAction, Viewer, shown_group
+from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job
 
 _HERE = "/failures"
 _LONGEST_NAME = 1_000
@@ -50,11 +51,14 @@ class FailurePages:
         crowd = self._queries.failures(PERIODS[period][1], viewer.narrowed())
         crowd = replace(crowd, now=crowd.now.astimezone(asked.zone))
         found = [shown_group(group, viewer) for group in groups(crowd)]
-        samples = {group.job_id for group in found[:SHOWN] if group.job_id is not None and viewer.may_see_output}
-        tails = self._queries.output_tails(samples)
+        newest = {group.job_id for group in found[:SHOWN] if group.job_id is not None}
+        tails = self._queries.output_tails(newest) if viewer.may_see_output else {}
+        jobs = {job.id: shown_job(job, viewer) for job in self._queries.jobs(sorted(newest))[1]}
+        killed = {group.job_id for group in found[:SHOWN] if group.job_id and group.reason == Cause.OUT_OF_MEMORY}
+        peaks = self._queries.peaks(killed)
         # A mute holds for all organizations, and its texts may name their jobs.
         mutes = self._queries.mutes(MUTES_SHOWN + 1) if viewer.sees_all else ()
-        view = failure_views.failure_list(found, tails, mutes, crowd.now, period, viewer)
+        view = failure_views.failure_list(found, jobs, tails, peaks, mutes, crowd.now, period, viewer)
         said = SAID.get(asked.given.get("said", ""), "")
         return Page("failures.html", {"title": "Failures", "view": view, "said": said}, live=True)
 

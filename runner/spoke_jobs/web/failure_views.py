@@ -8,9 +8,11 @@ from datetime import datetime
 
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.explain.groups import Group
-from spoke_jobs.explain.words import line, lines
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT
+from spoke_jobs.explain.words import line, lines, memory
 from spoke_jobs.ledger.notices.notice_values import REASON_LIMIT, GroupName, Mute, muted_failures
 from spoke_jobs.ledger.reading.dashboard_queries import CAP
+from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.web.job_search import address, encoded
 from spoke_jobs.web.view_parts import When, failures_note
 from spoke_jobs.web.viewer import JobAction, Viewer
@@ -69,8 +71,12 @@ class FailureItem:
     last: When | None
     job_id: int | None
     """The newest of the jobs."""
+    message: str
+    """Why that job failed, in its own words."""
     sample: tuple[str, ...]
     """The last lines of that job's traceback or output."""
+    peaks: tuple[str, ...]
+    """The peak memory of that job's newest attempts, newest first; empty if it is of no interest, or not known."""
     advice: str
     jobs: str
     """The address of the list of the jobs."""
@@ -108,7 +114,9 @@ def may_mute(viewer: Viewer) -> bool:
 
 def failure_list(
     groups: Iterable[Group],
+    jobs: Mapping[int, JobRequest],
     tails: Mapping[int, str],
+    peaks: Mapping[int, Sequence[int]],
     mutes: Sequence[Mute],
     now: datetime,
     period: str,
@@ -116,7 +124,9 @@ def failure_list(
 ) -> FailureList:
     """Describe groups of failed jobs.
 
+    :param jobs: the newest jobs of the groups, by their ids.
     :param tails: the last lines of output of some jobs, by their ids.
+    :param peaks: the peak memory in bytes of the newest attempts of some jobs, newest first, by their ids.
     :param mutes: those that have not ended, by id. None for a viewer who does not see all jobs.
     :param period: a key of :data:`PERIODS`.
     """
@@ -127,7 +137,7 @@ def failure_list(
     if len(mutes) > MUTES_SHOWN:
         mutes = mutes[-MUTES_SHOWN:]
         notes.append(f"Only the newest {MUTES_SHOWN} mutes are shown. `spoke-jobs mutes ls` lists all.")
-    items = tuple(_item(group, tails, mutes, now, viewer) for group in found[:SHOWN])
+    items = tuple(_item(group, jobs, tails, peaks, mutes, now, viewer) for group in found[:SHOWN])
     beside_groups = {mute.mute_id for item in items for mute in item.mutes}
     return FailureList(
         items,
@@ -142,13 +152,22 @@ def failure_list(
     )
 
 
-def _item(group: Group, tails: Mapping[int, str], mutes: Sequence[Mute], now: datetime, viewer: Viewer) -> FailureItem:
+def _item(
+    group: Group,
+    jobs: Mapping[int, JobRequest],
+    tails: Mapping[int, str],
+    peaks: Mapping[int, Sequence[int]],
+    mutes: Sequence[Mute],
+    now: datetime,
+    viewer: Viewer,
+) -> FailureItem:
     names = [GroupName(job_type, group.reason, group.fingerprint) for job_type in group.job_types]
     covered = {mute.id: {name for name in names if mute.covers(name, now)} for mute in mutes}
     muted = set(names) <= set().union(*covered.values())
     cause = CAUSES.get(group.reason)
     which = {"cause": group.reason, "fingerprint": group.fingerprint}
     tail = tails.get(group.job_id or 0, "") if viewer.may_see_output else ""
+    job = jobs.get(group.job_id or 0)
     retries = JobAction.RETRY in viewer.actions and group.reason != Cause.CANCELLED
     return FailureItem(
         f"{group.count:,}",
@@ -157,7 +176,10 @@ def _item(group: Group, tails: Mapping[int, str], mutes: Sequence[Mute], now: da
         When.of(group.oldest_at, now) if group.oldest_at else None,
         When.of(group.newest_at, now) if group.newest_at else None,
         group.job_id,
+        # It may have been retried since.
+        line(job.result_message, MESSAGE_LIMIT) if job is not None and job.state is JobState.FAILED else "",
         tuple(lines(tail)[-_SAMPLE_LINES:]),
+        tuple(memory(peak) for peak in peaks.get(group.job_id or 0, ())),
         line(group.advice),
         address("/jobs", state="failed", **which),
         address("/bulk/retry", **which) if retries else "",

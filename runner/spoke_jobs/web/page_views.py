@@ -14,7 +14,8 @@ from spoke_jobs.contract.names import LABEL_REQUEST, spokejob_name
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation, Reason
-from spoke_jobs.explain.words import line, seconds
+from spoke_jobs.explain.words import line, memory, seconds
+from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import (
     CAP,
     LOOKED_THROUGH,
@@ -23,13 +24,27 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
     OldestJob,
     SeenWorker,
 )
+from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
 from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
-from spoke_jobs.model import ANY_JOB, JobRequest, JobState
+from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
 from spoke_jobs.web.sparklines import Sparkline, sparkline
-from spoke_jobs.web.view_parts import GroupItem, StateCount, When, capped, failures_note, group_item
+from spoke_jobs.web.view_parts import (
+    NO_TROUBLES,
+    BatchOfJob,
+    GroupItem,
+    ScheduleTroubles,
+    StateCount,
+    When,
+    batch_of_job,
+    capped,
+    failures_note,
+    group_item,
+)
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, shown_reason
 
+PEAKS = 20
+"""Of how many of the newest successes of a job's type the peak memory is shown."""
 _MESSAGE_LIMIT = 200
 _QUIET = timedelta(minutes=2)
 """A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
@@ -57,12 +72,34 @@ class OldestItem:
 
 
 @dataclass(frozen=True, slots=True)
+class DueShare:
+    """The due jobs of one type, or of one organization."""
+
+    name: str
+    number: str
+    path: str
+    """The address of the list of its waiting jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueJobs:
+    """The due jobs, and who has the most of them."""
+
+    number: str
+    types: tuple[DueShare, ...]
+    organizations: tuple[DueShare, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The first page."""
 
     counts: tuple[StateCount, ...]
     waiting: tuple[GroupItem, ...]
     failed: tuple[GroupItem, ...]
+    due: DueJobs | None
+    """None if no job is due."""
+    schedules: ScheduleTroubles
     last_hour: tuple[Sparkline, ...]
     """The jobs that ended and those that failed without being cancelled, by minute."""
     oldest: tuple[OldestItem, ...]
@@ -79,11 +116,13 @@ def overview(
     now: datetime,
     counts: Mapping[JobState, CappedCount],
     groups: Iterable[Group],
+    due: DueCounts,
     oldest: Iterable[OldestJob],
     workers: Iterable[SeenWorker],
     ended: EndedCounts,
     viewer: Viewer,
     *,
+    schedules: ScheduleTroubles = NO_TROUBLES,
     sync: str = "",
     cluster_problem: str = "",
 ) -> Overview:
@@ -93,6 +132,8 @@ def overview(
     notes = [f"The cluster could not be read: {line(cluster_problem, _MESSAGE_LIMIT)}"] if cluster_problem else []
     if more & {JobState.WAITING.value, JobState.BLOCKED.value}:
         notes.append(f"Of the waiting and the blocked jobs, {CAP:,} of each were grouped; there are more.")
+    if due.more:
+        notes.append(f"The due jobs were counted among the first {EXAMINED:,} waiting jobs; there are more.")
     if any(number.more and number.number < CAP for number in counts.values()):
         notes.append(f"Your ended jobs were counted among the newest {LOOKED_THROUGH:,} jobs. There may be older ones.")
     notes += failures_note(shown, CAP)
@@ -105,8 +146,10 @@ def overview(
         notes.append(f"The charts count among the newest {NEWEST_ATTEMPTS:,} attempts and failures; there may be more.")
     return Overview(
         tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
-        tuple(group_item(group, now) for group in shown if group.state != "failed"),
+        tuple(group_item(group, now, sees_limits=viewer.sees_all) for group in shown if group.state != "failed"),
         tuple(group_item(group, now) for group in shown if group.state == "failed"),
+        _due(due) if due.number else None,
+        schedules,
         tuple(_last_hour(ended, complete=viewer.sees_all and not ended.more)),
         tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in oldest),
         tuple(
@@ -121,6 +164,20 @@ def overview(
         sync,
         tuple(notes),
         not any(number.number or number.more for number in counts.values()),
+    )
+
+
+def _due(due: DueCounts) -> DueJobs:
+    return DueJobs(
+        f"{due.number:,}{'+' if due.more else ''}",
+        tuple(
+            DueShare(line(name) or "(no type)", f"{number:,}", address("/jobs", state="waiting", type=name))
+            for name, number in due.types
+        ),
+        tuple(
+            DueShare(str(name), f"{number:,}", address("/jobs", state="waiting", organization=name))
+            for name, number in due.organizations
+        ),
     )
 
 
@@ -243,6 +300,9 @@ class JobView:
     causes: tuple[KnownCause, ...]
     said: tuple[tuple[int, str], ...]
     used: tuple[tuple[int, str], ...]
+    peaks: tuple[str, ...]
+    """The peak memory of the newest successes of its type, the oldest first; empty if fewer than two are known."""
+    batches: tuple[BatchOfJob, ...]
     needs: tuple[Dependency, ...]
     tail_of: int
     tail: tuple[str, ...]
@@ -261,13 +321,18 @@ def job_view(
     viewer: Viewer,
     *,
     cluster: ClusterView | None = None,
+    batches: Iterable[Batch] = (),
+    usages: Sequence[AttemptUsage] = (),
     has_checkpoints: bool = False,
 ) -> JobView:
     """Describe one job.
 
     :param now: the database's time, in the reader's zone.
+    :param batches: those that it is in or follows.
+    :param usages: what the newest successes of its type used, the newest first.
     """
     job = shown.job
+    peaks = [memory(usage.peak_memory_bytes) for usage in usages if usage.peak_memory_bytes is not None][:PEAKS]
     return JobView(
         job_item(job, now),
         tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons)),
@@ -279,6 +344,8 @@ def job_view(
         tuple(_causes(shown, job)),
         shown.said,
         shown.used,
+        tuple(reversed(peaks)) if len(peaks) > 1 else (),
+        tuple(batch_of_job(batch, job.id) for batch in batches),
         tuple(
             Dependency(depth, link.needs_id, line(link.job_type), state_text(link))
             for depth, link in shown.needs

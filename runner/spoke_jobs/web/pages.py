@@ -16,6 +16,7 @@ from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.audit.process_actor import actor_name
+from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.reading.dashboard_queries import CAP, DashboardQueries, JobPage, RecentNames
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -24,6 +25,7 @@ from spoke_jobs.web import page_views
 from spoke_jobs.web.answers import NOT_FOUND, Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.cluster_reads import ClusterReads, sync_is_active
 from spoke_jobs.web.job_search import read_search
+from spoke_jobs.web.schedule_views import schedule_troubles
 from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE
 from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job
 
@@ -69,10 +71,12 @@ class Pages:
             crowd.now,
             self._queries.counts(which),
             groups(crowd, waits.waiting if waits else ()),
+            self._queries.due(which),
             self._queries.oldest(which, _OLDEST),
             self._queries.workers(which),
             self._queries.ended(which),
             viewer,
+            schedules=schedule_troubles(self._queries.perhaps_troubled(viewer.organizations), viewer),
             sync=_sync(sync_is_active(self._ledger.engine), crowd),
             cluster_problem=waits.problem if waits else "",
         )
@@ -123,6 +127,8 @@ class Pages:
             now,
             viewer,
             cluster=cluster,
+            batches=self._batches(viewer, job),
+            usages=self._queries.usage_of(job.job_type, viewer.narrowed()).usages,
             has_checkpoints=bool(saved),
         )
         title = f"Job {job_id}: {line(job.job_type, 80)}"
@@ -152,6 +158,13 @@ class Pages:
         if not change.done:
             return _unchanged(job_id, change.text)
         return Redirect(f"/jobs/{job_id}?said={_word(action, after)}")
+
+    def _batches(self, viewer: Viewer, job: JobRequest) -> list[Batch]:
+        """Read the batches that a job is in or follows, as far as the viewer may see them."""
+        found = [BatchFilter(then_id=job.id, organizations=viewer.organizations)]
+        if job.batch_id is not None:
+            found.append(BatchFilter(id=job.batch_id, organizations=viewer.organizations))
+        return [batch for which in found for batch in self._queries.batches(which, 1)[1]]
 
     def _found(self, viewer: Viewer, job_id: int) -> JobRequest | None:
         """Get a job that the viewer may see, with its payload if they may see that and it is not large."""

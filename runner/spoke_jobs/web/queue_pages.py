@@ -59,7 +59,8 @@ class QueuePages:
         which = viewer.narrowed()
         limits = self._queries.limits() if viewer.sees_all else ()
         names = self._queries.recent_names(which).types if may_change(viewer) else ()
-        view = queue_views.queue_page(self._queries.queues(which), limits, names, viewer)
+        counts = self._queries.queues(which, [item.limit for item in limits])
+        view = queue_views.queue_page(counts, limits, names, viewer)
         said = SAID.get(asked.given.get("said", ""), "")
         return Page("queues.html", {"title": "Queues and limits", "view": view, "said": said}, live=True)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from spoke_jobs.contract.limit_scopes import ScopeKind
 from spoke_jobs.explain.limit_texts import LIMIT_HEADINGS, limit_cells, pause_text
 from spoke_jobs.explain.words import line, seconds
 from spoke_jobs.ledger.reading.queries import LimitState
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, NEWEST_ATTEMPTS, STARTED_SECONDS, QueueCount, QueueCounts
 from spoke_jobs.limits.job_limit import NO_BOUNDS, LimitPause
 from spoke_jobs.web.job_search import address, encoded
-from spoke_jobs.web.view_parts import When
+from spoke_jobs.web.view_parts import When, limit_id
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 SHOWN = 200
@@ -38,6 +39,9 @@ class QueueItem:
     """The job that holds its lock."""
     locked: When | None
     paused: str
+    paused_since: When | None
+    held: str
+    """What pauses of other scopes do to most of its due jobs."""
     scope: str
     """Its scope for the form that pauses or resumes it, encoded; empty if the viewer may not."""
 
@@ -47,9 +51,11 @@ class LimitItem:
     """A limit, a rate or a pause."""
 
     cells: tuple[str, ...]
+    row_id: str
     scope: str
     """Encoded, for forms."""
     paused: bool
+    paused_since: When | None
     bounded: bool
     """Whether it has bounds that a reset can take away."""
 
@@ -79,7 +85,9 @@ def queue_page(counts: QueueCounts, limits: Sequence[LimitState], names: Iterabl
     :param names: types of recent jobs, for completion.
     """
     can_change = may_change(viewer)
-    pauses = {str(item.limit.scope): item.limit.paused_at(counts.now) for item in limits}
+    pauses = {
+        str(item.limit.scope): pause for item in limits if (pause := item.limit.paused_at(counts.now)) is not None
+    }
     shown = counts.queues[:SHOWN]
     notes = [f"The first {EXAMINED:,} waiting jobs were counted; there are more."] if counts.more else []
     if counts.more_started:
@@ -89,11 +97,11 @@ def queue_page(counts: QueueCounts, limits: Sequence[LimitState], names: Iterabl
     known = [str(item.limit.scope) for item in limits]
     known += [f"queue:{queue.name}" for queue in shown if queue.name] + [f"type:{name}" for name in names]
     return QueuePage(
-        tuple(_queue(queue, pauses.get(f"queue:{queue.name}"), counts.now, can_change=can_change) for queue in shown),
+        tuple(_queue(queue, pauses, counts.now, can_change=can_change) for queue in shown),
         seconds(STARTED_SECONDS),
         tuple(notes),
         viewer.sees_all,
-        tuple(heading.capitalize() for heading in LIMIT_HEADINGS),
+        (*(heading.capitalize() for heading in LIMIT_HEADINGS), "Paused since"),
         tuple(_limit(item, counts.now) for item in limits),
         tuple(dict.fromkeys(known)),
         can_change,
@@ -105,7 +113,8 @@ def may_change(viewer: Viewer) -> bool:
     return viewer.sees_all and JobAction.LIMIT in viewer.actions
 
 
-def _queue(queue: QueueCount, pause: LimitPause | None, now: datetime, *, can_change: bool) -> QueueItem:
+def _queue(queue: QueueCount, pauses: Mapping[str, LimitPause], now: datetime, *, can_change: bool) -> QueueItem:
+    pause = pauses.get(f"queue:{queue.name}")
     return QueueItem(
         line(queue.name) or "(no queue)",
         address("/jobs", state="waiting", queue=queue.name) if queue.name else "",
@@ -117,15 +126,33 @@ def _queue(queue: QueueCount, pause: LimitPause | None, now: datetime, *, can_ch
         queue.lock.job_id if queue.lock is not None else None,
         When.of(queue.lock.since, now) if queue.lock is not None else None,
         pause_text(pause, now) if pause is not None else "",
+        When.of(pause.since, now) if pause is not None else None,
+        _held(queue, pauses, now) if pause is None else "",
         encoded(f"queue:{queue.name}") if can_change and queue.name else "",
     )
 
 
+def _held(queue: QueueCount, pauses: Mapping[str, LimitPause], now: datetime) -> str:
+    """Say which pause of another scope holds most of the queue's due jobs; empty if most are not held."""
+    number = sum(count for _, count in queue.held)
+    if not number or 2 * number < queue.due:
+        return ""
+    scope, count = queue.held[0]
+    said = {ScopeKind.ALL: "everything", ScopeKind.TYPE: "its type", ScopeKind.ORGANIZATION: "its organization"}
+    about = " ".join(word for word in (said.get(scope.kind, f"{scope.kind}"), line(scope.name)) if word)
+    others = f"; other pauses hold {number - count:,}" if number > count else ""
+    pause = pauses.get(str(scope))
+    why = f": {pause_text(pause, now)}, for {seconds((now - pause.since).total_seconds())}" if pause else ""
+    return f"{about} is paused, which holds {count:,} of {queue.due:,} due jobs{others}{why}"
+
+
 def _limit(item: LimitState, now: datetime) -> LimitItem:
-    limit = item.limit
+    limit, pause = item.limit, item.limit.paused_at(now)
     return LimitItem(
         tuple(limit_cells(item, now)),
+        limit_id(str(limit.scope)),
         encoded(str(limit.scope)),
-        limit.paused_at(now) is not None,
+        pause is not None,
+        When.of(pause.since, now) if pause is not None else None,
         limit.bounds != (limit.default or NO_BOUNDS),
     )

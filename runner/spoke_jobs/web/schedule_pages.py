@@ -26,6 +26,7 @@ from spoke_jobs.runners.ticker import checked_occurrence
 from spoke_jobs.web import schedule_views
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.job_search import address, decoded, encoded
+from spoke_jobs.web.view_parts import NO_TROUBLES
 from spoke_jobs.web.viewer import JobAction, Viewer, sees_schedule
 
 PER_PAGE = 100
@@ -80,12 +81,20 @@ class SchedulePages:
         yield Acting(f"{_BACKFILL}/dispatch", self._backfill, JobAction.SCHEDULE)
 
     def _schedules(self, viewer: Viewer, asked: Asked) -> Answer:
-        after = decoded(asked.given.get("after", "")).replace("\0", "")
-        page = self._queries.schedules(after, PER_PAGE, viewer.organizations)
+        after, name = (decoded(asked.given.get(word, "")).replace("\0", "") for word in ("after", "name"))
+        if name:
+            page = self._queries.schedule(name, viewer.organizations)
+        else:
+            page = self._queries.schedules(after, PER_PAGE, viewer.organizations)
+        troubles = NO_TROUBLES
+        if not after and not name:
+            troubles = schedule_views.schedule_troubles(self._queries.perhaps_troubled(viewer.organizations), viewer)
         newest = {row.last_job_id for row in page.rows if row.last_job_id is not None}
         visible = self._queries.selected_of(newest, viewer.narrowed())
         page = replace(page, now=page.now.astimezone(asked.zone))
-        view = schedule_views.schedule_list(page, after, visible, viewer, runs=bool(self._application))
+        view = schedule_views.schedule_list(
+            page, after, visible, viewer, runs=bool(self._application), alone=bool(name), troubles=troubles
+        )
         said = SAID.get(asked.given.get("said", ""), "")
         return Page("schedules.html", {"title": "Schedules", "view": view, "said": said}, live=True)
 

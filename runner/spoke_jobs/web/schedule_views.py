@@ -21,16 +21,19 @@ from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.reading.dashboard_queries import SCHEDULES_LOOKED_THROUGH, SchedulePage
 from spoke_jobs.ledger.schedules.backfills import BACKFILL_LIMIT, Period, PeriodProblem
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
-from spoke_jobs.ledger.schedules.schedule_states import state_of
+from spoke_jobs.ledger.schedules.schedule_states import ScheduleState, state_of
+from spoke_jobs.schedules.occurrences import SkipReason
 from spoke_jobs.schedules.timing import instants
 from spoke_jobs.web.job_search import address, encoded
-from spoke_jobs.web.view_parts import When
+from spoke_jobs.web.view_parts import NO_TROUBLES, ScheduleTrouble, ScheduleTroubles, When
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_schedule
 
 NEXT = 3
 """How many due times are shown."""
 ENDS = 3
 """How many of the first and of the last occurrences of a period are shown."""
+TROUBLES_SHOWN = 20
+"""How many schedules with a problem are listed."""
 _PROBLEM_SECONDS = 86_400.0
 _FIRST_YEAR = 1970
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([+-]\d\d:\d\d)?", re.ASCII)
@@ -71,6 +74,8 @@ class ScheduleItem:
     error: str
     problem: str
     advice: str
+    backfill: bool
+    """Whether a backfill by the form below is what may be done about the problem."""
     key: str
     """Its name, encoded for forms."""
     newest: str
@@ -88,8 +93,12 @@ class ScheduleList:
     """The page."""
 
     items: tuple[ScheduleItem, ...]
+    troubles: ScheduleTroubles
+    """Those of all pages. Only on the first page."""
     first: str
     """The address of the first page; empty on it."""
+    alone: bool
+    """Whether it shows one schedule only."""
     following: str
     """The address of the next page; empty if there is none."""
     note: str
@@ -97,22 +106,55 @@ class ScheduleList:
 
 
 def schedule_list(
-    page: SchedulePage, after: str, visible: Collection[int], viewer: Viewer, *, runs: bool
+    page: SchedulePage,
+    after: str,
+    visible: Collection[int],
+    viewer: Viewer,
+    *,
+    runs: bool,
+    alone: bool = False,
+    troubles: ScheduleTroubles = NO_TROUBLES,
 ) -> ScheduleList:
     """Describe schedules.
 
     :param after: the name after which the page begins; empty for the first page.
     :param visible: the newest jobs of the schedules, as far as the viewer may see them.
     :param runs: whether the process can make their jobs.
+    :param alone: whether the page is about one schedule only.
     """
     rows = [shown_schedule(row, viewer) for row in page.rows]
     goes_on = page.more or (rows and not page.looked_through)  # the next look begins at the last one of these
     return ScheduleList(
         tuple(_item(row, page.now, visible, viewer, runs=runs) for row in rows),
-        "/schedules" if after else "",
+        troubles,
+        "/schedules" if after or alone else "",
+        alone,
         address("/schedules", after=encoded(rows[-1].name)) if goes_on else "",
         "" if page.more or page.looked_through else _NOT_ALL,
     )
+
+
+def schedule_troubles(page: SchedulePage, viewer: Viewer) -> ScheduleTroubles:
+    """Find the schedules with a problem.
+
+    :param page: the schedules that may have one.
+    """
+    found = []
+    for row in page.rows:
+        shown = shown_schedule(row, viewer)
+        if (problem := _problem(shown, page.now, viewer)) is not None:
+            found.append(ScheduleTrouble(line(row.name), address("/schedules", name=encoded(row.name)), *problem))
+    return ScheduleTroubles(tuple(found[:TROUBLES_SHOWN]), page.more or len(found) > TROUBLES_SHOWN)
+
+
+def _problem(row: ScheduleRow, now: datetime, viewer: Viewer) -> tuple[str, str] | None:
+    """Say what is wrong with a schedule, and what to do; None if nothing is known to be wrong."""
+    problem = next(schedule_problems([row], now, _PROBLEM_SECONDS), None)
+    if problem is not None:
+        return problem.text, line(problem.advice) if viewer.sees_all else ""
+    if state_of(row, now) is ScheduleState.FAILING:  # for longer than skips are problems, as of a weekly schedule
+        return f"the job of its last due time could not be made: {line(row.error)}", ""
+    return None
 
 
 def last_of(row: ScheduleRow) -> str:
@@ -127,8 +169,10 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
     def due(when: datetime) -> DueTime:
         return _due(when, zone, now)
 
-    problem = next(schedule_problems([row], now, _PROBLEM_SECONDS), None)
+    problem, advice = _problem(row, now, viewer) or ("", "")
+    reason = row.last_skip.reason if row.last_skip is not None else None
     may = JobAction.SCHEDULE in viewer.actions
+    can_run = may and runs and schedule is not None
     times = next_due_times(row, schedule, NEXT) if row.paused_at is None else []
     return ScheduleItem(
         line(row.name),
@@ -143,13 +187,14 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
         row.last_job_id if row.last_job_id in visible else None,
         skip_text(row.last_skip) if row.last_skip is not None else "",
         line(row.error),
-        problem.text if problem is not None else "",
-        line(problem.advice) if problem is not None and viewer.sees_all else "",
+        problem,
+        advice,
+        bool(problem) and can_run and reason in (SkipReason.MISSED, SkipReason.INVALID),
         encoded(row.name),
         last_of(row),
         can_pause=may and row.paused_at is None,
         can_resume=may and row.paused_at is not None and schedule is not None,
-        can_run=may and runs and schedule is not None,
+        can_run=can_run,
         zone=zone.key if zone is not None else "",
     )
 

@@ -1,17 +1,21 @@
-"""What several pages show: times, counts, notes. Pure."""
+"""What several pages show: times, counts, notes, schedules with a problem, batches of a job. Pure."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from spoke_jobs.explain.groups import Group
-from spoke_jobs.explain.words import ago, line, seconds, until
+from spoke_jobs.explain.words import ago, count, line, seconds, until
+from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
 from spoke_jobs.web.job_search import address
 
 SYNC_IS_ACTIVE = "Sync is active."
+_LONG_PAUSE = timedelta(days=1)
+"""Somebody may have forgotten a pause that lasts for so long."""
 NO_SYNC = "No sync is active: jobs that wait get no SpokeJob. Check that `spoke-jobs sync` runs."
 
 
@@ -60,19 +64,91 @@ class GroupItem:
     number: str
     text: str
     oldest: str
+    """For how long the oldest of them waits or is tried, and how long a pause has lasted that may be forgotten."""
     advice: str
     path: str
     """The jobs, or one of them; empty if they cannot be listed."""
+    limit: str = ""
+    """The scope of the pause or the limit that holds them back; empty if there is none that the viewer may see."""
+    limit_path: str = ""
+    """The address of its row."""
 
 
-def group_item(group: Group, now: datetime) -> GroupItem:
-    """Describe a group of jobs."""
+def limit_id(scope: str) -> str:
+    """Return the id of a limit's row on the page *Queues and limits*."""
+    return f"limit-{hashlib.sha256(scope.encode(errors='replace')).hexdigest()[:16]}"
+
+
+def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> GroupItem:
+    """Describe a group of jobs.
+
+    :param sees_limits: whether the viewer may see limits, which concern the jobs of all organizations.
+    """
     waits = group.state != "failed" and group.oldest_at is not None and group.oldest_at <= now
-    oldest = f"the oldest for {seconds((now - group.oldest_at).total_seconds())}" if waits and group.oldest_at else ""
+    said = [f"the oldest for {seconds((now - group.oldest_at).total_seconds())}"] if waits and group.oldest_at else []
+    if group.tried_at is not None:
+        said.append(f"the first attempt of the oldest began {ago(group.tried_at, now)}")
+    since = group.wait.paused_since if group.wait is not None else None
+    if since is not None and now - since >= _LONG_PAUSE:
+        said.append(f"paused for {seconds((now - since).total_seconds())}")
     path = f"/jobs/{group.job_id}" if group.job_id is not None else ""
     if group.state == "failed":
         path = address("/jobs", state="failed", cause=group.reason, fingerprint=group.fingerprint)
-    return GroupItem(f"{group.count:,}", group.text, oldest, line(group.advice), path)
+    limit = group.scope if sees_limits else ""
+    return GroupItem(
+        f"{group.count:,}",
+        group.text,
+        "; ".join(said),
+        line(group.advice),
+        path,
+        line(limit),
+        f"/queues#{limit_id(limit)}" if limit else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleTrouble:
+    """A schedule with a problem."""
+
+    name: str
+    path: str
+    """The address of the page that shows it alone."""
+    problem: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleTroubles:
+    """The schedules with a problem, by name."""
+
+    items: tuple[ScheduleTrouble, ...] = ()
+    more: bool = False
+    """Whether there may be more."""
+
+
+NO_TROUBLES = ScheduleTroubles()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOfJob:
+    """A batch that a job is in or follows."""
+
+    relation: str
+    path: str
+    """The address of the page that shows the batch alone."""
+    name: str
+    progress: str
+
+
+def batch_of_job(batch: Batch, job_id: int) -> BatchOfJob:
+    """Describe a batch on the page of a job that is in it or follows it."""
+    failed = f", {batch.failed:,} of them failed" if batch.failed else ""
+    return BatchOfJob(
+        "It follows" if batch.then_id == job_id else "It is in",
+        address("/batches", id=batch.id),
+        f"batch {batch.id} ({line(batch.name)})" if batch.name else f"batch {batch.id}",
+        f"{batch.succeeded + batch.failed:,} of {count(batch.total, 'job')} ended{failed}",
+    )
 
 
 def capped(number: CappedCount) -> str:

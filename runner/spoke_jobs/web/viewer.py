@@ -132,4 +132,5 @@ def shown_group(group: Group, viewer: Viewer) -> Group:
     if viewer.sees_all or group.state == "failed" or group.name in _ABOUT_THE_JOB_ALONE:
         return group
     reason = REASONS.get(group.name)
-    return replace(group, text=f"wait: {reason.meaning}" if reason else "wait", advice="")
+    text = f"wait: {reason.meaning}" if reason else "wait"
+    return replace(group, text=text, advice="", wait=None, scope="")

@@ -192,11 +192,12 @@ def test_the_overview_of_one_organization_reads_no_history_of_others(
     def overview() -> None:
         queries.crowd(86_400, one, dashboard_queries.CAP)
         queries.counts(one)
+        queries.due(one)
         queries.oldest(one, 5)
         queries.recent_names(one)
 
     found = plans(ledger, overview, ", ANALYZE")
-    assert len(found) >= 8
+    assert len(found) >= 9
     assert rows_read(found) <= 4_000, "the waiting jobs, and no others"
 
 

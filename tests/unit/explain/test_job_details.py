@@ -125,7 +125,7 @@ class TestDetails:
             an_attempt(number=3, peak_memory_bytes=3 * 2**30),
         ]
         used = job_details.details(a_job(), attempts, NOW).used
-        assert used == ((1, "58 MiB of memory, 4.8 s of CPU time"), (3, "3.0 GiB of memory"))
+        assert used == ((1, "58 MiB of memory, 4.8 s of CPU time"), (3, "3,072 MiB of memory"))
 
     def test_attempts_that_count_against_no_budget_are_named_apart(self) -> None:
         causes = {1: "JobError", 2: "Drained", 3: "Drained", 4: "QueueHeld"}

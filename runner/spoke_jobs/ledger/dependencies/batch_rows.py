@@ -140,6 +140,8 @@ def _conditions(which: BatchFilter) -> Iterator[ColumnElement[bool]]:
         yield job_batch.c.created_at < which.until
     if which.id is not None:
         yield job_batch.c.id == which.id
+    if which.then_id is not None:
+        yield job_batch.c.then_id == which.then_id
     if which.before is not None:
         yield job_batch.c.id < which.before
     if which.organizations is not None:

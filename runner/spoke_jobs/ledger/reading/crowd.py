@@ -81,6 +81,8 @@ class WaitingCount:
     oldest_at: datetime
     """Since when the oldest has been due or, of jobs that are not due yet, when the first will be."""
     first_id: int
+    tried_at: datetime | None = None
+    """When the first attempt of one of them began; None if none has been started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,9 @@ def waiting_counts(
     """
     each = _waiting(limits, which, cap).subquery()
     kind = [each.c[name] for name in _KIND]
-    statement = select(*kind, func.count(), func.min(each.c.due_at), func.min(each.c.id)).group_by(*kind)
-    return tuple(WaitingCount(_kind_of(row), *row[len(_KIND) :]) for row in connection.execute(statement))
+    statement = select(*kind, func.count(), func.min(each.c.due_at), func.min(each.c.id), func.min(each.c.started_at))
+    found = connection.execute(statement.group_by(*kind))
+    return tuple(WaitingCount(_kind_of(row), *row[len(_KIND) :]) for row in found)
 
 
 def waiting_jobs(connection: Connection, limits: LimitSet) -> Iterator[WaitingJob]:
@@ -198,6 +201,7 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = Non
         queue_lock.c.job_id.label("holder"),
         *(counted_column(dimension, limits.kinds).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
         due_since().label("due_at"),
+        job_request.c.started_at,
         job_request.c.id,
         job_request.c.uid,
     )

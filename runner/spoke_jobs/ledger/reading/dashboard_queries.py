@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, asc, case, desc, func, select
 
+from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql, not_launched
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.dependencies import batch_rows
@@ -17,15 +18,18 @@ from spoke_jobs.ledger.notices.mute_rows import current_mutes
 from spoke_jobs.ledger.notices.notice_values import Mute
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import failed_counts
+from spoke_jobs.ledger.reading.due_counts import DueCounts, due_counts
 from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
 from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
 from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
+from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_of
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
-from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, schedules_after
+from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, perhaps_troubled, read_schedules, schedules_after
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_since
 from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState
 
 CAP = 10_000
@@ -34,10 +38,14 @@ LOOKED_THROUGH = 100_000
 """Among how many of the newest jobs the ended ones of some organizations are counted. No index has organizations."""
 SCHEDULES_LOOKED_THROUGH = 5_000
 """Among how many schedules those of some organizations are looked for, for one page. No column has the organization."""
+TROUBLED_LOOKED_THROUGH = 1_000
+"""Among how many schedules that may have a problem those with one are looked for."""
 _FILTERED = (
     *("id", "state", "job_type", "queue_name", "runner", "organization_id", "campaign_id", "cause", "fingerprint"),
     *("unique_key", "batch_id", "created_at"),
 )
+PEAKS = 5
+"""Of how many of a job's newest attempts the peak memory is read."""
 _RECENT = 1_000
 """How many of the newest jobs are read for the names of types and queues."""
 _WORKERS = 50
@@ -200,6 +208,25 @@ class DashboardQueries(Queries):
                 found[job_id] = connection.scalar(newest.where(job_attempt.c.job_id == job_id)) or ""
         return {job_id: text for job_id, text in found.items() if text}
 
+    def peaks(self, job_ids: Collection[int]) -> dict[int, tuple[int, ...]]:
+        """Return the peak memory in bytes of each job's newest attempts, newest first, of those that were measured."""
+        found = {}
+        newest = (
+            select(job_attempt.c.peak_memory_bytes)
+            .order_by(desc(job_attempt.c.run), desc(job_attempt.c.number))
+            .limit(PEAKS)
+        )
+        with self._reading() as connection:
+            for job_id in job_ids:
+                peaks = connection.scalars(newest.where(job_attempt.c.job_id == job_id))
+                found[job_id] = tuple(peak for peak in peaks if peak is not None)
+        return {job_id: peaks for job_id, peaks in found.items() if peaks}
+
+    def usage_of(self, job_type: str, which: JobFilter) -> TypeUsage:
+        """Return what the newest successes of a type used, of those that the filter selects."""
+        with self._reading() as connection:
+            return usage_of(connection, job_type, which)
+
     def oldest(self, which: JobFilter, limit: int) -> list[OldestJob]:
         """List the jobs that have been due for longest. Of more than :data:`EXAMINED`, it does not examine all."""
         waiting = (
@@ -212,10 +239,15 @@ class DashboardQueries(Queries):
         with self._reading() as connection:
             return [OldestJob(*row) for row in connection.execute(statement)]
 
-    def queues(self, which: JobFilter) -> QueueCounts:
-        """Count the jobs of each queue."""
+    def queues(self, which: JobFilter, limits: Collection[JobLimit] = ()) -> QueueCounts:
+        """Count the jobs of each queue, and those of them that pauses hold."""
         with self._reading() as connection:
-            return queue_counts(connection, which)
+            return queue_counts(connection, which, limits)
+
+    def due(self, which: JobFilter) -> DueCounts:
+        """Count the due jobs by type and by organization."""
+        with self._reading() as connection:
+            return due_counts(connection, which)
 
     def ended(self, which: JobFilter) -> EndedCounts:
         """Count the jobs that ended in the last hour by minute. Of the filter, only the organizations count."""
@@ -260,10 +292,24 @@ class DashboardQueries(Queries):
             now = connection.execute(select(clock_now())).scalar_one()
             while more and left > 0 and len(found) <= limit:
                 rows = schedules_after(connection, after, limit + 1)
-                found += [row for row in rows if organizations is None or row.organization_id in organizations]
+                found += _of_organizations(rows, organizations)
                 more, left = len(rows) > limit, left - len(rows)
                 after = rows[-1].name if rows else after
         return SchedulePage(now, tuple(found[:limit]), len(found) > limit, not more or len(found) > limit)
+
+    def schedule(self, name: str, organizations: Collection[int] | None) -> SchedulePage:
+        """Read one schedule. Without one of this name, or if it is of another organization, the page is empty."""
+        with self._reading() as connection:
+            now = connection.execute(select(clock_now())).scalar_one()
+            rows = read_schedules(connection, name)
+        return SchedulePage(now, _of_organizations(rows, organizations), more=False)
+
+    def perhaps_troubled(self, organizations: Collection[int] | None) -> SchedulePage:
+        """Read the schedules that may have a problem, up to :data:`TROUBLED_LOOKED_THROUGH`, by name."""
+        with self._reading() as connection:
+            now = connection.execute(select(clock_now())).scalar_one()
+            rows = perhaps_troubled(connection, TROUBLED_LOOKED_THROUGH)
+        return SchedulePage(now, _of_organizations(rows, organizations), len(rows) >= TROUBLED_LOOKED_THROUGH)
 
     def batches(self, which: BatchFilter, limit: int) -> tuple[datetime, list[Batch]]:
         """Return the database's time, and the newest batches that pass the filter, newest first."""
@@ -271,7 +317,10 @@ class DashboardQueries(Queries):
             return connection.execute(select(clock_now())).scalar_one(), batch_rows.newest(connection, limit, which)
 
     def workers(self, which: JobFilter) -> list[SeenWorker]:
-        """List the workers of running attempts and of the newest ones, those that were seen last first."""
+        """List the workers of running attempts and of the newest ones, those that were seen last first.
+
+        A pod ends with its attempt, so that only pods of running attempts are listed.
+        """
         conditions = tuple(filters.conditions(which))
         lapsed = func.count().filter(job_attempt.c.lease_expires_at < clock_now())
         running = (
@@ -283,10 +332,12 @@ class DashboardQueries(Queries):
             .limit(_WORKERS)
         )
         newest = select(job_attempt).order_by(desc(job_attempt.c.id)).limit(TRACES).subquery()
+        # The runner of an attempt that an earlier release claimed is that of its job.
+        runner = func.coalesce(func.nullif(newest.c.runner, ""), job_request.c.runner)
         recent = (
             select(newest.c.worker, func.max(newest.c.heartbeat_at).label("seen"))
             .join(job_request, job_request.c.id == newest.c.job_id)
-            .where(*conditions)
+            .where(runner != constant(CLUSTER_RUNNER), *conditions)
             .group_by(newest.c.worker)
             .order_by(desc("seen"), newest.c.worker)
             .limit(_WORKERS)
@@ -310,6 +361,10 @@ class DashboardQueries(Queries):
             rows = connection.execute(newest).all()
         types, queues = {row.job_type for row in rows}, {row.queue_name for row in rows}
         return RecentNames(tuple(sorted(types - {""})), tuple(sorted(queues - {""})))
+
+
+def _of_organizations(rows: Collection[ScheduleRow], organizations: Collection[int] | None) -> tuple[ScheduleRow, ...]:
+    return tuple(row for row in rows if organizations is None or row.organization_id in organizations)
 
 
 def _count(connection: Connection, state: JobState, which: JobFilter) -> CappedCount:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, case, desc, func, select
 
+from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Scope, ScopeKind
 from spoke_jobs.ledger.claims.eligibility import Due
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.sql import filters
-from spoke_jobs.ledger.sql.expressions import constant, due_since
+from spoke_jobs.ledger.sql.expressions import constant, counted_column, due_since
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
+from spoke_jobs.limits.admission import LimitSet
+from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import AttemptState, JobFilter, JobState
 
 EXAMINED = 100_000
@@ -22,6 +27,10 @@ STARTED_SECONDS = 600.0
 """The period in which started attempts are counted."""
 NEWEST_ATTEMPTS = 10_000
 """Among how many of the newest attempts, of all organizations."""
+
+
+PAUSED_GROUPS = 5_000
+"""Among how many groups of due jobs, the largest ones, those that a pause holds are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,8 @@ class QueueCount:
     started: int = 0
     """The attempts that were started within the last :data:`STARTED_SECONDS`."""
     lock: LockedBy | None = None
+    held: tuple[tuple[Scope, int], ...] = ()
+    """How many of the due jobs each pause holds that is not the queue's own, the largest number first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +72,11 @@ class QueueCounts:
     """Whether more attempts may have been started than were counted. It is known of a filter that selects all jobs."""
 
 
-def queue_counts(connection: Connection, which: JobFilter) -> QueueCounts:
-    """Count the jobs of each queue, of those that pass the filter."""
+def queue_counts(connection: Connection, which: JobFilter, limits: Collection[JobLimit] = ()) -> QueueCounts:
+    """Count the jobs of each queue, of those that pass the filter.
+
+    :param limits: those whose pauses count. None for somebody who may not see them.
+    """
     found: dict[str, QueueCount] = {}
     waiting = 0
     for name, due, later, oldest_at in connection.execute(_waiting(which)):
@@ -83,6 +97,8 @@ def queue_counts(connection: Connection, which: JobFilter) -> QueueCounts:
     for name, job_id, since in connection.execute(locks):
         found[name] = replace(found.get(name, QueueCount(name)), lock=LockedBy(job_id, since))
     now = connection.execute(select(clock_now())).scalar_one()
+    for name, held in _held(connection, which, [limit for limit in limits if limit.paused_at(now) is not None]).items():
+        found[name] = replace(found.get(name, QueueCount(name)), held=tuple(held.most_common()))
     queues = sorted(found.values(), key=lambda queue: (-queue.due, -queue.later, -queue.running, queue.name))
     return QueueCounts(now, tuple(queues), waiting >= EXAMINED, counted >= NEWEST_ATTEMPTS)
 
@@ -101,6 +117,39 @@ def _waiting(which: JobFilter) -> Select[Any]:
     )
     number = func.sum(each.c.due)
     return select(each.c.queue_name, number, func.count() - number, func.min(each.c.due_at)).group_by(each.c.queue_name)
+
+
+def _held(connection: Connection, which: JobFilter, paused: Collection[JobLimit]) -> Mapping[str, Counter[Scope]]:
+    """Count the due jobs that pauses of other scopes than queues hold, by queue and by the narrowest of them."""
+    limits = LimitSet(limit for limit in paused if limit.scope.kind is not ScopeKind.QUEUE)
+    found: dict[str, Counter[Scope]] = {}
+    if not limits:
+        return found
+    named = [dimension for dimension in PLAIN_DIMENSIONS if dimension.kind is not ScopeKind.QUEUE]
+    each = (
+        select(
+            job_request.c.job_type,
+            job_request.c.queue_name,
+            *(counted_column(dimension, limits.kinds).label(dimension.field) for dimension in named),
+            case((Due().expression(), 1), else_=0).label("due"),
+        )
+        .where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
+        .limit(EXAMINED)
+        .subquery()
+    )
+    subject = [each.c[field] for field in Subject._fields]
+    counted = (
+        select(*subject, func.count().label("number"))
+        .where(each.c.due == 1)
+        .group_by(*subject)
+        .order_by(desc("number"))
+        .limit(PAUSED_GROUPS)
+    )
+    for *values, number in connection.execute(counted):
+        for limit, _ in limits.of(Subject(*values)):
+            found.setdefault(values[1], Counter())[limit.scope] += number
+            break
+    return found
 
 
 def _rows(connection: Connection, which: JobFilter, *, of_running: bool) -> Iterable[tuple[str, int]]:

@@ -132,6 +132,18 @@ def schedules_after(connection: Connection, name: str, limit: int) -> list[Sched
     return [to_schedule_row(row) for row in connection.execute(statement).mappings()]
 
 
+def perhaps_troubled(connection: Connection, limit: int) -> list[ScheduleRow]:
+    """Read the schedules that may have a problem, by name.
+
+    They are due, or no process has served them of late, or they have left out due times, or could not make a job.
+    """
+    table = job_schedule.c
+    unserved = table.served_at.is_(None) | (table.served_at < clock_after(-STALE_SECONDS))
+    troubled = unserved | (table.next_due_at < clock_now()) | (table.error != "") | table.last_skip.is_not(None)
+    statement = select(*COLUMNS).where(troubled).order_by(table.name).limit(limit)
+    return [to_schedule_row(row) for row in connection.execute(statement).mappings()]
+
+
 def declare(
     connection: Connection, runner: str, schedules: Sequence[Schedule], types: Collection[str], by: str, *, begins: bool
 ) -> set[str]:

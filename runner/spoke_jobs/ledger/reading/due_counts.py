@@ -1,0 +1,99 @@
+"""The types and the organizations with the most due jobs, for the dashboard. One statement reads a bounded number of
+rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, Text, case, cast, desc, func, literal_column, null, select, union_all
+
+from spoke_jobs.ledger.claims.eligibility import Due
+from spoke_jobs.ledger.sql import filters
+from spoke_jobs.ledger.sql.expressions import constant
+from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.model import JobFilter, JobState
+
+EXAMINED = 100_000
+"""The most waiting jobs that are examined."""
+MOST = 5
+"""How many types and how many organizations are named."""
+_ALL, _OF_TYPE, _OF_ORGANIZATION = 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class DueCounts:
+    """The waiting jobs that are due."""
+
+    number: int
+    more: bool
+    """Whether more jobs wait than were examined."""
+    types: tuple[tuple[str, int], ...]
+    """The types with the most of these jobs, and how many they have."""
+    organizations: tuple[tuple[int, int], ...]
+    """The same of organizations."""
+
+
+def due_counts(connection: Connection, which: JobFilter) -> DueCounts:
+    """Count the due jobs by type and by organization, of those that pass the filter."""
+    number = examined = 0
+    types, organizations = [], []
+    for part, job_type, organization_id, due, waiting in connection.execute(_statement(which)):
+        if part == _OF_TYPE:
+            types.append((job_type, due))
+        elif part == _OF_ORGANIZATION:
+            organizations.append((organization_id, due))
+        else:
+            number, examined = due, waiting
+    return DueCounts(number, examined >= EXAMINED, _largest(types), _largest(organizations))
+
+
+def _largest(counts: list[tuple[Any, int]]) -> tuple[tuple[Any, int], ...]:
+    """Sort what the parts of the statement return in no order."""
+    return tuple(sorted(counts, key=lambda each: (-each[1], each[0])))
+
+
+def _statement(which: JobFilter) -> Any:
+    each = (
+        select(
+            job_request.c.job_type,
+            job_request.c.organization_id,
+            case((Due().expression(), 1), else_=0).label("due"),
+        )
+        .where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
+        .limit(EXAMINED)
+        .cte("waiting")
+    )
+    no_type = cast(literal_column("''"), Text)
+    no_organization = cast(null(), job_request.c.organization_id.type)
+    number = func.count().label("number")
+
+    def largest(part: int, job_type: Any, organization_id: Any, by: Any) -> Select[Any]:
+        found = (
+            select(
+                literal_column(str(part)).label("part"),
+                job_type.label("job_type"),
+                organization_id.label("organization_id"),
+                number,
+                literal_column("0").label("examined"),
+            )
+            .where(each.c.due == 1, by.is_not(None))
+            .group_by(by)
+            .order_by(desc("number"), by)
+            .limit(MOST)
+            .subquery()
+        )
+        return select(found)
+
+    whole = select(
+        literal_column(str(_ALL)).label("part"),
+        no_type.label("job_type"),
+        no_organization.label("organization_id"),
+        func.coalesce(func.sum(each.c.due), 0).label("number"),
+        func.count().label("examined"),
+    ).select_from(each)
+    return union_all(
+        whole,
+        largest(_OF_TYPE, each.c.job_type, no_organization, each.c.job_type),
+        largest(_OF_ORGANIZATION, no_type, each.c.organization_id, each.c.organization_id),
+    )
