@@ -8,11 +8,13 @@ An attempt that ends because it did not start has one cause, `StartTimeout`, and
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from spoke_jobs.contract.cause_row import CauseRow, with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.contract.wait_reasons import WAITS, WaitReason
+from spoke_jobs.contract.wait_reasons import NEED_ATTENTION, WAITS, Wait, WaitReason
+from spoke_jobs.contract.wait_text import says_all
 
 _START_AGAIN = "Then `spoke-jobs retry ID`."
 _GIVEN_TO_WAITING_JOBS = (Cause.INIT_FAILED, Cause.CONTAINER_CANNOT_RUN, Cause.CONTAINER_RUNTIME_FAILED)
@@ -49,21 +51,31 @@ def ledger_group_advice(reason: WaitReason, *, job_id: int, job_type: str, cause
     :param scope: the scope of the pause or the limit of the ledger that holds them back; else empty.
     """
     if (failed := CAUSES.get(cause)) is not None:
-        return failed.advise(job_id, tried_again=True)
+        return _with_message(failed.advise(job_id, tried_again=True), f"why {job_id}")
     text = with_id(reason.group_advice, job_id)
     return text.replace("TYPE", job_type).replace("SCOPE", shlex.quote(scope))
 
 
-def cluster_group_advice(code: str, job_id: int) -> str:
+def waiting_advice(wait: Wait, job_id: int) -> str:
+    """Return the advice for a SpokeJob that waits; empty if this release does not know the reason."""
+    if (reason := WAITS.get(wait.code)) is not None:
+        if wait.code == WaitReason.QUOTA_EXCEEDED and any(use.allows_nothing for use in wait.quota):
+            return QUOTA_OF_ZERO
+        return with_id(reason.advice, job_id, wait.object)
+    cause = CAUSES.get(wait.code)
+    return cause.advise(job_id) if cause is not None else ""
+
+
+def cluster_group_advice(wait: Wait, job_id: int) -> str:
     """Return the action for a group of SpokeJobs that wait; empty if this release does not know the reason.
 
-    :param code: a reason to wait, or a cause for which they wait.
+    :param wait: what one of them waits for.
     :param job_id: one of the jobs.
     """
-    if (reason := WAITS.get(code)) is not None:
-        return with_id(reason.advice, job_id)
-    cause = CAUSES.get(code)
-    return cause.advise(job_id) if cause is not None else ""
+    text = waiting_advice(wait, job_id)
+    if wait.code == WaitReason.PODS_NOT_STARTING and (wait.object in CAUSES or wait.object in NEED_ATTENTION):
+        text = f"{waiting_advice(Wait(wait.object), job_id)} Once that is corrected, the jobs start by themselves."
+    return text if says_all(wait) else _with_message(text, f"why {job_id}")
 
 
 def failed_group_advice(cause: str, fingerprint: str, job_id: int) -> str:
@@ -73,8 +85,15 @@ def failed_group_advice(cause: str, fingerprint: str, job_id: int) -> str:
     :param job_id: one of them.
     """
     which = f"--fingerprint {shlex.quote(fingerprint)}" if fingerprint else f"--cause {shlex.quote(cause)}"
-    parts = advice(cause, "", None).split("`spoke-jobs retry ID`")
+    parts = _with_message(advice(cause, "", None), "show ID").split("`spoke-jobs retry ID`")
     return f"`spoke-jobs retry --failed {which}`".join(with_id(part, job_id) for part in parts)
+
+
+def _with_message(text: str, command: str) -> str:
+    """Say which command shows the message that the advice for a group of jobs mentions. Groups show none."""
+    if not re.search(r"\bmessage\b", text) or "`spoke-jobs show " in text:
+        return text
+    return f"`spoke-jobs {command}` shows the message. {text}"
 
 
 def _is_given_to_waiting_jobs(cause: CauseRow) -> bool:

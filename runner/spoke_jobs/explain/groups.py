@@ -18,7 +18,7 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
-from spoke_jobs.explain.words import ago, clock, count, line, seconds, until
+from spoke_jobs.explain.words import ago, agreeing, clock, count, line, seconds, until
 from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
 from spoke_jobs.ledger.reading.queries import Crowd, Trace
 
@@ -218,14 +218,13 @@ def _behind(holder_id: int | None, crowd: Crowd) -> str:
 
 def _in_the_cluster(spokejobs: list[WaitingSpokeJob]) -> Group:
     wait, first = spokejobs[0].wait, min(spokejob.job_id for spokejob in spokejobs)
-    said = wait_text.sentence(wait)
     return Group(
         "waiting",
         wait.code,
-        f"wait: {line(said)}" if said else "wait in the cluster",
+        f"{agreeing(len(spokejobs), 'waits', 'wait')} {line(wait_text.group_text(wait))}",
         len(spokejobs),
         min((spokejob.created_at for spokejob in spokejobs if spokejob.created_at), default=None),
-        cluster_group_advice(wait.code, first),
+        cluster_group_advice(wait, first),
         job_id=first,
         name=wait.code,
     )

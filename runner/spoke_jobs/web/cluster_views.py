@@ -8,13 +8,13 @@ from datetime import datetime
 
 from spoke_jobs.cluster.cluster_view import SILENCE, SpokeJobWaits
 from spoke_jobs.cluster.namespace_view import NamespaceView, TemplateView
-from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.operator_state import OperatorState, PublishedBound, PublishedHold, PublishedPause
-from spoke_jobs.contract.wait_reasons import REASONS, WaitReason
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.contract.wait_text import group_text, meaning
 from spoke_jobs.explain.cluster_findings import template_problem
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.reasons import SEE_TO_THE_OPERATOR
-from spoke_jobs.explain.words import line
+from spoke_jobs.explain.words import agreeing, line
 from spoke_jobs.ledger.reading.dashboard_queries import LaunchBacklog
 from spoke_jobs.shared.object_fields import moment
 from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE, GroupItem, StateCount, When, capped, group_item
@@ -200,15 +200,9 @@ def _is_old(at: datetime, now: datetime) -> bool:
 
 
 def _counted(name: str, number: int) -> GroupItem:
-    return GroupItem(f"{number:,}", f"wait: {_meaning(name) or line(name, _TEXT_LIMIT)}", "", "", "")
-
-
-def _meaning(name: str) -> str:
-    """Return what a reason to wait or a cause means; empty if this release does not know it."""
-    if (reason := REASONS.get(name)) is not None:
-        return reason.meaning
-    cause = CAUSES.get(name)
-    return cause.meaning if cause is not None else ""
+    return GroupItem(
+        f"{number:,}", f"{agreeing(number, 'waits', 'wait')} {line(group_text(Wait(name)), _TEXT_LIMIT)}", "", "", ""
+    )
 
 
 def _operator(view: NamespaceView, now: datetime) -> OperatorItem | None:
@@ -278,7 +272,7 @@ def _hold(hold: PublishedHold, now: datetime) -> HoldItem:
     ]
     return HoldItem(
         _text(hold.reason),
-        _meaning(hold.reason),
+        meaning(hold.reason),
         "; ".join(_text(fact) for fact in facts if fact),
         _when(hold.since, now),
         _when(hold.next_probe, now),

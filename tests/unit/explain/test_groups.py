@@ -13,8 +13,10 @@ from tests.unit.explain.situations import NOW, a_holder, a_load, a_trace, after,
 
 from spoke_jobs.cli.rendering.groups_output import print_groups
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob, waits_of
+from spoke_jobs.contract import wait_text
+from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.quota_message import QuotaUse
-from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group, groups, reasons
 from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
@@ -201,6 +203,47 @@ def test_spokejobs_say_what_they_wait_for_and_the_ledger_counts_the_rest() -> No
     assert "compute" in found[0].text
     assert (found[0].job_id, found[0].oldest_at) == (2, before(minutes=4))
     assert found[0].advice.startswith("No action is needed if other pods end.")
+
+
+@pytest.mark.parametrize("code", [*WAITS, *CAUSES])
+@pytest.mark.parametrize("known", [False, True], ids=["only the code", "an object"])
+def test_jobs_that_wait_in_the_cluster_have_the_name_and_the_meaning_of_the_reason(code: str, known: bool) -> None:
+    """The status of a SpokeJob never holds Kubernetes' message, so the text must do without it."""
+    group = only(groups(crowd(), [spokejob(5, code, object="the-object" if known else "")]))
+    meaning, said = wait_text.meaning(code), wait_text.says_all(Wait(code, object="the-object" if known else ""))
+    assert group.text.startswith(f"waits ({code}")
+    assert "None" not in group.text
+    assert said or meaning.rstrip(".") in group.text
+    assert not known or "the-object" in group.text or wait_text.is_complete(Wait(code))
+    shown = ("`spoke-jobs why 5` shows the message.", "`spoke-jobs show 5`")
+    assert "message" not in group.advice or said or any(command in group.advice for command in shown)
+
+
+def test_pods_that_do_not_start_have_the_cause_with_its_meaning_and_its_advice() -> None:
+    stuck = [spokejob(number, "PodsNotStarting", object="ImageUnavailable") for number in range(5, 10)]
+    group = only(groups(crowd(), stuck))
+    assert group.text.startswith(
+        "wait (PodsNotStarting, ImageUnavailable): Several pods of its PodTemplate can't start"
+    )
+    assert group.text.endswith(" The container's image could not be pulled")
+    assert group.advice == (
+        "`spoke-jobs why 5` shows the message. Check the image's name and tag in the PodTemplate. If the message names "
+        "a pull Secret, create that. Once that is corrected, the jobs start by themselves."
+    )
+    group = only(groups(crowd(), [spokejob(5, "PodsNotStarting", object="OfANewerRelease")]))
+    assert "(PodsNotStarting, OfANewerRelease)" in group.text
+    assert group.advice.startswith("`spoke-jobs why 5` shows the message. The message says what keeps the pods from")
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_advice_for_groups_says_which_command_shows_the_message(cause: str) -> None:
+    later = replace(waiting(later=True, cause=cause), oldest_at=after(minutes=1))
+    for group in groups(crowd(later, failed=(failed(cause=cause, fingerprint=""),))):
+        assert (
+            "message" not in group.advice
+            or f"`spoke-jobs show {group.job_id}`" in group.advice
+            or (f"`spoke-jobs why {group.job_id}` shows the message." in group.advice)
+        )
 
 
 def test_of_the_cluster_s_objects_only_those_count_that_wait_and_say_why() -> None:
