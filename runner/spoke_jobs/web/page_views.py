@@ -216,6 +216,7 @@ class KnownCause:
     name: str
     meaning: str
     advice: str
+    """What to do now; empty if the job has succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +298,8 @@ def job_view(
 def _causes(shown: Details, job: JobRequest) -> Iterable[KnownCause]:
     for name in dict.fromkeys(cells[_CAUSE] for cells in shown.attempts):
         if (known := CAUSES.get(name)) is not None:
-            yield KnownCause(name, known.meaning, line(advice(name, "", job.id)))
+            text = advice(name, "", job.id) if job.state.final else known.advise(job.id, tried_again=True)
+            yield KnownCause(name, known.meaning, "" if job.state is JobState.SUCCEEDED else line(text))
 
 
 def commands(job: JobRequest, namespace: str) -> Iterable[tuple[str, str]]:
