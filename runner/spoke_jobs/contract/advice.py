@@ -28,6 +28,14 @@ def with_reason(code: str, text: str) -> str:
     return f"{code}: {text}" if text else code
 
 
+def failed_batch_advice(batch_id: int) -> str:
+    """Return the advice for a job that was not started because jobs of the batch before it have failed."""
+    return (
+        f"Retry the failed jobs of batch {batch_id}: `spoke-jobs retry --failed --batch {batch_id}`; if somebody "
+        "cancelled them, with `--cause Cancelled`. This job then waits for them again."
+    )
+
+
 def advice(cause: str, reason: str, job_id: int | None) -> str:
     """Return the advice for a job that has ended; empty if this release does not know the cause.
 

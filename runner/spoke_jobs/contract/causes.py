@@ -381,9 +381,10 @@ class Cause(CauseRow):
     DEPENDENCY_FAILED = row(
         "DependencyFailed",
         CauseClass.INVALID,
-        "A job that this one depends on has failed, so this one was not started.",
-        "`spoke-jobs show ID` names that job. Retry that one: what failed because of it then waits for it again.",
-        "The end of the job that it depends on.",
+        "A job or a batch that this one depends on has failed, so this one was not started.",
+        "`spoke-jobs show ID` names that job or batch. Retry that job, or the failed jobs of that batch: `spoke-jobs "
+        "retry --failed --batch BATCH`. What failed because of them then waits for them again.",
+        "The end of the job or the batch that it depends on.",
     )
     CANCELLED = reported_row(
         "Cancelled",

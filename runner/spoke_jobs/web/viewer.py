@@ -11,6 +11,7 @@ from spoke_jobs.contract.wait_reasons import REASONS, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.reasons import Reason
+from spoke_jobs.ledger.reading.queries import Situation
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.model import ANY_JOB, JobFilter, JobRequest
 
@@ -116,6 +117,12 @@ def shown_job(job: JobRequest, viewer: Viewer) -> JobRequest:
     if viewer.sees_all or job.cause != Cause.DEPENDENCY_FAILED:
         return job
     return job.evolve(result_message=Cause.DEPENDENCY_FAILED.meaning)
+
+
+def shown_situation(situation: Situation, viewer: Viewer) -> Situation:
+    """Return the job's situation without a failed batch, which may hold jobs of other organizations."""
+    batch = situation.failed_batch if viewer.sees_all else None
+    return replace(situation, job=shown_job(situation.job, viewer), failed_batch=batch)
 
 
 def shown_reason(reason: Reason, viewer: Viewer) -> Reason:
