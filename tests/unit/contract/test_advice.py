@@ -48,6 +48,13 @@ def test_a_job_that_has_ended_does_not_go_on_by_itself_when_its_obstacle_is_gone
     assert "retry" not in cause.advise(7), "the same advice is given while the job waits"
 
 
+@pytest.mark.parametrize("tried_again", [True, False])
+def test_the_database_that_a_job_cannot_reach_may_be_one_of_its_own(tried_again: bool) -> None:
+    text = Cause.DATABASE_UNREACHABLE.advise(7, tried_again=tried_again)
+    assert "SPOKE_DATABASE_URL or, if the job uses a database of its own, that one's." in text
+    assert "one of the job's own" in Cause.DATABASE_UNREACHABLE.meaning
+
+
 HOSTILE = "x; rm -rf ~ `id` $(id) 'ID' > TYPE"
 
 
