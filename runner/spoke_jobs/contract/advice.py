@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from signal import Signals
 
 from spoke_jobs.contract.cause_row import CauseRow, with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
@@ -19,6 +20,8 @@ from spoke_jobs.contract.wait_text import says_all
 _START_AGAIN = "Then `spoke-jobs retry ID`."
 _GIVEN_TO_WAITING_JOBS = (Cause.INIT_FAILED, Cause.CONTAINER_CANNOT_RUN, Cause.CONTAINER_RUNTIME_FAILED)
 """Attempts may end with these causes before their start timeout. A job may also wait because of them."""
+_CRASHES = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"})
+"""The signals that a process gets because of what it does itself."""
 QUOTA_OF_ZERO = "Raise the quota: while it is 0, no job can start here. This one then starts by itself."
 """The advice on `QuotaExceeded` if the quota is zero, so that the end of other pods does not help."""
 
@@ -36,11 +39,14 @@ def failed_batch_advice(batch_id: int) -> str:
     )
 
 
-def advice(cause: str, reason: str, job_id: int | None) -> str:
+def advice(cause: str, reason: str, job_id: int | None, error_type: str = "") -> str:
     """Return the advice for a job that has ended; empty if this release does not know the cause.
 
     :param reason: what the job waited for until it ended as `StartTimeout`; empty if that is not known.
+    :param error_type: that of the attempt that ended it: of one that was killed in a worker, the signal.
     """
+    if cause == Cause.KILLED and error_type in Signals.__members__:
+        return with_id(_after_signal(error_type), job_id)
     waited = WAITS.get(reason) if cause == Cause.START_TIMEOUT else None
     if waited is not None and waited.remedy:
         return with_id(waited.remedy, job_id)
@@ -95,6 +101,17 @@ def failed_group_advice(cause: str, fingerprint: str, job_id: int) -> str:
     which = f"--fingerprint {shlex.quote(fingerprint)}" if fingerprint else f"--cause {shlex.quote(cause)}"
     parts = _with_message(advice(cause, "", None), "show ID").split("`spoke-jobs retry ID`")
     return f"`spoke-jobs retry --failed {which}`".join(with_id(part, job_id) for part in parts)
+
+
+def _after_signal(name: str) -> str:
+    """Return the advice for a job whose process was killed by the signal."""
+    if name in _CRASHES:
+        return (
+            f"Native code of the job has crashed ({name}). Read its output: `spoke-jobs show ID`; find the library that "
+            "crashes, then `spoke-jobs retry ID`."
+        )
+    pressure = " (memory pressure?)" if name == "SIGKILL" else ""
+    return f"Find out what sends {name}{pressure}, then `spoke-jobs retry ID`."
 
 
 def _with_message(text: str, command: str) -> str:

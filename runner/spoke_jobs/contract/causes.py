@@ -41,7 +41,8 @@ class Cause(CauseRow):
         "Killed",
         CauseClass.INFRASTRUCTURE,
         "The job's process was killed by a signal.",
-        "Find out what sends the signal (memory pressure?), then `spoke-jobs retry ID`.",
+        "Find out what sends the signal or, if it is SIGSEGV, SIGABRT or the like, why native code of the job crashes. "
+        "Then `spoke-jobs retry ID`.",
         "The signal that ended the job's process.",
     )
     OUT_OF_MEMORY = row(

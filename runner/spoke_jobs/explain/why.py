@@ -143,8 +143,16 @@ def _failed(situation: Situation, cluster: ClusterView | None) -> Reason:
     return Reason(
         Code.FAILED,
         f"it failed with {line(job.cause)}{_ended(job, now)}. {meaning}{said}",
-        failed_batch_advice(batch.id) if batch else advice(job.cause, _waited_for(job, cluster), job.id),
+        failed_batch_advice(batch.id)
+        if batch
+        else advice(job.cause, _waited_for(job, cluster), job.id, _error_type(situation)),
     )
+
+
+def _error_type(situation: Situation) -> str:
+    """Return the error type of the attempt that ended the job; empty if that is not known."""
+    job, last = situation.job, situation.attempts[-1] if situation.attempts else None
+    return last.error_type if last is not None and (last.run, last.cause) == (job.run, job.cause) else ""
 
 
 def _who(situation: Situation) -> str:

@@ -117,7 +117,9 @@ def test_after_a_failed_job_the_advice_names_no_batch(ledger: SqlLedger, run: Ru
     ledger.close_batch(batch.id)
     ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
     advised = run("why", batch.then_id).stdout.splitlines()[0].split("\t")[2]
-    assert advised.startswith(f"`spoke-jobs show {batch.then_id}` names that job or batch. Retry that job, or the failed")
+    assert advised.startswith(
+        f"`spoke-jobs show {batch.then_id}` names that job or batch. Retry that job, or the failed"
+    )
 
 
 def test_a_cancelled_batch_is_retried_with_what_follows(ledger: SqlLedger, run: Run) -> None:

@@ -55,6 +55,29 @@ def test_the_database_that_a_job_cannot_reach_may_be_one_of_its_own(tried_again:
     assert "one of the job's own" in Cause.DATABASE_UNREACHABLE.meaning
 
 
+@pytest.mark.parametrize(
+    ("signal", "says"),
+    [
+        ("SIGKILL", "Find out what sends SIGKILL (memory pressure?), then"),
+        ("SIGTERM", "Find out what sends SIGTERM, then"),
+        ("SIGSEGV", "Native code of the job has crashed (SIGSEGV). Read its output: `spoke-jobs show 7`;"),
+        ("SIGABRT", "Native code of the job has crashed (SIGABRT)."),
+    ],
+)
+def test_the_advice_after_a_signal_fits_the_signal(signal: str, says: str) -> None:
+    text = advice(Cause.KILLED, "", 7, signal)
+    assert text.startswith(says)
+    assert text.endswith("then `spoke-jobs retry 7`.")
+    assert ("memory pressure" in text) == (signal == "SIGKILL")
+
+
+@pytest.mark.parametrize("unknown", ["", "signal 40", "SIGNOTHING", "x; rm -rf ~"])
+def test_without_a_known_signal_the_advice_fits_any(unknown: str) -> None:
+    assert advice(Cause.KILLED, "", 7, unknown) == Cause.KILLED.advise(7)
+    assert "memory" not in Cause.KILLED.advice
+    assert "crash" in Cause.KILLED.advice
+
+
 HOSTILE = "x; rm -rf ~ `id` $(id) 'ID' > TYPE"
 
 

@@ -15,10 +15,16 @@ from spoke_jobs.model import AttemptState, JobState
 from spoke_jobs.web.page_views import JobView, job_view
 
 
-def page(*causes: str, **changes: Any) -> JobView:
+def page(*causes: str, error_type: str = "", **changes: Any) -> JobView:
     """The page of a job whose attempts have failed with the causes."""
     attempts = [
-        an_attempt(number=number, state=AttemptState.FAILED, finished_at=before(seconds=9), cause=cause)
+        an_attempt(
+            number=number,
+            state=AttemptState.FAILED,
+            finished_at=before(seconds=9),
+            cause=cause,
+            error_type=error_type,
+        )
         for number, cause in enumerate(causes, 1)
     ]
     return job_view(details(a_job(**changes), attempts, NOW), Explanation(()), NOW, EVERYBODY)
@@ -36,6 +42,11 @@ def test_the_advice_on_attempts_of_a_job_that_is_still_tried_is_not_that_for_an_
 def test_the_advice_on_attempts_of_a_job_that_has_failed_says_how_to_retry_it() -> None:
     (killed,) = page("Killed", state=JobState.FAILED).causes
     assert killed.advice.endswith("`spoke-jobs retry 12`.")
+
+
+def test_after_a_crash_the_advice_is_to_look_at_native_code() -> None:
+    (killed,) = page("Killed", state=JobState.FAILED, error_type="SIGSEGV").causes
+    assert killed.advice.startswith("Native code of the job has crashed (SIGSEGV).")
 
 
 def test_a_job_that_has_succeeded_needs_no_advice_on_its_attempts() -> None:
