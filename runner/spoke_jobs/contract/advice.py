@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from datetime import datetime
 from signal import Signals
 
 from spoke_jobs.contract.cause_row import CauseRow, with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.contract.wait_reasons import NEED_ATTENTION, WAITS, Wait, WaitReason
+from spoke_jobs.contract.wait_reasons import LONG, NEED_ATTENTION, WAITS, Wait, WaitReason
 from spoke_jobs.contract.wait_text import says_all
 
 _START_AGAIN = "Then `spoke-jobs retry ID`."
@@ -22,7 +23,7 @@ _GIVEN_TO_WAITING_JOBS = (Cause.INIT_FAILED, Cause.CONTAINER_CANNOT_RUN, Cause.C
 """Attempts may end with these causes before their start timeout. A job may also wait because of them."""
 _CRASHES = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"})
 """The signals that a process gets because of what it does itself."""
-QUOTA_OF_ZERO = "Raise the quota: while it is 0, no job can start here. This one then starts by itself."
+QUOTA_OF_ZERO = "Raise the quota: while it is 0, no job can start here. Then jobs start by themselves."
 """The advice on `QuotaExceeded` if the quota is zero, so that the end of other pods does not help."""
 
 
@@ -70,25 +71,26 @@ def ledger_group_advice(reason: WaitReason, *, job_id: int, job_type: str, cause
     return text.replace("TYPE", job_type).replace("SCOPE", shlex.quote(scope))
 
 
-def waiting_advice(wait: Wait, job_id: int) -> str:
+def waiting_advice(wait: Wait, job_id: int, now: datetime) -> str:
     """Return the advice for a SpokeJob that waits; empty if this release does not know the reason."""
     if (reason := WAITS.get(wait.code)) is not None:
         if wait.code == WaitReason.QUOTA_EXCEEDED and any(use.allows_nothing for use in wait.quota):
             return QUOTA_OF_ZERO
-        return with_id(reason.advice, job_id, wait.object)
+        lasts = wait.since is not None and now - wait.since >= LONG
+        return with_id((reason.row.lasting if lasts else "") or reason.advice, job_id, wait.object)
     cause = CAUSES.get(wait.code)
     return cause.advise(job_id) if cause is not None else ""
 
 
-def cluster_group_advice(wait: Wait, job_id: int) -> str:
+def cluster_group_advice(wait: Wait, job_id: int, now: datetime) -> str:
     """Return the action for a group of SpokeJobs that wait; empty if this release does not know the reason.
 
-    :param wait: what one of them waits for.
+    :param wait: what the one waits for that has waited for longest.
     :param job_id: one of the jobs.
     """
-    text = waiting_advice(wait, job_id)
+    text = waiting_advice(wait, job_id, now)
     if wait.code == WaitReason.PODS_NOT_STARTING and (wait.object in CAUSES or wait.object in NEED_ATTENTION):
-        text = f"{waiting_advice(Wait(wait.object), job_id)} Once that is corrected, the jobs start by themselves."
+        text = f"{waiting_advice(Wait(wait.object), job_id, now)} Once that is corrected, the jobs start by themselves."
     return text if says_all(wait) else _with_message(text, f"why {job_id}")
 
 

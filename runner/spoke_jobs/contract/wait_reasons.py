@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum, auto
 from types import MappingProxyType
 from typing import Self
 
 from spoke_jobs.contract.quota_message import QuotaUse, quota_words
 from spoke_jobs.contract.why_codes import Code
+
+
+LONG = timedelta(minutes=10)
+"""After this time, what usually ends by itself may not do so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,8 @@ class ReasonRow:
     group_advice: str = ""
     """What the reader can do about a group of jobs that wait outside of the cluster. `ID` is the job that they wait
     for, or the first of them; `TYPE` is their type; `SCOPE` that of a pause or a limit."""
+    lasting: str = ""
+    """What the reader can do about a SpokeJob that has waited for :data:`LONG`; empty for the same as before."""
     for_a_place: bool = False
     """Whether admission holds back a SpokeJob that could start."""
     held_by_others: bool = False
@@ -301,6 +307,10 @@ class WaitReason(StrEnum):
         "QuotaExceeded",
         "A ResourceQuota of its namespace is used up. The start timeout does not count this time.",
         "No action is needed if other pods end. If the quota is zero or stays used up, raise it, or request less.",
+        lasting=(
+            "The quota stays used up. Raise it, request less, or end what uses it: `kubectl describe resourcequota` shows "
+            "the amounts, `kubectl get pods` the pods."
+        ),
         for_a_place=True,
         held_by_others=True,
         untimed=True,
@@ -329,6 +339,7 @@ class WaitReason(StrEnum):
         "RegistryAway",
         "Its image is not on the node, and the registry does not answer. The start timeout does not count this time.",
         "No action is needed if the registry comes back. Otherwise correct the image's name in the PodTemplate.",
+        lasting="The registry stays away. Repair it, or correct the image's name in the PodTemplate.",
         needs_attention=True,
         untimed=True,
     )

@@ -70,7 +70,7 @@ def groups(crowd: Crowd, in_cluster: Iterable[WaitingSpokeJob] = ()) -> tuple[Gr
     for each in crowd.waiting:
         members.setdefault(_find(each, crowd), []).append(each)
     explained = sum(len(spokejobs) for spokejobs in found.values())
-    waiting = [_in_the_cluster(spokejobs) for spokejobs in found.values()]
+    waiting = [_in_the_cluster(spokejobs, crowd.now) for spokejobs in found.values()]
     waiting += [
         group
         for finding, counts in members.items()
@@ -216,15 +216,16 @@ def _behind(holder_id: int | None, crowd: Crowd) -> str:
     return f"are behind job {holder_id} ({line(holder.job_type)}), which has held the lock of their queue for {held}"
 
 
-def _in_the_cluster(spokejobs: list[WaitingSpokeJob]) -> Group:
-    wait, first = spokejobs[0].wait, min(spokejob.job_id for spokejob in spokejobs)
+def _in_the_cluster(spokejobs: list[WaitingSpokeJob], now: datetime) -> Group:
+    wait = min((spokejob.wait for spokejob in spokejobs), key=lambda wait: wait.since or now)
+    first = min(spokejob.job_id for spokejob in spokejobs)
     return Group(
         "waiting",
         wait.code,
         f"{agreeing(len(spokejobs), 'waits', 'wait')} {line(wait_text.group_text(wait))}",
         len(spokejobs),
         min((spokejob.created_at for spokejob in spokejobs if spokejob.created_at), default=None),
-        cluster_group_advice(wait, first),
+        cluster_group_advice(wait, first, now),
         job_id=first,
         name=wait.code,
     )

@@ -384,4 +384,4 @@ def _advice(seen: _Seen, name: str, *, tried_again: bool = False) -> str:
         return line(cause.advise(seen.situation.job.id, tried_again=True))
     waiting = seen.status.waiting
     wait = waiting.to_wait() if waiting is not None and waiting.code == name else Wait(name)
-    return line(waiting_advice(wait, seen.situation.job.id))
+    return line(waiting_advice(wait, seen.situation.job.id, seen.now))

@@ -8,7 +8,14 @@ from datetime import datetime
 
 from spoke_jobs.cluster.cluster_view import SILENCE, SpokeJobWaits
 from spoke_jobs.cluster.namespace_view import NamespaceView, TemplateView
-from spoke_jobs.contract.operator_state import OperatorState, PublishedBound, PublishedHold, PublishedPause
+from spoke_jobs.contract.operator_state import (
+    OperatorState,
+    PublishedBound,
+    PublishedHold,
+    PublishedPause,
+    PublishedQuota,
+)
+from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.contract.wait_text import group_text, meaning
 from spoke_jobs.explain.cluster_findings import template_problem
@@ -265,7 +272,7 @@ def _hold(hold: PublishedHold, now: datetime) -> HoldItem:
         f"PodTemplate {hold.template}" if hold.template else "",
         f"short: {hold.short}" if hold.short else "",
         f"ResourceQuota {hold.quota}" if hold.quota else "",
-        *(f"{each.resource}: {each.used} of {each.hard} used" for each in hold.resources or ()),
+        *(f"{each.resource}: {each.used} of {each.hard} used" for each in map(_use, hold.resources or ())),
         f"obstacles: {', '.join(hold.obstacles)}" if hold.obstacles else "",
         f"cause {hold.cause}" if hold.cause else "",
         f"{hold.pods:,} pods" if hold.pods else "",
@@ -277,6 +284,10 @@ def _hold(hold: PublishedHold, now: datetime) -> HoldItem:
         _when(hold.since, now),
         _when(hold.next_probe, now),
     )
+
+
+def _use(each: PublishedQuota) -> QuotaUse:
+    return QuotaUse(each.resource, each.requested, each.used, each.hard).in_one_unit()
 
 
 def _template(each: TemplateView) -> TemplateItem:

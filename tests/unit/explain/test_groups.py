@@ -219,6 +219,17 @@ def test_jobs_that_wait_in_the_cluster_have_the_name_and_the_meaning_of_the_reas
     assert "message" not in group.advice or said or any(command in group.advice for command in shown)
 
 
+def test_a_quota_that_stays_used_up_needs_an_action() -> None:
+    quota: dict[str, Any] = {"object": "compute", "quota": (QuotaUse("requests.cpu", "1", "8", "8"),)}
+
+    def advice(**gap: float) -> str:
+        some = spokejob(5, "QuotaExceeded", since=before(minutes=1), **quota)
+        return only(groups(crowd(), [some, spokejob(6, "QuotaExceeded", since=before(**gap), **quota)])).advice
+
+    assert advice(minutes=9).startswith("No action is needed if other pods end.")
+    assert advice(minutes=53).startswith("The quota stays used up. Raise it, request less, or end what uses it:")
+
+
 def test_pods_that_do_not_start_have_the_cause_with_its_meaning_and_its_advice() -> None:
     stuck = [spokejob(number, "PodsNotStarting", object="ImageUnavailable") for number in range(5, 10)]
     group = only(groups(crowd(), stuck))
