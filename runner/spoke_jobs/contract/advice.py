@@ -109,8 +109,8 @@ def _after_signal(name: str) -> str:
     """Return the advice for a job whose process was killed by the signal."""
     if name in _CRASHES:
         return (
-            f"Native code of the job has crashed ({name}). Read its output: `spoke-jobs show ID`; find the library that "
-            "crashes, then `spoke-jobs retry ID`."
+            f"Native code of the job has crashed ({name}). Read its output: `spoke-jobs show ID`; find the library "
+            "that crashes, then `spoke-jobs retry ID`."
         )
     pressure = " (memory pressure?)" if name == "SIGKILL" else ""
     return f"Find out what sends {name}{pressure}, then `spoke-jobs retry ID`."

@@ -16,7 +16,6 @@ from typing import Self
 from spoke_jobs.contract.quota_message import QuotaUse, quota_words
 from spoke_jobs.contract.why_codes import Code
 
-
 LONG = timedelta(minutes=10)
 """After this time, what usually ends by itself may not do so."""
 
@@ -135,7 +134,7 @@ def _since(wait: Wait) -> str:
     return f" since {wait.since:%H:%M:%S} UTC" if wait.since else ""
 
 
-_LIMITED = "No action is needed. To start them sooner: `spoke-jobs limits set SCOPE`."
+_LIMITED = "No action is needed. To start jobs sooner: `spoke-jobs limits set SCOPE`."
 
 
 class WaitReason(StrEnum):
@@ -308,8 +307,8 @@ class WaitReason(StrEnum):
         "A ResourceQuota of its namespace is used up. The start timeout does not count this time.",
         "No action is needed if other pods end. If the quota is zero or stays used up, raise it, or request less.",
         lasting=(
-            "The quota stays used up. Raise it, request less, or end what uses it: `kubectl describe resourcequota` shows "
-            "the amounts, `kubectl get pods` the pods."
+            "The quota stays used up. Raise it, request less, or end what uses it: `kubectl describe resourcequota` "
+            "shows the amounts, `kubectl get pods` the pods."
         ),
         for_a_place=True,
         held_by_others=True,
@@ -452,7 +451,7 @@ class WaitReason(StrEnum):
         "Jobs that it depends on have not ended.",
         "",
         code=Code.BLOCKED,
-        group_advice="`spoke-jobs why ID` names the jobs that the first of them waits for.",
+        group_advice="`spoke-jobs why ID` names the jobs that job ID waits for.",
         given_by=Giver.WHY,
     )
     QUEUE_TURN = ReasonRow(
@@ -468,7 +467,7 @@ class WaitReason(StrEnum):
         "",
         code=Code.TAKEN,
         group_advice=(
-            "If that code is gone and they may be repeated: `spoke-jobs cancel --reason taken`, then retry them."
+            "If that code is gone and the work may be repeated: `spoke-jobs cancel --reason taken`, then retry."
         ),
         given_by=Giver.WHY,
     )
@@ -500,7 +499,7 @@ class WaitReason(StrEnum):
         "It is the next one, and all workers are busy.",
         "",
         code=Code.WORKERS_BUSY,
-        group_advice="No action is needed. To start them sooner, start more workers.",
+        group_advice="No action is needed. To start jobs sooner, start more workers.",
         given_by=Giver.WHY,
     )
     NEXT = ReasonRow(
@@ -523,7 +522,7 @@ class WaitReason(StrEnum):
         "Its SpokeJob exists; the rest is decided in the cluster.",
         "",
         code=Code.SUBMITTED,
-        group_advice="`kubectl get spokejobs` shows what they wait for.",
+        group_advice="`kubectl get spokejobs` shows the reason to wait.",
         given_by=Giver.WHY,
     )
     NO_OPERATOR = ReasonRow(

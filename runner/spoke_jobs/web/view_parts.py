@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from spoke_jobs.explain.groups import Group
-from spoke_jobs.explain.words import ago, line, seconds, until
+from spoke_jobs.explain.groups import Group, oldest_of
+from spoke_jobs.explain.words import ago, line, until
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
 from spoke_jobs.web.job_search import address
 
@@ -67,12 +67,10 @@ class GroupItem:
 
 def group_item(group: Group, now: datetime) -> GroupItem:
     """Describe a group of jobs."""
-    waits = group.state != "failed" and group.oldest_at is not None and group.oldest_at <= now
-    oldest = f"the oldest for {seconds((now - group.oldest_at).total_seconds())}" if waits and group.oldest_at else ""
     path = f"/jobs/{group.job_id}" if group.job_id is not None else ""
     if group.state == "failed":
         path = address("/jobs", state="failed", cause=group.reason, fingerprint=group.fingerprint)
-    return GroupItem(f"{group.count:,}", group.text, oldest, line(group.advice), path)
+    return GroupItem(f"{group.count:,}", group.text, oldest_of(group, now), line(group.advice), path)
 
 
 def capped(number: CappedCount) -> str:

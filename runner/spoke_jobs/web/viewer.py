@@ -11,6 +11,7 @@ from spoke_jobs.contract.wait_reasons import REASONS, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.reasons import Reason
+from spoke_jobs.explain.words import agreeing
 from spoke_jobs.ledger.reading.queries import Situation
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.model import ANY_JOB, JobFilter, JobRequest
@@ -139,4 +140,5 @@ def shown_group(group: Group, viewer: Viewer) -> Group:
     if viewer.sees_all or group.state == "failed" or group.name in _ABOUT_THE_JOB_ALONE:
         return group
     reason = REASONS.get(group.name)
-    return replace(group, text=f"wait: {reason.meaning}" if reason else "wait", advice="")
+    wait = agreeing(group.count, "waits", "wait")
+    return replace(group, text=f"{wait}: {reason.meaning}" if reason else wait, advice="")

@@ -97,8 +97,8 @@ def test_after_a_failed_batch_the_advice_names_it_and_the_command_that_retries_i
     assert "of batch 1 (march) failed" in text
     command = "spoke-jobs retry --failed --batch 1"
     assert advised == (
-        f"Retry the failed jobs of batch 1: `{command}`; if somebody cancelled them, with `--cause Cancelled`. This job "
-        "then waits for them again."
+        f"Retry the failed jobs of batch 1: `{command}`; if somebody cancelled them, with `--cause Cancelled`. This "
+        "job then waits for them again."
     )
     listed = [int(line.split("\t")[0]) for line in run("ls", "--failed", "--batch", 1).stdout.splitlines()]
     assert sorted(listed) == [job.id for job in jobs]

@@ -65,6 +65,7 @@ def test_a_group_whose_reason_names_or_counts_other_jobs_is_told_in_general(reas
     group = Group("waiting", reason.code, "are behind job 7 (theirs)", 3, None, "spoke-jobs why 7", name=reason)
     shown = shown_group(group, ONE)
     assert (shown.text, shown.advice, shown.count) == (f"wait: {reason.meaning}", "", 3)
+    assert shown_group(replace(group, count=1), ONE).text == f"waits: {reason.meaning}"
     assert shown_group(group, EVERYBODY) == group
     later = replace(group, name="AReasonOfALaterRelease")
     assert (shown_group(later, ONE).text, shown_group(later, ONE).advice) == ("wait", "")
