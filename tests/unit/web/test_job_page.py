@@ -44,6 +44,10 @@ def test_the_advice_on_attempts_of_a_job_that_has_failed_says_how_to_retry_it() 
     assert killed.advice.endswith("`spoke-jobs retry 12`.")
 
 
+def test_no_option_of_the_command_line_is_named_above_the_payload() -> None:
+    assert dict(page().options)["payload"] == "19 bytes"
+
+
 def test_after_a_crash_the_advice_is_to_look_at_native_code() -> None:
     (killed,) = page("Killed", state=JobState.FAILED, error_type="SIGSEGV").causes
     assert killed.advice.startswith("Native code of the job has crashed (SIGSEGV).")
