@@ -206,6 +206,17 @@ class ClusterContract(DashboardScene):
         assert "Nothing is paused." in page
         assert "There is no limit and no rate." in page
 
+    def test_an_installation_without_a_cluster_is_told_so(self, browse: Open, cluster: Cluster) -> None:
+        """Not that something could not be read, and not what the chart creates."""
+        problem = "SPOKE_NAMESPACE is not set"
+        cluster(NamespaceView(problem=problem, is_configured=False), SpokeJobWaits(problem=problem))
+        page = browse(EVERYBODY).get("/cluster").text
+        assert "This installation has no cluster" in page
+        assert "set <code>SPOKE_NAMESPACE</code> and, outside of its pods, <code>KUBECONFIG</code>" in page
+        for absent in ("could not be read", "spoke-app", "No state of an operator"):
+            assert absent not in page
+        assert "Due jobs that have no SpokeJob yet: 0." in page, "the ledger knows that"
+
     def test_pod_templates(self, browse: Open, cluster: Cluster) -> None:
         bodies = (
             template("default"),

@@ -29,6 +29,11 @@ from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE, GroupItem, StateC
 SHOWN_TURNS = 20
 """The most SpokeJobs that are shown in the order of their turns."""
 _TEXT_LIMIT = 200
+_WITHOUT_CLUSTER = (
+    "This installation has no cluster, as far as this process knows: `SPOKE_NAMESPACE` is not set. Jobs under `legacy` "
+    "need none. If jobs run in a cluster, set `SPOKE_NAMESPACE` and, outside of its pods, `KUBECONFIG` for "
+    "`spoke-jobs web`."
+)
 _LIMITS = {
     "all": "running jobs of the namespace",
     "maxUnfinished": "unfinished SpokeJobs that may start",
@@ -120,6 +125,8 @@ class ClusterPage:
     """The page."""
 
     namespace: str
+    without_cluster: str
+    """That the installation has no cluster, and what to set if it has one; empty if it has one."""
     notes: tuple[str, ...]
     """What could not be read, or is not complete."""
     operator: OperatorItem | None
@@ -152,6 +159,7 @@ def cluster_page(
         unfinished = bool(waiting)
     return ClusterPage(
         line(view.namespace),
+        "" if view.is_configured else _WITHOUT_CLUSTER,
         tuple(_notes(view, waits)),
         _operator(view, now),
         _absent(view, now, unfinished=unfinished),
@@ -172,9 +180,9 @@ def _sync(backlog: LaunchBacklog, *, active: bool | None) -> str:
 
 
 def _notes(view: NamespaceView, waits: SpokeJobWaits) -> Iterable[str]:
-    if view.problem:
+    if view.problem and view.is_configured:
         yield f"The cluster could not be read: {line(view.problem, _TEXT_LIMIT)}"
-    elif waits.problem:
+    elif waits.problem and view.is_configured:
         yield f"SpokeJobs could not be read: {line(waits.problem, _TEXT_LIMIT)}"
     if view.state_problem:
         yield f"The operator's state could not be read: {line(view.state_problem, _TEXT_LIMIT)}"
