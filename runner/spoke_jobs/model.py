@@ -330,6 +330,7 @@ class Attempt:
     finished_at: datetime | None = None
     cause: str = ""
     error_type: str = ""
+    """The exception's class or, if a worker's process was killed, the signal."""
     output_tail: str = ""
     """The last lines of the traceback, if there is one. They may contain values."""
     runner: str = ""
@@ -411,6 +412,7 @@ class Failure:
     message: str = ""
     """For the ledger only: it may hold payload values."""
     error_type: str = ""
+    """The exception's class or, if a worker's process was killed, the signal."""
     output_tail: str = ""
     for_good: bool = False
     fingerprint: str = ""

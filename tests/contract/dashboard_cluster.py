@@ -128,9 +128,9 @@ class ClusterContract(DashboardScene):
     def test_spokejobs_by_reason(self, browse: Open, cluster: Cluster) -> None:
         cluster(NamespaceView("shop", published()), WAITS)
         page = browse(EVERYBODY).get("/cluster").text
-        locked = "<strong>2</strong></a> wait: SpokeJob import-7-0a1b2c3d has the queue &#39;imports&#39;"
+        locked = "<strong>2</strong></a> wait (QueueLocked): SpokeJob import-7-0a1b2c3d has the queue &#39;imports&#39;"
         assert f'<a href="/jobs/8">{locked}' in page
-        assert "<strong>1</strong></a> wait: no node has room: cpu is short" in page
+        assert "<strong>1</strong></a> waits (ClusterFull): no node has room: cpu is short" in page
         assert page.index(locked) < page.index("no node has room"), "the largest group first"
 
     def test_reasons_that_the_operator_counts_take_the_place_of_spokejobs_that_cannot_be_read(
@@ -140,8 +140,8 @@ class ClusterContract(DashboardScene):
         cluster(NamespaceView("shop", state), SpokeJobWaits(problem="403 Forbidden: no"))
         page = browse(EVERYBODY).get("/cluster").text
         assert "SpokeJobs could not be read: 403 Forbidden: no" in page
-        assert f"<strong>4</strong> wait: {WaitReason.QUEUE_LOCKED.meaning}" in page
-        assert "<strong>1</strong> wait: OfAnotherRelease" in page
+        assert f"<strong>4</strong> wait (QueueLocked): {WaitReason.QUEUE_LOCKED.meaning.rstrip('.')}" in page
+        assert "<strong>1</strong> waits (OfAnotherRelease)" in page
 
     def test_an_absent_operator(self, browse: Open, cluster: Cluster) -> None:
         """It publishes nothing without unfinished jobs, so its silence means something only if there is one."""
@@ -205,6 +205,17 @@ class ClusterContract(DashboardScene):
         assert "may have changed" not in page
         assert "Nothing is paused." in page
         assert "There is no limit and no rate." in page
+
+    def test_an_installation_without_a_cluster_is_told_so(self, browse: Open, cluster: Cluster) -> None:
+        """Not that something could not be read, and not what the chart creates."""
+        problem = "SPOKE_NAMESPACE is not set"
+        cluster(NamespaceView(problem=problem, is_configured=False), SpokeJobWaits(problem=problem))
+        page = browse(EVERYBODY).get("/cluster").text
+        assert "This installation has no cluster" in page
+        assert "set <code>SPOKE_NAMESPACE</code> and, outside of its pods, <code>KUBECONFIG</code>" in page
+        for absent in ("could not be read", "spoke-app", "No state of an operator"):
+            assert absent not in page
+        assert "Due jobs that have no SpokeJob yet: 0." in page, "the ledger knows that"
 
     def test_pod_templates(self, browse: Open, cluster: Cluster) -> None:
         bodies = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
+from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract.executors import Executor
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def namespace_in(namespace: str) -> NamespaceView:
     from spoke_jobs.cluster.namespace_view import NamespaceView
 
     if importlib.util.find_spec("kubernetes") is None:
-        return NamespaceView(problem=_NOT_INSTALLED)
+        return NamespaceView(problem=_NOT_INSTALLED, is_configured=bool(kube_environment.namespace(namespace)))
     from spoke_jobs.cluster.namespace_reads import read_namespace_view
 
     return read_namespace_view(namespace)

@@ -32,7 +32,7 @@ def read_namespace_view(namespace: str) -> NamespaceView:
     """
     where = kube_environment.namespace(namespace)
     if not where:
-        return NamespaceView(problem="SPOKE_NAMESPACE is not set")
+        return NamespaceView(problem="SPOKE_NAMESPACE is not set", is_configured=False)
     try:
         api = SpokeJobClient.connect(where, _TIMEOUTS)
     except ConfigurationError as error:

@@ -41,6 +41,8 @@ class NamespaceView:
     """Why the operator's state could not be read."""
     templates_problem: str = ""
     """Why the PodTemplates could not be read."""
+    is_configured: bool = True
+    """Whether a namespace is configured, or the process is in a pod. If not, the installation may have no cluster."""
 
 
 def template_view(body: Body) -> TemplateView:

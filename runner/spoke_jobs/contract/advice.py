@@ -8,16 +8,22 @@ An attempt that ends because it did not start has one cause, `StartTimeout`, and
 
 from __future__ import annotations
 
+import re
 import shlex
+from datetime import datetime
+from signal import Signals
 
 from spoke_jobs.contract.cause_row import CauseRow, with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.contract.wait_reasons import WAITS, WaitReason
+from spoke_jobs.contract.wait_reasons import LONG, NEED_ATTENTION, WAITS, Wait, WaitReason
+from spoke_jobs.contract.wait_text import says_all
 
 _START_AGAIN = "Then `spoke-jobs retry ID`."
 _GIVEN_TO_WAITING_JOBS = (Cause.INIT_FAILED, Cause.CONTAINER_CANNOT_RUN, Cause.CONTAINER_RUNTIME_FAILED)
 """Attempts may end with these causes before their start timeout. A job may also wait because of them."""
-QUOTA_OF_ZERO = "Raise the quota: while it is 0, no job can start here. This one then starts by itself."
+_CRASHES = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"})
+"""The signals that a process gets because of what it does itself."""
+QUOTA_OF_ZERO = "Raise the quota: while it is 0, no job can start here. Then jobs start by themselves."
 """The advice on `QuotaExceeded` if the quota is zero, so that the end of other pods does not help."""
 
 
@@ -26,11 +32,22 @@ def with_reason(code: str, text: str) -> str:
     return f"{code}: {text}" if text else code
 
 
-def advice(cause: str, reason: str, job_id: int | None) -> str:
+def failed_batch_advice(batch_id: int) -> str:
+    """Return the advice for a job that was not started because jobs of the batch before it have failed."""
+    return (
+        f"Retry the failed jobs of batch {batch_id}: `spoke-jobs retry --failed --batch {batch_id}`; if somebody "
+        "cancelled them, with `--cause Cancelled`. This job then waits for them again."
+    )
+
+
+def advice(cause: str, reason: str, job_id: int | None, error_type: str = "") -> str:
     """Return the advice for a job that has ended; empty if this release does not know the cause.
 
     :param reason: what the job waited for until it ended as `StartTimeout`; empty if that is not known.
+    :param error_type: that of the attempt that ended it: of one that was killed in a worker, the signal.
     """
+    if cause == Cause.KILLED and error_type in Signals.__members__:
+        return with_id(_after_signal(error_type), job_id)
     waited = WAITS.get(reason) if cause == Cause.START_TIMEOUT else None
     if waited is not None and waited.remedy:
         return with_id(waited.remedy, job_id)
@@ -49,21 +66,32 @@ def ledger_group_advice(reason: WaitReason, *, job_id: int, job_type: str, cause
     :param scope: the scope of the pause or the limit of the ledger that holds them back; else empty.
     """
     if (failed := CAUSES.get(cause)) is not None:
-        return failed.advise(job_id, tried_again=True)
+        return _with_message(failed.advise(job_id, tried_again=True), f"why {job_id}")
     text = with_id(reason.group_advice, job_id)
     return text.replace("TYPE", job_type).replace("SCOPE", shlex.quote(scope))
 
 
-def cluster_group_advice(code: str, job_id: int) -> str:
+def waiting_advice(wait: Wait, job_id: int, now: datetime) -> str:
+    """Return the advice for a SpokeJob that waits; empty if this release does not know the reason."""
+    if (reason := WAITS.get(wait.code)) is not None:
+        if wait.code == WaitReason.QUOTA_EXCEEDED and any(use.allows_nothing for use in wait.quota):
+            return QUOTA_OF_ZERO
+        lasts = wait.since is not None and now - wait.since >= LONG
+        return with_id((reason.row.lasting if lasts else "") or reason.advice, job_id, wait.object)
+    cause = CAUSES.get(wait.code)
+    return cause.advise(job_id) if cause is not None else ""
+
+
+def cluster_group_advice(wait: Wait, job_id: int, now: datetime) -> str:
     """Return the action for a group of SpokeJobs that wait; empty if this release does not know the reason.
 
-    :param code: a reason to wait, or a cause for which they wait.
+    :param wait: what the one waits for that has waited for longest.
     :param job_id: one of the jobs.
     """
-    if (reason := WAITS.get(code)) is not None:
-        return with_id(reason.advice, job_id)
-    cause = CAUSES.get(code)
-    return cause.advise(job_id) if cause is not None else ""
+    text = waiting_advice(wait, job_id, now)
+    if wait.code == WaitReason.PODS_NOT_STARTING and (wait.object in CAUSES or wait.object in NEED_ATTENTION):
+        text = f"{waiting_advice(Wait(wait.object), job_id, now)} Once that is corrected, the jobs start by themselves."
+    return text if says_all(wait) else _with_message(text, f"why {job_id}")
 
 
 def failed_group_advice(cause: str, fingerprint: str, job_id: int) -> str:
@@ -73,8 +101,26 @@ def failed_group_advice(cause: str, fingerprint: str, job_id: int) -> str:
     :param job_id: one of them.
     """
     which = f"--fingerprint {shlex.quote(fingerprint)}" if fingerprint else f"--cause {shlex.quote(cause)}"
-    parts = advice(cause, "", None).split("`spoke-jobs retry ID`")
+    parts = _with_message(advice(cause, "", None), "show ID").split("`spoke-jobs retry ID`")
     return f"`spoke-jobs retry --failed {which}`".join(with_id(part, job_id) for part in parts)
+
+
+def _after_signal(name: str) -> str:
+    """Return the advice for a job whose process was killed by the signal."""
+    if name in _CRASHES:
+        return (
+            f"Native code of the job has crashed ({name}). Read its output: `spoke-jobs show ID`; find the library "
+            "that crashes, then `spoke-jobs retry ID`."
+        )
+    pressure = " (memory pressure?)" if name == "SIGKILL" else ""
+    return f"Find out what sends {name}{pressure}, then `spoke-jobs retry ID`."
+
+
+def _with_message(text: str, command: str) -> str:
+    """Say which command shows the message that the advice for a group of jobs mentions. Groups show none."""
+    if not re.search(r"\bmessage\b", text) or "`spoke-jobs show " in text:
+        return text
+    return f"`spoke-jobs {command}` shows the message. {text}"
 
 
 def _is_given_to_waiting_jobs(cause: CauseRow) -> bool:

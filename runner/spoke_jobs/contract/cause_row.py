@@ -10,6 +10,7 @@ from typing import Literal, Self
 from spoke_jobs.contract.cause_classes import CauseClass
 from spoke_jobs.contract.names import is_object_name
 
+_TRIED_AGAIN = "No action is needed. The job is tried again."
 _Waits = Literal["", "before an attempt", "for its start"]
 
 
@@ -21,13 +22,15 @@ def row(
     knowable: str,
     *,
     waits: _Waits = "",
-    meanwhile: str = "No action is needed. The job is tried again.",
+    meanwhile: str = "",
     reported: bool = False,
 ) -> tuple[str, CauseClass, str, str, str, _Waits, str, bool]:
     """Return one row of the table. The parameters are the fields of :class:`CauseRow`.
 
     :param waits: what the job waits for while the cause lasts; empty if it does not wait.
+    :param meanwhile: empty for that of a cause that ends by itself or, if the job waits, for the advice.
     """
+    meanwhile = meanwhile or (advice if waits else _TRIED_AGAIN)
     return name, cause_class, meaning, advice, knowable, waits, meanwhile, reported
 
 

@@ -41,7 +41,8 @@ class Cause(CauseRow):
         "Killed",
         CauseClass.INFRASTRUCTURE,
         "The job's process was killed by a signal.",
-        "Find out what sends the signal (memory pressure?), then `spoke-jobs retry ID`.",
+        "Find out what sends the signal or, if it is SIGSEGV, SIGABRT or the like, why native code of the job crashes. "
+        "Then `spoke-jobs retry ID`.",
         "The signal that ended the job's process.",
     )
     OUT_OF_MEMORY = row(
@@ -295,11 +296,13 @@ class Cause(CauseRow):
     DATABASE_UNREACHABLE = reported_row(
         "DatabaseUnreachable",
         CauseClass.DEPENDENCY,
-        "The job's process could not reach its database, or was refused its credentials, or the server lacks memory, "
-        "disk space or connections.",
-        "Check the database, NetworkPolicies, and the Secret with SPOKE_DATABASE_URL; then `spoke-jobs retry ID`.",
+        "The job's process could not reach its database (that of spoke-jobs or one of the job's own), or was refused "
+        "its credentials, or the server lacks memory, disk space or connections.",
+        "Check the database, NetworkPolicies, and the Secret with its URL: SPOKE_DATABASE_URL or, if the job uses a "
+        "database of its own, that one's. Then `spoke-jobs retry ID`.",
         "The exit of the job's process, after it has waited for the database for up to its start timeout.",
-        meanwhile="The job is tried again. If the database runs, check NetworkPolicies and the Secret with its URL.",
+        meanwhile="The job is tried again. If the database runs, check NetworkPolicies and the Secret with its URL: "
+        "SPOKE_DATABASE_URL or, if the job uses a database of its own, that one's.",
     )
     BAD_SETUP = reported_row(
         "BadSetup",
@@ -381,9 +384,10 @@ class Cause(CauseRow):
     DEPENDENCY_FAILED = row(
         "DependencyFailed",
         CauseClass.INVALID,
-        "A job that this one depends on has failed, so this one was not started.",
-        "`spoke-jobs show ID` names that job. Retry that one: what failed because of it then waits for it again.",
-        "The end of the job that it depends on.",
+        "A job or a batch that this one depends on has failed, so this one was not started.",
+        "`spoke-jobs show ID` names that job or batch. Retry that job, or the failed jobs of that batch: `spoke-jobs "
+        "retry --failed --batch BATCH`. What failed because of them then waits for them again.",
+        "The end of the job or the batch that it depends on.",
     )
     CANCELLED = reported_row(
         "Cancelled",

@@ -11,7 +11,9 @@ Reading is lenient: from a message that is cut or only partly understood, the re
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from spoke_jobs.contract.quantities import in_one_unit
 
 _REFUSED = re.compile(r"(?:exceeded quota|status unknown for quota)(?:: *([a-z0-9](?:[-.a-z0-9]*[a-z0-9])?))?")
 _PART = re.compile(r"\b(requested|used|limited): *")
@@ -32,6 +34,12 @@ class QuotaUse:
     """What the objects that exist request."""
     hard: str = ""
     """The quota's limit."""
+
+    def in_one_unit(self) -> QuotaUse:
+        """Return the same with all amounts in one unit: the API server mixes them, as in ``32256Mi`` of ``32Gi``."""
+        names = [name for name in ("hard", "requested", "used") if getattr(self, name)]
+        amounts = in_one_unit([getattr(self, name) for name in names])
+        return replace(self, **dict(zip(names, amounts, strict=True)))
 
     @property
     def allows_nothing(self) -> bool:
@@ -70,6 +78,7 @@ def quota_words(quota: str, uses: tuple[QuotaUse, ...]) -> str:
 
 
 def _words(use: QuotaUse) -> str:
+    use = use.in_one_unit()
     who = "Job" if use.resource == "count/jobs.batch" else "pod"
     of = f"{use.resource} {use.used or '0'} of {use.hard} used" if use.hard else f"{use.resource} is used up"
     said = f"the quota of {use.resource} is 0" if use.allows_nothing else of

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum, auto
 from types import MappingProxyType
 from typing import Self
 
 from spoke_jobs.contract.quota_message import QuotaUse, quota_words
 from spoke_jobs.contract.why_codes import Code
+
+LONG = timedelta(minutes=10)
+"""After this time, what usually ends by itself may not do so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,8 @@ class ReasonRow:
     group_advice: str = ""
     """What the reader can do about a group of jobs that wait outside of the cluster. `ID` is the job that they wait
     for, or the first of them; `TYPE` is their type; `SCOPE` that of a pause or a limit."""
+    lasting: str = ""
+    """What the reader can do about a SpokeJob that has waited for :data:`LONG`; empty for the same as before."""
     for_a_place: bool = False
     """Whether admission holds back a SpokeJob that could start."""
     held_by_others: bool = False
@@ -129,7 +134,7 @@ def _since(wait: Wait) -> str:
     return f" since {wait.since:%H:%M:%S} UTC" if wait.since else ""
 
 
-_LIMITED = "No action is needed. To start them sooner: `spoke-jobs limits set SCOPE`."
+_LIMITED = "No action is needed. To start jobs sooner: `spoke-jobs limits set SCOPE`."
 
 
 class WaitReason(StrEnum):
@@ -301,6 +306,10 @@ class WaitReason(StrEnum):
         "QuotaExceeded",
         "A ResourceQuota of its namespace is used up. The start timeout does not count this time.",
         "No action is needed if other pods end. If the quota is zero or stays used up, raise it, or request less.",
+        lasting=(
+            "The quota stays used up. Raise it, request less, or end what uses it: `kubectl describe resourcequota` "
+            "shows the amounts, `kubectl get pods` the pods."
+        ),
         for_a_place=True,
         held_by_others=True,
         untimed=True,
@@ -329,6 +338,7 @@ class WaitReason(StrEnum):
         "RegistryAway",
         "Its image is not on the node, and the registry does not answer. The start timeout does not count this time.",
         "No action is needed if the registry comes back. Otherwise correct the image's name in the PodTemplate.",
+        lasting="The registry stays away. Repair it, or correct the image's name in the PodTemplate.",
         needs_attention=True,
         untimed=True,
     )
@@ -441,7 +451,7 @@ class WaitReason(StrEnum):
         "Jobs that it depends on have not ended.",
         "",
         code=Code.BLOCKED,
-        group_advice="`spoke-jobs why ID` names the jobs that the first of them waits for.",
+        group_advice="`spoke-jobs why ID` names the jobs that job ID waits for.",
         given_by=Giver.WHY,
     )
     QUEUE_TURN = ReasonRow(
@@ -457,7 +467,7 @@ class WaitReason(StrEnum):
         "",
         code=Code.TAKEN,
         group_advice=(
-            "If that code is gone and they may be repeated: `spoke-jobs cancel --reason taken`, then retry them."
+            "If that code is gone and the work may be repeated: `spoke-jobs cancel --reason taken`, then retry."
         ),
         given_by=Giver.WHY,
     )
@@ -489,7 +499,7 @@ class WaitReason(StrEnum):
         "It is the next one, and all workers are busy.",
         "",
         code=Code.WORKERS_BUSY,
-        group_advice="No action is needed. To start them sooner, start more workers.",
+        group_advice="No action is needed. To start jobs sooner, start more workers.",
         given_by=Giver.WHY,
     )
     NEXT = ReasonRow(
@@ -512,7 +522,7 @@ class WaitReason(StrEnum):
         "Its SpokeJob exists; the rest is decided in the cluster.",
         "",
         code=Code.SUBMITTED,
-        group_advice="`kubectl get spokejobs` shows what they wait for.",
+        group_advice="`kubectl get spokejobs` shows the reason to wait.",
         given_by=Giver.WHY,
     )
     NO_OPERATOR = ReasonRow(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.names import CONTAINER, LABEL_TEMPLATE
 from spoke_jobs.contract.wait_reasons import REASONS, Wait, WaitReason
 
@@ -35,6 +35,38 @@ def sentence(wait: Wait) -> str:
         return f"{of_container}{wait.detail}"
     text = _from_fields(wait)
     return text if wait.priority is None or not text else f"{text}; its priority counts as {wait.priority}"
+
+
+def group_text(wait: Wait) -> str:
+    """Return the text about all jobs that wait like this one: the code, and what the fields of the wait say.
+
+    The status of a SpokeJob does not hold Kubernetes' message. Without it, the meaning of the code says what is wrong.
+    """
+    said = sentence(wait) if says_all(wait) else ""
+    about = "" if said else _about(wait)
+    text = f"{wait.code}{f', {about}' if about else ''}"
+    codes = (wait.code, wait.object) if wait.code == WaitReason.PODS_NOT_STARTING else (wait.code,)
+    means = said or " ".join(filter(None, map(meaning, codes)))
+    return f"({text}): {means.rstrip('.')}" if means else f"({text})"
+
+
+def says_all(wait: Wait) -> bool:
+    """Whether the wait's sentence says what the obstacle is."""
+    return bool(wait.detail) or is_complete(wait) or (wait.code in _OF_CAUSES and bool(wait.object))
+
+
+def meaning(code: str) -> str:
+    """Return what a reason to wait or a cause means; empty if this release does not know it."""
+    known = REASONS.get(code) or CAUSES.get(code)
+    return known.meaning if known is not None else ""
+
+
+def _about(wait: Wait) -> str:
+    if not wait.object or wait.code == WaitReason.PODS_NOT_STARTING:  # its object is a code, too
+        return wait.object
+    if wait.code in _OF_A_CONTAINER:
+        return f"container {wait.object!r}"
+    return f"ResourceQuota {wait.object!r}" if wait.code == WaitReason.QUOTA_EXCEEDED else repr(wait.object)
 
 
 def is_complete(wait: Wait) -> bool:

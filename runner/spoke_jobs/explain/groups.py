@@ -18,7 +18,7 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
-from spoke_jobs.explain.words import ago, clock, count, line, seconds, until
+from spoke_jobs.explain.words import ago, agreeing, clock, count, line, seconds, until
 from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
 from spoke_jobs.ledger.reading.queries import Crowd, Trace
 
@@ -76,7 +76,7 @@ def groups(crowd: Crowd, in_cluster: Iterable[WaitingSpokeJob] = ()) -> tuple[Gr
     for each in crowd.waiting:
         members.setdefault(_find(each, crowd), []).append(each)
     explained = sum(len(spokejobs) for spokejobs in found.values())
-    waiting = [_in_the_cluster(spokejobs) for spokejobs in found.values()]
+    waiting = [_in_the_cluster(spokejobs, crowd.now) for spokejobs in found.values()]
     waiting += [
         group
         for finding, counts in members.items()
@@ -87,6 +87,13 @@ def groups(crowd: Crowd, in_cluster: Iterable[WaitingSpokeJob] = ()) -> tuple[Gr
         sorted(waiting, key=lambda group: (-group.count, group.reason))
         + sorted(failed, key=lambda group: (-group.count, group.reason, group.fingerprint))
     )
+
+
+def oldest_of(group: Group, now: datetime) -> str:
+    """Say for how long the oldest job of a group has waited; empty for jobs that have failed or are due later."""
+    if group.state == "failed" or group.oldest_at is None or group.oldest_at > now:
+        return ""
+    return f"{agreeing(group.count, '', 'the oldest ')}for {seconds((now - group.oldest_at).total_seconds())}"
 
 
 def has_spokejobs(crowd: Crowd) -> bool:
@@ -149,7 +156,7 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explai
     return Group(
         "blocked" if finding.reason == WaitReason.BLOCKED else "waiting",
         finding.reason.code,
-        _text(finding, first, crowd),
+        _text(finding, first, crowd, number),
         number,
         first.oldest_at,
         ledger_group_advice(
@@ -175,66 +182,82 @@ def _scope(wait: Wait | None) -> str:
     return wait.object if wait.code == WaitReason.PAUSED else wait.source.removeprefix("limit ")
 
 
-def _text(finding: _Finding, first: WaitingCount, crowd: Crowd) -> str:
+def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int) -> str:
     kind = first.kind
+    be = agreeing(number, "is", "are")
     if kind.later and not kind.blocked:
-        return _later(first, crowd.now)
+        return _later(first, crowd.now, number)
     if finding.reason.code in (Code.PAUSED, Code.LIMIT):
-        return f"wait: {line(wait_text.sentence(crowd.held[kind]))}"
+        return f"{agreeing(number, 'waits', 'wait')}: {line(wait_text.sentence(crowd.held[kind]))}"
     match finding.reason:
         case WaitReason.QUEUE_LOCKED:
-            return _behind(kind.holder, crowd)
+            return _behind(kind.holder, crowd, number)
         case WaitReason.PASSED_OVER:
-            return f"of the type {line(kind.job_type)} are passed over: it seems that no running worker knows the type"
+            return f"of the type {line(kind.job_type)} {be} passed over: it seems that no running worker knows the type"
         case WaitReason.WORKERS_BUSY:
             running = sum(one.running - one.lapsed for one in crowd.load.get(kind.runner, ()))
             return (
-                f"are due and wait for a free worker: {count(running, 'job')} {'runs' if running == 1 else 'run'} now"
+                f"{be} due and {agreeing(number, 'waits', 'wait')} for a free worker: {count(running, 'job')} "
+                f"{agreeing(running, 'runs', 'run')} now"
             )
         case WaitReason.NO_WORKER:
-            return f"are due, and no worker for the runner {line(kind.runner)} takes them"
+            them = agreeing(number, "it", "them")
+            return f"{be} due, and no worker for the runner {line(kind.runner)} takes {them}"
         case _:
-            return _SENTENCES[finding.reason]
+            return agreeing(number, *_SENTENCES[finding.reason])
 
 
 _SENTENCES = {
-    WaitReason.TAKEN: "are marked as assigned by other code, which runs them",
-    WaitReason.BLOCKED: "depend on jobs that have not ended",
-    WaitReason.NOT_SUBMITTED: "are due and have no SpokeJob yet",
-    WaitReason.SUBMITTED: "have a SpokeJob; the ledger does not know what they wait for in the cluster",
-    WaitReason.NEXT: "have just become due: they start when a worker polls or is notified",
+    WaitReason.TAKEN: (
+        "is marked as assigned by other code, which runs it",
+        "are marked as assigned by other code, which runs them",
+    ),
+    WaitReason.BLOCKED: ("depends on jobs that have not ended", "depend on jobs that have not ended"),
+    WaitReason.NOT_SUBMITTED: ("is due and has no SpokeJob yet", "are due and have no SpokeJob yet"),
+    WaitReason.SUBMITTED: (
+        "has a SpokeJob; the ledger does not know what it waits for in the cluster",
+        "have a SpokeJob; the ledger does not know what they wait for in the cluster",
+    ),
+    WaitReason.NEXT: (
+        "has just become due: it starts when a worker polls or is notified",
+        "have just become due: they start when a worker polls or is notified",
+    ),
 }
+"""The sentences about one job and about several ones."""
 
 
-def _later(first: WaitingCount, now: datetime) -> str:
+def _later(first: WaitingCount, now: datetime, number: int) -> str:
     kind = first.kind
-    at = f"the first at {clock(first.oldest_at, now)} ({until(first.oldest_at, now)})"
+    be = agreeing(number, "is", "are")
+    at = f"{agreeing(number, '', 'the first ')}at {clock(first.oldest_at, now)} ({until(first.oldest_at, now)})"
     if not kind.cause:
-        return f"are to start later, {at}"
+        return f"{be} to start later, {at}"
     if kind.cause == Cause.RETRY_LATER:
         return f"asked to be run again later, {at}"
     place = f" {line(kind.fingerprint)}" if kind.fingerprint else ""
-    return f"failed with {line(kind.cause)}{place} and are tried again, {at}"
+    return f"failed with {line(kind.cause)}{place} and {be} tried again, {at}"
 
 
-def _behind(holder_id: int | None, crowd: Crowd) -> str:
+def _behind(holder_id: int | None, crowd: Crowd, number: int) -> str:
     holder = crowd.holders.get(holder_id or 0)
+    behind = f"{agreeing(number, 'is', 'are')} behind job {holder_id}"
     if holder is None:
-        return f"are behind job {holder_id}"
+        return behind
     held = seconds(max((crowd.now - holder.since).total_seconds(), 0))
-    return f"are behind job {holder_id} ({line(holder.job_type)}), which has held the lock of their queue for {held}"
+    their = agreeing(number, "its", "their")
+    return f"{behind} ({line(holder.job_type)}), which has held the lock of {their} queue for {held}"
 
 
-def _in_the_cluster(spokejobs: list[WaitingSpokeJob]) -> Group:
-    wait, first = spokejobs[0].wait, min(spokejob.job_id for spokejob in spokejobs)
-    said = wait_text.sentence(wait)
+def _in_the_cluster(spokejobs: list[WaitingSpokeJob], now: datetime) -> Group:
+    wait = min((spokejob.wait for spokejob in spokejobs), key=lambda wait: wait.since or now)
+    first = min(spokejob.job_id for spokejob in spokejobs)
     return Group(
         "waiting",
         wait.code,
-        f"wait: {line(said)}" if said else "wait in the cluster",
+        f"{agreeing(len(spokejobs), 'waits', 'wait')} {line(wait_text.group_text(wait))}",
         len(spokejobs),
         min((spokejob.created_at for spokejob in spokejobs if spokejob.created_at), default=None),
-        cluster_group_advice(wait.code, first),
+        cluster_group_advice(wait, first, now),
         job_id=first,
         name=wait.code,
         wait=wait,
@@ -245,7 +268,7 @@ def _failed(each: FailedCount, crowd: Crowd) -> Group:
     types = each.job_types
     kind = f"of the type {line(types[0])}" if len(types) == 1 else f"of {len(types)} types"
     place = f": {line(each.fingerprint)}" if each.fingerprint else ""
-    last = f"the last {ago(each.newest_at, crowd.now)} (job {each.newest_id})"
+    last = f"{agreeing(each.count, '', 'the last ')}{ago(each.newest_at, crowd.now)} (job {each.newest_id})"
     return Group(
         "failed",
         each.cause,

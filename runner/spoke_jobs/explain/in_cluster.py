@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from spoke_jobs.cluster.cluster_view import SILENCE, ClusterView
 from spoke_jobs.contract import wait_text
-from spoke_jobs.contract.advice import QUOTA_OF_ZERO
+from spoke_jobs.contract.advice import waiting_advice
 from spoke_jobs.contract.cause_row import with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.condition import Condition
@@ -376,17 +376,12 @@ def _said(condition: Condition | None) -> str:
 
 
 def _meaning(name: str) -> str:
-    known = WAITS.get(name) or CAUSES.get(name)
-    return line(known.meaning.rstrip(".")) if known else line(name)
+    return line((wait_text.meaning(name) or name).rstrip("."))
 
 
 def _advice(seen: _Seen, name: str, *, tried_again: bool = False) -> str:
-    if (reason := WAITS.get(name)) is not None:
-        waiting = seen.status.waiting
-        wait = waiting.to_wait() if waiting is not None and waiting.code == name else Wait(name)
-        if name == WaitReason.QUOTA_EXCEEDED and any(use.allows_nothing for use in wait.quota):
-            return QUOTA_OF_ZERO
-        container = wait.object
-        return line(with_id(reason.advice, seen.situation.job.id, container))
-    cause = CAUSES.get(name)
-    return line(cause.advise(seen.situation.job.id, tried_again=tried_again)) if cause else ""
+    if tried_again and (cause := CAUSES.get(name)) is not None:
+        return line(cause.advise(seen.situation.job.id, tried_again=True))
+    waiting = seen.status.waiting
+    wait = waiting.to_wait() if waiting is not None and waiting.code == name else Wait(name)
+    return line(waiting_advice(wait, seen.situation.job.id, seen.now))

@@ -81,10 +81,12 @@ def details(
     with_payload: bool = False,
     with_result: bool = True,
     zone: tzinfo | None = None,
+    payload_hint: str = "",
 ) -> Details:
     """Describe a job, with times in the reader's time zone.
 
     :param with_payload: whether to read the payload.
+    :param payload_hint: what would show the payload if it is not read; empty for nothing.
     :param with_result: whether to name the result.
     """
     found = tries(job, attempts, cluster.spokejob if cluster else None, reports)
@@ -100,7 +102,7 @@ def details(
             *_events(events, now),
             *(_in_the_cluster(cluster) if cluster else ()),
         ),
-        tuple(_options(job)),
+        tuple(_options(job, "" if shows else payload_hint)),
         tuple(_attempt(item, now, zone) for item in found),
         with_output.number if with_output else 0,
         tuple(kept_output.tail(with_output, _TAIL_LINES)) if with_output else (),
@@ -247,12 +249,12 @@ def _words(job: JobRequest, *, with_result: bool) -> Iterator[tuple[str, str]]:
         yield "result", line(json.dumps(job.result, ensure_ascii=False))
 
 
-def _options(job: JobRequest) -> Iterator[tuple[str, str]]:
+def _options(job: JobRequest, payload_hint: str) -> Iterator[tuple[str, str]]:
     yield from stored_options(job)
     size, version = payload_size(job.payload), job.options.payload_version
     said = f", version {version}" if version > 1 else ""
-    readable = size <= JOB_LIMIT_BYTES
-    yield "payload", f"{count(size, 'byte')}{said} ({'--payload shows it' if readable else 'too large to be read'})"
+    hint = payload_hint if size <= JOB_LIMIT_BYTES else "too large to be read"
+    yield "payload", f"{count(size, 'byte')}{said}{f' ({hint})' if hint else ''}"
 
 
 def _in_the_cluster(cluster: ClusterView) -> Iterator[tuple[str, str]]:

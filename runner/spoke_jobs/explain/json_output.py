@@ -166,6 +166,7 @@ class ClusterAttempt(Shape):
     finished_at: datetime | None
     cause: str
     error_type: str
+    """The exception's class or, if a worker's process was killed, the signal."""
     exit_code: int | None
     """The container's exit code, if it exited by itself."""
     container: str

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from spoke_jobs.errors import InvalidSchedule
 from spoke_jobs.explain.shape import Shape
-from spoke_jobs.explain.words import line
+from spoke_jobs.explain.words import clock, line
 from spoke_jobs.ledger.schedules.schedule_rows import Origin, ScheduleRow
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleState, state_of
 from spoke_jobs.schedules.occurrences import Skip, SkipReason, upcoming
@@ -122,7 +122,7 @@ def schedule_problems(rows: Sequence[ScheduleRow], now: datetime, period_seconds
             yield ScheduleProblem(
                 **about | {"skip": ScheduleSkip.model_validate(recent)},
                 reason=recent.reason.value,
-                text=f"no job for {skip_text(recent)}",
+                text=f"no job for {skip_text(recent, now)}",
                 advice=_ACTIONS[recent.reason].format(name=name, job=recent.job_id),
             )
 
@@ -142,11 +142,13 @@ _ACTIONS = {
 }
 
 
-def skip_text(skip: Skip) -> str:
-    """Explain why due times dispatched no job."""
-    times = skip.first.astimezone(UTC).isoformat()
-    if skip.last != skip.first:
-        times = f"{times} to {skip.last.astimezone(UTC).isoformat()}"
+def skip_text(skip: Skip, now: datetime | None) -> str:
+    """Explain why due times dispatched no job.
+
+    :param now: the time in the reader's zone; None for programs, which read ISO 8601, in UTC.
+    """
+    first, last = (at.astimezone(UTC).isoformat() if now is None else clock(at, now) for at in (skip.first, skip.last))
+    times = first if first == last else f"{first} to {last}"
     job = f"job {skip.job_id}" if skip.job_id is not None else "an earlier job"
     reasons = {
         SkipReason.MISSED: "missed while no process could dispatch it",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from spoke_jobs.cluster.cluster_view import ClusterView
-from spoke_jobs.contract.advice import advice
+from spoke_jobs.contract.advice import advice, failed_batch_advice
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.why_codes import Code
@@ -137,13 +137,22 @@ def _failed(situation: Situation, cluster: ClusterView | None) -> Reason:
     if job.cause == Cause.CANCELLED and situation.cancelled_by:
         meaning = f"{_who(situation)} cancelled the job."
     message = line(job.result_message, MESSAGE_LIMIT)
+    batch = situation.failed_batch  # the message names it
     known = {"", line(meaning), *([cause.meaning] if cause else [])}
     said = "" if message in known else f" Its message: {message}"
     return Reason(
         Code.FAILED,
         f"it failed with {line(job.cause)}{_ended(job, now)}. {meaning}{said}",
-        advice(job.cause, _waited_for(job, cluster), job.id),
+        failed_batch_advice(batch.id)
+        if batch
+        else advice(job.cause, _waited_for(job, cluster), job.id, _error_type(situation)),
     )
+
+
+def _error_type(situation: Situation) -> str:
+    """Return the error type of the attempt that ended the job; empty if that is not known."""
+    job, last = situation.job, situation.attempts[-1] if situation.attempts else None
+    return last.error_type if last is not None and (last.run, last.cause) == (job.run, job.cause) else ""
 
 
 def _who(situation: Situation) -> str:

@@ -69,6 +69,11 @@ def count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
+def agreeing(number: int, one: str, many: str) -> str:
+    """Return the form of a verb or a pronoun that agrees with a number: ``is`` or ``are``."""
+    return one if number == 1 else many
+
+
 def ordinal(number: int) -> str:
     """Format an ordinal number: ``1st``, ``2nd``, ``12th``."""
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")

@@ -8,13 +8,20 @@ from datetime import datetime
 
 from spoke_jobs.cluster.cluster_view import SILENCE, SpokeJobWaits
 from spoke_jobs.cluster.namespace_view import NamespaceView, TemplateView
-from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.contract.operator_state import OperatorState, PublishedBound, PublishedHold, PublishedPause
-from spoke_jobs.contract.wait_reasons import REASONS, WaitReason
+from spoke_jobs.contract.operator_state import (
+    OperatorState,
+    PublishedBound,
+    PublishedHold,
+    PublishedPause,
+    PublishedQuota,
+)
+from spoke_jobs.contract.quota_message import QuotaUse
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.contract.wait_text import group_text, meaning
 from spoke_jobs.explain.cluster_findings import template_problem
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.reasons import SEE_TO_THE_OPERATOR
-from spoke_jobs.explain.words import line
+from spoke_jobs.explain.words import agreeing, line
 from spoke_jobs.ledger.reading.dashboard_queries import LaunchBacklog
 from spoke_jobs.shared.object_fields import moment
 from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE, GroupItem, StateCount, When, capped, group_item
@@ -22,6 +29,11 @@ from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE, GroupItem, StateC
 SHOWN_TURNS = 20
 """The most SpokeJobs that are shown in the order of their turns."""
 _TEXT_LIMIT = 200
+_WITHOUT_CLUSTER = (
+    "This installation has no cluster, as far as this process knows: `SPOKE_NAMESPACE` is not set. Jobs under `legacy` "
+    "need none. If jobs run in a cluster, set `SPOKE_NAMESPACE` and, outside of its pods, `KUBECONFIG` for "
+    "`spoke-jobs web`."
+)
 _LIMITS = {
     "all": "running jobs of the namespace",
     "maxUnfinished": "unfinished SpokeJobs that may start",
@@ -113,6 +125,8 @@ class ClusterPage:
     """The page."""
 
     namespace: str
+    without_cluster: str
+    """That the installation has no cluster, and what to set if it has one; empty if it has one."""
     notes: tuple[str, ...]
     """What could not be read, or is not complete."""
     operator: OperatorItem | None
@@ -145,6 +159,7 @@ def cluster_page(
         unfinished = bool(waiting)
     return ClusterPage(
         line(view.namespace),
+        "" if view.is_configured else _WITHOUT_CLUSTER,
         tuple(_notes(view, waits)),
         _operator(view, now),
         _absent(view, now, unfinished=unfinished),
@@ -165,9 +180,9 @@ def _sync(backlog: LaunchBacklog, *, active: bool | None) -> str:
 
 
 def _notes(view: NamespaceView, waits: SpokeJobWaits) -> Iterable[str]:
-    if view.problem:
+    if view.problem and view.is_configured:
         yield f"The cluster could not be read: {line(view.problem, _TEXT_LIMIT)}"
-    elif waits.problem:
+    elif waits.problem and view.is_configured:
         yield f"SpokeJobs could not be read: {line(waits.problem, _TEXT_LIMIT)}"
     if view.state_problem:
         yield f"The operator's state could not be read: {line(view.state_problem, _TEXT_LIMIT)}"
@@ -200,15 +215,9 @@ def _is_old(at: datetime, now: datetime) -> bool:
 
 
 def _counted(name: str, number: int) -> GroupItem:
-    return GroupItem(f"{number:,}", f"wait: {_meaning(name) or line(name, _TEXT_LIMIT)}", "", "", "")
-
-
-def _meaning(name: str) -> str:
-    """Return what a reason to wait or a cause means; empty if this release does not know it."""
-    if (reason := REASONS.get(name)) is not None:
-        return reason.meaning
-    cause = CAUSES.get(name)
-    return cause.meaning if cause is not None else ""
+    return GroupItem(
+        f"{number:,}", f"{agreeing(number, 'waits', 'wait')} {line(group_text(Wait(name)), _TEXT_LIMIT)}", "", "", ""
+    )
 
 
 def _operator(view: NamespaceView, now: datetime) -> OperatorItem | None:
@@ -271,18 +280,22 @@ def _hold(hold: PublishedHold, now: datetime) -> HoldItem:
         f"PodTemplate {hold.template}" if hold.template else "",
         f"short: {hold.short}" if hold.short else "",
         f"ResourceQuota {hold.quota}" if hold.quota else "",
-        *(f"{each.resource}: {each.used} of {each.hard} used" for each in hold.resources or ()),
+        *(f"{each.resource}: {each.used} of {each.hard} used" for each in map(_use, hold.resources or ())),
         f"obstacles: {', '.join(hold.obstacles)}" if hold.obstacles else "",
         f"cause {hold.cause}" if hold.cause else "",
         f"{hold.pods:,} pods" if hold.pods else "",
     ]
     return HoldItem(
         _text(hold.reason),
-        _meaning(hold.reason),
+        meaning(hold.reason),
         "; ".join(_text(fact) for fact in facts if fact),
         _when(hold.since, now),
         _when(hold.next_probe, now),
     )
+
+
+def _use(each: PublishedQuota) -> QuotaUse:
+    return QuotaUse(each.resource, each.requested, each.used, each.hard).in_one_unit()
 
 
 def _template(each: TemplateView) -> TemplateItem:

@@ -48,7 +48,7 @@ PEAKS = 20
 _MESSAGE_LIMIT = 200
 _QUIET = timedelta(minutes=2)
 """A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
-_CAUSE = ATTEMPT_HEADINGS.index("CAUSE")
+_CAUSE, _ERROR = (ATTEMPT_HEADINGS.index(name) for name in ("CAUSE", "ERROR"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +273,7 @@ class KnownCause:
     name: str
     meaning: str
     advice: str
+    """What to do now; empty if the job has succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,9 +363,11 @@ def job_view(
 
 
 def _causes(shown: Details, job: JobRequest) -> Iterable[KnownCause]:
-    for name in dict.fromkeys(cells[_CAUSE] for cells in shown.attempts):
+    error_types = {cells[_CAUSE]: cells[_ERROR] for cells in shown.attempts}
+    for name, error_type in error_types.items():
         if (known := CAUSES.get(name)) is not None:
-            yield KnownCause(name, known.meaning, line(advice(name, "", job.id)))
+            text = advice(name, "", job.id, error_type) if job.state.final else known.advise(job.id, tried_again=True)
+            yield KnownCause(name, known.meaning, "" if job.state is JobState.SUCCEEDED else line(text))
 
 
 def commands(job: JobRequest, namespace: str) -> Iterable[tuple[str, str]]:

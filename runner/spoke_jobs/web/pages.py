@@ -27,7 +27,7 @@ from spoke_jobs.web.cluster_reads import ClusterReads, sync_is_active
 from spoke_jobs.web.job_search import read_search
 from spoke_jobs.web.schedule_views import schedule_troubles
 from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE
-from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job
+from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job, shown_situation
 
 PER_PAGE = 50
 PAYLOAD_LIMIT_BYTES = 100_000
@@ -123,7 +123,7 @@ class Pages:
         )
         view = page_views.job_view(
             shown,
-            explain(replace(situation, job=shown_job(situation.job, viewer), now=now), cluster),
+            explain(shown_situation(replace(situation, now=now), viewer), cluster),
             now,
             viewer,
             cluster=cluster,

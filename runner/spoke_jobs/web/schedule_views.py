@@ -185,7 +185,7 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
         tuple(due(when) for when in times),
         due(row.last_due_at) if row.last_due_at is not None else None,
         row.last_job_id if row.last_job_id in visible else None,
-        skip_text(row.last_skip) if row.last_skip is not None else "",
+        skip_text(row.last_skip, now) if row.last_skip is not None else "",
         line(row.error),
         problem,
         advice,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from spoke_jobs.explain.groups import Group
+from spoke_jobs.explain.groups import Group, oldest_of
 from spoke_jobs.explain.words import ago, count, line, seconds, until
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
@@ -84,8 +84,7 @@ def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> Gro
 
     :param sees_limits: whether the viewer may see limits, which concern the jobs of all organizations.
     """
-    waits = group.state != "failed" and group.oldest_at is not None and group.oldest_at <= now
-    said = [f"the oldest for {seconds((now - group.oldest_at).total_seconds())}"] if waits and group.oldest_at else []
+    said = [oldest] if (oldest := oldest_of(group, now)) else []
     if group.tried_at is not None:
         said.append(f"the first attempt of the oldest began {ago(group.tried_at, now)}")
     since = group.wait.paused_since if group.wait is not None else None

@@ -11,6 +11,8 @@ from spoke_jobs.contract.wait_reasons import REASONS, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.reasons import Reason
+from spoke_jobs.explain.words import agreeing
+from spoke_jobs.ledger.reading.queries import Situation
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.model import ANY_JOB, JobFilter, JobRequest
 
@@ -118,6 +120,12 @@ def shown_job(job: JobRequest, viewer: Viewer) -> JobRequest:
     return job.evolve(result_message=Cause.DEPENDENCY_FAILED.meaning)
 
 
+def shown_situation(situation: Situation, viewer: Viewer) -> Situation:
+    """Return the job's situation without a failed batch, which may hold jobs of other organizations."""
+    batch = situation.failed_batch if viewer.sees_all else None
+    return replace(situation, job=shown_job(situation.job, viewer), failed_batch=batch)
+
+
 def shown_reason(reason: Reason, viewer: Viewer) -> Reason:
     """Return the reason, with a general text if its own may name or count jobs of other organizations."""
     alone = reason.waits_for in _ABOUT_THE_JOB_ALONE if reason.waits_for else reason.code in _STATES_ALONE
@@ -132,5 +140,6 @@ def shown_group(group: Group, viewer: Viewer) -> Group:
     if viewer.sees_all or group.state == "failed" or group.name in _ABOUT_THE_JOB_ALONE:
         return group
     reason = REASONS.get(group.name)
-    text = f"wait: {reason.meaning}" if reason else "wait"
+    wait = agreeing(group.count, "waits", "wait")
+    text = f"{wait}: {reason.meaning}" if reason else wait
     return replace(group, text=text, advice="", wait=None, scope="")

@@ -127,7 +127,8 @@ def failure_of(child: Child, item: HeldOrder) -> Failure:
             Cause.WORKER_LOST, "the process stopped itself, since its lease was lost or could not be renewed"
         )
     if code < 0:
-        return Failure(Cause.KILLED, f"{Cause.KILLED.meaning} ({signal_name(-code)})")
+        name = signal_name(-code)
+        return Failure(Cause.KILLED, f"{Cause.KILLED.meaning} ({name})", name)
     return Failure(Cause.JOB_EXITED, f"the job ended its process with exit code {code}")
 
 

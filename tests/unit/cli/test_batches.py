@@ -82,6 +82,46 @@ def test_jobs_of_a_cancelled_batch_may_depend_on_each_other(ledger: SqlLedger, r
     assert [ledger.get(job.id).cause for job in (first, second)] == ["Cancelled"] * 2  # type: ignore[union-attr]
 
 
+def test_after_a_failed_batch_the_advice_names_it_and_the_command_that_retries_its_failed_jobs(
+    ledger: SqlLedger, run: Run
+) -> None:
+    batch = ledger.open_batch("march", new_job())
+    jobs = [ledger.insert(new_job(batch_id=batch.id)) for _ in range(2)]
+    ledger.close_batch(batch.id)
+    apart = ledger.insert(new_job())
+    for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, 3):
+        ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
+    then = batch.then_id
+    code, text, advised = run("why", then).stdout.splitlines()[0].split("\t")
+    assert code == "failed"
+    assert "of batch 1 (march) failed" in text
+    command = "spoke-jobs retry --failed --batch 1"
+    assert advised == (
+        f"Retry the failed jobs of batch 1: `{command}`; if somebody cancelled them, with `--cause Cancelled`. This "
+        "job then waits for them again."
+    )
+    listed = [int(line.split("\t")[0]) for line in run("ls", "--failed", "--batch", 1).stdout.splitlines()]
+    assert sorted(listed) == [job.id for job in jobs]
+    retried = run(*command.split()[1:], "--yes").stdout.splitlines()
+    assert retried == [f"{job.id}\treport\twaiting, run 2" for job in jobs]
+    assert ledger.get(then or 0).state is JobState.BLOCKED  # type: ignore[union-attr]
+    assert ledger.get(apart.id).state is JobState.FAILED  # type: ignore[union-attr]
+
+
+def test_after_a_failed_job_the_advice_names_no_batch(ledger: SqlLedger, run: Run) -> None:
+    first = ledger.insert(new_job())
+    batch = ledger.open_batch("march", new_job(after=(first.id,)))
+    ledger.insert(new_job(batch_id=batch.id))
+    claim, other = ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)
+    ledger.succeed(None, other.token, None)
+    ledger.close_batch(batch.id)
+    ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
+    advised = run("why", batch.then_id).stdout.splitlines()[0].split("\t")[2]
+    assert advised.startswith(
+        f"`spoke-jobs show {batch.then_id}` names that job or batch. Retry that job, or the failed"
+    )
+
+
 def test_a_cancelled_batch_is_retried_with_what_follows(ledger: SqlLedger, run: Run) -> None:
     outer = ledger.open_batch("outer", new_job())
     inner = ledger.open_batch("inner", new_job(batch_id=outer.id))

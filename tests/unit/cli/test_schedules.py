@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from typer.testing import Result
 
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.rendering.schedule_output import schedule_texts
+from spoke_jobs.explain.words import clock
 from spoke_jobs.ledger.audit.audit_events import events
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.schedules import schedule_rows
@@ -42,6 +44,16 @@ def report(ctx, payload): ...
 
 registry.schedule("often", "report", Every(minutes=10), payload={"day": "now"})
 """
+
+
+@pytest.fixture
+def denver(monkeypatch: pytest.MonkeyPatch) -> Iterator[ZoneInfo]:
+    """The terminal's time zone."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/Denver")
+        time.tzset()
+        yield ZoneInfo("America/Denver")
+    time.tzset()
 
 
 @pytest.fixture
@@ -217,8 +229,21 @@ def test_what_is_refused(run: Run, arguments: list[str], code: int, message: str
     assert message in " ".join(found.split())
 
 
+def test_times_without_a_job_are_in_the_readers_zone_for_people_and_iso_for_programs(engine: Engine, run: Run) -> None:
+    run("add", "skips", "report", "--every", "1h")
+    at = datetime(2026, 11, 30, 23, 30, tzinfo=UTC)
+    change(engine, "skips", last_skip=schedule_rows.skip_to_json(Skip(SkipReason.MISSED, at, at)))
+    assert "2026-11-30T23:30:00+00:00: missed while" in run("ls").stdout
+    with engine.connect() as connection:
+        rows = [row for row in schedule_rows.read_schedules(connection) if row.name == "skips"]
+    shown = "\n".join(schedule_texts(rows, at + timedelta(hours=1), 1, ZoneInfo("America/Denver")))
+    assert "skipped  16:30:00: missed while" in shown, "it is still that day"
+    shown = "\n".join(schedule_texts(rows, at + timedelta(days=1), 1, ZoneInfo("America/Denver")))
+    assert "skipped  2026-11-30 16:30:00: missed while" in shown
+
+
 def test_why_names_due_times_without_a_job_and_orphaned_schedules(
-    engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch, denver: ZoneInfo
 ) -> None:
     for name in ("skips", "gone", "well"):
         run("add", name, "report", "--every", "1h")
@@ -230,18 +255,19 @@ def test_why_names_due_times_without_a_job_and_orphaned_schedules(
     shown = why().stdout.splitlines()
     assert "schedule gone (report): no process that runs can dispatch its jobs" in "\n".join(shown)
     at = next(number for number, text in enumerate(shown) if text.startswith("schedule skips (report): no job for"))
-    assert "missed while no process could dispatch it" in shown[at]
+    first, last = (clock(when, now.astimezone(denver)) for when in (missed.first, missed.last))
+    assert shown[at].endswith(f"no job for {first} to {last}: missed while no process could dispatch it")
     assert "→ If these jobs are needed: `spoke-jobs schedules backfill skips" in shown[at + 1]
 
     monkeypatch.setattr(arguments, "on_a_terminal", lambda: False)
     gone, skips = (text.split("\t") for text in why().stdout.splitlines() if text.startswith("schedule\t"))
     assert (gone[1], gone[4]) == ("orphaned", "")
     assert (skips[1], int(skips[4])) == ("Missed", pytest.approx(3 * 3600, abs=300))
-    assert skips[5].startswith("schedule skips (report): no job for")
+    assert skips[5].startswith(f"schedule skips (report): no job for {first} to {last}: missed")
     assert "backfill skips" in skips[6]
 
-    first, second = json.loads(why("--json").stdout)["schedules"]
-    assert (first["name"], first["reason"], first["skip"]) == ("gone", "orphaned", None)
+    orphan, second = json.loads(why("--json").stdout)["schedules"]
+    assert (orphan["name"], orphan["reason"], orphan["skip"]) == ("gone", "orphaned", None)
     assert (second["name"], second["job_type"], second["reason"]) == ("skips", "report", "Missed")
     assert second["skip"]["last"] == missed.last.isoformat().replace("+00:00", "Z")
     assert "backfill skips" in second["advice"]

@@ -48,6 +48,36 @@ def test_a_job_that_has_ended_does_not_go_on_by_itself_when_its_obstacle_is_gone
     assert "retry" not in cause.advise(7), "the same advice is given while the job waits"
 
 
+@pytest.mark.parametrize("tried_again", [True, False])
+def test_the_database_that_a_job_cannot_reach_may_be_one_of_its_own(tried_again: bool) -> None:
+    text = Cause.DATABASE_UNREACHABLE.advise(7, tried_again=tried_again)
+    assert "SPOKE_DATABASE_URL or, if the job uses a database of its own, that one's." in text
+    assert "one of the job's own" in Cause.DATABASE_UNREACHABLE.meaning
+
+
+@pytest.mark.parametrize(
+    ("signal", "says"),
+    [
+        ("SIGKILL", "Find out what sends SIGKILL (memory pressure?), then"),
+        ("SIGTERM", "Find out what sends SIGTERM, then"),
+        ("SIGSEGV", "Native code of the job has crashed (SIGSEGV). Read its output: `spoke-jobs show 7`;"),
+        ("SIGABRT", "Native code of the job has crashed (SIGABRT)."),
+    ],
+)
+def test_the_advice_after_a_signal_fits_the_signal(signal: str, says: str) -> None:
+    text = advice(Cause.KILLED, "", 7, signal)
+    assert text.startswith(says)
+    assert text.endswith("then `spoke-jobs retry 7`.")
+    assert ("memory pressure" in text) == (signal == "SIGKILL")
+
+
+@pytest.mark.parametrize("unknown", ["", "signal 40", "SIGNOTHING", "x; rm -rf ~"])
+def test_without_a_known_signal_the_advice_fits_any(unknown: str) -> None:
+    assert advice(Cause.KILLED, "", 7, unknown) == Cause.KILLED.advise(7)
+    assert "memory" not in Cause.KILLED.advice
+    assert "crash" in Cause.KILLED.advice
+
+
 HOSTILE = "x; rm -rf ~ `id` $(id) 'ID' > TYPE"
 
 

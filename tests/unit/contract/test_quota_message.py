@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from spoke_jobs.contract.quantities import in_bytes, in_one_unit
 from spoke_jobs.contract.quota_message import QuotaRefusal, QuotaUse, quota_words, read_quota_refusal
+from spoke_jobs.contract.retry import QUANTITY
 
 FORBIDDEN = 'Error creating: pods "export-41-0a1b2c3d-1-x" is forbidden: '
 PODS = QuotaUse("pods", "1", "5", "5")
@@ -87,6 +89,16 @@ def test_any_text_is_read(message: str) -> None:
             assert max(map(len, (use.requested, use.used, use.hard))) <= 40
 
 
+@given(st.lists(AMOUNTS | st.from_regex(QUANTITY, fullmatch=True), max_size=3))
+@example(["9" * 40, "1m"])
+@example(["0.001m", "1Ei"])
+def test_amounts_in_one_unit_are_the_same_amounts(quantities: list[str]) -> None:
+    converted = in_one_unit(quantities)
+    assert [in_bytes(quantity) for quantity in converted] == [in_bytes(quantity) for quantity in quantities]
+    units = {quantity.lstrip("0123456789.") for quantity in converted if in_bytes(quantity)}
+    assert len(units) <= 1 or converted == tuple(quantities)
+
+
 @pytest.mark.parametrize(
     ("quota", "uses", "words"),
     [
@@ -98,7 +110,15 @@ def test_any_text_is_read(message: str) -> None:
         ("q", (QuotaUse("cpu", "1"),), "quota q: cpu is used up, and the pod requests 1"),
         ("q", (QuotaUse("requests.memory", "1Gi", "2Gi", "0Gi"),),
          "quota q: the quota of requests.memory is 0, and the pod requests 1Gi"),
-        ("q", (QuotaUse("cpu", "1", "0", "500m"),), "quota q: cpu 0 of 500m used, and the pod requests 1"),
+        ("q", (QuotaUse("cpu", "1", "0", "500m"),), "quota q: cpu 0 of 500m used, and the pod requests 1000m"),
+        ("q", (QuotaUse("requests.memory", "1Gi", "32256Mi", "32Gi"),),
+         "quota q: requests.memory 31.5Gi of 32Gi used, and the pod requests 1Gi"),
+        ("q", (QuotaUse("limits.memory", "100Mi", "33000Mi", "32Gi"),),
+         "quota q: limits.memory 33000Mi of 32768Mi used, and the pod requests 100Mi"),
+        ("q", (QuotaUse("cpu", "500m", "3500m", "4"),), "quota q: cpu 3.5 of 4 used, and the pod requests 0.5"),
+        ("q", (QuotaUse("memory", "1Mi", "1024", "1M"),),
+         "quota q: memory 1024 of 1000000 used, and the pod requests 1048576"),
+        ("q", (QuotaUse("cpu", "5u", "3500m", "4"),), "quota q: cpu 3500m of 4 used, and the pod requests 5u"),
     ],
 )  # fmt: skip
 def test_in_a_few_words(quota: str, uses: tuple[QuotaUse, ...], words: str) -> None:

@@ -13,10 +13,12 @@ from tests.unit.explain.situations import NOW, a_holder, a_load, a_trace, after,
 
 from spoke_jobs.cli.rendering.groups_output import print_groups
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob, waits_of
+from spoke_jobs.contract import wait_text
+from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.quota_message import QuotaUse
-from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.contract.wait_reasons import WAITS, Giver, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
-from spoke_jobs.explain.groups import Group, groups, reasons
+from spoke_jobs.explain.groups import Group, groups, oldest_of, reasons
 from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
 from spoke_jobs.ledger.reading.queries import Crowd
 
@@ -71,7 +73,7 @@ def only(found: tuple[Group, ...]) -> Group:
             {"held": {replace(KIND, blocked=True): Wait("Paused", object="all", source="`spoke-jobs pause all`")}},
             Code.BLOCKED,
             "depend on jobs that have not ended",
-            "`spoke-jobs why 40` names the jobs",
+            "`spoke-jobs why 40` names the jobs that job 40 waits for.",
         ),
         (
             {"blocked": True},
@@ -154,6 +156,75 @@ def test_what_waiting_jobs_wait_for(
     assert reasons(crowd(each, **around)) == {each.kind: reason}
 
 
+PAUSE = Wait("Paused", object="all", source="`spoke-jobs pause all`")
+AT = "at 12:01:00 (in 60 s)"
+IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = [
+    (WaitReason.TAKEN, {"runner": "reference", "assigned": True}, {},
+     "is marked as assigned by other code, which runs it", "are marked as assigned by other code, which runs them"),
+    (WaitReason.BLOCKED, {"blocked": True}, {}, "depends on jobs that", "depend on jobs that"),
+    (WaitReason.DUE_LATER, {"later": True}, {}, f"is to start later, {AT}", f"are to start later, the first {AT}"),
+    (WaitReason.ASKED_LATER, {"later": True, "cause": "RetryLater"}, {},
+     f"asked to be run again later, {AT}", f"asked to be run again later, the first {AT}"),
+    (WaitReason.BACKING_OFF, {"later": True, "cause": "JobError"}, {},
+     f"failed with JobError and is tried again, {AT}", f"failed with JobError and are tried again, the first {AT}"),
+    (WaitReason.QUEUE_LOCKED, {"holder": 9}, {"holders": {9: a_holder()}},
+     "is behind job 9 (import_contacts), which has held the lock of its queue",
+     "are behind job 9 (import_contacts), which has held the lock of their queue"),
+    (WaitReason.QUEUE_LOCKED, {"holder": 9}, {}, "is behind job 9", "are behind job 9"),
+    (WaitReason.PAUSED, {}, {"held": {KIND: PAUSE}}, "waits: paused by", "wait: paused by"),
+    (WaitReason.NO_WORKER, {}, {},
+     "is due, and no worker for the runner legacy takes it", "are due, and no worker for the runner legacy takes them"),
+    (WaitReason.WORKERS_BUSY, {}, {"load": {"legacy": (a_load(),)}},
+     "is due and waits for a free worker: 2 jobs run now", "are due and wait for a free worker: 2 jobs run now"),
+    (WaitReason.WORKERS_BUSY, {}, {"load": {"legacy": (a_load(running=1),)}},
+     "is due and waits for a free worker: 1 job runs now", "are due and wait for a free worker: 1 job runs now"),
+    (WaitReason.PASSED_OVER, {},
+     {"traces": {"legacy": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)}},
+     "of the type report is passed over", "of the type report are passed over"),
+    (WaitReason.NOT_SUBMITTED, {"runner": "kubernetes"}, {},
+     "is due and has no SpokeJob yet", "are due and have no SpokeJob yet"),
+    (WaitReason.SUBMITTED, {"runner": "kubernetes", "submitted": True}, {},
+     "has a SpokeJob; the ledger does not know what it waits for",
+     "have a SpokeJob; the ledger does not know what they wait for"),
+    (WaitReason.NEXT, {}, {"traces": {"legacy": (a_trace(heartbeat_at=before(seconds=1)),)}},
+     "has just become due: it starts when", "have just become due: they start when"),
+]  # fmt: skip
+"""A reason, what leads to it, and how the sentences about one job and about two begin."""
+
+
+@pytest.mark.parametrize(("reason", "kind", "around", "one", "two"), IN_NUMBERS)
+def test_sentences_agree_with_the_number_of_jobs(
+    reason: WaitReason, kind: dict[str, Any], around: dict[str, Any], one: str, two: str
+) -> None:
+    for number, begins in ((1, one), (2, two)):
+        at = after(minutes=1) if kind.get("later") else before(minutes=1)
+        group = only(groups(crowd(waiting(number, at, **kind), **around)))
+        assert group.name == reason
+        assert group.text.startswith(begins)
+        assert re.search(r"\b(them|they)\b", group.advice) is None, "it has no number"
+
+
+def test_each_sentence_of_the_ledger_is_tried_with_one_job_and_with_two() -> None:
+    of_one_job = {"QueueTurn", "BehindOthers", "NoOperator", "SpokeJobGone"}
+    given = {reason for reason in WaitReason if reason.row.given_by is Giver.WHY} - of_one_job
+    assert {reason for reason, *_ in IN_NUMBERS} >= given
+
+
+def test_in_the_cluster_and_after_failures_sentences_agree_with_the_number_too() -> None:
+    full = [spokejob(number, "ClusterFull", object="memory") for number in (3, 4)]
+    assert only(groups(crowd(), full[:1])).text.startswith("waits (ClusterFull)")
+    assert only(groups(crowd(), full)).text.startswith("wait (ClusterFull)")
+    assert only(groups(crowd(failed=(failed(count=1),)))).text.endswith("load_rows, 2 min ago (job 77)")
+    assert only(groups(crowd(failed=(failed(count=2),)))).text.endswith("load_rows, the last 2 min ago (job 77)")
+
+
+def test_the_age_of_one_job_is_not_that_of_the_oldest() -> None:
+    assert oldest_of(only(groups(crowd(waiting(1)))), NOW) == "for 60 s"
+    assert oldest_of(only(groups(crowd(waiting(2)))), NOW) == "the oldest for 60 s"
+    assert oldest_of(only(groups(crowd(failed=(failed(),)))), NOW) == ""
+    assert oldest_of(only(groups(crowd(waiting(2, after(minutes=1), later=True)))), NOW) == ""
+
+
 def test_jobs_that_have_just_become_due_are_no_problem() -> None:
     group = only(groups(crowd(waiting(oldest_at=before(seconds=1)))))
     assert (group.reason, group.advice) == (Code.NEXT, "")
@@ -201,6 +272,58 @@ def test_spokejobs_say_what_they_wait_for_and_the_ledger_counts_the_rest() -> No
     assert "compute" in found[0].text
     assert (found[0].job_id, found[0].oldest_at) == (2, before(minutes=4))
     assert found[0].advice.startswith("No action is needed if other pods end.")
+
+
+@pytest.mark.parametrize("code", [*WAITS, *CAUSES])
+@pytest.mark.parametrize("known", [False, True], ids=["only the code", "an object"])
+def test_jobs_that_wait_in_the_cluster_have_the_name_and_the_meaning_of_the_reason(code: str, known: bool) -> None:
+    """The status of a SpokeJob never holds Kubernetes' message, so the text must do without it."""
+    group = only(groups(crowd(), [spokejob(5, code, object="the-object" if known else "")]))
+    meaning, said = wait_text.meaning(code), wait_text.says_all(Wait(code, object="the-object" if known else ""))
+    assert group.text.startswith(f"waits ({code}")
+    assert "None" not in group.text
+    assert said or meaning.rstrip(".") in group.text
+    assert not known or "the-object" in group.text or wait_text.is_complete(Wait(code))
+    shown = ("`spoke-jobs why 5` shows the message.", "`spoke-jobs show 5`")
+    assert "message" not in group.advice or said or any(command in group.advice for command in shown)
+
+
+def test_a_quota_that_stays_used_up_needs_an_action() -> None:
+    quota: dict[str, Any] = {"object": "compute", "quota": (QuotaUse("requests.cpu", "1", "8", "8"),)}
+
+    def advice(**gap: float) -> str:
+        some = spokejob(5, "QuotaExceeded", since=before(minutes=1), **quota)
+        return only(groups(crowd(), [some, spokejob(6, "QuotaExceeded", since=before(**gap), **quota)])).advice
+
+    assert advice(minutes=9).startswith("No action is needed if other pods end.")
+    assert advice(minutes=53).startswith("The quota stays used up. Raise it, request less, or end what uses it:")
+
+
+def test_pods_that_do_not_start_have_the_cause_with_its_meaning_and_its_advice() -> None:
+    stuck = [spokejob(number, "PodsNotStarting", object="ImageUnavailable") for number in range(5, 10)]
+    group = only(groups(crowd(), stuck))
+    assert group.text.startswith(
+        "wait (PodsNotStarting, ImageUnavailable): Several pods of its PodTemplate can't start"
+    )
+    assert group.text.endswith(" The container's image could not be pulled")
+    assert group.advice == (
+        "`spoke-jobs why 5` shows the message. Check the image's name and tag in the PodTemplate. If the message names "
+        "a pull Secret, create that. Once that is corrected, the jobs start by themselves."
+    )
+    group = only(groups(crowd(), [spokejob(5, "PodsNotStarting", object="OfANewerRelease")]))
+    assert "(PodsNotStarting, OfANewerRelease)" in group.text
+    assert group.advice.startswith("`spoke-jobs why 5` shows the message. The message says what keeps the pods from")
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_advice_for_groups_says_which_command_shows_the_message(cause: str) -> None:
+    later = replace(waiting(later=True, cause=cause), oldest_at=after(minutes=1))
+    for group in groups(crowd(later, failed=(failed(cause=cause, fingerprint=""),))):
+        assert (
+            "message" not in group.advice
+            or f"`spoke-jobs show {group.job_id}`" in group.advice
+            or (f"`spoke-jobs why {group.job_id}` shows the message." in group.advice)
+        )
 
 
 def test_of_the_cluster_s_objects_only_those_count_that_wait_and_say_why() -> None:

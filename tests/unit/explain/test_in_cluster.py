@@ -396,6 +396,9 @@ def test_a_used_up_quota_is_told_with_what_is_short_the_turn_and_no_deadline() -
     reason = said(pends)[Code.CLUSTER]
     assert reason.text.endswith(f": {words}")
     assert (reason.until, reason.advice) == (None, WaitReason.QUOTA_EXCEEDED.advice)
+    for minutes, advice in ((9, WaitReason.QUOTA_EXCEEDED.advice), (53, WaitReason.QUOTA_EXCEEDED.row.lasting)):
+        waits = {"waiting": {**held["waiting"], "since": before(minutes=minutes).isoformat()}}  # type: ignore[dict-item]
+        assert said(pends | waits)[Code.CLUSTER].advice == advice
 
 
 def test_the_end_of_other_pods_does_not_help_with_a_quota_of_zero() -> None:

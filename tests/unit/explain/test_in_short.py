@@ -26,7 +26,7 @@ TWO = (
             TWO,
             (
                 "quota compute: limits.memory 3Gi of 3Gi used, and the pod requests 1Gi; "
-                "requests.cpu 2 of 2 used, and the pod requests 500m"
+                "requests.cpu 2 of 2 used, and the pod requests 0.5"
             ),
         ),
         (f"{FORBIDDEN}failed quota: compute: must specify cpu for: job", ""),

@@ -337,6 +337,14 @@ class TestEnded:
         older = an_attempt(state=AttemptState.FAILED, finished_at=NOW, output_tail="Traceback", **attempt)
         assert explain(a_situation(a_job(state=JobState.FAILED, **job), attempts=(older,))).output_tail == ""
 
+    @pytest.mark.parametrize(("run", "crashed"), [(1, True), (2, False)], ids=["its end", "of an earlier run"])
+    def test_by_a_signal_with_the_advice_for_that_signal(self, run: int, crashed: bool) -> None:
+        job = a_job(state=JobState.FAILED, attempt=1, run=run, cause="Killed")
+        ended = an_attempt(state=AttemptState.FAILED, finished_at=NOW, cause="Killed", error_type="SIGSEGV")
+        advised = only(a_situation(job, attempts=(ended,))).advice
+        assert advised.startswith("Native code of the job has crashed (SIGSEGV).") == crashed
+        assert crashed or advised == Cause.KILLED.advise(job.id)
+
     def test_what_only_repeats_the_meaning_is_said_once(self) -> None:
         meaning = CAUSES["Cancelled"].meaning
         text = only(a_situation(a_job(state=JobState.FAILED, cause="Cancelled", result_message=meaning))).text

@@ -49,6 +49,10 @@ def test_in_a_pod_it_is_the_account_of_its_token(tmp_path: Path) -> None:
     assert process_actor(environment, tmp_path) == f"system:serviceaccount:shop:web@{HOST}"
 
 
+def test_an_account_without_a_namespace_is_only_its_name(tmp_path: Path) -> None:
+    assert process_actor({"SPOKE_SERVICE_ACCOUNT": "worker"}, tmp_path) == f"worker@{HOST}"
+
+
 @pytest.mark.parametrize("text", ["", "no token", "a.b.c", token({"sub": 7}), token({"sub": "ada"}), token([1])])
 def test_without_such_a_token_it_is_the_account_of_the_variable(tmp_path: Path, text: str) -> None:
     (tmp_path / "token").write_text(text)

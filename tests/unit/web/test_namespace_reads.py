@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from spoke_jobs.cluster import namespace_reads
+from spoke_jobs.cluster import installed_reads, namespace_reads
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.names import STATE_CONFIGMAP
@@ -91,4 +91,14 @@ def test_a_bounded_number_of_templates_is_read(monkeypatch: pytest.MonkeyPatch) 
 
 def test_without_a_namespace_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(namespace_reads.kube_environment, "namespace", lambda _configured: "")
-    assert namespace_reads.read_namespace_view("").problem == "SPOKE_NAMESPACE is not set"
+    found = namespace_reads.read_namespace_view("")
+    assert (found.problem, found.is_configured) == ("SPOKE_NAMESPACE is not set", False)
+
+
+def test_without_the_client_it_is_still_known_whether_a_namespace_is_configured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(installed_reads.importlib.util, "find_spec", lambda _name: None)
+    assert installed_reads.namespace_in("shop").is_configured
+    monkeypatch.setattr(installed_reads.kube_environment, "namespace", lambda _configured: "")
+    assert not installed_reads.namespace_in("").is_configured

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 from tests.contract.dashboard_scene import EVERYBODY, ONE
+from tests.unit.explain.situations import a_situation, before
 
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.reasons import Reason, waits_for
+from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.model import JobFilter
-from spoke_jobs.web.viewer import shown_group, shown_reason
+from spoke_jobs.web.viewer import shown_group, shown_reason, shown_situation
 
 ABOUT_OTHERS = (
     *(WaitReason.QUEUE_LOCKED, WaitReason.QUEUE_TURN, WaitReason.BEHIND, WaitReason.WORKERS_BUSY),
@@ -33,6 +35,12 @@ def test_a_reason_that_names_or_counts_other_jobs_is_told_in_general(reason: Wai
         None,
     )
     assert shown_reason(said, EVERYBODY) == said
+
+
+def test_a_failed_batch_is_named_to_those_who_see_all_jobs() -> None:
+    said = a_situation(failed_batch=Batch(id=7, name="theirs", created_at=before(hours=1)))
+    assert shown_situation(said, ONE) == a_situation()
+    assert shown_situation(said, EVERYBODY) == said
 
 
 def test_when_a_job_moves_to_a_pod_stays() -> None:
@@ -57,6 +65,7 @@ def test_a_group_whose_reason_names_or_counts_other_jobs_is_told_in_general(reas
     group = Group("waiting", reason.code, "are behind job 7 (theirs)", 3, None, "spoke-jobs why 7", name=reason)
     shown = shown_group(group, ONE)
     assert (shown.text, shown.advice, shown.count) == (f"wait: {reason.meaning}", "", 3)
+    assert shown_group(replace(group, count=1), ONE).text == f"waits: {reason.meaning}"
     assert shown_group(group, EVERYBODY) == group
     later = replace(group, name="AReasonOfALaterRelease")
     assert (shown_group(later, ONE).text, shown_group(later, ONE).advice) == ("wait", "")

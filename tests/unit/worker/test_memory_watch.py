@@ -80,6 +80,14 @@ def test_an_attempt_ends_as_out_of_memory_with_what_was_measured(watched: Watche
     assert not failure.for_good
 
 
+@pytest.mark.parametrize(("code", "signal"), [(-9, "SIGKILL"), (-11, "SIGSEGV")])
+def test_the_end_of_a_killed_child_names_the_signal(watched: Watched, code: int, signal: str) -> None:
+    watched.child.process.returncode = code
+    failure = failure_of(watched.child, watched.holds())
+    assert (failure.cause, failure.error_type) == (Cause.KILLED, signal)
+    assert failure.message == f"{Cause.KILLED.meaning} ({signal})"
+
+
 def test_a_child_that_runs_nothing_is_not_ended(watched: Watched) -> None:
     watched.holds()
     watched.used = 300 * MIB

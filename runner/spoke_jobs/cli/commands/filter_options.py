@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from spoke_jobs.cli.commands import parsing
-from spoke_jobs.cli.commands.arguments import check_number
+from spoke_jobs.cli.commands.arguments import check_number, parse_id
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.model import JobFilter, JobState
 from spoke_jobs.type_names import matches
@@ -72,6 +72,13 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
         Annotated[
             int | None,
             typer.Option("--campaign", callback=check_number, help="Only jobs of this campaign.", show_default=False),
+        ],
+    ),
+    "batch": (
+        "batch_id",
+        Annotated[
+            int | None,
+            typer.Option("--batch", parser=parse_id, metavar="ID", help="Only jobs of this batch.", show_default=False),
         ],
     ),
     "cause": (

@@ -23,14 +23,15 @@ def find_groups(
 ) -> tuple[tuple[Group, ...], datetime]:
     """Group the waiting jobs and those that failed within the period, of those that pass the filter.
 
-    Also return the database's time.
+    Also return the database's time, in the terminal's time zone.
     """
     crowd = queries.crowd(period_seconds, which)
     in_cluster = _in_cluster() if has_spokejobs(crowd) else ()
     if in_cluster and which != ANY_JOB:
         selected = {job.id for job in queries.selected(which.evolve(states=(JobState.WAITING,)))}
         in_cluster = tuple(each for each in in_cluster if each.job_id in selected)
-    return groups(replace(crowd, now=crowd.now.astimezone()), in_cluster), crowd.now  # in the terminal's time zone
+    now = crowd.now.astimezone()
+    return groups(replace(crowd, now=now), in_cluster), now
 
 
 def waiting_for(queries: Queries, reason: str) -> set[int]:

@@ -46,5 +46,8 @@ def show(
     from spoke_jobs.cli.rendering.details_output import print_details, print_plain
     from spoke_jobs.explain.job_details import details
 
-    shown = details(job, attempts, queries.now(), cluster, reports, events, saved, links, with_payload=payload)
+    hint = "--payload shows it"
+    shown = details(
+        job, attempts, queries.now(), cluster, reports, events, saved, links, with_payload=payload, payload_hint=hint
+    )
     (print_details if arguments.on_a_terminal() else print_plain)(shown)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from spoke_jobs.cli.printing import new_console
-from spoke_jobs.explain.groups import Group
+from spoke_jobs.explain.groups import Group, oldest_of
 from spoke_jobs.explain.words import line, seconds
 
 
@@ -53,6 +53,4 @@ def print_groups(groups: Sequence[Group], period_seconds: float, now: datetime) 
 
 
 def _oldest(group: Group, now: datetime) -> str:
-    if group.state == "failed" or group.oldest_at is None or group.oldest_at > now:
-        return ""
-    return f" (the oldest for {seconds((now - group.oldest_at).total_seconds())})"
+    return f" ({said})" if (said := oldest_of(group, now)) else ""

@@ -27,7 +27,7 @@ def _fields(row: ScheduleRow, now: datetime, following: int) -> list[str]:
         ",".join(when.isoformat() for when in next_due_times(row, schedule, following)) or "-",
         row.last_due_at.isoformat() if row.last_due_at else "-",
         str(row.last_job_id) if row.last_job_id is not None else "-",
-        skip_text(row.last_skip) if row.last_skip else "-",
+        skip_text(row.last_skip, None) if row.last_skip else "-",
         line(row.error) or "-",
     ]
 
@@ -64,7 +64,12 @@ _FACTS: tuple[tuple[str, _Fact], ...] = (
             [f"{_both(row.last_due_at, schedule, zone)}: job {row.last_job_id}"] if row.last_due_at else []
         ),
     ),
-    ("skipped", lambda row, *_: [skip_text(row.last_skip)] if row.last_skip else []),
+    (
+        "skipped",
+        lambda row, _schedule, now, _following, zone: (
+            [skip_text(row.last_skip, now.astimezone(zone))] if row.last_skip else []
+        ),
+    ),
     ("error", lambda row, *_: [line(row.error)] if row.error else []),
 )
 """What `schedules ls` says about each, on lines of its own."""

@@ -34,14 +34,17 @@ def process_actor(environment: Mapping[str, str] = os.environ, folder: Path = _F
 
 
 def service_account(environment: Mapping[str, str], folder: Path) -> str:
-    """Return the service account that the pod's token names, else the one of SPOKE_SERVICE_ACCOUNT; empty without."""
+    """Return the service account that the pod's token names, else the one of SPOKE_SERVICE_ACCOUNT; empty without.
+
+    Without a namespace, the latter is only its name: ``worker``. A name with an empty namespace would be none.
+    """
     claims = read_token_body(_text(folder / "token").strip()) or {}
     subject = claims.get("sub")
     if isinstance(subject, str) and subject.startswith(_ACCOUNT):
         return subject
     account = environment.get("SPOKE_SERVICE_ACCOUNT", "")
     namespace = _text(folder / "namespace").strip() or environment.get("SPOKE_NAMESPACE", "")
-    return f"{_ACCOUNT}{namespace}:{account}" if account else ""
+    return f"{_ACCOUNT}{namespace}:{account}" if account and namespace else account
 
 
 def _text(file: Path) -> str:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.dependencies import batch_rows
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.rows import read_state
 from spoke_jobs.ledger.tables import job_dependency, job_request
-from spoke_jobs.model import JobState
+from spoke_jobs.model import JobRequest, JobState
 
 LINKS = 200
 """How many dependencies are read at most."""
@@ -88,6 +89,14 @@ def blocking(connection: Connection, job_id: int, limit: int) -> Blocking:
         tuple(sorted((read_state(state), count) for state, count in connection.execute(counts))),
         batch if batch is not None and batch.finished_at is None else None,
     )
+
+
+def failed_batch(connection: Connection, job: JobRequest) -> Batch | None:
+    """Find the batch because of whose failed jobs a job was not started; None if there is no such batch."""
+    if job.cause != Cause.DEPENDENCY_FAILED:
+        return None
+    batch = batch_rows.before(connection, job.id)
+    return batch if batch is not None and batch.failed and batch.on_failed != "run" else None
 
 
 def _link(row: tuple[int, int, str, str, int, str, bool]) -> Link:

@@ -23,6 +23,7 @@ from spoke_jobs.ledger.claims.eligibility import Due, OfRunner, QueueFree, Waiti
 from spoke_jobs.ledger.cluster.reports import reports_of
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
+from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.lifecycle import checkpoints
 from spoke_jobs.ledger.limits.limit_rows import read_limits
 from spoke_jobs.ledger.maintenance import pruning
@@ -121,6 +122,8 @@ class Situation:
     """What a blocked job waits for."""
     cancelled_by: str = ""
     """Who cancelled it, or asked it to stop; empty if nobody has, or nobody knows."""
+    failed_batch: Batch | None = None
+    """The batch because of whose failed jobs it was not started, if that is why."""
 
 
 class LimitState(NamedTuple):
@@ -301,7 +304,10 @@ class Queries:
                 behind = _behind_in_queue(connection, job) if held else 0
                 reports = reports_of(connection, job_id, NEWEST)
                 by = canceller(connection, job)
-                return Situation(now, job, attempts, reports, holder, behind_in_queue=behind, cancelled_by=by)
+                batch = dependency_queries.failed_batch(connection, job)
+                return Situation(
+                    now, job, attempts, reports, holder, behind_in_queue=behind, cancelled_by=by, failed_batch=batch
+                )
             return Situation(
                 now,
                 job,
