@@ -5,7 +5,7 @@ VENV := .venv/bin
 
 export SPOKE_TEST_CLUSTER ?= spoke-test
 
-.PHONY: help demo test test-busy test-long test-pythons lint format generate lock cluster cluster-down cluster-demo images release base-image audit setup-python clean bench bench-imports bench-claims bench-control bench-dispatch bench-launch bench-tasks breaks situations pictures
+.PHONY: help demo test test-busy test-long test-pythons lint format generate lock cluster cluster-down cluster-demo images release base-image audit setup-python clean bench bench-imports bench-claims bench-control bench-dispatch bench-launch bench-tasks bench-web breaks situations pictures
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -52,6 +52,9 @@ bench-launch: setup-python ## what the operator costs beside plain Jobs, on a ki
 
 bench-tasks: setup-python ## tasks beside other task queues: some 10 minutes (ROUNDS=1: a quick look)
 	@scripts/in-turn "make $@" tests/bench/tasks/run
+
+bench-web: setup-python ## the dashboard beside 10 million jobs: pages, filters, live updates, claims; some 45 minutes and 19 GB (ROWS=200000: a quick look)
+	@scripts/in-turn "make $@" tests/bench/web/run
 
 breaks: setup-python ## break each rule once and see which tests notice: some 20 minutes; writes docs/breaks.md
 	@scripts/in-turn "make $@" $(VENV)/python -m tests.breaks
