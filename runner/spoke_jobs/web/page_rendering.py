@@ -19,6 +19,7 @@ _STATIC = {
     "icon.svg": "image/svg+xml",
     "keys.js": "text/javascript; charset=utf-8",
     "live.js": "text/javascript; charset=utf-8",
+    "switches.js": "text/javascript; charset=utf-8",
     "zone.js": "text/javascript; charset=utf-8",
 }
 """The files, with their media types."""

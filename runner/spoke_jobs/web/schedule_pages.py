@@ -33,6 +33,7 @@ PER_PAGE = 100
 SECONDS = 10.0
 """How long one confirmation of a backfill goes on. The occurrences that are left are offered again."""
 _HERE = "/schedules"
+_UNCHANGED = "Nothing was changed"
 _NO_BACKFILL = "This can't be backfilled"
 _BACKFILL = f"{_HERE}/backfill"
 _BACK = (_HERE, "Back to the schedules")
@@ -131,14 +132,10 @@ class SchedulePages:
 
     def _preview(self, viewer: Viewer, asked: Asked) -> Answer:
         """Show what a backfill would dispatch."""
-        try:
-            found = self._asked_period(viewer, asked)
-            if isinstance(found, Page):
-                return found
-            registry = self._registry()
-        except SpokeJobsError as error:
-            return _refused(error, viewer, title=_NO_BACKFILL)
-        row, since, until, period = found
+        found = self._asked_backfill(viewer, asked, _NO_BACKFILL)
+        if isinstance(found, Page):
+            return found
+        row, since, until, period, registry = found
         now = self._queries.now().astimezone(asked.zone)
         if period.left:  # what can't be made is told before somebody confirms it
             try:
@@ -152,19 +149,15 @@ class SchedulePages:
 
     def _backfill(self, viewer: Viewer, asked: Asked) -> Answer:
         """Dispatch the jobs of the occurrences that a preview has shown."""
-        try:
-            found = self._asked_period(viewer, asked)
-            if isinstance(found, Page):
-                return found
-            registry = self._registry()
-        except SpokeJobsError as error:
-            return _refused(error, viewer)
-        row, since, until, period = found
+        found = self._asked_backfill(viewer, asked)
+        if isinstance(found, Page):
+            return found
+        row, since, until, period, registry = found
         shown = {"schedule": encoded(row.name), "from": since.isoformat(), "to": until.isoformat()}
         chosen = schedule_views.chosen(asked.given.get("chosen", ""), period.times)
         if chosen is None or asked.given.get("times") != schedule_views.fingerprint(period.times):
             text = "The schedule was changed since, and so were its occurrences. Preview the period again."
-            return refusal("Nothing was changed", text, 409, address(_BACKFILL, **shown), "Preview again")
+            return refusal(_UNCHANGED, text, 409, address(_BACKFILL, **shown), "Preview again")
         prepare = partial(checked_occurrence, registry=registry, runner=row.runner)
         return self._dispatch(viewer, asked, row, chosen, prepare, shown)
 
@@ -206,6 +199,19 @@ class SchedulePages:
         elif jobs < len(chosen) and row.schedule().options.get("unique_key"):
             word = "unique"
         return Redirect(address(_BACKFILL, **shown, said=word))
+
+    def _asked_backfill(
+        self, viewer: Viewer, asked: Asked, title: str = _UNCHANGED
+    ) -> tuple[ScheduleRow, datetime, datetime, Period, Registry] | Page:
+        """Read what a backfill is for, and import what makes its jobs; or say why that can't be done.
+
+        :param title: of the page that says so.
+        """
+        try:
+            found = self._asked_period(viewer, asked)
+            return found if isinstance(found, Page) else (*found, self._registry())
+        except SpokeJobsError as error:
+            return _refused(error, viewer, title=title)
 
     def _asked_period(self, viewer: Viewer, asked: Asked) -> tuple[ScheduleRow, datetime, datetime, Period] | Page:
         """Read a schedule and the due times of a period; or say why not.
@@ -273,7 +279,7 @@ def _locked(connection: Connection, viewer: Viewer, asked: Asked, digest: str) -
     return row
 
 
-def _refused(error: SpokeJobsError, viewer: Viewer, more: str = "", title: str = "Nothing was changed") -> Page:
+def _refused(error: SpokeJobsError, viewer: Viewer, more: str = "", title: str = _UNCHANGED) -> Page:
     """Say why nothing was changed, or can be."""
     text = _told(error, viewer)
     return refusal(title, f"{text.rstrip('.')}. {more}" if more else text, 409, *_BACK)

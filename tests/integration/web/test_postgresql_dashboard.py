@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from tests.contract.browser import Browser
 from tests.contract.dashboard import DashboardContract
+from tests.contract.dashboard_backfills import BackfillsContract
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_cluster import Cluster, ClusterContract
@@ -203,6 +204,12 @@ class TestPostgresqlQueues(QueuesContract):
 
 
 class TestPostgresqlSchedules(SchedulesContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlBackfills(BackfillsContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url

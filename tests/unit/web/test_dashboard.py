@@ -11,6 +11,7 @@ import httpx
 import pytest
 from tests.contract.browser import Browser
 from tests.contract.dashboard import DashboardContract
+from tests.contract.dashboard_backfills import BackfillsContract
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_cluster import ClusterContract
@@ -102,7 +103,7 @@ class TestSqliteDashboard(DashboardContract):
             assert page.index('id="updates-wait"') < page.index('id="live"'), "what is replaced must not hold it"
             addresses = re.findall(r'<script defer src="([^"]+)"', page)
             names = [address.partition("?")[0].removeprefix("/static/") for address in addresses]
-            assert names == ["htmx.min.js", "live.js", "keys.js", "zone.js"]
+            assert names == ["htmx.min.js", "switches.js", "live.js", "keys.js", "zone.js"]
             for address in addresses:
                 file = browser.get(address)
                 assert file.headers["content-type"] == "text/javascript; charset=utf-8"
@@ -129,7 +130,7 @@ class TestSqliteDashboard(DashboardContract):
         ledger.fail(self.claimed(ledger).token, Failure("JobError", message, "E", "", for_good=True), decide=True)
         assert f"Its message: {shown}" in browse(EVERYBODY).get(f"/jobs/{job.id}").text
 
-    @pytest.mark.parametrize("name", ["dashboard.css", "htmx.min.js", "icon.svg", "keys.js", "live.js", "zone.js"])
+    @pytest.mark.parametrize("name", ["dashboard.css", "htmx.min.js", "icon.svg", "keys.js", "live.js", "switches.js", "zone.js"])
     def test_a_file_of_another_release_is_not_kept(self, browse: Open, name: str) -> None:
         """The page may be of the next release. Its browser would keep the old file for as long as the new one."""
         browser = browse(EVERYBODY)
@@ -174,6 +175,12 @@ class TestSqliteQueues(QueuesContract):
 
 
 class TestSqliteSchedules(SchedulesContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteBackfills(BackfillsContract):
     @pytest.fixture
     def ledger_url(self, sqlite_ledger_url: str) -> str:
         return sqlite_ledger_url

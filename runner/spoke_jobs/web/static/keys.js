@@ -2,7 +2,6 @@
 // their computer may press such keys by mistake, so a box turns them off (WCAG 2.1.4).
 "use strict";
 (() => {
-  const STORED = "spoke-jobs-keys";
   const ITEMS = "tbody tr, .groups > li, section.failure, section.schedule";
   const TARGET = "a[href], button, summary";
   const box = document.getElementById("keys");
@@ -43,17 +42,5 @@
     DOES[event.key]();
   });
 
-  try {
-    box.checked = localStorage.getItem(STORED) !== "no";
-  } catch {
-    box.checked = true; // the browser keeps nothing
-  }
-  box.addEventListener("change", () => {
-    try {
-      localStorage.setItem(STORED, box.checked ? "yes" : "no");
-    } catch {
-      // It holds for this page only.
-    }
-  });
   box.closest("[hidden]").hidden = false;
 })();

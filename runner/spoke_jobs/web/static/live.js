@@ -1,7 +1,6 @@
 // Reads the page's content again when the server says that something may have changed. Pages work without this file.
 "use strict";
 (() => {
-  const STORED = "spoke-jobs-live-updates";
   const AGAIN_MS = 30000;
   const NOTE_MS = 30000; // how long a note says what somebody has done: another one may have undone it since
   const loadedAt = Date.now();
@@ -90,19 +89,7 @@
     event.detail.shouldSwap = false;
   });
 
-  try {
-    box.checked = localStorage.getItem(STORED) !== "no";
-  } catch {
-    box.checked = true; // the browser keeps nothing
-  }
-  box.addEventListener("change", () => {
-    try {
-      localStorage.setItem(STORED, box.checked ? "yes" : "no");
-    } catch {
-      // It holds for this page only.
-    }
-    follow();
-  });
+  box.addEventListener("change", follow);
   document.addEventListener("visibilitychange", () => {
     follow();
     refresh();

@@ -50,7 +50,7 @@ def show(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Show:
-    """Opens a page that is told of changes soon. On SQLite, pages are told at intervals."""
+    """Opens a page that gets events soon. On SQLite, pages get them at intervals."""
     monkeypatch.setattr(change_stream, "SOONEST_SECONDS", SOON_SECONDS)
     monkeypatch.setattr(change_stream, "LATEST_SECONDS", SOON_SECONDS)
     site = serve(sqlite_ledger_url, lambda _request: viewers[-1])
