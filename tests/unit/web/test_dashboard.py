@@ -130,7 +130,9 @@ class TestSqliteDashboard(DashboardContract):
         ledger.fail(self.claimed(ledger).token, Failure("JobError", message, "E", "", for_good=True), decide=True)
         assert f"Its message: {shown}" in browse(EVERYBODY).get(f"/jobs/{job.id}").text
 
-    @pytest.mark.parametrize("name", ["dashboard.css", "htmx.min.js", "icon.svg", "keys.js", "live.js", "switches.js", "zone.js"])
+    @pytest.mark.parametrize(
+        "name", ["dashboard.css", "htmx.min.js", "icon.svg", "keys.js", "live.js", "switches.js", "zone.js"]
+    )
     def test_a_file_of_another_release_is_not_kept(self, browse: Open, name: str) -> None:
         """The page may be of the next release. Its browser would keep the old file for as long as the new one."""
         browser = browse(EVERYBODY)

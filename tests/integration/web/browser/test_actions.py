@@ -224,7 +224,7 @@ class TestManyJobs:
         tab.link("last 7 days").click()
         tab.page.wait_for_url("**/failures?within=7d")
         failure = tab.page.locator("section.failure", has_text="export_orders").first
-        failure.locator("summary").click()
+        failure.locator("summary", has_text="Last output").click()
         assert "line 47, in export_orders" in failure.locator("pre").inner_text()
         failure.get_by_role("link", name=re.compile("^Retry all")).click()
         tab.see(re.compile(r"\d+ failed jobs of the type export_orders"))
