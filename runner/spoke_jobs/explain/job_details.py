@@ -14,11 +14,12 @@ from spoke_jobs.contract.causes import cause_class
 from spoke_jobs.contract.executors import Executor, Lane, lane_of, moved_to_pod
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.retry import is_charged
+from spoke_jobs.contract.spokejob import Outcome
 from spoke_jobs.explain import kept_output
 from spoke_jobs.explain.moves import why_moved
 from spoke_jobs.explain.option_facts import column_options, stored_options
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
-from spoke_jobs.explain.tries import Try, tries
+from spoke_jobs.explain.tries import STARTING, Try, tries
 from spoke_jobs.explain.words import ago, count, line, memory, moment, seconds
 from spoke_jobs.ledger.audit.audit_events import Event
 from spoke_jobs.ledger.claims.eligibility import start_deadline
@@ -66,6 +67,8 @@ class Details:
     """What the newest attempts used, as far as it was measured: an attempt's number, and the text."""
     needs: tuple[tuple[int, Link | None], ...] = ()
     """The jobs that it depends on, as a tree: depth from 0, and the job; None for more than are shown."""
+    starting: str = ""
+    """For how long its newest attempt has been starting; empty if it is not."""
 
 
 def details(
@@ -95,7 +98,7 @@ def details(
     return Details(
         job,
         (
-            *_facts(job, attempts, now, zone, with_result=with_result),
+            *_facts(job, attempts, found, now, zone, with_result=with_result),
             *_saved(saved, now),
             *_not_shown(attempts),
             *_not_charged(job, found),
@@ -110,7 +113,24 @@ def details(
         json.dumps(payload_as_json(job.payload), indent=2, ensure_ascii=False) if shows else "",
         tuple((item.number, text) for item in attempts[-_SHOWN_USAGE:] if (text := used(item))),
         (*tree(job.id, links), *([(0, None)] if len(links) >= LINKS else ())),
+        _starting(job, found, now, cluster),
     )
+
+
+def _newest(job: JobRequest, found: Sequence[Try]) -> Try | None:
+    """Return the newest attempt of the job's run; None if there is none."""
+    return next((item for item in reversed(found) if item.run == job.run), None)
+
+
+def _starting(job: JobRequest, found: Sequence[Try], now: datetime, cluster: ClusterView | None) -> str:
+    """Say that the newest attempt has a Kubernetes Job and no process yet; empty if there is none such."""
+    item = _newest(job, found)
+    if item is None or item.state != STARTING or job.state is not JobState.WAITING:
+        return ""
+    runs = cluster is not None and cluster.spokejob is not None and cluster.spokejob.status.outcome is Outcome.RUNNING
+    doing = "starting" if runs else "waiting for its pod"
+    lasted = f" for {seconds(max((now - item.begun_at).total_seconds(), 0.0))}" if item.begun_at else ""
+    return f"attempt {item.number} has been {doing}{lasted}"
 
 
 def tree(job_id: int, links: Sequence[Link]) -> Iterator[tuple[int, Link]]:
@@ -146,10 +166,16 @@ def used(attempt: Attempt) -> str:
 
 
 def _facts(
-    job: JobRequest, attempts: Sequence[Attempt], now: datetime, zone: tzinfo | None, *, with_result: bool
+    job: JobRequest,
+    attempts: Sequence[Attempt],
+    found: Sequence[Try],
+    now: datetime,
+    zone: tzinfo | None,
+    *,
+    with_result: bool,
 ) -> Iterator[tuple[str, str]]:
     yield "state", f"{job.state}: {job.cause}" if job.state is JobState.FAILED else job.state.value
-    yield from _place(job, attempts, zone)
+    yield from _place(job, attempts, zone, _newest(job, found))
     yield from _times(job, now, zone)
     yield from _words(job, with_result=with_result)
 
@@ -185,7 +211,9 @@ def _events(events: Sequence[Event], now: datetime) -> Iterator[tuple[str, str]]
         yield line(event.action), f"by {line(event.actor) or 'somebody'}, {ago(event.at, now)}"
 
 
-def _place(job: JobRequest, attempts: Sequence[Attempt], zone: tzinfo | None) -> Iterator[tuple[str, str]]:
+def _place(
+    job: JobRequest, attempts: Sequence[Attempt], zone: tzinfo | None, newest: Try | None
+) -> Iterator[tuple[str, str]]:
     if job.queue_name:
         lock = " (locked: jobs that lock it run one at a time)" if job.locks_queue else ""
         yield "queue", line(job.queue_name) + lock
@@ -206,7 +234,10 @@ def _place(job: JobRequest, attempts: Sequence[Attempt], zone: tzinfo | None) ->
             [f"retried by hand {count(by_hand, 'time')}"] if by_hand > 0 else []
         )
         yield "run", f"{job.run} ({', '.join(said)})"
-    yield "attempt", f"{job.attempt}" if job.attempt else "none yet"
+    # The row has the number of the last attempt that was claimed. A pod that never ran has claimed none.
+    number = max(job.attempt, newest.number if newest is not None else 0)
+    none = "none" if job.state.final else "none yet"
+    yield "attempt", f"{number}" if number else none
     if job.schedule is not None:
         due = f", due {job.scheduled_for.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}" if job.scheduled_for else ""
         yield "schedule", line(job.schedule) + due

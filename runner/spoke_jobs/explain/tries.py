@@ -15,6 +15,9 @@ from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob
 from spoke_jobs.model import Attempt, AttemptReport, AttemptState, ContainerOutput, JobRequest
 
+STARTING = "starting"
+"""The state of an attempt whose Kubernetes Job exists and that has not been claimed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Try:
@@ -65,10 +68,10 @@ class Try:
 
     @property
     def state(self) -> str:
-        """The state in the ledger. An attempt that is not in the ledger is ``starting`` or ``failed``."""
+        """The state in the ledger. An attempt that is not in the ledger is :data:`STARTING` or ``failed``."""
         if self.row is not None:
             return self.row.state.value
-        return "starting" if self.ended_at is None and self.report is None else AttemptState.FAILED.value
+        return STARTING if self.ended_at is None and self.report is None else AttemptState.FAILED.value
 
     @property
     def message(self) -> str:

@@ -291,6 +291,8 @@ class JobView:
     """The page of one job."""
 
     item: JobItem
+    starting: str
+    """For how long its newest attempt has been starting; empty if it is not."""
     reasons: tuple[Reason, ...]
     facts: tuple[tuple[str, str], ...]
     options: tuple[tuple[str, str], ...]
@@ -336,6 +338,7 @@ def job_view(
     peaks = [memory(usage.peak_memory_bytes) for usage in usages if usage.peak_memory_bytes is not None][:PEAKS]
     return JobView(
         job_item(job, now),
+        shown.starting,
         tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons)),
         shown.facts,
         shown.options,

@@ -15,7 +15,7 @@ from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.explain import job_details
 from spoke_jobs.ledger.reading.dependency_queries import Link
-from spoke_jobs.model import Attempt, AttemptState, JobOptions, JobState
+from spoke_jobs.model import Attempt, AttemptReport, AttemptState, JobOptions, JobState
 
 
 class TestDetails:
@@ -146,10 +146,16 @@ class TestDetails:
         assert dict(job_details.details(a_job(), attempts, NOW).facts)["not charged"] == "Drained 2, QueueHeld 1"
         assert "not charged" not in dict(job_details.details(a_job(run=2), attempts, NOW).facts)
 
+    @pytest.mark.parametrize(("state", "said"), [(JobState.WAITING, "none yet"), (JobState.FAILED, "none")])
+    def test_a_job_without_an_attempt(self, state: JobState, said: str) -> None:
+        assert dict(job_details.details(a_job(state=state), [], NOW).facts)["attempt"] == said
+
 
 class TestInTheCluster:
-    def shown(self, spokejob: SpokeJob | None = None, problem: str = "") -> job_details.Details:
-        job = a_job(runner="kubernetes", state=JobState.RUNNING)
+    def shown(
+        self, spokejob: SpokeJob | None = None, problem: str = "", state: JobState = JobState.RUNNING
+    ) -> job_details.Details:
+        job = a_job(runner="kubernetes", state=state)
         attempts = [an_attempt(worker="pod-1", state=AttemptState.FAILED, finished_at=before(seconds=10))]
         view = ClusterView("report-12-00000000", "shop", spokejob, problem=problem)
         return job_details.details(job, attempts, NOW, view, zone=UTC)
@@ -170,3 +176,26 @@ class TestInTheCluster:
         assert dict(shown.facts)["cluster"].endswith("no answer from the API server: ConnectTimeoutError")
         assert shown.attempts[0][3] == "pod-1"
         assert "does not exist" in dict(self.shown().facts)["cluster"]
+
+    def test_attempts_whose_pods_never_ran_are_counted(self) -> None:
+        """The row has no number of theirs: only a claim writes it."""
+        reports = [AttemptReport(1, number, "ImageUnavailable", "not found", "pod") for number in (1, 2, 3)]
+        job = a_job(runner="kubernetes", state=JobState.FAILED, cause="ImageUnavailable")
+        shown = job_details.details(job, [], NOW, reports=reports)
+        assert [cells[1] for cells in shown.attempts] == ["1", "2", "3"]
+        assert dict(shown.facts)["attempt"] == "3"
+        assert dict(job_details.details(job.evolve(run=2), [], NOW, reports=reports).facts)["attempt"] == "none"
+
+    def test_for_how_long_an_attempt_has_been_waiting_for_its_pod(self) -> None:
+        seen = [{"number": 2, "job": "j-2", "pod": "pod-2", "startedAt": before(minutes=18).isoformat()}]
+
+        def starting(outcome: str, state: JobState = JobState.WAITING) -> str:
+            spokejob = a_spokejob({"outcome": outcome, "cause": "ImageUnavailable", "attempts": seen})
+            shown = self.shown(spokejob, state=state)
+            assert dict(shown.facts)["attempt"] == "2"
+            return shown.starting
+
+        assert starting("Waiting") == "attempt 2 has been waiting for its pod for 18 min"
+        assert starting("Running") == "attempt 2 has been starting for 18 min"
+        assert starting("Running", JobState.FAILED) == ""
+        assert self.shown(state=JobState.WAITING).starting == ""
