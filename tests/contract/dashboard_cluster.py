@@ -39,7 +39,9 @@ def published(ago_seconds: float = 5.0, operator: str = "spoke-operator-7d", **s
 def template(name: str, *, labeled: bool = True, types: str | None = None, container: str = "job") -> dict[str, Any]:
     annotations = {} if types is None else {"jobs.spoke.dev/allowed-types": types}
     labels = {"jobs.spoke.dev/template": "true"} if labeled else {}
-    containers = [{"name": container, "image": "shop:7", "env": [{"name": "KEY", "value": "a secret value"}]}]
+    env = [{"name": "KEY", "value": "a secret value"}]
+    requests = {"memory": "1Gi", "cpu": 1}
+    containers = [{"name": container, "image": "shop:7", "env": env, "resources": {"requests": requests}}]
     return {
         "metadata": {"name": name, "labels": labels, "annotations": annotations},
         "template": {"spec": {"containers": containers}},
@@ -104,7 +106,12 @@ class ClusterContract(DashboardScene):
         cluster(NamespaceView("shop", published(**state)), SpokeJobWaits())
         page = browse(EVERYBODY).get("/cluster").text
         assert "The replica spoke-operator-7d published the state of the namespace shop" in page
-        for what, number in (("running here", 12), ("running in all its namespaces", 31), ("wait for admission", 7)):
+        for what, number in (
+            ("Running or starting in this namespace", 12),
+            ("Running or starting in all namespaces of the operator", 31),
+            ("Waiting for admission in this namespace", 7),
+            ("Starting in this namespace", 2),
+        ):
             assert f"<dt>{what}</dt><dd>{number}</dd>" in page
         assert self.table(page, "limits") == [
             ["running jobs of all its namespaces", "100", "31", "SPOKE_OPERATOR_MAX_RUNNING"],
@@ -211,8 +218,8 @@ class ClusterContract(DashboardScene):
         problem = "SPOKE_NAMESPACE is not set"
         cluster(NamespaceView(problem=problem, is_configured=False), SpokeJobWaits(problem=problem))
         page = browse(EVERYBODY).get("/cluster").text
-        assert "This installation has no cluster" in page
-        assert "set <code>SPOKE_NAMESPACE</code> and, outside of its pods, <code>KUBECONFIG</code>" in page
+        assert "No cluster is configured here." in page
+        assert "set <code>SPOKE_NAMESPACE</code> for <code>spoke-jobs web</code>" in page
         for absent in ("could not be read", "spoke-app", "No state of an operator"):
             assert absent not in page
         assert "Due jobs that have no SpokeJob yet: 0." in page, "the ledger knows that"
@@ -227,12 +234,28 @@ class ClusterContract(DashboardScene):
         cluster(NamespaceView("shop", templates=tuple(map(template_view, bodies))), SpokeJobWaits())
         page = browse(EVERYBODY).get("/cluster").text
         default, large, other, web = self.table(page, "templates")
-        assert default == ["default", "shop:7", "all", ""]
-        assert large == ["large", "shop:7", "import_*, export", ""]
-        assert other[3].startswith("It lacks the label jobs.spoke.dev/template")
-        assert web[1:3] == ["", "all"]
-        assert "no container named" in web[3]
+        assert default == ["default", "shop:7", "1 cpu, 1Gi memory", "any", ""]
+        assert large == ["large", "shop:7", "1 cpu, 1Gi memory", "import_*, export", ""]
+        assert other[4].startswith("It lacks the label jobs.spoke.dev/template")
+        assert web[1:4] == ["", "", "any"]
+        assert "no container named" in web[4]
         assert "a secret value" not in page
+
+    def test_a_pod_template_whose_attempts_are_held_back(self, browse: Open, cluster: Cluster) -> None:
+        """The culprit has the problem in its own row, and not only what is held back in a table above."""
+        holds = [
+            {"reason": "PodsNotStarting", "template": "reports", "obstacles": ["ImageUnavailable"], "pods": 5},
+            {"reason": "QuotaExceeded", "template": "large", "quota": "team-shop"},
+            {"reason": "WebhookAway", "since": "2026-01-01T00:00:00Z"},
+        ]
+        bodies = (template("default"), template("large", labeled=False), template("reports"))
+        views = tuple(map(template_view, bodies))
+        cluster(NamespaceView("shop", published(holds=holds), views), SpokeJobWaits())
+        default, large, reports = self.table(browse(EVERYBODY).get("/cluster").text, "templates")
+        assert default[-1] == ""
+        assert large[-1].startswith("It lacks the label")
+        assert large[-1].endswith("; Attempts are held back: QuotaExceeded (ResourceQuota team-shop)")
+        assert reports[-1] == "Attempts are held back: PodsNotStarting (ImageUnavailable)"
 
     def test_jobs_that_wait_for_sync(
         self, ledger: SqlLedger, browse: Open, cluster: Cluster, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,7 @@
-"""Read SpokeJobs where the Kubernetes client is installed. Elsewhere, the answers say so."""
+"""Read SpokeJobs where a namespace is known and the Kubernetes client is installed. Elsewhere, the answers say so.
+
+The client is imported only if there is something to read: its import takes longer than a page waits.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +16,37 @@ if TYPE_CHECKING:
     from spoke_jobs.cluster.namespace_view import NamespaceView
     from spoke_jobs.model import JobRequest
 
+_NO_NAMESPACE = "SPOKE_NAMESPACE is not set"
 _NOT_INSTALLED = "the Kubernetes client is not installed"
 
 
 def waits_in(namespace: str) -> SpokeJobWaits:
-    """Read what the SpokeJobs of the namespace wait for."""
+    """Read what the SpokeJobs of the namespace wait for.
+
+    :param namespace: the configured namespace; empty for the pod's own.
+    """
     from spoke_jobs.cluster.cluster_view import SpokeJobWaits
 
+    if not (where := kube_environment.namespace(namespace)):
+        return SpokeJobWaits(problem=_NO_NAMESPACE)
     if importlib.util.find_spec("kubernetes") is None:
         return SpokeJobWaits(problem=_NOT_INSTALLED)
     from spoke_jobs.cluster.spokejob_waits import read_spokejob_waits
 
-    return read_spokejob_waits(namespace)
+    return read_spokejob_waits(where)
 
 
 def namespace_in(namespace: str) -> NamespaceView:
-    """Read the operator's published state and the PodTemplates of the namespace."""
+    """Read the operator's published state and the PodTemplates of the namespace, likewise."""
     from spoke_jobs.cluster.namespace_view import NamespaceView
 
+    if not (where := kube_environment.namespace(namespace)):
+        return NamespaceView(problem=_NO_NAMESPACE, is_configured=False)
     if importlib.util.find_spec("kubernetes") is None:
-        return NamespaceView(problem=_NOT_INSTALLED, is_configured=bool(kube_environment.namespace(namespace)))
+        return NamespaceView(where, problem=_NOT_INSTALLED)
     from spoke_jobs.cluster.namespace_reads import read_namespace_view
 
-    return read_namespace_view(namespace)
+    return read_namespace_view(where)
 
 
 def view_of(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView | None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TypeVar
 
-from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.namespace_view import NamespaceView, TemplateView, template_view
 from spoke_jobs.contract.kinds import Kind
@@ -26,21 +25,15 @@ R = TypeVar("R")
 
 
 def read_namespace_view(namespace: str) -> NamespaceView:
-    """Read what this account may read.
-
-    :param namespace: the configured namespace; empty for the pod's own.
-    """
-    where = kube_environment.namespace(namespace)
-    if not where:
-        return NamespaceView(problem="SPOKE_NAMESPACE is not set", is_configured=False)
+    """Read what this account may read."""
     try:
-        api = SpokeJobClient.connect(where, _TIMEOUTS)
+        api = SpokeJobClient.connect(namespace, _TIMEOUTS)
     except ConfigurationError as error:
-        return NamespaceView(where, problem=str(error))
+        return NamespaceView(namespace, problem=str(error))
     try:
         return _found(api)
     except ApiError as error:
-        return NamespaceView(where, problem=str(error))
+        return NamespaceView(namespace, problem=str(error))
     finally:
         api.close()
 

@@ -22,6 +22,8 @@ class TemplateView:
     """Of the container that runs the job; empty if there is none."""
     types: str | None = None
     """The types of jobs that it is for, as its annotation lists them; None if it is for all."""
+    requests: tuple[tuple[str, str], ...] = ()
+    """What that container requests, as in ``("memory", "1Gi")``, by resource."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,9 @@ def template_view(body: Body) -> TemplateView:
     """Read a PodTemplate. What its containers get from Secrets and their environment is left out."""
     metadata = mapping(body, "metadata")
     containers = items(mapping(mapping(body, "template"), "spec"), "containers")
-    image = next((text(each, "image") for each in containers if text(each, "name") == names.CONTAINER), "")
+    container = next((each for each in containers if text(each, "name") == names.CONTAINER), {})
+    requested = mapping(mapping(container, "resources"), "requests")
     annotations = mapping(metadata, "annotations")
     types = text(annotations, ANNOTATION_TYPES) if ANNOTATION_TYPES in annotations else None
-    return TemplateView(text(metadata, "name"), TemplateCheck.of(body), image, types)
+    requests = tuple((name, str(requested[name])) for name in sorted(requested))
+    return TemplateView(text(metadata, "name"), TemplateCheck.of(body), text(container, "image"), types, requests)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob, unfinished_since, waits_of
 from spoke_jobs.errors import ConfigurationError
@@ -16,15 +15,9 @@ _TIMEOUTS = Timeouts(connect=3.0, read=10.0)
 
 
 def read_spokejob_waits(namespace: str) -> SpokeJobWaits:
-    """Read the SpokeJobs that this account may list.
-
-    :param namespace: the configured namespace; empty for the pod's own.
-    """
-    where = kube_environment.namespace(namespace)
-    if not where:
-        return SpokeJobWaits(problem="SPOKE_NAMESPACE is not set")
+    """Read the SpokeJobs that this account may list."""
     try:
-        api = SpokeJobClient.connect(where, _TIMEOUTS)
+        api = SpokeJobClient.connect(namespace, _TIMEOUTS)
     except ConfigurationError as error:
         return SpokeJobWaits(problem=str(error))
     try:

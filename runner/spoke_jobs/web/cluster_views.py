@@ -30,9 +30,8 @@ SHOWN_TURNS = 20
 """The most SpokeJobs that are shown in the order of their turns."""
 _TEXT_LIMIT = 200
 _WITHOUT_CLUSTER = (
-    "This installation has no cluster, as far as this process knows: `SPOKE_NAMESPACE` is not set. Jobs under `legacy` "
-    "need none. If jobs run in a cluster, set `SPOKE_NAMESPACE` and, outside of its pods, `KUBECONFIG` for "
-    "`spoke-jobs web`."
+    "No cluster is configured here. Jobs that run in workers need none. If your jobs run in Kubernetes, set "
+    "`SPOKE_NAMESPACE` for `spoke-jobs web` and, outside of the cluster, `KUBECONFIG`."
 )
 _LIMITS = {
     "all": "running jobs of the namespace",
@@ -97,9 +96,11 @@ class TemplateItem:
 
     name: str
     image: str
+    requests: str
+    """What the container of the job requests; empty if nothing."""
     types: str
     problem: str
-    """Why jobs cannot use it; empty if they can."""
+    """Why jobs cannot use it, or why their attempts are held back; empty if nothing is known to be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ def cluster_page(
         _sync(backlog, active=sync),
         capped(backlog.number),
         When.of(backlog.oldest_at, now) if backlog.oldest_at is not None else None,
-        tuple(_template(each) for each in view.templates),
+        tuple(_template(each, published.state.holds if published else ()) for each in view.templates),
     )
 
 
@@ -225,10 +226,10 @@ def _operator(view: NamespaceView, now: datetime) -> OperatorItem | None:
         return None
     state = view.publication.state
     numbers = (
-        ("running here", state.running.namespace),
-        ("running in all its namespaces", state.running.all),
-        ("wait for admission", state.waiting),
-        ("are starting", state.starting),
+        ("Running or starting in this namespace", state.running.namespace),
+        ("Running or starting in all namespaces of the operator", state.running.all),
+        ("Waiting for admission in this namespace", state.waiting),
+        ("Starting in this namespace", state.starting),
     )
     return OperatorItem(
         line(view.publication.operator, _TEXT_LIMIT) or "unknown",
@@ -298,11 +299,24 @@ def _use(each: PublishedQuota) -> QuotaUse:
     return QuotaUse(each.resource, each.requested, each.used, each.hard).in_one_unit()
 
 
-def _template(each: TemplateView) -> TemplateItem:
+def _template(each: TemplateView, holds: Iterable[PublishedHold]) -> TemplateItem:
     problem = template_problem(each.check)
+    problems = [f"It {line(problem)}"] if problem else []
+    problems += [_held_back(hold) for hold in holds if hold.template == each.name]
     return TemplateItem(
-        _text(each.name), _text(each.image), "all" if each.types is None else _text(each.types), line(problem)
+        _text(each.name),
+        _text(each.image),
+        ", ".join(f"{_text(amount)} {_text(resource)}" for resource, amount in each.requests),
+        "any" if each.types is None else _text(each.types),
+        "; ".join(problems),
     )
+
+
+def _held_back(hold: PublishedHold) -> str:
+    """Say that the operator holds back attempts of a PodTemplate."""
+    why = hold.obstacles or (hold.cause or hold.short or (hold.quota and f"ResourceQuota {hold.quota}") or "",)
+    said = ", ".join(_text(each) for each in why if each)
+    return f"Attempts are held back: {_text(hold.reason)}{f' ({said})' if said else ''}"
 
 
 def _text(text: str) -> str:

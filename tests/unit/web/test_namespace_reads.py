@@ -89,16 +89,24 @@ def test_a_bounded_number_of_templates_is_read(monkeypatch: pytest.MonkeyPatch) 
     assert not read(None, ["c", "a"]).more_templates
 
 
-def test_without_a_namespace_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namespace_reads.kube_environment, "namespace", lambda _configured: "")
-    found = namespace_reads.read_namespace_view("")
+def test_without_a_namespace_nothing_is_read_and_no_client_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The import alone takes longer than a page waits, which then said that a cluster did not answer."""
+    looked_for: list[str] = []
+    monkeypatch.setattr(installed_reads.importlib.util, "find_spec", looked_for.append)
+    monkeypatch.setattr(installed_reads.kube_environment, "namespace", lambda _configured: "")
+    found = installed_reads.namespace_in("")
     assert (found.problem, found.is_configured) == ("SPOKE_NAMESPACE is not set", False)
+    assert installed_reads.waits_in("").problem == "SPOKE_NAMESPACE is not set"
+    assert looked_for == []
 
 
-def test_without_the_client_it_is_still_known_whether_a_namespace_is_configured(
+def test_without_the_client_it_is_still_known_that_a_namespace_is_configured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(installed_reads.importlib.util, "find_spec", lambda _name: None)
-    assert installed_reads.namespace_in("shop").is_configured
-    monkeypatch.setattr(installed_reads.kube_environment, "namespace", lambda _configured: "")
-    assert not installed_reads.namespace_in("").is_configured
+    found = installed_reads.namespace_in("shop")
+    assert (found.namespace, found.problem, found.is_configured) == (
+        "shop",
+        "the Kubernetes client is not installed",
+        True,
+    )
