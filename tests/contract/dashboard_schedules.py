@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import update
@@ -21,9 +22,11 @@ from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_schedule
+from spoke_jobs.limits.job_limit import parse_scope
 from spoke_jobs.schedules.occurrences import Skip, SkipReason
 from spoke_jobs.web import JobAction, Viewer
 from spoke_jobs.web.job_search import encoded
+from spoke_jobs.web.view_parts import limit_id
 
 APPLICATION = "tests.contract.scheduled_app:registry"
 HOURLY = Every(hours=1)
@@ -137,23 +140,62 @@ class SchedulesContract(ScheduleScene):
         without = browse(Viewer(name="ada", organizations=None)).get("/").text
         assert "secret-value" not in without
 
-    def test_the_advice_leads_to_the_form_that_backfills(self, ledger: SqlLedger, browse: Open) -> None:
-        now = Queries(ledger.engine).now()
+    def test_the_advice_leads_to_the_preview_of_the_backfill(self, ledger: SqlLedger, browse: Open) -> None:
+        """Of the due times that were skipped, which nobody has to type."""
+        last = (Queries(ledger.engine).now() - timedelta(hours=1)).replace(minute=0, second=0, microsecond=0)
+        first = last - timedelta(hours=2)
         for name, reason in (("missed", SkipReason.MISSED), ("overlap", SkipReason.OVERLAP), ("fine", None)):
-            self.add(ledger, name, organization_id=1)
+            self.add(ledger, name, Cron("0 * * * *", timezone="Asia/Kolkata"), organization_id=1)
             if reason is not None:
-                self.change(ledger, name, last_skip=schedule_rows.skip_to_json(Skip(reason, now, now)))
-        page = browse(EVERYBODY, application=APPLICATION).get("/schedules").text
-        assert re.findall(r'TIME</code>. Or use <a href="#(backfill-\d)">Backfill</a> below', page) == ["backfill-2"]
+                self.change(ledger, name, last_skip=schedule_rows.skip_to_json(Skip(reason, first, last)))
+        self.change(ledger, "missed", next_due_at=last + timedelta(hours=2))
+        browser = browse(EVERYBODY, application=APPLICATION)
+        page = browser.get("/schedules").text
+        (path,) = re.findall(r'TIME</code>. Or preview <a href="([^"]+)" aria-label="the backfill of what', page)
         section = re.search(r"<section[^>]*>\s*<h2[^>]*>missed</h2>.*?</section>", page, re.S)
         assert section is not None
-        assert '<details id="backfill-2">' in section[0]
-        assert page.count('href="#backfill-') == 1
+        assert path in section[0]
+        preview = browser.get(unescape(path)).text
+        assert "<h1>Backfill missed</h1>" in preview
+        assert "<dt>In this period</dt><dd>2 occurrences, of 10,000 at most</dd>" in preview
+        zone = ZoneInfo("Asia/Kolkata")
+        fields = [f'value="{when.astimezone(zone):%Y-%m-%dT%H:%M}"' for when in (first, last)]
+        assert re.findall(r'type="datetime-local" (value="[^"]+")', page) == fields, "so has the form"
         self.assert_for_everybody(page)
         theirs = browse(ONE, application=APPLICATION).get("/schedules").text
-        assert 'If these jobs are needed, use <a href="#backfill-2">' in theirs, "without commands"
+        assert "If these jobs are needed, preview <a href=" in theirs, "without commands"
         for browser in (browse(EVERYBODY), browse(EVERYBODY.read_only(), application=APPLICATION)):
-            assert 'href="#backfill-' not in browser.get("/schedules").text, "there is no form"
+            page = browser.get("/schedules").text
+            assert "/schedules/backfill" not in page, "they may not"
+            assert "Run now" not in page
+
+    def test_what_run_now_and_backfill_do_is_said_once(self, ledger: SqlLedger, browse: Open) -> None:
+        for name in ("one", "two"):
+            self.add(ledger, name)
+        page = browse(EVERYBODY, application=APPLICATION).get("/schedules").text
+        assert page.count("<em>Run now</em> dispatches one more job") == 1
+
+    def test_the_last_job_has_its_state(self, ledger: SqlLedger, browse: Open) -> None:
+        self.add(ledger, "hourly", organization_id=1)
+        job = self.failed(ledger, organization_id=1)
+        self.change(ledger, "hourly", last_due_at=Queries(ledger.engine).now(), last_job_id=job.id)
+        last = f'<a href="/jobs/{job.id}">job {job.id}</a> <span class="state failed">failed</span>'
+        assert last in browse(ONE).get("/schedules").text
+        self.change(ledger, "hourly", last_job_id=self.failed(ledger, organization_id=2).id)
+        assert '<span class="state failed">' not in browse(ONE).get("/schedules").text
+
+    def test_a_pause_of_its_type_is_said(self, ledger: SqlLedger, browse: Open) -> None:
+        """The schedule is active, and its jobs do not start."""
+        self.add(ledger, "hourly", organization_id=1)
+        scope = parse_scope("type:report")
+        ledger.limits.pause(scope, "a broken printer", "grace")
+        said = f'<a href="/queues#{limit_id("type:report")}">type:report is paused: a broken printer (by grace'
+        assert said in browse(EVERYBODY).get("/schedules").text
+        page = browse(ONE).get("/schedules").text
+        assert ">hourly</h2>" in page
+        assert "printer" not in page, "limits concern all organizations"
+        ledger.limits.resume(scope, "grace")
+        assert "is paused" not in browse(EVERYBODY).get("/schedules").text
 
     def test_a_bounded_number_of_schedules_is_looked_through_for_problems(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch

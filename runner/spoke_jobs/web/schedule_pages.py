@@ -15,12 +15,14 @@ from sqlalchemy.exc import DBAPIError
 from spoke_jobs.errors import ConfigurationError, InvalidSchedule, SpokeJobsError, UnknownName
 from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.audit.process_actor import actor_name
-from spoke_jobs.ledger.engine import is_locked, is_timed_out
+from spoke_jobs.ledger.engine import READ_ONLY, is_locked, is_timed_out
+from spoke_jobs.ledger.limits.limit_rows import read_limits
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.schedules import schedule_rows, tick_statements
 from spoke_jobs.ledger.schedules.backfills import Period, PeriodProblem, dispatch_parts, read_period
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.ledger.schedules.tick_statements import Prepare
+from spoke_jobs.limits.job_limit import LimitPause
 from spoke_jobs.registry import Registry, load_app
 from spoke_jobs.runners.ticker import checked_occurrence
 from spoke_jobs.web import schedule_views
@@ -92,12 +94,26 @@ class SchedulePages:
             troubles = schedule_views.schedule_troubles(self._queries.perhaps_troubled(viewer.organizations), viewer)
         newest = {row.last_job_id for row in page.rows if row.last_job_id is not None}
         visible = self._queries.selected_of(newest, viewer.narrowed())
+        states = {job.id: job.state.value for job in self._queries.jobs(sorted(visible))[1]} if visible else {}
         page = replace(page, now=page.now.astimezone(asked.zone))
         view = schedule_views.schedule_list(
-            page, after, visible, viewer, runs=bool(self._application), alone=bool(name), troubles=troubles
+            page,
+            after,
+            states,
+            viewer,
+            runs=bool(self._application),
+            alone=bool(name),
+            troubles=troubles,
+            pauses=self._pauses(page.now) if viewer.sees_all else schedule_views.NO_PAUSES,
         )
         said = SAID.get(asked.given.get("said", ""), "")
         return Page("schedules.html", {"title": "Schedules", "view": view, "said": said}, live=True)
+
+    def _pauses(self, now: datetime) -> dict[str, LimitPause]:
+        """Read what is paused, by scope."""
+        with self._engine.connect().execution_options(**{READ_ONLY: True}) as connection:
+            limits = read_limits(connection)
+        return {str(limit.scope): pause for limit in limits if (pause := limit.paused_at(now)) is not None}
 
     def _act(self, change: Change, viewer: Viewer, asked: Asked) -> Answer:
         try:

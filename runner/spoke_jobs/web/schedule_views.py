@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
+from spoke_jobs.contract.limit_model import Subject, applying
+from spoke_jobs.explain.limit_texts import pause_text
 from spoke_jobs.explain.schedules_json import (
     ORPHANED,
     next_due_times,
@@ -22,10 +25,11 @@ from spoke_jobs.ledger.reading.dashboard_queries import SCHEDULES_LOOKED_THROUGH
 from spoke_jobs.ledger.schedules.backfills import BACKFILL_LIMIT, Period, PeriodProblem
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleState, state_of
+from spoke_jobs.limits.job_limit import LimitPause
 from spoke_jobs.schedules.occurrences import SkipReason
 from spoke_jobs.schedules.timing import instants
 from spoke_jobs.web.job_search import address, encoded
-from spoke_jobs.web.view_parts import NO_TROUBLES, ScheduleTrouble, ScheduleTroubles, When
+from spoke_jobs.web.view_parts import NO_TROUBLES, ScheduleTrouble, ScheduleTroubles, When, limit_id
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_schedule
 
 NEXT = 3
@@ -34,6 +38,7 @@ ENDS = 3
 """How many of the first and of the last occurrences of a period are shown."""
 TROUBLES_SHOWN = 20
 """How many schedules with a problem are listed."""
+NO_PAUSES: Mapping[str, LimitPause] = MappingProxyType({})
 _PROBLEM_SECONDS = 86_400.0
 _FIRST_YEAR = 1970
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([+-]\d\d:\d\d)?", re.ASCII)
@@ -70,12 +75,22 @@ class ScheduleItem:
     last: DueTime | None
     last_job_id: int | None
     """None if the viewer may not see it, or if it was pruned."""
+    last_state: str
+    """The state of that job; empty if there is none."""
+    held: str
+    """Which pause holds its jobs back; empty if none does, or if the viewer may not see it."""
+    held_path: str
+    """The address of that pause's row."""
     skipped: str
     error: str
     problem: str
     advice: str
-    backfill: bool
-    """Whether a backfill by the form below is what may be done about the problem."""
+    backfill: str
+    """The address of the preview of a backfill of the skipped due times; empty if that is not what may be done about
+    the problem."""
+    backfill_from: str
+    """What the field of a backfill's first moment begins with, in the schedule's time zone; may be empty."""
+    backfill_to: str
     key: str
     """Its name, encoded for forms."""
     newest: str
@@ -103,34 +118,40 @@ class ScheduleList:
     """The address of the next page; empty if there is none."""
     note: str
     """Why there may be more schedules than those of all pages; else empty."""
+    can_run: bool
+    """Whether one of them can be run."""
 
 
 def schedule_list(
     page: SchedulePage,
     after: str,
-    visible: Collection[int],
+    states: Mapping[int, str],
     viewer: Viewer,
     *,
     runs: bool,
     alone: bool = False,
     troubles: ScheduleTroubles = NO_TROUBLES,
+    pauses: Mapping[str, LimitPause] = NO_PAUSES,
 ) -> ScheduleList:
     """Describe schedules.
 
     :param after: the name after which the page begins; empty for the first page.
-    :param visible: the newest jobs of the schedules, as far as the viewer may see them.
+    :param states: the states of the newest jobs of the schedules, as far as the viewer may see them.
     :param runs: whether the process can make their jobs.
     :param alone: whether the page is about one schedule only.
+    :param pauses: what is paused, by scope. None for a viewer who does not see all jobs.
     """
     rows = [shown_schedule(row, viewer) for row in page.rows]
     goes_on = page.more or (rows and not page.looked_through)  # the next look begins at the last one of these
+    items = tuple(_item(row, page.now, states, viewer, pauses, runs=runs) for row in rows)
     return ScheduleList(
-        tuple(_item(row, page.now, visible, viewer, runs=runs) for row in rows),
+        items,
         troubles,
         "/schedules" if after or alone else "",
         alone,
         address("/schedules", after=encoded(rows[-1].name)) if goes_on else "",
         "" if page.more or page.looked_through else _NOT_ALL,
+        any(item.can_run for item in items),
     )
 
 
@@ -162,7 +183,15 @@ def last_of(row: ScheduleRow) -> str:
     return row.last_due_at.isoformat() if row.last_due_at is not None else ""
 
 
-def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Viewer, *, runs: bool) -> ScheduleItem:
+def _item(
+    row: ScheduleRow,
+    now: datetime,
+    states: Mapping[int, str],
+    viewer: Viewer,
+    pauses: Mapping[str, LimitPause],
+    *,
+    runs: bool,
+) -> ScheduleItem:
     schedule = readable_schedule(row)
     zone = schedule.timing.zone if schedule is not None else None
 
@@ -170,10 +199,13 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
         return _due(when, zone, now)
 
     problem, advice = _problem(row, now, viewer) or ("", "")
-    reason = row.last_skip.reason if row.last_skip is not None else None
+    skip = row.last_skip
     may = JobAction.SCHEDULE in viewer.actions
     can_run = may and runs and schedule is not None
     times = next_due_times(row, schedule, NEXT) if row.paused_at is None else []
+    lacks = skip is not None and skip.reason in (SkipReason.MISSED, SkipReason.INVALID)
+    lacking = (skip.first, skip.last) if skip is not None and lacks and problem and can_run else None
+    scope, pause = _pause_of(row, pauses) or ("", None)
     return ScheduleItem(
         line(row.name),
         state_of(row, now).value,
@@ -184,12 +216,17 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
         schedule.timing.describe() if schedule is not None else "its definition can't be read",
         tuple(due(when) for when in times),
         due(row.last_due_at) if row.last_due_at is not None else None,
-        row.last_job_id if row.last_job_id in visible else None,
+        row.last_job_id if row.last_job_id in states else None,
+        states.get(row.last_job_id or 0, ""),
+        f"{line(scope)} is paused: {pause_text(pause, now)}" if pause is not None else "",
+        f"/queues#{limit_id(scope)}" if scope else "",
         skip_text(row.last_skip, now) if row.last_skip is not None else "",
         line(row.error),
         problem,
         advice,
-        bool(problem) and can_run and reason in (SkipReason.MISSED, SkipReason.INVALID),
+        _preview_path(row, *lacking) if lacking else "",
+        _field(lacking[0], zone) if lacking else "",
+        _field(lacking[1], zone, timedelta(seconds=59)) if lacking else "",
         encoded(row.name),
         last_of(row),
         can_pause=may and row.paused_at is None,
@@ -197,6 +234,31 @@ def _item(row: ScheduleRow, now: datetime, visible: Collection[int], viewer: Vie
         can_run=can_run,
         zone=zone.key if zone is not None else "",
     )
+
+
+def _pause_of(row: ScheduleRow, pauses: Mapping[str, LimitPause]) -> tuple[str, LimitPause] | None:
+    """Find the narrowest pause that holds the schedule's jobs back, of those of a type, an organization or all.
+
+    Their queue may follow from the declaration of the type, which is not known here.
+    """
+    subject = Subject(row.job_type, "", row.organization_id)
+    return next(((scope, pause) for (_, scope, _), pause in applying(pauses, subject)), None)
+
+
+def _preview_path(row: ScheduleRow, first: datetime, last: datetime) -> str:
+    since, until = (when.astimezone(UTC).isoformat() for when in (first, last))
+    return address("/schedules/backfill", **{"schedule": encoded(row.name), "from": since, "to": until})
+
+
+def _field(when: datetime, zone: ZoneInfo | None, up: timedelta = timedelta(0)) -> str:
+    """Write a time for a field of a form, to the minute; empty if the field could not tell it from another one.
+
+    :param up: what is added before the seconds are cut off.
+    """
+    if zone is None:
+        return ""
+    local = (when + up).astimezone(zone).replace(second=0, microsecond=0, tzinfo=None)
+    return f"{local:%Y-%m-%dT%H:%M}" if len(instants(local, zone)) == 1 else ""
 
 
 def _due(when: datetime, zone: ZoneInfo | None, now: datetime) -> DueTime:
