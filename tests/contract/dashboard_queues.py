@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from sqlalchemy import update
@@ -25,11 +26,12 @@ class QueuesContract(DashboardScene):
     """Queues, limits, rates and pauses."""
 
     def rows(self, page: str) -> dict[str, list[str]]:
-        """The cells of the queues, by the queue's name."""
+        """The cells of the queues, by the queue's name, without links to forms that change them."""
         table = page[page.index("<tbody>") : page.index("</tbody>")] if "<tbody>" in page else ""
         found = {}
         for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL):
-            name, *cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)
+            shown = row.partition('<td class="change">')[0]
+            name, *cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", shown, re.DOTALL)
             found[re.sub(r"<[^>]+>", "", name)] = cells
         return found
 
@@ -44,7 +46,7 @@ class QueuesContract(DashboardScene):
 
     def test_without_jobs_and_limits(self, ledger: SqlLedger, browse: Open) -> None:
         page = browse(EVERYBODY).get("/queues").text
-        assert "No job that you may see waits or runs" in page
+        assert "No job waits or runs" in page
         assert "There is no limit" in page
         self.assert_for_everybody(page)
 
@@ -232,6 +234,50 @@ class QueuesContract(DashboardScene):
         assert self.events(ledger, "resume") == [("ada", "queue:imports")]
         again = self.post(browser, "/limits/resume", "/queues", known_scope=scope)
         assert again.headers["location"] == "/queues?said=not-paused"
+
+    def test_a_row_leads_to_forms_that_have_its_scope(self, ledger: SqlLedger, browse: Open) -> None:
+        """Nobody has to know how scopes are written."""
+        ledger.insert(new_job(queue_name="im & ports"))
+        ledger.insert(new_job(queue_name=HOSTILE))
+        ledger.limits.set(parse_scope("type:report"), lambda _: Bounds(3), "grace")
+        browser = browse(EVERYBODY)
+        page = browser.get("/queues").text
+        found = {
+            name: unescape(path) for path, name in re.findall(r'href="(/queues\?[^"]+)" aria-label="([^"]+)"', page)
+        }
+        queue, limit = "/queues?scope=queue%3Aim+%26+ports", "/queues?scope=type%3Areport"
+        assert found == {
+            "Pause im &amp; ports": f"{queue}#pause",
+            "Limit im &amp; ports": f"{queue}#limit",
+            "Pause type:report": f"{limit}#pause",
+            "Limit type:report": f"{limit}#limit",
+        }, "a field can't show the hostile name as it is"
+        page = browser.get(queue).text
+        assert page.count('name="scope" value="queue:im &amp; ports"') == 2
+        assert {'<form id="pause"', '<form id="limit"'} <= set(re.findall(r'<form id="\w+"', page))
+        self.assert_for_everybody(page)
+        for scope in (HOSTILE, "queue", "x" * 999):
+            page = browser.get("/queues", params={"scope": scope}).text
+            assert page.count('name="scope" value=""') == 2
+            self.assert_inert(page)
+        assert "/queues?scope" not in browse(EVERYBODY.read_only()).get("/queues").text
+
+    def test_a_pause_ends_by_itself_unless_somebody_chooses_otherwise(self, ledger: SqlLedger, browse: Open) -> None:
+        page = browse(EVERYBODY).get("/queues").text
+        assert re.search(r'<select id="hours" name="hours"><option value="1">in 1 hour</option>', page)
+        assert "<option selected" not in page
+
+    def test_how_many_jobs_may_start_once_a_pause_ends(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert_many([new_job(queue_name="imports", job_type="export") for _ in range(3)])
+        ledger.limits.set(parse_scope("type:export"), lambda _: Bounds(2), "grace")
+        ledger.limits.pause(parse_scope("type:export"), "why", "grace")
+        ledger.limits.pause(parse_scope("queue:other"), "why", "grace")
+        browser = browse(EVERYBODY)
+        page = browser.get("/queues").text
+        said = "It holds back 3 due jobs, which may start once it ends"
+        assert page.count("It holds back") == page.count(f"{said}, at most 2 at a time.") == 1
+        ledger.limits.pause(parse_scope("queue:imports"), "why", "grace")
+        assert f"{said}." in browser.get("/queues").text
 
     def test_a_pause_may_end_by_itself(self, ledger: SqlLedger, browse: Open) -> None:
         browser = browse(EVERYBODY)

@@ -60,7 +60,7 @@ class QueuePages:
         limits = self._queries.limits() if viewer.sees_all else ()
         names = self._queries.recent_names(which).types if may_change(viewer) else ()
         counts = self._queries.queues(which, [item.limit for item in limits])
-        view = queue_views.queue_page(counts, limits, names, viewer)
+        view = queue_views.queue_page(counts, limits, names, viewer, asked.given.get("scope", ""))
         said = SAID.get(asked.given.get("said", ""), "")
         return Page("queues.html", {"title": "Queues and limits", "view": view, "said": said}, live=True)
 

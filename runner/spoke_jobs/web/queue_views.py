@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from spoke_jobs.contract.limit_scopes import ScopeKind
+from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.explain.limit_texts import LIMIT_HEADINGS, limit_cells, pause_text
 from spoke_jobs.explain.words import line, seconds
 from spoke_jobs.ledger.reading.queries import LimitState
@@ -18,9 +18,18 @@ from spoke_jobs.web.viewer import JobAction, Viewer
 
 SHOWN = 200
 """The most queues that are shown, those with the most due jobs."""
-ENDS = (("", "when somebody resumes it"), ("1", "in 1 hour"), ("4", "in 4 hours"), ("24", "in 1 day"),
-        ("168", "in 7 days"))  # fmt: skip
-"""When a pause ends: hours, and the text."""
+ENDS = (("1", "in 1 hour"), ("4", "in 4 hours"), ("24", "in 1 day"), ("168", "in 7 days"),
+        ("", "when somebody resumes it"))  # fmt: skip
+"""When a pause ends: hours, and the text. The first one is what the form begins with: people forget pauses that do not
+end by themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeLinks:
+    """Links to the forms below, which then have a scope already. An address may be empty."""
+
+    pause: str
+    limit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,9 @@ class QueueItem:
     held: str
     """What pauses of other scopes do to most of its due jobs."""
     scope: str
-    """Its scope for the form that pauses or resumes it, encoded; empty if the viewer may not."""
+    """Its scope for the form that resumes it, encoded; empty if the viewer may not."""
+    change: ChangeLinks | None
+    """None if the viewer may not change it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,10 @@ class LimitItem:
     paused_since: When | None
     bounded: bool
     """Whether it has bounds that a reset can take away."""
+    change: ChangeLinks | None
+    """None if the viewer may not change it."""
+    resuming: str
+    """What happens to jobs once the pause ends; empty if it is not paused, or holds no due job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +90,19 @@ class QueuePage:
     scopes: tuple[str, ...]
     """For completion."""
     can_change: bool
+    scope: str = ""
+    """What the forms have as their scope at first."""
     ends: tuple[tuple[str, str], ...] = ENDS
 
 
-def queue_page(counts: QueueCounts, limits: Sequence[LimitState], names: Iterable[str], viewer: Viewer) -> QueuePage:
+def queue_page(
+    counts: QueueCounts, limits: Sequence[LimitState], names: Iterable[str], viewer: Viewer, scope: str = ""
+) -> QueuePage:
     """Describe queues and limits.
 
     :param limits: none for a viewer who does not see all jobs.
     :param names: types of recent jobs, for completion.
+    :param scope: the scope that a link to the forms names; any text is valid.
     """
     can_change = may_change(viewer)
     pauses = {
@@ -102,10 +122,26 @@ def queue_page(counts: QueueCounts, limits: Sequence[LimitState], names: Iterabl
         tuple(notes),
         viewer.sees_all,
         (*(heading.capitalize() for heading in LIMIT_HEADINGS), "Paused since"),
-        tuple(_limit(item, counts.now) for item in limits),
+        tuple(_limit(item, counts, can_change=can_change) for item in limits),
         tuple(dict.fromkeys(known)),
         can_change,
+        scope if can_change and _is_shown_as_it_is(scope) and Scope.parse(scope) is not None else "",
     )
+
+
+def pause_path(scope: str) -> str:
+    """Return the address of the form that pauses a scope; empty if a field could not show the scope as it is."""
+    return f"{address('/queues', scope=scope)}#pause" if _is_shown_as_it_is(scope) else ""
+
+
+def _change(scope: str, *, paused: bool) -> ChangeLinks | None:
+    if not _is_shown_as_it_is(scope):
+        return None
+    return ChangeLinks("" if paused else pause_path(scope), f"{address('/queues', scope=scope)}#limit")
+
+
+def _is_shown_as_it_is(scope: str) -> bool:
+    return line(scope) == scope
 
 
 def may_change(viewer: Viewer) -> bool:
@@ -129,6 +165,7 @@ def _queue(queue: QueueCount, pauses: Mapping[str, LimitPause], now: datetime, *
         When.of(pause.since, now) if pause is not None else None,
         _held(queue, pauses, now) if pause is None else "",
         encoded(f"queue:{queue.name}") if can_change and queue.name else "",
+        _change(f"queue:{queue.name}", paused=pause is not None) if can_change and queue.name else None,
     )
 
 
@@ -146,13 +183,28 @@ def _held(queue: QueueCount, pauses: Mapping[str, LimitPause], now: datetime) ->
     return f"{about} is paused, which holds {count:,} of {queue.due:,} due jobs{others}{why}"
 
 
-def _limit(item: LimitState, now: datetime) -> LimitItem:
-    limit, pause = item.limit, item.limit.paused_at(now)
+def _limit(item: LimitState, counts: QueueCounts, *, can_change: bool) -> LimitItem:
+    limit, pause = item.limit, item.limit.paused_at(counts.now)
+    scope = str(limit.scope)
     return LimitItem(
-        tuple(limit_cells(item, now)),
-        limit_id(str(limit.scope)),
-        encoded(str(limit.scope)),
+        tuple(limit_cells(item, counts.now)),
+        limit_id(scope),
+        encoded(scope),
         pause is not None,
-        When.of(pause.since, now) if pause is not None else None,
+        When.of(pause.since, counts.now) if pause is not None else None,
         limit.bounds != (limit.default or NO_BOUNDS),
+        _change(scope, paused=pause is not None) if can_change else None,
+        _resuming(item, counts) if pause is not None else "",
     )
+
+
+def _resuming(item: LimitState, counts: QueueCounts) -> str:
+    """Say how many due jobs a pause holds back; empty if it holds none."""
+    scope, most = item.limit.scope, item.limit.bounds.max_running
+    held = sum(number for queue in counts.queues for each, number in queue.held if each == scope)
+    if scope.kind is ScopeKind.QUEUE:
+        held = sum(queue.due for queue in counts.queues if queue.name == scope.name)
+    if not held:
+        return ""
+    jobs = f"{held:,}{'+' if counts.more else ''} due {'job' if held == 1 else 'jobs'}"
+    return f"It holds back {jobs}, which may start once it ends{f', at most {most:,} at a time' if most else ''}."

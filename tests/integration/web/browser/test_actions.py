@@ -195,13 +195,13 @@ class TestManyJobs:
         jobs = [ledger.insert(new_job(job_type="cancelled_together")) for _ in range(3)]
         other = ledger.insert(new_job(job_type="cancelled_never"))
         tab.open("/jobs?type=cancelled_together")
-        tab.link("Cancel all unfinished jobs that match").click()
+        tab.link("Cancel all unfinished jobs that match (preview)").click()
         tab.see("3 waiting jobs of the type cancelled_together")
         assert tab.heading() == "Cancel 3 jobs"
         tab.link("Back to these jobs").click()
         tab.page.get_by_role("heading", name="Jobs", exact=True).wait_for()
         assert [state_of(ledger, job) for job in jobs] == ["waiting"] * 3, "a preview changes nothing"
-        tab.link("Cancel all unfinished jobs that match").click()
+        tab.link("Cancel all unfinished jobs that match (preview)").click()
         tab.button("Cancel 3 jobs").click()
         tab.see("3 jobs were cancelled or asked to stop.")
         assert [state_of(ledger, job) for job in (*jobs, other)] == ["failed"] * 3 + ["waiting"]
@@ -210,7 +210,7 @@ class TestManyJobs:
     def test_retry_what_filters_select(self, tab: Tab, ledger: SqlLedger) -> None:
         jobs = [failed_job(ledger, "retried_together") for _ in range(2)]
         tab.open("/jobs?type=retried_together&state=failed")
-        tab.link("Retry all failed jobs that match").click()
+        tab.link("Retry all failed jobs that match (preview)").click()
         tab.page.get_by_label("Start from the beginning: forget checkpoints and steps").check()
         tab.button("Retry 2 jobs").click()
         tab.see("2 jobs were started again.")
@@ -308,8 +308,8 @@ class TestQueuesAndLimits:
         tab.open("/queues")
         form = tab.page.get_by_role("form", name="Set a limit")
         form.get_by_label("Scope").fill("type:bounded")
-        form.get_by_label("Most running jobs, or none").fill("3")
-        form.get_by_label("Rate, as in 100/min, or none").fill("100/min")
+        form.get_by_label("Most running at once (none: no limit)").fill("3")
+        form.get_by_label("Rate, as in 100/min (none: no rate)").fill("100/min")
         form.get_by_label("Burst of the rate").fill("5")
         form.get_by_label("Burst of the rate").press("Enter")
         tab.see("You changed the limit.")
@@ -325,7 +325,7 @@ class TestQueuesAndLimits:
         tab.expect_status(400)
         form = tab.page.get_by_role("form", name="Set a limit")
         form.get_by_label("Scope").fill("type:bounded")
-        form.get_by_label("Rate, as in 100/min, or none").fill("fast")
+        form.get_by_label("Rate, as in 100/min (none: no rate)").fill("fast")
         form.get_by_role("button", name="Set the limit").click()
         assert "fast" in tab.page.get_by_role("alert").inner_text()
         assert tab.findings() == []
