@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from sqlalchemy import update
@@ -14,7 +16,7 @@ from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import UNMEASURED, AttemptUsage, Failure
-from spoke_jobs.web import Viewer
+from spoke_jobs.web import JobAction, Viewer
 
 
 class FailuresContract(DashboardScene):
@@ -33,9 +35,12 @@ class FailuresContract(DashboardScene):
         assert headings == [("2", "ValueError@one"), ("1", "KeyError@two")]
         assert "raised at ValueError@one" in page
         assert f"Last output of job {newest.id}<" in page
-        assert 'href="/bulk/retry?cause=JobError&amp;fingerprint=ValueError%40one"' in page
-        assert 'href="/jobs?state=failed&amp;cause=JobError&amp;fingerprint=ValueError%40one"' in page
-        assert page.count("First seen") == page.count("last seen") == 2
+        assert 'href="/bulk/retry?type=report&amp;cause=JobError&amp;fingerprint=ValueError%40one"' in page
+        assert 'href="/jobs?state=failed&amp;type=report&amp;cause=JobError&amp;fingerprint=ValueError%40one"' in page
+        assert page.count("In the last day: first <time") == page.count(", most recently <time") == 1
+        assert page.count("In the last day: <time") == 1, "of a single failure"
+        assert f"Message of job {newest.id}, the newest (those of the others may differ): " in page
+        assert page.count("the newest (those") == page.count("Show the jobs with their messages") == 1
         self.assert_for_everybody(page)
 
     def test_jobs_that_took_too_much_memory_have_the_peaks_of_their_attempts(
@@ -102,8 +107,34 @@ class FailuresContract(DashboardScene):
         assert re.findall(r"<h2[^>]*>(\d+) ", page) == ["1"]
         found = re.search(r'href="(/bulk/retry[^"]+)">([^<]+)<', page)
         assert found is not None
-        assert found[2] == "Retry all with this fingerprint"
+        assert found[2] == "Retry all with this type and fingerprint (preview)"
         assert "<h1>Retry 2 jobs</h1>" in browser.get(found[1].replace("&amp;", "&")).text
+
+    def test_links_of_a_group_without_a_fingerprint_leave_out_other_types(
+        self, ledger: SqlLedger, browse: Open
+    ) -> None:
+        """Each process that is killed has the same cause and no fingerprint."""
+        killed = Failure("Killed", "SIGSEGV", for_good=True)
+        for job_type in ("report", "export"):
+            ledger.insert(new_job(job_type=job_type))
+            ledger.fail(self.claimed(ledger).token, killed, decide=True)
+        browser = browse(EVERYBODY)
+        page = browser.get("/failures").text
+        links = re.findall(r'href="(/bulk/retry[^"]+)">([^<]+)<', page)
+        both = ("/bulk/retry?cause=Killed", "Retry all with this cause (preview)")
+        assert links == [both], "they are one group"
+        assert "Pause the type" not in page
+        with ledger.engine.begin() as connection:
+            long_ago = {"finished_at": Queries(ledger.engine).now() - timedelta(days=3)}
+            connection.execute(update(job_request).where(job_request.c.job_type == "export").values(long_ago))
+        page = browser.get("/failures").text
+        (link,) = re.findall(r'href="(/bulk/retry[^"]+)">([^<]+)<', page)
+        assert link == ("/bulk/retry?type=report&amp;cause=Killed", "Retry all with this type and cause (preview)")
+        assert "<h1>Retry 1 job</h1>" in browser.get(unescape(link[0])).text, "also of those that failed before"
+        assert 'href="/queues?scope=type%3Areport#pause">Pause the type<' in page
+        may_not = replace(EVERYBODY, actions=frozenset({JobAction.RETRY}))
+        for viewer in (ONE, may_not):
+            assert "Pause the type" not in browse(viewer).get("/failures").text
 
     @pytest.mark.parametrize(("within", "shown"), [("1h", 1), ("1d", 2), ("7d", 3), ("30d", 3), ("", 2), ("9y", 2)])
     def test_failures_within_a_period_are_shown(self, ledger: SqlLedger, browse: Open, within: str, shown: int) -> None:

@@ -14,7 +14,8 @@ from spoke_jobs.ledger.notices.notice_values import REASON_LIMIT, GroupName, Mut
 from spoke_jobs.ledger.reading.dashboard_queries import CAP
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.web.job_search import address, encoded
-from spoke_jobs.web.view_parts import When, failures_note
+from spoke_jobs.web.queue_views import may_change, pause_path
+from spoke_jobs.web.view_parts import When, failures_note, only_type
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 PERIODS: Mapping[str, tuple[str, float]] = {
@@ -34,6 +35,8 @@ TIMES = (("1", "1 hour"), ("24", "1 day"), ("168", "1 week"))
 MUTED = ("job_type", "cause", "fingerprint")
 """The fields of a mute that say what it is about."""
 _SAMPLE_LINES = 20
+_ENDED_BY_OTHERS = frozenset({Cause.CANCELLED, Cause.DEPENDENCY_FAILED})
+"""Causes against which a pause of the type does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class FailureItem:
     retry: str
     """The address of the preview of a retry, also of earlier failures; empty if the viewer may not."""
     retry_text: str
+    pause: str
+    """The address of the form that pauses their type; empty if they have several, or the viewer may not."""
     mutes: tuple[MuteItem, ...]
     """What mutes the jobs, or some of them."""
     form: MuteForm | None
@@ -165,9 +170,11 @@ def _item(
     covered = {mute.id: {name for name in names if mute.covers(name, now)} for mute in mutes}
     muted = set(names) <= set().union(*covered.values())
     cause = CAUSES.get(group.reason)
-    which = {"cause": group.reason, "fingerprint": group.fingerprint}
+    of_type = only_type(group)
+    which = {"type": of_type, "cause": group.reason, "fingerprint": group.fingerprint}
     tail = tails.get(group.job_id or 0, "") if viewer.may_see_output else ""
     job = jobs.get(group.job_id or 0)
+    pauses = of_type and may_change(viewer) and group.reason not in _ENDED_BY_OTHERS
     retries = JobAction.RETRY in viewer.actions and group.reason != Cause.CANCELLED
     return FailureItem(
         f"{group.count:,}",
@@ -183,10 +190,17 @@ def _item(
         line(group.advice),
         address("/jobs", state="failed", **which),
         address("/bulk/retry", **which) if retries else "",
-        "Retry all with this fingerprint" if group.fingerprint else "Retry all with this cause",
+        f"Retry all with this {_in_words(which)} (preview)",
+        pause_path(f"type:{of_type}") if pauses else "",
         tuple(_mute_item(mute, now, whole=covered[mute.id] == set(names)) for mute in mutes if covered[mute.id]),
         _mute_form(group) if may_mute(viewer) and not muted else None,
     )
+
+
+def _in_words(which: Mapping[str, str]) -> str:
+    """Name the filters that a retry has: ``type and cause``. A fingerprint says more than a cause."""
+    names = [name for name in ("type", "fingerprint" if which["fingerprint"] else "cause") if which[name]]
+    return " and ".join(names) or "cause"
 
 
 def _mute_form(group: Group) -> MuteForm | None:

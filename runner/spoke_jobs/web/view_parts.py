@@ -92,7 +92,8 @@ def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> Gro
         said.append(f"paused for {seconds((now - since).total_seconds())}")
     path = f"/jobs/{group.job_id}" if group.job_id is not None else ""
     if group.state == "failed":
-        path = address("/jobs", state="failed", cause=group.reason, fingerprint=group.fingerprint)
+        which = {"type": only_type(group), "cause": group.reason, "fingerprint": group.fingerprint}
+        path = address("/jobs", state="failed", **which)
     limit = group.scope if sees_limits else ""
     return GroupItem(
         f"{group.count:,}",
@@ -103,6 +104,11 @@ def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> Gro
         line(limit),
         f"/queues#{limit_id(limit)}" if limit else "",
     )
+
+
+def only_type(group: Group) -> str:
+    """Return the type of a group's failed jobs; empty if they have several, or if a filter would read a pattern."""
+    return group.job_types[0] if len(group.job_types) == 1 and "*" not in group.job_types[0] else ""
 
 
 @dataclass(frozen=True, slots=True)
