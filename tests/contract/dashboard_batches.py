@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from html import escape
 
 import pytest
 from sqlalchemy import update
@@ -51,7 +52,13 @@ class BatchesContract(DashboardScene):
         page = browse(EVERYBODY).get("/batches").text
         assert "with batch(name)" in page
         self.assert_for_everybody(page)
-        assert "No batch that you may see has such a name" in browse(EVERYBODY).get("/batches?name=april").text
+        assert "No batch has such a name" in browse(EVERYBODY).get("/batches?name=april").text
+        assert "No batch that you may see has such a name" in browse(ONE).get("/batches?name=april").text
+
+    def test_whoever_sees_all_is_not_told_of_what_they_may_not_see(self, ledger: SqlLedger, browse: Open) -> None:
+        for path in ("/", "/jobs", "/failures", "/queues", "/schedules", "/batches", "/audit"):
+            assert "that you may see" in browse(ONE).get(path).text, path
+            assert "you may see" not in browse(EVERYBODY).get(path).text, path
 
     def test_batches_with_their_counts(self, ledger: SqlLedger, browse: Open) -> None:
         april = ledger.open_batch("april", new_job(job_type="export"))
@@ -67,6 +74,11 @@ class BatchesContract(DashboardScene):
         assert of_april[6] == f"job {april.then_id}"
         assert f'href="/jobs?batch={april.id}"' in page
         assert f'href="/bulk/retry?batch={april.id}"' in page
+        for state in ("succeeded", "failed"):
+            path = f"/jobs?batch={april.id}&state={state}"
+            assert f'href="{escape(path)}" aria-label="1 {state} of batch {april.id}">1</a>' in page
+            (only,) = cells(browser.get(path).text)
+            assert only[2] == state
         self.assert_for_everybody(page)
         listed = browser.get(f"/jobs?batch={april.id}").text
         ids = {int(number) for number in re.findall(r'<th scope="row"><a href="/jobs/(\d+)"', listed)}
