@@ -10,7 +10,7 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from spoke_jobs.cluster.cluster_view import ClusterView
-from spoke_jobs.contract.causes import cause_class
+from spoke_jobs.contract.causes import Cause, cause_class
 from spoke_jobs.contract.executors import Executor, Lane, lane_of, moved_to_pod
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.retry import is_charged
@@ -43,6 +43,8 @@ if TYPE_CHECKING:  # importing rich takes longer than most commands
 ATTEMPT_HEADINGS = ("RUN", "TRY", "STATE", "WORKER", "STARTED", "TOOK", "CAUSE", "ERROR", "NODE", "EXIT")
 _TAIL_LINES = 40
 _SHOWN_STEPS = 20
+_BY_ITS_CODE = frozenset({Cause.JOB_ERROR, Cause.JOB_EXITED})
+"""Causes after which `never` of the retry policy ends the job."""
 _SHOWN_USAGE = 10
 """The most attempts of which is said what they used."""
 
@@ -69,6 +71,8 @@ class Details:
     """The jobs that it depends on, as a tree: depth from 0, and the job; None for more than are shown."""
     starting: str = ""
     """For how long its newest attempt has been starting; empty if it is not."""
+    measured: tuple[tuple[str, str], ...] = ()
+    """The peak memory and the CPU time of each of the attempts; empty if they were not measured."""
 
 
 def details(
@@ -102,6 +106,7 @@ def details(
             *_saved(saved, now),
             *_not_shown(attempts),
             *_not_charged(job, found),
+            *_not_tried_again(job, found),
             *_events(events, now),
             *(_in_the_cluster(cluster) if cluster else ()),
         ),
@@ -114,6 +119,7 @@ def details(
         tuple((item.number, text) for item in attempts[-_SHOWN_USAGE:] if (text := used(item))),
         (*tree(job.id, links), *([(0, None)] if len(links) >= LINKS else ())),
         _starting(job, found, now, cluster),
+        tuple(_measured(item.row) for item in found),
     )
 
 
@@ -155,14 +161,17 @@ def state_text(link: Link) -> str:
     return f"{link.state}: {line(link.cause)}" if link.state is JobState.FAILED else link.state.value
 
 
+def _measured(attempt: Attempt | None) -> tuple[str, str]:
+    if attempt is None:
+        return "", ""
+    peak, cpu = attempt.peak_memory_bytes, attempt.cpu_milliseconds
+    return "" if peak is None else memory(peak), "" if cpu is None else seconds(cpu / 1000)
+
+
 def used(attempt: Attempt) -> str:
     """Say what an attempt used; empty if neither its memory nor its CPU time was measured."""
-    parts = []
-    if attempt.peak_memory_bytes is not None:
-        parts.append(f"{memory(attempt.peak_memory_bytes)} of memory")
-    if attempt.cpu_milliseconds is not None:
-        parts.append(f"{seconds(attempt.cpu_milliseconds / 1000)} of CPU time")
-    return ", ".join(parts)
+    amounts = zip(_measured(attempt), ("of memory", "of CPU time"), strict=True)
+    return ", ".join(f"{amount} {what}" for amount, what in amounts if amount)
 
 
 def _facts(
@@ -204,6 +213,18 @@ def _not_charged(job: JobRequest, found: Sequence[Try]) -> Iterator[tuple[str, s
     causes = Counter(cause for cause in ended if not is_charged(cause_class(cause)))
     if causes:
         yield "not charged", ", ".join(f"{line(cause)} {times}" for cause, times in causes.items())
+
+
+def _not_tried_again(job: JobRequest, found: Sequence[Try]) -> Iterator[tuple[str, str]]:
+    """Say why no attempt followed an error of the job's code although its budget allowed one."""
+    last = _newest(job, found)
+    if job.state is not JobState.FAILED or last is None or job.cause not in _BY_ITS_CODE or last.cause != job.cause:
+        return
+    kind = cause_class(job.cause)
+    failures = sum(item.run == job.run and cause_class(item.cause) is kind for item in found if item.cause)
+    if failures < job.options.retry.allowance(kind):
+        said = line(last.error_type) or "its error"
+        yield "not tried again", f"{said} is one of the errors after which the job fails for good"
 
 
 def _events(events: Sequence[Event], now: datetime) -> Iterator[tuple[str, str]]:
@@ -259,7 +280,8 @@ def _times(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tupl
         if when is not None:
             yield name, moment(when, now, zone)
     if job.started_at is not None and not waits:
-        yield "took", took(job, now)
+        whole = ", from its first start, with the waits between attempts" if job.attempt > 1 or job.run > 1 else ""
+        yield "took", f"{took(job, now)}{whole}"
 
 
 def took(job: JobRequest, now: datetime) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
+from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.executors import Executor, lane_of
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.explain.words import line, seconds
@@ -16,6 +17,17 @@ from spoke_jobs.model import JobRequest
 _COLUMNS = {item.name for item in fields(JobRequest)}
 _TOLD_ELSEWHERE = {"queue_name", "locks_queue", "run_after", "payload_version", "lane"}
 """Options that `show` names together with another fact."""
+_FAILURES: Mapping[str, str] = {
+    CauseClass.ERROR: "errors of its code",
+    CauseClass.OOM: "too much memory",
+    CauseClass.INFRASTRUCTURE: "a lost process or pod",
+    CauseClass.DISRUPTION: "maintenance",
+    CauseClass.DEPENDENCY: "a database that is away",
+    CauseClass.IMAGE: "an image that can't be started",
+    CauseClass.TIMEOUT: "a timeout",
+    CauseClass.INVALID: "what another attempt can't change",
+}
+"""The classes of causes that a budget counts, in words."""
 _TOLD_OF_RETRIES = {"budget", "never", "backoff_seconds", "backoff_max_seconds"}
 
 SHOWN = tuple(
@@ -65,9 +77,12 @@ def _text(option: Option, value: Any) -> str:
 
 
 def _retries(policy: RetryPolicy) -> Iterator[tuple[str, str]]:
-    budget = ", ".join(f"{kind} {allowed}" for kind, allowed in policy.budget.items())
-    never = f"; never {', '.join(line(name) for name in policy.never_names)}" if policy.never else ""
-    yield "attempts", f"{budget}{never}"
+    alike: dict[int, list[str]] = {}
+    for kind, allowed in policy.budget.items():
+        alike.setdefault(allowed, []).append(_FAILURES.get(kind, kind))
+    budget = [f"at most {allowed} with: {', '.join(kinds)}" for allowed, kinds in alike.items()]
+    never = [f"none after {', '.join(line(name) for name in policy.never_names)}"] if policy.never else []
+    yield "failed attempts", "; ".join(budget + never)
     yield (
         "backoff",
         f"{seconds(policy.backoff_seconds)}, doubling to at most {seconds(policy.backoff_max_seconds)}"

@@ -49,6 +49,13 @@ _MESSAGE_LIMIT = 200
 _QUIET = timedelta(minutes=2)
 """A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
 _CAUSE, _ERROR = (ATTEMPT_HEADINGS.index(name) for name in ("CAUSE", "ERROR"))
+_SHOWN_ATTEMPTS = 5
+"""How many attempts are shown at once, the newest ones. The earlier ones are folded: they are often alike."""
+_HEADINGS = (*(name.capitalize() for name in ATTEMPT_HEADINGS), "Peak memory", "CPU time")
+_OPTIONAL = frozenset({"Node", "Exit", "Peak memory", "CPU time"})
+"""The columns of attempts that are left out if none has a value."""
+_AT_THE_TOP = frozenset({"message", "progress"})
+"""The facts that the beginning of the page says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +208,7 @@ class JobItem:
     cause: str
     message: str
     dispatched: When
+    ended: When | None
     took: str
 
 
@@ -262,6 +270,7 @@ def job_item(job: JobRequest, now: datetime) -> JobItem:
         line(job.cause),
         line(job.result_message, _MESSAGE_LIMIT),
         When.of(job.created_at, now),
+        When.of(job.finished_at, now) if job.finished_at is not None else None,
         took,
     )
 
@@ -293,6 +302,8 @@ class JobView:
     item: JobItem
     starting: str
     """For how long its newest attempt has been starting; empty if it is not."""
+    message: str
+    """What it said last, or why it failed."""
     reasons: tuple[Reason, ...]
     facts: tuple[tuple[str, str], ...]
     options: tuple[tuple[str, str], ...]
@@ -300,14 +311,18 @@ class JobView:
     zone: str
     """The time zone of the attempts' times."""
     attempts: tuple[tuple[str, ...], ...]
+    """The newest ones, the oldest of them first."""
+    earlier: tuple[tuple[str, ...], ...]
+    """The attempts before them."""
     causes: tuple[KnownCause, ...]
-    said: tuple[tuple[int, str], ...]
-    used: tuple[tuple[int, str], ...]
-    peaks: tuple[str, ...]
-    """The peak memory of the newest successes of its type, the oldest first; empty if fewer than two are known."""
+    said: tuple[tuple[str, str], ...]
+    """What Kubernetes said of attempts, as far as the message does not say it: which attempts, and the text."""
+    peaks: str
+    """The peak memory of the newest successes of its type; empty if fewer than two are known."""
     batches: tuple[BatchOfJob, ...]
     needs: tuple[Dependency, ...]
-    tail_of: int
+    tail_of: str
+    """Of which attempt the output is."""
     tail: tuple[str, ...]
     payload: str
     commands: tuple[tuple[str, str], ...]
@@ -335,27 +350,30 @@ def job_view(
     :param usages: what the newest successes of its type used, the newest first.
     """
     job = shown.job
-    peaks = [memory(usage.peak_memory_bytes) for usage in usages if usage.peak_memory_bytes is not None][:PEAKS]
+    peaks = [usage.peak_memory_bytes for usage in usages if usage.peak_memory_bytes is not None][:PEAKS]
+    message = line(job.result_message)
+    headings, attempts = _attempts(shown)
     return JobView(
         job_item(job, now),
         shown.starting,
+        message,
         tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons)),
-        shown.facts,
+        tuple((name, value) for name, value in shown.facts if name not in _AT_THE_TOP),
         shown.options,
-        tuple(name.capitalize() for name in ATTEMPT_HEADINGS),
+        headings,
         str(now.tzinfo),
-        shown.attempts,
+        attempts[-_SHOWN_ATTEMPTS:],
+        attempts[:-_SHOWN_ATTEMPTS],
         tuple(_causes(shown, job)),
-        shown.said,
-        shown.used,
-        tuple(reversed(peaks)) if len(peaks) > 1 else (),
+        tuple(_said(shown, message)),
+        _peaks(peaks) if len(peaks) > 1 else "",
         tuple(batch_of_job(batch, job.id) for batch in batches),
         tuple(
             Dependency(depth, link.needs_id, line(link.job_type), state_text(link))
             for depth, link in shown.needs
             if link is not None
         ),
-        shown.tail_of,
+        _tail_of(shown, job),
         shown.tail if viewer.may_see_output else (),
         shown.payload,
         tuple(commands(job, cluster.namespace if cluster else "")),
@@ -365,9 +383,45 @@ def job_view(
     )
 
 
+def _attempts(shown: Details) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return the headings and the rows of the table of attempts."""
+    rows = [(*cells, *measured) for cells, measured in zip(shown.attempts, shown.measured, strict=True)]
+    kept = [
+        place
+        for place, name in enumerate(_HEADINGS)
+        if name not in _OPTIONAL or any(row[place] not in ("", "-") for row in rows)
+    ]
+    return tuple(_HEADINGS[place] for place in kept), tuple(tuple(row[place] for place in kept) for row in rows)
+
+
+def _said(shown: Details, message: str) -> Iterable[tuple[str, str]]:
+    """Yield what Kubernetes said about attempts, each text once."""
+    found: dict[str, list[int]] = {}
+    for number, text in shown.said:
+        if not message.startswith(text.removesuffix("…")):
+            found.setdefault(text, []).append(number)
+    for text, numbers in found.items():
+        first, last = numbers[0], numbers[-1]
+        several = f"{first} to {last}" if numbers == [*range(first, last + 1)] else ", ".join(map(str, numbers))
+        yield f"Attempt {first}" if len(numbers) == 1 else f"Attempts {several}", text
+
+
+def _peaks(peaks: Sequence[int]) -> str:
+    """Say how the peak memory of some successes has changed, in bytes, the newest first."""
+    said = f"{memory(peaks[-1])} in the oldest of them, {memory(peaks[0])} in the newest"
+    most = f", {memory(max(peaks))} at most" if max(peaks) > max(peaks[0], peaks[-1]) else ""
+    return f"Peak memory of the newest {len(peaks)} successes of its type: {said}{most}."
+
+
+def _tail_of(shown: Details, job: JobRequest) -> str:
+    return f"attempt {shown.tail_of}{', an earlier one' if shown.tail_of < job.attempt else ''}"
+
+
 def _causes(shown: Details, job: JobRequest) -> Iterable[KnownCause]:
     error_types = {cells[_CAUSE]: cells[_ERROR] for cells in shown.attempts}
     for name, error_type in error_types.items():
+        if job.state is JobState.FAILED and name == job.cause:
+            continue  # it is explained above
         if (known := CAUSES.get(name)) is not None:
             text = advice(name, "", job.id, error_type) if job.state.final else known.advise(job.id, tried_again=True)
             yield KnownCause(name, known.meaning, "" if job.state is JobState.SUCCEEDED else line(text))

@@ -100,11 +100,14 @@ class TestDetails:
         assert found == [(0, 9), (1, 7), (2, 3), (0, 10), (1, 7)], "what two jobs depend on is opened once"
 
     def test_options(self) -> None:
-        policy = RetryPolicy(budget={CauseClass.ERROR: 5}, never=(KeyError,))
+        budget = {CauseClass.ERROR: 5, CauseClass.TIMEOUT: 1, CauseClass.OOM: 5}
+        policy = RetryPolicy(budget=budget, never=(KeyError,))
         options = JobOptions(retry=policy, timeout_seconds=90, start_timeout_seconds=600, on_failure="tell")
         found = dict(self.shown(options=options).options)
         assert (found["timeout"], found["start timeout"], found["on failure"]) == ("90 s", "10 min", "tell")
-        assert found["attempts"] == "error 5; never KeyError"
+        assert found["failed attempts"] == (
+            "at most 5 with: errors of its code, too much memory; at most 1 with: a timeout; none after KeyError"
+        )
         assert "template" not in found, "elsewhere it is ignored"
 
     def test_what_would_show_the_payload_is_said_unless_it_is_shown(self) -> None:
@@ -133,8 +136,39 @@ class TestDetails:
             an_attempt(number=2, wall_milliseconds=5_000),
             an_attempt(number=3, peak_memory_bytes=3 * 2**30),
         ]
-        used = job_details.details(a_job(), attempts, NOW).used
-        assert used == ((1, "58 MiB of memory, 4.8 s of CPU time"), (3, "3,072 MiB of memory"))
+        shown = job_details.details(a_job(), attempts, NOW)
+        assert shown.used == ((1, "58 MiB of memory, 4.8 s of CPU time"), (3, "3,072 MiB of memory"))
+        assert shown.measured == (("58 MiB", "4.8 s"), ("", ""), ("3,072 MiB", ""))
+
+    def test_the_time_of_several_attempts_is_not_taken_for_that_of_one(self) -> None:
+        def took(**changes: object) -> str:
+            job = a_job(state=JobState.FAILED, started_at=before(seconds=75), finished_at=NOW, **changes)
+            return dict(job_details.details(job, [], NOW).facts)["took"]
+
+        assert took(attempt=1) == "75 s"
+        assert took(attempt=2) == "75 s, from its first start, with the waits between attempts"
+        assert took(attempt=1, run=2) == took(attempt=2)
+
+    def test_why_a_job_with_attempts_left_was_not_tried_again(self) -> None:
+        def said(*causes: str, state: JobState = JobState.FAILED) -> str | None:
+            attempts = [
+                an_attempt(
+                    number=number,
+                    state=AttemptState.FAILED,
+                    finished_at=before(seconds=1),
+                    cause=cause,
+                    error_type="KeyError",
+                )
+                for number, cause in enumerate(causes, 1)
+            ]
+            job = a_job(state=state, cause=causes[-1], attempt=len(causes))
+            return dict(job_details.details(job, attempts, NOW).facts).get("not tried again")
+
+        assert said("JobError") == "KeyError is one of the errors after which the job fails for good"
+        assert said("Drained", "JobError") == said("JobError")
+        assert said("JobError", "JobError", "JobError") is None, "it had no attempt left"
+        assert said("JobError", state=JobState.WAITING) is None
+        assert said("Cancelled") is None
 
     def test_attempts_that_count_against_no_budget_are_named_apart(self) -> None:
         causes = {1: "JobError", 2: "Drained", 3: "Drained", 4: "QueueHeld"}

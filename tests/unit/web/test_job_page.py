@@ -11,7 +11,7 @@ from tests.unit.explain.situations import NOW, a_job, an_attempt, before
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.explain.job_details import details
 from spoke_jobs.explain.reasons import Explanation
-from spoke_jobs.model import AttemptState, JobState
+from spoke_jobs.model import AttemptReport, AttemptState, AttemptUsage, JobState
 from spoke_jobs.web.page_views import JobView, job_view
 
 
@@ -42,6 +42,57 @@ def test_the_advice_on_attempts_of_a_job_that_is_still_tried_is_not_that_for_an_
 def test_the_advice_on_attempts_of_a_job_that_has_failed_says_how_to_retry_it() -> None:
     (killed,) = page("Killed", state=JobState.FAILED).causes
     assert killed.advice.endswith("`spoke-jobs retry 12`.")
+
+
+def test_the_cause_that_ended_the_job_is_explained_once() -> None:
+    """Above, by why it failed."""
+    (killed,) = page("Killed", "JobError", state=JobState.FAILED, cause="JobError").causes
+    assert killed.name == "Killed"
+
+
+def test_only_the_newest_of_many_attempts_are_not_folded() -> None:
+    view = page(*(f"Cause{number}" for number in range(1, 9)))
+    cause = view.headings.index("Cause")
+    assert [row[cause] for row in view.attempts] == [f"Cause{number}" for number in range(4, 9)]
+    assert [row[cause] for row in view.earlier] == ["Cause1", "Cause2", "Cause3"]
+    assert page("Killed").earlier == ()
+
+
+def test_columns_without_a_value_are_left_out() -> None:
+    assert not {"Node", "Exit", "Peak memory", "CPU time"} & set(page("Killed").headings)
+
+
+def test_what_kubernetes_said_is_said_once() -> None:
+    texts = ["no image", "no image", "no node", "no image", "why it failed"]
+    reports = [AttemptReport(1, number, "ImageUnavailable", text) for number, text in enumerate(texts, 1)]
+    job = a_job(runner="kubernetes", state=JobState.FAILED, result_message="why it failed")
+    view = job_view(details(job, [], NOW, reports=reports), Explanation(()), NOW, EVERYBODY)
+    assert view.said == (("Attempts 1, 2, 4", "no image"), ("Attempt 3", "no node"))
+    assert view.message == "why it failed"
+    assert "message" not in dict(view.facts), "the page begins with it"
+    like = job_view(details(job, [], NOW, reports=reports[:2]), Explanation(()), NOW, EVERYBODY)
+    assert like.said == (("Attempts 1 to 2", "no image"),)
+
+
+@pytest.mark.parametrize(("attempt", "of"), [(1, "attempt 1"), (2, "attempt 1, an earlier one")])
+def test_the_output_of_an_attempt_that_failed_is_not_taken_for_that_of_the_newest(attempt: int, of: str) -> None:
+    failed = an_attempt(state=AttemptState.FAILED, cause="JobError", output_tail="no")
+    job = a_job(state=JobState.SUCCEEDED, attempt=attempt)
+    view = job_view(details(job, [failed, an_attempt(number=2)], NOW), Explanation(()), NOW, EVERYBODY)
+    assert (view.tail_of, view.tail) == (of, ("no",))
+
+
+def test_how_the_memory_of_a_type_has_grown_is_one_sentence() -> None:
+    def said(*mebibytes: int) -> str:
+        usages = [AttemptUsage(each * 2**20) for each in mebibytes]
+        return job_view(details(a_job(), [], NOW), Explanation(()), NOW, EVERYBODY, usages=usages).peaks
+
+    of = "successes of its type:"
+    assert said(1_011, 700, 661) == (
+        f"Peak memory of the newest 3 {of} 661 MiB in the oldest of them, 1,011 MiB in the newest."
+    )
+    assert said(10, 30, 20).endswith("20 MiB in the oldest of them, 10 MiB in the newest, 30 MiB at most.")
+    assert said(10) == ""
 
 
 def test_no_option_of_the_command_line_is_named_above_the_payload() -> None:
