@@ -162,7 +162,9 @@ class BulkContract(DashboardScene):
         for _ in jobs:
             self.claimed(ledger)  # a running job that was asked to stop is not offered again
         browser, path, rounds = browse(EVERYBODY), "/bulk/cancel?type=report", 0
-        assert "<h1>Cancel 3+ jobs</h1>" in browser.get(path).text
+        page = browser.get(path).text
+        assert "<h1>Cancel 3+ jobs</h1>" in page
+        assert ">Cancel the newest 2 of 3+ jobs</button>" in page
         while path:
             page = self.confirmed(browser, path)
             rounds += 1

@@ -66,6 +66,8 @@ def preview(
         notes.append(f"One confirmation changes the newest {at_once:,}. The next page offers to go on.")
     acted = min(len(shown), at_once)
     doing = f"{action.value.capitalize()} {acted:,} {'job' if acted == 1 else 'jobs'}"
+    if acted < len(shown):
+        doing = f"{action.value.capitalize()} the newest {acted:,} of {number} jobs"
     given = dict(search.given) | ({"cancelled": "yes"} if with_cancelled else {})
     path = f"/bulk/{action}"
     others = ("", "")

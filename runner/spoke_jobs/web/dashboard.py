@@ -454,6 +454,7 @@ class Dashboard:
             here=request.url.path,
             signs_in=self._authorizer.signs_in,
             token=self._signer().form_token(session, name) if session is not None else "",
+            zone=str(reader_zone(request.cookies)),
         )
         return HTMLResponse(text, page.status)
 

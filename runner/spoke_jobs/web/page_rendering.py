@@ -86,7 +86,9 @@ class PageRendering:
         """Whether a file has this version. During an update, a page of one release may ask a process of another one."""
         return self._versions.get(name) == version
 
-    def text(self, page: Page, viewer: Viewer | None, *, root: str, here: str, signs_in: bool, token: str) -> str:
+    def text(
+        self, page: Page, viewer: Viewer | None, *, root: str, here: str, signs_in: bool, token: str, zone: str
+    ) -> str:
         """Render a page.
 
         :param viewer: None for a page that anybody may see.
@@ -94,6 +96,7 @@ class PageRendering:
         :param here: the path of the request.
         :param signs_in: whether people sign in by a form.
         :param token: the token of the page's forms.
+        :param zone: the reader's time zone.
         """
         shared = {
             "root": root,
@@ -103,5 +106,6 @@ class PageRendering:
             "signs_in": signs_in,
             "token": token,
             "live": page.live,
+            "reader_zone": zone,
         }
         return self._templates.get_template(page.template).render(shared | dict(page.values))

@@ -84,7 +84,7 @@ class SchedulePages:
         yield Acting(f"{_BACKFILL}/dispatch", self._backfill, JobAction.SCHEDULE)
 
     def _schedules(self, viewer: Viewer, asked: Asked) -> Answer:
-        after, name = (decoded(asked.given.get(word, "")).replace("\0", "") for word in ("after", "name"))
+        after, name = (asked.given.get(word, "").replace("\0", "") for word in ("after", "name"))
         if name:
             page = self._queries.schedule(name, viewer.organizations)
         else:

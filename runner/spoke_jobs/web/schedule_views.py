@@ -149,7 +149,7 @@ def schedule_list(
         troubles,
         "/schedules" if after or alone else "",
         alone,
-        address("/schedules", after=encoded(rows[-1].name)) if goes_on else "",
+        address("/schedules", after=rows[-1].name) if goes_on else "",
         "" if page.more or page.looked_through else _NOT_ALL,
         any(item.can_run for item in items),
     )
@@ -164,7 +164,7 @@ def schedule_troubles(page: SchedulePage, viewer: Viewer) -> ScheduleTroubles:
     for row in page.rows:
         shown = shown_schedule(row, viewer)
         if (problem := _problem(shown, page.now, viewer)) is not None:
-            found.append(ScheduleTrouble(line(row.name), address("/schedules", name=encoded(row.name)), *problem))
+            found.append(ScheduleTrouble(line(row.name), address("/schedules", name=row.name), *problem))
     return ScheduleTroubles(tuple(found[:TROUBLES_SHOWN]), page.more or len(found) > TROUBLES_SHOWN)
 
 

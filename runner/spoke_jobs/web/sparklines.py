@@ -50,7 +50,8 @@ def sparkline(name: str, numbers: Sequence[int], what: str, *, complete: bool = 
         return Sparkline(name, text, ())
     ago = len(numbers) - 1 - max(index for index, number in enumerate(numbers) if number == most)
     when = f"{ago} min ago" if ago else "the current one"
-    text = f"{count(total, 'job')} {what} in the last hour. The busiest minute was {when}, with {most:,}."
+    busiest = f" The busiest minute was {when}, with {most:,}." if most > 1 else ""
+    text = f"{count(total, 'job')} {what} in the last hour.{busiest}"
     bars = tuple(_bar(index, number, most) for index, number in enumerate(numbers) if number > 0)
     return Sparkline(name, text, bars)
 

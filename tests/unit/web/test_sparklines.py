@@ -41,6 +41,12 @@ def test_the_text_names_the_busiest_minute() -> None:
     assert "was the current one, with 2,000." in sparkline("failed", numbers, "failed for good").text
 
 
+def test_no_minute_is_busiest_if_each_has_at_most_one_job() -> None:
+    numbers = [0] * MINUTES
+    numbers[10] = numbers[20] = 1
+    assert sparkline("failed", numbers, "failed for good").text == "2 jobs failed for good in the last hour."
+
+
 def test_without_a_job_there_is_no_image() -> None:
     chart = sparkline("failed", [0] * MINUTES, "failed for good")
     assert (chart.text, chart.bars) == ("No job failed for good in the last hour.", ())
