@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -353,18 +353,19 @@ def job_view(
     peaks = [usage.peak_memory_bytes for usage in usages if usage.peak_memory_bytes is not None][:PEAKS]
     message = line(job.result_message)
     headings, attempts = _attempts(shown)
+    reasons = tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons))
     return JobView(
         job_item(job, now),
         shown.starting,
         message,
-        tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons)),
+        reasons,
         tuple((name, value) for name, value in shown.facts if name not in _AT_THE_TOP),
         shown.options,
         headings,
         str(now.tzinfo),
         attempts[-_SHOWN_ATTEMPTS:],
         attempts[:-_SHOWN_ATTEMPTS],
-        tuple(_causes(shown, job)),
+        tuple(_causes(shown, job, {reason.advice for reason in reasons})),
         tuple(_said(shown, message)),
         _peaks(peaks) if len(peaks) > 1 else "",
         tuple(batch_of_job(batch, job.id) for batch in batches),
@@ -417,14 +418,19 @@ def _tail_of(shown: Details, job: JobRequest) -> str:
     return f"attempt {shown.tail_of}{', an earlier one' if shown.tail_of < job.attempt else ''}"
 
 
-def _causes(shown: Details, job: JobRequest) -> Iterable[KnownCause]:
+def _causes(shown: Details, job: JobRequest, given: Container[str]) -> Iterable[KnownCause]:
+    """Explain the causes of failed attempts.
+
+    :param given: the advice that the page gives above.
+    """
     error_types = {cells[_CAUSE]: cells[_ERROR] for cells in shown.attempts}
     for name, error_type in error_types.items():
         if job.state is JobState.FAILED and name == job.cause:
             continue  # it is explained above
         if (known := CAUSES.get(name)) is not None:
             text = advice(name, "", job.id, error_type) if job.state.final else known.advise(job.id, tried_again=True)
-            yield KnownCause(name, known.meaning, "" if job.state is JobState.SUCCEEDED else line(text))
+            needless = job.state is JobState.SUCCEEDED or line(text) in given
+            yield KnownCause(name, known.meaning, "" if needless else line(text))
 
 
 def commands(job: JobRequest, namespace: str) -> Iterable[tuple[str, str]]:

@@ -9,8 +9,9 @@ from tests.contract.dashboard_scene import EVERYBODY
 from tests.unit.explain.situations import NOW, a_job, an_attempt, before
 
 from spoke_jobs.contract.causes import CAUSES, Cause
+from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.job_details import details
-from spoke_jobs.explain.reasons import Explanation
+from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.model import AttemptReport, AttemptState, AttemptUsage, JobState
 from spoke_jobs.web.page_views import JobView, job_view
 
@@ -48,6 +49,16 @@ def test_the_cause_that_ended_the_job_is_explained_once() -> None:
     """Above, by why it failed."""
     (killed,) = page("Killed", "JobError", state=JobState.FAILED, cause="JobError").causes
     assert killed.name == "Killed"
+
+
+def test_advice_that_stands_above_is_not_given_again() -> None:
+    attempts = [an_attempt(state=AttemptState.FAILED, cause="ImageUnavailable")]
+    advice = Cause.IMAGE_UNAVAILABLE.advice
+    why = Explanation((Reason(Code.CLUSTER, "no image", advice),))
+    (cause,) = job_view(details(a_job(), attempts, NOW), why, NOW, EVERYBODY).causes
+    assert (cause.meaning, cause.advice) == (Cause.IMAGE_UNAVAILABLE.meaning, "")
+    (cause,) = job_view(details(a_job(), attempts, NOW), Explanation(()), NOW, EVERYBODY).causes
+    assert cause.advice == advice
 
 
 def test_only_the_newest_of_many_attempts_are_not_folded() -> None:
