@@ -14,8 +14,7 @@ from spoke_jobs.ledger.notices.notice_values import REASON_LIMIT, GroupName, Mut
 from spoke_jobs.ledger.reading.dashboard_queries import CAP
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.web.job_search import address, encoded
-from spoke_jobs.web.queue_views import may_change, pause_path
-from spoke_jobs.web.view_parts import When, failures_note, only_type
+from spoke_jobs.web.view_parts import When, failures_note, form_path, only_type
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 PERIODS: Mapping[str, tuple[str, float]] = {
@@ -174,7 +173,7 @@ def _item(
     which = {"type": of_type, "cause": group.reason, "fingerprint": group.fingerprint}
     tail = tails.get(group.job_id or 0, "") if viewer.may_see_output else ""
     job = jobs.get(group.job_id or 0)
-    pauses = of_type and may_change(viewer) and group.reason not in _ENDED_BY_OTHERS
+    pauses = of_type and viewer.changes_limits and group.reason not in _ENDED_BY_OTHERS
     retries = JobAction.RETRY in viewer.actions and group.reason != Cause.CANCELLED
     return FailureItem(
         f"{group.count:,}",
@@ -191,7 +190,7 @@ def _item(
         address("/jobs", state="failed", **which),
         address("/bulk/retry", **which) if retries else "",
         f"Retry all with this {_in_words(which)} (preview)",
-        pause_path(f"type:{of_type}") if pauses else "",
+        form_path(f"type:{of_type}", "pause") if pauses else "",
         tuple(_mute_item(mute, now, whole=covered[mute.id] == set(names)) for mute in mutes if covered[mute.id]),
         _mute_form(group) if may_mute(viewer) and not muted else None,
     )

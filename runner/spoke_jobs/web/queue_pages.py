@@ -17,7 +17,7 @@ from spoke_jobs.model import ANY_JOB
 from spoke_jobs.web import queue_views
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.job_search import decoded, whole_number
-from spoke_jobs.web.queue_views import ENDS, may_change
+from spoke_jobs.web.queue_views import ENDS
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 _HERE = "/queues"
@@ -58,14 +58,14 @@ class QueuePages:
     def _queues(self, viewer: Viewer, asked: Asked) -> Answer:
         which = viewer.narrowed()
         limits = self._queries.limits() if viewer.sees_all else ()
-        names = self._queries.recent_names(which).types if may_change(viewer) else ()
+        names = self._queries.recent_names(which).types if viewer.changes_limits else ()
         counts = self._queries.queues(which, [item.limit for item in limits])
         view = queue_views.queue_page(counts, limits, names, viewer, asked.given.get("scope", ""))
         said = SAID.get(asked.given.get("said", ""), "")
         return Page("queues.html", {"title": "Queues and limits", "view": view, "said": said}, live=True)
 
     def _act(self, change: Callable[[Scope, Asked, str], str], viewer: Viewer, asked: Asked) -> Answer:
-        if not may_change(viewer):
+        if not viewer.changes_limits:
             text = "Limits and pauses concern the jobs of all organizations, and you may see those of some only."
             return refusal("Not allowed", text, 403, _HERE, "Back to queues and limits")
         given = asked.given.get("scope", "").strip() or decoded(asked.given.get("known_scope", ""))

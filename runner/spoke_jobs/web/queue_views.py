@@ -13,8 +13,8 @@ from spoke_jobs.ledger.reading.queries import LimitState
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, NEWEST_ATTEMPTS, STARTED_SECONDS, QueueCount, QueueCounts
 from spoke_jobs.limits.job_limit import NO_BOUNDS, LimitPause
 from spoke_jobs.web.job_search import address, encoded
-from spoke_jobs.web.view_parts import When, limit_id
-from spoke_jobs.web.viewer import JobAction, Viewer
+from spoke_jobs.web.view_parts import When, form_path, limit_id
+from spoke_jobs.web.viewer import Viewer
 
 SHOWN = 200
 """The most queues that are shown, those with the most due jobs."""
@@ -104,7 +104,7 @@ def queue_page(
     :param names: types of recent jobs, for completion.
     :param scope: the scope that a link to the forms names; any text is valid.
     """
-    can_change = may_change(viewer)
+    can_change = viewer.changes_limits
     pauses = {
         str(item.limit.scope): pause for item in limits if (pause := item.limit.paused_at(counts.now)) is not None
     }
@@ -125,28 +125,13 @@ def queue_page(
         tuple(_limit(item, counts, can_change=can_change) for item in limits),
         tuple(dict.fromkeys(known)),
         can_change,
-        scope if can_change and _is_shown_as_it_is(scope) and Scope.parse(scope) is not None else "",
+        scope if can_change and line(scope) == scope and Scope.parse(scope) is not None else "",
     )
 
 
-def pause_path(scope: str) -> str:
-    """Return the address of the form that pauses a scope; empty if a field could not show the scope as it is."""
-    return f"{address('/queues', scope=scope)}#pause" if _is_shown_as_it_is(scope) else ""
-
-
 def _change(scope: str, *, paused: bool) -> ChangeLinks | None:
-    if not _is_shown_as_it_is(scope):
-        return None
-    return ChangeLinks("" if paused else pause_path(scope), f"{address('/queues', scope=scope)}#limit")
-
-
-def _is_shown_as_it_is(scope: str) -> bool:
-    return line(scope) == scope
-
-
-def may_change(viewer: Viewer) -> bool:
-    """Whether they may change limits, which concern the jobs of all organizations."""
-    return viewer.sees_all and JobAction.LIMIT in viewer.actions
+    pause, limit = (form_path(scope, form) for form in ("pause", "limit"))
+    return ChangeLinks("" if paused else pause, limit) if limit else None
 
 
 def _queue(queue: QueueCount, pauses: Mapping[str, LimitPause], now: datetime, *, can_change: bool) -> QueueItem:

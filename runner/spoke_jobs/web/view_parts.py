@@ -79,6 +79,14 @@ def limit_id(scope: str) -> str:
     return f"limit-{hashlib.sha256(scope.encode(errors='replace')).hexdigest()[:16]}"
 
 
+def form_path(scope: str, form: str) -> str:
+    """Return the address of a form that then has a scope; empty if its field could not show the scope as it is.
+
+    :param form: ``pause`` or ``limit``.
+    """
+    return f"{address('/queues', scope=scope)}#{form}" if line(scope) == scope else ""
+
+
 def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> GroupItem:
     """Describe a group of jobs.
 

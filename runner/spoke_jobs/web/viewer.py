@@ -67,6 +67,11 @@ class Viewer:
         """Whether they see the jobs of all organizations."""
         return self.organizations is None
 
+    @property
+    def changes_limits(self) -> bool:
+        """Whether they may change limits and pauses, which concern the jobs of all organizations."""
+        return self.sees_all and JobAction.LIMIT in self.actions
+
     def read_only(self) -> Self:
         """Return the same viewer without actions."""
         return replace(self, actions=frozenset())
