@@ -240,6 +240,7 @@ class QueuesContract(DashboardScene):
         ledger.insert(new_job(queue_name="im & ports"))
         ledger.insert(new_job(queue_name=HOSTILE))
         ledger.limits.set(parse_scope("type:report"), lambda _: Bounds(3), "grace")
+        ledger.limits.pause(parse_scope("all"), "an upgrade", "grace")
         browser = browse(EVERYBODY)
         page = browser.get("/queues").text
         found = {
@@ -251,6 +252,7 @@ class QueuesContract(DashboardScene):
             "Limit im &amp; ports": f"{queue}#limit",
             "Pause type:report": f"{limit}#pause",
             "Limit type:report": f"{limit}#limit",
+            "Limit all": "/queues?scope=all#limit",
         }, "a field can't show the hostile name as it is"
         page = browser.get(queue).text
         assert page.count('name="scope" value="queue:im &amp; ports"') == 2
