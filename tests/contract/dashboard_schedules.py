@@ -151,7 +151,7 @@ class SchedulesContract(ScheduleScene):
         self.change(ledger, "missed", next_due_at=last + timedelta(hours=2))
         browser = browse(EVERYBODY, application=APPLICATION)
         page = browser.get("/schedules").text
-        (path,) = re.findall(r'TIME</code>. Or preview <a href="([^"]+)" aria-label="the backfill of what', page)
+        (path,) = re.findall(r'</code>. Or preview <a href="([^"]+)" aria-label="the backfill of what', page)
         section = re.search(r"<section[^>]*>\s*<h2[^>]*>missed</h2>.*?</section>", page, re.S)
         assert section is not None
         assert path in section[0]
@@ -189,8 +189,8 @@ class SchedulesContract(ScheduleScene):
         self.add(ledger, "hourly", organization_id=1)
         scope = parse_scope("type:report")
         ledger.limits.pause(scope, "a broken printer", "grace")
-        said = f'<a href="/queues#{limit_id("type:report")}">type:report is paused: a broken printer (by grace'
-        assert said in browse(EVERYBODY).get("/schedules").text
+        said = rf'<a href="/queues#{limit_id("type:report")}">type:report is paused: [^<]*a broken printer'
+        assert re.search(said, browse(EVERYBODY).get("/schedules").text)
         page = browse(ONE).get("/schedules").text
         assert ">hourly</h2>" in page
         assert "printer" not in page, "limits concern all organizations"
