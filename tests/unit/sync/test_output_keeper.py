@@ -60,6 +60,11 @@ class Scene:
         self.keeper.see(self.row, view)
         return view
 
+    def read_all(self) -> None:
+        """Wait until every read that has begun has ended."""
+        readings = self.keeper._readings
+        eventually(lambda: all(each.future is None or each.future.done() for each in readings))
+
     def store(self) -> int:
         """Store what is read, once every read has ended."""
         stored = 0
@@ -180,6 +185,7 @@ def test_of_very_many_attempts_that_are_being_stopped_the_oldest_are_stored_at_o
 ) -> None:
     monkeypatch.setattr(output_keeper, "_STOPPING", 3)
     scene.see(*(replace(STOPPING, number=number) for number in range(1, 6)))
+    scene.read_all()  # two threads read, and a later attempt's output may be there before an earlier one's
     assert scene.store() == 2
     assert {report.number for report in scene.reports()} == {1, 2}
 
