@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -18,12 +18,11 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.passed_over import SOON, passed_over
 from spoke_jobs.explain.words import ago, agreeing, clock, count, line, seconds, until
 from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
-from spoke_jobs.ledger.reading.queries import Crowd, Trace
-
-SOON = timedelta(seconds=5)
-"""An idle worker finds a due job well within this time."""
+from spoke_jobs.ledger.reading.queries import Crowd
+from spoke_jobs.ledger.reading.takers import NOBODY, Takers
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,24 +124,21 @@ def _find(each: WaitingCount, crowd: Crowd) -> _Finding:
         return _Finding(WAITS[wait.code], f"{wait.source} {wait.object}")
     if kind.holder is not None:
         return _Finding(WaitReason.QUEUE_LOCKED, str(kind.holder))
-    traces, load = crowd.traces.get(kind.runner, ()), crowd.load.get(kind.runner, ())
-    waited = crowd.now - each.oldest_at
-    if waited >= SOON and _passed_over(each, traces):
+    takers, waited = crowd.takers.get(kind.runner, NOBODY), crowd.now - each.oldest_at
+    if waited >= SOON and _passed_over(each, crowd, takers):
         return _Finding(WaitReason.PASSED_OVER, kind.job_type)
-    if any(one.running > one.lapsed for one in load):
+    if any(one.running > one.lapsed for one in takers.load):
         return _Finding(WaitReason.WORKERS_BUSY, kind.runner)
-    seen = max((trace.heartbeat_at for trace in traces), default=None)
+    seen = max((trace.heartbeat_at for trace in takers.traces), default=None)
     if waited >= SOON and (seen is None or crowd.now - seen >= SOON):
         return _Finding(WaitReason.NO_WORKER, kind.runner)
     return _Finding(WaitReason.NEXT, kind.runner)
 
 
-def _passed_over(each: WaitingCount, traces: Iterable[Trace]) -> bool:
-    """Whether workers started later jobs of other types since the first of these was due, and none of this type."""
-    first = (-each.kind.priority, each.first_id)
-    since = [trace for trace in traces if trace.claimed_at > each.oldest_at]
-    later = any((-trace.priority, trace.job_id) > first for trace in since)
-    return later and not any(trace.job_type == each.kind.job_type for trace in since)
+def _passed_over(each: WaitingCount, crowd: Crowd, takers: Takers) -> bool:
+    """Whether no running worker takes the first of these jobs."""
+    first = crowd.first_jobs.get(each.first_id)
+    return first is not None and bool(passed_over(first, takers, crowd.now, limited=each.kind in crowd.limited))
 
 
 def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explained: int) -> Group | None:
@@ -195,7 +191,7 @@ def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int) -> 
         case WaitReason.PASSED_OVER:
             return f"of the type {line(kind.job_type)} {be} passed over: it seems that no running worker knows the type"
         case WaitReason.WORKERS_BUSY:
-            running = sum(one.running - one.lapsed for one in crowd.load.get(kind.runner, ()))
+            running = sum(one.running - one.lapsed for one in crowd.takers.get(kind.runner, NOBODY).load)
             return (
                 f"{be} due and {agreeing(number, 'waits', 'wait')} for a free worker: {count(running, 'job')} "
                 f"{agreeing(running, 'runs', 'run')} now"

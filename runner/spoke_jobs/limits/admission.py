@@ -177,6 +177,10 @@ class Admission:
                 return wait
         return next((wait for counted in applying if (wait := self._full(*counted)) is not None), None)
 
+    def limits_any(self, subject: Subject) -> bool:
+        """Whether a limit, a rate or a pause applies to a job, even if that does not hold it back now."""
+        return any(True for _ in self._limits.of(subject))
+
     def admit(self, subject: Subject) -> bool:
         """Let a job start if it may: count it, and take a token of each rate."""
         if self.why_held(subject) is not None:

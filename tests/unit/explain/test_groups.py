@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.explain.situations import NOW, a_holder, a_load, a_trace, after, before
+from tests.unit.explain.situations import NOW, a_holder, a_job, a_load, a_trace, after, before
 
 from spoke_jobs.cli.rendering.groups_output import print_groups
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob, waits_of
@@ -21,6 +21,8 @@ from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group, groups, oldest_of, reasons
 from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
 from spoke_jobs.ledger.reading.queries import Crowd
+from spoke_jobs.ledger.reading.takers import Takers
+from spoke_jobs.model import JobRequest
 
 PAGE = Path(__file__).parents[3] / "docs/why.md"
 KIND = WaitingKind(
@@ -56,7 +58,20 @@ def failed(**changes: Any) -> FailedCount:
 
 
 def crowd(*counts: WaitingCount, **around: Any) -> Crowd:
-    return Crowd(NOW, 86_400, counts, **around)
+    """Some waiting jobs, and what is around them: ``load`` and ``traces`` are of the runner legacy."""
+    takers = Takers(**{name: around.pop(name) for name in ("load", "traces") if name in around})
+    firsts = {each.first_id: first_of(each) for each in counts}
+    return Crowd(NOW, 86_400, counts, takers={"legacy": takers}, first_jobs=firsts, **around)
+
+
+def first_of(each: WaitingCount) -> JobRequest:
+    return a_job(
+        id=each.first_id,
+        job_type=each.kind.job_type,
+        created_at=each.oldest_at,
+        updated_at=each.oldest_at,
+        priority=each.kind.priority,
+    )
 
 
 def only(found: tuple[Group, ...]) -> Group:
@@ -115,16 +130,16 @@ def only(found: tuple[Group, ...]) -> Group:
         ({}, {}, Code.NO_WORKER, "no worker for the runner legacy takes them", "Start one: `spoke-jobs worker`."),
         (
             {},
-            {"traces": {"legacy": (a_trace(),)}},
+            {"traces": (a_trace(),)},
             Code.NO_WORKER,
             "no worker",
             "Start one: `spoke-jobs worker`.",
         ),
-        ({}, {"load": {"legacy": (a_load(),)}}, Code.WORKERS_BUSY, "wait for a free worker: 2 jobs run now", "more"),
-        ({}, {"load": {"legacy": (a_load(running=1, lapsed=1),)}}, Code.NO_WORKER, "no worker", "Start one"),
+        ({}, {"load": (a_load(),)}, Code.WORKERS_BUSY, "wait for a free worker: 2 jobs run now", "more"),
+        ({}, {"load": (a_load(running=1, lapsed=1),)}, Code.NO_WORKER, "no worker", "Start one"),
         (
             {},
-            {"traces": {"legacy": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)}},
+            {"traces": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)},
             Code.PASSED_OVER,
             "of the type report are passed over",
             "Deploy workers whose SPOKE_APP declares report",
@@ -132,8 +147,8 @@ def only(found: tuple[Group, ...]) -> Group:
         (
             {"priority": -1},
             {
-                "traces": {"legacy": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)},
-                "load": {"legacy": (a_load(),)},
+                "traces": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),),
+                "load": (a_load(),),
             },
             Code.WORKERS_BUSY,
             "free worker",
@@ -174,19 +189,19 @@ IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = 
     (WaitReason.PAUSED, {}, {"held": {KIND: PAUSE}}, "waits: paused by", "wait: paused by"),
     (WaitReason.NO_WORKER, {}, {},
      "is due, and no worker for the runner legacy takes it", "are due, and no worker for the runner legacy takes them"),
-    (WaitReason.WORKERS_BUSY, {}, {"load": {"legacy": (a_load(),)}},
+    (WaitReason.WORKERS_BUSY, {}, {"load": (a_load(),)},
      "is due and waits for a free worker: 2 jobs run now", "are due and wait for a free worker: 2 jobs run now"),
-    (WaitReason.WORKERS_BUSY, {}, {"load": {"legacy": (a_load(running=1),)}},
+    (WaitReason.WORKERS_BUSY, {}, {"load": (a_load(running=1),)},
      "is due and waits for a free worker: 1 job runs now", "are due and wait for a free worker: 1 job runs now"),
     (WaitReason.PASSED_OVER, {},
-     {"traces": {"legacy": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)}},
+     {"traces": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)},
      "of the type report is passed over", "of the type report are passed over"),
     (WaitReason.NOT_SUBMITTED, {"runner": "kubernetes"}, {},
      "is due and has no SpokeJob yet", "are due and have no SpokeJob yet"),
     (WaitReason.SUBMITTED, {"runner": "kubernetes", "submitted": True}, {},
      "has a SpokeJob; the ledger does not know what it waits for",
      "have a SpokeJob; the ledger does not know what they wait for"),
-    (WaitReason.NEXT, {}, {"traces": {"legacy": (a_trace(heartbeat_at=before(seconds=1)),)}},
+    (WaitReason.NEXT, {}, {"traces": (a_trace(heartbeat_at=before(seconds=1)),)},
      "has just become due: it starts when", "have just become due: they start when"),
 ]  # fmt: skip
 """A reason, what leads to it, and how the sentences about one job and about two begin."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, desc, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, desc, func, or_, select, tuple_
 
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.limit_model import Subject
@@ -32,6 +32,7 @@ from spoke_jobs.ledger.reading.cancellers import canceller, with_cancellers
 from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingJob, WaitingKind
 from spoke_jobs.ledger.reading.dependency_queries import NOTHING, Blocking, Link
 from spoke_jobs.ledger.reading.statistics import GroupedBy, Statistics, statistics
+from spoke_jobs.ledger.reading.takers import NOBODY, Takers, takers_of
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_by_type
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.sql import filters
@@ -41,14 +42,14 @@ from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import ANY_JOB, Attempt, AttemptReport, AttemptState, JobFilter, JobRequest, JobState, Saved
 
-TRACES = 500
-"""How many of the newest attempts are read to find workers. The ledger does not record workers elsewhere."""
-
 NEWEST = 200
 """How many of a job's newest attempts, of their reports, and of its steps are read. Other code may write any number."""
 
 BLOCKING = 5
 """How many of the jobs that a blocked job waits for are read."""
+
+FIRST_JOBS = 50
+"""Of how many kinds of due jobs the first job is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +68,16 @@ class Holder:
     """When it reported progress last, or started."""
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """The attempts running on one worker."""
+class Turns(NamedTuple):
+    """Who takes turns with a job's organization: those that have due jobs of the same priority."""
 
-    worker: str
-    running: int
-    lapsed: int
-    """How many of them have a lapsed lease: their worker may be gone."""
-    heartbeat_at: datetime
+    organizations: int = 0
+    """How many other organizations."""
+    without: bool = False
+    """Whether the jobs without an organization, if the job has one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """An attempt, as evidence of the worker that claimed it."""
-
-    job_id: int
-    job_type: str
-    queue_name: str
-    locks_queue: bool
-    priority: int
-    worker: str
-    claimed_at: datetime
-    heartbeat_at: datetime
-    finished_at: datetime | None
+NO_TURNS = Turns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +95,17 @@ class Situation:
     """The job that holds the lock of this job's queue, or this job; None if it needs no lock, or the lock is free."""
     limit: Wait | None = None
     """The pause, the limit or the rate that holds it back, whatever its runner."""
+    limited: bool = False
+    """Whether a limit, a rate or a pause of the ledger applies to it, even if that does not hold it back now."""
     ahead: int = 0
-    """The number of due jobs with a free queue that come before it by priority, then by age."""
+    """The number of due jobs with a free queue that come before it: those of a higher priority and, of its own
+    organization, the older ones."""
+    turns: Turns = NO_TURNS
     ahead_in_queue: int = 0
-    """The number of due jobs that lock the same queue and come before it."""
+    """The number of them that lock the same queue, free or not."""
     behind_in_queue: int = 0
     """The number of due jobs that wait for the lock that this running job holds."""
-    load: tuple[Load, ...] = ()
-    """Running attempts, by worker."""
-    traces: tuple[Trace, ...] = ()
-    """The newest attempts, newest first, at most :data:`TRACES`."""
+    takers: Takers = NOBODY
     blocking: Blocking = NOTHING
     """What a blocked job waits for."""
     cancelled_by: str = ""
@@ -152,12 +140,15 @@ class Crowd:
     failed: tuple[FailedCount, ...] = ()
     holders: Mapping[int, Holder] = field(default_factory=dict)
     """The jobs that hold the queues for which others wait, by their ids."""
-    load: Mapping[str, tuple[Load, ...]] = field(default_factory=dict)
-    """Running attempts, by worker, by runner."""
-    traces: Mapping[str, tuple[Trace, ...]] = field(default_factory=dict)
-    """The newest attempts, newest first, by runner."""
+    takers: Mapping[str, Takers] = field(default_factory=dict)
+    """What is known of the workers, by runner."""
     held: Mapping[WaitingKind, Wait] = field(default_factory=dict)
     """The pause, limit or rate that holds back jobs, by their kind."""
+    limited: Collection[WaitingKind] = frozenset()
+    """The kinds of jobs to which a limit, a rate or a pause applies, even if that does not hold them back now."""
+    first_jobs: Mapping[int, JobRequest] = field(default_factory=dict)
+    """The first job of each kind that a worker may start now, by id; of at most :data:`FIRST_JOBS` kinds, those that
+    have waited for longest."""
 
 
 class Queries:
@@ -271,15 +262,19 @@ class Queries:
                 if each.kind.executor is not Executor.CLUSTER
             }
             runners = sorted({each.kind.runner for each in counts if not each.kind.later})
+            free = [each for each in counts if _may_start(each.kind) and waits.get(each.kind) is None]
+            free = sorted(free, key=lambda each: (each.oldest_at, each.first_id))[:FIRST_JOBS]
+            types = {runner: {each.kind.job_type for each in free if each.kind.runner == runner} for runner in runners}
             return Crowd(
                 _now(connection),
                 period_seconds,
                 counts,
                 crowd.failed_counts(connection, period_seconds, which, cap),
                 _holders(connection, {each.kind.holder for each in counts if each.kind.holder is not None}),
-                {runner: _load(connection, runner) for runner in runners},
-                {runner: _traces(connection, runner) for runner in runners},
+                {runner: takers_of(connection, runner, types[runner]) for runner in runners},
                 {kind: wait for kind, wait in waits.items() if wait is not None},
+                {each.kind for each in free if any(limits.of(crowd.subject_of(each.kind)))},
+                _small_jobs(connection, [each.first_id for each in free]),
             )
 
     def waiting(self) -> list[WaitingJob]:
@@ -308,16 +303,18 @@ class Queries:
                 return Situation(
                     now, job, attempts, reports, holder, behind_in_queue=behind, cancelled_by=by, failed_batch=batch
                 )
+            admission = limited_claims.current_admission(connection)
             return Situation(
                 now,
                 job,
                 attempts,
                 holder=holder,
-                limit=limited_claims.current_admission(connection).why_held(Subject.of(job)),
+                limit=admission.why_held(Subject.of(job)),
+                limited=admission.limits_any(Subject.of(job)),
                 ahead=_ahead(connection, job),
+                turns=_turns(connection, job),
                 ahead_in_queue=_ahead_in_queue(connection, job) if job.locks_queue else 0,
-                load=_load(connection, job.runner),
-                traces=_traces(connection, job.runner),
+                takers=takers_of(connection, job.runner, {job.job_type}),
             )
 
     @contextmanager
@@ -388,41 +385,33 @@ def _behind_in_queue(connection: Connection, job: JobRequest) -> int:
 
 
 def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions for the jobs that start before it in any case. Organizations take turns."""
     before = tuple_(job_request.c.rank, job_request.c.id) < (-job.priority, job.id)
-    return (*in_sql(Waiting(), OfRunner(job.runner), Due()), before)
-
-
-def _load(connection: Connection, runner: str) -> tuple[Load, ...]:
-    lapsed = func.count().filter(job_attempt.c.lease_expires_at < clock_now())
-    statement = (
-        select(job_attempt.c.worker, func.count(), lapsed, func.max(job_attempt.c.heartbeat_at))
-        .join(job_request, job_request.c.id == job_attempt.c.job_id)
-        .where(job_attempt.c.state == constant(AttemptState.RUNNING), job_request.c.runner == runner)
-        .group_by(job_attempt.c.worker)
-        .order_by(job_attempt.c.worker)
+    sure = or_(
+        job_request.c.rank < -job.priority, job_request.c.organization_id.is_not_distinct_from(job.organization_id)
     )
-    return tuple(Load(*row) for row in connection.execute(statement))
+    return (*in_sql(Waiting(), OfRunner(job.runner), Due()), before, sure)
 
 
-def _traces(connection: Connection, runner: str) -> tuple[Trace, ...]:
-    newest = select(job_attempt).order_by(desc(job_attempt.c.id)).limit(TRACES).subquery()
-    statement = (
-        select(
-            job_request.c.id,
-            job_request.c.job_type,
-            job_request.c.queue_name,
-            job_request.c.locks_queue,
-            job_request.c.rank,
-            newest.c.worker,
-            newest.c.claimed_at,
-            newest.c.heartbeat_at,
-            newest.c.finished_at,
-        )
-        .join(newest, newest.c.job_id == job_request.c.id)
-        .where(job_request.c.runner == runner)
-        .order_by(desc(newest.c.id))
+def _turns(connection: Connection, job: JobRequest) -> Turns:
+    other = job_request.c.organization_id
+    found = select(func.count(other.distinct()), func.count(case((other.is_(None), 1)))).where(
+        *in_sql(Waiting(), OfRunner(job.runner), Due(), QueueFree()),
+        job_request.c.rank == -job.priority,
+        other.is_distinct_from(job.organization_id),
     )
-    return tuple(
-        Trace(*row[:4], -row.rank if isinstance(row.rank, int) else 0, *row[5:])  # in SQL, the smallest has no negative
-        for row in connection.execute(statement)
-    )
+    organizations, without = connection.execute(found).one()
+    return Turns(organizations, without > 0)
+
+
+def _may_start(kind: WaitingKind) -> bool:
+    """Whether a worker may start the jobs of a kind now, as far as their rows say."""
+    waits = kind.later or kind.blocked or kind.holder is not None
+    return not waits and kind.executor is Executor.WORKERS
+
+
+def _small_jobs(connection: Connection, ids: Sequence[int]) -> dict[int, JobRequest]:
+    if not ids:
+        return {}
+    rows = connection.execute(select(*MANY_COLUMNS).where(job_request.c.id.in_(ids))).mappings()
+    return {row["id"]: to_request(row) for row in rows}

@@ -18,7 +18,7 @@ NEWEST_SUCCESSES = 100
 TYPES = 1000
 """The most types that are examined."""
 
-_SUCCEEDED = (
+SUCCEEDED = (
     job_request.c.state == constant(JobState.SUCCEEDED),
     func.length(job_request.c.job_type) <= literal(NAME_LIMIT, Integer, literal_execute=True),
 )
@@ -47,11 +47,11 @@ def _types(connection: Connection, wanted: str | None) -> Iterator[str]:
     """Yield the types that have successes. Each step reads one entry of the index."""
     column = job_request.c.job_type
     if wanted is not None and "*" not in wanted:
-        yield from connection.scalars(select(column).where(*_SUCCEEDED, column == wanted).limit(1))
+        yield from connection.scalars(select(column).where(*SUCCEEDED, column == wanted).limit(1))
         return
     last = ""
     for _ in range(TYPES):
-        following = select(column).where(*_SUCCEEDED, column > last).order_by(column).limit(1)
+        following = select(column).where(*SUCCEEDED, column > last).order_by(column).limit(1)
         found = connection.scalar(following)
         if found is None or found == last:  # the same one again: other code wrote characters that are read as others
             return
@@ -67,7 +67,7 @@ def usage_of(connection: Connection, job_type: str, which: JobFilter = ANY_JOB) 
     """
     newest = (
         select(*_READ)
-        .where(*_SUCCEEDED, job_request.c.job_type == job_type)
+        .where(*SUCCEEDED, job_request.c.job_type == job_type)
         .order_by(desc(job_request.c.id))
         .limit(literal_column(str(NEWEST_SUCCESSES)))
         .subquery()
