@@ -14,6 +14,7 @@ from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.reading.crowd import Share
 from spoke_jobs.ledger.reading.queries import Queries, Turns
 from spoke_jobs.ledger.reading.statistics import GroupedBy
 from spoke_jobs.ledger.reading.takers import takers_of
@@ -129,6 +130,17 @@ class QueriesContract:
             assert (situation.ahead, situation.turns) == (ahead, turns)
         claimed = ledger.claim_batch("legacy", ["report"], "w", LEASE, 4)
         assert {of_few.id, without.id} <= {claim.job.id for claim in claimed}, "they did not wait for the many"
+
+    def test_whose_most_of_the_due_jobs_are(self, ledger: SqlLedger, queries: Queries) -> None:
+        ledger.insert_many([new_job(organization_id=245) for _ in range(5)])
+        ledger.insert_many([new_job(organization_id=7, job_type="export") for _ in range(3)])
+        ledger.insert_many([new_job(organization_id=8, priority=1) for _ in range(2)])
+        ledger.insert_many([new_job(organization_id=9, run_after=datetime.now(UTC) + timedelta(hours=1))] * 9)
+        start(ledger)
+        ledger.claim_batch("legacy", ["report"], "w", LEASE, 4)
+        assert queries.crowd(3600).shares == {"legacy": Share("export", 7, 3, 0)}
+        assert queries.crowd(3600, JobFilter(job_type="report")).shares == {"legacy": Share("report", 245, 2, 3)}
+        assert queries.crowd(3600, JobFilter(job_type="none")).shares == {}
 
     def test_workers_that_once_ran_a_type_and_when_the_rules_changed(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job())

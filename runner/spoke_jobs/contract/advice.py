@@ -71,6 +71,15 @@ def ledger_group_advice(reason: WaitReason, *, job_id: int, job_type: str, cause
     return text.replace("TYPE", job_type).replace("SCOPE", shlex.quote(scope))
 
 
+def room_advice(scope: str, most: int) -> str:
+    """Return the advice for due jobs of which most are of one scope.
+
+    :param most: how many of these may run at once, so that the others find a place.
+    """
+    limit = f"`spoke-jobs limits set {shlex.quote(scope)} --max-running {most}`"
+    return f"{WaitReason.WORKERS_BUSY.group_advice} To leave room for others: {limit}."
+
+
 def waiting_advice(wait: Wait, job_id: int, now: datetime) -> str:
     """Return the advice for a SpokeJob that waits; empty if this release does not know the reason."""
     if (reason := WAITS.get(wait.code)) is not None:

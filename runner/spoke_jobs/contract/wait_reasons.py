@@ -499,7 +499,7 @@ class WaitReason(StrEnum):
         "It is the next one, and all workers are busy.",
         "",
         code=Code.WORKERS_BUSY,
-        group_advice="No action is needed. To start jobs sooner, start more workers.",
+        group_advice="To start jobs sooner, start more workers.",
         given_by=Giver.WHY,
     )
     NEXT = ReasonRow(

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob
 from spoke_jobs.contract import wait_text
-from spoke_jobs.contract.advice import cluster_group_advice, failed_group_advice, ledger_group_advice
+from spoke_jobs.contract.advice import cluster_group_advice, failed_group_advice, ledger_group_advice, room_advice
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.passed_over import SOON, passed_over
 from spoke_jobs.explain.words import ago, agreeing, clock, count, line, seconds, until
-from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
+from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.reading.takers import NOBODY, Takers
+
+_SHORT_WAIT = timedelta(minutes=1)
+"""A wait for a free worker needs no action before."""
+_CROWD = 10
+"""Of so many waiting jobs is said whose most of them are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +160,9 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explai
         _text(finding, first, crowd, number),
         number,
         first.oldest_at,
-        ledger_group_advice(
+        _busy_advice(finding, first, crowd, number)
+        if finding.reason == WaitReason.WORKERS_BUSY
+        else ledger_group_advice(
             finding.reason,
             job_id=first.first_id if kind.holder is None else kind.holder,
             job_type=line(kind.job_type),
@@ -191,16 +198,43 @@ def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int) -> 
         case WaitReason.PASSED_OVER:
             return f"of the type {line(kind.job_type)} {be} passed over: it seems that no running worker knows the type"
         case WaitReason.WORKERS_BUSY:
-            running = sum(one.running - one.lapsed for one in crowd.takers.get(kind.runner, NOBODY).load)
-            return (
-                f"{be} due and {agreeing(number, 'waits', 'wait')} for a free worker: {count(running, 'job')} "
-                f"{agreeing(running, 'runs', 'run')} now"
-            )
+            return _busy(finding, crowd, number)
         case WaitReason.NO_WORKER:
             them = agreeing(number, "it", "them")
             return f"{be} due, and no worker for the runner {line(kind.runner)} takes {them}"
         case _:
             return agreeing(number, *_SENTENCES[finding.reason])
+
+
+def _busy(finding: _Finding, crowd: Crowd, number: int) -> str:
+    running = sum(one.running - one.lapsed for one in crowd.takers.get(finding.about, NOBODY).load)
+    text = (
+        f"{agreeing(number, 'is', 'are')} due and {agreeing(number, 'waits', 'wait')} for a free worker: "
+        f"{count(running, 'job')} {agreeing(running, 'runs', 'run')} now"
+    )
+    if (share := _large_share(finding, crowd, number)) is None:
+        return text
+    of = "" if share.organization_id is None else f" of organization {share.organization_id}"
+    also = f", and {min(share.running, running):,} of the running ones," if share.running else ""
+    return f"{text}; {share.waiting:,} of the waiting jobs{also} are {line(share.job_type)}{of}"
+
+
+def _busy_advice(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int) -> str:
+    if crowd.now - first.oldest_at < _SHORT_WAIT:
+        return ""
+    share = _large_share(finding, crowd, number)
+    if share is None or share.running < 2 or share.waiting == number:
+        return finding.reason.group_advice
+    scope = f"type:{share.job_type}" if share.organization_id is None else f"organization:{share.organization_id}"
+    return room_advice(scope, share.running // 2)
+
+
+def _large_share(finding: _Finding, crowd: Crowd, number: int) -> Share | None:
+    """Return the type and organization of most of the jobs; None if there is none, or if they are few."""
+    share = crowd.shares.get(finding.about)
+    if share is None or number < _CROWD or not number < 2 * share.waiting <= 2 * number:
+        return None
+    return share
 
 
 _SENTENCES = {

@@ -19,7 +19,7 @@ from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import WAITS, Giver, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group, groups, oldest_of, reasons
-from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
+from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.reading.takers import Takers
 from spoke_jobs.model import JobRequest
@@ -262,6 +262,50 @@ def test_kinds_with_one_reason_are_one_group_and_the_largest_is_the_first() -> N
         (Code.QUEUE_LOCK, 1),
     ]
     assert (found[0].oldest_at, found[0].job_id) == (before(minutes=5), 8)
+
+
+class TestBusyWorkers:
+    WAITS = waiting(3073, first_id=100, oldest_at=before(minutes=36))
+    FLOOD = Share("import_products", 245, 3043, 8)
+
+    def test_a_flood_is_named_with_a_limit_that_leaves_room_for_others(self) -> None:
+        group = only(groups(crowd(self.WAITS, load=(a_load(running=8),), shares={"legacy": self.FLOOD})))
+        assert group.text == (
+            "are due and wait for a free worker: 8 jobs run now; 3,043 of the waiting jobs, and 8 of the running ones, "
+            "are import_products of organization 245"
+        )
+        assert group.advice == (
+            "To start jobs sooner, start more workers. To leave room for others: "
+            "`spoke-jobs limits set organization:245 --max-running 4`."
+        )
+
+    def test_so_is_a_flood_of_jobs_without_an_organization(self) -> None:
+        flood = self.FLOOD._replace(organization_id=None)
+        group = only(groups(crowd(self.WAITS, load=(a_load(running=8),), shares={"legacy": flood})))
+        assert group.text.endswith("and 8 of the running ones, are import_products")
+        assert "limits set type:import_products --max-running 4" in group.advice
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"waiting": 1000}, {"waiting": 4000}],
+        ids=["they are few", "a limit holds some of them back, so they are not in the group"],
+    )
+    def test_what_is_not_most_of_the_group_is_not_named(self, changes: dict[str, int]) -> None:
+        share = self.FLOOD._replace(**changes)
+        group = only(groups(crowd(self.WAITS, load=(a_load(),), shares={"legacy": share})))
+        assert "import_products" not in group.text
+        assert group.advice == "To start jobs sooner, start more workers."
+
+    @pytest.mark.parametrize("changes", [{"waiting": 3073}, {"running": 0}], ids=["nobody else waits", "none runs"])
+    def test_a_limit_that_helps_nobody_is_not_advised(self, changes: dict[str, int]) -> None:
+        share = self.FLOOD._replace(**changes)
+        group = only(groups(crowd(self.WAITS, load=(a_load(),), shares={"legacy": share})))
+        assert "import_products" in group.text
+        assert group.advice == "To start jobs sooner, start more workers."
+
+    def test_a_short_wait_needs_no_action(self) -> None:
+        group = only(groups(crowd(waiting(3, oldest_at=before(seconds=50)), load=(a_load(),))))
+        assert (group.reason, group.advice) == (Code.WORKERS_BUSY, "")
 
 
 def spokejob(job_id: int, code: str, **wait: Any) -> WaitingSpokeJob:

@@ -29,7 +29,7 @@ from spoke_jobs.ledger.limits.limit_rows import read_limits
 from spoke_jobs.ledger.maintenance import pruning
 from spoke_jobs.ledger.reading import crowd, dependency_queries
 from spoke_jobs.ledger.reading.cancellers import canceller, with_cancellers
-from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingJob, WaitingKind
+from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingJob, WaitingKind
 from spoke_jobs.ledger.reading.dependency_queries import NOTHING, Blocking, Link
 from spoke_jobs.ledger.reading.statistics import GroupedBy, Statistics, statistics
 from spoke_jobs.ledger.reading.takers import NOBODY, Takers, takers_of
@@ -149,6 +149,8 @@ class Crowd:
     first_jobs: Mapping[int, JobRequest] = field(default_factory=dict)
     """The first job of each kind that a worker may start now, by id; of at most :data:`FIRST_JOBS` kinds, those that
     have waited for longest."""
+    shares: Mapping[str, Share | None] = field(default_factory=dict)
+    """The type and the organization with the most jobs that a worker may start now, by runner."""
 
 
 class Queries:
@@ -275,6 +277,11 @@ class Queries:
                 {kind: wait for kind, wait in waits.items() if wait is not None},
                 {each.kind for each in free if any(limits.of(crowd.subject_of(each.kind)))},
                 _small_jobs(connection, [each.first_id for each in free]),
+                {
+                    runner: crowd.largest_share(connection, runner, which, cap)
+                    for runner, found in types.items()
+                    if found
+                },
             )
 
     def waiting(self) -> list[WaitingJob]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, desc, func, select
 
@@ -47,12 +48,12 @@ class Load:
 class Trace:
     """An attempt, as evidence of the worker that claimed it."""
 
+    priority: int
     job_id: int
     job_type: str
     queue_name: str
     locks_queue: bool
     organization_id: int | None
-    priority: int
     worker: str
     claimed_at: datetime
     heartbeat_at: datetime
@@ -115,12 +116,12 @@ def _traces(connection: Connection, runner: str) -> tuple[Trace, ...]:
     newest = select(job_attempt).order_by(desc(job_attempt.c.id)).limit(TRACES).subquery()
     statement = (
         select(
+            job_request.c.rank,
             job_request.c.id,
             job_request.c.job_type,
             job_request.c.queue_name,
             job_request.c.locks_queue,
             job_request.c.organization_id,
-            job_request.c.rank,
             newest.c.worker,
             newest.c.claimed_at,
             newest.c.heartbeat_at,
@@ -130,7 +131,8 @@ def _traces(connection: Connection, runner: str) -> tuple[Trace, ...]:
         .where(job_request.c.runner == runner)
         .order_by(desc(newest.c.id))
     )
-    return tuple(
-        Trace(*row[:5], -row.rank if isinstance(row.rank, int) else 0, *row[6:])  # in SQL, the smallest has no negative
-        for row in connection.execute(statement)
-    )
+    return tuple(_trace(*row) for row in connection.execute(statement))
+
+
+def _trace(rank: object, *values: Any) -> Trace:
+    return Trace(-rank if isinstance(rank, int) else 0, *values)  # in SQL, the smallest has no negative
