@@ -15,6 +15,7 @@ from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.crowd import Share
+from spoke_jobs.ledger.reading.failure_facts import FailureFacts
 from spoke_jobs.ledger.reading.queries import Queries, Turns
 from spoke_jobs.ledger.reading.statistics import GroupedBy
 from spoke_jobs.ledger.reading.takers import takers_of
@@ -304,6 +305,42 @@ class QueriesContract:
         (waiting,) = crowd.waiting
         assert (waiting.kind.later, waiting.kind.cause, waiting.kind.fingerprint) == (True, "JobError", "KeyError@b")
         assert queries.crowd(0).failed == ()
+
+    def test_what_the_failed_jobs_of_each_group_say(self, ledger: SqlLedger, queries: Queries) -> None:
+        ledger.insert(new_job())
+        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.succeed_many({claim.token: None})
+        succeeded = queries.jobs([claim.job.id])[1][0].finished_at
+        ids = {}
+        for error in (
+            Failure("Killed", "x" * 900, "SIGSEGV", for_good=True),
+            Failure("DatabaseUnreachable", "connection refused", "OperationalError", fingerprint="E@shop.f"),
+        ):
+            ids[error.cause] = ledger.insert(new_job()).id
+            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+            assert claim is not None
+            assert ledger.fail(claim.token, error, decide=True)
+        found = queries.crowd(3600).facts
+        assert found == {
+            ids["Killed"]: FailureFacts("x" * 500, "SIGSEGV", succeeded),
+            ids["DatabaseUnreachable"]: FailureFacts("connection refused", "OperationalError"),
+        }
+
+    def test_the_batch_whose_failed_jobs_kept_a_job_from_being_started(
+        self, ledger: SqlLedger, queries: Queries
+    ) -> None:
+        batch = ledger.open_batch("march", new_job(job_type="summary"))
+        ledger.insert(new_job(batch_id=batch.id))
+        ledger.close_batch(batch.id)
+        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
+        ledger.settle()
+        assert batch.then_id is not None
+        found = queries.crowd(3600).facts[batch.then_id].batch
+        assert found is not None
+        assert found.id == batch.id
 
     def test_the_last_failure_is_the_one_that_happened_last(self, ledger: SqlLedger, queries: Queries) -> None:
         """A job that is retried keeps its id, so that the job with the highest id may have failed before it."""

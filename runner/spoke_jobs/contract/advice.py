@@ -13,11 +13,13 @@ import shlex
 from datetime import datetime
 from signal import Signals
 
-from spoke_jobs.contract.cause_row import CauseRow, with_id
+from spoke_jobs.contract.cause_row import TRIED_AGAIN, CauseRow, with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.wait_reasons import LONG, NEED_ATTENTION, WAITS, Wait, WaitReason
 from spoke_jobs.contract.wait_text import says_all
 
+_MESSAGE_READ = "Fix the job or its input, then `spoke-jobs retry ID`."
+"""The advice on `JobError` for a reader who sees the message."""
 _START_AGAIN = "Then `spoke-jobs retry ID`."
 _GIVEN_TO_WAITING_JOBS = (Cause.INIT_FAILED, Cause.CONTAINER_CANNOT_RUN, Cause.CONTAINER_RUNTIME_FAILED)
 """Attempts may end with these causes before their start timeout. A job may also wait because of them."""
@@ -40,12 +42,15 @@ def failed_batch_advice(batch_id: int) -> str:
     )
 
 
-def advice(cause: str, reason: str, job_id: int | None, error_type: str = "") -> str:
+def advice(cause: str, reason: str, job_id: int | None, error_type: str = "", *, with_message: bool = False) -> str:
     """Return the advice for a job that has ended; empty if this release does not know the cause.
 
     :param reason: what the job waited for until it ended as `StartTimeout`; empty if that is not known.
     :param error_type: that of the attempt that ended it: of one that was killed in a worker, the signal.
+    :param with_message: whether the reader sees the job's message beside the advice.
     """
+    if cause == Cause.JOB_ERROR and with_message:
+        return with_id(_MESSAGE_READ, job_id)
     if cause == Cause.KILLED and error_type in Signals.__members__:
         return with_id(_after_signal(error_type), job_id)
     waited = WAITS.get(reason) if cause == Cause.START_TIMEOUT else None
@@ -58,15 +63,21 @@ def advice(cause: str, reason: str, job_id: int | None, error_type: str = "") ->
     return f"{text} {with_id(_START_AGAIN, job_id)}" if _is_given_to_waiting_jobs(known) else text
 
 
-def ledger_group_advice(reason: WaitReason, *, job_id: int, job_type: str, cause: str, scope: str = "") -> str:
+def ledger_group_advice(
+    reason: WaitReason, *, job_id: int, job_type: str, cause: str, scope: str = "", with_message: bool = False
+) -> str:
     """Return the action for a group of jobs that wait outside of the cluster; empty if nothing needs to be done.
 
     :param job_id: the job that they wait for, or one of them.
     :param cause: how their last attempts failed; empty if they did not.
     :param scope: the scope of the pause or the limit of the ledger that holds them back; else empty.
+    :param with_message: whether the reader sees the message of one of the jobs beside the advice.
     """
+    if cause == Cause.JOB_ERROR and with_message:
+        return TRIED_AGAIN
     if (failed := CAUSES.get(cause)) is not None:
-        return _with_message(failed.advise(job_id, tried_again=True), f"why {job_id}")
+        text = failed.advise(job_id, tried_again=True)
+        return text if with_message else _with_message(text, f"why {job_id}")
     text = with_id(reason.group_advice, job_id)
     return text.replace("TYPE", job_type).replace("SCOPE", shlex.quote(scope))
 
@@ -103,15 +114,40 @@ def cluster_group_advice(wait: Wait, job_id: int, now: datetime) -> str:
     return text if says_all(wait) else _with_message(text, f"why {job_id}")
 
 
-def failed_group_advice(cause: str, fingerprint: str, job_id: int) -> str:
+def failed_group_advice(
+    cause: str,
+    fingerprint: str,
+    job_id: int,
+    *,
+    job_type: str = "",
+    error_type: str = "",
+    with_message: bool = False,
+    batch_id: int | None = None,
+) -> str:
     """Return the action for a group of failed jobs; empty if this release does not know the cause.
 
     :param fingerprint: as the row has it. A hostile job may have written it, and people paste the command.
     :param job_id: one of them.
+    :param job_type: their type; empty if they have several.
+    :param error_type: that of the attempt that ended this job: of one that was killed in a worker, the signal.
+    :param with_message: whether the reader sees the job's message beside the advice.
+    :param batch_id: the batch whose failed jobs kept the only job of the group from being started.
     """
+    if batch_id is not None:
+        return failed_batch_advice(batch_id)
     which = f"--fingerprint {shlex.quote(fingerprint)}" if fingerprint else f"--cause {shlex.quote(cause)}"
-    parts = _with_message(advice(cause, "", None), "show ID").split("`spoke-jobs retry ID`")
+    if job_type and "*" not in job_type:  # it would be read as a pattern
+        which = f"--type {shlex.quote(job_type)} {which}"
+    text = advice(cause, "", None, error_type, with_message=with_message)
+    parts = (text if with_message else _with_message(text, "show ID")).split("`spoke-jobs retry ID`")
     return f"`spoke-jobs retry --failed {which}`".join(with_id(part, job_id) for part in parts)
+
+
+def pause_advice(scope: str, cause: str) -> str:
+    """Return what keeps further jobs of a scope from failing until the cause is removed."""
+    return (
+        f"Until then, no more of them fail after `spoke-jobs pause {shlex.quote(scope)} --reason {shlex.quote(cause)}`."
+    )
 
 
 def _after_signal(name: str) -> str:

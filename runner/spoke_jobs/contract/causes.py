@@ -298,11 +298,12 @@ class Cause(CauseRow):
         CauseClass.DEPENDENCY,
         "The job's process could not reach its database (that of spoke-jobs or one of the job's own), or was refused "
         "its credentials, or the server lacks memory, disk space or connections.",
-        "Check the database, NetworkPolicies, and the Secret with its URL: SPOKE_DATABASE_URL or, if the job uses a "
-        "database of its own, that one's. Then `spoke-jobs retry ID`.",
+        "Check the database that the message names: that it runs, and accepts connections and the password. In a "
+        "cluster, check NetworkPolicies and the Secret with its URL, too. Then `spoke-jobs retry ID`.",
         "The exit of the job's process, after it has waited for the database for up to its start timeout.",
-        meanwhile="The job is tried again. If the database runs, check NetworkPolicies and the Secret with its URL: "
-        "SPOKE_DATABASE_URL or, if the job uses a database of its own, that one's.",
+        meanwhile="Check the database that the message names: that it runs, and accepts connections and the password. "
+        "In a cluster, check NetworkPolicies and the Secret with its URL, too. The job is tried again; these failures "
+        "use up none of its retries.",
     )
     BAD_SETUP = reported_row(
         "BadSetup",

@@ -13,19 +13,33 @@ from typing import NamedTuple
 
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob
 from spoke_jobs.contract import wait_text
-from spoke_jobs.contract.advice import cluster_group_advice, failed_group_advice, ledger_group_advice, room_advice
+from spoke_jobs.contract.advice import (
+    cluster_group_advice,
+    failed_group_advice,
+    ledger_group_advice,
+    pause_advice,
+    room_advice,
+)
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.passed_over import SOON, passed_over
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.words import ago, agreeing, clock, count, line, seconds, until
 from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind
+from spoke_jobs.ledger.reading.failure_facts import FailureFacts
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.reading.takers import NOBODY, Takers
 
 _SHORT_WAIT = timedelta(minutes=1)
 """A wait for a free worker needs no action before."""
+_MANY_FAILURES = 3
+"""So many failures of a type without a success since need more than a retry."""
+_FAILS_NOW = timedelta(hours=1)
+"""If the last failure is younger, more may follow."""
+_NO_ATTEMPTS = frozenset({Cause.CANCELLED, Cause.DEPENDENCY_FAILED})
+"""Causes that say nothing about the type."""
 _CROWD = 10
 """Of so many waiting jobs is said whose most of them are."""
 
@@ -60,6 +74,8 @@ class Group:
     """When the first attempt of the jobs that are tried again began."""
     scope: str = ""
     """The scope of that pause or limit of the ledger."""
+    message: str = ""
+    """What that job says of its failure; empty if it is not known."""
 
 
 class _Finding(NamedTuple):
@@ -79,6 +95,7 @@ def groups(crowd: Crowd, in_cluster: Iterable[WaitingSpokeJob] = ()) -> tuple[Gr
     members: dict[_Finding, list[WaitingCount]] = {}
     for each in crowd.waiting:
         members.setdefault(_find(each, crowd), []).append(each)
+    members = _joined_by_message(members, crowd)
     explained = sum(len(spokejobs) for spokejobs in found.values())
     waiting = [_in_the_cluster(spokejobs, crowd.now) for spokejobs in found.values()]
     waiting += [
@@ -146,6 +163,24 @@ def _passed_over(each: WaitingCount, crowd: Crowd, takers: Takers) -> bool:
     return first is not None and bool(passed_over(first, takers, crowd.now, limited=each.kind in crowd.limited))
 
 
+def _joined_by_message(
+    members: Mapping[_Finding, list[WaitingCount]], crowd: Crowd
+) -> dict[_Finding, list[WaitingCount]]:
+    """Join the groups of jobs that are tried again after failures with the same cause and message."""
+    joined: dict[_Finding, list[WaitingCount]] = {}
+    for finding, counts in members.items():
+        first = min(counts, key=lambda each: each.first_id)
+        message = _message(first.first_id, crowd) if finding.reason == WaitReason.BACKING_OFF else ""
+        about = f"{first.kind.cause}: {message}" if message else finding.about
+        joined.setdefault(finding._replace(about=about), []).extend(counts)
+    return joined
+
+
+def _message(job_id: int, crowd: Crowd) -> str:
+    facts = crowd.facts.get(job_id)
+    return line(facts.message, MESSAGE_LIMIT) if facts is not None else ""
+
+
 def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explained: int) -> Group | None:
     number = sum(each.count for each in counts)
     if finding.reason == WaitReason.SUBMITTED:
@@ -154,27 +189,32 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explai
             return None
     first = min(counts, key=lambda each: each.oldest_at)
     kind = first.kind
+    places = {each.kind.fingerprint for each in counts}
+    one = min(counts, key=lambda each: each.first_id).first_id if kind.later and kind.cause else first.first_id
+    message = _message(one, crowd) if kind.later and kind.cause else ""
     return Group(
         "blocked" if finding.reason == WaitReason.BLOCKED else "waiting",
         finding.reason.code,
-        _text(finding, first, crowd, number),
+        _text(finding, first, crowd, number, len(places)),
         number,
         first.oldest_at,
         _busy_advice(finding, first, crowd, number)
         if finding.reason == WaitReason.WORKERS_BUSY
         else ledger_group_advice(
             finding.reason,
-            job_id=first.first_id if kind.holder is None else kind.holder,
+            job_id=one if kind.holder is None else kind.holder,
             job_type=line(kind.job_type),
             cause=kind.cause,
             scope=_scope(crowd.held.get(kind)),
+            with_message=bool(message),
         ),
-        kind.fingerprint,
-        job_id=first.first_id,
+        kind.fingerprint if len(places) == 1 else "",
+        job_id=one,
         name=finding.reason,
         wait=crowd.held.get(kind),
         tried_at=min((each.tried_at for each in counts if each.tried_at), default=None) if kind.later else None,
         scope=_scope(crowd.held.get(kind)),
+        message=message,
     )
 
 
@@ -185,11 +225,11 @@ def _scope(wait: Wait | None) -> str:
     return wait.object if wait.code == WaitReason.PAUSED else wait.source.removeprefix("limit ")
 
 
-def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int) -> str:
+def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int, places: int) -> str:
     kind = first.kind
     be = agreeing(number, "is", "are")
     if kind.later and not kind.blocked:
-        return _later(first, crowd.now, number)
+        return _later(first, crowd.now, number, places)
     if finding.reason.code in (Code.PAUSED, Code.LIMIT):
         return f"{agreeing(number, 'waits', 'wait')}: {line(wait_text.sentence(crowd.held[kind]))}"
     match finding.reason:
@@ -256,7 +296,7 @@ _SENTENCES = {
 """The sentences about one job and about several ones."""
 
 
-def _later(first: WaitingCount, now: datetime, number: int) -> str:
+def _later(first: WaitingCount, now: datetime, number: int, places: int) -> str:
     kind = first.kind
     be = agreeing(number, "is", "are")
     at = f"{agreeing(number, '', 'the first ')}at {clock(first.oldest_at, now)} ({until(first.oldest_at, now)})"
@@ -265,6 +305,7 @@ def _later(first: WaitingCount, now: datetime, number: int) -> str:
     if kind.cause == Cause.RETRY_LATER:
         return f"asked to be run again later, {at}"
     place = f" {line(kind.fingerprint)}" if kind.fingerprint else ""
+    place = f" at {places} places" if places > 1 else place
     return f"failed with {line(kind.cause)}{place} and {be} tried again, {at}"
 
 
@@ -295,20 +336,56 @@ def _in_the_cluster(spokejobs: list[WaitingSpokeJob], now: datetime) -> Group:
 
 
 def _failed(each: FailedCount, crowd: Crowd) -> Group:
-    types = each.job_types
-    kind = f"of the type {line(types[0])}" if len(types) == 1 else f"of {len(types)} types"
-    place = f": {line(each.fingerprint)}" if each.fingerprint else ""
-    last = f"{agreeing(each.count, '', 'the last ')}{ago(each.newest_at, crowd.now)} (job {each.newest_id})"
+    facts = crowd.facts.get(each.newest_id)
+    message = _message(each.newest_id, crowd)
+    signal = facts.error_type if facts is not None and each.cause == Cause.KILLED else ""
+    job_type = each.job_types[0] if len(each.job_types) == 1 else ""
+    batch = facts.batch if facts is not None and each.count == 1 else None
+    advised = failed_group_advice(
+        each.cause,
+        each.fingerprint,
+        each.newest_id,
+        job_type=job_type,
+        error_type=signal,
+        with_message=bool(message),
+        batch_id=batch.id if batch is not None else None,
+    )
+    of_type = _none_succeeds(each, facts, crowd.now)
+    if of_type and crowd.now - each.newest_at < _FAILS_NOW:
+        advised = f"{advised} {pause_advice(f'type:{job_type}', each.cause)}".lstrip()
     return Group(
         "failed",
         each.cause,
-        f"{kind} failed with {line(each.cause)}{place}, {last}",
+        f"{_how(each, signal)}, {_most_recently(each, crowd.now)}{of_type}",
         each.count,
         each.oldest_at,
-        failed_group_advice(each.cause, each.fingerprint, each.newest_id),
+        advised,
         each.fingerprint,
         each.newest_at,
         each.newest_id,
         each.cause,
-        types,
+        each.job_types,
+        message=message,
     )
+
+
+def _how(each: FailedCount, signal: str) -> str:
+    types = each.job_types
+    kind = f"of the type {line(types[0])}" if len(types) == 1 else f"of {len(types)} types"
+    by = f" ({line(signal)})" if signal else ""
+    place = f": {line(each.fingerprint)}" if each.fingerprint else ""
+    return f"{kind} failed with {line(each.cause)}{by}{place}"
+
+
+def _most_recently(each: FailedCount, now: datetime) -> str:
+    return f"{agreeing(each.count, '', 'most recently ')}{ago(each.newest_at, now)} (job {each.newest_id})"
+
+
+def _none_succeeds(each: FailedCount, facts: FailureFacts | None, now: datetime) -> str:
+    """Say that no job of their type has succeeded since the first of many failures; empty if that is not so."""
+    last = facts.last_success_at if facts is not None else None
+    several = len(each.job_types) != 1 or each.count < _MANY_FAILURES or each.cause in _NO_ATTEMPTS
+    if several or last is None or last > each.oldest_at:
+        return ""
+    success = f"the last success was {ago(last, now)}"
+    return f"; no job of the type has succeeded since the first of them, at {clock(each.oldest_at, now)}: {success}"

@@ -72,6 +72,8 @@ class GroupItem:
     """The scope of the pause or the limit that holds them back; empty if there is none that the viewer may see."""
     limit_path: str = ""
     """The address of its row."""
+    message: str = ""
+    """What one of the jobs says of its failure."""
 
 
 def limit_id(scope: str) -> str:
@@ -102,6 +104,7 @@ def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> Gro
         path,
         line(limit),
         f"/queues#{limit_id(limit)}" if limit else "",
+        group.message,
     )
 
 

@@ -19,7 +19,9 @@ from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import WAITS, Giver, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group, groups, oldest_of, reasons
+from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind
+from spoke_jobs.ledger.reading.failure_facts import FailureFacts
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.reading.takers import Takers
 from spoke_jobs.model import JobRequest
@@ -230,7 +232,7 @@ def test_in_the_cluster_and_after_failures_sentences_agree_with_the_number_too()
     assert only(groups(crowd(), full[:1])).text.startswith("waits (ClusterFull)")
     assert only(groups(crowd(), full)).text.startswith("wait (ClusterFull)")
     assert only(groups(crowd(failed=(failed(count=1),)))).text.endswith("load_rows, 2 min ago (job 77)")
-    assert only(groups(crowd(failed=(failed(count=2),)))).text.endswith("load_rows, the last 2 min ago (job 77)")
+    assert only(groups(crowd(failed=(failed(count=2),)))).text.endswith("load_rows, most recently 2 min ago (job 77)")
 
 
 def test_the_age_of_one_job_is_not_that_of_the_oldest() -> None:
@@ -421,16 +423,98 @@ def test_failed_jobs_have_one_command_for_all_of_them() -> None:
         )
     )
     assert by_error.text == (
-        "of the type import_contacts failed with JobError: ValueError@shop.importing.load_rows, the last 2 min ago "
-        "(job 77)"
+        "of the type import_contacts failed with JobError: ValueError@shop.importing.load_rows, most recently "
+        "2 min ago (job 77)"
     )
     assert by_error.advice == (
         "Read the message: `spoke-jobs show 77`; fix the job or its input, then "
-        "`spoke-jobs retry --failed --fingerprint ValueError@shop.importing.load_rows`."
+        "`spoke-jobs retry --failed --type import_contacts --fingerprint ValueError@shop.importing.load_rows`."
     )
-    assert by_cause.text.startswith("of 3 types failed with OutOfMemory, the last")
+    assert by_cause.text.startswith("of 3 types failed with OutOfMemory, most recently")
     assert by_cause.advice.endswith("then `spoke-jobs retry --failed --cause OutOfMemory`.")
     assert unknown.advice == ""
+
+
+class TestFactsOfFailures:
+    def test_the_message_stands_beside_the_advice(self) -> None:
+        facts = {77: FailureFacts("ValueError: customer 88260\n has no VAT number", "ValueError")}
+        group = only(groups(crowd(failed=(failed(),), facts=facts)))
+        assert group.message == "ValueError: customer 88260 has no VAT number"
+        assert group.advice == (
+            "Fix the job or its input, then "
+            "`spoke-jobs retry --failed --type import_contacts --fingerprint ValueError@shop.importing.load_rows`."
+        )
+
+    def test_a_crash_names_its_signal_and_a_type_that_no_longer_succeeds_can_be_paused(self) -> None:
+        crashes = failed(
+            cause="Killed", fingerprint="", job_types=("resize_images",), count=35, oldest_at=before(hours=4)
+        )
+        facts = FailureFacts("The job's process was killed by a signal. (SIGSEGV)", "SIGSEGV", before(hours=38))
+        group = only(groups(crowd(failed=(crashes,), facts={77: facts})))
+        assert group.text == (
+            "of the type resize_images failed with Killed (SIGSEGV), most recently 2 min ago (job 77); no job of the "
+            "type has succeeded since the first of them, at 08:00:00: the last success was 1 d 14 h ago"
+        )
+        assert group.advice.startswith("Native code of the job has crashed (SIGSEGV).")
+        assert "`spoke-jobs retry --failed --type resize_images --cause Killed`" in group.advice
+        assert group.advice.endswith(
+            "Until then, no more of them fail after `spoke-jobs pause type:resize_images --reason Killed`."
+        )
+
+    @pytest.mark.parametrize(
+        ("failures", "succeeded"),
+        [
+            ({}, before(minutes=90)),
+            ({}, None),
+            ({"count": 2}, before(days=3)),
+            ({"job_types": ("a", "b")}, before(days=3)),
+            ({"cause": "Cancelled"}, before(days=3)),
+        ],
+        ids=["one has succeeded", "nothing is known", "they are few", "several types", "somebody cancelled them"],
+    )
+    def test_otherwise_no_pause_is_advised(self, failures: dict[str, Any], succeeded: datetime | None) -> None:
+        facts = FailureFacts("no", last_success_at=succeeded)
+        group = only(groups(crowd(failed=(failed(**failures),), facts={77: facts})))
+        assert "succeeded" not in group.text
+        assert "pause" not in group.advice
+
+    def test_old_failures_need_no_pause(self) -> None:
+        facts = FailureFacts("no", last_success_at=before(days=3))
+        group = only(groups(crowd(failed=(failed(newest_at=before(minutes=61)),), facts={77: facts})))
+        assert "the last success was 3 d ago" in group.text
+        assert "pause" not in group.advice
+
+    def test_types_that_a_filter_would_read_as_patterns_are_left_out(self) -> None:
+        group = only(groups(crowd(failed=(failed(job_types=("all*",)),))))
+        assert "--type" not in group.advice
+
+    def test_the_job_after_a_failed_batch_names_the_batch(self) -> None:
+        facts = {77: FailureFacts("batch 2", batch=Batch(id=2, name="march", created_at=NOW))}
+        one = failed(cause="DependencyFailed", fingerprint="", count=1)
+        assert "`spoke-jobs retry --failed --batch 2`" in only(groups(crowd(failed=(one,), facts=facts))).advice
+        two = replace(one, count=2)
+        assert "--batch BATCH" in only(groups(crowd(failed=(two,), facts=facts))).advice, "the other may follow another"
+
+    def test_jobs_that_are_tried_again_after_the_same_message_are_one_group(self) -> None:
+        def unreachable(number: int, place: str) -> WaitingCount:
+            kind: dict[str, Any] = {"later": True, "cause": "DatabaseUnreachable", "fingerprint": f"E@shop.{place}"}
+            return waiting(number, after(minutes=number), first_id=number, **kind)
+
+        counts = (unreachable(3, "stock"), unreachable(4, "payments"), unreachable(5, "invoices"))
+        facts = dict.fromkeys((3, 4), FailureFacts("connection refused")) | {5: FailureFacts("another")}
+        joined, other = groups(crowd(*counts, facts=facts))
+        assert (joined.count, joined.message, joined.fingerprint, joined.job_id) == (7, "connection refused", "", 3)
+        assert joined.text == (
+            "failed with DatabaseUnreachable at 2 places and are tried again, the first at 12:03:00 (in 3 min)"
+        )
+        assert joined.advice.startswith("Check the database that the message names")
+        assert (other.count, other.fingerprint) == (5, "E@shop.invoices")
+        assert len(groups(crowd(*counts))) == 3, "their messages are not known"
+
+    def test_jobs_with_another_error_are_tried_again_without_an_action(self) -> None:
+        again = waiting(3, after(minutes=1), later=True, cause="JobError", fingerprint="KeyError@shop.f")
+        group = only(groups(crowd(again, facts={40: FailureFacts("KeyError: 7")})))
+        assert (group.message, group.advice) == ("KeyError: 7", "No action is needed. The job is tried again.")
 
 
 def test_each_code_of_waiting_jobs_follows_from_a_reason() -> None:
@@ -454,6 +538,7 @@ def test_the_page_shows_what_is_printed(capsys: pytest.CaptureFixture[str], monk
             WaitingCount(CLUSTER, 12, before(minutes=9), 200),
             waiting(4, first_id=41, oldest_at=before(minutes=3), holder=9),
             failed=(failed(), failed(cause="OutOfMemory", fingerprint="", count=5, newest_id=81)),
+            facts={77: FailureFacts("ValueError: row 17 has no amount")},
             holders={9: a_holder()},
         ),
         [spokejob(number, "ClusterFull", object="memory") for number in range(1, 13)],

@@ -46,6 +46,8 @@ def print_groups(groups: Sequence[Group], period_seconds: float, now: datetime) 
         grid.add_column(overflow="fold")
         for group in of_state:
             grid.add_row(f"{group.count:,}", Text(f"{group.text}{_oldest(group, now)}"))
+            if group.message:
+                grid.add_row("", Text(group.message, "dim"))
             if group.advice:
                 grid.add_row("", Text.assemble(("→ ", "bold green"), (line(group.advice), "green")))
         if of_state:

@@ -31,6 +31,7 @@ from spoke_jobs.ledger.reading import crowd, dependency_queries
 from spoke_jobs.ledger.reading.cancellers import canceller, with_cancellers
 from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingJob, WaitingKind
 from spoke_jobs.ledger.reading.dependency_queries import NOTHING, Blocking, Link
+from spoke_jobs.ledger.reading.failure_facts import FailureFacts, failure_facts
 from spoke_jobs.ledger.reading.statistics import GroupedBy, Statistics, statistics
 from spoke_jobs.ledger.reading.takers import NOBODY, Takers, takers_of
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_by_type
@@ -151,6 +152,8 @@ class Crowd:
     have waited for longest."""
     shares: Mapping[str, Share | None] = field(default_factory=dict)
     """The type and the organization with the most jobs that a worker may start now, by runner."""
+    facts: Mapping[int, FailureFacts] = field(default_factory=dict)
+    """What is known of the newest failed job of each group, and of the first one that is tried again, by id."""
 
 
 class Queries:
@@ -267,11 +270,12 @@ class Queries:
             free = [each for each in counts if _may_start(each.kind) and waits.get(each.kind) is None]
             free = sorted(free, key=lambda each: (each.oldest_at, each.first_id))[:FIRST_JOBS]
             types = {runner: {each.kind.job_type for each in free if each.kind.runner == runner} for runner in runners}
+            failed = crowd.failed_counts(connection, period_seconds, which, cap)
             return Crowd(
                 _now(connection),
                 period_seconds,
                 counts,
-                crowd.failed_counts(connection, period_seconds, which, cap),
+                failed,
                 _holders(connection, {each.kind.holder for each in counts if each.kind.holder is not None}),
                 {runner: takers_of(connection, runner, types[runner]) for runner in runners},
                 {kind: wait for kind, wait in waits.items() if wait is not None},
@@ -282,6 +286,7 @@ class Queries:
                     for runner, found in types.items()
                     if found
                 },
+                failure_facts(connection, failed, counts),
             )
 
     def waiting(self) -> list[WaitingJob]:
