@@ -63,7 +63,8 @@ class QueriesContract:
         assert situation is not None
         assert situation.holder is not None
         assert (situation.holder.job_id, situation.holder.worker) == (holder.id, "host:1")
-        assert situation.holder.job_type == "report"
+        assert (situation.holder.job_type, situation.holder.queue_name) == ("report", "q")
+        assert situation.holder.usual_seconds is None, "no success is known"
         assert timedelta(0) < situation.holder.lease_expires_at - situation.holder.since < timedelta(seconds=LEASE + 1)
         assert situation.holder.percent == 0
         for job in (beside, other):
@@ -210,6 +211,20 @@ class QueriesContract:
         assert found(job_type="mail") == {}
         (csv,) = queries.usage_by_type(JobFilter(job_type="ingest.csv"))
         assert (csv.options, csv.usages) == (new_job().options, (AttemptUsage(3, 4, 5),))
+
+    def test_how_long_a_job_that_holds_a_lock_usually_takes(self, ledger: SqlLedger, queries: Queries) -> None:
+        for seconds in (9.0, 2.0, 3.0):
+            ledger.insert(new_job())
+            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+            assert claim is not None
+            ledger.succeed_many({claim.token: None}, usage={claim.token: AttemptUsage(None, None, int(seconds * 1000))})
+        holder, waiting = (ledger.insert(new_job(queue_name="q", locks_queue=True)) for _ in range(2))
+        start(ledger)
+        situation = queries.situation(waiting.id)
+        assert situation is not None
+        assert situation.holder is not None
+        assert situation.holder.usual_seconds == 3.0
+        assert queries.crowd(3600).holders == {holder.id: situation.holder}
 
     def test_what_ran_before_newest_first(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job(priority=3, queue_name="q", locks_queue=True))

@@ -106,12 +106,16 @@ class ReasonRow:
 
 
 def pause_sentence(source: str, by: str, note: str, since: datetime | None, until: datetime | None) -> str:
-    """Return the sentence about a pause."""
-    who = f" (by {by})" if by else ""
+    """Return the sentence about a pause.
+
+    :param source: the object with the pause.
+    :param by: who set it; empty if that is not known.
+    """
+    who = f"{by} ({source})" if by else source
     start = f" since {_clock(since)}" if since else ""
     end = f" until {_clock(until)}" if until else ""
     why = f": {note}" if note else ""
-    return f"paused by {source}{who}{start}{end}{why}"
+    return f"paused by {who}{start}{end}{why}"
 
 
 def _paused(wait: Wait) -> str:

@@ -24,6 +24,8 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.limit_texts import forgotten_pause
+from spoke_jobs.explain.lock_holders import progress_of
 from spoke_jobs.explain.passed_over import SOON, passed_over
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.words import ago, agreeing, clock, count, line, seconds, until
@@ -76,6 +78,11 @@ class Group:
     """The scope of that pause or limit of the ledger."""
     message: str = ""
     """What that job says of its failure; empty if it is not known."""
+    holder_id: int | None = None
+    """The job that holds the lock for which they wait."""
+    where: tuple[tuple[str, str], ...] = ()
+    """Filters of the dashboard's list of jobs, by name, which these jobs match; empty for a group of one job, and if no
+    filter is narrow enough."""
 
 
 class _Finding(NamedTuple):
@@ -198,16 +205,7 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explai
         _text(finding, first, crowd, number, len(places)),
         number,
         first.oldest_at,
-        _busy_advice(finding, first, crowd, number)
-        if finding.reason == WaitReason.WORKERS_BUSY
-        else ledger_group_advice(
-            finding.reason,
-            job_id=one if kind.holder is None else kind.holder,
-            job_type=line(kind.job_type),
-            cause=kind.cause,
-            scope=_scope(crowd.held.get(kind)),
-            with_message=bool(message),
-        ),
+        _advice(finding, first, crowd, number, one, with_message=bool(message)),
         kind.fingerprint if len(places) == 1 else "",
         job_id=one,
         name=finding.reason,
@@ -215,7 +213,44 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explai
         tried_at=min((each.tried_at for each in counts if each.tried_at), default=None) if kind.later else None,
         scope=_scope(crowd.held.get(kind)),
         message=message,
+        holder_id=kind.holder if finding.reason == WaitReason.QUEUE_LOCKED else None,
+        where=_where(finding, first, crowd, len(places)) if number > 1 else (),
     )
+
+
+def _advice(
+    finding: _Finding, first: WaitingCount, crowd: Crowd, number: int, job_id: int, *, with_message: bool
+) -> str:
+    kind, wait = first.kind, crowd.held.get(first.kind)
+    if finding.reason == WaitReason.WORKERS_BUSY:
+        return _busy_advice(finding, first, crowd, number)
+    advised = ledger_group_advice(
+        finding.reason,
+        job_id=job_id if kind.holder is None else kind.holder,
+        job_type=line(kind.job_type),
+        cause=kind.cause,
+        scope=_scope(wait),
+        with_message=with_message,
+    )
+    doubt = forgotten_pause(wait, crowd.now) if wait is not None else ""
+    return f"{doubt} {advised}" if doubt else advised
+
+
+def _where(finding: _Finding, first: WaitingCount, crowd: Crowd, places: int) -> tuple[tuple[str, str], ...]:
+    """Return filters that the jobs match. The first job alone may have started when somebody opens it."""
+    kind, found = first.kind, {"state": "blocked" if first.kind.blocked else "waiting"}
+    match finding.reason:
+        case WaitReason.BACKING_OFF | WaitReason.ASKED_LATER:
+            found |= {"cause": kind.cause, "fingerprint": kind.fingerprint if places == 1 else ""}
+        case WaitReason.PASSED_OVER:
+            found["type"] = kind.job_type
+        case WaitReason.QUEUE_LOCKED:
+            holder = crowd.holders.get(kind.holder or 0)
+            found["queue"] = holder.queue_name if holder is not None else ""
+        case _ if finding.reason.code in (Code.PAUSED, Code.LIMIT):
+            form, _, name = _scope(crowd.held.get(kind)).partition(":")
+            found |= {form: name} if form in ("type", "queue", "organization") else {}
+    return tuple((name, value) for name, value in found.items() if value and "*" not in value)
 
 
 def _scope(wait: Wait | None) -> str:
@@ -311,12 +346,15 @@ def _later(first: WaitingCount, now: datetime, number: int, places: int) -> str:
 
 def _behind(holder_id: int | None, crowd: Crowd, number: int) -> str:
     holder = crowd.holders.get(holder_id or 0)
-    behind = f"{agreeing(number, 'is', 'are')} behind job {holder_id}"
+    behind = f"{agreeing(number, 'waits', 'wait')} for job {holder_id}"
     if holder is None:
         return behind
     held = seconds(max((crowd.now - holder.since).total_seconds(), 0))
-    their = agreeing(number, "its", "their")
-    return f"{behind} ({line(holder.job_type)}), which has held the lock of {their} queue for {held}"
+    queue = line(holder.queue_name) or agreeing(number, "its queue", "their queue")
+    return (
+        f"{behind} ({line(holder.job_type)}), which has held the lock of {queue} for {held}"
+        f"{progress_of(holder, crowd.now)}"
+    )
 
 
 def _in_the_cluster(spokejobs: list[WaitingSpokeJob], now: datetime) -> Group:

@@ -19,13 +19,12 @@ from spoke_jobs.contract.standby import NO_ANSWER
 from spoke_jobs.contract.wait_reasons import FOR_A_PLACE, UNTIMED, WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.in_short import in_short
+from spoke_jobs.explain.lock_holders import progress_of
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Reason, waits_for, when
 from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.ledger.reading.queries import Holder, Situation
 from spoke_jobs.shared.object_fields import moment
 
-_UNCHANGED = timedelta(minutes=5)
-"""After this time, a job's unchanged progress is worth a note."""
 _UNSEEN = timedelta(seconds=15)
 """A running operator reconciles a new SpokeJob well within this time."""
 _WITH_TURNS = FOR_A_PLACE - {WaitReason.PAUSED, WaitReason.QUEUE_LOCKED, WaitReason.WEBHOOK_AWAY}
@@ -336,16 +335,6 @@ def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Rea
     return waits_for(WaitReason.NO_OPERATOR, text, SEE_TO_THE_OPERATOR)
 
 
-def no_progress(holder: Holder, now: datetime) -> str:
-    """Say that the job with a queue's lock has not reported progress for a time; empty if it has, or has just begun."""
-    since = max(holder.since, holder.progressed_at)
-    if now - since < _UNCHANGED:
-        return ""
-    if holder.percent <= 0:
-        return ", without having reported progress"
-    return f", {holder.percent} % done, with no progress since {clock(since, now)} ({ago(since, now)})"
-
-
 def _behind(holder: SpokeJob, queue: str, now: datetime, claimed: Holder | None = None) -> Reason:
     attempt = open_attempt(holder)
     state = ""
@@ -356,7 +345,7 @@ def _behind(holder: SpokeJob, queue: str, now: datetime, claimed: Holder | None 
         state = f", whose pod is starting ({holder.status.cause or WaitReason.POD_PENDING})"
     spec = holder.spec
     if claimed is not None and claimed.job_id == spec.request_id:
-        state += no_progress(claimed, now)
+        state += progress_of(claimed, now)
     return waits_for(
         WaitReason.QUEUE_LOCKED,
         f"behind {line(spec.job_type)} {spec.request_id} in queue {line(queue)}{state}",

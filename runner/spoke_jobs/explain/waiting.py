@@ -17,7 +17,9 @@ from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.wait_reasons import LONG, WAITS, WaitReason
 from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.contract.why_codes import Code
-from spoke_jobs.explain.in_cluster import in_the_cluster, no_progress
+from spoke_jobs.explain.in_cluster import in_the_cluster
+from spoke_jobs.explain.limit_texts import forgotten_pause
+from spoke_jobs.explain.lock_holders import progress_of
 from spoke_jobs.explain.moves import moves
 from spoke_jobs.explain.passed_over import SOON, claimable_since, due_since, later_claims, may_be_known, passed_over
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Reason, waits_for, when
@@ -177,7 +179,7 @@ def _held(situation: Situation) -> Reason | None:
     behind = situation.ahead_in_queue
     also = f", and {count(behind, 'more job')} that locks it comes first" if behind == 1 else ""
     also = f", and {behind:,} more jobs that lock it come first" if behind > 1 else also
-    on = f", on {line(holder.worker)}{no_progress(holder, now)}" if holder.lease_expires_at is not None else ""
+    on = f", on {line(holder.worker)}{progress_of(holder, now)}" if holder.lease_expires_at is not None else ""
     text = (
         f"job {holder.job_id} ({line(holder.job_type)}) has held the lock of queue {line(job.queue_name)} since "
         f"{clock(holder.since, now)} ({ago(holder.since, now)}){on}{also}"
@@ -200,10 +202,11 @@ def _limited(situation: Situation) -> Reason | None:
         return None
     paused = wait.code == WaitReason.PAUSED
     scope = wait.source.removeprefix("limit ")
+    doubt = forgotten_pause(wait, situation.now)
     return waits_for(
         WAITS[wait.code],
         line(sentence(wait), MESSAGE_LIMIT),
-        f"to end the pause: `spoke-jobs resume {shlex.quote(wait.object)}`"
+        f"{f'{doubt} ' if doubt else ''}To end the pause: `spoke-jobs resume {shlex.quote(wait.object)}`"
         if paused
         else f"no action is needed; to start it sooner: `spoke-jobs limits set {shlex.quote(scope)}`",
         until=wait.retry_at,

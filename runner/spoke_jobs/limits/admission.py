@@ -265,7 +265,7 @@ class Admission:
         pause = limit.paused_at(self.now)
         if pause is None:
             return None
-        source = f"`spoke-jobs pause {limit.scope}`"
+        source = f"the pause of {limit.scope}"
         return Pause(source, pause.reason, pause.by, pause.since, pause.until).wait(str(limit.scope))
 
     def _full(self, limit: JobLimit, name: str) -> Wait | None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from spoke_jobs.explain.groups import Group, oldest_of
+from spoke_jobs.explain.limit_texts import LONG_PAUSE
 from spoke_jobs.explain.words import ago, count, line, seconds, until
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
 from spoke_jobs.web.job_search import address
 
 SYNC_IS_ACTIVE = "Sync is active."
-_LONG_PAUSE = timedelta(days=1)
-"""Somebody may have forgotten a pause that lasts for so long."""
 NO_SYNC = "No sync is active: jobs that wait get no SpokeJob. Check that `spoke-jobs sync` runs."
 
 
@@ -74,6 +73,8 @@ class GroupItem:
     """The address of its row."""
     message: str = ""
     """What one of the jobs says of its failure."""
+    holder_id: int | None = None
+    """The job that holds the lock for which they wait."""
 
 
 def limit_id(scope: str) -> str:
@@ -90,9 +91,10 @@ def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> Gro
     if group.tried_at is not None:
         said.append(f"the first attempt of the oldest began {ago(group.tried_at, now)}")
     since = group.wait.paused_since if group.wait is not None else None
-    if since is not None and now - since >= _LONG_PAUSE:
+    if since is not None and now - since >= LONG_PAUSE:
         said.append(f"paused for {seconds((now - since).total_seconds())}")
     path = f"/jobs/{group.job_id}" if group.job_id is not None else ""
+    path = address("/jobs", **dict(group.where)) if group.where else path
     if group.state == "failed":
         path = address("/jobs", state="failed", cause=group.reason, fingerprint=group.fingerprint)
     limit = group.scope if sees_limits else ""
@@ -105,6 +107,7 @@ def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> Gro
         line(limit),
         f"/queues#{limit_id(limit)}" if limit else "",
         group.message,
+        group.holder_id,
     )
 
 

@@ -146,4 +146,4 @@ def shown_group(group: Group, viewer: Viewer) -> Group:
     reason = REASONS.get(group.name)
     wait = agreeing(group.count, "waits", "wait")
     text = f"{wait}: {reason.meaning}" if reason else wait
-    return replace(group, text=text, advice="", wait=None, scope="")
+    return replace(group, text=text, advice="", wait=None, scope="", holder_id=None, where=())

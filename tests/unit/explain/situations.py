@@ -104,6 +104,7 @@ def a_holder(**changes: Any) -> Holder:
         "lease_expires_at": after(seconds=20),
         "percent": 40,
         "progressed_at": before(seconds=10),
+        "queue_name": "7:contacts",
     }
     return Holder(**(values | changes))
 

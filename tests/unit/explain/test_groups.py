@@ -87,7 +87,7 @@ def only(found: tuple[Group, ...]) -> Group:
         ({"runner": "reference", "assigned": True}, {}, Code.TAKEN, "other code", "cancel --reason taken"),
         (
             {"blocked": True},
-            {"held": {replace(KIND, blocked=True): Wait("Paused", object="all", source="`spoke-jobs pause all`")}},
+            {"held": {replace(KIND, blocked=True): Wait("Paused", object="all", source="the pause of all")}},
             Code.BLOCKED,
             "depend on jobs that have not ended",
             "`spoke-jobs why 40` names the jobs that job 40 waits for.",
@@ -112,14 +112,14 @@ def only(found: tuple[Group, ...]) -> Group:
             {"holder": 9},
             {"holders": {9: a_holder()}},
             Code.QUEUE_LOCK,
-            "are behind job 9 (import_contacts), which has held the lock of their queue for 3 min",
+            "wait for job 9 (import_contacts), which has held the lock of 7:contacts for 3 min, 40 % done",
             "`spoke-jobs why 9` explains that job.",
         ),
         (
             {},
-            {"held": {KIND: Wait("Paused", object="type:report", source="`spoke-jobs pause type:report`", by="ann")}},
+            {"held": {KIND: Wait("Paused", object="type:report", source="the pause of type:report", by="ann")}},
             Code.PAUSED,
-            "paused by `spoke-jobs pause type:report` (by ann)",
+            "paused by ann (the pause of type:report)",
             "`spoke-jobs resume type:report`",
         ),
         (
@@ -173,7 +173,7 @@ def test_what_waiting_jobs_wait_for(
     assert reasons(crowd(each, **around)) == {each.kind: reason}
 
 
-PAUSE = Wait("Paused", object="all", source="`spoke-jobs pause all`")
+PAUSE = Wait("Paused", object="all", source="the pause of all")
 AT = "at 12:01:00 (in 60 s)"
 IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = [
     (WaitReason.TAKEN, {"runner": "reference", "assigned": True}, {},
@@ -185,9 +185,9 @@ IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = 
     (WaitReason.BACKING_OFF, {"later": True, "cause": "JobError"}, {},
      f"failed with JobError and is tried again, {AT}", f"failed with JobError and are tried again, the first {AT}"),
     (WaitReason.QUEUE_LOCKED, {"holder": 9}, {"holders": {9: a_holder()}},
-     "is behind job 9 (import_contacts), which has held the lock of its queue",
-     "are behind job 9 (import_contacts), which has held the lock of their queue"),
-    (WaitReason.QUEUE_LOCKED, {"holder": 9}, {}, "is behind job 9", "are behind job 9"),
+     "waits for job 9 (import_contacts), which has held the lock of 7:contacts",
+     "wait for job 9 (import_contacts), which has held the lock of 7:contacts"),
+    (WaitReason.QUEUE_LOCKED, {"holder": 9}, {}, "waits for job 9", "wait for job 9"),
     (WaitReason.PAUSED, {}, {"held": {KIND: PAUSE}}, "waits: paused by", "wait: paused by"),
     (WaitReason.NO_WORKER, {}, {},
      "is due, and no worker for the runner legacy takes it", "are due, and no worker for the runner legacy takes them"),
@@ -433,6 +433,72 @@ def test_failed_jobs_have_one_command_for_all_of_them() -> None:
     assert by_cause.text.startswith("of 3 types failed with OutOfMemory, most recently")
     assert by_cause.advice.endswith("then `spoke-jobs retry --failed --cause OutOfMemory`.")
     assert unknown.advice == ""
+
+
+def test_a_pause_that_may_be_forgotten_says_whom_to_ask() -> None:
+    def advised(**wait: Any) -> str:
+        values = {
+            "object": "type:report",
+            "source": "the pause of type:report",
+            "by": "tomas",
+            "paused_since": before(days=7),
+        }
+        return only(groups(crowd(waiting(), held={KIND: Wait("Paused", **(values | wait))}))).advice
+
+    end = "To end the pause: `spoke-jobs resume type:report`."
+    assert advised() == f"This pause has no end, and has lasted 7 d: ask tomas whether it is still wanted. {end}"
+    assert advised(by="") == f"This pause has no end, and has lasted 7 d. {end}"
+    assert advised(retry_at=after(days=1)) == end
+    assert advised(paused_since=before(hours=23)) == end
+
+
+def test_a_job_that_hangs_with_a_lock_does_not_look_like_a_long_one() -> None:
+    hangs = a_holder(since=before(hours=3), progressed_at=before(minutes=90), usual_seconds=33.0)
+    group = only(groups(crowd(waiting(30, holder=9), holders={9: hangs})))
+    assert group.text == (
+        "wait for job 9 (import_contacts), which has held the lock of 7:contacts for 3 h, 40 % done, with no progress "
+        "since 10:30:00 (1 h 30 min ago); its type usually takes 33 s"
+    )
+    assert group.holder_id == 9
+    long = replace(hangs, progressed_at=before(seconds=2), usual_seconds=7200.0)
+    group = only(groups(crowd(waiting(30, holder=9), holders={9: long})))
+    assert group.text.endswith("for 3 h, 40 % done")
+
+
+@pytest.mark.parametrize(
+    ("kind", "around", "where"),
+    [
+        ({}, {"load": (a_load(),)}, {"state": "waiting"}),
+        ({"blocked": True}, {}, {"state": "blocked"}),
+        ({"holder": 9}, {"holders": {9: a_holder()}}, {"state": "waiting", "queue": "7:contacts"}),
+        (
+            {"later": True, "cause": "JobError", "fingerprint": "E@f"},
+            {},
+            {"state": "waiting", "cause": "JobError", "fingerprint": "E@f"},
+        ),
+        (
+            {},
+            {"held": {KIND: Wait("Paused", object="type:report", source="the pause of type:report")}},
+            {"state": "waiting", "type": "report"},
+        ),
+        (
+            {},
+            {"held": {KIND: Wait("TypeLimitReached", object="report", source="limit each-type")}},
+            {"state": "waiting"},
+        ),
+        (
+            {},
+            {"traces": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)},
+            {"state": "waiting", "type": "report"},
+        ),
+    ],
+)
+def test_the_list_that_has_the_jobs_of_a_group(
+    kind: dict[str, Any], around: dict[str, Any], where: dict[str, str]
+) -> None:
+    at = after(minutes=1) if kind.get("later") else before(minutes=1)
+    assert dict(only(groups(crowd(waiting(2, at, **kind), **around))).where) == where
+    assert only(groups(crowd(waiting(1, at, **kind), **around))).where == ()
 
 
 class TestFactsOfFailures:

@@ -332,7 +332,7 @@ def test_a_limit_names_its_object_and_a_pause_says_who_why_and_until_when() -> N
     pause = {"code": WaitReason.PAUSED, "source": "Namespace shop", "by": "kubectl-annotate", "note": "upgrade"}
     paused = {"outcome": "Waiting", "cause": WaitReason.PAUSED, "waiting": pause | {"retryAt": "2026-01-01T15:00:00Z"}}
     reason = said(paused)[Code.CLUSTER]
-    assert reason.text == "paused by Namespace shop (by kubectl-annotate) until 2026-01-01 15:00 UTC: upgrade"
+    assert reason.text == "paused by kubectl-annotate (Namespace shop) until 2026-01-01 15:00 UTC: upgrade"
     assert reason.advice == WaitReason.PAUSED.advice
 
 

@@ -325,8 +325,13 @@ class TestRunning:
         stalled = a_holder(job_id=job.id, since=before(minutes=30), progressed_at=before(minutes=8))
         situation = a_situation(job, attempts=(an_attempt(),), holder=stalled, behind_in_queue=3)
         reason = said(situation)[Code.HOLDS_UP]
-        assert "3 jobs that lock its queue q wait for it, 40 % done, with no progress since 11:52:00" in reason.text
-        assert "it has no timeout" in reason.text
+        assert reason.text == (
+            "no progress since 11:52:00 (8 min ago), at 40 %. It holds the lock of the queue q: 3 jobs wait for it. It "
+            "has no timeout."
+        )
+        assert "it is ended after 10 s, and the lock is free" in reason.advice
+        usual = said(replace(situation, holder=replace(stalled, usual_seconds=90.0)))[Code.HOLDS_UP]
+        assert ", at 40 %; its type usually takes 90 s. It holds" in usual.text
         assert f"`spoke-jobs logs {job.id}`" in reason.advice
         assert f"`spoke-jobs cancel {job.id}`" in reason.advice
         for other in (

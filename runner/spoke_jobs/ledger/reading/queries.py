@@ -5,9 +5,10 @@ Running jobs do not use these queries. Each reads a bounded number of rows, or u
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ from spoke_jobs.ledger.reading.dependency_queries import NOTHING, Blocking, Link
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts, failure_facts
 from spoke_jobs.ledger.reading.statistics import GroupedBy, Statistics, statistics
 from spoke_jobs.ledger.reading.takers import NOBODY, Takers, takers_of
-from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_by_type
+from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_by_type, usual_seconds
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant
@@ -52,6 +53,9 @@ BLOCKING = 5
 FIRST_JOBS = 50
 """Of how many kinds of due jobs the first job is read."""
 
+_USUAL = 10
+"""Of how many jobs that hold a lock the usual time is read: of those for which the most jobs wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -67,6 +71,9 @@ class Holder:
     """The progress that it has reported."""
     progressed_at: datetime
     """When it reported progress last, or started."""
+    queue_name: str = ""
+    usual_seconds: float | None = None
+    """How long an attempt of its type usually takes; None if that is not known."""
 
 
 class Turns(NamedTuple):
@@ -276,7 +283,7 @@ class Queries:
                 period_seconds,
                 counts,
                 failed,
-                _holders(connection, {each.kind.holder for each in counts if each.kind.holder is not None}),
+                _holders(connection, _numbers_behind(counts)),
                 {runner: takers_of(connection, runner, types[runner]) for runner in runners},
                 {kind: wait for kind, wait in waits.items() if wait is not None},
                 {each.kind for each in free if any(limits.of(crowd.subject_of(each.kind)))},
@@ -347,6 +354,7 @@ _HOLDERS = (
         job_attempt.c.lease_expires_at,
         job_request.c.status,
         job_request.c.updated_at,
+        queue_lock.c.queue_name,
     )
     .join(job_request, job_request.c.id == queue_lock.c.job_id)
     .outerjoin(
@@ -372,12 +380,23 @@ def _attempts(connection: Connection, job_id: int) -> tuple[Attempt, ...]:
 
 def _holder(connection: Connection, queue_name: str) -> Holder | None:
     row = connection.execute(_HOLDERS.where(queue_lock.c.queue_name == queue_name)).one_or_none()
-    return Holder(*row) if row is not None else None
+    return _with_usual(connection, Holder(*row)) if row is not None else None
 
 
-def _holders(connection: Connection, ids: Collection[int]) -> dict[int, Holder]:
-    rows = connection.execute(_HOLDERS.where(queue_lock.c.job_id.in_(ids))) if ids else ()
-    return {row.job_id: Holder(*row) for row in rows}
+def _holders(connection: Connection, numbers: Mapping[int, int]) -> dict[int, Holder]:
+    """Read the jobs that hold locks.
+
+    :param numbers: how many jobs wait for each of them, by id.
+    """
+    rows = connection.execute(_HOLDERS.where(queue_lock.c.job_id.in_(numbers))) if numbers else ()
+    found = {row.job_id: Holder(*row) for row in rows}
+    for job_id in sorted(found, key=lambda job_id: -numbers[job_id])[:_USUAL]:
+        found[job_id] = _with_usual(connection, found[job_id])
+    return found
+
+
+def _with_usual(connection: Connection, holder: Holder) -> Holder:
+    return replace(holder, usual_seconds=usual_seconds(connection, holder.job_type))
 
 
 def _ahead(connection: Connection, job: JobRequest) -> int:
@@ -420,6 +439,15 @@ def _may_start(kind: WaitingKind) -> bool:
     """Whether a worker may start the jobs of a kind now, as far as their rows say."""
     waits = kind.later or kind.blocked or kind.holder is not None
     return not waits and kind.executor is Executor.WORKERS
+
+
+def _numbers_behind(counts: Iterable[WaitingCount]) -> Mapping[int, int]:
+    """Return how many of the jobs wait for each job that holds a lock, by its id."""
+    numbers: Counter[int] = Counter()
+    for each in counts:
+        if each.kind.holder is not None:
+            numbers[each.kind.holder] += each.count
+    return numbers
 
 
 def _small_jobs(connection: Connection, ids: Sequence[int]) -> dict[int, JobRequest]:

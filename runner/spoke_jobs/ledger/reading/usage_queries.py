@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import median
 
 from sqlalchemy import Connection, Integer, and_, desc, func, literal, literal_column, select
 
@@ -15,6 +16,8 @@ from spoke_jobs.type_names import NAME_LIMIT, matches
 
 NEWEST_SUCCESSES = 100
 """The most successes of a type that are read. Filters other than the type select some of them."""
+_ENOUGH = 3
+"""Of so many successes the median is usual."""
 TYPES = 1000
 """The most types that are examined."""
 
@@ -87,6 +90,13 @@ def usage_of(connection: Connection, job_type: str, which: JobFilter = ANY_JOB) 
     rows = connection.execute(statement).all()
     options = _options(connection, rows[0].id) if rows else None
     return TypeUsage(job_type, options, tuple(AttemptUsage(*row[1:]) for row in rows))
+
+
+def usual_seconds(connection: Connection, job_type: str) -> float | None:
+    """Return the median time of the newest successes of a type; None if there are few."""
+    usages = usage_of(connection, job_type).usages
+    times = [usage.wall_milliseconds / 1000 for usage in usages if usage.wall_milliseconds is not None]
+    return median(times) if len(times) >= _ENOUGH else None
 
 
 def _options(connection: Connection, job_id: int) -> JobOptions:
