@@ -14,12 +14,14 @@ from datetime import datetime
 from signal import Signals
 
 from spoke_jobs.contract.cause_row import TRIED_AGAIN, CauseRow, with_id
-from spoke_jobs.contract.causes import CAUSES, Cause
+from spoke_jobs.contract.causes import CAUSES, CHECK_IMAGE, Cause
+from spoke_jobs.contract.names import is_object_name
 from spoke_jobs.contract.wait_reasons import LONG, NEED_ATTENTION, WAITS, Wait, WaitReason
 from spoke_jobs.contract.wait_text import says_all
 
 _MESSAGE_READ = "Fix the job or its input, then `spoke-jobs retry ID`."
 """The advice on `JobError` for a reader who sees the message."""
+_BY_THEMSELVES = "Once that is corrected, the jobs start by themselves."
 _START_AGAIN = "Then `spoke-jobs retry ID`."
 _GIVEN_TO_WAITING_JOBS = (Cause.INIT_FAILED, Cause.CONTAINER_CANNOT_RUN, Cause.CONTAINER_RUNTIME_FAILED)
 """Attempts may end with these causes before their start timeout. A job may also wait because of them."""
@@ -91,26 +93,37 @@ def room_advice(scope: str, most: int) -> str:
     return f"{WaitReason.WORKERS_BUSY.group_advice} To leave room for others: {limit}."
 
 
-def waiting_advice(wait: Wait, job_id: int, now: datetime) -> str:
-    """Return the advice for a SpokeJob that waits; empty if this release does not know the reason."""
+def waiting_advice(wait: Wait, job_id: int, now: datetime, namespace: str = "") -> str:
+    """Return the advice for a SpokeJob that waits; empty if this release does not know the reason.
+
+    :param wait: what it waits for, with Kubernetes' message if the reader sees that.
+    :param namespace: that of the SpokeJob; empty if it is not known.
+    """
+    if wait.code == Cause.IMAGE_UNAVAILABLE and wait.detail and "pull secret" not in wait.detail.lower():
+        return CHECK_IMAGE
     if (reason := WAITS.get(wait.code)) is not None:
         if wait.code == WaitReason.QUOTA_EXCEEDED and any(use.allows_nothing for use in wait.quota):
             return QUOTA_OF_ZERO
         lasts = wait.since is not None and now - wait.since >= LONG
+        if lasts and wait.code == WaitReason.QUOTA_EXCEEDED:
+            return _with_quota(reason.row.lasting, wait.object, namespace)
         return with_id((reason.row.lasting if lasts else "") or reason.advice, job_id, wait.object)
     cause = CAUSES.get(wait.code)
     return cause.advise(job_id) if cause is not None else ""
 
 
-def cluster_group_advice(wait: Wait, job_id: int, now: datetime) -> str:
+def cluster_group_advice(wait: Wait, job_id: int, now: datetime, namespace: str = "") -> str:
     """Return the action for a group of SpokeJobs that wait; empty if this release does not know the reason.
 
-    :param wait: what the one waits for that has waited for longest.
+    :param wait: what the one waits for that has waited for longest, with Kubernetes' message if the reader sees that.
     :param job_id: one of the jobs.
+    :param namespace: that of the SpokeJobs; empty if it is not known.
     """
-    text = waiting_advice(wait, job_id, now)
+    text = waiting_advice(wait, job_id, now, namespace)
     if wait.code == WaitReason.PODS_NOT_STARTING and (wait.object in CAUSES or wait.object in NEED_ATTENTION):
-        text = f"{waiting_advice(Wait(wait.object), job_id, now)} Once that is corrected, the jobs start by themselves."
+        text = f"{waiting_advice(Wait(wait.object, detail=wait.detail), job_id, now)} {_BY_THEMSELVES}"
+    elif wait.code in CAUSES and text:
+        text = f"{text} {_BY_THEMSELVES}"
     return text if says_all(wait) else _with_message(text, f"why {job_id}")
 
 
@@ -159,6 +172,13 @@ def _after_signal(name: str) -> str:
         )
     pressure = " (memory pressure?)" if name == "SIGKILL" else ""
     return f"Find out what sends {name}{pressure}, then `spoke-jobs retry ID`."
+
+
+def _with_quota(text: str, quota: str, namespace: str) -> str:
+    """Name the ResourceQuota and the namespace in the commands."""
+    where = f" -n {namespace}" if is_object_name(namespace) else ""
+    named = f"resourcequota {quota}{where}" if is_object_name(quota) else f"resourcequota{where}"
+    return text.replace("resourcequota QUOTA", named).replace("get pods", f"get pods{where}")
 
 
 def _with_message(text: str, command: str) -> str:

@@ -11,6 +11,9 @@ from spoke_jobs.contract.cause_row import CauseRow, reported_row, row
 
 __all__ = ("CAUSES", "Cause", "CauseClass", "cause_class")
 
+CHECK_IMAGE = "Check the image's name and tag in the PodTemplate."
+"""The advice on `ImageUnavailable` if no pull Secret is missing."""
+
 
 class Cause(CauseRow):
     """Why an attempt or a job ended. To add a cause, add a row: a `reported_row` if a pod's own process reports it."""
@@ -137,7 +140,7 @@ class Cause(CauseRow):
         "ImageUnavailable",
         CauseClass.IMAGE,
         "The container's image could not be pulled.",
-        "Check the image's name and tag in the PodTemplate. If the message names a pull Secret, create that.",
+        f"{CHECK_IMAGE} If the message names a pull Secret, create that.",
         "The container's waiting reason; the job ends at the start timeout, with an invalid name at once.",
         waits="for its start",
     )

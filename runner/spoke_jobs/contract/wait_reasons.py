@@ -89,7 +89,8 @@ class ReasonRow:
     """What the reader can do about a group of jobs that wait outside of the cluster. `ID` is the job that they wait
     for, or the first of them; `TYPE` is their type; `SCOPE` that of a pause or a limit."""
     lasting: str = ""
-    """What the reader can do about a SpokeJob that has waited for :data:`LONG`; empty for the same as before."""
+    """What the reader can do about a SpokeJob that has waited for :data:`LONG`; empty for the same as before. `QUOTA`
+    stands for the ResourceQuota's name."""
     for_a_place: bool = False
     """Whether admission holds back a SpokeJob that could start."""
     held_by_others: bool = False
@@ -311,8 +312,8 @@ class WaitReason(StrEnum):
         "A ResourceQuota of its namespace is used up. The start timeout does not count this time.",
         "No action is needed if other pods end. If the quota is zero or stays used up, raise it, or request less.",
         lasting=(
-            "The quota stays used up. Raise it, request less, or end what uses it: `kubectl describe resourcequota` "
-            "shows the amounts, `kubectl get pods` the pods."
+            "Jobs start only as others end, until somebody raises the quota, requests less, or ends what uses it. "
+            "`kubectl describe resourcequota QUOTA` shows the amounts, `kubectl get pods` the pods."
         ),
         for_a_place=True,
         held_by_others=True,

@@ -6,7 +6,7 @@ A job that a worker could start is explained like a single one (:mod:`.waiting`)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
@@ -20,10 +20,11 @@ from spoke_jobs.contract.advice import (
     pause_advice,
     room_advice,
 )
-from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
+from spoke_jobs.explain.in_short import obstacle_in_short
 from spoke_jobs.explain.limit_texts import forgotten_pause
 from spoke_jobs.explain.lock_holders import progress_of
 from spoke_jobs.explain.passed_over import SOON, passed_over
@@ -360,17 +361,27 @@ def _behind(holder_id: int | None, crowd: Crowd, number: int) -> str:
 def _in_the_cluster(spokejobs: list[WaitingSpokeJob], now: datetime) -> Group:
     wait = min((spokejob.wait for spokejob in spokejobs), key=lambda wait: wait.since or now)
     first = min(spokejob.job_id for spokejob in spokejobs)
+    said = next((spokejob.message for spokejob in spokejobs if spokejob.message), "") if _unsaid(wait) else ""
+    templates = {spokejob.template for spokejob in spokejobs if spokejob.template}
+    of_pods = wait.code in CAUSES or wait.code == WaitReason.PODS_NOT_STARTING
+    of = f"for pods of the PodTemplate {line(min(templates))} " if of_pods and len(templates) == 1 else ""
     return Group(
         "waiting",
         wait.code,
-        f"{agreeing(len(spokejobs), 'waits', 'wait')} {line(wait_text.group_text(wait))}",
+        f"{agreeing(len(spokejobs), 'waits', 'wait')} {of}{line(wait_text.group_text(wait))}",
         len(spokejobs),
         min((spokejob.created_at for spokejob in spokejobs if spokejob.created_at), default=None),
-        cluster_group_advice(wait, first, now),
+        cluster_group_advice(replace(wait, detail=said) if said else wait, first, now, spokejobs[0].namespace),
         job_id=first,
         name=wait.code,
         wait=wait,
+        message=obstacle_in_short(wait, said) or line(said, MESSAGE_LIMIT),
     )
+
+
+def _unsaid(wait: Wait) -> bool:
+    """Whether only Kubernetes' message says what the obstacle is."""
+    return not wait_text.says_all(wait)
 
 
 def _failed(each: FailedCount, crowd: Crowd) -> Group:

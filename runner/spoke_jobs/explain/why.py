@@ -12,6 +12,7 @@ from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS
 from spoke_jobs.explain.in_cluster import running_in
+from spoke_jobs.explain.in_short import in_short
 from spoke_jobs.explain.kept_output import titled
 from spoke_jobs.explain.lock_holders import stalled_since
 from spoke_jobs.explain.moves import moved
@@ -144,6 +145,8 @@ def _failed(situation: Situation, cluster: ClusterView | None) -> Reason:
     if job.cause == Cause.CANCELLED and situation.cancelled_by:
         meaning = f"{_who(situation)} cancelled the job."
     message = line(job.result_message, MESSAGE_LIMIT)
+    if len(job.result_message) > MESSAGE_LIMIT:  # what matters stands last in some messages
+        message = in_short(job.cause, job.result_message) or message
     batch = situation.failed_batch  # the message names it
     known = {"", line(meaning), *([cause.meaning] if cause else [])}
     said = "" if message in known else f" Its message: {message}"

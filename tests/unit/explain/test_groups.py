@@ -354,10 +354,14 @@ def test_a_quota_that_stays_used_up_needs_an_action() -> None:
 
     def advice(**gap: float) -> str:
         some = spokejob(5, "QuotaExceeded", since=before(minutes=1), **quota)
+        some = replace(some, namespace="shop")
         return only(groups(crowd(), [some, spokejob(6, "QuotaExceeded", since=before(**gap), **quota)])).advice
 
     assert advice(minutes=9).startswith("No action is needed if other pods end.")
-    assert advice(minutes=53).startswith("The quota stays used up. Raise it, request less, or end what uses it:")
+    assert advice(minutes=53).endswith(
+        "or ends what uses it. `kubectl describe resourcequota compute -n shop` shows the amounts, `kubectl get pods "
+        "-n shop` the pods."
+    )
 
 
 def test_pods_that_do_not_start_have_the_cause_with_its_meaning_and_its_advice() -> None:
@@ -374,6 +378,41 @@ def test_pods_that_do_not_start_have_the_cause_with_its_meaning_and_its_advice()
     group = only(groups(crowd(), [spokejob(5, "PodsNotStarting", object="OfANewerRelease")]))
     assert "(PodsNotStarting, OfANewerRelease)" in group.text
     assert group.advice.startswith("`spoke-jobs why 5` shows the message. The message says what keeps the pods from")
+
+
+IMAGE = "shop/reports:2026.11.31"
+PULL = f'Back-off pulling image "{IMAGE}": ErrImagePull: failed to pull and unpack image "{IMAGE}": {IMAGE}: not found'
+
+
+def test_pods_of_a_template_with_a_bad_image_are_named_with_template_and_image() -> None:
+    def of_reports(number: int, code: str, message: str, **wait: Any) -> WaitingSpokeJob:
+        return replace(spokejob(number, code, **wait), template="reports", message=message)
+
+    found = groups(
+        crowd(),
+        [
+            *(
+                of_reports(n, "PodsNotStarting", f"ImageUnavailable: {PULL}", object="ImageUnavailable")
+                for n in range(6)
+            ),
+            *(of_reports(n, "ImageUnavailable", PULL) for n in range(10, 15)),
+        ],
+    )
+    held, pending = found
+    assert held.text.startswith("wait for pods of the PodTemplate reports (PodsNotStarting, ImageUnavailable): ")
+    assert pending.text.startswith("wait for pods of the PodTemplate reports (ImageUnavailable): ")
+    for group in found:
+        assert group.message == f"image pull: {IMAGE}: not found"
+        assert group.advice == (
+            "Check the image's name and tag in the PodTemplate. Once that is corrected, the jobs start by themselves."
+        )
+
+
+def test_a_missing_pull_secret_is_advised_only_if_the_message_names_one() -> None:
+    message = f"{PULL}. Unable to retrieve some image pull secrets (registry)"
+    group = only(groups(crowd(), [replace(spokejob(5, "ImageUnavailable"), message=message)]))
+    assert group.message.endswith("; no pull Secret registry")
+    assert "If the message names a pull Secret, create that." in group.advice
 
 
 @pytest.mark.parametrize("cause", CAUSES)
@@ -410,6 +449,24 @@ def test_of_the_cluster_s_objects_only_those_count_that_wait_and_say_why() -> No
     assert [(each.job_id, each.uid, each.wait.code, each.created_at) for each in read] == [
         (1, "uid-1", "ClusterFull", before(hours=1))
     ]
+
+
+def test_what_is_read_of_a_spokejob_that_waits() -> None:
+    body = {
+        "metadata": {"namespace": "shop"},
+        "spec": {"requestId": 7, "uid": "u", "podTemplate": "reports"},
+        "status": {
+            "outcome": "Waiting",
+            "waiting": {"code": "ImageUnavailable"},
+            "conditions": [
+                {"reason": "ImageUnavailable", "status": "True", "message": "an earlier one"},
+                {"reason": "Other", "status": "False", "message": "another"},
+                {"reason": "ImageUnavailable", "status": "False", "message": PULL},
+            ],
+        },
+    }
+    (read,) = waits_of([body])
+    assert (read.template, read.namespace, read.message) == ("reports", "shop", PULL)
 
 
 def test_failed_jobs_have_one_command_for_all_of_them() -> None:
