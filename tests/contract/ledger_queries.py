@@ -10,6 +10,7 @@ from sqlalchemy import update
 from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
 from tests.waiting import eventually
 
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
@@ -338,9 +339,20 @@ class QueriesContract:
             assert ledger.fail(claim.token, error, decide=True)
         found = queries.crowd(3600).facts
         assert found == {
-            ids["Killed"]: FailureFacts("x" * 500, "SIGSEGV", succeeded),
-            ids["DatabaseUnreachable"]: FailureFacts("connection refused", "OperationalError"),
+            ids["Killed"]: FailureFacts("x" * 500, "SIGSEGV", succeeded, Executor.WORKERS),
+            ids["DatabaseUnreachable"]: FailureFacts(
+                "connection refused", "OperationalError", executor=Executor.WORKERS
+            ),
         }
+        ledger.insert(new_job())
+        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.succeed_many({claim.token: None}, usage={claim.token: AttemptUsage(7, None, None)})
+        large = ledger.insert(new_job())
+        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.fail(claim.token, Failure("OutOfMemory", "too large", for_good=True), decide=True)
+        assert queries.crowd(3600).facts[large.id].peaks == (7,)
 
     def test_the_batch_whose_failed_jobs_kept_a_job_from_being_started(
         self, ledger: SqlLedger, queries: Queries

@@ -15,6 +15,7 @@ from signal import Signals
 
 from spoke_jobs.contract.cause_row import TRIED_AGAIN, CauseRow, with_id
 from spoke_jobs.contract.causes import CAUSES, CHECK_IMAGE, Cause
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import is_object_name
 from spoke_jobs.contract.wait_reasons import LONG, NEED_ATTENTION, WAITS, Wait, WaitReason
 from spoke_jobs.contract.wait_text import says_all
@@ -22,6 +23,13 @@ from spoke_jobs.contract.wait_text import says_all
 _MESSAGE_READ = "Fix the job or its input, then `spoke-jobs retry ID`."
 """The advice on `JobError` for a reader who sees the message."""
 _BY_THEMSELVES = "Once that is corrected, the jobs start by themselves."
+_RAISE_MEMORY = {
+    Executor.WORKERS: (
+        "the memory that it may have in a worker (`spoke-jobs worker --job-memory`, or the job's option `resources`)"
+    ),
+    Executor.CLUSTER: "the memory limit of its container (in its PodTemplate, or the job's option `resources`)",
+}
+_LESS_MEMORY = "or make it process less at a time; then `spoke-jobs retry ID`."
 _START_AGAIN = "Then `spoke-jobs retry ID`."
 _GIVEN_TO_WAITING_JOBS = (Cause.INIT_FAILED, Cause.CONTAINER_CANNOT_RUN, Cause.CONTAINER_RUNTIME_FAILED)
 """Attempts may end with these causes before their start timeout. A job may also wait because of them."""
@@ -44,15 +52,26 @@ def failed_batch_advice(batch_id: int) -> str:
     )
 
 
-def advice(cause: str, reason: str, job_id: int | None, error_type: str = "", *, with_message: bool = False) -> str:
+def advice(
+    cause: str,
+    reason: str,
+    job_id: int | None,
+    error_type: str = "",
+    *,
+    executor: Executor | None = None,
+    with_message: bool = False,
+) -> str:
     """Return the advice for a job that has ended; empty if this release does not know the cause.
 
     :param reason: what the job waited for until it ended as `StartTimeout`; empty if that is not known.
     :param error_type: that of the attempt that ended it: of one that was killed in a worker, the signal.
+    :param executor: who started that attempt; None if that is not known.
     :param with_message: whether the reader sees the job's message beside the advice.
     """
     if cause == Cause.JOB_ERROR and with_message:
         return with_id(_MESSAGE_READ, job_id)
+    if cause == Cause.OUT_OF_MEMORY and executor in _RAISE_MEMORY:
+        return with_id(f"Raise {_RAISE_MEMORY[executor]}, {_LESS_MEMORY}", job_id)
     if cause == Cause.KILLED and error_type in Signals.__members__:
         return with_id(_after_signal(error_type), job_id)
     waited = WAITS.get(reason) if cause == Cause.START_TIMEOUT else None
@@ -134,6 +153,7 @@ def failed_group_advice(
     *,
     job_type: str = "",
     error_type: str = "",
+    executor: Executor | None = None,
     with_message: bool = False,
     batch_id: int | None = None,
 ) -> str:
@@ -143,6 +163,7 @@ def failed_group_advice(
     :param job_id: one of them.
     :param job_type: their type; empty if they have several.
     :param error_type: that of the attempt that ended this job: of one that was killed in a worker, the signal.
+    :param executor: who started that attempt; None if that is not known.
     :param with_message: whether the reader sees the job's message beside the advice.
     :param batch_id: the batch whose failed jobs kept the only job of the group from being started.
     """
@@ -151,7 +172,7 @@ def failed_group_advice(
     which = f"--fingerprint {shlex.quote(fingerprint)}" if fingerprint else f"--cause {shlex.quote(cause)}"
     if job_type and "*" not in job_type:  # it would be read as a pattern
         which = f"--type {shlex.quote(job_type)} {which}"
-    text = advice(cause, "", None, error_type, with_message=with_message)
+    text = advice(cause, "", None, error_type, executor=executor, with_message=with_message)
     parts = (text if with_message else _with_message(text, "show ID")).split("`spoke-jobs retry ID`")
     return f"`spoke-jobs retry --failed {which}`".join(with_id(part, job_id) for part in parts)
 

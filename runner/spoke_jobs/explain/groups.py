@@ -29,7 +29,7 @@ from spoke_jobs.explain.limit_texts import forgotten_pause
 from spoke_jobs.explain.lock_holders import progress_of
 from spoke_jobs.explain.passed_over import SOON, passed_over
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
-from spoke_jobs.explain.words import ago, agreeing, clock, count, line, seconds, until
+from spoke_jobs.explain.words import ago, agreeing, clock, count, line, memory, seconds, until
 from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts
 from spoke_jobs.ledger.reading.queries import Crowd
@@ -43,6 +43,8 @@ _FAILS_NOW = timedelta(hours=1)
 """If the last failure is younger, more may follow."""
 _NO_ATTEMPTS = frozenset({Cause.CANCELLED, Cause.DEPENDENCY_FAILED})
 """Causes that say nothing about the type."""
+_ENOUGH_PEAKS = 5
+_GROWTH = 1.25
 _CROWD = 10
 """Of so many waiting jobs is said whose most of them are."""
 
@@ -396,6 +398,7 @@ def _failed(each: FailedCount, crowd: Crowd) -> Group:
         each.newest_id,
         job_type=job_type,
         error_type=signal,
+        executor=facts.executor if facts is not None else None,
         with_message=bool(message),
         batch_id=batch.id if batch is not None else None,
     )
@@ -405,7 +408,7 @@ def _failed(each: FailedCount, crowd: Crowd) -> Group:
     return Group(
         "failed",
         each.cause,
-        f"{_how(each, signal)}, {_most_recently(each, crowd.now)}{of_type}",
+        f"{_how(each, signal)}, {_most_recently(each, crowd.now)}{of_type}{_growth(each, facts)}",
         each.count,
         each.oldest_at,
         advised,
@@ -428,6 +431,14 @@ def _how(each: FailedCount, signal: str) -> str:
 
 def _most_recently(each: FailedCount, now: datetime) -> str:
     return f"{agreeing(each.count, '', 'most recently ')}{ago(each.newest_at, now)} (job {each.newest_id})"
+
+
+def _growth(each: FailedCount, facts: FailureFacts | None) -> str:
+    """Say that the memory of the type's successes has grown; empty if it has not, or if they have several types."""
+    peaks = facts.peaks if facts is not None and len(each.job_types) == 1 else ()
+    if len(peaks) < _ENOUGH_PEAKS or peaks[0] < _GROWTH * peaks[-1]:
+        return ""
+    return f"; the memory of its newest {len(peaks)} successes grew from {memory(peaks[-1])} to {memory(peaks[0])}"
 
 
 def _none_succeeds(each: FailedCount, facts: FailureFacts | None, now: datetime) -> str:

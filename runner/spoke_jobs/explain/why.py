@@ -155,7 +155,14 @@ def _failed(situation: Situation, cluster: ClusterView | None) -> Reason:
         f"it failed with {line(job.cause)}{_ended(job, now)}. {meaning}{said}",
         failed_batch_advice(batch.id)
         if batch
-        else advice(job.cause, _waited_for(job, cluster), job.id, _error_type(situation), with_message=bool(said)),
+        else advice(
+            job.cause,
+            _waited_for(job, cluster),
+            job.id,
+            _error_type(situation),
+            executor=job.executor,
+            with_message=bool(said),
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from spoke_jobs.cli.rendering.groups_output import print_groups
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob, waits_of
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import WAITS, Giver, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
@@ -600,6 +601,21 @@ class TestFactsOfFailures:
         group = only(groups(crowd(failed=(failed(**failures),), facts={77: facts})))
         assert "succeeded" not in group.text
         assert "pause" not in group.advice
+
+    def test_memory_that_grows_from_success_to_success_is_named(self) -> None:
+        def found(*mebibytes: int, **changes: Any) -> Group:
+            peaks = tuple(each * 2**20 for each in mebibytes)
+            facts = FailureFacts("the limit is 1024Mi", executor=Executor.WORKERS, peaks=peaks)
+            of_type = failed(cause="OutOfMemory", fingerprint="", **changes)
+            return only(groups(crowd(failed=(of_type,), facts={77: facts})))
+
+        grown = found(1011, 900, 800, 700, 661)
+        assert grown.text.endswith("; the memory of its newest 5 successes grew from 661 MiB to 1,011 MiB")
+        assert grown.advice.startswith(
+            "Raise the memory that it may have in a worker (`spoke-jobs worker --job-memory`"
+        )
+        for other in (found(700, 690, 680, 670, 661), found(1011, 661), found(9, 8, 7, 6, 5, job_types=("a", "b"))):
+            assert "grew" not in other.text
 
     def test_old_failures_need_no_pause(self) -> None:
         facts = FailureFacts("no", last_success_at=before(days=3))

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, and_, desc, func, select
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount
 from spoke_jobs.ledger.reading.dependency_queries import failed_batch_before
-from spoke_jobs.ledger.reading.usage_queries import SUCCEEDED
+from spoke_jobs.ledger.reading.usage_queries import SUCCEEDED, usage_of
 from spoke_jobs.ledger.sql.expressions import constant
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import JobState
@@ -22,6 +23,7 @@ from spoke_jobs.model import JobState
 _GROUPS = 50
 """Of how many groups of each state one job is read: of the largest ones."""
 _MESSAGE_LIMIT = 500
+_PEAKS = 20
 _Count = TypeVar("_Count", FailedCount, WaitingCount)
 
 
@@ -35,6 +37,10 @@ class FailureFacts:
     """The class of the exception of its newest attempt or, if its process was killed, the signal."""
     last_success_at: datetime | None = None
     """When the newest success of its type ended; None if none is known. Only of jobs that failed for good."""
+    executor: Executor | None = None
+    """Who starts its attempts."""
+    peaks: tuple[int, ...] = ()
+    """The peak memory in bytes of the newest successes of its type, newest first. Only after `OutOfMemory`."""
     batch: Batch | None = None
     """The batch because of whose failed jobs it was not started, if that is why."""
 
@@ -48,12 +54,14 @@ def failure_facts(
     found: dict[int, FailureFacts] = {}
     if not newest and not again:
         return found
-    for job_id, job_type, cause, message, error_type in connection.execute(_statement({*newest, *again})):
+    for job_id, job_type, cause, runner, message, error_type in connection.execute(_statement({*newest, *again})):
         for_good = job_id in newest and newest[job_id].cause == cause
         found[job_id] = FailureFacts(
             message or "",
             error_type or "",
             _last_success(connection, job_type) if for_good else None,
+            executor_of(runner),
+            _peaks(connection, job_type) if for_good and cause == Cause.OUT_OF_MEMORY else (),
             failed_batch_before(connection, job_id) if for_good and cause == Cause.DEPENDENCY_FAILED else None,
         )
     return found
@@ -71,10 +79,15 @@ def _statement(ids: Collection[int]) -> Select[Any]:
     )
     message = func.substr(columns.result_message, 1, _MESSAGE_LIMIT)
     return (
-        select(columns.id, columns.job_type, columns.cause, message, job_attempt.c.error_type)
+        select(columns.id, columns.job_type, columns.cause, columns.runner, message, job_attempt.c.error_type)
         .select_from(job_request.outerjoin(job_attempt, newest))
         .where(columns.id.in_(sorted(ids)), columns.state.in_([constant(JobState.FAILED), constant(JobState.WAITING)]))
     )
+
+
+def _peaks(connection: Connection, job_type: str) -> tuple[int, ...]:
+    usages = usage_of(connection, job_type).usages
+    return tuple(usage.peak_memory_bytes for usage in usages if usage.peak_memory_bytes is not None)[:_PEAKS]
 
 
 def _last_success(connection: Connection, job_type: str) -> datetime | None:
