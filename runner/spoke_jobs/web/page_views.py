@@ -149,8 +149,10 @@ def overview(
         notes.append(f"The charts count among the newest {NEWEST_ATTEMPTS:,} attempts and failures; there may be more.")
     return Overview(
         tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
-        tuple(group_item(group, now, sees_limits=viewer.sees_all) for group in shown if group.state != "failed"),
-        tuple(group_item(group, now) for group in shown if group.state == "failed"),
+        tuple(
+            group_item(group, now, viewer, sees_limits=viewer.sees_all) for group in shown if group.state != "failed"
+        ),
+        tuple(group_item(group, now, viewer) for group in shown if group.state == "failed"),
         _due(due) if due.number else None,
         schedules,
         tuple(_last_hour(ended, complete=viewer.sees_all and not ended.more)),

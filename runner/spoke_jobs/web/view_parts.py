@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.explain.groups import Group, oldest_of
 from spoke_jobs.explain.limit_texts import LONG_PAUSE
 from spoke_jobs.explain.words import ago, count, line, seconds, until
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
 from spoke_jobs.web.job_search import address
+from spoke_jobs.web.viewer import JobAction, Viewer
 
 SYNC_IS_ACTIVE = "Sync is active."
 NO_SYNC = "No sync is active: jobs that wait get no SpokeJob. Check that `spoke-jobs sync` runs."
@@ -73,8 +76,8 @@ class GroupItem:
     """The address of its row."""
     message: str = ""
     """What one of the jobs says of its failure."""
-    holder_id: int | None = None
-    """The job that holds the lock for which they wait."""
+    links: tuple[tuple[str, str], ...] = ()
+    """Where the dashboard does what the advice says, or shows more: addresses and texts."""
 
 
 def limit_id(scope: str) -> str:
@@ -82,9 +85,10 @@ def limit_id(scope: str) -> str:
     return f"limit-{hashlib.sha256(scope.encode(errors='replace')).hexdigest()[:16]}"
 
 
-def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> GroupItem:
+def group_item(group: Group, now: datetime, viewer: Viewer | None = None, *, sees_limits: bool = False) -> GroupItem:
     """Describe a group of jobs.
 
+    :param viewer: who gets links to what they may do; None for no links.
     :param sees_limits: whether the viewer may see limits, which concern the jobs of all organizations.
     """
     said = [oldest] if (oldest := oldest_of(group, now)) else []
@@ -107,8 +111,19 @@ def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> Gro
         line(limit),
         f"/queues#{limit_id(limit)}" if limit else "",
         group.message,
-        group.holder_id,
+        tuple(_links(group, viewer)) if viewer is not None else (),
     )
+
+
+def _links(group: Group, viewer: Viewer) -> Iterable[tuple[str, str]]:
+    if group.holder_id is not None:
+        yield f"/jobs/{group.holder_id}", f"Job {group.holder_id}"
+    if group.state == "failed" and JobAction.RETRY in viewer.actions and group.reason != Cause.CANCELLED:
+        types = group.job_types if len(group.job_types) == 1 and "*" not in group.job_types[0] else ("",)
+        which = {"type": types[0], "cause": group.reason, "fingerprint": group.fingerprint}
+        yield address("/bulk/retry", **which), "Retry them (preview)"
+    if group.name == WaitReason.WORKERS_BUSY and viewer.sees_all and group.advice:
+        yield "/queues", "Queues and limits"
 
 
 @dataclass(frozen=True, slots=True)
