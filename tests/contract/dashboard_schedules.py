@@ -148,7 +148,7 @@ class SchedulesContract(ScheduleScene):
             if reason is not None:
                 self.change(ledger, name, last_skip=schedule_rows.skip_to_json(Skip(reason, now, now)))
         page = browse(EVERYBODY, application=APPLICATION).get("/schedules").text
-        assert re.findall(r'TIME</code>. Or use <a href="#(backfill-\d)">Backfill</a> below', page) == ["backfill-2"]
+        assert re.findall(r'</code>\. Or use <a href="#(backfill-\d)">Backfill</a> below', page) == ["backfill-2"]
         section = re.search(r"<section[^>]*>\s*<h2[^>]*>missed</h2>.*?</section>", page, re.S)
         assert section is not None
         assert '<details id="backfill-2">' in section[0]

@@ -242,7 +242,7 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
         yield waits_for(
             WaitReason.QUEUE_TURN if in_queue else WaitReason.BEHIND,
             f"{count(situation.ahead, 'due job')}{whose} {'comes' if situation.ahead == 1 else 'come'} first: of a "
-            f"higher priority, or older{_of_its_own(job, situation.turns)}{turns}; {busy}",
+            f"higher priority, or older ones{_of_its_own(job, situation.turns)}{turns}; {busy}",
             _not_taken(situation) if waited >= LONG else "",
             number=situation.ahead,
         )

@@ -141,26 +141,28 @@ class TestWaiting:
     def test_its_place_in_the_order(self) -> None:
         reason = only(a_situation(ahead=2, load=(a_load(), a_load(worker="host:2", running=1))))
         assert (reason.code, reason.number) == (Code.BEHIND, 2)
-        assert reason.text == ("2 due jobs come first: of a higher priority, or older; 3 jobs run now on 2 workers")
+        assert reason.text == (
+            "2 due jobs come first: of a higher priority, or older ones; 3 jobs run now on 2 workers"
+        )
 
     @pytest.mark.parametrize(
         ("organization", "turns", "older", "said"),
         [
-            (245, Turns(4), "older of organization 245", "4 other organizations take turns with it"),
-            (245, Turns(1), "older of organization 245", "1 other organization takes turns with it"),
+            (245, Turns(4), "older ones of organization 245", "4 other organizations take turns with it"),
+            (245, Turns(1), "older ones of organization 245", "1 other organization takes turns with it"),
             (
                 245,
                 Turns(1, without=True),
-                "older of organization 245",
+                "older ones of organization 245",
                 "1 other organization and the jobs without an organization take turns with it",
             ),
             (
                 245,
                 Turns(0, without=True),
-                "older of organization 245",
+                "older ones of organization 245",
                 "the jobs without an organization take turns with it",
             ),
-            (None, Turns(2), "older without an organization", "2 other organizations take turns with it"),
+            (None, Turns(2), "older ones without an organization", "2 other organizations take turns with it"),
         ],
     )
     def test_its_place_where_organizations_take_turns(
@@ -174,7 +176,9 @@ class TestWaiting:
         )
         first = only(a_situation(job, turns=turns, load=(a_load(),)))
         assert first.code is Code.WORKERS_BUSY
-        assert first.text.startswith(f"it is the next one {older.removeprefix('older ')}, and no worker has been free")
+        assert first.text.startswith(
+            f"it is the next one {older.removeprefix('older ones ')}, and no worker has been free"
+        )
         assert f"; {said}; " in first.text
 
     def test_its_turn_in_its_queue(self) -> None:
