@@ -83,6 +83,8 @@ class Group:
     """What that job says of its failure; empty if it is not known."""
     holder_id: int | None = None
     """The job that holds the lock for which they wait."""
+    batch_id: int | None = None
+    """The batch whose failed jobs kept the only job of the group from being started."""
     where: tuple[tuple[str, str], ...] = ()
     """Filters of the dashboard's list of jobs, by name, which these jobs match; empty for a group of one job, and if no
     filter is narrow enough."""
@@ -418,6 +420,7 @@ def _failed(each: FailedCount, crowd: Crowd) -> Group:
         each.cause,
         each.job_types,
         message=message,
+        batch_id=batch.id if batch is not None else None,
     )
 
 

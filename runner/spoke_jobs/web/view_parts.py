@@ -118,7 +118,9 @@ def group_item(group: Group, now: datetime, viewer: Viewer | None = None, *, see
 def _links(group: Group, viewer: Viewer) -> Iterable[tuple[str, str]]:
     if group.holder_id is not None:
         yield f"/jobs/{group.holder_id}", f"Job {group.holder_id}"
-    if group.state == "failed" and JobAction.RETRY in viewer.actions and group.reason != Cause.CANCELLED:
+    if group.batch_id is not None:
+        yield address("/batches", id=group.batch_id), f"Batch {group.batch_id}"
+    elif group.state == "failed" and JobAction.RETRY in viewer.actions and group.reason != Cause.CANCELLED:
         types = group.job_types if len(group.job_types) == 1 and "*" not in group.job_types[0] else ("",)
         which = {"type": types[0], "cause": group.reason, "fingerprint": group.fingerprint}
         yield address("/bulk/retry", **which), "Retry them (preview)"

@@ -140,7 +140,7 @@ def shown_group(group: Group, viewer: Viewer) -> Group:
     """Return the group of jobs, likewise. Failed jobs are grouped from those that the viewer may see."""
     if group.reason == Cause.DEPENDENCY_FAILED and not viewer.sees_all:  # the message and the advice name others
         advice = failed_group_advice(group.reason, group.fingerprint, group.job_id or 0)
-        return replace(group, message="", advice=advice)
+        return replace(group, message="", advice=advice, batch_id=None)
     if viewer.sees_all or group.state == "failed" or group.name in _ABOUT_THE_JOB_ALONE:
         return group
     reason = REASONS.get(group.name)

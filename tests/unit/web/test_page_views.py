@@ -30,6 +30,8 @@ def test_a_group_leads_to_where_the_dashboard_does_what_the_advice_says() -> Non
     assert group_item(failed, NOW, EVERYBODY.read_only()).links == ()
     cancelled = Group("failed", "Cancelled", "failed", 3, None, "retry", job_types=("resize",), name="Cancelled")
     assert group_item(cancelled, NOW, EVERYBODY).links == ()
+    after = Group("failed", "DependencyFailed", "failed", 1, None, "retry", name="DependencyFailed", batch_id=2)
+    assert group_item(after, NOW, EVERYBODY).links == (("/batches?id=2", "Batch 2"),), "its failed jobs come first"
     behind = Group("waiting", Code.QUEUE_LOCK, "wait", 3, None, "why 48", name="QueueLocked", holder_id=48)
     assert group_item(behind, NOW, EVERYBODY).links == (("/jobs/48", "Job 48"),)
     busy = Group("waiting", Code.WORKERS_BUSY, "are due", 3, None, "start more", name="WorkersBusy")
