@@ -353,6 +353,9 @@ class QueriesContract:
         assert claim is not None
         ledger.fail(claim.token, Failure("OutOfMemory", "too large", for_good=True), decide=True)
         assert queries.crowd(3600).facts[large.id].peaks == (7,)
+        assert large.organization_id is not None
+        theirs = queries.crowd(3600, JobFilter(organizations=frozenset({large.organization_id}))).facts[large.id]
+        assert (theirs.message, theirs.peaks, theirs.last_success_at) == ("too large", (), None), "others have the type"
 
     def test_the_batch_whose_failed_jobs_kept_a_job_from_being_started(
         self, ledger: SqlLedger, queries: Queries

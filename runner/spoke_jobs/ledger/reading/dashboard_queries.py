@@ -193,7 +193,7 @@ class DashboardQueries(Queries):
         with self._reading() as connection:
             now = connection.execute(select(clock_now())).scalar_one()
             failed = failed_counts(connection, period_seconds, which, CAP)
-            return Crowd(now, period_seconds, failed=failed, facts=failure_facts(connection, failed))
+            return Crowd(now, period_seconds, failed=failed, facts=failure_facts(connection, which, failed))
 
     def mutes(self, limit: int) -> list[Mute]:
         """Read the mutes that have not ended, by id; at most ``limit``, the newest."""

@@ -18,7 +18,7 @@ from spoke_jobs.ledger.reading.dependency_queries import failed_batch_before
 from spoke_jobs.ledger.reading.usage_queries import SUCCEEDED, usage_of
 from spoke_jobs.ledger.sql.expressions import constant
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import JobState
+from spoke_jobs.model import JobFilter, JobState
 
 _GROUPS = 50
 """Of how many groups of each state one job is read: of the largest ones."""
@@ -46,9 +46,17 @@ class FailureFacts:
 
 
 def failure_facts(
-    connection: Connection, failed: Iterable[FailedCount], waiting: Iterable[WaitingCount] = ()
+    connection: Connection,
+    which: JobFilter,
+    failed: Iterable[FailedCount],
+    waiting: Iterable[WaitingCount] = (),
 ) -> Mapping[int, FailureFacts]:
-    """Read the newest job of each group that failed for good, and the first of those that wait for another attempt."""
+    """Read the newest job of each group that failed for good, and the first of those that wait for another attempt.
+
+    :param which: the filter of the groups. Of some organizations, nothing is read of other jobs of their types, which
+        may be of others.
+    """
+    of_all = which.organizations is None
     newest = {each.newest_id: each for each in _largest(failed)}
     again = {each.first_id for each in _largest(each for each in waiting if each.kind.later and each.kind.cause)}
     found: dict[int, FailureFacts] = {}
@@ -59,9 +67,9 @@ def failure_facts(
         found[job_id] = FailureFacts(
             message or "",
             error_type or "",
-            _last_success(connection, job_type) if for_good else None,
+            _last_success(connection, job_type) if for_good and of_all else None,
             executor_of(runner),
-            _peaks(connection, job_type) if for_good and cause == Cause.OUT_OF_MEMORY else (),
+            _peaks(connection, job_type) if for_good and of_all and cause == Cause.OUT_OF_MEMORY else (),
             failed_batch_before(connection, job_id) if for_good and cause == Cause.DEPENDENCY_FAILED else None,
         )
     return found

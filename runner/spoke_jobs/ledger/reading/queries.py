@@ -293,7 +293,7 @@ class Queries:
                     for runner, found in types.items()
                     if found
                 },
-                failure_facts(connection, failed, counts),
+                failure_facts(connection, which, failed, counts),
             )
 
     def waiting(self) -> list[WaitingJob]:
