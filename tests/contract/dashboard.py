@@ -52,7 +52,7 @@ class DashboardContract(DashboardScene):
         page = browse(EVERYBODY).get("/").text
         for state, number in (("waiting", 1), ("running", 1), ("failed", 1), ("succeeded", 0), ("blocked", 0)):
             assert f'href="/jobs?state={state}"><span class="number">{number}</span>' in page
-        assert f"is behind job {holder.id} (report)" in page
+        assert f"waits for job {holder.id} (report)" in page
         assert f"spoke-jobs why {holder.id}" in page
         assert "of the type export failed with JobError" in page
         assert f'<a href="/jobs/{behind.id}">{behind.id}</a> report, due' in page

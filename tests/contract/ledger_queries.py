@@ -10,15 +10,19 @@ from sqlalchemy import update
 from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
 from tests.waiting import eventually
 
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.columns.clock import clock_after
-from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.reading.crowd import Share
+from spoke_jobs.ledger.reading.failure_facts import FailureFacts
+from spoke_jobs.ledger.reading.queries import Queries, Turns
 from spoke_jobs.ledger.reading.statistics import GroupedBy
+from spoke_jobs.ledger.reading.takers import takers_of
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_event, job_request
-from spoke_jobs.limits.job_limit import parse_scope
+from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import ANY_JOB, AttemptUsage, Failure, JobFilter, JobOptions, JobRequest, JobState, Progress
 
 
@@ -60,7 +64,8 @@ class QueriesContract:
         assert situation is not None
         assert situation.holder is not None
         assert (situation.holder.job_id, situation.holder.worker) == (holder.id, "host:1")
-        assert situation.holder.job_type == "report"
+        assert (situation.holder.job_type, situation.holder.queue_name) == ("report", "q")
+        assert situation.holder.usual_seconds is None, "no success is known"
         assert timedelta(0) < situation.holder.lease_expires_at - situation.holder.since < timedelta(seconds=LEASE + 1)
         assert situation.holder.percent == 0
         for job in (beside, other):
@@ -107,6 +112,62 @@ class QueriesContract:
         assert situation is not None
         assert (situation.ahead, situation.ahead_in_queue) == (0, 0)
 
+    def test_where_organizations_take_turns_only_its_own_older_jobs_come_before_a_job(
+        self, ledger: SqlLedger, queries: Queries
+    ) -> None:
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        ledger.insert_many([new_job(organization_id=245) for _ in range(30)])
+        last_of_many = ledger.insert(new_job(organization_id=245))
+        of_few = ledger.insert(new_job(organization_id=7))
+        without = ledger.insert(new_job(organization_id=None))
+        ledger.insert(new_job(organization_id=8, priority=3))
+        ledger.insert(new_job(organization_id=9, priority=-3))
+        ledger.insert(new_job(organization_id=10, run_after=soon))
+        for job, ahead, turns in (
+            (last_of_many, 31, Turns(1, without=True)),
+            (of_few, 1, Turns(1, without=True)),
+            (without, 1, Turns(2)),
+        ):
+            situation = queries.situation(job.id)
+            assert situation is not None
+            assert (situation.ahead, situation.turns) == (ahead, turns)
+        claimed = ledger.claim_batch("legacy", ["report"], "w", LEASE, 4)
+        assert {of_few.id, without.id} <= {claim.job.id for claim in claimed}, "they did not wait for the many"
+
+    def test_whose_most_of_the_due_jobs_are(self, ledger: SqlLedger, queries: Queries) -> None:
+        ledger.insert_many([new_job(organization_id=245) for _ in range(5)])
+        ledger.insert_many([new_job(organization_id=7, job_type="export") for _ in range(3)])
+        ledger.insert_many([new_job(organization_id=8, priority=1) for _ in range(2)])
+        ledger.insert_many([new_job(organization_id=9, run_after=datetime.now(UTC) + timedelta(hours=1))] * 9)
+        start(ledger)
+        ledger.claim_batch("legacy", ["report"], "w", LEASE, 4)
+        assert queries.crowd(3600).shares == {"legacy": Share("export", 7, 3, 0)}
+        assert queries.crowd(3600, JobFilter(job_type="report")).shares == {"legacy": Share("report", 245, 2, 3)}
+        assert queries.crowd(3600, JobFilter(job_type="none")).shares == {}
+
+    def test_workers_that_once_ran_a_type_and_when_the_rules_changed(self, ledger: SqlLedger, queries: Queries) -> None:
+        ledger.insert(new_job())
+        claim = claim_one(ledger, "legacy", ["report"], "host:1", LEASE)
+        assert claim is not None
+        ledger.succeed_many({claim.token: None})
+        waiting = ledger.insert(new_job())
+        situation = queries.situation(waiting.id)
+        assert situation is not None
+        assert (situation.takers.known_to, situation.takers.rules_since) == ({}, None), "a trace has the type"
+        ledger.limits.pause(parse_scope("type:report"), "no", "ann")
+        ledger.limits.resume(parse_scope("type:report"), "ann")
+        ledger.limits.set(parse_scope("type:report"), lambda _: Bounds(1), "ann")
+        with ledger.engine.begin() as connection:
+            takers = takers_of(connection, "another runner", {"report", "export"})
+        assert takers.known_to == {"report": frozenset({"host:1"}), "export": frozenset()}
+        situation, crowd = queries.situation(waiting.id), queries.crowd(3600)
+        assert situation is not None
+        assert situation.limited
+        assert situation.takers.rules_since is not None
+        (only,) = crowd.waiting
+        assert crowd.limited == {only.kind}
+        assert crowd.first_jobs == {waiting.id: waiting}
+
     def test_what_runs_and_who_runs_it(self, ledger: SqlLedger, queries: Queries) -> None:
         for _ in range(4):
             ledger.insert(new_job())
@@ -117,7 +178,9 @@ class QueriesContract:
 
         def lapsed() -> bool:
             situation = queries.situation(mine.id)
-            return situation is not None and [(load.worker, load.running, load.lapsed) for load in situation.load] == [
+            return situation is not None and [
+                (load.worker, load.running, load.lapsed) for load in situation.takers.load
+            ] == [
                 ("a", 2, 0),
                 ("b", 1, 1),
             ]
@@ -125,7 +188,7 @@ class QueriesContract:
         eventually(lapsed)
         situation = queries.situation(mine.id)
         assert situation is not None
-        assert all(load.heartbeat_at <= situation.now for load in situation.load)
+        assert all(load.heartbeat_at <= situation.now for load in situation.takers.load)
 
     def test_what_the_newest_successes_of_each_type_used(self, ledger: SqlLedger, queries: Queries) -> None:
         """A type's newest successes are read; other filters select among these."""
@@ -150,6 +213,20 @@ class QueriesContract:
         (csv,) = queries.usage_by_type(JobFilter(job_type="ingest.csv"))
         assert (csv.options, csv.usages) == (new_job().options, (AttemptUsage(3, 4, 5),))
 
+    def test_how_long_a_job_that_holds_a_lock_usually_takes(self, ledger: SqlLedger, queries: Queries) -> None:
+        for seconds in (9.0, 2.0, 3.0):
+            ledger.insert(new_job())
+            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+            assert claim is not None
+            ledger.succeed_many({claim.token: None}, usage={claim.token: AttemptUsage(None, None, int(seconds * 1000))})
+        holder, waiting = (ledger.insert(new_job(queue_name="q", locks_queue=True)) for _ in range(2))
+        start(ledger)
+        situation = queries.situation(waiting.id)
+        assert situation is not None
+        assert situation.holder is not None
+        assert situation.holder.usual_seconds == 3.0
+        assert queries.crowd(3600).holders == {holder.id: situation.holder}
+
     def test_what_ran_before_newest_first(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job(priority=3, queue_name="q", locks_queue=True))
         ledger.insert(new_job(job_type="other"))
@@ -161,12 +238,12 @@ class QueriesContract:
         ledger.succeed(None, claims[0].token, None)
         situation = queries.situation(mine.id)
         assert situation is not None
-        assert [(trace.job_type, trace.priority, trace.locks_queue) for trace in situation.traces] == [
+        assert [(trace.job_type, trace.priority, trace.locks_queue) for trace in situation.takers.traces] == [
             ("other", 0, False),
             ("report", 3, True),
         ]
-        assert situation.traces[0].finished_at is None
-        assert situation.traces[1].finished_at is not None
+        assert situation.takers.traces[0].finished_at is None
+        assert situation.takers.traces[1].finished_at is not None
 
     def test_a_job_that_runs_comes_with_its_attempts_alone(self, ledger: SqlLedger, queries: Queries) -> None:
         job = ledger.insert(new_job())
@@ -179,7 +256,7 @@ class QueriesContract:
         assert situation.job.state is JobState.RUNNING
         assert [attempt.cause for attempt in situation.attempts] == ["JobError", ""]
         assert situation.attempts[0].output_tail == "the tail"
-        assert situation.traces == ()
+        assert situation.takers.traces == ()
 
     def test_waiting_jobs_are_counted_by_kind(self, ledger: SqlLedger, queries: Queries) -> None:
         soon = datetime.now(UTC) + timedelta(hours=1)
@@ -205,8 +282,8 @@ class QueriesContract:
         assert (first.first_id, first.oldest_at) == (behind[0].id, behind[0].created_at)
         assert found[None, True, "report"].oldest_at == later.run_after
         assert (found[None, False, "export"].kind.priority, found[None, False, "export"].first_id) == (5, in_cluster.id)
-        assert (crowd.holders[holder.id].worker, crowd.load["legacy"][0].running) == ("host:1", 1)
-        assert [trace.job_id for trace in crowd.traces["legacy"]] == [holder.id]
+        assert (crowd.holders[holder.id].worker, crowd.takers["legacy"].load[0].running) == ("host:1", 1)
+        assert [trace.job_id for trace in crowd.takers["legacy"].traces] == [holder.id]
         kinds = {job.id: job.kind for job in queries.waiting()}
         assert kinds[behind[1].id] == first.kind
         assert len(kinds) == 8
@@ -244,6 +321,56 @@ class QueriesContract:
         (waiting,) = crowd.waiting
         assert (waiting.kind.later, waiting.kind.cause, waiting.kind.fingerprint) == (True, "JobError", "KeyError@b")
         assert queries.crowd(0).failed == ()
+
+    def test_what_the_failed_jobs_of_each_group_say(self, ledger: SqlLedger, queries: Queries) -> None:
+        ledger.insert(new_job())
+        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.succeed_many({claim.token: None})
+        succeeded = queries.jobs([claim.job.id])[1][0].finished_at
+        ids = {}
+        for error in (
+            Failure("Killed", "x" * 900, "SIGSEGV", for_good=True),
+            Failure("DatabaseUnreachable", "connection refused", "OperationalError", fingerprint="E@shop.f"),
+        ):
+            ids[error.cause] = ledger.insert(new_job()).id
+            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+            assert claim is not None
+            assert ledger.fail(claim.token, error, decide=True)
+        found = queries.crowd(3600).facts
+        assert found == {
+            ids["Killed"]: FailureFacts("x" * 500, "SIGSEGV", succeeded, Executor.WORKERS),
+            ids["DatabaseUnreachable"]: FailureFacts(
+                "connection refused", "OperationalError", executor=Executor.WORKERS
+            ),
+        }
+        ledger.insert(new_job())
+        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.succeed_many({claim.token: None}, usage={claim.token: AttemptUsage(7, None, None)})
+        large = ledger.insert(new_job())
+        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.fail(claim.token, Failure("OutOfMemory", "too large", for_good=True), decide=True)
+        assert queries.crowd(3600).facts[large.id].peaks == (7,)
+        assert large.organization_id is not None
+        theirs = queries.crowd(3600, JobFilter(organizations=frozenset({large.organization_id}))).facts[large.id]
+        assert (theirs.message, theirs.peaks, theirs.last_success_at) == ("too large", (), None), "others have the type"
+
+    def test_the_batch_whose_failed_jobs_kept_a_job_from_being_started(
+        self, ledger: SqlLedger, queries: Queries
+    ) -> None:
+        batch = ledger.open_batch("march", new_job(job_type="summary"))
+        ledger.insert(new_job(batch_id=batch.id))
+        ledger.close_batch(batch.id)
+        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
+        ledger.settle()
+        assert batch.then_id is not None
+        found = queries.crowd(3600).facts[batch.then_id].batch
+        assert found is not None
+        assert found.id == batch.id
 
     def test_the_last_failure_is_the_one_that_happened_last(self, ledger: SqlLedger, queries: Queries) -> None:
         """A job that is retried keeps its id, so that the job with the highest id may have failed before it."""

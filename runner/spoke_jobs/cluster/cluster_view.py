@@ -13,7 +13,7 @@ from spoke_jobs.contract.operator_state import Publication, PublishedStandby
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.contract.wait_status import WaitStatus
-from spoke_jobs.shared.object_fields import Body, mapping, moment, number, text
+from spoke_jobs.shared.object_fields import Body, items, mapping, moment, number, text
 
 SILENCE = timedelta(seconds=150)
 """The operator writes at least once a minute to a namespace with unfinished jobs. Two missed writes: it is down."""
@@ -62,6 +62,11 @@ class WaitingSpokeJob:
     """The job's."""
     wait: Wait
     created_at: datetime | None
+    template: str = ""
+    """The name of its PodTemplate."""
+    namespace: str = ""
+    message: str = ""
+    """What Kubernetes says about the obstacle; empty if nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +102,16 @@ def waits_of(bodies: Iterable[Body]) -> Iterator[WaitingSpokeJob]:
         wait = _wait(mapping(status, "waiting"))
         job_id = number(spec, "requestId")
         if text(status, "outcome") == "Waiting" and wait is not None and job_id > 0:
-            created = moment(mapping(body, "metadata"), "creationTimestamp")
-            yield WaitingSpokeJob(job_id, text(spec, "uid"), wait, created)
+            metadata = mapping(body, "metadata")
+            yield WaitingSpokeJob(
+                job_id,
+                text(spec, "uid"),
+                wait,
+                moment(metadata, "creationTimestamp"),
+                text(spec, "podTemplate"),
+                text(metadata, "namespace"),
+                next((text(item, "message") for item in items(status, "conditions") if _is_about(item, wait)), ""),
+            )
 
 
 def unfinished_since(bodies: Iterable[Body]) -> Iterator[datetime]:
@@ -107,6 +120,10 @@ def unfinished_since(bodies: Iterable[Body]) -> Iterator[datetime]:
         created = moment(mapping(body, "metadata"), "creationTimestamp")
         if created is not None and text(mapping(body, "status"), "outcome") not in _FINAL:
             yield created
+
+
+def _is_about(condition: Body, wait: Wait) -> bool:
+    return text(condition, "reason") == wait.code and text(condition, "status") == "False"
 
 
 def _wait(fields: Body) -> Wait | None:

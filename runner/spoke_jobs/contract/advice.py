@@ -13,11 +13,23 @@ import shlex
 from datetime import datetime
 from signal import Signals
 
-from spoke_jobs.contract.cause_row import CauseRow, with_id
-from spoke_jobs.contract.causes import CAUSES, Cause
+from spoke_jobs.contract.cause_row import TRIED_AGAIN, CauseRow, with_id
+from spoke_jobs.contract.causes import CAUSES, CHECK_IMAGE, Cause
+from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.names import is_object_name
 from spoke_jobs.contract.wait_reasons import LONG, NEED_ATTENTION, WAITS, Wait, WaitReason
 from spoke_jobs.contract.wait_text import says_all
 
+_MESSAGE_READ = "Fix the job or its input, then `spoke-jobs retry ID`."
+"""The advice on `JobError` for a reader who sees the message."""
+_BY_THEMSELVES = "Once that is corrected, the jobs start by themselves."
+_RAISE_MEMORY = {
+    Executor.WORKERS: (
+        "the memory that it may have in a worker (`spoke-jobs worker --job-memory`, or the job's option `resources`)"
+    ),
+    Executor.CLUSTER: "the memory limit of its container (in its PodTemplate, or the job's option `resources`)",
+}
+_LESS_MEMORY = "or make it process less at a time; then `spoke-jobs retry ID`."
 _START_AGAIN = "Then `spoke-jobs retry ID`."
 _GIVEN_TO_WAITING_JOBS = (Cause.INIT_FAILED, Cause.CONTAINER_CANNOT_RUN, Cause.CONTAINER_RUNTIME_FAILED)
 """Attempts may end with these causes before their start timeout. A job may also wait because of them."""
@@ -40,12 +52,26 @@ def failed_batch_advice(batch_id: int) -> str:
     )
 
 
-def advice(cause: str, reason: str, job_id: int | None, error_type: str = "") -> str:
+def advice(
+    cause: str,
+    reason: str,
+    job_id: int | None,
+    error_type: str = "",
+    *,
+    executor: Executor | None = None,
+    with_message: bool = False,
+) -> str:
     """Return the advice for a job that has ended; empty if this release does not know the cause.
 
     :param reason: what the job waited for until it ended as `StartTimeout`; empty if that is not known.
     :param error_type: that of the attempt that ended it: of one that was killed in a worker, the signal.
+    :param executor: who started that attempt; None if that is not known.
+    :param with_message: whether the reader sees the job's message beside the advice.
     """
+    if cause == Cause.JOB_ERROR and with_message:
+        return with_id(_MESSAGE_READ, job_id)
+    if cause == Cause.OUT_OF_MEMORY and executor in _RAISE_MEMORY:
+        return with_id(f"Raise {_RAISE_MEMORY[executor]}, {_LESS_MEMORY}", job_id)
     if cause == Cause.KILLED and error_type in Signals.__members__:
         return with_id(_after_signal(error_type), job_id)
     waited = WAITS.get(reason) if cause == Cause.START_TIMEOUT else None
@@ -58,51 +84,104 @@ def advice(cause: str, reason: str, job_id: int | None, error_type: str = "") ->
     return f"{text} {with_id(_START_AGAIN, job_id)}" if _is_given_to_waiting_jobs(known) else text
 
 
-def ledger_group_advice(reason: WaitReason, *, job_id: int, job_type: str, cause: str, scope: str = "") -> str:
+def ledger_group_advice(
+    reason: WaitReason, *, job_id: int, job_type: str, cause: str, scope: str = "", with_message: bool = False
+) -> str:
     """Return the action for a group of jobs that wait outside of the cluster; empty if nothing needs to be done.
 
     :param job_id: the job that they wait for, or one of them.
     :param cause: how their last attempts failed; empty if they did not.
     :param scope: the scope of the pause or the limit of the ledger that holds them back; else empty.
+    :param with_message: whether the reader sees the message of one of the jobs beside the advice.
     """
+    if cause == Cause.JOB_ERROR and with_message:
+        return TRIED_AGAIN
     if (failed := CAUSES.get(cause)) is not None:
-        return _with_message(failed.advise(job_id, tried_again=True), f"why {job_id}")
+        text = failed.advise(job_id, tried_again=True)
+        return text if with_message else _with_message(text, f"why {job_id}")
     text = with_id(reason.group_advice, job_id)
     return text.replace("TYPE", job_type).replace("SCOPE", shlex.quote(scope))
 
 
-def waiting_advice(wait: Wait, job_id: int, now: datetime) -> str:
-    """Return the advice for a SpokeJob that waits; empty if this release does not know the reason."""
+def room_advice(scope: str, most: int) -> str:
+    """Return the advice for due jobs of which most are of one scope.
+
+    :param most: how many of these may run at once, so that the others find a place.
+    """
+    limit = f"`spoke-jobs limits set {shlex.quote(scope)} --max-running {most}`"
+    return f"{WaitReason.WORKERS_BUSY.group_advice} To leave room for others: {limit}."
+
+
+def waiting_advice(wait: Wait, job_id: int, now: datetime, namespace: str = "") -> str:
+    """Return the advice for a SpokeJob that waits; empty if this release does not know the reason.
+
+    :param wait: what it waits for, with Kubernetes' message if the reader sees that.
+    :param namespace: that of the SpokeJob; empty if it is not known.
+    """
+    if wait.code == Cause.IMAGE_UNAVAILABLE and wait.detail and "pull secret" not in wait.detail.lower():
+        return CHECK_IMAGE
     if (reason := WAITS.get(wait.code)) is not None:
         if wait.code == WaitReason.QUOTA_EXCEEDED and any(use.allows_nothing for use in wait.quota):
             return QUOTA_OF_ZERO
         lasts = wait.since is not None and now - wait.since >= LONG
+        if lasts and wait.code == WaitReason.QUOTA_EXCEEDED:
+            return _with_quota(reason.row.lasting, wait.object, namespace)
         return with_id((reason.row.lasting if lasts else "") or reason.advice, job_id, wait.object)
     cause = CAUSES.get(wait.code)
     return cause.advise(job_id) if cause is not None else ""
 
 
-def cluster_group_advice(wait: Wait, job_id: int, now: datetime) -> str:
+def cluster_group_advice(wait: Wait, job_id: int, now: datetime, namespace: str = "") -> str:
     """Return the action for a group of SpokeJobs that wait; empty if this release does not know the reason.
 
-    :param wait: what the one waits for that has waited for longest.
+    :param wait: what the one waits for that has waited for longest, with Kubernetes' message if the reader sees that.
     :param job_id: one of the jobs.
+    :param namespace: that of the SpokeJobs; empty if it is not known.
     """
-    text = waiting_advice(wait, job_id, now)
+    text = waiting_advice(wait, job_id, now, namespace)
     if wait.code == WaitReason.PODS_NOT_STARTING and (wait.object in CAUSES or wait.object in NEED_ATTENTION):
-        text = f"{waiting_advice(Wait(wait.object), job_id, now)} Once that is corrected, the jobs start by themselves."
+        text = f"{waiting_advice(Wait(wait.object, detail=wait.detail), job_id, now)} {_BY_THEMSELVES}"
+    elif wait.code in CAUSES and text:
+        text = f"{text} {_BY_THEMSELVES}"
     return text if says_all(wait) else _with_message(text, f"why {job_id}")
 
 
-def failed_group_advice(cause: str, fingerprint: str, job_id: int) -> str:
+def failed_group_advice(
+    cause: str,
+    fingerprint: str,
+    job_id: int,
+    *,
+    job_type: str = "",
+    error_type: str = "",
+    executor: Executor | None = None,
+    with_message: bool = False,
+    batch_id: int | None = None,
+) -> str:
     """Return the action for a group of failed jobs; empty if this release does not know the cause.
 
     :param fingerprint: as the row has it. A hostile job may have written it, and people paste the command.
     :param job_id: one of them.
+    :param job_type: their type; empty if they have several.
+    :param error_type: that of the attempt that ended this job: of one that was killed in a worker, the signal.
+    :param executor: who started that attempt; None if that is not known.
+    :param with_message: whether the reader sees the job's message beside the advice.
+    :param batch_id: the batch whose failed jobs kept the only job of the group from being started.
     """
+    if batch_id is not None:
+        return failed_batch_advice(batch_id)
     which = f"--fingerprint {shlex.quote(fingerprint)}" if fingerprint else f"--cause {shlex.quote(cause)}"
-    parts = _with_message(advice(cause, "", None), "show ID").split("`spoke-jobs retry ID`")
+    if job_type and "*" not in job_type:  # it would be read as a pattern
+        which = f"--type {shlex.quote(job_type)} {which}"
+    text = advice(cause, "", None, error_type, executor=executor, with_message=with_message)
+    parts = (text if with_message else _with_message(text, "show ID")).split("`spoke-jobs retry ID`")
     return f"`spoke-jobs retry --failed {which}`".join(with_id(part, job_id) for part in parts)
+
+
+def pause_advice(scope: str, cause: str) -> str:
+    """Return what keeps further jobs of a scope from failing until the cause is removed."""
+    return (
+        f"Until then, no more of them fail after `spoke-jobs pause {shlex.quote(scope)} --reason {shlex.quote(cause)}`."
+    )
 
 
 def _after_signal(name: str) -> str:
@@ -114,6 +193,13 @@ def _after_signal(name: str) -> str:
         )
     pressure = " (memory pressure?)" if name == "SIGKILL" else ""
     return f"Find out what sends {name}{pressure}, then `spoke-jobs retry ID`."
+
+
+def _with_quota(text: str, quota: str, namespace: str) -> str:
+    """Name the ResourceQuota and the namespace in the commands."""
+    where = f" -n {namespace}" if is_object_name(namespace) else ""
+    named = f"resourcequota {quota}{where}" if is_object_name(quota) else f"resourcequota{where}"
+    return text.replace("resourcequota QUOTA", named).replace("get pods", f"get pods{where}")
 
 
 def _with_message(text: str, command: str) -> str:

@@ -10,7 +10,7 @@ from typing import Literal, Self
 from spoke_jobs.contract.cause_classes import CauseClass
 from spoke_jobs.contract.names import is_object_name
 
-_TRIED_AGAIN = "No action is needed. The job is tried again."
+TRIED_AGAIN = "No action is needed. The job is tried again."
 _Waits = Literal["", "before an attempt", "for its start"]
 
 
@@ -30,7 +30,7 @@ def row(
     :param waits: what the job waits for while the cause lasts; empty if it does not wait.
     :param meanwhile: empty for that of a cause that ends by itself or, if the job waits, for the advice.
     """
-    meanwhile = meanwhile or (advice if waits else _TRIED_AGAIN)
+    meanwhile = meanwhile or (advice if waits else TRIED_AGAIN)
     return name, cause_class, meaning, advice, knowable, waits, meanwhile, reported
 
 

@@ -11,6 +11,9 @@ from spoke_jobs.contract.cause_row import CauseRow, reported_row, row
 
 __all__ = ("CAUSES", "Cause", "CauseClass", "cause_class")
 
+CHECK_IMAGE = "Check the image's name and tag in the PodTemplate."
+"""The advice on `ImageUnavailable` if no pull Secret is missing."""
+
 
 class Cause(CauseRow):
     """Why an attempt or a job ended. To add a cause, add a row: a `reported_row` if a pod's own process reports it."""
@@ -137,7 +140,7 @@ class Cause(CauseRow):
         "ImageUnavailable",
         CauseClass.IMAGE,
         "The container's image could not be pulled.",
-        "Check the image's name and tag in the PodTemplate. If the message names a pull Secret, create that.",
+        f"{CHECK_IMAGE} If the message names a pull Secret, create that.",
         "The container's waiting reason; the job ends at the start timeout, with an invalid name at once.",
         waits="for its start",
     )
@@ -298,11 +301,12 @@ class Cause(CauseRow):
         CauseClass.DEPENDENCY,
         "The job's process could not reach its database (that of spoke-jobs or one of the job's own), or was refused "
         "its credentials, or the server lacks memory, disk space or connections.",
-        "Check the database, NetworkPolicies, and the Secret with its URL: SPOKE_DATABASE_URL or, if the job uses a "
-        "database of its own, that one's. Then `spoke-jobs retry ID`.",
+        "Check the database that the message names: that it runs, and accepts connections and the password. In a "
+        "cluster, check NetworkPolicies and the Secret with its URL, too. Then `spoke-jobs retry ID`.",
         "The exit of the job's process, after it has waited for the database for up to its start timeout.",
-        meanwhile="The job is tried again. If the database runs, check NetworkPolicies and the Secret with its URL: "
-        "SPOKE_DATABASE_URL or, if the job uses a database of its own, that one's.",
+        meanwhile="Check the database that the message names: that it runs, and accepts connections and the password. "
+        "In a cluster, check NetworkPolicies and the Secret with its URL, too. The job is tried again; these failures "
+        "use up none of its retries.",
     )
     BAD_SETUP = reported_row(
         "BadSetup",

@@ -89,7 +89,8 @@ class ReasonRow:
     """What the reader can do about a group of jobs that wait outside of the cluster. `ID` is the job that they wait
     for, or the first of them; `TYPE` is their type; `SCOPE` that of a pause or a limit."""
     lasting: str = ""
-    """What the reader can do about a SpokeJob that has waited for :data:`LONG`; empty for the same as before."""
+    """What the reader can do about a SpokeJob that has waited for :data:`LONG`; empty for the same as before. `QUOTA`
+    stands for the ResourceQuota's name."""
     for_a_place: bool = False
     """Whether admission holds back a SpokeJob that could start."""
     held_by_others: bool = False
@@ -106,12 +107,16 @@ class ReasonRow:
 
 
 def pause_sentence(source: str, by: str, note: str, since: datetime | None, until: datetime | None) -> str:
-    """Return the sentence about a pause."""
-    who = f" (by {by})" if by else ""
+    """Return the sentence about a pause.
+
+    :param source: the object with the pause.
+    :param by: who set it; empty if that is not known.
+    """
+    who = f"{by} ({source})" if by else source
     start = f" since {_clock(since)}" if since else ""
     end = f" until {_clock(until)}" if until else ""
     why = f": {note}" if note else ""
-    return f"paused by {source}{who}{start}{end}{why}"
+    return f"paused by {who}{start}{end}{why}"
 
 
 def _paused(wait: Wait) -> str:
@@ -307,8 +312,8 @@ class WaitReason(StrEnum):
         "A ResourceQuota of its namespace is used up. The start timeout does not count this time.",
         "No action is needed if other pods end. If the quota is zero or stays used up, raise it, or request less.",
         lasting=(
-            "The quota stays used up. Raise it, request less, or end what uses it: `kubectl describe resourcequota` "
-            "shows the amounts, `kubectl get pods` the pods."
+            "Jobs start only as others end, until somebody raises the quota, requests less, or ends what uses it. "
+            "`kubectl describe resourcequota QUOTA` shows the amounts, `kubectl get pods` the pods."
         ),
         for_a_place=True,
         held_by_others=True,
@@ -499,7 +504,7 @@ class WaitReason(StrEnum):
         "It is the next one, and all workers are busy.",
         "",
         code=Code.WORKERS_BUSY,
-        group_advice="No action is needed. To start jobs sooner, start more workers.",
+        group_advice="To start jobs sooner, start more workers.",
         given_by=Giver.WHY,
     )
     NEXT = ReasonRow(

@@ -6,24 +6,47 @@ A job that a worker could start is explained like a single one (:mod:`.waiting`)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob
 from spoke_jobs.contract import wait_text
-from spoke_jobs.contract.advice import cluster_group_advice, failed_group_advice, ledger_group_advice
-from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.advice import (
+    cluster_group_advice,
+    failed_group_advice,
+    ledger_group_advice,
+    pause_advice,
+    room_advice,
+)
+from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
-from spoke_jobs.explain.words import ago, agreeing, clock, count, line, seconds, until
-from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
-from spoke_jobs.ledger.reading.queries import Crowd, Trace
+from spoke_jobs.explain.in_short import obstacle_in_short
+from spoke_jobs.explain.limit_texts import forgotten_pause
+from spoke_jobs.explain.lock_holders import progress_of
+from spoke_jobs.explain.passed_over import SOON, passed_over
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT
+from spoke_jobs.explain.words import ago, agreeing, clock, count, line, memory, seconds, until
+from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind
+from spoke_jobs.ledger.reading.failure_facts import FailureFacts
+from spoke_jobs.ledger.reading.queries import Crowd
+from spoke_jobs.ledger.reading.takers import NOBODY, Takers
 
-SOON = timedelta(seconds=5)
-"""An idle worker finds a due job well within this time."""
+_SHORT_WAIT = timedelta(minutes=1)
+"""A wait for a free worker needs no action before."""
+_MANY_FAILURES = 3
+"""So many failures of a type without a success since need more than a retry."""
+_FAILS_NOW = timedelta(hours=1)
+"""If the last failure is younger, more may follow."""
+_NO_ATTEMPTS = frozenset({Cause.CANCELLED, Cause.DEPENDENCY_FAILED})
+"""Causes that say nothing about the type."""
+_ENOUGH_PEAKS = 5
+_GROWTH = 1.25
+_CROWD = 10
+"""Of so many waiting jobs is said whose most of them are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +79,15 @@ class Group:
     """When the first attempt of the jobs that are tried again began."""
     scope: str = ""
     """The scope of that pause or limit of the ledger."""
+    message: str = ""
+    """What that job says of its failure; empty if it is not known."""
+    holder_id: int | None = None
+    """The job that holds the lock for which they wait."""
+    batch_id: int | None = None
+    """The batch whose failed jobs kept the only job of the group from being started."""
+    where: tuple[tuple[str, str], ...] = ()
+    """Filters of the dashboard's list of jobs, by name, which these jobs match; empty for a group of one job, and if no
+    filter is narrow enough."""
 
 
 class _Finding(NamedTuple):
@@ -75,6 +107,7 @@ def groups(crowd: Crowd, in_cluster: Iterable[WaitingSpokeJob] = ()) -> tuple[Gr
     members: dict[_Finding, list[WaitingCount]] = {}
     for each in crowd.waiting:
         members.setdefault(_find(each, crowd), []).append(each)
+    members = _joined_by_message(members, crowd)
     explained = sum(len(spokejobs) for spokejobs in found.values())
     waiting = [_in_the_cluster(spokejobs, crowd.now) for spokejobs in found.values()]
     waiting += [
@@ -125,24 +158,39 @@ def _find(each: WaitingCount, crowd: Crowd) -> _Finding:
         return _Finding(WAITS[wait.code], f"{wait.source} {wait.object}")
     if kind.holder is not None:
         return _Finding(WaitReason.QUEUE_LOCKED, str(kind.holder))
-    traces, load = crowd.traces.get(kind.runner, ()), crowd.load.get(kind.runner, ())
-    waited = crowd.now - each.oldest_at
-    if waited >= SOON and _passed_over(each, traces):
+    takers, waited = crowd.takers.get(kind.runner, NOBODY), crowd.now - each.oldest_at
+    if waited >= SOON and _passed_over(each, crowd, takers):
         return _Finding(WaitReason.PASSED_OVER, kind.job_type)
-    if any(one.running > one.lapsed for one in load):
+    if any(one.running > one.lapsed for one in takers.load):
         return _Finding(WaitReason.WORKERS_BUSY, kind.runner)
-    seen = max((trace.heartbeat_at for trace in traces), default=None)
+    seen = max((trace.heartbeat_at for trace in takers.traces), default=None)
     if waited >= SOON and (seen is None or crowd.now - seen >= SOON):
         return _Finding(WaitReason.NO_WORKER, kind.runner)
     return _Finding(WaitReason.NEXT, kind.runner)
 
 
-def _passed_over(each: WaitingCount, traces: Iterable[Trace]) -> bool:
-    """Whether workers started later jobs of other types since the first of these was due, and none of this type."""
-    first = (-each.kind.priority, each.first_id)
-    since = [trace for trace in traces if trace.claimed_at > each.oldest_at]
-    later = any((-trace.priority, trace.job_id) > first for trace in since)
-    return later and not any(trace.job_type == each.kind.job_type for trace in since)
+def _passed_over(each: WaitingCount, crowd: Crowd, takers: Takers) -> bool:
+    """Whether no running worker takes the first of these jobs."""
+    first = crowd.first_jobs.get(each.first_id)
+    return first is not None and bool(passed_over(first, takers, crowd.now, limited=each.kind in crowd.limited))
+
+
+def _joined_by_message(
+    members: Mapping[_Finding, list[WaitingCount]], crowd: Crowd
+) -> dict[_Finding, list[WaitingCount]]:
+    """Join the groups of jobs that are tried again after failures with the same cause and message."""
+    joined: dict[_Finding, list[WaitingCount]] = {}
+    for finding, counts in members.items():
+        first = min(counts, key=lambda each: each.first_id)
+        message = _message(first.first_id, crowd) if finding.reason == WaitReason.BACKING_OFF else ""
+        about = f"{first.kind.cause}: {message}" if message else finding.about
+        joined.setdefault(finding._replace(about=about), []).extend(counts)
+    return joined
+
+
+def _message(job_id: int, crowd: Crowd) -> str:
+    facts = crowd.facts.get(job_id)
+    return line(facts.message, MESSAGE_LIMIT) if facts is not None else ""
 
 
 def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explained: int) -> Group | None:
@@ -153,26 +201,61 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explai
             return None
     first = min(counts, key=lambda each: each.oldest_at)
     kind = first.kind
+    places = {each.kind.fingerprint for each in counts}
+    one = min(counts, key=lambda each: each.first_id).first_id if kind.later and kind.cause else first.first_id
+    message = _message(one, crowd) if kind.later and kind.cause else ""
     return Group(
         "blocked" if finding.reason == WaitReason.BLOCKED else "waiting",
         finding.reason.code,
-        _text(finding, first, crowd, number),
+        _text(finding, first, crowd, number, len(places)),
         number,
         first.oldest_at,
-        ledger_group_advice(
-            finding.reason,
-            job_id=first.first_id if kind.holder is None else kind.holder,
-            job_type=line(kind.job_type),
-            cause=kind.cause,
-            scope=_scope(crowd.held.get(kind)),
-        ),
-        kind.fingerprint,
-        job_id=first.first_id,
+        _advice(finding, first, crowd, number, one, with_message=bool(message)),
+        kind.fingerprint if len(places) == 1 else "",
+        job_id=one,
         name=finding.reason,
         wait=crowd.held.get(kind),
         tried_at=min((each.tried_at for each in counts if each.tried_at), default=None) if kind.later else None,
         scope=_scope(crowd.held.get(kind)),
+        message=message,
+        holder_id=kind.holder if finding.reason == WaitReason.QUEUE_LOCKED else None,
+        where=_where(finding, first, crowd, len(places)) if number > 1 else (),
     )
+
+
+def _advice(
+    finding: _Finding, first: WaitingCount, crowd: Crowd, number: int, job_id: int, *, with_message: bool
+) -> str:
+    kind, wait = first.kind, crowd.held.get(first.kind)
+    if finding.reason == WaitReason.WORKERS_BUSY:
+        return _busy_advice(finding, first, crowd, number)
+    advised = ledger_group_advice(
+        finding.reason,
+        job_id=job_id if kind.holder is None else kind.holder,
+        job_type=line(kind.job_type),
+        cause=kind.cause,
+        scope=_scope(wait),
+        with_message=with_message,
+    )
+    doubt = forgotten_pause(wait, crowd.now) if wait is not None else ""
+    return f"{doubt} {advised}" if doubt else advised
+
+
+def _where(finding: _Finding, first: WaitingCount, crowd: Crowd, places: int) -> tuple[tuple[str, str], ...]:
+    """Return filters that the jobs match. The first job alone may have started when somebody opens it."""
+    kind, found = first.kind, {"state": "blocked" if first.kind.blocked else "waiting"}
+    match finding.reason:
+        case WaitReason.BACKING_OFF | WaitReason.ASKED_LATER:
+            found |= {"cause": kind.cause, "fingerprint": kind.fingerprint if places == 1 else ""}
+        case WaitReason.PASSED_OVER:
+            found["type"] = kind.job_type
+        case WaitReason.QUEUE_LOCKED:
+            holder = crowd.holders.get(kind.holder or 0)
+            found["queue"] = holder.queue_name if holder is not None else ""
+        case _ if finding.reason.code in (Code.PAUSED, Code.LIMIT):
+            form, _, name = _scope(crowd.held.get(kind)).partition(":")
+            found |= {form: name} if form in ("type", "queue", "organization") else {}
+    return tuple((name, value) for name, value in found.items() if value and "*" not in value)
 
 
 def _scope(wait: Wait | None) -> str:
@@ -182,11 +265,11 @@ def _scope(wait: Wait | None) -> str:
     return wait.object if wait.code == WaitReason.PAUSED else wait.source.removeprefix("limit ")
 
 
-def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int) -> str:
+def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int, places: int) -> str:
     kind = first.kind
     be = agreeing(number, "is", "are")
     if kind.later and not kind.blocked:
-        return _later(first, crowd.now, number)
+        return _later(first, crowd.now, number, places)
     if finding.reason.code in (Code.PAUSED, Code.LIMIT):
         return f"{agreeing(number, 'waits', 'wait')}: {line(wait_text.sentence(crowd.held[kind]))}"
     match finding.reason:
@@ -195,16 +278,43 @@ def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int) -> 
         case WaitReason.PASSED_OVER:
             return f"of the type {line(kind.job_type)} {be} passed over: it seems that no running worker knows the type"
         case WaitReason.WORKERS_BUSY:
-            running = sum(one.running - one.lapsed for one in crowd.load.get(kind.runner, ()))
-            return (
-                f"{be} due and {agreeing(number, 'waits', 'wait')} for a free worker: {count(running, 'job')} "
-                f"{agreeing(running, 'runs', 'run')} now"
-            )
+            return _busy(finding, crowd, number)
         case WaitReason.NO_WORKER:
             them = agreeing(number, "it", "them")
             return f"{be} due, and no worker for the runner {line(kind.runner)} takes {them}"
         case _:
             return agreeing(number, *_SENTENCES[finding.reason])
+
+
+def _busy(finding: _Finding, crowd: Crowd, number: int) -> str:
+    running = sum(one.running - one.lapsed for one in crowd.takers.get(finding.about, NOBODY).load)
+    text = (
+        f"{agreeing(number, 'is', 'are')} due and {agreeing(number, 'waits', 'wait')} for a free worker: "
+        f"{count(running, 'job')} {agreeing(running, 'runs', 'run')} now"
+    )
+    if (share := _large_share(finding, crowd, number)) is None:
+        return text
+    of = "" if share.organization_id is None else f" of organization {share.organization_id}"
+    also = f", and {min(share.running, running):,} of the running ones," if share.running else ""
+    return f"{text}; {share.waiting:,} of the waiting jobs{also} are {line(share.job_type)}{of}"
+
+
+def _busy_advice(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int) -> str:
+    if crowd.now - first.oldest_at < _SHORT_WAIT:
+        return ""
+    share = _large_share(finding, crowd, number)
+    if share is None or share.running < 2 or share.waiting == number:
+        return finding.reason.group_advice
+    scope = f"type:{share.job_type}" if share.organization_id is None else f"organization:{share.organization_id}"
+    return room_advice(scope, share.running // 2)
+
+
+def _large_share(finding: _Finding, crowd: Crowd, number: int) -> Share | None:
+    """Return the type and organization of most of the jobs; None if there is none, or if they are few."""
+    share = crowd.shares.get(finding.about)
+    if share is None or number < _CROWD or not number < 2 * share.waiting <= 2 * number:
+        return None
+    return share
 
 
 _SENTENCES = {
@@ -226,7 +336,7 @@ _SENTENCES = {
 """The sentences about one job and about several ones."""
 
 
-def _later(first: WaitingCount, now: datetime, number: int) -> str:
+def _later(first: WaitingCount, now: datetime, number: int, places: int) -> str:
     kind = first.kind
     be = agreeing(number, "is", "are")
     at = f"{agreeing(number, '', 'the first ')}at {clock(first.oldest_at, now)} ({until(first.oldest_at, now)})"
@@ -235,50 +345,110 @@ def _later(first: WaitingCount, now: datetime, number: int) -> str:
     if kind.cause == Cause.RETRY_LATER:
         return f"asked to be run again later, {at}"
     place = f" {line(kind.fingerprint)}" if kind.fingerprint else ""
+    place = f" at {places} places" if places > 1 else place
     return f"failed with {line(kind.cause)}{place} and {be} tried again, {at}"
 
 
 def _behind(holder_id: int | None, crowd: Crowd, number: int) -> str:
     holder = crowd.holders.get(holder_id or 0)
-    behind = f"{agreeing(number, 'is', 'are')} behind job {holder_id}"
+    behind = f"{agreeing(number, 'waits', 'wait')} for job {holder_id}"
     if holder is None:
         return behind
     held = seconds(max((crowd.now - holder.since).total_seconds(), 0))
-    their = agreeing(number, "its", "their")
-    return f"{behind} ({line(holder.job_type)}), which has held the lock of {their} queue for {held}"
+    queue = line(holder.queue_name) or agreeing(number, "its queue", "their queue")
+    return (
+        f"{behind} ({line(holder.job_type)}), which has held the lock of {queue} for {held}"
+        f"{progress_of(holder, crowd.now)}"
+    )
 
 
 def _in_the_cluster(spokejobs: list[WaitingSpokeJob], now: datetime) -> Group:
     wait = min((spokejob.wait for spokejob in spokejobs), key=lambda wait: wait.since or now)
     first = min(spokejob.job_id for spokejob in spokejobs)
+    said = next((spokejob.message for spokejob in spokejobs if spokejob.message), "") if _unsaid(wait) else ""
+    templates = {spokejob.template for spokejob in spokejobs if spokejob.template}
+    of_pods = wait.code in CAUSES or wait.code == WaitReason.PODS_NOT_STARTING
+    of = f"for pods of the PodTemplate {line(min(templates))} " if of_pods and len(templates) == 1 else ""
     return Group(
         "waiting",
         wait.code,
-        f"{agreeing(len(spokejobs), 'waits', 'wait')} {line(wait_text.group_text(wait))}",
+        f"{agreeing(len(spokejobs), 'waits', 'wait')} {of}{line(wait_text.group_text(wait))}",
         len(spokejobs),
         min((spokejob.created_at for spokejob in spokejobs if spokejob.created_at), default=None),
-        cluster_group_advice(wait, first, now),
+        cluster_group_advice(replace(wait, detail=said) if said else wait, first, now, spokejobs[0].namespace),
         job_id=first,
         name=wait.code,
         wait=wait,
+        message=obstacle_in_short(wait, said) or line(said, MESSAGE_LIMIT),
     )
 
 
+def _unsaid(wait: Wait) -> bool:
+    """Whether only Kubernetes' message says what the obstacle is."""
+    return not wait_text.says_all(wait)
+
+
 def _failed(each: FailedCount, crowd: Crowd) -> Group:
-    types = each.job_types
-    kind = f"of the type {line(types[0])}" if len(types) == 1 else f"of {len(types)} types"
-    place = f": {line(each.fingerprint)}" if each.fingerprint else ""
-    last = f"{agreeing(each.count, '', 'the last ')}{ago(each.newest_at, crowd.now)} (job {each.newest_id})"
+    facts = crowd.facts.get(each.newest_id)
+    message = _message(each.newest_id, crowd)
+    signal = facts.error_type if facts is not None and each.cause == Cause.KILLED else ""
+    job_type = each.job_types[0] if len(each.job_types) == 1 else ""
+    batch = facts.batch if facts is not None and each.count == 1 else None
+    advised = failed_group_advice(
+        each.cause,
+        each.fingerprint,
+        each.newest_id,
+        job_type=job_type,
+        error_type=signal,
+        executor=facts.executor if facts is not None else None,
+        with_message=bool(message),
+        batch_id=batch.id if batch is not None else None,
+    )
+    of_type = _none_succeeds(each, facts, crowd.now)
+    if of_type and crowd.now - each.newest_at < _FAILS_NOW:
+        advised = f"{advised} {pause_advice(f'type:{job_type}', each.cause)}".lstrip()
     return Group(
         "failed",
         each.cause,
-        f"{kind} failed with {line(each.cause)}{place}, {last}",
+        f"{_how(each, signal)}, {_most_recently(each, crowd.now)}{of_type}{_growth(each, facts)}",
         each.count,
         each.oldest_at,
-        failed_group_advice(each.cause, each.fingerprint, each.newest_id),
+        advised,
         each.fingerprint,
         each.newest_at,
         each.newest_id,
         each.cause,
-        types,
+        each.job_types,
+        message=message,
+        batch_id=batch.id if batch is not None else None,
     )
+
+
+def _how(each: FailedCount, signal: str) -> str:
+    types = each.job_types
+    kind = f"of the type {line(types[0])}" if len(types) == 1 else f"of {len(types)} types"
+    by = f" ({line(signal)})" if signal else ""
+    place = f": {line(each.fingerprint)}" if each.fingerprint else ""
+    return f"{kind} failed with {line(each.cause)}{by}{place}"
+
+
+def _most_recently(each: FailedCount, now: datetime) -> str:
+    return f"{agreeing(each.count, '', 'most recently ')}{ago(each.newest_at, now)} (job {each.newest_id})"
+
+
+def _growth(each: FailedCount, facts: FailureFacts | None) -> str:
+    """Say that the memory of the type's successes has grown; empty if it has not, or if they have several types."""
+    peaks = facts.peaks if facts is not None and len(each.job_types) == 1 else ()
+    if len(peaks) < _ENOUGH_PEAKS or peaks[0] < _GROWTH * peaks[-1]:
+        return ""
+    return f"; the memory of its newest {len(peaks)} successes grew from {memory(peaks[-1])} to {memory(peaks[0])}"
+
+
+def _none_succeeds(each: FailedCount, facts: FailureFacts | None, now: datetime) -> str:
+    """Say that no job of their type has succeeded since the first of many failures; empty if that is not so."""
+    last = facts.last_success_at if facts is not None else None
+    several = len(each.job_types) != 1 or each.count < _MANY_FAILURES or each.cause in _NO_ATTEMPTS
+    if several or last is None or last > each.oldest_at:
+        return ""
+    success = f"the last success was {ago(last, now)}"
+    return f"; no job of the type has succeeded since the first of them, at {clock(each.oldest_at, now)}: {success}"

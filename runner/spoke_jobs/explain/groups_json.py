@@ -32,6 +32,8 @@ class ReasonGroup(Shape):
     """When the newest failed; null for waiting jobs."""
     job_id: int | None
     """The first of the waiting jobs, or the newest of the failed ones."""
+    message: str
+    """What that job says of its failure, if its last attempt failed; else empty."""
     name: str
     """The reason to wait or the cause as docs/reference/causes.md names it."""
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from spoke_jobs.cluster.cluster_view import SILENCE, ClusterView
 from spoke_jobs.contract import wait_text
-from spoke_jobs.contract.advice import waiting_advice
+from spoke_jobs.contract.advice import cluster_group_advice, waiting_advice
 from spoke_jobs.contract.cause_row import with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.condition import Condition
@@ -18,14 +18,13 @@ from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJob, Spoke
 from spoke_jobs.contract.standby import NO_ANSWER
 from spoke_jobs.contract.wait_reasons import FOR_A_PLACE, UNTIMED, WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
-from spoke_jobs.explain.in_short import in_short
+from spoke_jobs.explain.in_short import in_short, obstacle_in_short
+from spoke_jobs.explain.lock_holders import progress_of
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Reason, waits_for, when
 from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.ledger.reading.queries import Holder, Situation
 from spoke_jobs.shared.object_fields import moment
 
-_UNCHANGED = timedelta(minutes=5)
-"""After this time, a job's unchanged progress is worth a note."""
 _UNSEEN = timedelta(seconds=15)
 """A running operator reconciles a new SpokeJob well within this time."""
 _WITH_TURNS = FOR_A_PLACE - {WaitReason.PAUSED, WaitReason.QUEUE_LOCKED, WaitReason.WEBHOOK_AWAY}
@@ -211,7 +210,11 @@ def _held(seen: _Seen) -> Iterator[Reason]:
             deadline = blocked.last_transition_time + timedelta(seconds=spokejob.spec.start_timeout_seconds)
         ends = f"; unless that is fixed by {clock(deadline, now)} ({when(deadline, now)}) it fails" if deadline else ""
         yield Reason(
-            Code.CLUSTER, f"{_why_held(wait)}{ends}", _advice(seen, wait.code), until=deadline, cause=wait.code
+            Code.CLUSTER,
+            f"{_why_held(wait, spokejob.spec.pod_template)}{ends}",
+            _advice(seen, wait.code),
+            until=deadline,
+            cause=wait.code,
         )
     published = seen.cluster.published
     if published is not None and wait.position is not None and wait.code in _WITH_TURNS:
@@ -246,7 +249,7 @@ def _quota(wait: Wait | None) -> str:
     return line(wait_text.sentence(replace(wait, detail="")), MESSAGE_LIMIT)
 
 
-def _why_held(wait: Wait) -> str:
+def _why_held(wait: Wait, template: str) -> str:
     message = wait_text.sentence(wait)
     if wait.code == WaitReason.PAUSED and message:
         return line(message, MESSAGE_LIMIT)
@@ -255,8 +258,13 @@ def _why_held(wait: Wait) -> str:
         return f"limit: {line(message, MESSAGE_LIMIT)}{'' if wait.source else f' ({setting})'}"
     if wait.code == WaitReason.SUSPENDED:
         return f"it is suspended: {_meaning(wait.code)}"
+    short = obstacle_in_short(wait, message)
+    if wait.code == WaitReason.PODS_NOT_STARTING:
+        about = f"{wait.object}: {short}" if short else line(message, MESSAGE_LIMIT)
+        why = f" ({about})" if about else ""
+        return f"pods of the PodTemplate {line(template)} can't start, or are refused{why}; a few are tried each minute"
     said = f" ({line(message, MESSAGE_LIMIT)})" if message else ""
-    return _quota(wait) or in_short(wait.code, message) or f"{_meaning(wait.code) or 'its turn is being decided'}{said}"
+    return _quota(wait) or short or f"{_meaning(wait.code) or 'its turn is being decided'}{said}"
 
 
 def _without_standby(seen: _Seen) -> Iterator[Reason]:
@@ -336,16 +344,6 @@ def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Rea
     return waits_for(WaitReason.NO_OPERATOR, text, SEE_TO_THE_OPERATOR)
 
 
-def no_progress(holder: Holder, now: datetime) -> str:
-    """Say that the job with a queue's lock has not reported progress for a time; empty if it has, or has just begun."""
-    since = max(holder.since, holder.progressed_at)
-    if now - since < _UNCHANGED:
-        return ""
-    if holder.percent <= 0:
-        return ", without having reported progress"
-    return f", {holder.percent} % done, with no progress since {clock(since, now)} ({ago(since, now)})"
-
-
 def _behind(holder: SpokeJob, queue: str, now: datetime, claimed: Holder | None = None) -> Reason:
     attempt = open_attempt(holder)
     state = ""
@@ -356,7 +354,7 @@ def _behind(holder: SpokeJob, queue: str, now: datetime, claimed: Holder | None 
         state = f", whose pod is starting ({holder.status.cause or WaitReason.POD_PENDING})"
     spec = holder.spec
     if claimed is not None and claimed.job_id == spec.request_id:
-        state += no_progress(claimed, now)
+        state += progress_of(claimed, now)
     return waits_for(
         WaitReason.QUEUE_LOCKED,
         f"behind {line(spec.job_type)} {spec.request_id} in queue {line(queue)}{state}",
@@ -384,4 +382,8 @@ def _advice(seen: _Seen, name: str, *, tried_again: bool = False) -> str:
         return line(cause.advise(seen.situation.job.id, tried_again=True))
     waiting = seen.status.waiting
     wait = waiting.to_wait() if waiting is not None and waiting.code == name else Wait(name)
-    return line(waiting_advice(wait, seen.situation.job.id, seen.now))
+    said = next((item.message for item in seen.status.conditions if item.reason == name and item.message), "")
+    if name == WaitReason.PODS_NOT_STARTING and said:
+        return line(cluster_group_advice(replace(wait, detail=said), seen.situation.job.id, seen.now))
+    wait = replace(wait, detail=said) if name == Cause.IMAGE_UNAVAILABLE else wait
+    return line(waiting_advice(wait, seen.situation.job.id, seen.now, seen.cluster.namespace))

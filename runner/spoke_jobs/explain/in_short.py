@@ -6,7 +6,7 @@ import re
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.quota_message import quota_words, read_quota_refusal
-from spoke_jobs.contract.wait_reasons import WaitReason
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.words import count, line
 
@@ -38,6 +38,11 @@ def in_short(cause: str, message: str, pulls: int = 0, container: str = "") -> s
     if cause not in (Cause.IMAGE_UNAVAILABLE, WaitReason.REGISTRY_AWAY):
         return ""
     return _image_pull(message, pulls, container)
+
+
+def obstacle_in_short(wait: Wait, message: str) -> str:
+    """Shorten what Kubernetes says about what a SpokeJob waits for. The message of `PodsNotStarting` is about pods."""
+    return in_short(wait.object if wait.code == WaitReason.PODS_NOT_STARTING else wait.code, message)
 
 
 def _quota(message: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from spoke_jobs.explain.words import line, until
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.explain.words import line, seconds, until
 from spoke_jobs.ledger.reading.queries import LimitState
 from spoke_jobs.limits.job_limit import NO_BOUNDS, JobLimit, LimitPause
 
+LONG_PAUSE = timedelta(days=1)
+"""Somebody may have forgotten a pause that lasts for so long."""
 LIMIT_HEADINGS = ("SCOPE", "RUNNING", "MAX", "RATE", "FROM", "PAUSED")
 _NONE = "-"
 
@@ -29,6 +32,15 @@ def pause_text(pause: LimitPause, now: datetime) -> str:
     """Say why a scope is paused, by whom, and when that ends."""
     ends = f", ends {until(pause.until, now)}" if pause.until else ""
     return f"{line(pause.reason)} (by {line(pause.by) or 'unknown'}{ends})"
+
+
+def forgotten_pause(wait: Wait, now: datetime) -> str:
+    """Say that a pause may be forgotten, because it lasts for long and has no end; empty if it may not."""
+    since = wait.paused_since
+    if wait.code != WaitReason.PAUSED or since is None or now - since < LONG_PAUSE or wait.retry_at is not None:
+        return ""
+    lasts = f"This pause has no end, and has lasted {seconds((now - since).total_seconds())}"
+    return f"{lasts}: ask {line(wait.by)} whether it is still wanted." if wait.by else f"{lasts}."
 
 
 def _source(limit: JobLimit) -> str:

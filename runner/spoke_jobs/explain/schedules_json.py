@@ -9,11 +9,12 @@ from typing import Any, Self
 
 from spoke_jobs.errors import InvalidSchedule
 from spoke_jobs.explain.shape import Shape
-from spoke_jobs.explain.words import clock, line
+from spoke_jobs.explain.words import clock, day_and_time, line, seconds
 from spoke_jobs.ledger.schedules.schedule_rows import Origin, ScheduleRow
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleState, state_of
 from spoke_jobs.schedules.occurrences import Skip, SkipReason, upcoming
 from spoke_jobs.schedules.schedule import Schedule
+from spoke_jobs.schedules.timing import Misfire
 
 ORPHANED = "no process that runs can dispatch its jobs: its code is gone, or no process runs"
 """What is wrong with an orphaned schedule."""
@@ -122,8 +123,13 @@ def schedule_problems(rows: Sequence[ScheduleRow], now: datetime, period_seconds
             yield ScheduleProblem(
                 **about | {"skip": ScheduleSkip.model_validate(recent)},
                 reason=recent.reason.value,
-                text=f"no job for {skip_text(recent, now)}",
-                advice=_ACTIONS[recent.reason].format(name=name, job=recent.job_id),
+                text=f"no job for {skip_text(recent, now, with_date=True)}{_why_not_later(row, recent)}",
+                advice=_ACTIONS[recent.reason].format(
+                    name=name,
+                    job=recent.job_id,
+                    first=recent.first.astimezone(UTC).isoformat(),
+                    last=recent.last.astimezone(UTC).isoformat(),
+                ),
             )
 
 
@@ -134,30 +140,54 @@ def orphan_advice(row: ScheduleRow) -> str:
 
 
 _ACTIONS = {
-    SkipReason.MISSED: "If these jobs are needed: `spoke-jobs schedules backfill {name} --from TIME --to TIME`.",
+    SkipReason.MISSED: "If needed: `spoke-jobs schedules backfill {name} --from {first} --to {last}`.",
     SkipReason.OVERLAP: "Make the job quicker or the schedule rarer; `overlap` says what happens.",
     SkipReason.UNIQUE_KEY: "Wait for the end of the job that has the key.",
     SkipReason.TAKEN: "If `backfill` has not dispatched it, find out what wrote its row: `spoke-jobs show {job}`.",
-    SkipReason.INVALID: "Correct the schedule or the job, then `spoke-jobs schedules backfill {name} ...`.",
+    SkipReason.INVALID: (
+        "Correct the schedule or the job, then `spoke-jobs schedules backfill {name} --from {first} --to {last}`."
+    ),
 }
 
 
-def skip_text(skip: Skip, now: datetime | None) -> str:
+def skip_text(skip: Skip, now: datetime | None, *, with_date: bool = False) -> str:
     """Explain why due times dispatched no job.
 
     :param now: the time in the reader's zone; None for programs, which read ISO 8601, in UTC.
+    :param with_date: whether to name the day and the zone, also of times of today.
     """
-    first, last = (at.astimezone(UTC).isoformat() if now is None else clock(at, now) for at in (skip.first, skip.last))
+    first, last = (_time(at, now, with_date=with_date) for at in (skip.first, skip.last))
     times = first if first == last else f"{first} to {last}"
     job = f"job {skip.job_id}" if skip.job_id is not None else "an earlier job"
     reasons = {
-        SkipReason.MISSED: "missed while no process could dispatch it",
+        SkipReason.MISSED: "no process that dispatches it (a worker, or sync) ran at that time",
         SkipReason.OVERLAP: f"{job} was unfinished" if skip.job_id is not None else "several were due at once",
         SkipReason.UNIQUE_KEY: f"{job} had its unique key",
         SkipReason.TAKEN: f"{job} was dispatched for it before",
         SkipReason.INVALID: line(skip.detail),
     }
     return f"{times}: {reasons[skip.reason]}"
+
+
+def _time(at: datetime, now: datetime | None, *, with_date: bool) -> str:
+    if now is None:
+        return at.astimezone(UTC).isoformat()
+    return day_and_time(at, now) if with_date else clock(at, now)
+
+
+def _why_not_later(row: ScheduleRow, skip: Skip) -> str:
+    """Say why no process has dispatched a missed job since."""
+    schedule = readable_schedule(row)
+    if skip.reason is not SkipReason.MISSED or schedule is None:
+        return ""
+    timing = schedule.timing
+    match timing.misfire:
+        case Misfire.SKIP:
+            return f", and its misfire policy skips what is more than {seconds(timing.misfire_grace_seconds)} late"
+        case Misfire.ALL:
+            return f", and its misfire policy skips what is more than {seconds(timing.misfire_window_seconds)} late"
+        case _:
+            return ", and its misfire policy makes up for the last missed time only"
 
 
 def next_due_times(row: ScheduleRow, schedule: Schedule | None, following: int) -> list[datetime]:

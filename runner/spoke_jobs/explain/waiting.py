@@ -14,21 +14,22 @@ from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import LANE_RUNNER, Executor
 from spoke_jobs.contract.names import spokejob_name
-from spoke_jobs.contract.wait_reasons import WAITS, WaitReason
+from spoke_jobs.contract.wait_reasons import LONG, WAITS, WaitReason
 from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.contract.why_codes import Code
-from spoke_jobs.explain.in_cluster import in_the_cluster, no_progress
+from spoke_jobs.explain.in_cluster import in_the_cluster
+from spoke_jobs.explain.limit_texts import forgotten_pause
+from spoke_jobs.explain.lock_holders import progress_of
 from spoke_jobs.explain.moves import moves
+from spoke_jobs.explain.passed_over import SOON, claimable_since, due_since, later_claims, may_be_known, passed_over
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Reason, waits_for, when
-from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
+from spoke_jobs.explain.words import ago, clock, count, line, seconds, until
 from spoke_jobs.ledger.claims.eligibility import due_later, start_deadline
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import Link
-from spoke_jobs.ledger.reading.queries import Situation, Trace
+from spoke_jobs.ledger.reading.queries import NO_TURNS, Situation, Turns
 from spoke_jobs.model import JobRequest, JobState
 
-_SOON = timedelta(seconds=5)
-"""An idle worker finds a due job well within this time."""
 _COMMANDS = {"legacy": "spoke-jobs worker", LANE_RUNNER: "spoke-jobs worker --lane worker"}
 """What starts a worker, by the runner of the rows that it claims."""
 
@@ -149,7 +150,7 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
             cause=Cause.TYPE_NOT_ALLOWED,
         )
         return
-    late = now - _due_since(job) > 2 * _SOON
+    late = now - due_since(job) > 2 * SOON
     yield waits_for(
         WaitReason.NOT_SUBMITTED,
         f"it has no SpokeJob yet; its name will be {name}",
@@ -178,7 +179,7 @@ def _held(situation: Situation) -> Reason | None:
     behind = situation.ahead_in_queue
     also = f", and {count(behind, 'more job')} that locks it comes first" if behind == 1 else ""
     also = f", and {behind:,} more jobs that lock it come first" if behind > 1 else also
-    on = f", on {line(holder.worker)}{no_progress(holder, now)}" if holder.lease_expires_at is not None else ""
+    on = f", on {line(holder.worker)}{progress_of(holder, now)}" if holder.lease_expires_at is not None else ""
     text = (
         f"job {holder.job_id} ({line(holder.job_type)}) has held the lock of queue {line(job.queue_name)} since "
         f"{clock(holder.since, now)} ({ago(holder.since, now)}){on}{also}"
@@ -201,10 +202,11 @@ def _limited(situation: Situation) -> Reason | None:
         return None
     paused = wait.code == WaitReason.PAUSED
     scope = wait.source.removeprefix("limit ")
+    doubt = forgotten_pause(wait, situation.now)
     return waits_for(
         WAITS[wait.code],
         line(sentence(wait), MESSAGE_LIMIT),
-        f"to end the pause: `spoke-jobs resume {shlex.quote(wait.object)}`"
+        f"{f'{doubt} ' if doubt else ''}To end the pause: `spoke-jobs resume {shlex.quote(wait.object)}`"
         if paused
         else f"no action is needed; to start it sooner: `spoke-jobs limits set {shlex.quote(scope)}`",
         until=wait.retry_at,
@@ -214,14 +216,15 @@ def _limited(situation: Situation) -> Reason | None:
 
 
 def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
-    job, now = situation.job, situation.now
     if held:
         return
-    waited = now - max(_due_since(job), _queue_free_since(situation))
-    running = sum(load.running - load.lapsed for load in situation.load)
+    job, now, takers = situation.job, situation.now, situation.takers
+    waited = now - claimable_since(job, takers)
+    running = sum(load.running - load.lapsed for load in takers.load)
     busy = f"{count(running, 'job')} {'runs' if running == 1 else 'run'} now{_on(situation)}"
-    later = _passed_over(situation)
-    if later and waited >= _SOON:
+    turns = f"; {said}" if (said := _in_turns(situation.turns)) else ""
+    later = passed_over(job, takers, now, limited=situation.limited)
+    if later and waited >= SOON:
         yield waits_for(
             WaitReason.PASSED_OVER,
             f"workers have started {count(len(later), 'later job')} since it was due, the last "
@@ -231,36 +234,62 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
             number=len(later),
             worker=later[0].worker,
         )
-    elif running == 0 and waited >= _SOON and not _seen_just_now(situation):
+    elif running == 0 and waited >= SOON and not _seen_just_now(situation):
         yield _no_worker(situation, waited)
     elif situation.ahead:
         in_queue = situation.ahead == situation.ahead_in_queue
-        whose = "of its queue " if in_queue else ""
+        whose = f" of its queue {line(job.queue_name)}" if in_queue else ""
         yield waits_for(
             WaitReason.QUEUE_TURN if in_queue else WaitReason.BEHIND,
-            f"it is the {ordinal(situation.ahead + 1)} due job, by priority, then by age: "
-            f"{count(situation.ahead, 'job')} {whose}{'comes' if situation.ahead == 1 else 'come'} first; {busy}",
+            f"{count(situation.ahead, 'due job')}{whose} {'comes' if situation.ahead == 1 else 'come'} first: of a "
+            f"higher priority, or older ones{_of_its_own(job, situation.turns)}{turns}; {busy}",
+            _not_taken(situation) if waited >= LONG else "",
             number=situation.ahead,
         )
-    elif running and waited >= _SOON:
-        seen = any(trace.job_type == job.job_type for trace in situation.traces)
-        kind = line(job.job_type)
+    elif running and waited >= SOON:
         yield waits_for(
             WaitReason.WORKERS_BUSY,
-            f"it is the next one, and no worker has been free for it for {seconds(waited.total_seconds())}: {busy}",
-            "" if seen else f"no recent attempt was of its type: check that a worker's SPOKE_APP declares {kind}",
+            f"it is the next one{_of_its_own(job, situation.turns)}, and no worker has been free for it for "
+            f"{seconds(waited.total_seconds())}{turns}; {busy}",
+            _not_taken(situation),
             number=running,
         )
     else:
         yield waits_for(WaitReason.NEXT, "it is the next one: it starts when a worker polls or is notified")
 
 
+def _of_its_own(job: JobRequest, turns: Turns) -> str:
+    """Say whose jobs come in the order of their age, if organizations take turns."""
+    if turns == NO_TURNS:
+        return ""
+    return " without an organization" if job.organization_id is None else f" of organization {job.organization_id}"
+
+
+def _in_turns(turns: Turns) -> str:
+    """Say who takes turns with the job's organization; empty if nobody does."""
+    parts = [count(turns.organizations, "other organization")] if turns.organizations else []
+    parts += ["the jobs without an organization"] if turns.without else []
+    if not parts:
+        return ""
+    return f"{' and '.join(parts)} {'takes' if turns == Turns(1) else 'take'} turns with it"
+
+
+def _not_taken(situation: Situation) -> str:
+    """Return what to check if it is not known whether a worker takes the job; empty if that is known."""
+    job, takers = situation.job, situation.takers
+    if not may_be_known(job, takers, situation.now):
+        return f"no worker is known to have run its type: check that a worker's SPOKE_APP declares {line(job.job_type)}"
+    if job.queue_name and later_claims(job, takers, limited=situation.limited):
+        return f"later jobs have started since it was due: check that a worker takes the queue {line(job.queue_name)}"
+    return ""
+
+
 def _no_worker(situation: Situation, waited: timedelta) -> Reason:
     job, now = situation.job, situation.now
     seen = _last_sign(situation)
     last = "the ledger has no trace of one" if seen is None else f"the last sign of one was {ago(seen, now)}"
-    unseen = not any(trace.job_type == job.job_type for trace in situation.traces)
-    lapsed = sum(load.lapsed for load in situation.load)
+    unseen = not any(trace.job_type == job.job_type for trace in situation.takers.traces)
+    lapsed = sum(load.lapsed for load in situation.takers.load)
     gone = f", and {count(lapsed, 'running job')} lost the lease" if lapsed else ""
     command = _COMMANDS.get(job.runner)
     advice = f"start one: `{command}`" if command else f"check that the workers of {line(job.runner)} run"
@@ -276,44 +305,18 @@ def _no_worker(situation: Situation, waited: timedelta) -> Reason:
     )
 
 
-def _due_since(job: JobRequest) -> datetime:
-    return max(job.created_at, job.run_after) if job.run_after else max(job.created_at, job.updated_at)
-
-
-def _queue_free_since(situation: Situation) -> datetime:
-    """Return when the job's queue became free. Before that, no worker could claim the job."""
-    job = situation.job
-    ends = [
-        trace.finished_at
-        for trace in situation.traces
-        if job.locks_queue and trace.locks_queue and trace.queue_name == job.queue_name and trace.finished_at
-    ]
-    return max(ends, default=job.created_at)
-
-
-def _passed_over(situation: Situation) -> list[Trace]:
-    """Return the attempts of later jobs that were claimed while this one could have been."""
-    job = situation.job
-    since = max(_due_since(job), _queue_free_since(situation))
-    return [
-        trace
-        for trace in situation.traces
-        if trace.claimed_at > since and (-trace.priority, trace.job_id) > (-job.priority, job.id)
-    ]
-
-
 def _last_sign(situation: Situation) -> datetime | None:
-    return max((trace.heartbeat_at for trace in situation.traces), default=None)
+    return max((trace.heartbeat_at for trace in situation.takers.traces), default=None)
 
 
 def _seen_just_now(situation: Situation) -> bool:
     """Whether a worker was active a moment ago: between two short jobs nothing runs."""
     sign = _last_sign(situation)
-    return sign is not None and situation.now - sign < _SOON
+    return sign is not None and situation.now - sign < SOON
 
 
 def _on(situation: Situation) -> str:
-    names = [line(load.worker) for load in situation.load if load.running > load.lapsed]
+    names = [line(load.worker) for load in situation.takers.load if load.running > load.lapsed]
     if not names:
         return ""
     return f" on {names[0]}" if len(names) == 1 else f" on {len(names)} workers"

@@ -10,8 +10,11 @@ from spoke_jobs.contract.advice import advice, failed_batch_advice
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.why_codes import Code
-from spoke_jobs.explain.in_cluster import no_progress, running_in
+from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS
+from spoke_jobs.explain.in_cluster import running_in
+from spoke_jobs.explain.in_short import in_short
 from spoke_jobs.explain.kept_output import titled
+from spoke_jobs.explain.lock_holders import stalled_since
 from spoke_jobs.explain.moves import moved
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Explanation, Reason, when
 from spoke_jobs.explain.waiting import blocked, waiting
@@ -69,7 +72,7 @@ def _running(situation: Situation) -> Iterator[Reason]:
         yield Reason(
             Code.CANCELLING,
             f"{_who(situation)} asked it to stop {ago(job.cancel_requested_at, now)}, and it still runs",
-            "it stops when its code checks ctx.cancelled; otherwise its worker ends it",
+            f"it stops when its code checks ctx.cancelled; otherwise it is ended after {CANCEL_GRACE_SECONDS:g} s",
         )
     said = f": {line(job.result_message, MESSAGE_LIMIT)}" if job.result_message else ""
     yield Reason(
@@ -114,13 +117,18 @@ def _holding_up(situation: Situation) -> Iterator[Reason]:
     job, holder, behind = situation.job, situation.holder, situation.behind_in_queue
     if holder is None or holder.job_id != job.id or not behind:
         return
-    if stalled := no_progress(holder, situation.now):
-        ends = "" if job.options.timeout_seconds is not None else "; it has no timeout that would end it"
+    if (stalled := stalled_since(holder, situation.now)) is not None:
+        at = f", at {holder.percent} %" if holder.percent > 0 else ""
+        usual = holder.usual_seconds
+        usually = f"; its type usually takes {seconds(usual)}" if usual is not None else ""
+        ends = "" if job.options.timeout_seconds is not None else " It has no timeout."
         yield Reason(
             Code.HOLDS_UP,
-            f"{count(behind, 'job')} that {'locks' if behind == 1 else 'lock'} its queue {line(job.queue_name)} "
-            f"{'waits' if behind == 1 else 'wait'} for it{stalled}{ends}",
-            f"read its output: `spoke-jobs logs {job.id}`; if it hangs: `spoke-jobs cancel {job.id}`",
+            f"no progress since {clock(stalled, situation.now)} ({ago(stalled, situation.now)}){at}{usually}. It holds "
+            f"the lock of the queue {line(job.queue_name)}: {count(behind, 'job')} "
+            f"{'waits' if behind == 1 else 'wait'} for it.{ends}",
+            f"read its output: `spoke-jobs logs {job.id}`; if it hangs: `spoke-jobs cancel {job.id}`. If it does not "
+            f"stop by itself, it is ended after {CANCEL_GRACE_SECONDS:g} s, and the lock is free",
             number=behind,
         )
 
@@ -137,6 +145,8 @@ def _failed(situation: Situation, cluster: ClusterView | None) -> Reason:
     if job.cause == Cause.CANCELLED and situation.cancelled_by:
         meaning = f"{_who(situation)} cancelled the job."
     message = line(job.result_message, MESSAGE_LIMIT)
+    if len(job.result_message) > MESSAGE_LIMIT:  # what matters stands last in some messages
+        message = in_short(job.cause, job.result_message) or message
     batch = situation.failed_batch  # the message names it
     known = {"", line(meaning), *([cause.meaning] if cause else [])}
     said = "" if message in known else f" Its message: {message}"
@@ -145,7 +155,14 @@ def _failed(situation: Situation, cluster: ClusterView | None) -> Reason:
         f"it failed with {line(job.cause)}{_ended(job, now)}. {meaning}{said}",
         failed_batch_advice(batch.id)
         if batch
-        else advice(job.cause, _waited_for(job, cluster), job.id, _error_type(situation)),
+        else advice(
+            job.cause,
+            _waited_for(job, cluster),
+            job.id,
+            _error_type(situation),
+            executor=job.executor,
+            with_message=bool(said),
+        ),
     )
 
 

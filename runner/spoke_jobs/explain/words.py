@@ -64,6 +64,12 @@ def clock(then: datetime, now: datetime) -> str:
     return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d %H:%M:%S}"
 
 
+def day_and_time(then: datetime, now: datetime) -> str:
+    """Format a time with its day in the zone of `now`, which is the reader's: ``Tue 2026-12-01 02:30:00 UTC``."""
+    local = then.astimezone(now.tzinfo)
+    return f"{local:%a %Y-%m-%d %H:%M:%S %Z}"
+
+
 def count(number: int, one: str, many: str | None = None) -> str:
     """Format a number with its noun: ``1 job``, ``5 jobs``."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"

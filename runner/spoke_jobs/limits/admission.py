@@ -177,6 +177,10 @@ class Admission:
                 return wait
         return next((wait for counted in applying if (wait := self._full(*counted)) is not None), None)
 
+    def limits_any(self, subject: Subject) -> bool:
+        """Whether a limit, a rate or a pause applies to a job, even if that does not hold it back now."""
+        return any(True for _ in self._limits.of(subject))
+
     def admit(self, subject: Subject) -> bool:
         """Let a job start if it may: count it, and take a token of each rate."""
         if self.why_held(subject) is not None:
@@ -261,7 +265,7 @@ class Admission:
         pause = limit.paused_at(self.now)
         if pause is None:
             return None
-        source = f"`spoke-jobs pause {limit.scope}`"
+        source = f"the pause of {limit.scope}"
         return Pause(source, pause.reason, pause.by, pause.since, pause.until).wait(str(limit.scope))
 
     def _full(self, limit: JobLimit, name: str) -> Wait | None:

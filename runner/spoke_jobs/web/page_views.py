@@ -11,10 +11,11 @@ from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import LABEL_REQUEST, spokejob_name
+from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation, Reason
-from spoke_jobs.explain.words import line, memory, seconds
+from spoke_jobs.explain.words import agreeing, count, line, memory, seconds
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import (
     CAP,
@@ -117,6 +118,8 @@ class Overview:
     """What could not be read, or is not complete."""
     is_empty: bool
     """Whether there is no job at all."""
+    no_failures: str = ""
+    """What is said in place of groups of failures."""
 
 
 def overview(
@@ -153,8 +156,10 @@ def overview(
         notes.append(f"The charts count among the newest {NEWEST_ATTEMPTS:,} attempts and failures; there may be more.")
     return Overview(
         tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
-        tuple(group_item(group, now, sees_limits=viewer.sees_all) for group in shown if group.state != "failed"),
-        tuple(group_item(group, now) for group in shown if group.state == "failed"),
+        tuple(
+            group_item(group, now, viewer, sees_limits=viewer.sees_all) for group in shown if group.state != "failed"
+        ),
+        tuple(group_item(group, now, viewer) for group in shown if group.state == "failed"),
         _due(due) if due.number else None,
         schedules,
         tuple(_last_hour(ended, complete=viewer.sees_all and not ended.more)),
@@ -171,7 +176,20 @@ def overview(
         sync,
         tuple(notes),
         not any(number.number or number.more for number in counts.values()),
+        no_failures(shown, counts),
     )
+
+
+def no_failures(groups: Iterable[Group], counts: Mapping[JobState, CappedCount]) -> str:
+    """Say that no job failed for good in the last 24 hours, and what is no such failure."""
+    said = ["No job failed for good in the last 24 hours."]
+    again = sum(group.count for group in groups if group.name == WaitReason.BACKING_OFF)
+    if again:
+        said.append(f"{count(again, 'job has', 'jobs have')} failed and {agreeing(again, 'is', 'are')} tried again.")
+    older = counts.get(JobState.FAILED)
+    if older is not None and older.number:
+        said.append(f"Earlier, {capped(older)} {agreeing(older.number, 'job', 'jobs')} failed.")
+    return " ".join(said)
 
 
 def _due(due: DueCounts) -> DueJobs:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
+from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.explain.groups import Group, oldest_of
+from spoke_jobs.explain.limit_texts import LONG_PAUSE
 from spoke_jobs.explain.words import ago, count, line, seconds, until
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
 from spoke_jobs.web.job_search import address
+from spoke_jobs.web.viewer import JobAction, Viewer
 
 SYNC_IS_ACTIVE = "Sync is active."
-_LONG_PAUSE = timedelta(days=1)
-"""Somebody may have forgotten a pause that lasts for so long."""
 NO_SYNC = "No sync is active: jobs that wait get no SpokeJob. Check that `spoke-jobs sync` runs."
 
 
@@ -72,6 +74,10 @@ class GroupItem:
     """The scope of the pause or the limit that holds them back; empty if there is none that the viewer may see."""
     limit_path: str = ""
     """The address of its row."""
+    message: str = ""
+    """What one of the jobs says of its failure."""
+    links: tuple[tuple[str, str], ...] = ()
+    """Where the dashboard does what the advice says, or shows more: addresses and texts."""
 
 
 def limit_id(scope: str) -> str:
@@ -87,18 +93,20 @@ def form_path(scope: str, form: str) -> str:
     return f"{address('/queues', scope=scope)}#{form}" if line(scope) == scope else ""
 
 
-def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> GroupItem:
+def group_item(group: Group, now: datetime, viewer: Viewer | None = None, *, sees_limits: bool = False) -> GroupItem:
     """Describe a group of jobs.
 
+    :param viewer: who gets links to what they may do; None for no links.
     :param sees_limits: whether the viewer may see limits, which concern the jobs of all organizations.
     """
     said = [oldest] if (oldest := oldest_of(group, now)) else []
     if group.tried_at is not None:
         said.append(f"the first attempt of the oldest began {ago(group.tried_at, now)}")
     since = group.wait.paused_since if group.wait is not None else None
-    if since is not None and now - since >= _LONG_PAUSE:
+    if since is not None and now - since >= LONG_PAUSE:
         said.append(f"paused for {seconds((now - since).total_seconds())}")
     path = f"/jobs/{group.job_id}" if group.job_id is not None else ""
+    path = address("/jobs", **dict(group.where)) if group.where else path
     if group.state == "failed":
         which = {"type": only_type(group), "cause": group.reason, "fingerprint": group.fingerprint}
         path = address("/jobs", state="failed", **which)
@@ -111,12 +119,26 @@ def group_item(group: Group, now: datetime, *, sees_limits: bool = False) -> Gro
         path,
         line(limit),
         f"/queues#{limit_id(limit)}" if limit else "",
+        group.message,
+        tuple(_links(group, viewer)) if viewer is not None else (),
     )
 
 
 def only_type(group: Group) -> str:
     """Return the type of a group's failed jobs; empty if they have several, or if a filter would read a pattern."""
     return group.job_types[0] if len(group.job_types) == 1 and "*" not in group.job_types[0] else ""
+
+
+def _links(group: Group, viewer: Viewer) -> Iterable[tuple[str, str]]:
+    if group.holder_id is not None:
+        yield f"/jobs/{group.holder_id}", f"Job {group.holder_id}"
+    if group.batch_id is not None:
+        yield address("/batches", id=group.batch_id), f"Batch {group.batch_id}"
+    elif group.state == "failed" and JobAction.RETRY in viewer.actions and group.reason != Cause.CANCELLED:
+        which = {"type": only_type(group), "cause": group.reason, "fingerprint": group.fingerprint}
+        yield address("/bulk/retry", **which), "Retry them (preview)"
+    if group.name == WaitReason.WORKERS_BUSY and viewer.sees_all and group.advice:
+        yield "/queues", "Queues and limits"
 
 
 @dataclass(frozen=True, slots=True)

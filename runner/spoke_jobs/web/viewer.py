@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 
+from spoke_jobs.contract.advice import failed_group_advice
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.wait_reasons import REASONS, WaitReason
 from spoke_jobs.contract.why_codes import Code
@@ -142,9 +143,12 @@ def shown_reason(reason: Reason, viewer: Viewer) -> Reason:
 
 def shown_group(group: Group, viewer: Viewer) -> Group:
     """Return the group of jobs, likewise. Failed jobs are grouped from those that the viewer may see."""
+    if group.reason == Cause.DEPENDENCY_FAILED and not viewer.sees_all:  # the message and the advice name others
+        advice = failed_group_advice(group.reason, group.fingerprint, group.job_id or 0)
+        return replace(group, message="", advice=advice, batch_id=None)
     if viewer.sees_all or group.state == "failed" or group.name in _ABOUT_THE_JOB_ALONE:
         return group
     reason = REASONS.get(group.name)
     wait = agreeing(group.count, "waits", "wait")
     text = f"{wait}: {reason.meaning}" if reason else wait
-    return replace(group, text=text, advice="", wait=None, scope="")
+    return replace(group, text=text, advice="", wait=None, scope="", holder_id=None, where=())

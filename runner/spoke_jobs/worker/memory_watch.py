@@ -49,7 +49,7 @@ def keeps_too_much(at_start: int, idle: int, bound: int) -> bool:
 
 def text_of(used: int, bound: int) -> str:
     """Say that an attempt has taken more memory than it may."""
-    return f"the job's process had {_amount(used)} of memory, and may have {_amount(bound)} in this worker"
+    return f"the job's process had {_amount(used)} of memory; the limit in this worker is {_amount(bound)}"
 
 
 def _amount(size: int) -> str:

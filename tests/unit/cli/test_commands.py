@@ -289,13 +289,15 @@ class TestWhyOfAll:
     def test_waiting_and_failed_jobs_in_groups(self, ledger: SqlLedger, run: Run) -> None:
         for _ in range(2):
             ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(hours=1)))
-        failed = [fail(ledger), fail(ledger)]
+        for _ in range(2):
+            fail(ledger)
         lines = [line.split("\t") for line in run("why").stdout.splitlines()]
         assert [(line[0], line[1], line[3]) for line in lines] == [
             ("waiting", "due_later", "2"),
             ("failed", "JobError", "2"),
         ]
-        assert f"spoke-jobs show {failed[1]}" in lines[1][6]
+        assert lines[1][6].startswith("Fix the job or its input, then `spoke-jobs retry --failed --type report")
+        assert lines[1][7] == "no"
         found = document(run("why", "--json"))
         assert found["period_seconds"] == 86_400
         assert [(group["state"], group["count"]) for group in found["groups"]] == [("waiting", 2), ("failed", 2)]

@@ -25,7 +25,7 @@ def test_a_pause_is_shown_on_each_job_that_it_holds_back_until_it_ends(ledger: S
     assert paused.stdout == "type:report\tpaused\n"
     reason = why(run, job.id)
     assert (reason["code"], reason["cause"]) == ("paused", "Paused")
-    for part in ("`spoke-jobs pause type:report` (by ada) since ", " until ", ": the carrier is down"):
+    for part in ("paused by ada (the pause of type:report) since ", " until ", ": the carrier is down"):
         assert part in reason["text"]
     assert "spoke-jobs resume type:report" in reason["advice"]
     cells = run("ls").stdout.rstrip("\n").split("\t")

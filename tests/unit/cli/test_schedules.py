@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from sqlalchemy import Engine, update
 from tests.commands import run_command
 from typer.testing import Result
 
+from spoke_jobs import Every
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.rendering.schedule_output import schedule_texts
-from spoke_jobs.explain.words import clock
+from spoke_jobs.explain.schedules_json import schedule_problems
+from spoke_jobs.explain.words import day_and_time
 from spoke_jobs.ledger.audit.audit_events import events
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.schedules import schedule_rows
@@ -233,13 +236,13 @@ def test_times_without_a_job_are_in_the_readers_zone_for_people_and_iso_for_prog
     run("add", "skips", "report", "--every", "1h")
     at = datetime(2026, 11, 30, 23, 30, tzinfo=UTC)
     change(engine, "skips", last_skip=schedule_rows.skip_to_json(Skip(SkipReason.MISSED, at, at)))
-    assert "2026-11-30T23:30:00+00:00: missed while" in run("ls").stdout
+    assert "2026-11-30T23:30:00+00:00: no process that dispatches it" in run("ls").stdout
     with engine.connect() as connection:
         rows = [row for row in schedule_rows.read_schedules(connection) if row.name == "skips"]
     shown = "\n".join(schedule_texts(rows, at + timedelta(hours=1), 1, ZoneInfo("America/Denver")))
-    assert "skipped  16:30:00: missed while" in shown, "it is still that day"
+    assert "skipped  16:30:00: no process that dispatches it" in shown, "it is still that day"
     shown = "\n".join(schedule_texts(rows, at + timedelta(days=1), 1, ZoneInfo("America/Denver")))
-    assert "skipped  2026-11-30 16:30:00: missed while" in shown
+    assert "skipped  2026-11-30 16:30:00: no process that dispatches it" in shown
 
 
 def test_why_names_due_times_without_a_job_and_orphaned_schedules(
@@ -255,15 +258,19 @@ def test_why_names_due_times_without_a_job_and_orphaned_schedules(
     shown = why().stdout.splitlines()
     assert "schedule gone (report): no process that runs can dispatch its jobs" in "\n".join(shown)
     at = next(number for number, text in enumerate(shown) if text.startswith("schedule skips (report): no job for"))
-    first, last = (clock(when, now.astimezone(denver)) for when in (missed.first, missed.last))
-    assert shown[at].endswith(f"no job for {first} to {last}: missed while no process could dispatch it")
-    assert "→ If these jobs are needed: `spoke-jobs schedules backfill skips" in shown[at + 1]
+    first, last = (day_and_time(when, now.astimezone(denver)) for when in (missed.first, missed.last))
+    assert shown[at].endswith(
+        f"no job for {first} to {last}: no process that dispatches it (a worker, or sync) ran at that time, and its "
+        "misfire policy makes up for the last missed time only"
+    )
+    since, until = missed.first.isoformat(), missed.last.isoformat()
+    assert f"→ If needed: `spoke-jobs schedules backfill skips --from {since} --to {until}`." in shown[at + 1]
 
     monkeypatch.setattr(arguments, "on_a_terminal", lambda: False)
     gone, skips = (text.split("\t") for text in why().stdout.splitlines() if text.startswith("schedule\t"))
     assert (gone[1], gone[4]) == ("orphaned", "")
     assert (skips[1], int(skips[4])) == ("Missed", pytest.approx(3 * 3600, abs=300))
-    assert skips[5].startswith(f"schedule skips (report): no job for {first} to {last}: missed")
+    assert skips[5].startswith(f"schedule skips (report): no job for {first} to {last}: no process")
     assert "backfill skips" in skips[6]
 
     orphan, second = json.loads(why("--json").stdout)["schedules"]
@@ -273,6 +280,26 @@ def test_why_names_due_times_without_a_job_and_orphaned_schedules(
     assert "backfill skips" in second["advice"]
     found = [item["name"] for item in json.loads(why("--json", "--failed-within", "1h").stdout)["schedules"]]
     assert found == ["gone"], "the skip is too long ago"
+
+
+@pytest.mark.parametrize(
+    ("timing", "policy"),
+    [
+        (Every(hours=1, misfire="skip", misfire_grace_seconds=600), "skips what is more than 10 min late"),
+        (Every(hours=1, misfire="all", misfire_window_seconds=7200), "skips what is more than 2 h late"),
+        (Every(hours=1), "makes up for the last missed time only"),
+    ],
+)
+def test_why_a_missed_job_was_not_dispatched_later(engine: Engine, timing: Every, policy: str, run: Run) -> None:
+    run("add", "skips", "report", "--every", "1h")
+    now = datetime.now(UTC)
+    skip = schedule_rows.skip_to_json(Skip(SkipReason.MISSED, now, now))
+    change(engine, "skips", last_skip=skip)
+    with engine.connect() as connection:
+        (row,) = (row for row in schedule_rows.read_schedules(connection) if row.name == "skips")
+    definition = replace(row.schedule(), timing=timing).to_json()
+    (problem,) = schedule_problems([replace(row, definition=definition)], now, 3600)
+    assert problem.text.endswith(f"ran at that time, and its misfire policy {policy}")
 
 
 def why(*arguments: str) -> Result:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spoke_jobs.contract.advice import advice, failed_group_advice, ledger_group_advice
+from spoke_jobs.contract.advice import advice, failed_group_advice, ledger_group_advice, pause_advice, room_advice
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.wait_reasons import NEED_ATTENTION, WaitReason
 
@@ -51,7 +51,8 @@ def test_a_job_that_has_ended_does_not_go_on_by_itself_when_its_obstacle_is_gone
 @pytest.mark.parametrize("tried_again", [True, False])
 def test_the_database_that_a_job_cannot_reach_may_be_one_of_its_own(tried_again: bool) -> None:
     text = Cause.DATABASE_UNREACHABLE.advise(7, tried_again=tried_again)
-    assert "SPOKE_DATABASE_URL or, if the job uses a database of its own, that one's." in text
+    assert "the database that the message names" in text
+    assert "the Secret with its URL" in text
     assert "one of the job's own" in Cause.DATABASE_UNREACHABLE.meaning
 
 
@@ -92,6 +93,21 @@ def test_a_command_that_people_paste_has_what_a_hostile_row_says_as_one_word(tex
     _, resume, words = paused.partition("resume ")
     assert resume
     assert shlex.split(words.rpartition("`")[0]) == [text]
+
+
+def test_the_advice_beside_a_message_does_not_send_people_to_read_it() -> None:
+    assert advice(Cause.JOB_ERROR, "", 7, with_message=True) == "Fix the job or its input, then `spoke-jobs retry 7`."
+    assert "Read the message" in advice(Cause.JOB_ERROR, "", 7)
+    beside = failed_group_advice(Cause.TEMPLATE_INVALID, "", 7, with_message=True)
+    assert "shows the message" not in beside
+    assert "shows the message" in failed_group_advice(Cause.TEMPLATE_INVALID, "", 7)
+
+
+def test_commands_for_a_group_keep_to_its_type() -> None:
+    text = failed_group_advice(Cause.KILLED, "", 7, job_type="resize; rm")
+    assert "`spoke-jobs retry --failed --type 'resize; rm' --cause Killed`" in text
+    assert pause_advice("type:resize; rm", "Killed").endswith("`spoke-jobs pause 'type:resize; rm' --reason Killed`.")
+    assert "--max-running 4`" in room_advice("organization:245", 4)
 
 
 def test_a_fingerprint_that_needs_no_quotes_has_none() -> None:

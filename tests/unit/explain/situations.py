@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from spoke_jobs.ledger.reading.queries import Holder, Load, Situation, Trace
+from spoke_jobs.ledger.reading.queries import Holder, Situation
+from spoke_jobs.ledger.reading.takers import Load, Takers, Trace
 from spoke_jobs.model import Attempt, AttemptState, JobOptions, JobRequest, JobState
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -77,6 +78,7 @@ def a_trace(**changes: Any) -> Trace:
         "job_type": "report",
         "queue_name": "",
         "locks_queue": False,
+        "organization_id": None,
         "priority": 0,
         "worker": "host:1",
         "claimed_at": before(minutes=10),
@@ -102,10 +104,15 @@ def a_holder(**changes: Any) -> Holder:
         "lease_expires_at": after(seconds=20),
         "percent": 40,
         "progressed_at": before(seconds=10),
+        "queue_name": "7:contacts",
     }
     return Holder(**(values | changes))
 
 
+_OF_TAKERS = ("load", "traces", "known_to", "rules_since")
+
+
 def a_situation(job: JobRequest | None = None, **changes: Any) -> Situation:
-    """A waiting job with nothing around it."""
-    return Situation(NOW, job or a_job(), **changes)
+    """A waiting job with nothing around it. The fields of :class:`Takers` may be among the changes."""
+    takers = Takers(**{name: changes.pop(name) for name in _OF_TAKERS if name in changes})
+    return Situation(NOW, job or a_job(), takers=takers, **changes)

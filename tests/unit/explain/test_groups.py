@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.explain.situations import NOW, a_holder, a_load, a_trace, after, before
+from tests.unit.explain.situations import NOW, a_holder, a_job, a_load, a_trace, after, before
 
 from spoke_jobs.cli.rendering.groups_output import print_groups
 from spoke_jobs.cluster.cluster_view import WaitingSpokeJob, waits_of
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import WAITS, Giver, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group, groups, oldest_of, reasons
-from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
+from spoke_jobs.ledger.job_batch import Batch
+from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind
+from spoke_jobs.ledger.reading.failure_facts import FailureFacts
 from spoke_jobs.ledger.reading.queries import Crowd
+from spoke_jobs.ledger.reading.takers import Takers
+from spoke_jobs.model import JobRequest
 
 PAGE = Path(__file__).parents[3] / "docs/why.md"
 KIND = WaitingKind(
@@ -56,7 +61,20 @@ def failed(**changes: Any) -> FailedCount:
 
 
 def crowd(*counts: WaitingCount, **around: Any) -> Crowd:
-    return Crowd(NOW, 86_400, counts, **around)
+    """Some waiting jobs, and what is around them: ``load`` and ``traces`` are of the runner legacy."""
+    takers = Takers(**{name: around.pop(name) for name in ("load", "traces") if name in around})
+    firsts = {each.first_id: first_of(each) for each in counts}
+    return Crowd(NOW, 86_400, counts, takers={"legacy": takers}, first_jobs=firsts, **around)
+
+
+def first_of(each: WaitingCount) -> JobRequest:
+    return a_job(
+        id=each.first_id,
+        job_type=each.kind.job_type,
+        created_at=each.oldest_at,
+        updated_at=each.oldest_at,
+        priority=each.kind.priority,
+    )
 
 
 def only(found: tuple[Group, ...]) -> Group:
@@ -70,7 +88,7 @@ def only(found: tuple[Group, ...]) -> Group:
         ({"runner": "reference", "assigned": True}, {}, Code.TAKEN, "other code", "cancel --reason taken"),
         (
             {"blocked": True},
-            {"held": {replace(KIND, blocked=True): Wait("Paused", object="all", source="`spoke-jobs pause all`")}},
+            {"held": {replace(KIND, blocked=True): Wait("Paused", object="all", source="the pause of all")}},
             Code.BLOCKED,
             "depend on jobs that have not ended",
             "`spoke-jobs why 40` names the jobs that job 40 waits for.",
@@ -95,14 +113,14 @@ def only(found: tuple[Group, ...]) -> Group:
             {"holder": 9},
             {"holders": {9: a_holder()}},
             Code.QUEUE_LOCK,
-            "are behind job 9 (import_contacts), which has held the lock of their queue for 3 min",
+            "wait for job 9 (import_contacts), which has held the lock of 7:contacts for 3 min, 40 % done",
             "`spoke-jobs why 9` explains that job.",
         ),
         (
             {},
-            {"held": {KIND: Wait("Paused", object="type:report", source="`spoke-jobs pause type:report`", by="ann")}},
+            {"held": {KIND: Wait("Paused", object="type:report", source="the pause of type:report", by="ann")}},
             Code.PAUSED,
-            "paused by `spoke-jobs pause type:report` (by ann)",
+            "paused by ann (the pause of type:report)",
             "`spoke-jobs resume type:report`",
         ),
         (
@@ -115,16 +133,16 @@ def only(found: tuple[Group, ...]) -> Group:
         ({}, {}, Code.NO_WORKER, "no worker for the runner legacy takes them", "Start one: `spoke-jobs worker`."),
         (
             {},
-            {"traces": {"legacy": (a_trace(),)}},
+            {"traces": (a_trace(),)},
             Code.NO_WORKER,
             "no worker",
             "Start one: `spoke-jobs worker`.",
         ),
-        ({}, {"load": {"legacy": (a_load(),)}}, Code.WORKERS_BUSY, "wait for a free worker: 2 jobs run now", "more"),
-        ({}, {"load": {"legacy": (a_load(running=1, lapsed=1),)}}, Code.NO_WORKER, "no worker", "Start one"),
+        ({}, {"load": (a_load(),)}, Code.WORKERS_BUSY, "wait for a free worker: 2 jobs run now", "more"),
+        ({}, {"load": (a_load(running=1, lapsed=1),)}, Code.NO_WORKER, "no worker", "Start one"),
         (
             {},
-            {"traces": {"legacy": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)}},
+            {"traces": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)},
             Code.PASSED_OVER,
             "of the type report are passed over",
             "Deploy workers whose SPOKE_APP declares report",
@@ -132,8 +150,8 @@ def only(found: tuple[Group, ...]) -> Group:
         (
             {"priority": -1},
             {
-                "traces": {"legacy": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)},
-                "load": {"legacy": (a_load(),)},
+                "traces": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),),
+                "load": (a_load(),),
             },
             Code.WORKERS_BUSY,
             "free worker",
@@ -156,7 +174,7 @@ def test_what_waiting_jobs_wait_for(
     assert reasons(crowd(each, **around)) == {each.kind: reason}
 
 
-PAUSE = Wait("Paused", object="all", source="`spoke-jobs pause all`")
+PAUSE = Wait("Paused", object="all", source="the pause of all")
 AT = "at 12:01:00 (in 60 s)"
 IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = [
     (WaitReason.TAKEN, {"runner": "reference", "assigned": True}, {},
@@ -168,25 +186,25 @@ IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = 
     (WaitReason.BACKING_OFF, {"later": True, "cause": "JobError"}, {},
      f"failed with JobError and is tried again, {AT}", f"failed with JobError and are tried again, the first {AT}"),
     (WaitReason.QUEUE_LOCKED, {"holder": 9}, {"holders": {9: a_holder()}},
-     "is behind job 9 (import_contacts), which has held the lock of its queue",
-     "are behind job 9 (import_contacts), which has held the lock of their queue"),
-    (WaitReason.QUEUE_LOCKED, {"holder": 9}, {}, "is behind job 9", "are behind job 9"),
+     "waits for job 9 (import_contacts), which has held the lock of 7:contacts",
+     "wait for job 9 (import_contacts), which has held the lock of 7:contacts"),
+    (WaitReason.QUEUE_LOCKED, {"holder": 9}, {}, "waits for job 9", "wait for job 9"),
     (WaitReason.PAUSED, {}, {"held": {KIND: PAUSE}}, "waits: paused by", "wait: paused by"),
     (WaitReason.NO_WORKER, {}, {},
      "is due, and no worker for the runner legacy takes it", "are due, and no worker for the runner legacy takes them"),
-    (WaitReason.WORKERS_BUSY, {}, {"load": {"legacy": (a_load(),)}},
+    (WaitReason.WORKERS_BUSY, {}, {"load": (a_load(),)},
      "is due and waits for a free worker: 2 jobs run now", "are due and wait for a free worker: 2 jobs run now"),
-    (WaitReason.WORKERS_BUSY, {}, {"load": {"legacy": (a_load(running=1),)}},
+    (WaitReason.WORKERS_BUSY, {}, {"load": (a_load(running=1),)},
      "is due and waits for a free worker: 1 job runs now", "are due and wait for a free worker: 1 job runs now"),
     (WaitReason.PASSED_OVER, {},
-     {"traces": {"legacy": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)}},
+     {"traces": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)},
      "of the type report is passed over", "of the type report are passed over"),
     (WaitReason.NOT_SUBMITTED, {"runner": "kubernetes"}, {},
      "is due and has no SpokeJob yet", "are due and have no SpokeJob yet"),
     (WaitReason.SUBMITTED, {"runner": "kubernetes", "submitted": True}, {},
      "has a SpokeJob; the ledger does not know what it waits for",
      "have a SpokeJob; the ledger does not know what they wait for"),
-    (WaitReason.NEXT, {}, {"traces": {"legacy": (a_trace(heartbeat_at=before(seconds=1)),)}},
+    (WaitReason.NEXT, {}, {"traces": (a_trace(heartbeat_at=before(seconds=1)),)},
      "has just become due: it starts when", "have just become due: they start when"),
 ]  # fmt: skip
 """A reason, what leads to it, and how the sentences about one job and about two begin."""
@@ -215,7 +233,7 @@ def test_in_the_cluster_and_after_failures_sentences_agree_with_the_number_too()
     assert only(groups(crowd(), full[:1])).text.startswith("waits (ClusterFull)")
     assert only(groups(crowd(), full)).text.startswith("wait (ClusterFull)")
     assert only(groups(crowd(failed=(failed(count=1),)))).text.endswith("load_rows, 2 min ago (job 77)")
-    assert only(groups(crowd(failed=(failed(count=2),)))).text.endswith("load_rows, the last 2 min ago (job 77)")
+    assert only(groups(crowd(failed=(failed(count=2),)))).text.endswith("load_rows, most recently 2 min ago (job 77)")
 
 
 def test_the_age_of_one_job_is_not_that_of_the_oldest() -> None:
@@ -247,6 +265,50 @@ def test_kinds_with_one_reason_are_one_group_and_the_largest_is_the_first() -> N
         (Code.QUEUE_LOCK, 1),
     ]
     assert (found[0].oldest_at, found[0].job_id) == (before(minutes=5), 8)
+
+
+class TestBusyWorkers:
+    WAITS = waiting(3073, first_id=100, oldest_at=before(minutes=36))
+    FLOOD = Share("import_products", 245, 3043, 8)
+
+    def test_a_flood_is_named_with_a_limit_that_leaves_room_for_others(self) -> None:
+        group = only(groups(crowd(self.WAITS, load=(a_load(running=8),), shares={"legacy": self.FLOOD})))
+        assert group.text == (
+            "are due and wait for a free worker: 8 jobs run now; 3,043 of the waiting jobs, and 8 of the running ones, "
+            "are import_products of organization 245"
+        )
+        assert group.advice == (
+            "To start jobs sooner, start more workers. To leave room for others: "
+            "`spoke-jobs limits set organization:245 --max-running 4`."
+        )
+
+    def test_so_is_a_flood_of_jobs_without_an_organization(self) -> None:
+        flood = self.FLOOD._replace(organization_id=None)
+        group = only(groups(crowd(self.WAITS, load=(a_load(running=8),), shares={"legacy": flood})))
+        assert group.text.endswith("and 8 of the running ones, are import_products")
+        assert "limits set type:import_products --max-running 4" in group.advice
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"waiting": 1000}, {"waiting": 4000}],
+        ids=["they are few", "a limit holds some of them back, so they are not in the group"],
+    )
+    def test_what_is_not_most_of_the_group_is_not_named(self, changes: dict[str, int]) -> None:
+        share = self.FLOOD._replace(**changes)
+        group = only(groups(crowd(self.WAITS, load=(a_load(),), shares={"legacy": share})))
+        assert "import_products" not in group.text
+        assert group.advice == "To start jobs sooner, start more workers."
+
+    @pytest.mark.parametrize("changes", [{"waiting": 3073}, {"running": 0}], ids=["nobody else waits", "none runs"])
+    def test_a_limit_that_helps_nobody_is_not_advised(self, changes: dict[str, int]) -> None:
+        share = self.FLOOD._replace(**changes)
+        group = only(groups(crowd(self.WAITS, load=(a_load(),), shares={"legacy": share})))
+        assert "import_products" in group.text
+        assert group.advice == "To start jobs sooner, start more workers."
+
+    def test_a_short_wait_needs_no_action(self) -> None:
+        group = only(groups(crowd(waiting(3, oldest_at=before(seconds=50)), load=(a_load(),))))
+        assert (group.reason, group.advice) == (Code.WORKERS_BUSY, "")
 
 
 def spokejob(job_id: int, code: str, **wait: Any) -> WaitingSpokeJob:
@@ -293,10 +355,14 @@ def test_a_quota_that_stays_used_up_needs_an_action() -> None:
 
     def advice(**gap: float) -> str:
         some = spokejob(5, "QuotaExceeded", since=before(minutes=1), **quota)
+        some = replace(some, namespace="shop")
         return only(groups(crowd(), [some, spokejob(6, "QuotaExceeded", since=before(**gap), **quota)])).advice
 
     assert advice(minutes=9).startswith("No action is needed if other pods end.")
-    assert advice(minutes=53).startswith("The quota stays used up. Raise it, request less, or end what uses it:")
+    assert advice(minutes=53).endswith(
+        "or ends what uses it. `kubectl describe resourcequota compute -n shop` shows the amounts, `kubectl get pods "
+        "-n shop` the pods."
+    )
 
 
 def test_pods_that_do_not_start_have_the_cause_with_its_meaning_and_its_advice() -> None:
@@ -313,6 +379,41 @@ def test_pods_that_do_not_start_have_the_cause_with_its_meaning_and_its_advice()
     group = only(groups(crowd(), [spokejob(5, "PodsNotStarting", object="OfANewerRelease")]))
     assert "(PodsNotStarting, OfANewerRelease)" in group.text
     assert group.advice.startswith("`spoke-jobs why 5` shows the message. The message says what keeps the pods from")
+
+
+IMAGE = "shop/reports:2026.11.31"
+PULL = f'Back-off pulling image "{IMAGE}": ErrImagePull: failed to pull and unpack image "{IMAGE}": {IMAGE}: not found'
+
+
+def test_pods_of_a_template_with_a_bad_image_are_named_with_template_and_image() -> None:
+    def of_reports(number: int, code: str, message: str, **wait: Any) -> WaitingSpokeJob:
+        return replace(spokejob(number, code, **wait), template="reports", message=message)
+
+    found = groups(
+        crowd(),
+        [
+            *(
+                of_reports(n, "PodsNotStarting", f"ImageUnavailable: {PULL}", object="ImageUnavailable")
+                for n in range(6)
+            ),
+            *(of_reports(n, "ImageUnavailable", PULL) for n in range(10, 15)),
+        ],
+    )
+    held, pending = found
+    assert held.text.startswith("wait for pods of the PodTemplate reports (PodsNotStarting, ImageUnavailable): ")
+    assert pending.text.startswith("wait for pods of the PodTemplate reports (ImageUnavailable): ")
+    for group in found:
+        assert group.message == f"image pull: {IMAGE}: not found"
+        assert group.advice == (
+            "Check the image's name and tag in the PodTemplate. Once that is corrected, the jobs start by themselves."
+        )
+
+
+def test_a_missing_pull_secret_is_advised_only_if_the_message_names_one() -> None:
+    message = f"{PULL}. Unable to retrieve some image pull secrets (registry)"
+    group = only(groups(crowd(), [replace(spokejob(5, "ImageUnavailable"), message=message)]))
+    assert group.message.endswith("; no pull Secret registry")
+    assert "If the message names a pull Secret, create that." in group.advice
 
 
 @pytest.mark.parametrize("cause", CAUSES)
@@ -351,6 +452,24 @@ def test_of_the_cluster_s_objects_only_those_count_that_wait_and_say_why() -> No
     ]
 
 
+def test_what_is_read_of_a_spokejob_that_waits() -> None:
+    body = {
+        "metadata": {"namespace": "shop"},
+        "spec": {"requestId": 7, "uid": "u", "podTemplate": "reports"},
+        "status": {
+            "outcome": "Waiting",
+            "waiting": {"code": "ImageUnavailable"},
+            "conditions": [
+                {"reason": "ImageUnavailable", "status": "True", "message": "an earlier one"},
+                {"reason": "Other", "status": "False", "message": "another"},
+                {"reason": "ImageUnavailable", "status": "False", "message": PULL},
+            ],
+        },
+    }
+    (read,) = waits_of([body])
+    assert (read.template, read.namespace, read.message) == ("reports", "shop", PULL)
+
+
 def test_failed_jobs_have_one_command_for_all_of_them() -> None:
     by_error, by_cause, unknown = groups(
         crowd(
@@ -362,16 +481,179 @@ def test_failed_jobs_have_one_command_for_all_of_them() -> None:
         )
     )
     assert by_error.text == (
-        "of the type import_contacts failed with JobError: ValueError@shop.importing.load_rows, the last 2 min ago "
-        "(job 77)"
+        "of the type import_contacts failed with JobError: ValueError@shop.importing.load_rows, most recently "
+        "2 min ago (job 77)"
     )
     assert by_error.advice == (
         "Read the message: `spoke-jobs show 77`; fix the job or its input, then "
-        "`spoke-jobs retry --failed --fingerprint ValueError@shop.importing.load_rows`."
+        "`spoke-jobs retry --failed --type import_contacts --fingerprint ValueError@shop.importing.load_rows`."
     )
-    assert by_cause.text.startswith("of 3 types failed with OutOfMemory, the last")
+    assert by_cause.text.startswith("of 3 types failed with OutOfMemory, most recently")
     assert by_cause.advice.endswith("then `spoke-jobs retry --failed --cause OutOfMemory`.")
     assert unknown.advice == ""
+
+
+def test_a_pause_that_may_be_forgotten_says_whom_to_ask() -> None:
+    def advised(**wait: Any) -> str:
+        values = {
+            "object": "type:report",
+            "source": "the pause of type:report",
+            "by": "tomas",
+            "paused_since": before(days=7),
+        }
+        return only(groups(crowd(waiting(), held={KIND: Wait("Paused", **(values | wait))}))).advice
+
+    end = "To end the pause: `spoke-jobs resume type:report`."
+    assert advised() == f"This pause has no end, and has lasted 7 d: ask tomas whether it is still wanted. {end}"
+    assert advised(by="") == f"This pause has no end, and has lasted 7 d. {end}"
+    assert advised(retry_at=after(days=1)) == end
+    assert advised(paused_since=before(hours=23)) == end
+
+
+def test_a_job_that_hangs_with_a_lock_does_not_look_like_a_long_one() -> None:
+    hangs = a_holder(since=before(hours=3), progressed_at=before(minutes=90), usual_seconds=33.0)
+    group = only(groups(crowd(waiting(30, holder=9), holders={9: hangs})))
+    assert group.text == (
+        "wait for job 9 (import_contacts), which has held the lock of 7:contacts for 3 h, 40 % done, with no progress "
+        "since 10:30:00 (1 h 30 min ago); its type usually takes 33 s"
+    )
+    assert group.holder_id == 9
+    long = replace(hangs, progressed_at=before(seconds=2), usual_seconds=7200.0)
+    group = only(groups(crowd(waiting(30, holder=9), holders={9: long})))
+    assert group.text.endswith("for 3 h, 40 % done")
+
+
+@pytest.mark.parametrize(
+    ("kind", "around", "where"),
+    [
+        ({}, {"load": (a_load(),)}, {"state": "waiting"}),
+        ({"blocked": True}, {}, {"state": "blocked"}),
+        ({"holder": 9}, {"holders": {9: a_holder()}}, {"state": "waiting", "queue": "7:contacts"}),
+        (
+            {"later": True, "cause": "JobError", "fingerprint": "E@f"},
+            {},
+            {"state": "waiting", "cause": "JobError", "fingerprint": "E@f"},
+        ),
+        (
+            {},
+            {"held": {KIND: Wait("Paused", object="type:report", source="the pause of type:report")}},
+            {"state": "waiting", "type": "report"},
+        ),
+        (
+            {},
+            {"held": {KIND: Wait("TypeLimitReached", object="report", source="limit each-type")}},
+            {"state": "waiting"},
+        ),
+        (
+            {},
+            {"traces": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)},
+            {"state": "waiting", "type": "report"},
+        ),
+    ],
+)
+def test_the_list_that_has_the_jobs_of_a_group(
+    kind: dict[str, Any], around: dict[str, Any], where: dict[str, str]
+) -> None:
+    at = after(minutes=1) if kind.get("later") else before(minutes=1)
+    assert dict(only(groups(crowd(waiting(2, at, **kind), **around))).where) == where
+    assert only(groups(crowd(waiting(1, at, **kind), **around))).where == ()
+
+
+class TestFactsOfFailures:
+    def test_the_message_stands_beside_the_advice(self) -> None:
+        facts = {77: FailureFacts("ValueError: customer 88260\n has no VAT number", "ValueError")}
+        group = only(groups(crowd(failed=(failed(),), facts=facts)))
+        assert group.message == "ValueError: customer 88260 has no VAT number"
+        assert group.advice == (
+            "Fix the job or its input, then "
+            "`spoke-jobs retry --failed --type import_contacts --fingerprint ValueError@shop.importing.load_rows`."
+        )
+
+    def test_a_crash_names_its_signal_and_a_type_that_no_longer_succeeds_can_be_paused(self) -> None:
+        crashes = failed(
+            cause="Killed", fingerprint="", job_types=("resize_images",), count=35, oldest_at=before(hours=4)
+        )
+        facts = FailureFacts("The job's process was killed by a signal. (SIGSEGV)", "SIGSEGV", before(hours=38))
+        group = only(groups(crowd(failed=(crashes,), facts={77: facts})))
+        assert group.text == (
+            "of the type resize_images failed with Killed (SIGSEGV), most recently 2 min ago (job 77); no job of the "
+            "type has succeeded since the first of them, at 08:00:00: the last success was 1 d 14 h ago"
+        )
+        assert group.advice.startswith("Native code of the job has crashed (SIGSEGV).")
+        assert "`spoke-jobs retry --failed --type resize_images --cause Killed`" in group.advice
+        assert group.advice.endswith(
+            "Until then, no more of them fail after `spoke-jobs pause type:resize_images --reason Killed`."
+        )
+
+    @pytest.mark.parametrize(
+        ("failures", "succeeded"),
+        [
+            ({}, before(minutes=90)),
+            ({}, None),
+            ({"count": 2}, before(days=3)),
+            ({"job_types": ("a", "b")}, before(days=3)),
+            ({"cause": "Cancelled"}, before(days=3)),
+        ],
+        ids=["one has succeeded", "nothing is known", "they are few", "several types", "somebody cancelled them"],
+    )
+    def test_otherwise_no_pause_is_advised(self, failures: dict[str, Any], succeeded: datetime | None) -> None:
+        facts = FailureFacts("no", last_success_at=succeeded)
+        group = only(groups(crowd(failed=(failed(**failures),), facts={77: facts})))
+        assert "succeeded" not in group.text
+        assert "pause" not in group.advice
+
+    def test_memory_that_grows_from_success_to_success_is_named(self) -> None:
+        def found(*mebibytes: int, **changes: Any) -> Group:
+            peaks = tuple(each * 2**20 for each in mebibytes)
+            facts = FailureFacts("the limit is 1024Mi", executor=Executor.WORKERS, peaks=peaks)
+            of_type = failed(cause="OutOfMemory", fingerprint="", **changes)
+            return only(groups(crowd(failed=(of_type,), facts={77: facts})))
+
+        grown = found(1011, 900, 800, 700, 661)
+        assert grown.text.endswith("; the memory of its newest 5 successes grew from 661 MiB to 1,011 MiB")
+        assert grown.advice.startswith(
+            "Raise the memory that it may have in a worker (`spoke-jobs worker --job-memory`"
+        )
+        for other in (found(700, 690, 680, 670, 661), found(1011, 661), found(9, 8, 7, 6, 5, job_types=("a", "b"))):
+            assert "grew" not in other.text
+
+    def test_old_failures_need_no_pause(self) -> None:
+        facts = FailureFacts("no", last_success_at=before(days=3))
+        group = only(groups(crowd(failed=(failed(newest_at=before(minutes=61)),), facts={77: facts})))
+        assert "the last success was 3 d ago" in group.text
+        assert "pause" not in group.advice
+
+    def test_types_that_a_filter_would_read_as_patterns_are_left_out(self) -> None:
+        group = only(groups(crowd(failed=(failed(job_types=("all*",)),))))
+        assert "--type" not in group.advice
+
+    def test_the_job_after_a_failed_batch_names_the_batch(self) -> None:
+        facts = {77: FailureFacts("batch 2", batch=Batch(id=2, name="march", created_at=NOW))}
+        one = failed(cause="DependencyFailed", fingerprint="", count=1)
+        assert "`spoke-jobs retry --failed --batch 2`" in only(groups(crowd(failed=(one,), facts=facts))).advice
+        two = replace(one, count=2)
+        assert "--batch BATCH" in only(groups(crowd(failed=(two,), facts=facts))).advice, "the other may follow another"
+
+    def test_jobs_that_are_tried_again_after_the_same_message_are_one_group(self) -> None:
+        def unreachable(number: int, place: str) -> WaitingCount:
+            kind: dict[str, Any] = {"later": True, "cause": "DatabaseUnreachable", "fingerprint": f"E@shop.{place}"}
+            return waiting(number, after(minutes=number), first_id=number, **kind)
+
+        counts = (unreachable(3, "stock"), unreachable(4, "payments"), unreachable(5, "invoices"))
+        facts = dict.fromkeys((3, 4), FailureFacts("connection refused")) | {5: FailureFacts("another")}
+        joined, other = groups(crowd(*counts, facts=facts))
+        assert (joined.count, joined.message, joined.fingerprint, joined.job_id) == (7, "connection refused", "", 3)
+        assert joined.text == (
+            "failed with DatabaseUnreachable at 2 places and are tried again, the first at 12:03:00 (in 3 min)"
+        )
+        assert joined.advice.startswith("Check the database that the message names")
+        assert (other.count, other.fingerprint) == (5, "E@shop.invoices")
+        assert len(groups(crowd(*counts))) == 3, "their messages are not known"
+
+    def test_jobs_with_another_error_are_tried_again_without_an_action(self) -> None:
+        again = waiting(3, after(minutes=1), later=True, cause="JobError", fingerprint="KeyError@shop.f")
+        group = only(groups(crowd(again, facts={40: FailureFacts("KeyError: 7")})))
+        assert (group.message, group.advice) == ("KeyError: 7", "No action is needed. The job is tried again.")
 
 
 def test_each_code_of_waiting_jobs_follows_from_a_reason() -> None:
@@ -395,6 +677,7 @@ def test_the_page_shows_what_is_printed(capsys: pytest.CaptureFixture[str], monk
             WaitingCount(CLUSTER, 12, before(minutes=9), 200),
             waiting(4, first_id=41, oldest_at=before(minutes=3), holder=9),
             failed=(failed(), failed(cause="OutOfMemory", fingerprint="", count=5, newest_id=81)),
+            facts={77: FailureFacts("ValueError: row 17 has no amount")},
             holders={9: a_holder()},
         ),
         [spokejob(number, "ClusterFull", object="memory") for number in range(1, 13)],

@@ -332,7 +332,7 @@ def test_a_limit_names_its_object_and_a_pause_says_who_why_and_until_when() -> N
     pause = {"code": WaitReason.PAUSED, "source": "Namespace shop", "by": "kubectl-annotate", "note": "upgrade"}
     paused = {"outcome": "Waiting", "cause": WaitReason.PAUSED, "waiting": pause | {"retryAt": "2026-01-01T15:00:00Z"}}
     reason = said(paused)[Code.CLUSTER]
-    assert reason.text == "paused by Namespace shop (by kubectl-annotate) until 2026-01-01 15:00 UTC: upgrade"
+    assert reason.text == "paused by kubectl-annotate (Namespace shop) until 2026-01-01 15:00 UTC: upgrade"
     assert reason.advice == WaitReason.PAUSED.advice
 
 
@@ -396,9 +396,35 @@ def test_a_used_up_quota_is_told_with_what_is_short_the_turn_and_no_deadline() -
     reason = said(pends)[Code.CLUSTER]
     assert reason.text.endswith(f": {words}")
     assert (reason.until, reason.advice) == (None, WaitReason.QUOTA_EXCEEDED.advice)
-    for minutes, advice in ((9, WaitReason.QUOTA_EXCEEDED.advice), (53, WaitReason.QUOTA_EXCEEDED.row.lasting)):
+    lasting = WaitReason.QUOTA_EXCEEDED.row.lasting
+    for amount, named in (("QUOTA", "compute -n jobs"), ("get pods", "get pods -n jobs")):
+        lasting = lasting.replace(amount, named)
+    for minutes, advice in ((9, WaitReason.QUOTA_EXCEEDED.advice), (53, lasting)):
         waits = {"waiting": {**held["waiting"], "since": before(minutes=minutes).isoformat()}}  # type: ignore[dict-item]
         assert said(pends | waits)[Code.CLUSTER].advice == advice
+
+
+def test_pods_that_do_not_start_are_told_with_the_template_and_the_decisive_words() -> None:
+    image = "registry.example.com/shop/reports:2026.11.31"
+    pull = (
+        f'Back-off pulling image "{image}": ErrImagePull: failed to pull and unpack image "{image}": {image}: not found'
+    )
+    held = {
+        "outcome": "Waiting",
+        "cause": WaitReason.PODS_NOT_STARTING,
+        "waiting": {"code": WaitReason.PODS_NOT_STARTING, "object": "ImageUnavailable"},
+        "conditions": [condition("Admitted", WaitReason.PODS_NOT_STARTING, f"ImageUnavailable: {pull}")],
+    }
+    reason = said(held, of={"podTemplate": "reports"})[Code.CLUSTER]
+    assert reason.text == (
+        "pods of the PodTemplate reports can't start, or are refused (ImageUnavailable: image pull: "
+        f"{image}: not found); a few are tried each minute"
+    )
+    assert reason.advice == (
+        "Check the image's name and tag in the PodTemplate. Once that is corrected, the jobs start by themselves."
+    )
+    unknown = held | {"conditions": [condition("Admitted", WaitReason.PODS_NOT_STARTING, "Other: words")]}
+    assert "(Other: words)" in said(unknown)[Code.CLUSTER].text
 
 
 def test_the_end_of_other_pods_does_not_help_with_a_quota_of_zero() -> None:

@@ -28,7 +28,7 @@ from spoke_jobs.explain.reasons import Reason
 from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import Blocking
-from spoke_jobs.ledger.reading.queries import Situation
+from spoke_jobs.ledger.reading.queries import Situation, Turns
 from spoke_jobs.model import AttemptState, JobOptions, JobState
 
 
@@ -131,28 +131,55 @@ class TestWaiting:
         assert Code.NO_WORKER not in said(a_situation(traces=(a_trace(heartbeat_at=before(seconds=1)),)))
 
     def test_a_type_that_no_worker_knows(self) -> None:
-        later = a_trace(job_id=40, claimed_at=before(seconds=20), heartbeat_at=NOW)
-        earlier = a_trace(job_id=5, claimed_at=before(seconds=30))
+        later = a_trace(job_id=40, job_type="export", claimed_at=before(seconds=20), heartbeat_at=NOW)
+        earlier = a_trace(job_id=5, job_type="export", claimed_at=before(seconds=30))
         reason = only(a_situation(traces=(later, earlier), load=(a_load(),)))
         assert (reason.code, reason.number) == (Code.PASSED_OVER, 1), "the one that is older than ours counts not"
         assert "1 later job " in reason.text
         assert "report" in reason.text
 
-    def test_it_was_not_passed_over_while_its_queue_was_held(self) -> None:
-        job = a_job(queue_name="q", locks_queue=True)
-        later = a_trace(job_id=40, claimed_at=before(seconds=20))
-        holder = a_trace(job_id=9, queue_name="q", locks_queue=True, finished_at=before(seconds=10))
-        assert said(a_situation(job, traces=(later, holder), load=(a_load(),))).keys() == {Code.WORKERS_BUSY}
-
-    def test_it_was_not_passed_over_by_what_is_more_urgent(self) -> None:
-        urgent = a_trace(job_id=40, priority=5, claimed_at=before(seconds=20))
-        assert Code.PASSED_OVER not in said(a_situation(traces=(urgent,), load=(a_load(),)))
-
     def test_its_place_in_the_order(self) -> None:
         reason = only(a_situation(ahead=2, load=(a_load(), a_load(worker="host:2", running=1))))
         assert (reason.code, reason.number) == (Code.BEHIND, 2)
-        assert "the 3rd" in reason.text
-        assert "3 jobs run now on 2 workers" in reason.text
+        assert reason.text == (
+            "2 due jobs come first: of a higher priority, or older ones; 3 jobs run now on 2 workers"
+        )
+
+    @pytest.mark.parametrize(
+        ("organization", "turns", "older", "said"),
+        [
+            (245, Turns(4), "older ones of organization 245", "4 other organizations take turns with it"),
+            (245, Turns(1), "older ones of organization 245", "1 other organization takes turns with it"),
+            (
+                245,
+                Turns(1, without=True),
+                "older ones of organization 245",
+                "1 other organization and the jobs without an organization take turns with it",
+            ),
+            (
+                245,
+                Turns(0, without=True),
+                "older ones of organization 245",
+                "the jobs without an organization take turns with it",
+            ),
+            (None, Turns(2), "older ones without an organization", "2 other organizations take turns with it"),
+        ],
+    )
+    def test_its_place_where_organizations_take_turns(
+        self, organization: int | None, turns: Turns, older: str, said: str
+    ) -> None:
+        job = a_job(organization_id=organization)
+        reason = only(a_situation(job, ahead=3052, turns=turns, load=(a_load(),)))
+        assert (reason.code, reason.number) == (Code.BEHIND, 3052)
+        assert reason.text == (
+            f"3,052 due jobs come first: of a higher priority, or {older}; {said}; 2 jobs run now on host:1"
+        )
+        first = only(a_situation(job, turns=turns, load=(a_load(),)))
+        assert first.code is Code.WORKERS_BUSY
+        assert first.text.startswith(
+            f"it is the next one {older.removeprefix('older ones ')}, and no worker has been free"
+        )
+        assert f"; {said}; " in first.text
 
     def test_its_turn_in_its_queue(self) -> None:
         job = a_job(queue_name="q", locks_queue=True)
@@ -163,7 +190,20 @@ class TestWaiting:
         assert (reason.code, reason.number, reason.advice) == (Code.WORKERS_BUSY, 2, "")
         assert "2 jobs run now on host:1" in reason.text
         unknown = only(a_situation(load=(a_load(),), traces=(a_trace(job_type="other"),)))
-        assert "report" in unknown.advice
+        assert unknown.advice == (
+            "no worker is known to have run its type: check that a worker's SPOKE_APP declares report"
+        )
+
+    def test_its_type_is_doubted_only_after_a_long_wait_behind_others(self) -> None:
+        for since, doubted in ((before(minutes=9), False), (before(minutes=11), True)):
+            job = a_job(created_at=since, updated_at=since)
+            assert ("declares report" in only(a_situation(job, ahead=2, load=(a_load(),))).advice) is doubted
+
+    def test_workers_that_know_its_type_and_may_not_take_its_queue(self) -> None:
+        job = a_job(queue_name="7:reports")
+        traces = (a_trace(), a_trace(job_id=40, job_type="export", claimed_at=before(seconds=20)))
+        advised = only(a_situation(job, load=(a_load(),), traces=traces)).advice
+        assert advised == "later jobs have started since it was due: check that a worker takes the queue 7:reports"
 
     def test_for_nothing(self) -> None:
         job = a_job(created_at=before(seconds=1), updated_at=before(seconds=1))
@@ -289,8 +329,13 @@ class TestRunning:
         stalled = a_holder(job_id=job.id, since=before(minutes=30), progressed_at=before(minutes=8))
         situation = a_situation(job, attempts=(an_attempt(),), holder=stalled, behind_in_queue=3)
         reason = said(situation)[Code.HOLDS_UP]
-        assert "3 jobs that lock its queue q wait for it, 40 % done, with no progress since 11:52:00" in reason.text
-        assert "it has no timeout" in reason.text
+        assert reason.text == (
+            "no progress since 11:52:00 (8 min ago), at 40 %. It holds the lock of the queue q: 3 jobs wait for it. It "
+            "has no timeout."
+        )
+        assert "it is ended after 10 s, and the lock is free" in reason.advice
+        usual = said(replace(situation, holder=replace(stalled, usual_seconds=90.0)))[Code.HOLDS_UP]
+        assert ", at 40 %; its type usually takes 90 s. It holds" in usual.text
         assert f"`spoke-jobs logs {job.id}`" in reason.advice
         assert f"`spoke-jobs cancel {job.id}`" in reason.advice
         for other in (
@@ -320,8 +365,9 @@ class TestEnded:
         explanation = explain(a_situation(job, attempts=(failed,)))
         (reason,) = explanation.reasons
         cause = CAUSES["JobError"]
-        assert (reason.code, reason.advice) == (Code.FAILED, cause.advise(job.id))
-        assert f"`spoke-jobs retry {job.id}`" in reason.advice
+        assert (reason.code, reason.advice) == (Code.FAILED, "Fix the job or its input, then `spoke-jobs retry 12`.")
+        without = only(a_situation(replace(job, result_message="")))
+        assert without.advice == cause.advise(job.id), "which says where the message is"
         assert all(word in reason.text for word in ("JobError", cause.meaning, "ValueError: no"))
         assert explanation.output_tail == "Traceback\nValueError: no"
 

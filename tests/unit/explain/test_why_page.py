@@ -85,7 +85,9 @@ def holds_up() -> tuple[JobRequest, Explanation]:
         id=51, state=JobState.RUNNING, attempt=1, status=42, queue_name="7:reports", locks_queue=True, runner="legacy"
     )
     attempt = an_attempt(claimed_at=before(minutes=30))
-    stalled = a_holder(job_id=51, percent=42, since=before(minutes=30), progressed_at=before(minutes=8))
+    stalled = a_holder(
+        usual_seconds=90.0, job_id=51, percent=42, since=before(minutes=30), progressed_at=before(minutes=8)
+    )
     return job, explain(a_situation(job, attempts=(attempt,), holder=stalled, behind_in_queue=3))
 
 

@@ -71,6 +71,26 @@ def test_a_group_whose_reason_names_or_counts_other_jobs_is_told_in_general(reas
     assert (shown_group(later, ONE).text, shown_group(later, ONE).advice) == ("wait", "")
 
 
+def test_a_group_of_jobs_that_were_not_started_does_not_name_the_batch_of_others() -> None:
+    group = Group(
+        "failed",
+        "DependencyFailed",
+        "failed",
+        1,
+        None,
+        "retry --batch 2",
+        message="batch 2 (theirs)",
+        job_id=7,
+        batch_id=2,
+    )
+    shown = shown_group(group, ONE)
+    assert (shown.message, shown.batch_id) == ("", None)
+    assert "--batch 2" not in shown.advice
+    assert shown_group(group, EVERYBODY) == group
+    error = replace(group, reason="JobError")
+    assert shown_group(error, ONE) == error
+
+
 def test_a_filter_cannot_widen_what_is_seen() -> None:
     asked = JobFilter(organization_id=2, organizations=frozenset({2}))
     assert ONE.narrowed(asked) == JobFilter(organization_id=2, organizations=frozenset({1}))

@@ -76,7 +76,7 @@ def test_an_attempt_ends_as_out_of_memory_with_what_was_measured(watched: Watche
     watched.child.kill_reason = reason
     failure = failure_of(watched.child, item)
     assert failure.usage == AttemptUsage(300 * MIB)
-    assert failure.message == "the job's process had 300Mi of memory, and may have 256Mi in this worker"
+    assert failure.message == "the job's process had 300Mi of memory; the limit in this worker is 256Mi"
     assert not failure.for_good
 
 

@@ -11,7 +11,7 @@ from spoke_jobs.explain.words import line, seconds
 
 
 def group_lines(groups: Sequence[Group], now: datetime) -> list[str]:
-    """Format for programs: state, reason, fingerprint, count, age of the oldest in seconds, text and advice."""
+    """Format for programs: state, reason, fingerprint, count, age of the oldest in seconds, text, advice, message."""
     return [
         "\t".join(
             (
@@ -22,6 +22,7 @@ def group_lines(groups: Sequence[Group], now: datetime) -> list[str]:
                 str(int(max((now - group.oldest_at).total_seconds(), 0))) if group.oldest_at else "",
                 group.text,
                 line(group.advice),
+                line(group.message),
             )
         )
         for group in groups
@@ -46,6 +47,8 @@ def print_groups(groups: Sequence[Group], period_seconds: float, now: datetime) 
         grid.add_column(overflow="fold")
         for group in of_state:
             grid.add_row(f"{group.count:,}", Text(f"{group.text}{_oldest(group, now)}"))
+            if group.message:
+                grid.add_row("", Text(group.message, "dim"))
             if group.advice:
                 grid.add_row("", Text.assemble(("→ ", "bold green"), (line(group.advice), "green")))
         if of_state:

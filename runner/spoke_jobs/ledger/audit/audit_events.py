@@ -5,12 +5,12 @@ Each event is written in the transaction of its change, so there is one exactly 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Connection, delete, desc, exists, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, desc, exists, func, insert, select
 
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.sql.filters import matching
@@ -19,6 +19,7 @@ from spoke_jobs.ledger.tables import job_event, job_request
 RETENTION_SECONDS = 365 * 86_400.0
 """How long events are kept."""
 DETAIL_LIMIT = 500
+_LOOKED_THROUGH = 1000
 
 
 class Action(StrEnum):
@@ -112,6 +113,13 @@ def events(connection: Connection, limit: int | None = None, which: EventFilter 
     """List the newest events that pass the filter, newest first."""
     statement = select(*_COLUMNS).where(*_conditions(which)).order_by(desc(job_event.c.id)).limit(limit)
     return [Event(*row) for row in connection.execute(statement)]
+
+
+def last_of(connection: Connection, actions: Collection[Action]) -> datetime | None:
+    """Return when one of these was done last; None if it is not among the newest :data:`_LOOKED_THROUGH` events."""
+    newest = select(job_event.c.at, job_event.c.action).order_by(desc(job_event.c.id)).limit(_LOOKED_THROUGH).subquery()
+    found: datetime | None = connection.scalar(select(func.max(newest.c.at)).where(newest.c.action.in_(actions)))
+    return found
 
 
 def _conditions(which: EventFilter) -> Iterator[ColumnElement[bool]]:

@@ -30,13 +30,13 @@ from sqlalchemy import (
 from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS
-from spoke_jobs.ledger.claims.eligibility import Due
+from spoke_jobs.ledger.claims.eligibility import Due, OfRunner, QueueFree, Waiting, in_sql
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, counted_column, due_since
-from spoke_jobs.ledger.tables import job_request, queue_lock
+from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.limits.admission import LimitSet
-from spoke_jobs.model import ANY_JOB, JobFilter, JobState
+from spoke_jobs.model import ANY_JOB, AttemptState, JobFilter, JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,16 @@ class FailedCount:
     """The job that failed last."""
 
 
+class Share(NamedTuple):
+    """The due jobs of one runner, type and organization."""
+
+    job_type: str
+    organization_id: int | None
+    waiting: int
+    """How many wait, with a free queue."""
+    running: int
+
+
 def subject_of(kind: WaitingKind) -> Subject:
     """Return what limits know of the jobs of a kind."""
     return Subject(kind.job_type, kind.queue_name, kind.organization_id, kind.limit_key)
@@ -136,6 +146,37 @@ def waiting_jobs(connection: Connection, limits: LimitSet) -> Iterator[WaitingJo
     statement = select(*(each.c[name] for name in _KIND), each.c.id, each.c.uid).order_by(each.c.id)
     for row in connection.execute(statement):
         yield WaitingJob(row.id, row.uid, _kind_of(row))
+
+
+def largest_share(
+    connection: Connection, runner: str, which: JobFilter = ANY_JOB, cap: int | None = None
+) -> Share | None:
+    """Return the type and the organization with the most due jobs of a runner, of those that pass the filter.
+
+    :param cap: the most jobs that are examined.
+    """
+    columns = job_request.c
+    due = select(columns.job_type, columns.organization_id).where(
+        *in_sql(Waiting(), OfRunner(runner), Due(), QueueFree()), *filters.conditions(which)
+    )
+    each = (due if cap is None else due.limit(cap)).subquery().c
+    number = func.count().label("number")
+    counted = select(*each, number).group_by(*each).order_by(desc(number), each.job_type).limit(1)
+    found = connection.execute(counted).one_or_none()
+    if found is None:
+        return None
+    running = (
+        select(func.count())
+        .select_from(job_attempt)
+        .join(job_request, columns.id == job_attempt.c.job_id)
+        .where(
+            job_attempt.c.state == constant(AttemptState.RUNNING),
+            columns.runner == runner,
+            columns.job_type == found.job_type,
+            columns.organization_id.is_not_distinct_from(found.organization_id),
+        )
+    )
+    return Share(found.job_type, found.organization_id, found.number, connection.scalar(running) or 0)
 
 
 def failed_counts(

@@ -20,9 +20,11 @@ from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import failed_counts
 from spoke_jobs.ledger.reading.due_counts import DueCounts, due_counts
 from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
+from spoke_jobs.ledger.reading.failure_facts import failure_facts
 from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
-from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
+from spoke_jobs.ledger.reading.queries import Crowd, Queries
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
+from spoke_jobs.ledger.reading.takers import TRACES
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_of
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, perhaps_troubled, read_schedules, schedules_after
@@ -190,7 +192,8 @@ class DashboardQueries(Queries):
         """Count the jobs that have failed for good within the period, up to :data:`CAP`, those that failed last."""
         with self._reading() as connection:
             now = connection.execute(select(clock_now())).scalar_one()
-            return Crowd(now, period_seconds, failed=failed_counts(connection, period_seconds, which, CAP))
+            failed = failed_counts(connection, period_seconds, which, CAP)
+            return Crowd(now, period_seconds, failed=failed, facts=failure_facts(connection, which, failed))
 
     def mutes(self, limit: int) -> list[Mute]:
         """Read the mutes that have not ended, by id; at most ``limit``, the newest."""

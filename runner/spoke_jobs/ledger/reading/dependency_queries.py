@@ -93,9 +93,12 @@ def blocking(connection: Connection, job_id: int, limit: int) -> Blocking:
 
 def failed_batch(connection: Connection, job: JobRequest) -> Batch | None:
     """Find the batch because of whose failed jobs a job was not started; None if there is no such batch."""
-    if job.cause != Cause.DEPENDENCY_FAILED:
-        return None
-    batch = batch_rows.before(connection, job.id)
+    return failed_batch_before(connection, job.id) if job.cause == Cause.DEPENDENCY_FAILED else None
+
+
+def failed_batch_before(connection: Connection, job_id: int) -> Batch | None:
+    """Find the same of a job that ended with `DependencyFailed`."""
+    batch = batch_rows.before(connection, job_id)
     return batch if batch is not None and batch.failed and batch.on_failed != "run" else None
 
 

@@ -5,13 +5,14 @@ Running jobs do not use these queries. Each reads a bounded number of rows, or u
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, desc, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, desc, func, or_, select, tuple_
 
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.limit_model import Subject
@@ -29,10 +30,12 @@ from spoke_jobs.ledger.limits.limit_rows import read_limits
 from spoke_jobs.ledger.maintenance import pruning
 from spoke_jobs.ledger.reading import crowd, dependency_queries
 from spoke_jobs.ledger.reading.cancellers import canceller, with_cancellers
-from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingJob, WaitingKind
+from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingJob, WaitingKind
 from spoke_jobs.ledger.reading.dependency_queries import NOTHING, Blocking, Link
+from spoke_jobs.ledger.reading.failure_facts import FailureFacts, failure_facts
 from spoke_jobs.ledger.reading.statistics import GroupedBy, Statistics, statistics
-from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_by_type
+from spoke_jobs.ledger.reading.takers import NOBODY, Takers, takers_of
+from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_by_type, usual_seconds
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant
@@ -41,14 +44,17 @@ from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import ANY_JOB, Attempt, AttemptReport, AttemptState, JobFilter, JobRequest, JobState, Saved
 
-TRACES = 500
-"""How many of the newest attempts are read to find workers. The ledger does not record workers elsewhere."""
-
 NEWEST = 200
 """How many of a job's newest attempts, of their reports, and of its steps are read. Other code may write any number."""
 
 BLOCKING = 5
 """How many of the jobs that a blocked job waits for are read."""
+
+FIRST_JOBS = 50
+"""Of how many kinds of due jobs the first job is read."""
+
+_USUAL = 10
+"""Of how many jobs that hold a lock the usual time is read: of those for which the most jobs wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +71,21 @@ class Holder:
     """The progress that it has reported."""
     progressed_at: datetime
     """When it reported progress last, or started."""
+    queue_name: str = ""
+    usual_seconds: float | None = None
+    """How long an attempt of its type usually takes; None if that is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """The attempts running on one worker."""
+class Turns(NamedTuple):
+    """Who takes turns with a job's organization: those that have due jobs of the same priority."""
 
-    worker: str
-    running: int
-    lapsed: int
-    """How many of them have a lapsed lease: their worker may be gone."""
-    heartbeat_at: datetime
+    organizations: int = 0
+    """How many other organizations."""
+    without: bool = False
+    """Whether the jobs without an organization, if the job has one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """An attempt, as evidence of the worker that claimed it."""
-
-    job_id: int
-    job_type: str
-    queue_name: str
-    locks_queue: bool
-    priority: int
-    worker: str
-    claimed_at: datetime
-    heartbeat_at: datetime
-    finished_at: datetime | None
+NO_TURNS = Turns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +103,17 @@ class Situation:
     """The job that holds the lock of this job's queue, or this job; None if it needs no lock, or the lock is free."""
     limit: Wait | None = None
     """The pause, the limit or the rate that holds it back, whatever its runner."""
+    limited: bool = False
+    """Whether a limit, a rate or a pause of the ledger applies to it, even if that does not hold it back now."""
     ahead: int = 0
-    """The number of due jobs with a free queue that come before it by priority, then by age."""
+    """The number of due jobs with a free queue that come before it: those of a higher priority and, of its own
+    organization, the older ones."""
+    turns: Turns = NO_TURNS
     ahead_in_queue: int = 0
-    """The number of due jobs that lock the same queue and come before it."""
+    """The number of them that lock the same queue, free or not."""
     behind_in_queue: int = 0
     """The number of due jobs that wait for the lock that this running job holds."""
-    load: tuple[Load, ...] = ()
-    """Running attempts, by worker."""
-    traces: tuple[Trace, ...] = ()
-    """The newest attempts, newest first, at most :data:`TRACES`."""
+    takers: Takers = NOBODY
     blocking: Blocking = NOTHING
     """What a blocked job waits for."""
     cancelled_by: str = ""
@@ -152,12 +148,19 @@ class Crowd:
     failed: tuple[FailedCount, ...] = ()
     holders: Mapping[int, Holder] = field(default_factory=dict)
     """The jobs that hold the queues for which others wait, by their ids."""
-    load: Mapping[str, tuple[Load, ...]] = field(default_factory=dict)
-    """Running attempts, by worker, by runner."""
-    traces: Mapping[str, tuple[Trace, ...]] = field(default_factory=dict)
-    """The newest attempts, newest first, by runner."""
+    takers: Mapping[str, Takers] = field(default_factory=dict)
+    """What is known of the workers, by runner."""
     held: Mapping[WaitingKind, Wait] = field(default_factory=dict)
     """The pause, limit or rate that holds back jobs, by their kind."""
+    limited: Collection[WaitingKind] = frozenset()
+    """The kinds of jobs to which a limit, a rate or a pause applies, even if that does not hold them back now."""
+    first_jobs: Mapping[int, JobRequest] = field(default_factory=dict)
+    """The first job of each kind that a worker may start now, by id; of at most :data:`FIRST_JOBS` kinds, those that
+    have waited for longest."""
+    shares: Mapping[str, Share | None] = field(default_factory=dict)
+    """The type and the organization with the most jobs that a worker may start now, by runner."""
+    facts: Mapping[int, FailureFacts] = field(default_factory=dict)
+    """What is known of the newest failed job of each group, and of the first one that is tried again, by id."""
 
 
 class Queries:
@@ -271,15 +274,26 @@ class Queries:
                 if each.kind.executor is not Executor.CLUSTER
             }
             runners = sorted({each.kind.runner for each in counts if not each.kind.later})
+            free = [each for each in counts if _may_start(each.kind) and waits.get(each.kind) is None]
+            free = sorted(free, key=lambda each: (each.oldest_at, each.first_id))[:FIRST_JOBS]
+            types = {runner: {each.kind.job_type for each in free if each.kind.runner == runner} for runner in runners}
+            failed = crowd.failed_counts(connection, period_seconds, which, cap)
             return Crowd(
                 _now(connection),
                 period_seconds,
                 counts,
-                crowd.failed_counts(connection, period_seconds, which, cap),
-                _holders(connection, {each.kind.holder for each in counts if each.kind.holder is not None}),
-                {runner: _load(connection, runner) for runner in runners},
-                {runner: _traces(connection, runner) for runner in runners},
+                failed,
+                _holders(connection, _numbers_behind(counts)),
+                {runner: takers_of(connection, runner, types[runner]) for runner in runners},
                 {kind: wait for kind, wait in waits.items() if wait is not None},
+                {each.kind for each in free if any(limits.of(crowd.subject_of(each.kind)))},
+                _small_jobs(connection, [each.first_id for each in free]),
+                {
+                    runner: crowd.largest_share(connection, runner, which, cap)
+                    for runner, found in types.items()
+                    if found
+                },
+                failure_facts(connection, which, failed, counts),
             )
 
     def waiting(self) -> list[WaitingJob]:
@@ -308,16 +322,18 @@ class Queries:
                 return Situation(
                     now, job, attempts, reports, holder, behind_in_queue=behind, cancelled_by=by, failed_batch=batch
                 )
+            admission = limited_claims.current_admission(connection)
             return Situation(
                 now,
                 job,
                 attempts,
                 holder=holder,
-                limit=limited_claims.current_admission(connection).why_held(Subject.of(job)),
+                limit=admission.why_held(Subject.of(job)),
+                limited=admission.limits_any(Subject.of(job)),
                 ahead=_ahead(connection, job),
+                turns=_turns(connection, job),
                 ahead_in_queue=_ahead_in_queue(connection, job) if job.locks_queue else 0,
-                load=_load(connection, job.runner),
-                traces=_traces(connection, job.runner),
+                takers=takers_of(connection, job.runner, {job.job_type}),
             )
 
     @contextmanager
@@ -338,6 +354,7 @@ _HOLDERS = (
         job_attempt.c.lease_expires_at,
         job_request.c.status,
         job_request.c.updated_at,
+        queue_lock.c.queue_name,
     )
     .join(job_request, job_request.c.id == queue_lock.c.job_id)
     .outerjoin(
@@ -363,12 +380,23 @@ def _attempts(connection: Connection, job_id: int) -> tuple[Attempt, ...]:
 
 def _holder(connection: Connection, queue_name: str) -> Holder | None:
     row = connection.execute(_HOLDERS.where(queue_lock.c.queue_name == queue_name)).one_or_none()
-    return Holder(*row) if row is not None else None
+    return _with_usual(connection, Holder(*row)) if row is not None else None
 
 
-def _holders(connection: Connection, ids: Collection[int]) -> dict[int, Holder]:
-    rows = connection.execute(_HOLDERS.where(queue_lock.c.job_id.in_(ids))) if ids else ()
-    return {row.job_id: Holder(*row) for row in rows}
+def _holders(connection: Connection, numbers: Mapping[int, int]) -> dict[int, Holder]:
+    """Read the jobs that hold locks.
+
+    :param numbers: how many jobs wait for each of them, by id.
+    """
+    rows = connection.execute(_HOLDERS.where(queue_lock.c.job_id.in_(numbers))) if numbers else ()
+    found = {row.job_id: Holder(*row) for row in rows}
+    for job_id in sorted(found, key=lambda job_id: -numbers[job_id])[:_USUAL]:
+        found[job_id] = _with_usual(connection, found[job_id])
+    return found
+
+
+def _with_usual(connection: Connection, holder: Holder) -> Holder:
+    return replace(holder, usual_seconds=usual_seconds(connection, holder.job_type))
 
 
 def _ahead(connection: Connection, job: JobRequest) -> int:
@@ -388,41 +416,42 @@ def _behind_in_queue(connection: Connection, job: JobRequest) -> int:
 
 
 def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions for the jobs that start before it in any case. Organizations take turns."""
     before = tuple_(job_request.c.rank, job_request.c.id) < (-job.priority, job.id)
-    return (*in_sql(Waiting(), OfRunner(job.runner), Due()), before)
-
-
-def _load(connection: Connection, runner: str) -> tuple[Load, ...]:
-    lapsed = func.count().filter(job_attempt.c.lease_expires_at < clock_now())
-    statement = (
-        select(job_attempt.c.worker, func.count(), lapsed, func.max(job_attempt.c.heartbeat_at))
-        .join(job_request, job_request.c.id == job_attempt.c.job_id)
-        .where(job_attempt.c.state == constant(AttemptState.RUNNING), job_request.c.runner == runner)
-        .group_by(job_attempt.c.worker)
-        .order_by(job_attempt.c.worker)
+    sure = or_(
+        job_request.c.rank < -job.priority, job_request.c.organization_id.is_not_distinct_from(job.organization_id)
     )
-    return tuple(Load(*row) for row in connection.execute(statement))
+    return (*in_sql(Waiting(), OfRunner(job.runner), Due()), before, sure)
 
 
-def _traces(connection: Connection, runner: str) -> tuple[Trace, ...]:
-    newest = select(job_attempt).order_by(desc(job_attempt.c.id)).limit(TRACES).subquery()
-    statement = (
-        select(
-            job_request.c.id,
-            job_request.c.job_type,
-            job_request.c.queue_name,
-            job_request.c.locks_queue,
-            job_request.c.rank,
-            newest.c.worker,
-            newest.c.claimed_at,
-            newest.c.heartbeat_at,
-            newest.c.finished_at,
-        )
-        .join(newest, newest.c.job_id == job_request.c.id)
-        .where(job_request.c.runner == runner)
-        .order_by(desc(newest.c.id))
+def _turns(connection: Connection, job: JobRequest) -> Turns:
+    other = job_request.c.organization_id
+    found = select(func.count(other.distinct()), func.count(case((other.is_(None), 1)))).where(
+        *in_sql(Waiting(), OfRunner(job.runner), Due(), QueueFree()),
+        job_request.c.rank == -job.priority,
+        other.is_distinct_from(job.organization_id),
     )
-    return tuple(
-        Trace(*row[:4], -row.rank if isinstance(row.rank, int) else 0, *row[5:])  # in SQL, the smallest has no negative
-        for row in connection.execute(statement)
-    )
+    organizations, without = connection.execute(found).one()
+    return Turns(organizations, without > 0)
+
+
+def _may_start(kind: WaitingKind) -> bool:
+    """Whether a worker may start the jobs of a kind now, as far as their rows say."""
+    waits = kind.later or kind.blocked or kind.holder is not None
+    return not waits and kind.executor is Executor.WORKERS
+
+
+def _numbers_behind(counts: Iterable[WaitingCount]) -> Mapping[int, int]:
+    """Return how many of the jobs wait for each job that holds a lock, by its id."""
+    numbers: Counter[int] = Counter()
+    for each in counts:
+        if each.kind.holder is not None:
+            numbers[each.kind.holder] += each.count
+    return numbers
+
+
+def _small_jobs(connection: Connection, ids: Sequence[int]) -> dict[int, JobRequest]:
+    if not ids:
+        return {}
+    rows = connection.execute(select(*MANY_COLUMNS).where(job_request.c.id.in_(ids))).mappings()
+    return {row["id"]: to_request(row) for row in rows}

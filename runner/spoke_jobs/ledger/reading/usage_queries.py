@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import median
 
 from sqlalchemy import Connection, Integer, and_, desc, func, literal, literal_column, select
 
@@ -15,10 +16,12 @@ from spoke_jobs.type_names import NAME_LIMIT, matches
 
 NEWEST_SUCCESSES = 100
 """The most successes of a type that are read. Filters other than the type select some of them."""
+_ENOUGH = 3
+"""Of so many successes the median is usual."""
 TYPES = 1000
 """The most types that are examined."""
 
-_SUCCEEDED = (
+SUCCEEDED = (
     job_request.c.state == constant(JobState.SUCCEEDED),
     func.length(job_request.c.job_type) <= literal(NAME_LIMIT, Integer, literal_execute=True),
 )
@@ -47,11 +50,11 @@ def _types(connection: Connection, wanted: str | None) -> Iterator[str]:
     """Yield the types that have successes. Each step reads one entry of the index."""
     column = job_request.c.job_type
     if wanted is not None and "*" not in wanted:
-        yield from connection.scalars(select(column).where(*_SUCCEEDED, column == wanted).limit(1))
+        yield from connection.scalars(select(column).where(*SUCCEEDED, column == wanted).limit(1))
         return
     last = ""
     for _ in range(TYPES):
-        following = select(column).where(*_SUCCEEDED, column > last).order_by(column).limit(1)
+        following = select(column).where(*SUCCEEDED, column > last).order_by(column).limit(1)
         found = connection.scalar(following)
         if found is None or found == last:  # the same one again: other code wrote characters that are read as others
             return
@@ -67,7 +70,7 @@ def usage_of(connection: Connection, job_type: str, which: JobFilter = ANY_JOB) 
     """
     newest = (
         select(*_READ)
-        .where(*_SUCCEEDED, job_request.c.job_type == job_type)
+        .where(*SUCCEEDED, job_request.c.job_type == job_type)
         .order_by(desc(job_request.c.id))
         .limit(literal_column(str(NEWEST_SUCCESSES)))
         .subquery()
@@ -87,6 +90,13 @@ def usage_of(connection: Connection, job_type: str, which: JobFilter = ANY_JOB) 
     rows = connection.execute(statement).all()
     options = _options(connection, rows[0].id) if rows else None
     return TypeUsage(job_type, options, tuple(AttemptUsage(*row[1:]) for row in rows))
+
+
+def usual_seconds(connection: Connection, job_type: str) -> float | None:
+    """Return the median time of the newest successes of a type; None if there are few."""
+    usages = usage_of(connection, job_type).usages
+    times = [usage.wall_milliseconds / 1000 for usage in usages if usage.wall_milliseconds is not None]
+    return median(times) if len(times) >= _ENOUGH else None
 
 
 def _options(connection: Connection, job_id: int) -> JobOptions:

@@ -85,7 +85,7 @@ def test_one_of_another_release_or_unreadable_is_not_enforced_and_says_why() -> 
 def test_a_pause_is_shown_until_it_ends() -> None:
     until = (NOW + timedelta(minutes=1)).isoformat()
     item = spokelimit("all", paused={"reason": "stop", "by": "ann", "until": until})
-    text = "paused by SpokeLimit a (by ann) until 2026-01-01 12:01 UTC: stop"
+    text = "paused by ann (SpokeLimit a) until 2026-01-01 12:01 UTC: stop"
     assert conditions(item)["Paused"] == ("True", "Paused", text)
     assert conditions(item, 60)["Paused"] == ("False", "PauseEnded", "")
 

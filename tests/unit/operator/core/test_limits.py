@@ -154,20 +154,20 @@ def test_a_pause_holds_back_its_scope_and_says_who_and_why() -> None:
         ("key:k", {"key": "k"}),
     ):
         limits = limits_of(spokelimit(scope, paused=PAUSE))
-        assert held(limits, **fields) == "paused by SpokeLimit a (by ann): maintenance"
+        assert held(limits, **fields) == "paused by ann (SpokeLimit a): maintenance"
         assert (held(limits) is None) == (scope != "all")
         assert held(limits, **fields, ns="other") is None
         assert (held(limits, queue="another") is None) == (scope not in ("all", "each-queue"))
         assert (held(limits, org=2) is None) == (scope not in ("all", "each-organization"))
     paused = limits_of(spokelimit("each-type", paused=PAUSE))
-    assert held(paused, type_="any") == "paused by SpokeLimit a (by ann): maintenance"
+    assert held(paused, type_="any") == "paused by ann (SpokeLimit a): maintenance"
 
 
 def test_a_pause_ends_by_itself() -> None:
     end = NOW + timedelta(hours=1)
     item = spokelimit("all", paused=dict(PAUSE) | {"until": end.isoformat()})
     limits = compiled(Limits(), [item], [], NOW)
-    assert held(limits) == "paused by SpokeLimit a (by ann) until 2026-01-01 13:00 UTC: maintenance"
+    assert held(limits) == "paused by ann (SpokeLimit a) until 2026-01-01 13:00 UTC: maintenance"
     assert next_change([item], NOW) == end
     later = compiled(Limits(), [item], [], end)
     assert held(later) is None
@@ -182,7 +182,7 @@ def test_a_namespace_s_annotation_pauses_it_with_what_the_api_server_knows() -> 
     paused = namespace(paused="upgrade of the database", managedFields=[owner, other])
     limits = limits_of(pauses=(paused, namespace("free"), namespace("not", paused="false")))
     assert held(limits) == (
-        "paused by Namespace ns (by kubectl-annotate) since 2026-01-01 11:00 UTC: upgrade of the database"
+        "paused by kubectl-annotate (Namespace ns) since 2026-01-01 11:00 UTC: upgrade of the database"
     )
     assert held(limits, ns="free") is held(limits, ns="not") is None
     assert held(limits_of(pauses=(namespace(paused=""),))) == "paused by Namespace ns"
