@@ -149,17 +149,15 @@ class DashboardQueries(Queries):
             statement = select(*MANY_COLUMNS).where(job_request.c.id.in_(ids)).order_by(desc(job_request.c.id))
             jobs = [to_request(row) for row in connection.execute(statement).mappings()]
             further = ids[-1] if found.more else found.looked_to
-            if place.after is not None:
-                newer, older = further, min(ids, default=place.after + 1)
-            else:
-                newer = None if place.before is None else max(ids, default=place.before - 1)
-                older = further
+            back = None if place.before is None else max(ids, default=place.before - 1)
+            if upwards := place.after is not None:
+                back = min(ids, default=place.after + 1)
             return JobPage(
                 connection.execute(select(clock_now())).scalar_one(),
                 tuple(with_cancellers(connection, jobs)),
-                newer,
-                older,
-                None if found.looked_to is None else found.looked,
+                newer=further if upwards else back,
+                older=back if upwards else further,
+                looked=None if found.looked_to is None else found.looked,
             )
 
     def chosen(self, which: JobFilter, limit: int, *, without_cancelled: bool = False) -> SelectedJobs:
