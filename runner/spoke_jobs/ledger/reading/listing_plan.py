@@ -171,11 +171,11 @@ def merged(
     jobs: list[ListedJob] = []
     looked = 0
 
-    def progress(source: Source) -> tuple[bool, int]:
+    def progress(source: Source) -> tuple[bool, int]:  # the least is the one that has been read least far
         at = last[source]
         return at is not None, sign * (at or 0)
 
-    def known() -> list[ListedJob]:
+    def known() -> list[ListedJob]:  # those before the last row of each source
         if not last:
             return jobs
         begun, end = progress(min(last, key=progress))
