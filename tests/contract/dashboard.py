@@ -92,8 +92,10 @@ class DashboardContract(DashboardScene):
         assert "the first attempt of the oldest began 3 h ago" in browse(ONE).get("/").text
 
     def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in ("ledger.reading.dashboard_queries", "web.pages", "web.page_views"):
+        for module in ("ledger.reading.dashboard_queries", "web.page_views"):
             monkeypatch.setattr(f"spoke_jobs.{module}.CAP", 2)
+        for module in ("web.pages", "web.page_views", "web.view_parts"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.GROUPED", 2)
         for _ in range(3):
             self.failed(ledger)
         ledger.insert_many([new_job() for _ in range(4)])
@@ -103,6 +105,23 @@ class DashboardContract(DashboardScene):
         assert "there are more" in page
         assert "the 2 that failed last" in page
         assert "<strong>2</strong></a> of the type report failed" in page
+
+    def test_the_largest_groups_are_shown(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.web.page_views.GROUPS_SHOWN", 1)
+        for place, number in (("one", 1), ("two", 2)):
+            for _ in range(number):
+                self.failed_at(ledger, place)
+        browser = browse(EVERYBODY)
+        page = browser.get("/").text
+        assert "These are the 1 largest groups of failed jobs; there are more." in page
+        assert "largest groups of waiting jobs" not in page
+        assert ("JobError: two" in page, "JobError: one" in page) == (True, False)
+        ledger.insert(new_job())
+        assert "largest groups of waiting jobs" not in browser.get("/").text
+        ledger.insert(new_job(run_after=Queries(ledger.engine).now() + timedelta(hours=1)))
+        assert "These are the 1 largest groups of waiting jobs; there are more." in browser.get("/").text
         assert "<strong>2</strong></a> are due" in page or "<strong>2</strong></a> have just" in page
 
     def test_the_types_and_organizations_with_the_most_due_jobs(self, ledger: SqlLedger, browse: Open) -> None:

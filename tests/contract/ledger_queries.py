@@ -198,13 +198,13 @@ class QueriesContract:
         assert {key: each.count for key, each in found.items()} == {
             (holder.id, False, "report"): 3,
             (None, False, "report"): 2,
-            (None, True, "report"): 1,
-            (None, False, "export"): 1,
-        }
+            (None, True, ""): 1,
+            (None, False, ""): 1,
+        }, "the type is of interest only if a worker could start the jobs"
         first = found[holder.id, False, "report"]
         assert (first.first_id, first.oldest_at) == (behind[0].id, behind[0].created_at)
-        assert found[None, True, "report"].oldest_at == later.run_after
-        assert (found[None, False, "export"].kind.priority, found[None, False, "export"].first_id) == (5, in_cluster.id)
+        assert found[None, True, ""].oldest_at == later.run_after
+        assert (found[None, False, ""].kind.priority, found[None, False, ""].first_id) == (5, in_cluster.id)
         assert (crowd.holders[holder.id].worker, crowd.load["legacy"][0].running) == ("host:1", 1)
         assert [trace.job_id for trace in crowd.traces["legacy"]] == [holder.id]
         kinds = {job.id: job.kind for job in queries.waiting()}
@@ -217,9 +217,27 @@ class QueriesContract:
         ledger.limits.pause(parse_scope("organization:1"), "they asked", by="ann")
         crowd = queries.crowd(3600)
         found = {each.kind.organization_id: (each.count, crowd.held.get(each.kind)) for each in crowd.waiting}
-        assert (found[1][0], found[2]) == (2, (1, None))
+        assert (found[1][0], found[None]) == (2, (1, None))
         assert found[1][1] is not None
         assert (found[1][1].code, found[1][1].by) == ("Paused", "ann")
+
+    def test_waiting_jobs_differ_by_what_limits_name_alone(self, ledger: SqlLedger, queries: Queries) -> None:
+        """Else each of 10,000 organizations would be counted apart."""
+        for organization, queue in ((1, "a"), (2, "a"), (3, "b"), (3, "c"), (None, "")):
+            ledger.insert(new_job(organization_id=organization, queue_name=queue))
+
+        def counted() -> dict[tuple[int | None, str], int]:
+            waiting = queries.crowd(3600).waiting
+            return {(each.kind.organization_id, each.kind.queue_name): each.count for each in waiting}
+
+        assert counted() == {(None, ""): 5}
+        ledger.limits.pause(parse_scope("organization:1"), "they asked")
+        ledger.limits.pause(parse_scope(f"organization:{10**17}"), "no job can have this one")
+        assert counted() == {(1, ""): 1, (None, ""): 4}
+        ledger.limits.pause(parse_scope("queue:a"), "it is down")
+        assert counted() == {(1, "a"): 1, (None, "a"): 1, (None, ""): 3}
+        ledger.limits.pause(parse_scope("each-organization"), "they asked")
+        assert counted() == {(1, "a"): 1, (2, "a"): 1, (3, ""): 2, (None, ""): 1}
 
     def test_failures_are_counted_by_cause_and_fingerprint(self, ledger: SqlLedger, queries: Queries) -> None:
         for job_type, place, for_good in (
@@ -236,10 +254,11 @@ class QueriesContract:
             ledger.fail(claim.token, failure, decide=True)
         crowd = queries.crowd(3600)
         found = sorted(crowd.failed, key=lambda each: each.fingerprint)
-        assert [(each.cause, each.fingerprint, each.count, each.job_types) for each in found] == [
-            ("JobError", "KeyError@a", 3, ("export", "report")),
-            ("JobError", "KeyError@b", 1, ("report",)),
+        assert [(each.cause, each.fingerprint, each.count, each.types) for each in found] == [
+            ("JobError", "KeyError@a", 3, 2),
+            ("JobError", "KeyError@b", 1, 1),
         ]
+        assert [each.job_type for each in found] == ["export", "report"]
         assert found[0].newest_at >= found[0].oldest_at
         (waiting,) = crowd.waiting
         assert (waiting.kind.later, waiting.kind.cause, waiting.kind.fingerprint) == (True, "JobError", "KeyError@b")

@@ -5,9 +5,12 @@ A job that a worker could start is explained like a single one (:mod:`.waiting`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import accumulate
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -20,7 +23,7 @@ from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.words import ago, agreeing, clock, count, line, seconds, until
 from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
-from spoke_jobs.ledger.reading.queries import Crowd, Trace
+from spoke_jobs.ledger.reading.queries import Crowd, Load, Trace
 
 SOON = timedelta(seconds=5)
 """An idle worker finds a due job well within this time."""
@@ -48,8 +51,8 @@ class Group:
     """One of the jobs: of waiting ones the first, of failed ones the newest."""
     name: str = ""
     """The reason to wait or the cause by its one name (docs/reference/causes.md)."""
-    job_types: tuple[str, ...] = ()
-    """The types of failed jobs."""
+    job_type: str = ""
+    """The type of failed jobs; empty if they have several."""
     wait: Wait | None = None
     """The pause, limit or rate of the ledger that holds them back, or what their SpokeJobs say."""
     tried_at: datetime | None = None
@@ -64,29 +67,95 @@ class _Finding(NamedTuple):
     """What distinguishes groups with the same reason."""
 
 
-def groups(crowd: Crowd, in_cluster: Iterable[WaitingSpokeJob] = ()) -> tuple[Group, ...]:
+class _Workers:
+    """What the newest attempts of a runner tell of its workers. It answers for thousands of kinds of jobs."""
+
+    def __init__(self, load: Iterable[Load], traces: Iterable[Trace]) -> None:
+        by_claim = sorted(traces, key=lambda trace: trace.claimed_at)
+        self.busy = any(one.running > one.lapsed for one in load)
+        self.seen = max((trace.heartbeat_at for trace in by_claim), default=None)
+        self._claims = [trace.claimed_at for trace in by_claim]
+        places = [(-trace.priority, trace.job_id) for trace in by_claim]
+        self._last_places = [*accumulate(reversed(places), max)][::-1]
+        """By attempt: the last place in the order of claims that it or a later attempt has."""
+        self._last_claims = {trace.job_type: trace.claimed_at for trace in by_claim}
+
+    def passed_over(self, each: WaitingCount) -> bool:
+        """Whether workers started later jobs of other types since the first of these was due, and none of this type."""
+        since = bisect_right(self._claims, each.oldest_at)
+        later = since < len(self._claims) and self._last_places[since] > (-each.kind.priority, each.first_id)
+        last = self._last_claims.get(each.kind.job_type)
+        return later and (last is None or last <= each.oldest_at)
+
+
+class _Finder:
+    """Finds what the jobs of one kind wait for."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self._crowd = crowd
+        self._workers: dict[str, _Workers] = {}
+
+    def find(self, each: WaitingCount) -> _Finding:
+        """Find what the jobs of one kind wait for."""
+        kind, crowd = each.kind, self._crowd
+        if kind.blocked:
+            return _Finding(WaitReason.BLOCKED, "")
+        if kind.executor is Executor.OTHERS:
+            return _Finding(WaitReason.TAKEN, "")
+        if kind.later:
+            if not kind.cause:
+                return _Finding(WaitReason.DUE_LATER, "")
+            if kind.cause == Cause.RETRY_LATER:
+                return _Finding(WaitReason.ASKED_LATER, "")
+            return _Finding(WaitReason.BACKING_OFF, f"{kind.cause} {kind.fingerprint}")
+        if kind.executor is Executor.CLUSTER:
+            return _Finding(WaitReason.SUBMITTED if kind.submitted else WaitReason.NOT_SUBMITTED, "")
+        if (wait := crowd.held.get(kind)) is not None:
+            return _Finding(WAITS[wait.code], f"{wait.source} {wait.object}")
+        if kind.holder is not None:
+            return _Finding(WaitReason.QUEUE_LOCKED, str(kind.holder))
+        workers, waited = self._of(kind.runner), crowd.now - each.oldest_at
+        if waited >= SOON and workers.passed_over(each):
+            return _Finding(WaitReason.PASSED_OVER, kind.job_type)
+        if workers.busy:
+            return _Finding(WaitReason.WORKERS_BUSY, kind.runner)
+        if waited >= SOON and (workers.seen is None or crowd.now - workers.seen >= SOON):
+            return _Finding(WaitReason.NO_WORKER, kind.runner)
+        return _Finding(WaitReason.NEXT, kind.runner)
+
+    def _of(self, runner: str) -> _Workers:
+        if runner not in self._workers:
+            crowd = self._crowd
+            self._workers[runner] = _Workers(crowd.load.get(runner, ()), crowd.traces.get(runner, ()))
+        return self._workers[runner]
+
+
+def groups(crowd: Crowd, in_cluster: Iterable[WaitingSpokeJob] = (), most: int | None = None) -> tuple[Group, ...]:
     """Group jobs: first the waiting ones, then the failed ones, in each case the largest group first.
 
     :param in_cluster: what the SpokeJobs say. Jobs whose SpokeJob says nothing are grouped by what the ledger knows.
+    :param most: the most groups of waiting jobs, and of failed ones, that are returned. There may be thousands.
     """
+    finder = _Finder(crowd)
     found: dict[tuple[str, str], list[WaitingSpokeJob]] = {}
     for spokejob in in_cluster:
         found.setdefault((spokejob.wait.code, spokejob.wait.holder or spokejob.wait.object), []).append(spokejob)
     members: dict[_Finding, list[WaitingCount]] = {}
     for each in crowd.waiting:
-        members.setdefault(_find(each, crowd), []).append(each)
+        members.setdefault(finder.find(each), []).append(each)
     explained = sum(len(spokejobs) for spokejobs in found.values())
-    waiting = [_in_the_cluster(spokejobs, crowd.now) for spokejobs in found.values()]
-    waiting += [
-        group
-        for finding, counts in members.items()
-        if (group := _waiting(finding, counts, crowd, explained)) is not None
+    waiting: list[tuple[int, str, Callable[[], Group]]] = [
+        (len(spokejobs), code, partial(_in_the_cluster, spokejobs, crowd.now)) for (code, _), spokejobs in found.items()
     ]
-    failed = [_failed(each, crowd) for each in crowd.failed]
-    return tuple(
-        sorted(waiting, key=lambda group: (-group.count, group.reason))
-        + sorted(failed, key=lambda group: (-group.count, group.reason, group.fingerprint))
-    )
+    for finding, counts in members.items():
+        number = sum(each.count for each in counts)
+        if finding.reason == WaitReason.SUBMITTED:
+            number -= explained  # their SpokeJobs say more
+        if number > 0:
+            waiting.append((number, finding.reason.code, partial(_waiting, finding, counts, crowd, number)))
+    largest = sorted(waiting, key=lambda one: (-one[0], one[1]))[:most]
+    failed = sorted(crowd.failed, key=lambda each: (-each.count, each.cause, each.fingerprint))[:most]
+    return (*(make() for _, _, make in largest), *(_failed(each, crowd) for each in failed))
 
 
 def oldest_of(group: Group, now: datetime) -> str:
@@ -103,54 +172,11 @@ def has_spokejobs(crowd: Crowd) -> bool:
 
 def reasons(crowd: Crowd) -> Mapping[WaitingKind, str]:
     """Return the reason of each kind of waiting jobs."""
-    return MappingProxyType({each.kind: _find(each, crowd).reason.code for each in crowd.waiting})
+    finder = _Finder(crowd)
+    return MappingProxyType({each.kind: finder.find(each).reason.code for each in crowd.waiting})
 
 
-def _find(each: WaitingCount, crowd: Crowd) -> _Finding:
-    """Find what the jobs of one kind wait for."""
-    kind = each.kind
-    if kind.blocked:
-        return _Finding(WaitReason.BLOCKED, "")
-    if kind.executor is Executor.OTHERS:
-        return _Finding(WaitReason.TAKEN, "")
-    if kind.later:
-        if not kind.cause:
-            return _Finding(WaitReason.DUE_LATER, "")
-        if kind.cause == Cause.RETRY_LATER:
-            return _Finding(WaitReason.ASKED_LATER, "")
-        return _Finding(WaitReason.BACKING_OFF, f"{kind.cause} {kind.fingerprint}")
-    if kind.executor is Executor.CLUSTER:
-        return _Finding(WaitReason.SUBMITTED if kind.submitted else WaitReason.NOT_SUBMITTED, "")
-    if (wait := crowd.held.get(kind)) is not None:
-        return _Finding(WAITS[wait.code], f"{wait.source} {wait.object}")
-    if kind.holder is not None:
-        return _Finding(WaitReason.QUEUE_LOCKED, str(kind.holder))
-    traces, load = crowd.traces.get(kind.runner, ()), crowd.load.get(kind.runner, ())
-    waited = crowd.now - each.oldest_at
-    if waited >= SOON and _passed_over(each, traces):
-        return _Finding(WaitReason.PASSED_OVER, kind.job_type)
-    if any(one.running > one.lapsed for one in load):
-        return _Finding(WaitReason.WORKERS_BUSY, kind.runner)
-    seen = max((trace.heartbeat_at for trace in traces), default=None)
-    if waited >= SOON and (seen is None or crowd.now - seen >= SOON):
-        return _Finding(WaitReason.NO_WORKER, kind.runner)
-    return _Finding(WaitReason.NEXT, kind.runner)
-
-
-def _passed_over(each: WaitingCount, traces: Iterable[Trace]) -> bool:
-    """Whether workers started later jobs of other types since the first of these was due, and none of this type."""
-    first = (-each.kind.priority, each.first_id)
-    since = [trace for trace in traces if trace.claimed_at > each.oldest_at]
-    later = any((-trace.priority, trace.job_id) > first for trace in since)
-    return later and not any(trace.job_type == each.kind.job_type for trace in since)
-
-
-def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explained: int) -> Group | None:
-    number = sum(each.count for each in counts)
-    if finding.reason == WaitReason.SUBMITTED:
-        number -= explained  # their SpokeJobs say more
-        if number <= 0:
-            return None
+def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, number: int) -> Group:
     first = min(counts, key=lambda each: each.oldest_at)
     kind = first.kind
     return Group(
@@ -265,8 +291,7 @@ def _in_the_cluster(spokejobs: list[WaitingSpokeJob], now: datetime) -> Group:
 
 
 def _failed(each: FailedCount, crowd: Crowd) -> Group:
-    types = each.job_types
-    kind = f"of the type {line(types[0])}" if len(types) == 1 else f"of {len(types)} types"
+    kind = f"of the type {line(each.job_type)}" if each.types == 1 else f"of {each.types} types"
     place = f": {line(each.fingerprint)}" if each.fingerprint else ""
     last = f"{agreeing(each.count, '', 'the last ')}{ago(each.newest_at, crowd.now)} (job {each.newest_id})"
     return Group(
@@ -280,5 +305,5 @@ def _failed(each: FailedCount, crowd: Crowd) -> Group:
         each.newest_at,
         each.newest_id,
         each.cause,
-        types,
+        each.job_type if each.types == 1 else "",
     )

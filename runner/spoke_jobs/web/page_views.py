@@ -18,6 +18,7 @@ from spoke_jobs.explain.words import line, memory, seconds
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import (
     CAP,
+    GROUPED,
     LOOKED_THROUGH,
     CappedCount,
     JobPage,
@@ -26,6 +27,7 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
 )
 from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
 from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
+from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
 from spoke_jobs.web.sparklines import Sparkline, sparkline
@@ -45,6 +47,8 @@ from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, sho
 
 PEAKS = 20
 """Of how many of the newest successes of a job's type the peak memory is shown."""
+GROUPS_SHOWN = 20
+"""The most groups of waiting jobs, and of failed ones, that the overview shows: the largest ones."""
 _MESSAGE_LIMIT = 200
 _QUIET = timedelta(minutes=2)
 """A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
@@ -113,7 +117,7 @@ class Overview:
 
 
 def overview(
-    now: datetime,
+    crowd: Crowd,
     counts: Mapping[JobState, CappedCount],
     groups: Iterable[Group],
     due: DueCounts,
@@ -126,17 +130,27 @@ def overview(
     sync: str = "",
     cluster_problem: str = "",
 ) -> Overview:
-    """Describe all jobs that the viewer may see."""
+    """Describe all jobs that the viewer may see.
+
+    :param crowd: what the groups are made of.
+    :param groups: the largest ones of each state, at most one more than are shown.
+    """
+    now = crowd.now
     shown = [shown_group(group, viewer) for group in groups]
-    more = {state.value for state, number in counts.items() if number.more}
+    waiting, failed = (
+        [group for group in shown if (group.state == "failed") is of_failed] for of_failed in (False, True)
+    )
     notes = [f"The cluster could not be read: {line(cluster_problem, _MESSAGE_LIMIT)}"] if cluster_problem else []
-    if more & {JobState.WAITING.value, JobState.BLOCKED.value}:
-        notes.append(f"Of the waiting and the blocked jobs, {CAP:,} of each were grouped; there are more.")
+    if any(counts[state].number > GROUPED or counts[state].more for state in (JobState.WAITING, JobState.BLOCKED)):
+        notes.append(f"Of the waiting and the blocked jobs, {GROUPED:,} of each were grouped; there are more.")
     if due.more:
         notes.append(f"The due jobs were counted among the first {EXAMINED:,} waiting jobs; there are more.")
     if any(number.more and number.number < CAP for number in counts.values()):
         notes.append(f"Your ended jobs were counted among the newest {LOOKED_THROUGH:,} jobs. There may be older ones.")
-    notes += failures_note(shown, CAP)
+    notes += failures_note(crowd)
+    for what, found in (("waiting", waiting), ("failed", failed)):
+        if len(found) > GROUPS_SHOWN:
+            notes.append(f"These are the {GROUPS_SHOWN} largest groups of {what} jobs; there are more.")
     if not viewer.sees_all:  # always, because it must not tell how many attempts others make
         notes.append(
             f"The charts count among the newest {NEWEST_ATTEMPTS:,} attempts of all organizations: earlier jobs of "
@@ -146,8 +160,8 @@ def overview(
         notes.append(f"The charts count among the newest {NEWEST_ATTEMPTS:,} attempts and failures; there may be more.")
     return Overview(
         tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
-        tuple(group_item(group, now, sees_limits=viewer.sees_all) for group in shown if group.state != "failed"),
-        tuple(group_item(group, now) for group in shown if group.state == "failed"),
+        tuple(group_item(group, now, sees_limits=viewer.sees_all) for group in waiting[:GROUPS_SHOWN]),
+        tuple(group_item(group, now) for group in failed[:GROUPS_SHOWN]),
         _due(due) if due.number else None,
         schedules,
         tuple(_last_hour(ended, complete=viewer.sees_all and not ended.more)),

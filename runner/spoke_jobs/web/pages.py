@@ -17,7 +17,7 @@ from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
-from spoke_jobs.ledger.reading.dashboard_queries import CAP, DashboardQueries, JobPage, RecentNames
+from spoke_jobs.ledger.reading.dashboard_queries import GROUPED, DashboardQueries, JobPage, RecentNames
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest, UnreadPayload
@@ -64,13 +64,13 @@ class Pages:
     def overview(self, viewer: Viewer, asked: Asked) -> Answer:
         """Show all jobs, by state and by reason."""
         which = viewer.narrowed()
-        crowd = self._queries.crowd(_FAILED_SECONDS, which, CAP)
+        crowd = self._queries.crowd(_FAILED_SECONDS, which, GROUPED)
         crowd = replace(crowd, now=crowd.now.astimezone(asked.zone))
         waits = self._cluster.waits() if viewer.sees_all and has_spokejobs(crowd) else None
         view = page_views.overview(
-            crowd.now,
+            crowd,
             self._queries.counts(which),
-            groups(crowd, waits.waiting if waits else ()),
+            groups(crowd, waits.waiting if waits else (), page_views.GROUPS_SHOWN + 1),
             self._queries.due(which),
             self._queries.oldest(which, _OLDEST),
             self._queries.workers(which),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from spoke_jobs.explain.groups import Group, oldest_of
 from spoke_jobs.explain.words import ago, count, line, seconds, until
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
+from spoke_jobs.ledger.reading.dashboard_queries import GROUPED, CappedCount
+from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.web.job_search import address
 
 SYNC_IS_ACTIVE = "Sync is active."
@@ -155,11 +155,8 @@ def capped(number: CappedCount) -> str:
     return f"{number.number:,}{'+' if number.more else ''}"
 
 
-def failures_note(groups: Iterable[Group], most: int) -> list[str]:
-    """Say that not all failed jobs were grouped; empty if they were.
-
-    :param most: the most jobs that are grouped.
-    """
-    if sum(group.count for group in groups if group.state == "failed") < most:
+def failures_note(crowd: Crowd) -> list[str]:
+    """Say that not all failed jobs were grouped; empty if they were."""
+    if sum(each.count for each in crowd.failed) < GROUPED:
         return []
-    return [f"Of the failed jobs, the {most:,} that failed last were grouped; there may be more."]
+    return [f"Of the failed jobs, the {GROUPED:,} that failed last were grouped; there may be more."]

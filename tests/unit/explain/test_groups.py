@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import replace
 from datetime import datetime
@@ -46,7 +47,8 @@ def failed(**changes: Any) -> FailedCount:
     values: dict[str, Any] = {
         "cause": "JobError",
         "fingerprint": "ValueError@shop.importing.load_rows",
-        "job_types": ("import_contacts",),
+        "job_type": "import_contacts",
+        "types": 1,
         "count": 12,
         "oldest_at": before(hours=2),
         "newest_at": before(minutes=2),
@@ -356,7 +358,7 @@ def test_failed_jobs_have_one_command_for_all_of_them() -> None:
         crowd(
             failed=(
                 failed(),
-                failed(cause="OutOfMemory", fingerprint="", count=5, job_types=("a", "b", "c")),
+                failed(cause="OutOfMemory", fingerprint="", count=5, types=3),
                 failed(cause="FromANewerRelease", fingerprint="", count=1),
             )
         )
@@ -370,8 +372,40 @@ def test_failed_jobs_have_one_command_for_all_of_them() -> None:
         "`spoke-jobs retry --failed --fingerprint ValueError@shop.importing.load_rows`."
     )
     assert by_cause.text.startswith("of 3 types failed with OutOfMemory, the last")
+    assert [group.job_type for group in (by_error, by_cause)] == ["import_contacts", ""]
     assert by_cause.advice.endswith("then `spoke-jobs retry --failed --cause OutOfMemory`.")
     assert unknown.advice == ""
+
+
+def test_only_the_largest_groups_of_each_state_are_made() -> None:
+    everything = crowd(
+        waiting(3, holder=7), waiting(9, holder=8), waiting(5, holder=9), failed=(failed(count=1), failed(count=6))
+    )
+    assert [(group.state, group.count) for group in groups(everything, most=1)] == [("waiting", 9), ("failed", 6)]
+    whole = groups(everything)
+    assert [group.count for group in whole] == [9, 5, 3, 6, 1]
+    assert groups(everything, most=2) == (*whole[:2], *whole[3:])
+
+
+def test_which_types_workers_pass_over() -> None:
+    """As many kinds as attempts, each compared with each: jobs of another type that come later were started since."""
+    draw = random.Random(7)
+    for _ in range(200):
+        traces = [
+            a_trace(
+                job_id=draw.randrange(30, 50),
+                job_type=draw.choice(("report", "export")),
+                priority=draw.randrange(2),
+                claimed_at=before(seconds=draw.randrange(20, 40)),
+            )
+            for _ in range(draw.randrange(4))
+        ]
+        each = waiting(oldest_at=before(seconds=draw.randrange(20, 40)), priority=draw.randrange(2))
+        since = [trace for trace in traces if trace.claimed_at > each.oldest_at]
+        later = any((-trace.priority, trace.job_id) > (-each.kind.priority, each.first_id) for trace in since)
+        passed_over = later and all(trace.job_type != "report" for trace in since)
+        found = only(groups(crowd(each, traces={"legacy": tuple(traces)})))
+        assert (found.reason == Code.PASSED_OVER) is passed_over, (each, traces)
 
 
 def test_each_code_of_waiting_jobs_follows_from_a_reason() -> None:

@@ -16,24 +16,24 @@ from sqlalchemy import (
     BigInteger,
     CompoundSelect,
     Connection,
-    Row,
     and_,
     case,
     cast,
     desc,
     func,
     not_,
+    or_,
     select,
     union_all,
 )
 
-from spoke_jobs.contract.executors import Executor, executor_of
+from spoke_jobs.contract.executors import NOT_OF_WORKERS, Executor, executor_of
 from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS
 from spoke_jobs.ledger.claims.eligibility import Due
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.sql import filters
-from spoke_jobs.ledger.sql.expressions import constant, counted_column, due_since
+from spoke_jobs.ledger.sql.expressions import constant, due_since, limited_column
 from spoke_jobs.ledger.tables import job_request, queue_lock
 from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
@@ -45,6 +45,7 @@ class WaitingKind:
 
     runner: str
     job_type: str
+    """Empty if their type says nothing about what they wait for: if they are not due, or no worker claims them."""
     priority: int
     later: bool
     """Whether they are not due yet."""
@@ -60,9 +61,9 @@ class WaitingKind:
     holder: int | None
     """The job that holds the lock of their queue; None if they need none, or if it is free."""
     queue_name: str = ""
-    """Their queue, if a limit is for queues; else empty."""
+    """Their queue, if a limit is for it, or for each queue; else empty."""
     organization_id: int | None = None
-    """Their organization, if a limit is for organizations; else None."""
+    """Their organization, likewise; else None."""
     limit_key: str | None = None
     """Their key, if a limit is for keys; else None."""
 
@@ -91,8 +92,10 @@ class FailedCount:
 
     cause: str
     fingerprint: str
-    job_types: tuple[str, ...]
-    """Their types, by name."""
+    job_type: str
+    """Their type; if there are several, the first one by name."""
+    types: int
+    """How many types they have."""
     count: int
     oldest_at: datetime
     newest_at: datetime
@@ -145,6 +148,39 @@ def failed_counts(
 
     :param cap: the most jobs that are counted, those that failed last.
     """
+    failed = failed_jobs(period_seconds, which, cap)
+    # A retried job keeps its id, so that the highest id may have failed before the others.
+    last_first = (desc(failed.finished_at), desc(failed.id))
+    jobs = select(*failed, func.row_number().over(order_by=last_first).label("place")).cte("failed").c
+    kind = (jobs.cause, jobs.fingerprint)
+    ends = (func.min(jobs.finished_at).label("oldest"), func.max(jobs.finished_at).label("newest"))
+    number, first = func.count().label("number"), func.min(jobs.place).label("first")
+    by_type = select(*kind, jobs.job_type, number, *ends, first).group_by(*kind, jobs.job_type).subquery().c
+    by_reason = (
+        select(
+            by_type.cause,
+            by_type.fingerprint,
+            func.min(by_type.job_type).label("job_type"),
+            func.count().label("types"),
+            cast(func.sum(by_type.number), BigInteger).label("number"),
+            func.min(by_type.oldest).label("oldest"),
+            func.max(by_type.newest).label("newest"),
+            func.min(by_type.first).label("first"),
+        )
+        .group_by(by_type.cause, by_type.fingerprint)
+        .subquery()
+        .c
+    )
+    *values, first = by_reason
+    statement = select(*values, jobs.id).where(jobs.place == first)
+    return tuple(FailedCount(*row) for row in connection.execute(statement))
+
+
+def failed_jobs(period_seconds: float, which: JobFilter, cap: int | None) -> Any:
+    """Select the jobs that have failed for good within the period and pass the filter; return the columns.
+
+    :param cap: see :func:`failed_counts`.
+    """
     columns = job_request.c
     failed = select(columns.cause, columns.fingerprint, columns.job_type, columns.finished_at, columns.id).where(
         columns.state == constant(JobState.FAILED),
@@ -153,31 +189,7 @@ def failed_counts(
     )
     if cap is not None:
         failed = failed.order_by(desc(columns.finished_at)).limit(cap)
-    jobs = failed.subquery().c
-    # A retried job keeps its id, so that the highest id may have failed before the others.
-    last_first = (desc(jobs.finished_at), desc(jobs.id))
-    last_id = func.first_value(jobs.id).over(partition_by=(jobs.cause, jobs.fingerprint), order_by=last_first)
-    each = select(*jobs, last_id.label("last_id")).subquery().c
-    of_one_type = (each.cause, each.fingerprint, each.job_type)
-    statement = select(
-        *of_one_type,
-        func.count(),
-        func.min(each.finished_at),
-        func.max(each.finished_at),
-        func.max(each.last_id),
-    ).group_by(*of_one_type)
-    of_one_reason: dict[tuple[str, str], list[Row[Any]]] = {}
-    for row in connection.execute(statement):
-        of_one_reason.setdefault((row[0], row[1]), []).append(row)
-    return tuple(_of_all_types(rows) for rows in of_one_reason.values())
-
-
-def _of_all_types(rows: list[Row[Any]]) -> FailedCount:
-    """Make one count of those of the types."""
-    causes, fingerprints, types, counts, oldest, newest, newest_ids = zip(*rows, strict=True)
-    return FailedCount(
-        causes[0], fingerprints[0], tuple(sorted(types)), sum(counts), min(oldest), max(newest), max(newest_ids)
-    )
+    return failed.subquery().c
 
 
 def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = None) -> CompoundSelect[Any]:
@@ -188,18 +200,20 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = Non
         queue_lock.c.job_id != job_request.c.id,
     )
     later = not_(Due().expression())
+    blocked = job_request.c.state == constant(JobState.BLOCKED)
+    unclaimed = or_(later, blocked, *(job_request.c.runner == constant(name) for name in NOT_OF_WORKERS))
     columns = (
         job_request.c.runner,
-        job_request.c.job_type,
+        case((unclaimed, ""), else_=job_request.c.job_type).label("job_type"),
         (-cast(job_request.c.rank, BigInteger)).label("priority"),
         later.label("later"),
         case((later, job_request.c.cause), else_="").label("cause"),
         case((later, job_request.c.fingerprint), else_="").label("fingerprint"),
         job_request.c.submitted_at.is_not(None).label("submitted"),
         job_request.c.assigned,
-        (job_request.c.state == constant(JobState.BLOCKED)).label("blocked"),
+        blocked.label("blocked"),
         queue_lock.c.job_id.label("holder"),
-        *(counted_column(dimension, limits.kinds).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
+        *(limited_column(dimension, limits.scopes).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
         due_since().label("due_at"),
         job_request.c.started_at,
         job_request.c.id,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, asc, case, desc, func, select
+from sqlalchemy import Connection, Select, asc, case, desc, func, select, tuple_
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql, not_launched
@@ -17,7 +17,7 @@ from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.notices.mute_rows import current_mutes
 from spoke_jobs.ledger.notices.notice_values import Mute
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
-from spoke_jobs.ledger.reading.crowd import failed_counts
+from spoke_jobs.ledger.reading.crowd import failed_counts, failed_jobs
 from spoke_jobs.ledger.reading.due_counts import DueCounts, due_counts
 from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
 from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
@@ -34,6 +34,8 @@ from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState
 
 CAP = 10_000
 """The most jobs of a state that are counted."""
+GROUPED = 5_000
+"""The most waiting, the most blocked and the most failed jobs that are grouped by reason."""
 LOOKED_THROUGH = 100_000
 """Among how many of the newest jobs the ended ones of some organizations are counted. No index has organizations."""
 SCHEDULES_LOOKED_THROUGH = 5_000
@@ -187,10 +189,25 @@ class DashboardQueries(Queries):
             return set(connection.scalars(statement))
 
     def failures(self, period_seconds: float, which: JobFilter) -> Crowd:
-        """Count the jobs that have failed for good within the period, up to :data:`CAP`, those that failed last."""
+        """Count the jobs that have failed for good within the period, up to :data:`GROUPED`, those that failed last."""
         with self._reading() as connection:
             now = connection.execute(select(clock_now())).scalar_one()
-            return Crowd(now, period_seconds, failed=failed_counts(connection, period_seconds, which, CAP))
+            return Crowd(now, period_seconds, failed=failed_counts(connection, period_seconds, which, GROUPED))
+
+    def failed_types(
+        self, period_seconds: float, which: JobFilter, kinds: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Return the types of the jobs that :meth:`failures` counts, of these causes and fingerprints, by both."""
+        if not kinds:
+            return {}
+        failed = failed_jobs(period_seconds, which, GROUPED)
+        kind = (failed.cause, failed.fingerprint)
+        statement = select(*kind, failed.job_type).where(tuple_(*kind).in_(sorted(kinds))).distinct()
+        found: dict[tuple[str, str], list[str]] = {}
+        with self._reading() as connection:
+            for cause, fingerprint, job_type in connection.execute(statement):
+                found.setdefault((cause, fingerprint), []).append(job_type)
+        return {kind: tuple(sorted(types)) for kind, types in found.items()}
 
     def mutes(self, limit: int) -> list[Mute]:
         """Read the mutes that have not ended, by id; at most ``limit``, the newest."""
@@ -199,14 +216,18 @@ class DashboardQueries(Queries):
 
     def output_tails(self, job_ids: Collection[int]) -> dict[int, str]:
         """Return the last lines of the output of each job's newest attempt, of the jobs that have any."""
-        found = {}
+        if not job_ids:
+            return {}
         newest = (
-            select(job_attempt.c.output_tail).order_by(desc(job_attempt.c.run), desc(job_attempt.c.number)).limit(1)
+            select(job_attempt.c.output_tail)
+            .where(job_attempt.c.job_id == job_request.c.id)
+            .order_by(desc(job_attempt.c.run), desc(job_attempt.c.number))
+            .limit(1)
+            .scalar_subquery()
         )
+        statement = select(job_request.c.id, newest).where(job_request.c.id.in_(sorted(job_ids)))
         with self._reading() as connection:
-            for job_id in job_ids:
-                found[job_id] = connection.scalar(newest.where(job_attempt.c.job_id == job_id)) or ""
-        return {job_id: text for job_id, text in found.items() if text}
+            return {job_id: text for job_id, text in connection.execute(statement) if text}
 
     def peaks(self, job_ids: Collection[int]) -> dict[int, tuple[int, ...]]:
         """Return the peak memory in bytes of each job's newest attempts, newest first, of those that were measured."""

@@ -265,12 +265,12 @@ class Queries:
             limits = LimitSet(read_limits(connection))
             counts = crowd.waiting_counts(connection, limits, which, cap)
             held = limited_claims.current_admission(connection).why_held if limits else lambda _subject: None
-            waits = {
-                each.kind: held(crowd.subject_of(each.kind))
-                for each in counts
-                if each.kind.executor is not Executor.CLUSTER
+            subjects = {
+                each.kind: crowd.subject_of(each.kind) for each in counts if each.kind.executor is not Executor.CLUSTER
             }
-            runners = sorted({each.kind.runner for each in counts if not each.kind.later})
+            by_subject = {subject: held(subject) for subject in set(subjects.values())}
+            of_workers = [each.kind for each in counts if each.kind.executor is Executor.WORKERS]
+            runners = sorted({kind.runner for kind in of_workers if not kind.later and not kind.blocked})
             return Crowd(
                 _now(connection),
                 period_seconds,
@@ -279,7 +279,7 @@ class Queries:
                 _holders(connection, {each.kind.holder for each in counts if each.kind.holder is not None}),
                 {runner: _load(connection, runner) for runner in runners},
                 {runner: _traces(connection, runner) for runner in runners},
-                {kind: wait for kind, wait in waits.items() if wait is not None},
+                {kind: wait for kind, subject in subjects.items() if (wait := by_subject[subject]) is not None},
             )
 
     def waiting(self) -> list[WaitingJob]:
