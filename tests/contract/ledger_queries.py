@@ -103,6 +103,11 @@ class QueriesContract:
         situation = queries.situation(mine.id)
         assert situation is not None
         assert (situation.ahead, situation.ahead_in_queue) == (2, 1), "the one that locks nothing, and the urgent one"
+        assert not situation.more_ahead
+        for cap, examined in ((4, (2, 1, False)), (3, (2, 1, True)), (1, (1, 1, True))):
+            capped = queries.situation(situation.job.id, cap)
+            assert capped is not None
+            assert (capped.ahead, capped.ahead_in_queue, capped.more_ahead) == examined, cap
         situation = queries.situation(urgent.id)
         assert situation is not None
         assert (situation.ahead, situation.ahead_in_queue) == (0, 0)

@@ -176,8 +176,9 @@ def _held(situation: Situation) -> Reason | None:
     if holder is None or (holder.job_id == job.id and holder.lease_expires_at is not None):
         return None
     behind = situation.ahead_in_queue
-    also = f", and {count(behind, 'more job')} that locks it comes first" if behind == 1 else ""
-    also = f", and {behind:,} more jobs that lock it come first" if behind > 1 else also
+    least = "at least " if situation.more_ahead else ""
+    also = f", and {least}{count(behind, 'more job')} that locks it comes first" if behind == 1 else ""
+    also = f", and {least}{behind:,} more jobs that lock it come first" if behind > 1 else also
     on = f", on {line(holder.worker)}{no_progress(holder, now)}" if holder.lease_expires_at is not None else ""
     text = (
         f"job {holder.job_id} ({line(holder.job_type)}) has held the lock of queue {line(job.queue_name)} since "
@@ -233,6 +234,13 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
         )
     elif running == 0 and waited >= _SOON and not _seen_just_now(situation):
         yield _no_worker(situation, waited)
+    elif situation.more_ahead:
+        known = f"at least {count(situation.ahead, 'due job')}" if situation.ahead else "many jobs of locked queues"
+        yield waits_for(
+            WaitReason.BEHIND,
+            f"{known} {'comes' if situation.ahead == 1 else 'come'} first, by priority, then by age; {busy}",
+            number=situation.ahead,
+        )
     elif situation.ahead:
         in_queue = situation.ahead == situation.ahead_in_queue
         whose = "of its queue " if in_queue else ""

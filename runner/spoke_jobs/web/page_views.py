@@ -22,10 +22,9 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
     LOOKED_THROUGH,
     CappedCount,
     JobPage,
-    OldestJob,
     SeenWorker,
 )
-from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
+from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts, OldestJob
 from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
@@ -144,7 +143,7 @@ def overview(
     if any(counts[state].number > GROUPED or counts[state].more for state in (JobState.WAITING, JobState.BLOCKED)):
         notes.append(f"Of the waiting and the blocked jobs, {GROUPED:,} of each were grouped; there are more.")
     if due.more:
-        notes.append(f"The due jobs were counted among the first {EXAMINED:,} waiting jobs; there are more.")
+        notes.append(f"The due jobs were examined among the first {EXAMINED:,} waiting jobs; there are more.")
     if any(number.more and number.number < CAP for number in counts.values()):
         notes.append(f"Your ended jobs were counted among the newest {LOOKED_THROUGH:,} jobs. There may be older ones.")
     notes += failures_note(crowd)

@@ -17,7 +17,7 @@ from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
-from spoke_jobs.ledger.reading.dashboard_queries import GROUPED, DashboardQueries, JobPage, RecentNames
+from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, DashboardQueries, JobPage, RecentNames
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest, UnreadPayload
@@ -99,7 +99,7 @@ class Pages:
         """Show one job."""
         job_id = asked.id("job_id")
         found = self._found(viewer, job_id) if job_id is not None else None
-        situation = self._queries.situation(job_id) if found is not None and job_id is not None else None
+        situation = self._queries.situation(job_id, CAP) if found is not None and job_id is not None else None
         if job_id is None or found is None or situation is None:
             return NOT_FOUND
         job, now = shown_job(found, viewer), situation.now.astimezone(asked.zone)
@@ -164,7 +164,7 @@ class Pages:
         found = [BatchFilter(then_id=job.id, organizations=viewer.organizations)]
         if job.batch_id is not None:
             found.append(BatchFilter(id=job.batch_id, organizations=viewer.organizations))
-        return [batch for which in found for batch in self._queries.batches(which, 1)[1]]
+        return [batch for which in found for batch in self._queries.batches(which, 1).batches]
 
     def _found(self, viewer: Viewer, job_id: int) -> JobRequest | None:
         """Get a job that the viewer may see, with its payload if they may see that and it is not large."""

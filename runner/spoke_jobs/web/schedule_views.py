@@ -141,6 +141,8 @@ def schedule_troubles(page: SchedulePage, viewer: Viewer) -> ScheduleTroubles:
     """
     found = []
     for row in page.rows:
+        if len(found) > TROUBLES_SHOWN:  # without a process that serves them, all have a problem
+            break
         shown = shown_schedule(row, viewer)
         if (problem := _problem(shown, page.now, viewer)) is not None:
             found.append(ScheduleTrouble(line(row.name), address("/schedules", name=encoded(row.name)), *problem))

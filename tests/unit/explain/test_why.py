@@ -154,6 +154,16 @@ class TestWaiting:
         assert "the 3rd" in reason.text
         assert "3 jobs run now on 2 workers" in reason.text
 
+    def test_not_all_jobs_before_it_were_counted(self) -> None:
+        reason = only(a_situation(ahead=2_000, ahead_in_queue=2_000, more_ahead=True, load=(a_load(),)))
+        assert (reason.code, reason.number) == (Code.BEHIND, 2_000)
+        assert reason.text.startswith("at least 2,000 due jobs come first, by priority, then by age; 2 jobs run now")
+        reason = only(a_situation(more_ahead=True, load=(a_load(),)))
+        assert reason.text.startswith("many jobs of locked queues come first")
+        job = a_job(queue_name="q", locks_queue=True)
+        reason = only(a_situation(job, holder=a_holder(), ahead_in_queue=2, more_ahead=True, load=(a_load(),)))
+        assert "and at least 2 more jobs that lock it come first" in reason.text
+
     def test_its_turn_in_its_queue(self) -> None:
         job = a_job(queue_name="q", locks_queue=True)
         assert only(a_situation(job, ahead=1, ahead_in_queue=1, load=(a_load(),))).code is Code.QUEUE_TURN

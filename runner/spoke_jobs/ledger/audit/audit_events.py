@@ -6,9 +6,10 @@ Each event is written in the transaction of its change, so there is one exactly 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, desc, exists, insert, select
 
@@ -19,6 +20,10 @@ from spoke_jobs.ledger.tables import job_event, job_request
 RETENTION_SECONDS = 365 * 86_400.0
 """How long events are kept."""
 DETAIL_LIMIT = 500
+LOOKED_THROUGH = 20_000
+"""Among how many events those that a filter selects are looked for, for one page. Few filters have an index."""
+LOOKED_THROUGH_FOR_SOME = 5_000
+"""The same for organizations: the job of each event is looked up."""
 
 
 class Action(StrEnum):
@@ -80,8 +85,20 @@ class EventFilter:
     """The time before which it happened."""
     before: int | None = None
     """Only events with lower ids."""
+    after: int | None = None
+    """Only events with higher ids."""
     organizations: frozenset[int] | None = None
     """Only events of jobs that exist and are of these organizations."""
+
+
+class EventPage(NamedTuple):
+    """Events of one page, newest first."""
+
+    events: list[Event]
+    more: bool
+    """Whether there are more among the events that were looked through."""
+    looked_down_to: int | None
+    """The lowest id of the events that were looked through, if there are older ones."""
 
 
 ANY_EVENT = EventFilter()
@@ -114,6 +131,17 @@ def events(connection: Connection, limit: int | None = None, which: EventFilter 
     return [Event(*row) for row in connection.execute(statement)]
 
 
+def event_page(connection: Connection, which: EventFilter, limit: int) -> EventPage:
+    """Read the newest events that pass the filter, of a bounded number of them. Those of one job have an index."""
+    last: int | None = None
+    if which.job_id is None and replace(which, before=None) != ANY_EVENT:
+        most = LOOKED_THROUGH if which.organizations is None else LOOKED_THROUGH_FOR_SOME
+        after = select(job_event.c.id).order_by(desc(job_event.c.id)).offset(most).limit(1)
+        last = connection.scalar(after if which.before is None else after.where(job_event.c.id < which.before))
+    found = events(connection, limit + 1, which if last is None else replace(which, after=last))
+    return EventPage(found[:limit], len(found) > limit, None if last is None else last + 1)
+
+
 def _conditions(which: EventFilter) -> Iterator[ColumnElement[bool]]:
     columns = job_event.c
     if which.job_id is not None:
@@ -130,6 +158,8 @@ def _conditions(which: EventFilter) -> Iterator[ColumnElement[bool]]:
         yield columns.at < which.until
     if which.before is not None:
         yield columns.id < which.before
+    if which.after is not None:
+        yield columns.id > which.after
     if which.organizations is not None:
         of_these = job_request.c.organization_id.in_(sorted(which.organizations))
         yield exists(select(job_request.c.id).where(job_request.c.id == columns.job_id, of_these))

@@ -131,6 +131,16 @@ def newest(connection: Connection, limit: int, which: BatchFilter = ANY_BATCH) -
     return [_batch(row) for row in connection.execute(statement).mappings()]
 
 
+def after_the_newest(connection: Connection, number: int, before: int | None) -> int | None:
+    """Return the id of the first batch that is not among so many of the newest ones; None if there is none.
+
+    :param before: count only batches with lower ids.
+    """
+    ids = select(job_batch.c.id).order_by(desc(job_batch.c.id)).offset(number).limit(1)
+    found: int | None = connection.scalar(ids if before is None else ids.where(job_batch.c.id < before))
+    return found
+
+
 def _conditions(which: BatchFilter) -> Iterator[ColumnElement[bool]]:
     if which.name is not None:
         yield matching(job_batch.c.name, which.name)
@@ -144,6 +154,8 @@ def _conditions(which: BatchFilter) -> Iterator[ColumnElement[bool]]:
         yield job_batch.c.then_id == which.then_id
     if which.before is not None:
         yield job_batch.c.id < which.before
+    if which.after is not None:
+        yield job_batch.c.id > which.after
     if which.organizations is not None:
         jobs = select(job_request.c.id).where(job_request.c.batch_id == job_batch.c.id)
         of_others = job_request.c.organization_id.not_in(sorted(which.organizations))

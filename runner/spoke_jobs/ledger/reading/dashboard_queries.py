@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, asc, case, desc, func, select, tuple_
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
-from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql, not_launched
+from spoke_jobs.ledger.audit.audit_events import EventFilter, EventPage, event_page
+from spoke_jobs.ledger.claims.eligibility import Due, in_sql, not_launched
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.dependencies import batch_rows
-from spoke_jobs.ledger.job_batch import Batch, BatchFilter
+from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
 from spoke_jobs.ledger.notices.mute_rows import current_mutes
 from spoke_jobs.ledger.notices.notice_values import Mute
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import failed_counts, failed_jobs
-from spoke_jobs.ledger.reading.due_counts import DueCounts, due_counts
+from spoke_jobs.ledger.reading.due_counts import DueCounts, OldestJob, due_counts, oldest_due
 from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
 from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
 from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_of
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
-from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, perhaps_troubled, read_schedules, schedules_after
+from spoke_jobs.ledger.schedules.schedule_rows import (
+    ScheduleRow,
+    name_after,
+    perhaps_troubled,
+    read_schedules,
+    schedules_after,
+)
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_since
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -40,6 +47,9 @@ LOOKED_THROUGH = 100_000
 """Among how many of the newest jobs the ended ones of some organizations are counted. No index has organizations."""
 SCHEDULES_LOOKED_THROUGH = 5_000
 """Among how many schedules those of some organizations are looked for, for one page. No column has the organization."""
+BATCHES_LOOKED_THROUGH = 2_000
+"""Among how many batches those that a filter selects are looked for, for one page. No index has names or organizations.
+"""
 TROUBLED_LOOKED_THROUGH = 1_000
 """Among how many schedules that may have a problem those with one are looked for."""
 _FILTERED = (
@@ -84,15 +94,6 @@ class JobPage:
 
 
 @dataclass(frozen=True, slots=True)
-class OldestJob:
-    """A due job that waits."""
-
-    job_id: int
-    job_type: str
-    due_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class SeenWorker:
     """A worker, known by the newest attempts that it claimed."""
 
@@ -130,6 +131,18 @@ class SchedulePage:
     more: bool
     looked_through: bool = True
     """False: there may be more, because :data:`SCHEDULES_LOOKED_THROUGH` were not all."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPage:
+    """Batches of one page, newest first."""
+
+    now: datetime
+    batches: tuple[Batch, ...]
+    more: bool
+    """Whether there are more among the batches that were looked through."""
+    looked_down_to: int | None
+    """The lowest id of the batches that were looked through, if there are older ones."""
 
 
 class DashboardQueries(Queries):
@@ -249,16 +262,9 @@ class DashboardQueries(Queries):
             return usage_of(connection, job_type, which)
 
     def oldest(self, which: JobFilter, limit: int) -> list[OldestJob]:
-        """List the jobs that have been due for longest. Of more than :data:`EXAMINED`, it does not examine all."""
-        waiting = (
-            select(job_request.c.id, job_request.c.job_type, due_since().label("due_at"))
-            .where(*in_sql(Waiting(), Due()), *filters.conditions(which))
-            .limit(EXAMINED)
-            .subquery()
-        )
-        statement = select(waiting).order_by(waiting.c.due_at, waiting.c.id).limit(limit)
+        """List the jobs that have been due for longest. Of many, it does not examine all."""
         with self._reading() as connection:
-            return [OldestJob(*row) for row in connection.execute(statement)]
+            return oldest_due(connection, which, limit)
 
     def queues(self, which: JobFilter, limits: Collection[JobLimit] = ()) -> QueueCounts:
         """Count the jobs of each queue, and those of them that pauses hold."""
@@ -307,16 +313,18 @@ class DashboardQueries(Queries):
         :param organizations: only schedules whose jobs are of one of these; None: all schedules.
         """
         found: list[ScheduleRow] = []
-        left = SCHEDULES_LOOKED_THROUGH
+        last: str | None = None
         more = True
         with self._reading() as connection:
             now = connection.execute(select(clock_now())).scalar_one()
-            while more and left > 0 and len(found) <= limit:
-                rows = schedules_after(connection, after, limit + 1)
+            if organizations is not None:
+                last = name_after(connection, after, SCHEDULES_LOOKED_THROUGH)
+            while more and len(found) <= limit:
+                rows = schedules_after(connection, after, limit + 1, until=last, organizations=organizations)
                 found += _of_organizations(rows, organizations)
-                more, left = len(rows) > limit, left - len(rows)
+                more = len(rows) > limit
                 after = rows[-1].name if rows else after
-        return SchedulePage(now, tuple(found[:limit]), len(found) > limit, not more or len(found) > limit)
+        return SchedulePage(now, tuple(found[:limit]), len(found) > limit, last is None or len(found) > limit)
 
     def schedule(self, name: str, organizations: Collection[int] | None) -> SchedulePage:
         """Read one schedule. Without one of this name, or if it is of another organization, the page is empty."""
@@ -329,13 +337,23 @@ class DashboardQueries(Queries):
         """Read the schedules that may have a problem, up to :data:`TROUBLED_LOOKED_THROUGH`, by name."""
         with self._reading() as connection:
             now = connection.execute(select(clock_now())).scalar_one()
-            rows = perhaps_troubled(connection, TROUBLED_LOOKED_THROUGH)
+            rows = perhaps_troubled(connection, TROUBLED_LOOKED_THROUGH, organizations)
         return SchedulePage(now, _of_organizations(rows, organizations), len(rows) >= TROUBLED_LOOKED_THROUGH)
 
-    def batches(self, which: BatchFilter, limit: int) -> tuple[datetime, list[Batch]]:
-        """Return the database's time, and the newest batches that pass the filter, newest first."""
+    def batches(self, which: BatchFilter, limit: int) -> BatchPage:
+        """Read the newest batches that pass the filter, of the newest :data:`BATCHES_LOOKED_THROUGH`."""
+        last: int | None = None
         with self._reading() as connection:
-            return connection.execute(select(clock_now())).scalar_one(), batch_rows.newest(connection, limit, which)
+            if which.id is None and which.then_id is None and replace(which, before=None) != ANY_BATCH:
+                last = batch_rows.after_the_newest(connection, BATCHES_LOOKED_THROUGH, which.before)
+            found = batch_rows.newest(connection, limit + 1, which if last is None else replace(which, after=last))
+            now = connection.execute(select(clock_now())).scalar_one()
+        return BatchPage(now, tuple(found[:limit]), len(found) > limit, None if last is None else last + 1)
+
+    def event_page(self, which: EventFilter, limit: int) -> EventPage:
+        """Read a page of events."""
+        with self._reading() as connection:
+            return event_page(connection, which, limit)
 
     def workers(self, which: JobFilter) -> list[SeenWorker]:
         """List the workers of running attempts and of the newest ones, those that were seen last first.

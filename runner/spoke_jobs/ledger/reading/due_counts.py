@@ -1,21 +1,22 @@
-"""The types and the organizations with the most due jobs, for the dashboard. One statement reads a bounded number of
-rows."""
+"""The due jobs, for the dashboard: the types and the organizations with the most of them, and the oldest ones. Each
+statement reads a bounded number of rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, Text, case, cast, desc, func, literal_column, null, select, union_all
 
-from spoke_jobs.ledger.claims.eligibility import Due
+from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql
 from spoke_jobs.ledger.sql import filters
-from spoke_jobs.ledger.sql.expressions import constant
+from spoke_jobs.ledger.sql.expressions import CLAIM_ORDER, constant, due_since
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobFilter, JobState
 
-EXAMINED = 100_000
-"""The most waiting jobs that are examined."""
+EXAMINED = 10_000
+"""The most waiting jobs that are examined: the first ones in the order of claims."""
 MOST = 5
 """How many types and how many organizations are named."""
 _ALL, _OF_TYPE, _OF_ORGANIZATION = 1, 2, 3
@@ -34,6 +35,15 @@ class DueCounts:
     """The same of organizations."""
 
 
+@dataclass(frozen=True, slots=True)
+class OldestJob:
+    """A due job that waits."""
+
+    job_id: int
+    job_type: str
+    due_at: datetime
+
+
 def due_counts(connection: Connection, which: JobFilter) -> DueCounts:
     """Count the due jobs by type and by organization, of those that pass the filter."""
     number = examined = 0
@@ -46,6 +56,19 @@ def due_counts(connection: Connection, which: JobFilter) -> DueCounts:
         else:
             number, examined = due, waiting
     return DueCounts(number, examined >= EXAMINED, _largest(types), _largest(organizations))
+
+
+def oldest_due(connection: Connection, which: JobFilter, limit: int) -> list[OldestJob]:
+    """List the due jobs that have been due for longest, of the first :data:`EXAMINED` that pass the filter."""
+    due = (
+        select(job_request.c.id, job_request.c.job_type, due_since().label("due_at"))
+        .where(*in_sql(Waiting(), Due()), *filters.conditions(which))
+        .order_by(*CLAIM_ORDER)
+        .limit(EXAMINED)
+        .subquery()
+    )
+    statement = select(due).order_by(due.c.due_at, due.c.id).limit(limit)
+    return [OldestJob(*row) for row in connection.execute(statement)]
 
 
 def _largest(counts: list[tuple[Any, int]]) -> tuple[tuple[Any, int], ...]:
@@ -61,6 +84,7 @@ def _statement(which: JobFilter) -> Any:
             case((Due().expression(), 1), else_=0).label("due"),
         )
         .where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
+        .order_by(*CLAIM_ORDER)
         .limit(EXAMINED)
         .cte("waiting")
     )

@@ -112,6 +112,8 @@ class Situation:
     """The number of due jobs with a free queue that come before it by priority, then by age."""
     ahead_in_queue: int = 0
     """The number of due jobs that lock the same queue and come before it."""
+    more_ahead: bool = False
+    """Whether more jobs come before it than were examined, so that there may be more of both."""
     behind_in_queue: int = 0
     """The number of due jobs that wait for the lock that this running job holds."""
     load: tuple[Load, ...] = ()
@@ -287,8 +289,11 @@ class Queries:
         with self._reading() as connection:
             return list(crowd.waiting_jobs(connection, LimitSet(read_limits(connection))))
 
-    def situation(self, job_id: int) -> Situation | None:
-        """Get a job's situation; None if there is no such job."""
+    def situation(self, job_id: int, cap: int | None = None) -> Situation | None:
+        """Get a job's situation; None if there is no such job.
+
+        :param cap: the most jobs before a waiting one that are examined.
+        """
         with self._reading() as connection:
             row = connection.execute(select(*MANY_COLUMNS).where(job_request.c.id == job_id)).mappings().first()
             if row is None:
@@ -308,14 +313,16 @@ class Queries:
                 return Situation(
                     now, job, attempts, reports, holder, behind_in_queue=behind, cancelled_by=by, failed_batch=batch
                 )
+            ahead, ahead_in_queue, examined = _ahead(connection, job, cap)
             return Situation(
                 now,
                 job,
                 attempts,
                 holder=holder,
                 limit=limited_claims.current_admission(connection).why_held(Subject.of(job)),
-                ahead=_ahead(connection, job),
-                ahead_in_queue=_ahead_in_queue(connection, job) if job.locks_queue else 0,
+                ahead=ahead,
+                ahead_in_queue=ahead_in_queue if job.locks_queue else 0,
+                more_ahead=cap is not None and examined >= cap,
                 load=_load(connection, job.runner),
                 traces=_traces(connection, job.runner),
             )
@@ -371,14 +378,28 @@ def _holders(connection: Connection, ids: Collection[int]) -> dict[int, Holder]:
     return {row.job_id: Holder(*row) for row in rows}
 
 
-def _ahead(connection: Connection, job: JobRequest) -> int:
-    before = select(func.count()).select_from(job_request).where(*_due_before(job), *in_sql(QueueFree()))
-    return connection.scalar(before) or 0
+class _Ahead(NamedTuple):
+    """Due jobs before a waiting one."""
+
+    with_free_queue: int
+    of_its_queue: int
+    """Those that lock its queue."""
+    examined: int
 
 
-def _ahead_in_queue(connection: Connection, job: JobRequest) -> int:
-    same = (job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
-    return connection.scalar(select(func.count()).select_from(job_request).where(*_due_before(job), *same)) or 0
+def _ahead(connection: Connection, job: JobRequest, cap: int | None) -> _Ahead:
+    """Count the jobs before a waiting one, or those among as many that are claimed first."""
+    same_queue = and_(job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
+    before = (
+        select(QueueFree().expression().label("free"), same_queue.label("same_queue"))
+        .where(*_due_before(job))
+        .order_by(job_request.c.rank, job_request.c.id)
+        .limit(cap)
+        .subquery()
+        .c
+    )
+    counts = (func.count().filter(before.free), func.count().filter(before.same_queue), func.count())
+    return _Ahead(*connection.execute(select(*counts).select_from(before.free.table)).one())
 
 
 def _behind_in_queue(connection: Connection, job: JobRequest) -> int:

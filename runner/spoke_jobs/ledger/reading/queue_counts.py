@@ -15,17 +15,17 @@ from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Scope, ScopeKind
 from spoke_jobs.ledger.claims.eligibility import Due
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.sql import filters
-from spoke_jobs.ledger.sql.expressions import constant, counted_column, due_since
+from spoke_jobs.ledger.sql.expressions import CLAIM_ORDER, constant, due_since, limited_column
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import AttemptState, JobFilter, JobState
 
-EXAMINED = 100_000
-"""The most waiting jobs that are counted."""
+EXAMINED = 20_000
+"""The most waiting jobs that are counted: the first ones in the order of claims."""
 STARTED_SECONDS = 600.0
 """The period in which started attempts are counted."""
-NEWEST_ATTEMPTS = 10_000
+NEWEST_ATTEMPTS = 5_000
 """Among how many of the newest attempts, of all organizations."""
 
 
@@ -112,6 +112,7 @@ def _waiting(which: JobFilter) -> Select[Any]:
             case((due, due_since()), else_=None).label("due_at"),
         )
         .where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
+        .order_by(*CLAIM_ORDER)
         .limit(EXAMINED)
         .subquery()
     )
@@ -130,10 +131,11 @@ def _held(connection: Connection, which: JobFilter, paused: Collection[JobLimit]
         select(
             job_request.c.job_type,
             job_request.c.queue_name,
-            *(counted_column(dimension, limits.kinds).label(dimension.field) for dimension in named),
+            *(limited_column(dimension, limits.scopes).label(dimension.field) for dimension in named),
             case((Due().expression(), 1), else_=0).label("due"),
         )
         .where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
+        .order_by(*CLAIM_ORDER)
         .limit(EXAMINED)
         .subquery()
     )
