@@ -24,7 +24,7 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
     JobPage,
     SeenWorker,
 )
-from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts, OldestJob
+from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
 from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
@@ -120,7 +120,6 @@ def overview(
     counts: Mapping[JobState, CappedCount],
     groups: Iterable[Group],
     due: DueCounts,
-    oldest: Iterable[OldestJob],
     workers: Iterable[SeenWorker],
     ended: EndedCounts,
     viewer: Viewer,
@@ -164,7 +163,7 @@ def overview(
         _due(due) if due.number else None,
         schedules,
         tuple(_last_hour(ended, complete=viewer.sees_all and not ended.more)),
-        tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in oldest),
+        tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in due.oldest),
         tuple(
             WorkerItem(
                 line(worker.worker),

@@ -33,7 +33,6 @@ PER_PAGE = 50
 PAYLOAD_LIMIT_BYTES = 100_000
 """The largest payload that is shown; `spoke-jobs show --payload` shows larger ones."""
 _FAILED_SECONDS = 86_400.0
-_OLDEST = 5
 _EVENTS = 10
 SAID = {
     "cancelled": "The job was cancelled.",
@@ -72,7 +71,6 @@ class Pages:
             self._queries.counts(which),
             groups(crowd, waits.waiting if waits else (), page_views.GROUPS_SHOWN + 1),
             self._queries.due(which),
-            self._queries.oldest(which, _OLDEST),
             self._queries.workers(which),
             self._queries.ended(which),
             viewer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
@@ -134,19 +134,22 @@ def schedule_list(
     )
 
 
-def schedule_troubles(page: SchedulePage, viewer: Viewer) -> ScheduleTroubles:
+def schedule_troubles(pages: Iterable[SchedulePage], viewer: Viewer) -> ScheduleTroubles:
     """Find the schedules with a problem.
 
-    :param page: the schedules that may have one.
+    :param pages: the schedules that may have one.
     """
-    found = []
-    for row in page.rows:
-        if len(found) > TROUBLES_SHOWN:  # without a process that serves them, all have a problem
+    found: list[ScheduleTrouble] = []
+    more = False
+    for page in pages:
+        for row in page.rows:
+            shown = shown_schedule(row, viewer)
+            if (problem := _problem(shown, page.now, viewer)) is not None:
+                found.append(ScheduleTrouble(line(row.name), address("/schedules", name=encoded(row.name)), *problem))
+        more = page.more or len(found) > TROUBLES_SHOWN
+        if len(found) > TROUBLES_SHOWN:
             break
-        shown = shown_schedule(row, viewer)
-        if (problem := _problem(shown, page.now, viewer)) is not None:
-            found.append(ScheduleTrouble(line(row.name), address("/schedules", name=encoded(row.name)), *problem))
-    return ScheduleTroubles(tuple(found[:TROUBLES_SHOWN]), page.more or len(found) > TROUBLES_SHOWN)
+    return ScheduleTroubles(tuple(found[:TROUBLES_SHOWN]), more)
 
 
 def _problem(row: ScheduleRow, now: datetime, viewer: Viewer) -> tuple[str, str] | None:

@@ -18,9 +18,7 @@ from sqlalchemy import (
     case,
     delete,
     desc,
-    exists,
     insert,
-    not_,
     or_,
     select,
     update,
@@ -157,10 +155,11 @@ def _conditions(which: BatchFilter) -> Iterator[ColumnElement[bool]]:
     if which.after is not None:
         yield job_batch.c.id > which.after
     if which.organizations is not None:
-        jobs = select(job_request.c.id).where(job_request.c.batch_id == job_batch.c.id)
+        # With a limit, these are no joins, for which PostgreSQL might read all jobs: one look for each batch.
+        job = select(job_request.c.id).where(job_request.c.batch_id == job_batch.c.id).limit(1)
         of_others = job_request.c.organization_id.not_in(sorted(which.organizations))
-        yield exists(jobs)
-        yield not_(exists(jobs.where(or_(job_request.c.organization_id.is_(None), of_others))))
+        yield job.where(or_(job_request.c.organization_id.is_(None), of_others)).scalar_subquery().is_(None)
+        yield job.scalar_subquery().is_not(None)
 
 
 def unfinished_jobs(connection: Connection, batch_id: int) -> list[tuple[int, str, JobState]]:

@@ -228,5 +228,5 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = Non
 
 
 def _kind_of(row: Any) -> WaitingKind:
-    values = [getattr(row, name) for name in _KIND]
-    return WaitingKind(*values)
+    """Read the kind of a row that begins with its fields."""
+    return WaitingKind(*row[: len(_KIND)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from spoke_jobs.ledger.notices.mute_rows import current_mutes
 from spoke_jobs.ledger.notices.notice_values import Mute
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import failed_counts, failed_jobs
-from spoke_jobs.ledger.reading.due_counts import DueCounts, OldestJob, due_counts, oldest_due
+from spoke_jobs.ledger.reading.due_counts import DueCounts, due_counts
 from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
 from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
 from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
@@ -58,6 +58,7 @@ _FILTERED = (
 )
 PEAKS = 5
 """Of how many of a job's newest attempts the peak memory is read."""
+_TROUBLED_AT_ONCE = 100
 _RECENT = 1_000
 """How many of the newest jobs are read for the names of types and queues."""
 _WORKERS = 50
@@ -261,18 +262,13 @@ class DashboardQueries(Queries):
         with self._reading() as connection:
             return usage_of(connection, job_type, which)
 
-    def oldest(self, which: JobFilter, limit: int) -> list[OldestJob]:
-        """List the jobs that have been due for longest. Of many, it does not examine all."""
-        with self._reading() as connection:
-            return oldest_due(connection, which, limit)
-
     def queues(self, which: JobFilter, limits: Collection[JobLimit] = ()) -> QueueCounts:
         """Count the jobs of each queue, and those of them that pauses hold."""
         with self._reading() as connection:
             return queue_counts(connection, which, limits)
 
     def due(self, which: JobFilter) -> DueCounts:
-        """Count the due jobs by type and by organization."""
+        """Count the due jobs by type and by organization, and name the oldest. Of many, it does not examine all."""
         with self._reading() as connection:
             return due_counts(connection, which)
 
@@ -333,12 +329,20 @@ class DashboardQueries(Queries):
             rows = read_schedules(connection, name)
         return SchedulePage(now, _of_organizations(rows, organizations), more=False)
 
-    def perhaps_troubled(self, organizations: Collection[int] | None) -> SchedulePage:
-        """Read the schedules that may have a problem, up to :data:`TROUBLED_LOOKED_THROUGH`, by name."""
-        with self._reading() as connection:
-            now = connection.execute(select(clock_now())).scalar_one()
-            rows = perhaps_troubled(connection, TROUBLED_LOOKED_THROUGH, organizations)
-        return SchedulePage(now, _of_organizations(rows, organizations), len(rows) >= TROUBLED_LOOKED_THROUGH)
+    def perhaps_troubled(self, organizations: Collection[int] | None) -> Iterator[SchedulePage]:
+        """Yield pages of the schedules that may have a problem, up to :data:`TROUBLED_LOOKED_THROUGH`, by name.
+
+        Whoever has seen enough of them reads no further page: if no process serves schedules, all have a problem.
+        """
+        after, left, more = "", TROUBLED_LOOKED_THROUGH, True
+        while more and left > 0:
+            asked = min(left, _TROUBLED_AT_ONCE)
+            with self._reading() as connection:
+                now = connection.execute(select(clock_now())).scalar_one()
+                rows = perhaps_troubled(connection, after, asked, organizations)
+            more, left = len(rows) == asked, left - len(rows)
+            after = rows[-1].name if rows else after
+            yield SchedulePage(now, _of_organizations(rows, organizations), more)
 
     def batches(self, which: BatchFilter, limit: int) -> BatchPage:
         """Read the newest batches that pass the filter, of the newest :data:`BATCHES_LOOKED_THROUGH`."""

@@ -7,9 +7,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Text, case, cast, desc, func, literal_column, null, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Select,
+    Text,
+    case,
+    cast,
+    desc,
+    func,
+    literal_column,
+    null,
+    select,
+    union_all,
+)
 
-from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql
+from spoke_jobs.ledger.claims.eligibility import Due
+from spoke_jobs.ledger.columns.clock import UTCDateTime
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import CLAIM_ORDER, constant, due_since
 from spoke_jobs.ledger.tables import job_request
@@ -19,7 +33,18 @@ EXAMINED = 10_000
 """The most waiting jobs that are examined: the first ones in the order of claims."""
 MOST = 5
 """How many types and how many organizations are named."""
-_ALL, _OF_TYPE, _OF_ORGANIZATION = 1, 2, 3
+OLDEST = 5
+"""How many of the oldest jobs are named."""
+_ALL, _OF_TYPE, _OF_ORGANIZATION, _OLDEST = 1, 2, 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class OldestJob:
+    """A due job that waits."""
+
+    job_id: int
+    job_type: str
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,42 +58,25 @@ class DueCounts:
     """The types with the most of these jobs, and how many they have."""
     organizations: tuple[tuple[int, int], ...]
     """The same of organizations."""
-
-
-@dataclass(frozen=True, slots=True)
-class OldestJob:
-    """A due job that waits."""
-
-    job_id: int
-    job_type: str
-    due_at: datetime
+    oldest: tuple[OldestJob, ...]
+    """Those that have been due for longest."""
 
 
 def due_counts(connection: Connection, which: JobFilter) -> DueCounts:
     """Count the due jobs by type and by organization, of those that pass the filter."""
     number = examined = 0
-    types, organizations = [], []
-    for part, job_type, organization_id, due, waiting in connection.execute(_statement(which)):
+    types, organizations, oldest = [], [], []
+    for part, job_type, organization_id, due, waiting, job_id, due_at in connection.execute(_statement(which)):
         if part == _OF_TYPE:
             types.append((job_type, due))
         elif part == _OF_ORGANIZATION:
             organizations.append((organization_id, due))
+        elif part == _OLDEST:
+            oldest.append(OldestJob(job_id, job_type, due_at))
         else:
             number, examined = due, waiting
-    return DueCounts(number, examined >= EXAMINED, _largest(types), _largest(organizations))
-
-
-def oldest_due(connection: Connection, which: JobFilter, limit: int) -> list[OldestJob]:
-    """List the due jobs that have been due for longest, of the first :data:`EXAMINED` that pass the filter."""
-    due = (
-        select(job_request.c.id, job_request.c.job_type, due_since().label("due_at"))
-        .where(*in_sql(Waiting(), Due()), *filters.conditions(which))
-        .order_by(*CLAIM_ORDER)
-        .limit(EXAMINED)
-        .subquery()
-    )
-    statement = select(due).order_by(due.c.due_at, due.c.id).limit(limit)
-    return [OldestJob(*row) for row in connection.execute(statement)]
+    oldest.sort(key=lambda job: (job.due_at, job.job_id))
+    return DueCounts(number, examined >= EXAMINED, _largest(types), _largest(organizations), tuple(oldest))
 
 
 def _largest(counts: list[tuple[Any, int]]) -> tuple[tuple[Any, int], ...]:
@@ -82,6 +90,8 @@ def _statement(which: JobFilter) -> Any:
             job_request.c.job_type,
             job_request.c.organization_id,
             case((Due().expression(), 1), else_=0).label("due"),
+            job_request.c.id,
+            due_since().label("due_at"),
         )
         .where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
         .order_by(*CLAIM_ORDER)
@@ -90,6 +100,7 @@ def _statement(which: JobFilter) -> Any:
     )
     no_type = cast(literal_column("''"), Text)
     no_organization = cast(null(), job_request.c.organization_id.type)
+    no_job = (cast(null(), BigInteger).label("id"), cast(null(), UTCDateTime).label("due_at"))
     number = func.count().label("number")
 
     def largest(part: int, job_type: Any, organization_id: Any, by: Any) -> Select[Any]:
@@ -100,6 +111,7 @@ def _statement(which: JobFilter) -> Any:
                 organization_id.label("organization_id"),
                 number,
                 literal_column("0").label("examined"),
+                *no_job,
             )
             .where(each.c.due == 1, by.is_not(None))
             .group_by(by)
@@ -115,9 +127,26 @@ def _statement(which: JobFilter) -> Any:
         no_organization.label("organization_id"),
         func.coalesce(func.sum(each.c.due), 0).label("number"),
         func.count().label("examined"),
+        *no_job,
     ).select_from(each)
+    oldest = (
+        select(
+            literal_column(str(_OLDEST)).label("part"),
+            each.c.job_type,
+            no_organization.label("organization_id"),
+            literal_column("0").label("number"),
+            literal_column("0").label("examined"),
+            each.c.id,
+            each.c.due_at,
+        )
+        .where(each.c.due == 1)
+        .order_by(each.c.due_at, each.c.id)
+        .limit(OLDEST)
+        .subquery()
+    )
     return union_all(
         whole,
         largest(_OF_TYPE, each.c.job_type, no_organization, each.c.job_type),
         largest(_OF_ORGANIZATION, no_type, each.c.organization_id, each.c.organization_id),
+        select(oldest),
     )

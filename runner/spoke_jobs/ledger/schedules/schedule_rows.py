@@ -169,9 +169,9 @@ def _perhaps_of(organizations: Collection[int] | None) -> Iterator[ColumnElement
 
 
 def perhaps_troubled(
-    connection: Connection, limit: int, organizations: Collection[int] | None = None
+    connection: Connection, name: str, limit: int, organizations: Collection[int] | None
 ) -> list[ScheduleRow]:
-    """Read the schedules that may have a problem, by name.
+    """Read the next schedules after a name that may have a problem, by name.
 
     They are due, or no process has served them of late, or they have left out due times, or could not make a job.
 
@@ -180,8 +180,9 @@ def perhaps_troubled(
     table = job_schedule.c
     unserved = table.served_at.is_(None) | (table.served_at < clock_after(-STALE_SECONDS))
     troubled = unserved | (table.next_due_at < clock_now()) | (table.error != "") | table.last_skip.is_not(None)
-    statement = select(*COLUMNS).where(troubled, *_perhaps_of(organizations)).order_by(table.name).limit(limit)
-    return [to_schedule_row(row) for row in connection.execute(statement).mappings()]
+    found = select(*COLUMNS).where(table.name > name, troubled, *_perhaps_of(organizations))
+    rows = connection.execute(found.order_by(table.name).limit(limit)).mappings()
+    return [to_schedule_row(row) for row in rows]
 
 
 def declare(
