@@ -205,7 +205,7 @@ def test_the_overview_of_one_organization_reads_no_history_of_others(
 
 
 def spread(ledger: SqlLedger) -> None:
-    """Let 200 of the jobs that wait be due, and the others not yet; and let some lock queues."""
+    """Let a tenth of the jobs that wait be due, and the others not yet; and let some lock queues."""
     with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         later = "UPDATE job_request SET run_after = now() + interval '1 day' WHERE state = 'waiting' AND id % 10 > 0"
         connection.execute(text(later))
