@@ -236,6 +236,8 @@ class JobFilter:
     batch_id: int | None = None
     last_id: int | None = None
     """The highest id: only jobs that were dispatched until then."""
+    first_id: int | None = None
+    """The lowest id."""
 
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
@@ -259,6 +261,7 @@ class JobFilter:
             and (self.unique_key is None or job.unique_key == self.unique_key)
             and (self.batch_id is None or job.batch_id == self.batch_id)
             and (self.last_id is None or job.id <= self.last_id)
+            and (self.first_id is None or job.id >= self.first_id)
         )
 
 

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text, update
+from tests.contract.browser import Browser
 from tests.contract.dashboard_scene import (
     EVERYBODY,
     HOST,
@@ -23,12 +24,48 @@ from tests.contract.ledger import LEASE, claim_one, new_job
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
+from spoke_jobs.ledger.reading.listing_plan import Place
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import UNMEASURED, AttemptUsage, Failure, JobRequest, JobState, Progress
+from spoke_jobs.model import (
+    ANY_JOB,
+    UNMEASURED,
+    AttemptUsage,
+    Failure,
+    JobFilter,
+    JobRequest,
+    JobState,
+    Progress,
+)
 from spoke_jobs.web import app
 from spoke_jobs.web.pages import PER_PAGE
+
+FILTERS = (
+    ANY_JOB,
+    *(JobFilter(states=(state,)) for state in JobState),
+    JobFilter(states=()),
+    *(JobFilter(states=(state,), job_type="export") for state in JobState),
+    JobFilter(job_type="export"),
+    JobFilter(job_type="ex*"),
+    JobFilter(job_type="x" * 300),
+    JobFilter(queue_name="q1"),
+    JobFilter(queue_name="q*", job_type="export"),
+    JobFilter(cause="JobError"),
+    JobFilter(cause="Timeout"),
+    JobFilter(unique_key="l"),
+    JobFilter(batch_id=1),
+    *(JobFilter(organization_id=number) for number in (1, 2, 3)),
+    JobFilter(organizations=frozenset({1}), states=(JobState.WAITING, JobState.SUCCEEDED)),
+    JobFilter(organizations=frozenset({1, 2, 3}), job_type="export"),
+    JobFilter(organizations=frozenset(range(99)), job_type="export"),
+    JobFilter(organizations=frozenset({1}), organization_id=2),
+    JobFilter(organizations=frozenset()),
+    JobFilter(first_id=5, last_id=20),
+    JobFilter(first_id=5, last_id=20, states=(JobState.WAITING, JobState.FAILED)),
+)
+"""Of each way to find jobs, some."""
 
 
 class DashboardContract(DashboardScene):
@@ -169,25 +206,15 @@ class DashboardContract(DashboardScene):
         assert f'<li><a href="/jobs/{late.id}">' not in page
         assert re.findall(r">(t\d)</a>: 1</li>", page) == ["t2", "t5"]
 
-    def test_ended_jobs_of_an_organization_are_counted_among_the_newest(
-        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_ended_jobs_of_an_organization_are_counted_among_its_own(self, ledger: SqlLedger, browse: Open) -> None:
         ledger.insert(new_job(organization_id=1))
         ledger.succeed(None, self.claimed(ledger).token, None)
-        for organization in (1, 1, 2):
+        for organization in (1, 1, 2, None):
             self.failed(ledger, organization_id=organization)
-        browser = browse(ONE)
-        for most, succeeded, failed, note in ((9, "1", "2", False), (3, "0+", "2+", True), (1, "0+", "0+", True)):
-            for module in ("ledger.reading.dashboard_queries", "web.page_views"):
-                monkeypatch.setattr(f"spoke_jobs.{module}.LOOKED_THROUGH", most)
-            page = browser.get("/").text
-            assert f'<span class="number">{succeeded}</span> succeeded' in page
-            assert f'<span class="number">{failed}</span> failed' in page
-            assert ("There may be older ones" in page) is note
-            assert "There is no job" not in page
-        everybody = browse(EVERYBODY).get("/").text
-        assert '<span class="number">3</span> failed' in everybody, "who sees all jobs gets all of them counted"
-        assert "There may be older ones" not in everybody
+        page = browse(ONE).get("/").text
+        assert '<span class="number">1</span> succeeded' in page
+        assert '<span class="number">2</span> failed' in page
+        assert '<span class="number">4</span> failed' in browse(EVERYBODY).get("/").text
 
     def test_the_last_hour_by_minute(self, ledger: SqlLedger, browse: Open) -> None:
         for organization, seconds in ((1, 125), (2, 125), (1, 3_700)):
@@ -264,21 +291,112 @@ class DashboardContract(DashboardScene):
     def test_jobs_are_filtered_and_paged_by_key(self, ledger: SqlLedger, browse: Open) -> None:
         jobs = ledger.insert_many([new_job(job_type=f"type_{number % 2}") for number in range(2 * PER_PAGE + 4)])
         browser = browse(EVERYBODY)
-        seen: list[int] = []
-        path = "/jobs?type=type_1&state=waiting"
-        while True:
-            page = browser.get(path).text
-            seen += map(int, re.findall(r'<th scope="row"><a href="/jobs/(\d+)"', page))
-            older = re.search(r'<a href="([^"]+)" rel="next">', page)
-            if older is None:
-                break
-            path = older[1].replace("&amp;", "&")
-            assert "offset" not in path
+        pages = self.paged(browser, "/jobs?type=type_1&state=waiting")
+        seen = [job_id for page in pages for job_id in self.listed(page)]
         assert seen == [job.id for job in reversed(jobs) if job.job_type == "type_1"]
-        newer = re.search(r'<a href="([^"]+)" rel="prev">', page)
+        assert "offset" not in "".join(pages)
+        newer = re.search(r'<a href="([^"]+)" rel="prev">', pages[-1])
         assert newer is not None
         first = browser.get(newer[1].replace("&amp;", "&")).text
-        assert [*map(int, re.findall(r'<th scope="row"><a href="/jobs/(\d+)"', first))] == seen[:PER_PAGE]
+        assert self.listed(first) == seen[:PER_PAGE]
+
+    def listed(self, page: str) -> list[int]:
+        """The ids of the jobs in a list."""
+        return [*map(int, re.findall(r'<th scope="row"><a href="/jobs/(\d+)"', page))]
+
+    def paged(self, browser: Browser, path: str, rel: str = "next") -> list[str]:
+        """The page, and those to which its links lead, one after the other."""
+        pages = []
+        while path:
+            pages.append(browser.get(path).text)
+            link = re.search(rf'<a href="([^"]+)" rel="{rel}">', pages[-1])
+            path = link[1].replace("&amp;", "&") if link is not None else ""
+        return pages
+
+    def test_a_page_compares_so_many_jobs_and_offers_to_go_on(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.job_listing.LOOKED_THROUGH", PER_PAGE + 10)
+        old = ledger.insert(new_job(job_type="mail.old"))
+        jobs = ledger.insert_many([new_job() for _ in range(2 * PER_PAGE + 30)])
+        browser = browse(EVERYBODY)
+        pages = self.paged(browser, "/jobs?type=mail.*")
+        border = jobs[-(PER_PAGE + 10)].id
+        assert f"compared with 60 jobs, down to job {border}. Older jobs may match, too." in pages[0]
+        assert "None of these jobs matches the filters." in pages[0]
+        assert f'href="/jobs?type=mail.%2A&amp;before={border}" rel="next"' in pages[0]
+        assert [self.listed(page) for page in pages] == [[], [], [old.id]]
+        assert "may match, too" not in pages[-1]
+        upwards = self.paged(browser, f"/jobs?type=mail.*&after={old.id - 1}", "prev")
+        assert [self.listed(page) for page in upwards] == [[old.id], [], []]
+        assert f"compared with 60 jobs, up to job {old.id + 59}. Newer jobs may match, too." in upwards[0]
+        assert "No job matches these filters" in upwards[-1]
+        for query in ("", "?state=failed", "?type=mail.old", "?state=waiting&type=mail.*", "?key=k"):
+            assert "may match, too" not in browser.get(f"/jobs{query}").text, "an index has all that may match"
+
+    def test_no_job_is_lost_or_doubled_between_pages(self, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whichever indexes have the jobs, and wherever the bound on their number ends a page."""
+        self.some_of_all_states(ledger)
+        jobs = ledger.list_jobs(99)
+        queries = DashboardQueries(ledger.engine)
+        for most in (9, 99):
+            for name in ("LOOKED_THROUGH", "SCATTERED"):
+                monkeypatch.setattr(f"spoke_jobs.ledger.reading.job_listing.{name}", most)
+            for which in FILTERS:
+                expected = [job.id for job in jobs if which.fits(job)]
+                assert self.walked(queries, which) == expected, (which, most)
+                assert self.walked(queries, which, upwards=True) == expected[::-1], (which, most)
+
+    def some_of_all_states(self, ledger: SqlLedger) -> None:
+        """40 jobs, of each state, of two types, three organizations, two runners and three priorities."""
+        mine = {"job_type": "export", "organization_id": 1}
+        jobs = [ledger.insert(new_job(**mine, unique_key=key)) for key in ("k", "l", "m")]
+        for job in jobs[:2]:
+            assert self.claimed(ledger).job.id == job.id
+        ledger.insert(new_job(**mine, after=(jobs[2].id,)))
+        others = ledger.insert_many(
+            [
+                new_job(
+                    job_type=job_type,
+                    organization_id=organization,
+                    queue_name=f"q{number // 3}",
+                    priority=number % 3,
+                    runner="legacy" if number < 5 else "kubernetes",
+                )
+                for number in range(9)
+                for organization, job_type in ((1, "report"), (2, "export"), (None, "report"), (1, "export"))
+            ]
+        )
+        for state, cause, first in ((JobState.SUCCEEDED, "", 0), (JobState.FAILED, "JobError", 3)):
+            ended = {"state": state, "cause": cause, "finished_at": clock_after(0)}
+            with ledger.engine.begin() as connection:
+                ids = [job.id for number, job in enumerate(others) if number % 5 in (first, first + 1)]
+                connection.execute(update(job_request).where(job_request.c.id.in_(ids)).values(ended))
+
+    def walked(self, queries: DashboardQueries, which: JobFilter, *, upwards: bool = False) -> list[int]:
+        """The ids of all jobs of the filter, page by page."""
+        place, seen = Place(after=0) if upwards else Place(), list[int]()
+        while True:
+            page = queries.page(which, 8, place)
+            ids = [job.id for job in page.jobs]
+            assert ids == sorted(ids, reverse=True)
+            seen += ids[::-1] if upwards else ids
+            border = page.newer if upwards else page.older
+            if border is None:
+                return seen
+            assert border != (place.after if upwards else place.before), "it goes on"
+            place = Place(after=border) if upwards else Place(before=border)
+
+    def test_a_viewer_of_an_organization_is_not_told_to_which_job_of_others_a_page_came(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.job_listing.SCATTERED", PER_PAGE + 10)
+        ledger.insert(new_job(job_type="mail.old", organization_id=1))
+        for organization in (1, 2):
+            ledger.insert_many([new_job(organization_id=organization) for _ in range(PER_PAGE + 30)])
+        pages = self.paged(browse(ONE), "/jobs?type=mail.*")
+        assert "compared with 60 jobs. Older jobs may match, too." in pages[0]
+        assert [self.listed(page) for page in pages] == [[], [1]]
 
     @pytest.mark.parametrize(
         ("query", "found"),

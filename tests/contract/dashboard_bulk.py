@@ -174,6 +174,39 @@ class BulkContract(DashboardScene):
         events = Queries(ledger.engine).events(99, EventFilter(action="cancel"))
         assert len(events) == len(jobs)
 
+    def test_only_jobs_that_were_compared_are_changed(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The confirmation begins lower than the preview. So it could compare jobs that the preview did not."""
+        monkeypatch.setattr("spoke_jobs.ledger.reading.job_listing.SCATTERED", 3)
+        monkeypatch.setattr("spoke_jobs.web.bulk_pages.CAP", 2)
+        names = ("export", "report", "export", "report", "report", "theirs")
+        jobs = [ledger.insert(new_job(job_type=name)) for name in names]
+        browser, path = browse(EVERYBODY), "/bulk/cancel?type=ex*"
+        first = browser.get(path).text
+        assert "None of these jobs can be cancelled." in first
+        assert "compared with 3 jobs. Older jobs may match, too." in first
+        assert "<form" not in first[first.index("<main") :]
+        older = re.search(r'<a href="([^"]+)">Go on with older jobs', first)
+        assert older is not None
+        assert older[1] == f"/bulk/cancel?type=ex%2A&amp;up_to={jobs[3].id - 1}"
+        ledger.insert(new_job(job_type="export"))
+        monkeypatch.setattr("spoke_jobs.web.bulk_pages.CAP", 1)
+        monkeypatch.setattr("spoke_jobs.ledger.reading.job_listing.SCATTERED", 2)
+        preview = browser.get(older[1].replace("&amp;", "&")).text
+        assert "<h1>Cancel 1+ jobs</h1>" in preview
+        assert fields_of(preview)["down_to"] == str(jobs[1].id)
+        monkeypatch.setattr("spoke_jobs.ledger.reading.job_listing.SCATTERED", 99)
+        monkeypatch.setattr("spoke_jobs.web.bulk_pages.CAP", 99)
+        page = browser.post("/bulk/cancel", data=fields_of(preview)).text
+        assert "1 job was cancelled" in page
+        assert self.states(ledger, jobs) == ["waiting", "waiting", "failed", *["waiting"] * 3]
+        assert "Older jobs may match, too: go on" in page
+        following = re.search(r'<a href="([^"]+)">Older jobs', page)
+        assert following is not None
+        self.confirmed(browser, following[1].replace("&amp;", "&"))
+        assert self.states(ledger, jobs) == ["failed", "waiting", "failed", *["waiting"] * 3]
+
     def test_a_confirmation_ends_in_time(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -409,7 +409,18 @@ _partial("ix_job_request_unsettled", "awaited AND state IN ('succeeded', 'failed
 _partial("ix_job_request_blocked", "state = 'blocked'", job_request.c.id)
 # The jobs that have failed recently, for `why`.
 _partial("ix_job_request_failed", "state = 'failed'", job_request.c.finished_at)
-# The successes of each type, for `sizes`. A type that other code has made too long for an index is left out.
+# The failed jobs by id, for lists of them. Few jobs fail, so that few writes have to do with it.
+_partial("ix_job_request_failed_by_id", "state = 'failed'", job_request.c.id)
+# The ended jobs of each organization, for lists and counts of those who may see no others.
+_partial(
+    "ix_job_request_ended",
+    "organization_id IS NOT NULL AND state IN ('succeeded', 'failed')",
+    job_request.c.organization_id,
+    job_request.c.state,
+    job_request.c.id,
+)
+# The successes of each type, for `sizes` and for lists. A type that other code has made too long for an index is left
+# out.
 _partial(
     "ix_job_request_succeeded",
     f"state = 'succeeded' AND length(job_type) <= {NAME_LIMIT}",

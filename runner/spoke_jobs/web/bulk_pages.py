@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl
 
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.errors import DependencyNotMet, UniquenessConflict
 from spoke_jobs.explain.changes import Change, cancelled, retried
@@ -17,9 +16,9 @@ from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.engine import is_locked, is_timed_out
 from spoke_jobs.ledger.many_jobs import cancellable, dependents_first, in_turn, retryable
-from spoke_jobs.ledger.reading.dashboard_queries import CAP, DashboardQueries
+from spoke_jobs.ledger.reading.dashboard_queries import CAP, DashboardQueries, SelectedJobs
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import ANY_JOB, JobFilter, JobState
+from spoke_jobs.model import ANY_JOB, JobFilter
 from spoke_jobs.web import bulk_views
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, refusal
 from spoke_jobs.web.job_search import JobSearch, read_search, whole_number
@@ -49,21 +48,9 @@ class BulkPages:
         search, with_cancelled = read_search(asked.given), asked.given.get("cancelled") == "yes"
         if (problem := _problem(action, search)) is not None:
             return problem
-        which = viewer.narrowed(search.which).evolve(last_id=_up_to(asked))
-        selected = self._queries.selected(_of(action, which, with_cancelled), CAP + 1)
-        left_out = 0
-        if action is JobAction.RETRY and not with_cancelled and which.cause is None and which.fingerprint is None:
-            by_hand = which.evolve(states=(JobState.FAILED,), cause=Cause.CANCELLED.value)
-            left_out = len(self._queries.selected(by_hand, CAP + 1))
-        view = bulk_views.preview(
-            action,
-            search,
-            selected,
-            most=CAP,
-            at_once=AT_ONCE,
-            cancelled=left_out,
-            with_cancelled=with_cancelled,
-        )
+        which = viewer.narrowed(search.which).evolve(last_id=_id_in(asked, "up_to"))
+        selected = self._selected(action, which, with_cancelled=with_cancelled)
+        view = bulk_views.preview(action, search, selected, most=CAP, at_once=AT_ONCE, with_cancelled=with_cancelled)
         return Page("bulk.html", {"title": view.heading, "view": view})
 
     def _act(self, action: JobAction, viewer: Viewer, asked: Asked) -> Answer:
@@ -71,11 +58,12 @@ class BulkPages:
         search, with_cancelled = read_search(chosen_filters), chosen_filters.get("cancelled") == "yes"
         if (problem := _problem(action, search)) is not None:
             return problem
-        if (up_to := _up_to(asked)) is None:
+        if (up_to := _id_in(asked, "up_to")) is None:
             return refusal("Refused", "This is not a form of the dashboard.", 400)
-        which = viewer.narrowed(search.which).evolve(last_id=up_to)
-        selected = self._queries.selected(_of(action, which, with_cancelled), AT_ONCE + 1)
-        chosen = selected[-AT_ONCE:]
+        down_to = _id_in(asked, "down_to")
+        which = viewer.narrowed(search.which).evolve(last_id=up_to, first_id=down_to)
+        selected = self._selected(action, which, with_cancelled=with_cancelled)
+        chosen = selected.jobs[-AT_ONCE:]
         ids = dependents_first(chosen) if action is JobAction.CANCEL else [job.id for job in chosen]
         by, clear = actor_name(line(viewer.name)), asked.given.get("clear_checkpoints") == "yes"
         done = tried = 0
@@ -91,15 +79,27 @@ class BulkPages:
             else:
                 problems.append((job_id, line(outcome.text)))
         left = len(ids) - tried  # if the time is over
-        next_up_to = None
+        unseen = selected.down_to or down_to
+        next_up_to: int | None = None
+        perhaps = False
         if left and done:
             next_up_to = up_to  # the changed jobs are not selected again
-        elif len(selected) > len(chosen):
+        elif len(selected.jobs) > len(chosen):
             next_up_to = chosen[0].id - 1
+        elif unseen:
+            next_up_to, perhaps = unseen - 1, True
         passed_over = 0 if done else left  # otherwise the same jobs would be tried, and refused, again and again
         given = dict(search.given) | ({"cancelled": "yes"} if with_cancelled else {})
-        view = bulk_views.result(action, given, done, problems, next_up_to, passed_over)
+        view = bulk_views.result(action, given, done, problems, next_up_to, passed_over, perhaps=perhaps)
         return Page("bulk_result.html", {"title": view.done.rstrip("."), "view": view})
+
+    def _selected(self, action: JobAction, which: JobFilter, *, with_cancelled: bool) -> SelectedJobs:
+        """Read the jobs that the action can change. A preview and its confirmation read the same rows."""
+        if action is JobAction.CANCEL:
+            return self._queries.chosen(cancellable(which), CAP)
+        # Those that somebody cancelled are read with the others, to be counted.
+        apart = not with_cancelled and which.cause is None and which.fingerprint is None
+        return self._queries.chosen(retryable(which, with_cancelled=True), CAP, without_cancelled=apart)
 
     def _change(self, action: JobAction, job_id: int, by: str, *, clear: bool) -> Change | UniquenessConflict:
         """Cancel or retry one job."""
@@ -122,11 +122,6 @@ class BulkPages:
         return cancelled(before, after, among_others=True) if action is JobAction.CANCEL else retried(before, after)
 
 
-def _of(action: JobAction, which: JobFilter, with_cancelled: bool) -> JobFilter:
-    """Return the filter for the jobs that the action can change."""
-    return cancellable(which) if action is JobAction.CANCEL else retryable(which, with_cancelled=with_cancelled)
-
-
 def _problem(action: JobAction, search: JobSearch) -> Page | None:
     """Return why the filters do not tell which jobs are meant."""
     if search.problems or "id" in search.given:
@@ -137,6 +132,6 @@ def _problem(action: JobAction, search: JobSearch) -> Page | None:
     return None
 
 
-def _up_to(asked: Asked) -> int | None:
-    """Return the newest job that may be meant; None for any."""
-    return whole_number(asked.given.get("up_to", ""), 0, LARGEST_ID)
+def _id_in(asked: Asked, name: str) -> int | None:
+    """Return the newest, or the oldest, job that may be meant; None for any."""
+    return whole_number(asked.given.get(name, ""), 0, LARGEST_ID)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from spoke_jobs.explain.changes import kinds_of
 from spoke_jobs.explain.words import count, line
-from spoke_jobs.ledger.reading.queries import SelectedJob
+from spoke_jobs.ledger.reading.dashboard_queries import SelectedJobs
 from spoke_jobs.web.job_search import FILTER_LABELS, JobSearch, address
 from spoke_jobs.web.viewer import JobAction
 
@@ -33,6 +33,12 @@ class BulkPreview:
     up_to: int
     """The newest job that is meant: one of those that are shown. Another id would tell when jobs of others are
     dispatched."""
+    down_to: int
+    """The oldest job that is meant; 0 if all older ones are."""
+    older: str
+    """The address of the preview of older jobs, among which there are or may be more; empty if there are none."""
+    none: str
+    """What the page says if no job is selected."""
     others: tuple[str, str]
     """A link to the same action with, or without, the jobs that somebody cancelled: address and text; may be empty."""
     back: str
@@ -42,27 +48,27 @@ class BulkPreview:
 def preview(
     action: JobAction,
     search: JobSearch,
-    selected: Sequence[SelectedJob],
+    selected: SelectedJobs,
     *,
     most: int,
     at_once: int,
-    cancelled: int = 0,
     with_cancelled: bool = False,
 ) -> BulkPreview:
     """Describe what the action would change.
 
-    :param selected: the jobs, oldest first, and one more than ``most`` if there are more.
+    :param most: how many jobs are selected at most.
     :param at_once: how many jobs one confirmation changes.
-    :param cancelled: how many jobs are left out because somebody cancelled them.
-    :param with_cancelled: whether such jobs are among the selected ones.
+    :param with_cancelled: whether jobs that somebody cancelled are among the selected ones.
     """
-    shown = selected[-most:]
-    number = f"{len(shown):,}{'+' if len(selected) > most else ''}"
-    jobs = "job" if len(selected) == 1 else "jobs"
+    shown, more = selected.jobs, selected.down_to is not None
+    number = f"{len(shown):,}{'+' if shown and more else ''}"
+    jobs = "job" if len(shown) == 1 and not more else "jobs"
     notes = []
-    if len(selected) > most:
+    if selected.looked is not None:
+        notes.append(f"These filters were compared with {selected.looked:,} jobs. Older jobs may match, too.")
+    elif more:
         notes.append(f"The newest {most:,} jobs were counted; there are more.")
-    if len(selected) > at_once:
+    if len(shown) > at_once:
         notes.append(f"One confirmation changes the newest {at_once:,}. The next page offers to go on.")
     acted = min(len(shown), at_once)
     doing = f"{action.value.capitalize()} {acted:,} {'job' if acted == 1 else 'jobs'}"
@@ -71,9 +77,9 @@ def preview(
     others = ("", "")
     if with_cancelled:
         others = (address(path, **search.given), "Leave out the jobs that somebody cancelled.")
-    elif cancelled:
-        number_of_them = f"{min(cancelled, most):,}{'+' if cancelled > most else ''}"
-        are = "job that somebody cancelled is" if cancelled == 1 else "jobs that somebody cancelled are"
+    elif selected.cancelled:
+        number_of_them = f"{selected.cancelled:,}{'+' if more else ''}"
+        are = "job that somebody cancelled is" if number_of_them == "1" else "jobs that somebody cancelled are"
         others = (address(path, **search.given, cancelled="yes"), f"{number_of_them} {are} left out: retry also these.")
     return BulkPreview(
         action.value,
@@ -81,9 +87,14 @@ def preview(
         tuple((FILTER_LABELS[name], line(text)) for name, text in search.given.items()),
         tuple(kinds_of(shown)),
         tuple(notes),
-        doing if selected else "",
+        doing if shown else "",
         address("", **given).removeprefix("?"),
-        selected[-1].id if selected else 0,
+        shown[-1].id if shown else 0,
+        selected.down_to or 0,
+        address(path, **given, up_to=selected.down_to - 1) if selected.down_to else "",
+        f"None of these jobs can be {'cancelled' if action is JobAction.CANCEL else 'retried'}."
+        if more
+        else "No job that these filters select can be changed so.",
         others,
         address("/jobs", **search.given),
     )
@@ -102,6 +113,8 @@ class BulkResult:
     """How many jobs were passed over because the time was over; empty if none."""
     again: str
     """The address of the page that goes on with the jobs that are left; empty if none are."""
+    go_on: str
+    """What its link says."""
     back: str
 
 
@@ -112,6 +125,8 @@ def result(
     problems: Sequence[tuple[int, str]],
     next_up_to: int | None,
     passed_over: int = 0,
+    *,
+    perhaps: bool = False,
 ) -> BulkResult:
     """Describe what the action has changed.
 
@@ -119,6 +134,7 @@ def result(
     :param problems: the jobs that were not changed, and why.
     :param next_up_to: the newest one of the jobs that the next page offers; None if there is none.
     :param passed_over: how many jobs were not tried, and are not offered by the next page.
+    :param perhaps: whether the next page may offer none, because the filters were not compared with older jobs yet.
     """
     others = count(passed_over, "other job of this part was", "other jobs of this part were")
     verb = "cancelled or asked to stop" if action is JobAction.CANCEL else "started again"
@@ -129,5 +145,6 @@ def result(
         f"{more:,} more were not changed." if more > 0 else "",
         f"The time was over: {others} not tried. Choose narrower filters to reach them." if passed_over else "",
         "" if next_up_to is None else address(f"/bulk/{action}", **given, up_to=next_up_to),
+        "Older jobs may match, too: go on" if perhaps else "There are more jobs: go on",
         address("/jobs", **{name: text for name, text in given.items() if name in FILTER_LABELS}),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlencode
 
 from spoke_jobs.contract.option_checks import LARGEST_ID, LARGEST_NUMBER
-from spoke_jobs.ledger.reading.dashboard_queries import Place
+from spoke_jobs.ledger.reading.listing_plan import NEWEST, Place
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 from spoke_jobs.shared.clean_text import is_storable
 
@@ -26,8 +26,6 @@ FILTER_LABELS = {
 }
 """What people call the filters, by their names in an address."""
 TEXT_LIMIT = 500
-NEWEST = Place()
-"""The first page."""
 
 
 @dataclass(frozen=True, slots=True)

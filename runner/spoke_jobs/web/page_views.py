@@ -17,9 +17,7 @@ from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.explain.words import line, memory, seconds
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import (
-    CAP,
     GROUPED,
-    LOOKED_THROUGH,
     CappedCount,
     JobPage,
     SeenWorker,
@@ -143,8 +141,6 @@ def overview(
         notes.append(f"Of the waiting and the blocked jobs, {GROUPED:,} of each were grouped; there are more.")
     if due.more:
         notes.append(f"The due jobs were examined among the first {EXAMINED:,} waiting jobs; there are more.")
-    if any(number.more and number.number < CAP for number in counts.values()):
-        notes.append(f"Your ended jobs were counted among the newest {LOOKED_THROUGH:,} jobs. There may be older ones.")
     notes += failures_note(crowd)
     for what, found in (("waiting", waiting), ("failed", failed)):
         if len(found) > GROUPS_SHOWN:
@@ -225,6 +221,8 @@ class JobList:
     newer: str
     """The address of the page with newer jobs; empty if there is none."""
     older: str
+    note: str = ""
+    """How far the filters were compared, if further jobs may match; empty if with all jobs."""
     bulk: tuple[tuple[str, str], ...] = ()
     """Links to what can be done to all jobs that match the filters: addresses and texts."""
     types: tuple[str, ...] = ()
@@ -238,15 +236,20 @@ def job_list(
 ) -> JobList:
     """Describe a page of jobs."""
     jobs = [shown_job(job, viewer) for job in page.jobs]
-    newer = older = ""
-    if jobs:
-        newer = address("/jobs", **search.given, after=jobs[0].id) if page.has_newer else ""
-        older = address("/jobs", **search.given, before=jobs[-1].id) if page.has_older else ""
-    elif page.has_newer or search.place.after is not None:
-        newer = address("/jobs", **search.given)
+    newer = "" if page.newer is None else address("/jobs", **search.given, after=page.newer)
+    older = "" if page.older is None else address("/jobs", **search.given, before=page.older)
     items = tuple(job_item(job, page.now) for job in jobs)
     bulk = tuple(_bulk(search, viewer)) if items else ()
-    return JobList(items, search, newer, older, bulk, tuple(types), tuple(queues))
+    note = _looked_note(page, viewer, upwards=search.place.after is not None)
+    return JobList(items, search, newer, older, note, bulk, tuple(types), tuple(queues))
+
+
+def _looked_note(page: JobPage, viewer: Viewer, *, upwards: bool) -> str:
+    if page.looked is None:
+        return ""
+    way, age, last = ("up", "Newer", page.newer) if upwards else ("down", "Older", page.older)
+    reach = f", {way} to job {last}" if viewer.sees_all else ""  # which may be a job of others
+    return f"These filters were compared with {page.looked:,} jobs{reach}. {age} jobs may match, too."
 
 
 def _bulk(search: JobSearch, viewer: Viewer) -> Iterable[tuple[str, str]]:

@@ -88,7 +88,7 @@ class Pages:
         which = viewer.narrowed()
         names = self._queries.recent_names(which)
         if search.problems:
-            empty = JobPage(self._queries.now(), (), has_newer=False, has_older=False)
+            empty = JobPage(self._queries.now(), (), newer=None, older=None)
             return Page("jobs.html", {"title": "Jobs", "view": _listed(empty, search, viewer, names)}, 400)
         page = self._queries.page(viewer.narrowed(search.which), PER_PAGE, search.place)
         return Page("jobs.html", {"title": "Jobs", "view": _listed(page, search, viewer, names)}, live=True)

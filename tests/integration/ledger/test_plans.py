@@ -23,18 +23,26 @@ from spoke_jobs.ledger.claims.claim_cursor import ClaimCursor
 from spoke_jobs.ledger.claims.claim_request import SearchedJobs
 from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.job_batch import BatchFilter
-from spoke_jobs.ledger.notices import notice_rows
-from spoke_jobs.ledger.notices.notice_values import Place
+from spoke_jobs.ledger.notices import notice_rows, notice_values
 from spoke_jobs.ledger.outbox import outbox_queries
 from spoke_jobs.ledger.outbox.outbox_queries import OutboxQueries, TaskFilter
 from spoke_jobs.ledger.outbox_row import TaskState
-from spoke_jobs.ledger.reading import crowd, dashboard_queries, due_counts, ended_counts, outbox_counts, queue_counts
+from spoke_jobs.ledger.reading import (
+    crowd,
+    dashboard_queries,
+    due_counts,
+    ended_counts,
+    job_listing,
+    outbox_counts,
+    queue_counts,
+)
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.reading.failed_jobs import failed_jobs
+from spoke_jobs.ledger.reading.listing_plan import Place
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import parse_scope
-from spoke_jobs.model import ANY_CLAIM, ANY_JOB, JobFilter
+from spoke_jobs.model import ANY_CLAIM, ANY_JOB, JobFilter, JobState
 
 TYPES = ["report", "ingest.*"]
 HISTORY = """
@@ -183,10 +191,7 @@ def test_why_of_all_jobs_reads_no_history(ledger: SqlLedger) -> None:
     assert scans(plan) == {("job_request", "ix_job_request_failed")}
 
 
-def test_the_overview_of_one_organization_reads_no_history_of_others(
-    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dashboard_queries, "LOOKED_THROUGH", 200)
+def test_the_overview_of_one_organization_reads_no_history_of_others(ledger: SqlLedger) -> None:
     failed = "UPDATE job_request SET state = 'failed', finished_at = now() - interval '2 days' WHERE id % 2 = 0"
     with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"{failed} AND state = 'succeeded'"))
@@ -260,6 +265,13 @@ def test_failures_are_grouped_in_a_bounded_number_of_rows(ledger: SqlLedger, mon
     assert rows_read(found) <= 200
     assert ("job_request", "") not in scans(found)
     assert "ix_job_request_failed" in indexes(found)
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("UPDATE job_request SET organization_id = 3 WHERE id % 1000 = 0"))
+        connection.execute(text("VACUUM ANALYZE job_request"))
+    one = JobFilter(organizations=frozenset({3}))
+    found = plans(ledger, lambda: queries.failures(30 * 86_400, one), ", ANALYZE")
+    assert rows_read(found) <= 200, "those of the organization, however old"
+    assert "ix_job_request_ended" in indexes(found)
 
 
 EVENTS = """
@@ -290,6 +302,66 @@ def test_pages_of_events_and_batches_look_through_a_bounded_number_of_rows(
     for batches in (BatchFilter(organizations=one), BatchFilter("weekly*"), BatchFilter("weekly*", before=900)):
         found = plans(ledger, lambda: queries.batches(batches, 50), ", ANALYZE")  # noqa: B023
         assert rows_read(found) <= 201, batches
+
+
+FAILED, WAITING = (JobState.FAILED,), (JobState.WAITING,)
+MINE = frozenset({3})
+LISTS: dict[JobFilter, set[str]] = {
+    ANY_JOB: set(),
+    JobFilter(states=FAILED): {"ix_job_request_failed_by_id"},
+    JobFilter(states=FAILED, job_type="other*"): {"ix_job_request_failed_by_id"},
+    JobFilter(states=WAITING): {"ix_job_request_due"},
+    JobFilter(states=WAITING, job_type="other"): {"ix_job_request_due"},
+    JobFilter(states=(JobState.RUNNING,)): {"uq_job_attempt_live"},
+    JobFilter(states=(JobState.BLOCKED,)): {"ix_job_request_blocked"},
+    JobFilter(states=(JobState.SUCCEEDED,)): set(),
+    JobFilter(job_type="other"): {"ix_job_request_succeeded", "ix_job_request_failed_by_id", "ix_job_request_due"},
+    JobFilter(job_type="report"): {"ix_job_request_succeeded"},
+    JobFilter(job_type="other*"): set(),
+    JobFilter(cause="Timeout"): {"ix_job_request_failed_by_id", "ix_job_request_due"},
+    JobFilter(cause="JobError", fingerprint="E@app"): {"ix_job_request_failed_by_id"},
+    JobFilter(queue_name="gone"): {"ix_job_request_queue_name"},
+    JobFilter(queue_name="often", job_type="oth*"): {"ix_job_request_queue_name"},
+    JobFilter(unique_key="gone"): {"ix_job_request_unique_key"},
+    JobFilter(batch_id=1): {"ix_job_request_batch_id"},
+    JobFilter(organization_id=3): {"ix_job_request_ended", "ix_job_request_turns"},
+    JobFilter(organization_id=999): {"ix_job_request_ended", "ix_job_request_turns"},
+    JobFilter(organizations=MINE, states=FAILED, cause="Timeout"): {"ix_job_request_ended"},
+    JobFilter(organizations=MINE, states=WAITING, job_type="other*"): {"ix_job_request_turns"},
+    JobFilter(organizations=MINE, job_type="report"): {"ix_job_request_ended", "ix_job_request_turns"},
+}
+"""Filters of a list of jobs, and the indexes without which it would read more."""
+
+
+def test_a_page_of_jobs_reads_a_bounded_number_of_rows(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also to say that there are none, far from the newest job, and before many are changed at once."""
+    monkeypatch.setattr(job_listing, "LOOKED_THROUGH", 400)
+    monkeypatch.setattr(job_listing, "SCATTERED", 200)
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        failed = "state = 'succeeded' AND id % 49 = 0"
+        connection.execute(
+            text(
+                f"UPDATE job_request SET state = CASE WHEN {failed} THEN 'failed' ELSE state END, "
+                f"cause = CASE WHEN {failed} THEN 'JobError' ELSE '' END, organization_id = id % 20, "
+                "queue_name = CASE WHEN id % 7 = 0 THEN 'often' ELSE '' END, "
+                "rank = CASE WHEN id % 11 = 0 THEN 5 ELSE 0 END"
+            )
+        )
+        connection.execute(text("VACUUM ANALYZE job_request"))
+    queries = DashboardQueries(ledger.engine)
+    for which, indexed in LISTS.items():
+        for place in (Place(), Place(before=15_000), Place(after=15_000)):
+            found = plans(ledger, lambda: queries.page(which, 50, place), ", ANALYZE")  # noqa: B023
+            assert rows_read(found) <= 400, (which, place)
+            assert indexed <= indexes(found), (which, place)
+            assert not {("job_request", ""), ("job_attempt", "")} & scans(found), (which, place)
+        found = plans(ledger, lambda: queries.chosen(which, 100), ", ANALYZE")  # noqa: B023
+        assert rows_read(found) <= 400, which
+    found = plans(ledger, lambda: queries.recent_names(JobFilter(organizations=MINE)), ", ANALYZE")
+    assert rows_read(found) <= 1_001
+    found = plans(ledger, lambda: queries.counts(JobFilter(organizations=MINE)), ", ANALYZE")
+    assert "ix_job_request_ended" in indexes(found)
+    assert rows_read(found) <= 4_000, "no more than wait"
 
 
 def test_the_launch_backlog_is_counted_in_a_bounded_number_of_rows(
@@ -367,7 +439,7 @@ def test_a_look_for_failures_reads_no_history(ledger: SqlLedger) -> None:
 
     def look() -> None:
         with ledger.engine.connect() as connection:
-            notice_rows.unseen(connection, "webhook", Place(now, now, now, None), 100)
+            notice_rows.unseen(connection, "webhook", notice_values.Place(now, now, now, None), 100)
 
     (plan,) = plans(ledger, look)
     assert ("job_request", "ix_job_request_failed") in scans(plan)

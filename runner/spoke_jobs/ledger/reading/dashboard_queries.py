@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Select, asc, case, desc, func, select, tuple_
+from sqlalchemy import Connection, case, desc, func, select, tuple_
 
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.ledger.audit.audit_events import EventFilter, EventPage, event_page
 from spoke_jobs.ledger.claims.eligibility import Due, in_sql, not_launched
@@ -21,8 +21,10 @@ from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import failed_counts, failed_jobs
 from spoke_jobs.ledger.reading.due_counts import DueCounts, due_counts
 from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
+from spoke_jobs.ledger.reading.job_listing import listing
+from spoke_jobs.ledger.reading.listing_plan import Place
 from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
-from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries
+from spoke_jobs.ledger.reading.queries import TRACES, Crowd, Queries, SelectedJob
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_of
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
@@ -43,8 +45,6 @@ CAP = 10_000
 """The most jobs of a state that are counted."""
 GROUPED = 5_000
 """The most waiting, the most blocked and the most failed jobs that are grouped by reason."""
-LOOKED_THROUGH = 100_000
-"""Among how many of the newest jobs the ended ones of some organizations are counted. No index has organizations."""
 SCHEDULES_LOOKED_THROUGH = 5_000
 """Among how many schedules those of some organizations are looked for, for one page. No column has the organization."""
 BATCHES_LOOKED_THROUGH = 2_000
@@ -52,10 +52,6 @@ BATCHES_LOOKED_THROUGH = 2_000
 """
 TROUBLED_LOOKED_THROUGH = 1_000
 """Among how many schedules that may have a problem those with one are looked for."""
-_FILTERED = (
-    *("id", "state", "job_type", "queue_name", "runner", "organization_id", "campaign_id", "cause", "fingerprint"),
-    *("unique_key", "batch_id", "created_at"),
-)
 PEAKS = 5
 """Of how many of a job's newest attempts the peak memory is read."""
 _TROUBLED_AT_ONCE = 100
@@ -67,21 +63,11 @@ _WORKERS = 50
 
 @dataclass(frozen=True, slots=True)
 class CappedCount:
-    """A number of jobs, counted up to :data:`CAP`, of some organizations among :data:`LOOKED_THROUGH` jobs only."""
+    """A number of jobs, counted up to :data:`CAP`."""
 
     number: int
     more: bool
     """Whether there are more, or may be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a page of jobs is. None: at the newest job."""
-
-    before: int | None = None
-    """Only jobs with lower ids: the next older ones."""
-    after: int | None = None
-    """Only jobs with higher ids: the next newer ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +76,25 @@ class JobPage:
 
     now: datetime
     jobs: tuple[JobRequest, ...]
-    has_newer: bool
-    has_older: bool
+    newer: int | None
+    """The job after which the page of newer ones begins; None if there are none."""
+    older: int | None
+    """The job before which the page of older ones begins; None if there are none."""
+    looked: int | None = None
+    """With how many jobs the filter was compared, if further ones may match; None if it was compared with all."""
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedJobs:
+    """Jobs that a filter selects, oldest first."""
+
+    jobs: tuple[SelectedJob, ...]
+    cancelled: int
+    """How many more are failed jobs that somebody cancelled, if these are left out."""
+    down_to: int | None
+    """Down to which job they were looked for, if older ones are or may be selected; None if none are."""
+    looked: int | None
+    """With how many jobs the filter was compared, if older ones may match; None if it was compared with all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,38 +153,43 @@ class DashboardQueries(Queries):
     """Queries on a ledger's database."""
 
     def counts(self, which: JobFilter) -> dict[JobState, CappedCount]:
-        """Count the jobs of each state, up to :data:`CAP`.
-
-        Of organizations, it counts the ended jobs among :data:`LOOKED_THROUGH`: the newest jobs, and those that failed
-        last.
-        """
+        """Count the jobs of each state, up to :data:`CAP`."""
         with self._reading() as connection:
-            return {
-                state: _count_of_late(connection, state, which)
-                if which.organizations is not None and state.final
-                else _count(connection, state, which)
-                for state in JobState
-            }
+            return {state: _count(connection, state, which) for state in JobState}
 
     def page(self, which: JobFilter, limit: int, place: Place) -> JobPage:
         """Read a page of jobs, with small payloads."""
-        upwards = place.after is not None
-        conditions = list(filters.conditions(which))
-        if place.before is not None:
-            conditions.append(job_request.c.id < place.before)
-        if place.after is not None:
-            conditions.append(job_request.c.id > place.after)
-        order = asc(job_request.c.id) if upwards else desc(job_request.c.id)
-        statement = select(*MANY_COLUMNS).where(*conditions).order_by(order).limit(limit + 1)
         with self._reading() as connection:
-            found = [to_request(row) for row in connection.execute(statement).mappings()]
-            more, jobs = len(found) > limit, found[:limit]
+            found = listing(connection, which, limit, place)
+            ids = [job.id for job in found.jobs]
+            statement = select(*MANY_COLUMNS).where(job_request.c.id.in_(ids)).order_by(desc(job_request.c.id))
+            jobs = [to_request(row) for row in connection.execute(statement).mappings()]
+            further = ids[-1] if found.more else found.looked_to
+            back = None if place.before is None else max(ids, default=place.before - 1)
+            if upwards := place.after is not None:
+                back = min(ids, default=place.after + 1)
             return JobPage(
                 connection.execute(select(clock_now())).scalar_one(),
-                tuple(with_cancellers(connection, jobs[::-1] if upwards else jobs)),
-                has_newer=more if upwards else place.before is not None,
-                has_older=more if not upwards else True,
+                tuple(with_cancellers(connection, jobs)),
+                newer=further if upwards else back,
+                older=back if upwards else further,
+                looked=None if found.looked_to is None else found.looked,
             )
+
+    def chosen(self, which: JobFilter, limit: int, *, without_cancelled: bool = False) -> SelectedJobs:
+        """Read the newest jobs that a filter selects.
+
+        :param without_cancelled: leave out the failed jobs that somebody cancelled. They count towards the limit.
+        """
+        with self._reading() as connection:
+            found = listing(connection, which, limit)
+        jobs = [job for job in found.jobs if not (without_cancelled and job.cause == Cause.CANCELLED)]
+        return SelectedJobs(
+            tuple(SelectedJob(job.id, job.job_type, job.state) for job in reversed(jobs)),
+            len(found.jobs) - len(jobs),
+            found.jobs[-1].id if found.more else found.looked_to,
+            None if found.looked_to is None else found.looked,
+        )
 
     def job(self, job_id: int, which: JobFilter, *, with_payload: bool = False) -> JobRequest | None:
         """Get a job that the filter selects.
@@ -392,16 +400,9 @@ class DashboardQueries(Queries):
         return sorted(found.values(), key=lambda each: (each.heartbeat_at, each.worker), reverse=True)[:_WORKERS]
 
     def recent_names(self, which: JobFilter) -> RecentNames:
-        """Return the types and the queues of the newest jobs; of organizations, among :data:`LOOKED_THROUGH` jobs."""
-        each: Any = job_request.c if which.organizations is None else _newest().subquery().c
-        newest = (
-            select(each.job_type, each.queue_name)
-            .where(*filters.conditions(which, each))
-            .order_by(desc(each.id))
-            .limit(_RECENT)
-        )
+        """Return the types and the queues of the newest jobs."""
         with self._reading() as connection:
-            rows = connection.execute(newest).all()
+            rows = listing(connection, which, _RECENT).jobs
         types, queues = {row.job_type for row in rows}, {row.queue_name for row in rows}
         return RecentNames(tuple(sorted(types - {""})), tuple(sorted(queues - {""})))
 
@@ -419,21 +420,3 @@ def _count(connection: Connection, state: JobState, which: JobFilter) -> CappedC
         some = some.where(job_request.c.state == constant(state))
     number = connection.scalar(select(func.count()).select_from(some.subquery())) or 0
     return CappedCount(min(number, CAP), number > CAP)
-
-
-def _newest() -> Select[Any]:
-    """Select the newest jobs, with the columns by which a filter chooses."""
-    columns = job_request.c
-    return select(*(columns[name] for name in _FILTERED)).order_by(desc(columns.id)).limit(LOOKED_THROUGH)
-
-
-def _count_of_late(connection: Connection, state: JobState, which: JobFilter) -> CappedCount:
-    """Count the ended jobs of a state in a bounded number of rows, however many jobs of others there are."""
-    newest = _newest()
-    if state is JobState.FAILED:  # there is an index of those that failed last
-        failed = newest.where(job_request.c.state == constant(state))
-        newest = failed.order_by(None).order_by(desc(job_request.c.finished_at))
-    each = newest.subquery().c
-    selected = func.count().filter(each.state == constant(state), *filters.conditions(which, each))
-    number, looked_through = connection.execute(select(selected, func.count(each.id))).one()
-    return CappedCount(min(number, CAP), number > CAP or looked_through >= LOOKED_THROUGH)

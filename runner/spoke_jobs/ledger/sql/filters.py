@@ -35,6 +35,8 @@ def conditions(which: JobFilter, columns: Any = job_request.c) -> Iterator[Colum
             yield columns[name] == value
     if which.last_id is not None:
         yield columns.id <= which.last_id
+    if which.first_id is not None:
+        yield columns.id >= which.first_id
     if which.organizations is not None:
         yield columns.organization_id.in_(sorted(which.organizations))
     if which.other_cause_than is not None:
