@@ -137,10 +137,10 @@ def overview(
         [group for group in shown if (group.state == "failed") is of_failed] for of_failed in (False, True)
     )
     notes = [f"The cluster could not be read: {line(cluster_problem, _MESSAGE_LIMIT)}"] if cluster_problem else []
-    if any(counts[state].number > GROUPED or counts[state].more for state in (JobState.WAITING, JobState.BLOCKED)):
-        notes.append(f"Of the waiting and the blocked jobs, {GROUPED:,} of each were grouped; there are more.")
+    if crowd.more_waiting:
+        notes.append(f"Of the waiting and the blocked jobs, {GROUPED:,} of each were grouped; there may be more.")
     if due.more:
-        notes.append(f"The due jobs were examined among the first {EXAMINED:,} waiting jobs; there are more.")
+        notes.append(f"The due jobs were counted among the first {EXAMINED:,} waiting jobs; there may be more.")
     notes += failures_note(crowd)
     for what, found in (("waiting", waiting), ("failed", failed)):
         if len(found) > GROUPS_SHOWN:

@@ -6,7 +6,8 @@ far as the ledger knows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS
 from spoke_jobs.ledger.claims.eligibility import Due
 from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.reading.first_waiting import first_of_each, may_be_more, waiting_runners
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_since, limited_column
 from spoke_jobs.ledger.tables import job_request, queue_lock
@@ -86,6 +88,14 @@ class WaitingCount:
     """When the first attempt of one of them began; None if none has been started."""
 
 
+class WaitingCounts(NamedTuple):
+    """The waiting jobs, by kind."""
+
+    counts: tuple[WaitingCount, ...]
+    more: bool
+    """Whether there may be more than were counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class FailedCount:
     """The jobs that failed for good within a period, with the same cause and fingerprint."""
@@ -121,16 +131,25 @@ class WaitingJob(NamedTuple):
 
 def waiting_counts(
     connection: Connection, limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = None
-) -> tuple[WaitingCount, ...]:
+) -> WaitingCounts:
     """Count the waiting jobs that pass the filter by kind.
 
-    :param cap: the most waiting and the most blocked jobs that are counted.
+    :param cap: the most waiting and the most blocked jobs that are counted. See :mod:`.first_waiting`.
     """
-    each = _waiting(limits, which, cap).subquery()
+    runners = waiting_runners(connection) if cap is not None else ()
+    each = _waiting(limits, which, cap, runners).subquery()
     kind = [each.c[name] for name in _KIND]
     statement = select(*kind, func.count(), func.min(each.c.due_at), func.min(each.c.id), func.min(each.c.started_at))
     found = connection.execute(statement.group_by(*kind))
-    return tuple(WaitingCount(_kind_of(row), *row[len(_KIND) :]) for row in found)
+    counts = tuple(WaitingCount(_kind_of(row), *row[len(_KIND) :]) for row in found)
+    if cap is None:
+        return WaitingCounts(counts, more=False)
+    waiting: Counter[str] = Counter()
+    for each in counts:
+        if not each.kind.blocked:
+            waiting[each.kind.runner] += each.count
+    blocked = sum(each.count for each in counts if each.kind.blocked)
+    return WaitingCounts(counts, blocked >= cap or may_be_more(max(waiting.values(), default=0), runners, cap))
 
 
 def waiting_jobs(connection: Connection, limits: LimitSet) -> Iterator[WaitingJob]:
@@ -192,7 +211,9 @@ def failed_jobs(period_seconds: float, which: JobFilter, cap: int | None) -> Any
     return failed.subquery().c
 
 
-def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = None) -> CompoundSelect[Any]:
+def _waiting(
+    limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = None, runners: Sequence[str] = ()
+) -> CompoundSelect[Any]:
     """Select the waiting and the blocked jobs: their kinds, when they were due or will be, and their ids."""
     held = and_(
         job_request.c.locks_queue,
@@ -222,9 +243,12 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = Non
     joined = job_request.outerjoin(queue_lock, held)
     selected = select(*columns).select_from(joined).where(*filters.conditions(which))
     # Two statements, so that each uses the index of its state.
-    states = (JobState.WAITING, JobState.BLOCKED)
-    parts = [selected.where(job_request.c.state == constant(state)) for state in states]
-    return union_all(*(parts if cap is None else (select(part.limit(cap).subquery()) for part in parts)))
+    waiting, blocked = (
+        selected.where(job_request.c.state == constant(state)) for state in (JobState.WAITING, JobState.BLOCKED)
+    )
+    if cap is None:
+        return union_all(waiting, blocked)
+    return union_all(select(first_of_each(waiting, runners, cap).subquery()), select(blocked.limit(cap).subquery()))
 
 
 def _kind_of(row: Any) -> WaitingKind:

@@ -3,6 +3,7 @@ statement reads a bounded number of rows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,13 +25,14 @@ from sqlalchemy import (
 
 from spoke_jobs.ledger.claims.eligibility import Due
 from spoke_jobs.ledger.columns.clock import UTCDateTime
+from spoke_jobs.ledger.reading.first_waiting import first_of_each, may_be_more, waiting_runners
 from spoke_jobs.ledger.sql import filters
-from spoke_jobs.ledger.sql.expressions import CLAIM_ORDER, constant, due_since
+from spoke_jobs.ledger.sql.expressions import constant, due_since
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobFilter, JobState
 
 EXAMINED = 10_000
-"""The most waiting jobs that are examined: the first ones in the order of claims."""
+"""The most waiting jobs that are examined: of each runner, those that are claimed first."""
 MOST = 5
 """How many types and how many organizations are named."""
 OLDEST = 5
@@ -64,9 +66,10 @@ class DueCounts:
 
 def due_counts(connection: Connection, which: JobFilter) -> DueCounts:
     """Count the due jobs by type and by organization, of those that pass the filter."""
+    runners = waiting_runners(connection)
     number = examined = 0
     types, organizations, oldest = [], [], []
-    for part, job_type, organization_id, due, waiting, job_id, due_at in connection.execute(_statement(which)):
+    for part, job_type, organization_id, due, waiting, job_id, due_at in connection.execute(_statement(which, runners)):
         if part == _OF_TYPE:
             types.append((job_type, due))
         elif part == _OF_ORGANIZATION:
@@ -76,7 +79,8 @@ def due_counts(connection: Connection, which: JobFilter) -> DueCounts:
         else:
             number, examined = due, waiting
     oldest.sort(key=lambda job: (job.due_at, job.job_id))
-    return DueCounts(number, examined >= EXAMINED, _largest(types), _largest(organizations), tuple(oldest))
+    more = may_be_more(examined, runners, EXAMINED)
+    return DueCounts(number, more, _largest(types), _largest(organizations), tuple(oldest))
 
 
 def _largest(counts: list[tuple[Any, int]]) -> tuple[tuple[Any, int], ...]:
@@ -84,20 +88,17 @@ def _largest(counts: list[tuple[Any, int]]) -> tuple[tuple[Any, int], ...]:
     return tuple(sorted(counts, key=lambda each: (-each[1], each[0])))
 
 
-def _statement(which: JobFilter) -> Any:
-    each = (
-        select(
-            job_request.c.job_type,
-            job_request.c.organization_id,
-            case((Due().expression(), 1), else_=0).label("due"),
-            job_request.c.id,
-            due_since().label("due_at"),
-        )
-        .where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
-        .order_by(*CLAIM_ORDER)
-        .limit(EXAMINED)
-        .cte("waiting")
-    )
+def _statement(which: JobFilter, runners: Sequence[str]) -> Any:
+    waiting = select(
+        job_request.c.job_type,
+        job_request.c.organization_id,
+        case((Due().expression(), 1), else_=0).label("due"),
+        job_request.c.id,
+        due_since().label("due_at"),
+        job_request.c.runner,
+    ).where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
+    each = first_of_each(waiting, runners, EXAMINED).cte("waiting")
+    of_a_runner = select(func.count().label("number")).select_from(each).group_by(each.c.runner).subquery()
     no_type = cast(literal_column("''"), Text)
     no_organization = cast(null(), job_request.c.organization_id.type)
     no_job = (cast(null(), BigInteger).label("id"), cast(null(), UTCDateTime).label("due_at"))
@@ -126,7 +127,7 @@ def _statement(which: JobFilter) -> Any:
         no_type.label("job_type"),
         no_organization.label("organization_id"),
         func.coalesce(func.sum(each.c.due), 0).label("number"),
-        func.count().label("examined"),
+        select(func.coalesce(func.max(of_a_runner.c.number), 0)).scalar_subquery().label("examined"),
         *no_job,
     ).select_from(each)
     oldest = (

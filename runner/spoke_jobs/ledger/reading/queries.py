@@ -160,6 +160,8 @@ class Crowd:
     """The newest attempts, newest first, by runner."""
     held: Mapping[WaitingKind, Wait] = field(default_factory=dict)
     """The pause, limit or rate that holds back jobs, by their kind."""
+    more_waiting: bool = False
+    """Whether there may be more waiting or blocked jobs than were counted."""
 
 
 class Queries:
@@ -265,7 +267,7 @@ class Queries:
         """
         with self._reading() as connection:
             limits = LimitSet(read_limits(connection))
-            counts = crowd.waiting_counts(connection, limits, which, cap)
+            counts, more = crowd.waiting_counts(connection, limits, which, cap)
             held = limited_claims.current_admission(connection).why_held if limits else lambda _subject: None
             subjects = {
                 each.kind: crowd.subject_of(each.kind) for each in counts if each.kind.executor is not Executor.CLUSTER
@@ -282,6 +284,7 @@ class Queries:
                 {runner: _load(connection, runner) for runner in runners},
                 {runner: _traces(connection, runner) for runner in runners},
                 {kind: wait for kind, subject in subjects.items() if (wait := by_subject[subject]) is not None},
+                more,
             )
 
     def waiting(self) -> list[WaitingJob]:

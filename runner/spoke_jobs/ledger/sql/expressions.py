@@ -45,10 +45,6 @@ def clock_once(after_seconds: float = 0.0) -> ScalarSelect[datetime]:
     return select(clock_after(after_seconds) if after_seconds else clock_now()).scalar_subquery()
 
 
-CLAIM_ORDER = (job_request.c.runner, job_request.c.rank, job_request.c.id)
-"""The order of the indexes of waiting jobs. Who reads only some of these jobs asks for it, and so reads no others."""
-
-
 def due_since() -> ColumnElement[datetime]:
     """Since when a job has been due, or when it will be."""
     return func.coalesce(job_request.c.run_after, job_request.c.created_at)
