@@ -216,6 +216,14 @@ class QueriesContract:
         assert kinds[behind[1].id] == first.kind
         assert len(kinds) == 8
 
+    def test_of_a_text_that_is_too_long_the_beginning_is_read(self, ledger: SqlLedger, queries: Queries) -> None:
+        ledger.insert(new_job())
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).values(job_type="x" * 20_000))
+        for cap in (None, 10):
+            (each,) = queries.crowd(3600, cap=cap).waiting
+            assert each.kind.job_type == "x" * 2_000
+
     def test_waiting_jobs_that_a_limit_holds_back(self, ledger: SqlLedger, queries: Queries) -> None:
         for organization in (1, 1, 2):
             ledger.insert(new_job(organization_id=organization))

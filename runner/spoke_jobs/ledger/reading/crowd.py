@@ -225,7 +225,7 @@ def _waiting(
     unclaimed = or_(later, blocked, *(job_request.c.runner == constant(name) for name in NOT_OF_WORKERS))
     columns = (
         job_request.c.runner,
-        case((unclaimed, ""), else_=job_request.c.job_type).label("job_type"),
+        case((not_(unclaimed), job_request.c.job_type), else_="").label("job_type"),
         (-cast(job_request.c.rank, BigInteger)).label("priority"),
         later.label("later"),
         case((later, job_request.c.cause), else_="").label("cause"),
