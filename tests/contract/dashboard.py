@@ -129,18 +129,36 @@ class DashboardContract(DashboardScene):
         assert "the first attempt of the oldest began 3 h ago" in browse(ONE).get("/").text
 
     def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in ("ledger.reading.dashboard_queries", "web.pages", "web.page_views"):
-            monkeypatch.setattr(f"spoke_jobs.{module}.CAP", 2)
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.CAP", 2)
+        for module in ("web.pages", "web.page_views", "web.view_parts"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.GROUPED", 2)
         for _ in range(3):
             self.failed(ledger)
         ledger.insert_many([new_job() for _ in range(4)])
         page = browse(EVERYBODY).get("/").text
         assert '<span class="number">2+</span> waiting' in page
         assert '<span class="number">2+</span> failed' in page
-        assert "there are more" in page
+        assert "Of the waiting and the blocked jobs, 2 of each were grouped; there may be more." in page
         assert "the 2 that failed last" in page
         assert "<strong>2</strong></a> of the type report failed" in page
         assert "<strong>2</strong></a> are due" in page or "<strong>2</strong></a> have just" in page
+
+    def test_the_largest_groups_are_shown(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.web.page_views.GROUPS_SHOWN", 1)
+        for place, number in (("one", 1), ("two", 2)):
+            for _ in range(number):
+                self.failed_at(ledger, place)
+        browser = browse(EVERYBODY)
+        page = browser.get("/").text
+        assert "These are the 1 largest groups of failed jobs; there are more." in page
+        assert "largest groups of waiting jobs" not in page
+        assert ("JobError: two" in page, "JobError: one" in page) == (True, False)
+        ledger.insert(new_job())
+        assert "largest groups of waiting jobs" not in browser.get("/").text
+        ledger.insert(new_job(run_after=Queries(ledger.engine).now() + timedelta(hours=1)))
+        assert "These are the 1 largest groups of waiting jobs; there are more." in browser.get("/").text
 
     def test_the_types_and_organizations_with_the_most_due_jobs(self, ledger: SqlLedger, browse: Open) -> None:
         assert "Due jobs, by type" not in browse(EVERYBODY).get("/").text
@@ -174,7 +192,31 @@ class DashboardContract(DashboardScene):
                 monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", most)
             page = browse(EVERYBODY).get("/").text
             assert f"Jobs that are due and wait: {number}." in page
-            assert ("among the first 3 waiting jobs; there are more" in page) is note
+            assert ("among the first 3 waiting jobs; there may be more" in page) is note
+
+    def test_each_runner_has_a_share_of_the_waiting_jobs_that_are_read(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.due_counts.EXAMINED", 4)
+        monkeypatch.setattr("spoke_jobs.web.pages.GROUPED", 4)
+        for runner, number in (("a", 3), ("b", 1)):
+            ledger.insert_many([new_job(job_type=f"of_{runner}", runner=runner) for _ in range(number)])
+        page = browse(EVERYBODY).get("/").text
+        assert re.findall(r">(of_.)</a>: (\d)</li>", page) == [("of_a", "2"), ("of_b", "1")]
+        assert "Jobs that are due and wait: 3+." in page
+        assert re.findall(r"<strong>(\d)</strong></a> (?:has|have) just become due", page) == ["2", "1"]
+        assert "of each were grouped; there may be more" in page
+
+    def test_the_first_waiting_jobs_are_those_that_are_claimed_first(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.due_counts.EXAMINED", 2)
+        late, first, second = (ledger.insert(new_job(job_type=f"t{n}", priority=n)) for n in (0, 5, 2))
+        page = browse(EVERYBODY).get("/").text
+        assert f'<li><a href="/jobs/{first.id}">' in page
+        assert f'<li><a href="/jobs/{second.id}">' in page
+        assert f'<li><a href="/jobs/{late.id}">' not in page
+        assert re.findall(r">(t\d)</a>: 1</li>", page) == ["t2", "t5"]
 
     def test_ended_jobs_of_an_organization_are_counted_among_its_own(self, ledger: SqlLedger, browse: Open) -> None:
         ledger.insert(new_job(organization_id=1))

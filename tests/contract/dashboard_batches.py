@@ -132,6 +132,27 @@ class BatchesContract(DashboardScene):
         assert [row[0] for row in pages(browser, "/batches?name=b0")] == ids[::-2]
         assert "Newest batches" in browser.get(f"/batches?before={ids[2]}").text
 
+    def test_a_page_looks_through_a_bounded_number_of_batches(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.BATCHES_LOOKED_THROUGH", 2)
+        monkeypatch.setattr("spoke_jobs.web.batch_pages.PER_PAGE", 2)
+        for organization in (1, 1, 1, 2, 2):
+            batch = ledger.open_batch(f"of {organization}")
+            ledger.insert(new_job(batch_id=batch.id, organization_id=organization))
+        note = "batches were looked through for this page"
+        for viewer, path in ((EVERYBODY, "/batches?name=*1"), (ONE, "/batches")):
+            browser = browse(viewer)
+            first = browser.get(path).text
+            assert cells(first) == []
+            assert note in first
+            assert "None of these batches is listed here." in first
+            assert [row[1] for row in pages(browser, path)] == ["of 1"] * 3
+        everybody = browse(EVERYBODY)
+        assert note not in everybody.get("/batches").text, "without a filter, each of the newest is shown"
+        monkeypatch.setattr("spoke_jobs.web.batch_pages.PER_PAGE", 1)
+        assert note not in everybody.get("/batches?name=*2").text, "the next page looks at the others"
+
     def test_close(self, ledger: SqlLedger, browse: Open) -> None:
         batch = ledger.open_batch("april", new_job(job_type="export"))
         browser = browse(EVERYBODY)
@@ -285,6 +306,29 @@ class AuditContract(DashboardScene):
         browser = browse(EVERYBODY)
         assert [row[1] for row in pages(browser, "/audit?action=cancel")] == [f"user{n}" for n in (4, 3, 2, 1, 0)]
         assert "Newest events" in browser.get("/audit?before=3").text
+
+    def test_a_page_looks_through_a_bounded_number_of_events(
+        self, ledger: SqlLedger, browse: Open, record: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.web.audit_pages.PER_PAGE", 2)
+        for name, number in (("LOOKED_THROUGH", 3), ("LOOKED_THROUGH_FOR_SOME", 2)):
+            for module in ("ledger.audit.audit_events", "web.audit_views"):
+                monkeypatch.setattr(f"spoke_jobs.{module}.{name}", number)
+        mine = ledger.insert(new_job(organization_id=1))
+        for number in range(7):
+            record(Action.CANCEL, "eve" if number < 3 else "ada", mine.id if number < 3 else None)
+        everybody, one = browse(EVERYBODY), browse(ONE)
+        for browser, path, number in ((everybody, "/audit?by=eve", 3), (one, "/audit", 2)):
+            first = browser.get(path).text
+            assert cells(first) == []
+            assert f"{number} events were looked through for this page." in first
+            assert "None of these events is listed here." in first
+            assert [row[1] for row in pages(browser, path)] == ["eve"] * 3
+        for browser in (everybody, one):  # there is an index of the events of a job
+            found = browser.get(f"/audit?job={mine.id}").text
+            assert "looked through" not in found
+            assert [row[1] for row in cells(found)] == ["eve"] * 2
+        assert "looked through" not in everybody.get("/audit").text
 
     def test_events_of_other_organizations_do_not_exist(
         self, ledger: SqlLedger, browse: Open, record: Callable[..., None]

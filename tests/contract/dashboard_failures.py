@@ -175,9 +175,9 @@ class FailuresContract(DashboardScene):
         assert f"(job {mine.id})" in page
 
     def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in ("ledger.reading.dashboard_queries", "web.failure_views"):
-            monkeypatch.setattr(f"spoke_jobs.{module}.CAP", 2)
-        monkeypatch.setattr("spoke_jobs.web.failure_views.SHOWN", 1)
+        for module in ("ledger.reading.dashboard_queries", "web.view_parts"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.GROUPED", 2)
+        monkeypatch.setattr("spoke_jobs.web.failure_pages.SHOWN", 1)
         for place in ("one", "two", "three"):
             self.failed_at(ledger, place)
         page = browse(EVERYBODY).get("/failures").text

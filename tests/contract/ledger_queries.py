@@ -108,6 +108,11 @@ class QueriesContract:
         situation = queries.situation(mine.id)
         assert situation is not None
         assert (situation.ahead, situation.ahead_in_queue) == (2, 1), "the one that locks nothing, and the urgent one"
+        assert not situation.more_ahead
+        for cap, examined in ((4, (2, 1, False)), (3, (2, 1, True)), (1, (1, 1, True))):
+            capped = queries.situation(situation.job.id, cap)
+            assert capped is not None
+            assert (capped.ahead, capped.ahead_in_queue, capped.more_ahead) == examined, cap
         situation = queries.situation(urgent.id)
         assert situation is not None
         assert (situation.ahead, situation.ahead_in_queue) == (0, 0)
@@ -131,6 +136,14 @@ class QueriesContract:
             situation = queries.situation(job.id)
             assert situation is not None
             assert (situation.ahead, situation.turns) == (ahead, turns)
+        for cap, ahead, turns, more in (
+            (32, 1, Turns(1, more=True), True),
+            (33, 1, Turns(1, without=True, more=True), False),
+            (35, 1, Turns(1, without=True), False),
+        ):
+            capped = queries.situation(of_few.id, cap)
+            assert capped is not None
+            assert (capped.ahead, capped.turns, capped.more_ahead) == (ahead, turns, more), cap
         claimed = ledger.claim_batch("legacy", ["report"], "w", LEASE, 4)
         assert {of_few.id, without.id} <= {claim.job.id for claim in claimed}, "they did not wait for the many"
 
@@ -144,6 +157,7 @@ class QueriesContract:
         assert queries.crowd(3600).shares == {"legacy": Share("export", 7, 3, 0)}
         assert queries.crowd(3600, JobFilter(job_type="report")).shares == {"legacy": Share("report", 245, 2, 3)}
         assert queries.crowd(3600, JobFilter(job_type="none")).shares == {}
+        assert queries.crowd(3600, cap=2).shares == {"legacy": Share("report", 245, 2, 3)}, "these are claimed first"
 
     def test_workers_that_once_ran_a_type_and_when_the_rules_changed(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job())
@@ -275,18 +289,26 @@ class QueriesContract:
         assert {key: each.count for key, each in found.items()} == {
             (holder.id, False, "report"): 3,
             (None, False, "report"): 2,
-            (None, True, "report"): 1,
-            (None, False, "export"): 1,
-        }
+            (None, True, ""): 1,
+            (None, False, ""): 1,
+        }, "the type is of interest only if a worker could start the jobs"
         first = found[holder.id, False, "report"]
         assert (first.first_id, first.oldest_at) == (behind[0].id, behind[0].created_at)
-        assert found[None, True, "report"].oldest_at == later.run_after
-        assert (found[None, False, "export"].kind.priority, found[None, False, "export"].first_id) == (5, in_cluster.id)
+        assert found[None, True, ""].oldest_at == later.run_after
+        assert (found[None, False, ""].kind.priority, found[None, False, ""].first_id) == (5, in_cluster.id)
         assert (crowd.holders[holder.id].worker, crowd.takers["legacy"].load[0].running) == ("host:1", 1)
         assert [trace.job_id for trace in crowd.takers["legacy"].traces] == [holder.id]
         kinds = {job.id: job.kind for job in queries.waiting()}
         assert kinds[behind[1].id] == first.kind
         assert len(kinds) == 8
+
+    def test_of_a_text_that_is_too_long_the_beginning_is_read(self, ledger: SqlLedger, queries: Queries) -> None:
+        ledger.insert(new_job())
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).values(job_type="x" * 20_000))
+        for cap in (None, 10):
+            (each,) = queries.crowd(3600, cap=cap).waiting
+            assert each.kind.job_type == "x" * 2_000
 
     def test_waiting_jobs_that_a_limit_holds_back(self, ledger: SqlLedger, queries: Queries) -> None:
         for organization in (1, 1, 2):
@@ -294,9 +316,27 @@ class QueriesContract:
         ledger.limits.pause(parse_scope("organization:1"), "they asked", by="ann")
         crowd = queries.crowd(3600)
         found = {each.kind.organization_id: (each.count, crowd.held.get(each.kind)) for each in crowd.waiting}
-        assert (found[1][0], found[2]) == (2, (1, None))
+        assert (found[1][0], found[None]) == (2, (1, None))
         assert found[1][1] is not None
         assert (found[1][1].code, found[1][1].by) == ("Paused", "ann")
+
+    def test_waiting_jobs_differ_by_what_limits_name_alone(self, ledger: SqlLedger, queries: Queries) -> None:
+        """Else each of 10,000 organizations would be counted apart."""
+        for organization, queue in ((1, "a"), (2, "a"), (3, "b"), (3, "c"), (None, "")):
+            ledger.insert(new_job(organization_id=organization, queue_name=queue))
+
+        def counted() -> dict[tuple[int | None, str], int]:
+            waiting = queries.crowd(3600).waiting
+            return {(each.kind.organization_id, each.kind.queue_name): each.count for each in waiting}
+
+        assert counted() == {(None, ""): 5}
+        ledger.limits.pause(parse_scope("organization:1"), "they asked")
+        ledger.limits.pause(parse_scope(f"organization:{10**17}"), "no job can have this one")
+        assert counted() == {(1, ""): 1, (None, ""): 4}
+        ledger.limits.pause(parse_scope("queue:a"), "it is down")
+        assert counted() == {(1, "a"): 1, (None, "a"): 1, (None, ""): 3}
+        ledger.limits.pause(parse_scope("each-organization"), "they asked")
+        assert counted() == {(1, "a"): 1, (2, "a"): 1, (3, ""): 2, (None, ""): 1}
 
     def test_failures_are_counted_by_cause_and_fingerprint(self, ledger: SqlLedger, queries: Queries) -> None:
         for job_type, place, for_good in (
@@ -313,10 +353,11 @@ class QueriesContract:
             ledger.fail(claim.token, failure, decide=True)
         crowd = queries.crowd(3600)
         found = sorted(crowd.failed, key=lambda each: each.fingerprint)
-        assert [(each.cause, each.fingerprint, each.count, each.job_types) for each in found] == [
-            ("JobError", "KeyError@a", 3, ("export", "report")),
-            ("JobError", "KeyError@b", 1, ("report",)),
+        assert [(each.cause, each.fingerprint, each.count, each.types) for each in found] == [
+            ("JobError", "KeyError@a", 3, 2),
+            ("JobError", "KeyError@b", 1, 1),
         ]
+        assert [each.job_type for each in found] == ["export", "report"]
         assert found[0].newest_at >= found[0].oldest_at
         (waiting,) = crowd.waiting
         assert (waiting.kind.later, waiting.kind.cause, waiting.kind.fingerprint) == (True, "JobError", "KeyError@b")
@@ -353,6 +394,8 @@ class QueriesContract:
         assert claim is not None
         ledger.fail(claim.token, Failure("OutOfMemory", "too large", for_good=True), decide=True)
         assert queries.crowd(3600).facts[large.id].peaks == (7,)
+        of_one = queries.crowd(3600, most=1).facts.keys()
+        assert of_one == {ids["Killed"], ids["DatabaseUnreachable"]}, "the first of the groups that fail for good"
         assert large.organization_id is not None
         theirs = queries.crowd(3600, JobFilter(organizations=frozenset({large.organization_id}))).facts[large.id]
         assert (theirs.message, theirs.peaks, theirs.last_success_at) == ("too large", (), None), "others have the type"

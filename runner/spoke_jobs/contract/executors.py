@@ -31,6 +31,8 @@ class Executor(StrEnum):
 
 
 _EXECUTORS = {CLUSTER_RUNNER: Executor.CLUSTER, REFERENCE: Executor.OTHERS}
+NOT_OF_WORKERS = tuple(_EXECUTORS)
+"""The runners whose jobs no worker claims."""
 
 
 def executor_of(runner: str) -> Executor:

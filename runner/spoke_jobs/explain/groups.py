@@ -5,9 +5,10 @@ A job that a worker could start is explained like a single one (:mod:`.waiting`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ from spoke_jobs.explain.lock_holders import progress_of
 from spoke_jobs.explain.passed_over import SOON, passed_over
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.words import ago, agreeing, clock, count, line, memory, seconds, until
-from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind
+from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind, largest_first
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.reading.takers import NOBODY, Takers
@@ -71,8 +72,8 @@ class Group:
     """One of the jobs: of waiting ones the first, of failed ones the newest."""
     name: str = ""
     """The reason to wait or the cause by its one name (docs/reference/causes.md)."""
-    job_types: tuple[str, ...] = ()
-    """The types of failed jobs."""
+    job_type: str = ""
+    """The type of failed jobs; empty if they have several."""
     wait: Wait | None = None
     """The pause, limit or rate of the ledger that holds them back, or what their SpokeJobs say."""
     tried_at: datetime | None = None
@@ -96,30 +97,94 @@ class _Finding(NamedTuple):
     """What distinguishes groups with the same reason."""
 
 
-def groups(crowd: Crowd, in_cluster: Iterable[WaitingSpokeJob] = ()) -> tuple[Group, ...]:
+class _Workers(NamedTuple):
+    """What is known of the workers of one runner, for thousands of kinds of jobs."""
+
+    takers: Takers
+    busy: bool
+    seen: datetime | None
+    """When one of them gave a sign last."""
+
+    @classmethod
+    def of(cls, takers: Takers) -> _Workers:
+        """Sum up what is known of them."""
+        busy = any(one.running > one.lapsed for one in takers.load)
+        return cls(takers, busy, max((trace.heartbeat_at for trace in takers.traces), default=None))
+
+
+class _Finder:
+    """Finds what the jobs of one kind wait for."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self._crowd = crowd
+        self._workers: dict[str, _Workers] = {}
+
+    def find(self, each: WaitingCount) -> _Finding:
+        """Find what the jobs of one kind wait for."""
+        kind, crowd = each.kind, self._crowd
+        if kind.blocked:
+            return _Finding(WaitReason.BLOCKED, "")
+        if kind.executor is Executor.OTHERS:
+            return _Finding(WaitReason.TAKEN, "")
+        if kind.later:
+            if not kind.cause:
+                return _Finding(WaitReason.DUE_LATER, "")
+            if kind.cause == Cause.RETRY_LATER:
+                return _Finding(WaitReason.ASKED_LATER, "")
+            return _Finding(WaitReason.BACKING_OFF, f"{kind.cause} {kind.fingerprint}")
+        if kind.executor is Executor.CLUSTER:
+            return _Finding(WaitReason.SUBMITTED if kind.submitted else WaitReason.NOT_SUBMITTED, "")
+        if (wait := crowd.held.get(kind)) is not None:
+            return _Finding(WAITS[wait.code], f"{wait.source} {wait.object}")
+        if kind.holder is not None:
+            return _Finding(WaitReason.QUEUE_LOCKED, str(kind.holder))
+        workers, waited = self._of(kind.runner), crowd.now - each.oldest_at
+        if waited >= SOON and self._passed_over(each, workers.takers):
+            return _Finding(WaitReason.PASSED_OVER, kind.job_type)
+        if workers.busy:
+            return _Finding(WaitReason.WORKERS_BUSY, kind.runner)
+        if waited >= SOON and (workers.seen is None or crowd.now - workers.seen >= SOON):
+            return _Finding(WaitReason.NO_WORKER, kind.runner)
+        return _Finding(WaitReason.NEXT, kind.runner)
+
+    def _of(self, runner: str) -> _Workers:
+        if runner not in self._workers:
+            self._workers[runner] = _Workers.of(self._crowd.takers.get(runner, NOBODY))
+        return self._workers[runner]
+
+    def _passed_over(self, each: WaitingCount, takers: Takers) -> bool:
+        """Whether no running worker takes the first of these jobs."""
+        crowd, first = self._crowd, self._crowd.first_jobs.get(each.first_id)
+        return first is not None and bool(passed_over(first, takers, crowd.now, limited=each.kind in crowd.limited))
+
+
+def groups(crowd: Crowd, in_cluster: Iterable[WaitingSpokeJob] = (), most: int | None = None) -> tuple[Group, ...]:
     """Group jobs: first the waiting ones, then the failed ones, in each case the largest group first.
 
     :param in_cluster: what the SpokeJobs say. Jobs whose SpokeJob says nothing are grouped by what the ledger knows.
+    :param most: the most groups of waiting jobs, and of failed ones, that are returned. There may be thousands.
     """
+    finder = _Finder(crowd)
     found: dict[tuple[str, str], list[WaitingSpokeJob]] = {}
     for spokejob in in_cluster:
         found.setdefault((spokejob.wait.code, spokejob.wait.holder or spokejob.wait.object), []).append(spokejob)
     members: dict[_Finding, list[WaitingCount]] = {}
     for each in crowd.waiting:
-        members.setdefault(_find(each, crowd), []).append(each)
+        members.setdefault(finder.find(each), []).append(each)
     members = _joined_by_message(members, crowd)
     explained = sum(len(spokejobs) for spokejobs in found.values())
-    waiting = [_in_the_cluster(spokejobs, crowd.now) for spokejobs in found.values()]
-    waiting += [
-        group
-        for finding, counts in members.items()
-        if (group := _waiting(finding, counts, crowd, explained)) is not None
+    waiting: list[tuple[int, str, Callable[[], Group]]] = [
+        (len(spokejobs), code, partial(_in_the_cluster, spokejobs, crowd.now)) for (code, _), spokejobs in found.items()
     ]
-    failed = [_failed(each, crowd) for each in crowd.failed]
-    return tuple(
-        sorted(waiting, key=lambda group: (-group.count, group.reason))
-        + sorted(failed, key=lambda group: (-group.count, group.reason, group.fingerprint))
-    )
+    for finding, counts in members.items():
+        number = sum(each.count for each in counts)
+        if finding.reason == WaitReason.SUBMITTED:
+            number -= explained  # their SpokeJobs say more
+        if number > 0:
+            waiting.append((number, finding.reason.code, partial(_waiting, finding, counts, crowd, number)))
+    largest = sorted(waiting, key=lambda one: (-one[0], one[1]))[:most]
+    failed = largest_first(crowd.failed)[:most]
+    return (*(make() for _, _, make in largest), *(_failed(each, crowd) for each in failed))
 
 
 def oldest_of(group: Group, now: datetime) -> str:
@@ -136,43 +201,18 @@ def has_spokejobs(crowd: Crowd) -> bool:
 
 def reasons(crowd: Crowd) -> Mapping[WaitingKind, str]:
     """Return the reason of each kind of waiting jobs."""
-    return MappingProxyType({each.kind: _find(each, crowd).reason.code for each in crowd.waiting})
+    finder = _Finder(crowd)
+    return MappingProxyType({each.kind: finder.find(each).reason.code for each in crowd.waiting})
 
 
-def _find(each: WaitingCount, crowd: Crowd) -> _Finding:
-    """Find what the jobs of one kind wait for."""
-    kind = each.kind
-    if kind.blocked:
-        return _Finding(WaitReason.BLOCKED, "")
-    if kind.executor is Executor.OTHERS:
-        return _Finding(WaitReason.TAKEN, "")
-    if kind.later:
-        if not kind.cause:
-            return _Finding(WaitReason.DUE_LATER, "")
-        if kind.cause == Cause.RETRY_LATER:
-            return _Finding(WaitReason.ASKED_LATER, "")
-        return _Finding(WaitReason.BACKING_OFF, f"{kind.cause} {kind.fingerprint}")
-    if kind.executor is Executor.CLUSTER:
-        return _Finding(WaitReason.SUBMITTED if kind.submitted else WaitReason.NOT_SUBMITTED, "")
-    if (wait := crowd.held.get(kind)) is not None:
-        return _Finding(WAITS[wait.code], f"{wait.source} {wait.object}")
-    if kind.holder is not None:
-        return _Finding(WaitReason.QUEUE_LOCKED, str(kind.holder))
-    takers, waited = crowd.takers.get(kind.runner, NOBODY), crowd.now - each.oldest_at
-    if waited >= SOON and _passed_over(each, crowd, takers):
-        return _Finding(WaitReason.PASSED_OVER, kind.job_type)
-    if any(one.running > one.lapsed for one in takers.load):
-        return _Finding(WaitReason.WORKERS_BUSY, kind.runner)
-    seen = max((trace.heartbeat_at for trace in takers.traces), default=None)
-    if waited >= SOON and (seen is None or crowd.now - seen >= SOON):
-        return _Finding(WaitReason.NO_WORKER, kind.runner)
-    return _Finding(WaitReason.NEXT, kind.runner)
-
-
-def _passed_over(each: WaitingCount, crowd: Crowd, takers: Takers) -> bool:
-    """Whether no running worker takes the first of these jobs."""
-    first = crowd.first_jobs.get(each.first_id)
-    return first is not None and bool(passed_over(first, takers, crowd.now, limited=each.kind in crowd.limited))
+def tried_again(crowd: Crowd) -> int:
+    """Return how many jobs have failed and are tried again."""
+    finder = _Finder(crowd)
+    return sum(
+        each.count
+        for each in crowd.waiting
+        if each.kind.later and each.kind.cause and finder.find(each).reason == WaitReason.BACKING_OFF
+    )
 
 
 def _joined_by_message(
@@ -193,12 +233,7 @@ def _message(job_id: int, crowd: Crowd) -> str:
     return line(facts.message, MESSAGE_LIMIT) if facts is not None else ""
 
 
-def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explained: int) -> Group | None:
-    number = sum(each.count for each in counts)
-    if finding.reason == WaitReason.SUBMITTED:
-        number -= explained  # their SpokeJobs say more
-        if number <= 0:
-            return None
+def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, number: int) -> Group:
     first = min(counts, key=lambda each: each.oldest_at)
     kind = first.kind
     places = {each.kind.fingerprint for each in counts}
@@ -392,7 +427,7 @@ def _failed(each: FailedCount, crowd: Crowd) -> Group:
     facts = crowd.facts.get(each.newest_id)
     message = _message(each.newest_id, crowd)
     signal = facts.error_type if facts is not None and each.cause == Cause.KILLED else ""
-    job_type = each.job_types[0] if len(each.job_types) == 1 else ""
+    job_type = each.job_type if each.types == 1 else ""
     batch = facts.batch if facts is not None and each.count == 1 else None
     advised = failed_group_advice(
         each.cause,
@@ -418,15 +453,14 @@ def _failed(each: FailedCount, crowd: Crowd) -> Group:
         each.newest_at,
         each.newest_id,
         each.cause,
-        each.job_types,
+        job_type,
         message=message,
         batch_id=batch.id if batch is not None else None,
     )
 
 
 def _how(each: FailedCount, signal: str) -> str:
-    types = each.job_types
-    kind = f"of the type {line(types[0])}" if len(types) == 1 else f"of {len(types)} types"
+    kind = f"of the type {line(each.job_type)}" if each.types == 1 else f"of {each.types} types"
     by = f" ({line(signal)})" if signal else ""
     place = f": {line(each.fingerprint)}" if each.fingerprint else ""
     return f"{kind} failed with {line(each.cause)}{by}{place}"
@@ -438,7 +472,7 @@ def _most_recently(each: FailedCount, now: datetime) -> str:
 
 def _growth(each: FailedCount, facts: FailureFacts | None) -> str:
     """Say that the memory of the type's successes has grown; empty if it has not, or if they have several types."""
-    peaks = facts.peaks if facts is not None and len(each.job_types) == 1 else ()
+    peaks = facts.peaks if facts is not None and each.types == 1 else ()
     if len(peaks) < _ENOUGH_PEAKS or peaks[0] < _GROWTH * peaks[-1]:
         return ""
     return f"; the memory of its newest {len(peaks)} successes grew from {memory(peaks[-1])} to {memory(peaks[0])}"
@@ -447,7 +481,7 @@ def _growth(each: FailedCount, facts: FailureFacts | None) -> str:
 def _none_succeeds(each: FailedCount, facts: FailureFacts | None, now: datetime) -> str:
     """Say that no job of their type has succeeded since the first of many failures; empty if that is not so."""
     last = facts.last_success_at if facts is not None else None
-    several = len(each.job_types) != 1 or each.count < _MANY_FAILURES or each.cause in _NO_ATTEMPTS
+    several = each.types != 1 or each.count < _MANY_FAILURES or each.cause in _NO_ATTEMPTS
     if several or last is None or last > each.oldest_at:
         return ""
     success = f"the last success was {ago(last, now)}"

@@ -27,7 +27,7 @@ from spoke_jobs.explain.words import ago, clock, count, line, seconds, until
 from spoke_jobs.ledger.claims.eligibility import due_later, start_deadline
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import Link
-from spoke_jobs.ledger.reading.queries import NO_TURNS, Situation, Turns
+from spoke_jobs.ledger.reading.queries import Situation, Turns
 from spoke_jobs.model import JobRequest, JobState
 
 _COMMANDS = {"legacy": "spoke-jobs worker", LANE_RUNNER: "spoke-jobs worker --lane worker"}
@@ -177,8 +177,9 @@ def _held(situation: Situation) -> Reason | None:
     if holder is None or (holder.job_id == job.id and holder.lease_expires_at is not None):
         return None
     behind = situation.ahead_in_queue
-    also = f", and {count(behind, 'more job')} that locks it comes first" if behind == 1 else ""
-    also = f", and {behind:,} more jobs that lock it come first" if behind > 1 else also
+    least = "at least " if situation.more_ahead else ""
+    also = f", and {least}{count(behind, 'more job')} that locks it comes first" if behind == 1 else ""
+    also = f", and {least}{behind:,} more jobs that lock it come first" if behind > 1 else also
     on = f", on {line(holder.worker)}{progress_of(holder, now)}" if holder.lease_expires_at is not None else ""
     text = (
         f"job {holder.job_id} ({line(holder.job_type)}) has held the lock of queue {line(job.queue_name)} since "
@@ -236,13 +237,17 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
         )
     elif running == 0 and waited >= SOON and not _seen_just_now(situation):
         yield _no_worker(situation, waited)
-    elif situation.ahead:
-        in_queue = situation.ahead == situation.ahead_in_queue
+    elif situation.ahead or situation.more_ahead:
+        in_queue = situation.ahead == situation.ahead_in_queue and not situation.more_ahead
         whose = f" of its queue {line(job.queue_name)}" if in_queue else ""
+        least = "at least " if situation.more_ahead else ""
+        known = (
+            f"{least}{count(situation.ahead, 'due job')}{whose} {'comes' if situation.ahead == 1 else 'come'} first: "
+            f"of a higher priority, or older ones{_of_its_own(job, situation.turns)}"
+        )
         yield waits_for(
             WaitReason.QUEUE_TURN if in_queue else WaitReason.BEHIND,
-            f"{count(situation.ahead, 'due job')}{whose} {'comes' if situation.ahead == 1 else 'come'} first: of a "
-            f"higher priority, or older ones{_of_its_own(job, situation.turns)}{turns}; {busy}",
+            f"{known if situation.ahead else _not_counted(job, situation.turns)}{turns}; {busy}",
             _not_taken(situation) if waited >= LONG else "",
             number=situation.ahead,
         )
@@ -258,9 +263,21 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
         yield waits_for(WaitReason.NEXT, "it is the next one: it starts when a worker polls or is notified")
 
 
+def _not_counted(job: JobRequest, turns: Turns) -> str:
+    """Say which jobs were examined if none of them is sure to start before the job."""
+    if not _takes_turns(job, turns):
+        return "many jobs of locked queues come first: of a higher priority, or older ones"
+    return "it is not known how many due jobs come first: many have locked queues, or take turns with it"
+
+
+def _takes_turns(job: JobRequest, turns: Turns) -> bool:
+    """Whether the job's organization takes turns with others, or may do so."""
+    return turns.organizations > 0 or turns.without or (turns.more and job.organization_id is not None)
+
+
 def _of_its_own(job: JobRequest, turns: Turns) -> str:
     """Say whose jobs come in the order of their age, if organizations take turns."""
-    if turns == NO_TURNS:
+    if not _takes_turns(job, turns):
         return ""
     return " without an organization" if job.organization_id is None else f" of organization {job.organization_id}"
 
@@ -271,7 +288,8 @@ def _in_turns(turns: Turns) -> str:
     parts += ["the jobs without an organization"] if turns.without else []
     if not parts:
         return ""
-    return f"{' and '.join(parts)} {'takes' if turns == Turns(1) else 'take'} turns with it"
+    one = turns.organizations == 1 and not turns.without
+    return f"{'at least ' if turns.more else ''}{' and '.join(parts)} {'takes' if one else 'take'} turns with it"
 
 
 def _not_taken(situation: Situation) -> str:

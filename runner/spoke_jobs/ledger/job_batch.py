@@ -55,6 +55,8 @@ class BatchFilter:
     """Only the batch that this job follows."""
     before: int | None = None
     """Only batches with lower ids."""
+    after: int | None = None
+    """Only batches with higher ids."""
     organizations: frozenset[int] | None = None
     """Only batches with jobs, all of which are of these organizations."""
 

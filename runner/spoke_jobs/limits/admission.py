@@ -84,6 +84,11 @@ class LimitSet:
         return frozenset(limit.scope.kind for limit in self.limits)
 
     @cached_property
+    def scopes(self) -> frozenset[Scope]:
+        """The limits' scopes."""
+        return frozenset(limit.scope for limit in self.limits)
+
+    @cached_property
     def of_all(self) -> bool:
         """Whether a limit applies to every job."""
         return bool(self.kinds & {ScopeKind.ALL, ScopeKind.EACH_TYPE})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from spoke_jobs.ledger.audit.audit_events import EventPage
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.web import audit_views
 from spoke_jobs.web.answers import Answer, Asked, Page, Reading
@@ -24,8 +25,6 @@ class AuditPages:
 
     def _events(self, viewer: Viewer, asked: Asked) -> Answer:
         which, given, problem = audit_views.read_filter(asked.given, viewer)
-        found = [] if problem else self._queries.events(PER_PAGE + 1, which)
-        shown = found[:PER_PAGE]
-        more, now = len(found) > len(shown), self._queries.now()
-        view = audit_views.event_list(shown, now, which, given, viewer, more=more, problem=problem)
+        page = EventPage([], more=False, looked_down_to=None) if problem else self._queries.event_page(which, PER_PAGE)
+        view = audit_views.event_list(page, self._queries.now(), which, given, viewer, problem)
         return Page("audit.html", {"title": "Audit", "view": view}, 400 if problem else 200, live=not problem)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.explain.words import line
-from spoke_jobs.ledger.audit.audit_events import Action, Event, EventFilter
+from spoke_jobs.ledger.audit.audit_events import (
+    LOOKED_THROUGH,
+    LOOKED_THROUGH_FOR_SOME,
+    Action,
+    Event,
+    EventFilter,
+    EventPage,
+)
 from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.web.job_search import TEXT_LIMIT, address, whole_number
 from spoke_jobs.web.view_parts import When
@@ -43,6 +50,8 @@ class EventList:
     """The address of the newest events; empty if these are shown."""
     older: str
     """The address of the page with older events; empty if there is none."""
+    note: str
+    """Which events were not looked at; empty if all were, or if the next page looks at them."""
     actions: tuple[str, ...] = tuple(action.value for action in Action)
 
 
@@ -67,22 +76,20 @@ def read_filter(query: Mapping[str, str], viewer: Viewer) -> tuple[EventFilter, 
 
 
 def event_list(
-    events: Sequence[Event],
-    now: datetime,
-    which: EventFilter,
-    given: Mapping[str, str],
-    viewer: Viewer,
-    *,
-    more: bool,
-    problem: str = "",
+    page: EventPage, now: datetime, which: EventFilter, given: Mapping[str, str], viewer: Viewer, problem: str = ""
 ) -> EventList:
     """Describe events, newest first."""
+    before = page.events[-1].id if page.more else page.looked_down_to
+    most = LOOKED_THROUGH if viewer.sees_all else LOOKED_THROUGH_FOR_SOME
     return EventList(
-        tuple(_item(event, now, viewer) for event in events),
+        tuple(_item(event, now, viewer) for event in page.events),
         given,
         problem,
         address("/audit", **given) if which.before is not None else "",
-        address("/audit", **given, before=events[-1].id) if more else "",
+        address("/audit", **given, before=before) if before is not None else "",
+        f"{most:,} events were looked through for this page. Older ones may be listed, too."
+        if page.looked_down_to is not None and not page.more
+        else "",
     )
 
 

@@ -42,19 +42,10 @@ class BatchPages:
         before = whole_number(asked.given.get("before", ""), 1, LARGEST_ID)
         batch_id = whole_number(asked.given.get("id", ""), 1, LARGEST_ID)
         which = BatchFilter(name[:TEXT_LIMIT] or None, id=batch_id, before=before, organizations=viewer.organizations)
-        now, found = self._queries.batches(which, PER_PAGE + 1)
-        shown = found[:PER_PAGE]
-        follow = {batch.then_id for batch in shown if batch.then_id is not None}
+        page = self._queries.batches(which, PER_PAGE)
+        follow = {batch.then_id for batch in page.batches if batch.then_id is not None}
         visible = self._queries.selected_of(follow, viewer.narrowed())
-        view = batch_views.batch_list(
-            shown,
-            now,
-            visible,
-            viewer,
-            name=name,
-            newest=before is None and batch_id is None,
-            more=len(found) > len(shown),
-        )
+        view = batch_views.batch_list(page, visible, viewer, name=name, newest=before is None and batch_id is None)
         said = SAID.get(asked.given.get("said", ""), "")
         return Page("batches.html", {"title": "Batches", "view": view, "said": said}, live=True)
 
@@ -78,7 +69,7 @@ class BatchPages:
         """Find an unfinished batch that the viewer may see, with the job that follows it; else say what is wrong."""
         batch_id = asked.id("batch_id")
         which = BatchFilter(id=batch_id, organizations=viewer.organizations)
-        found = self._queries.batches(which, 1)[1] if batch_id is not None else []
+        found = self._queries.batches(which, 1).batches if batch_id is not None else ()
         if not found:
             text = "There is no such batch, it was pruned, or you may not see it."
             return refusal("Not found", text, 404, *_BACK)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.job_batch import Batch
+from spoke_jobs.ledger.reading.dashboard_queries import BATCHES_LOOKED_THROUGH, BatchPage
 from spoke_jobs.web.job_search import address
 from spoke_jobs.web.view_parts import When
 from spoke_jobs.web.viewer import JobAction, Viewer
+
+_NOT_ALL = f"{BATCHES_LOOKED_THROUGH:,} batches were looked through for this page. Older ones may be listed, too."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +53,30 @@ class BatchList:
     """The address of the newest batches; empty if these are shown."""
     older: str
     """The address of the page with older batches; empty if there is none."""
+    note: str
+    """Which batches were not looked at; empty if all were, or if the next page looks at them."""
 
 
 def batch_list(
-    batches: Sequence[Batch],
-    now: datetime,
+    page: BatchPage,
     visible: Collection[int],
     viewer: Viewer,
     *,
     name: str,
     newest: bool,
-    more: bool,
 ) -> BatchList:
     """Describe batches.
 
     :param newest: whether these are the newest ones.
     :param visible: the jobs that follow them, as far as the viewer may see them.
     """
+    before = page.batches[-1].id if page.more else page.looked_down_to
     return BatchList(
-        tuple(_item(batch, now, visible, viewer) for batch in batches),
+        tuple(_item(batch, page.now, visible, viewer) for batch in page.batches),
         name,
         "" if newest else address("/batches", name=name),
-        address("/batches", name=name, before=batches[-1].id) if more else "",
+        address("/batches", name=name, before=before) if before is not None else "",
+        _NOT_ALL if page.looked_down_to is not None and not page.more else "",
     )
 
 

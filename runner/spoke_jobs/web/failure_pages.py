@@ -48,17 +48,20 @@ class FailurePages:
 
     def _failures(self, viewer: Viewer, asked: Asked) -> Answer:
         period = _period(asked)
-        crowd = self._queries.failures(PERIODS[period][1], viewer.narrowed())
+        crowd = self._queries.failures(PERIODS[period][1], viewer.narrowed(), SHOWN)
         crowd = replace(crowd, now=crowd.now.astimezone(asked.zone))
-        found = [shown_group(group, viewer) for group in groups(crowd)]
-        newest = {group.job_id for group in found[:SHOWN] if group.job_id is not None}
+        found = [shown_group(group, viewer) for group in groups(crowd, most=SHOWN)]
+        newest = {group.job_id for group in found if group.job_id is not None}
         tails = self._queries.output_tails(newest) if viewer.may_see_output else {}
         jobs = {job.id: shown_job(job, viewer) for job in self._queries.jobs(sorted(newest))[1]}
-        killed = {group.job_id for group in found[:SHOWN] if group.job_id and group.reason == Cause.OUT_OF_MEMORY}
+        killed = {group.job_id for group in found if group.job_id and group.reason == Cause.OUT_OF_MEMORY}
         peaks = self._queries.peaks(killed)
         # A mute holds for all organizations, and its texts may name their jobs.
         mutes = self._queries.mutes(MUTES_SHOWN + 1) if viewer.sees_all else ()
-        view = failure_views.failure_list(found, jobs, tails, peaks, mutes, crowd.now, period, viewer)
+        types = self._queries.failed_types(
+            PERIODS[period][1], viewer.narrowed(), failure_views.kinds_with_a_muted_type(found, mutes)
+        )
+        view = failure_views.failure_list(found, jobs, tails, peaks, mutes, types, crowd, period, viewer)
         said = SAID.get(asked.given.get("said", ""), "")
         return Page("failures.html", {"title": "Failures", "view": view, "said": said}, live=True)
 

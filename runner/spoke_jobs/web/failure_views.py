@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.words import line, lines, memory
 from spoke_jobs.ledger.notices.notice_values import REASON_LIMIT, GroupName, Mute, muted_failures
-from spoke_jobs.ledger.reading.dashboard_queries import CAP
+from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.web.job_search import address, encoded
 from spoke_jobs.web.view_parts import When, failures_note, form_path, only_type
@@ -116,32 +116,47 @@ def may_mute(viewer: Viewer) -> bool:
     return viewer.sees_all and JobAction.MUTE in viewer.actions
 
 
+def kinds_with_a_muted_type(groups: Iterable[Group], mutes: Collection[Mute]) -> set[tuple[str, str]]:
+    """Return the cause and the fingerprint of each group of several types, one of which may be muted by its name."""
+    return {
+        (group.reason, group.fingerprint)
+        for mute in mutes
+        if mute.job_type is not None
+        for group in groups
+        if not group.job_type and mute.cause in (None, group.reason) and mute.fingerprint in (None, group.fingerprint)
+    }
+
+
 def failure_list(
-    groups: Iterable[Group],
+    groups: Sequence[Group],
     jobs: Mapping[int, JobRequest],
     tails: Mapping[int, str],
     peaks: Mapping[int, Sequence[int]],
     mutes: Sequence[Mute],
-    now: datetime,
+    types: Mapping[tuple[str, str], Collection[str]],
+    crowd: Crowd,
     period: str,
     viewer: Viewer,
 ) -> FailureList:
     """Describe groups of failed jobs.
 
+    :param groups: the largest ones, at most :data:`SHOWN`.
     :param jobs: the newest jobs of the groups, by their ids.
     :param tails: the last lines of output of some jobs, by their ids.
     :param peaks: the peak memory in bytes of the newest attempts of some jobs, newest first, by their ids.
     :param mutes: those that have not ended, by id. None for a viewer who does not see all jobs.
+    :param types: the types of the groups that :func:`kinds_with_a_muted_type` returns.
+    :param crowd: what the groups are made of.
     :param period: a key of :data:`PERIODS`.
     """
-    found = list(groups)
-    notes = failures_note(found, CAP)
-    if len(found) > SHOWN:
-        notes.append(f"These are the {SHOWN} largest of {len(found):,} groups.")
+    now = crowd.now
+    notes = failures_note(crowd)
+    if len(crowd.failed) > len(groups):
+        notes.append(f"These are the {len(groups)} largest of {len(crowd.failed):,} groups.")
     if len(mutes) > MUTES_SHOWN:
         mutes = mutes[-MUTES_SHOWN:]
         notes.append(f"Only the newest {MUTES_SHOWN} mutes are shown. `spoke-jobs mutes ls` lists all.")
-    items = tuple(_item(group, jobs, tails, peaks, mutes, now, viewer) for group in found[:SHOWN])
+    items = tuple(_item(group, jobs, tails, peaks, mutes, types, now, viewer) for group in groups)
     beside_groups = {mute.mute_id for item in items for mute in item.mutes}
     return FailureList(
         items,
@@ -162,10 +177,12 @@ def _item(
     tails: Mapping[int, str],
     peaks: Mapping[int, Sequence[int]],
     mutes: Sequence[Mute],
+    types: Mapping[tuple[str, str], Collection[str]],
     now: datetime,
     viewer: Viewer,
 ) -> FailureItem:
-    names = [GroupName(job_type, group.reason, group.fingerprint) for job_type in group.job_types]
+    which_types = types.get((group.reason, group.fingerprint), (group.job_type,))
+    names = [GroupName(job_type, group.reason, group.fingerprint) for job_type in which_types]
     covered = {mute.id: {name for name in names if mute.covers(name, now)} for mute in mutes}
     muted = set(names) <= set().union(*covered.values())
     cause = CAUSES.get(group.reason)
@@ -206,7 +223,7 @@ def _mute_form(group: Group) -> MuteForm | None:
     """Return what mutes the group. If its jobs have several types, the mute is about all types."""
     if group.reason in ("", Cause.CANCELLED):  # there are no notices about cancelled jobs
         return None
-    values = (group.job_types[0] if len(group.job_types) == 1 else "", group.reason, group.fingerprint)
+    values = (group.job_type, group.reason, group.fingerprint)
     if any("*" in value for value in values):  # it would be read as a pattern
         return None
     fields = tuple((name, encoded(value)) for name, value in zip(MUTED, values, strict=True) if value)

@@ -11,21 +11,20 @@ from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import LABEL_REQUEST, spokejob_name
-from spoke_jobs.contract.wait_reasons import WaitReason
-from spoke_jobs.explain.groups import Group
+from spoke_jobs.explain.groups import Group, tried_again
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.explain.words import agreeing, count, line, memory, seconds
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import (
-    CAP,
+    GROUPED,
     CappedCount,
     JobPage,
-    OldestJob,
     SeenWorker,
 )
 from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
 from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
+from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
 from spoke_jobs.web.sparklines import Sparkline, sparkline
@@ -45,6 +44,8 @@ from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, sho
 
 PEAKS = 20
 """Of how many of the newest successes of a job's type the peak memory is shown."""
+GROUPS_SHOWN = 20
+"""The most groups of waiting jobs, and of failed ones, that the overview shows: the largest ones."""
 _MESSAGE_LIMIT = 200
 _QUIET = timedelta(minutes=2)
 """A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
@@ -122,11 +123,10 @@ class Overview:
 
 
 def overview(
-    now: datetime,
+    crowd: Crowd,
     counts: Mapping[JobState, CappedCount],
     groups: Iterable[Group],
     due: DueCounts,
-    oldest: Iterable[OldestJob],
     workers: Iterable[SeenWorker],
     ended: EndedCounts,
     viewer: Viewer,
@@ -135,15 +135,25 @@ def overview(
     sync: str = "",
     cluster_problem: str = "",
 ) -> Overview:
-    """Describe all jobs that the viewer may see."""
+    """Describe all jobs that the viewer may see.
+
+    :param crowd: what the groups are made of.
+    :param groups: the largest ones of each state, at most one more than are shown.
+    """
+    now = crowd.now
     shown = [shown_group(group, viewer) for group in groups]
-    more = {state.value for state, number in counts.items() if number.more}
+    waiting, failed = (
+        [group for group in shown if (group.state == "failed") is of_failed] for of_failed in (False, True)
+    )
     notes = [f"The cluster could not be read: {line(cluster_problem, _MESSAGE_LIMIT)}"] if cluster_problem else []
-    if more & {JobState.WAITING.value, JobState.BLOCKED.value}:
-        notes.append(f"Of the waiting and the blocked jobs, {CAP:,} of each were grouped; there are more.")
+    if crowd.more_waiting:
+        notes.append(f"Of the waiting and the blocked jobs, {GROUPED:,} of each were grouped; there may be more.")
     if due.more:
-        notes.append(f"The due jobs were counted among the first {EXAMINED:,} waiting jobs; there are more.")
-    notes += failures_note(shown, CAP)
+        notes.append(f"The due jobs were counted among the first {EXAMINED:,} waiting jobs; there may be more.")
+    notes += failures_note(crowd)
+    for what, found in (("waiting", waiting), ("failed", failed)):
+        if len(found) > GROUPS_SHOWN:
+            notes.append(f"These are the {GROUPS_SHOWN} largest groups of {what} jobs; there are more.")
     if not viewer.sees_all:  # always, because it must not tell how many attempts others make
         notes.append(
             f"The charts count among the newest {NEWEST_ATTEMPTS:,} attempts of all organizations: earlier jobs of "
@@ -153,14 +163,12 @@ def overview(
         notes.append(f"The charts count among the newest {NEWEST_ATTEMPTS:,} attempts and failures; there may be more.")
     return Overview(
         tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
-        tuple(
-            group_item(group, now, viewer, sees_limits=viewer.sees_all) for group in shown if group.state != "failed"
-        ),
-        tuple(group_item(group, now, viewer) for group in shown if group.state == "failed"),
+        tuple(group_item(group, now, viewer, sees_limits=viewer.sees_all) for group in waiting[:GROUPS_SHOWN]),
+        tuple(group_item(group, now, viewer) for group in failed[:GROUPS_SHOWN]),
         _due(due) if due.number else None,
         schedules,
         tuple(_last_hour(ended, complete=viewer.sees_all and not ended.more)),
-        tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in oldest),
+        tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in due.oldest),
         tuple(
             WorkerItem(
                 line(worker.worker),
@@ -173,16 +181,17 @@ def overview(
         sync,
         tuple(notes),
         not any(number.number or number.more for number in counts.values()),
-        no_failures(shown, counts),
+        no_failures(crowd, counts),
     )
 
 
-def no_failures(groups: Iterable[Group], counts: Mapping[JobState, CappedCount]) -> str:
+def no_failures(crowd: Crowd, counts: Mapping[JobState, CappedCount]) -> str:
     """Say that no job failed for good in the last 24 hours, and what is no such failure."""
     said = ["No job failed for good in the last 24 hours."]
-    again = sum(group.count for group in groups if group.name == WaitReason.BACKING_OFF)
+    again = tried_again(crowd)
     if again:
-        said.append(f"{count(again, 'job has', 'jobs have')} failed and {agreeing(again, 'is', 'are')} tried again.")
+        have = f"{'At least ' if crowd.more_waiting else ''}{count(again, 'job has', 'jobs have')}"
+        said.append(f"{have} failed and {agreeing(again, 'is', 'are')} tried again.")
     older = counts.get(JobState.FAILED)
     if older is not None and older.number:
         said.append(f"Earlier, {capped(older)} {agreeing(older.number, 'job', 'jobs')} failed.")

@@ -17,7 +17,7 @@ from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
-from spoke_jobs.ledger.reading.dashboard_queries import CAP, DashboardQueries, JobPage, RecentNames
+from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, DashboardQueries, JobPage, RecentNames
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest, UnreadPayload
@@ -33,7 +33,6 @@ PER_PAGE = 50
 PAYLOAD_LIMIT_BYTES = 100_000
 """The largest payload that is shown; `spoke-jobs show --payload` shows larger ones."""
 _FAILED_SECONDS = 86_400.0
-_OLDEST = 5
 _EVENTS = 10
 SAID = {
     "cancelled": "The job was cancelled.",
@@ -64,15 +63,14 @@ class Pages:
     def overview(self, viewer: Viewer, asked: Asked) -> Answer:
         """Show all jobs, by state and by reason."""
         which = viewer.narrowed()
-        crowd = self._queries.crowd(_FAILED_SECONDS, which, CAP)
+        crowd = self._queries.crowd(_FAILED_SECONDS, which, GROUPED, page_views.GROUPS_SHOWN)
         crowd = replace(crowd, now=crowd.now.astimezone(asked.zone))
         waits = self._cluster.waits() if viewer.sees_all and has_spokejobs(crowd) else None
         view = page_views.overview(
-            crowd.now,
+            crowd,
             self._queries.counts(which),
-            groups(crowd, waits.waiting if waits else ()),
+            groups(crowd, waits.waiting if waits else (), page_views.GROUPS_SHOWN + 1),
             self._queries.due(which),
-            self._queries.oldest(which, _OLDEST),
             self._queries.workers(which),
             self._queries.ended(which),
             viewer,
@@ -99,7 +97,7 @@ class Pages:
         """Show one job."""
         job_id = asked.id("job_id")
         found = self._found(viewer, job_id) if job_id is not None else None
-        situation = self._queries.situation(job_id) if found is not None and job_id is not None else None
+        situation = self._queries.situation(job_id, CAP) if found is not None and job_id is not None else None
         if job_id is None or found is None or situation is None:
             return NOT_FOUND
         job, now = shown_job(found, viewer), situation.now.astimezone(asked.zone)
@@ -164,7 +162,7 @@ class Pages:
         found = [BatchFilter(then_id=job.id, organizations=viewer.organizations)]
         if job.batch_id is not None:
             found.append(BatchFilter(id=job.batch_id, organizations=viewer.organizations))
-        return [batch for which in found for batch in self._queries.batches(which, 1)[1]]
+        return [batch for which in found for batch in self._queries.batches(which, 1).batches]
 
     def _found(self, viewer: Viewer, job_id: int) -> JobRequest | None:
         """Get a job that the viewer may see, with its payload if they may see that and it is not large."""

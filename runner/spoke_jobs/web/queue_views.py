@@ -109,7 +109,7 @@ def queue_page(
         str(item.limit.scope): pause for item in limits if (pause := item.limit.paused_at(counts.now)) is not None
     }
     shown = counts.queues[:SHOWN]
-    notes = [f"The first {EXAMINED:,} waiting jobs were counted; there are more."] if counts.more else []
+    notes = [f"The first {EXAMINED:,} waiting jobs were counted; there may be more."] if counts.more else []
     if counts.more_started:
         notes.append(f"Only the newest {NEWEST_ATTEMPTS:,} attempts were counted as started; there may be more.")
     if len(counts.queues) > SHOWN:

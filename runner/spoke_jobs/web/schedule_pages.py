@@ -31,7 +31,7 @@ from spoke_jobs.web.job_search import address, decoded, encoded
 from spoke_jobs.web.view_parts import NO_TROUBLES
 from spoke_jobs.web.viewer import JobAction, Viewer, sees_schedule
 
-PER_PAGE = 100
+PER_PAGE = 50
 SECONDS = 10.0
 """How long one confirmation of a backfill goes on. The occurrences that are left are offered again."""
 _HERE = "/schedules"

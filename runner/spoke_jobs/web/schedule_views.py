@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from types import MappingProxyType
@@ -155,17 +155,22 @@ def schedule_list(
     )
 
 
-def schedule_troubles(page: SchedulePage, viewer: Viewer) -> ScheduleTroubles:
+def schedule_troubles(pages: Iterable[SchedulePage], viewer: Viewer) -> ScheduleTroubles:
     """Find the schedules with a problem.
 
-    :param page: the schedules that may have one.
+    :param pages: the schedules that may have one.
     """
-    found = []
-    for row in page.rows:
-        shown = shown_schedule(row, viewer)
-        if (problem := _problem(shown, page.now, viewer)) is not None:
-            found.append(ScheduleTrouble(line(row.name), address("/schedules", name=row.name), *problem))
-    return ScheduleTroubles(tuple(found[:TROUBLES_SHOWN]), page.more or len(found) > TROUBLES_SHOWN)
+    found: list[ScheduleTrouble] = []
+    more = False
+    for page in pages:
+        for row in page.rows:
+            shown = shown_schedule(row, viewer)
+            if (problem := _problem(shown, page.now, viewer)) is not None:
+                found.append(ScheduleTrouble(line(row.name), address("/schedules", name=row.name), *problem))
+        more = page.more or len(found) > TROUBLES_SHOWN
+        if len(found) > TROUBLES_SHOWN:
+            break
+    return ScheduleTroubles(tuple(found[:TROUBLES_SHOWN]), more)
 
 
 def _problem(row: ScheduleRow, now: datetime, viewer: Viewer) -> tuple[str, str] | None:

@@ -13,7 +13,8 @@ from spoke_jobs.explain.groups import Group, oldest_of
 from spoke_jobs.explain.limit_texts import LONG_PAUSE
 from spoke_jobs.explain.words import ago, count, line, seconds, until
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
+from spoke_jobs.ledger.reading.dashboard_queries import GROUPED, CappedCount
+from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.web.job_search import address
 from spoke_jobs.web.viewer import JobAction, Viewer
 
@@ -126,7 +127,7 @@ def group_item(group: Group, now: datetime, viewer: Viewer | None = None, *, see
 
 def only_type(group: Group) -> str:
     """Return the type of a group's failed jobs; empty if they have several, or if a filter would read a pattern."""
-    return group.job_types[0] if len(group.job_types) == 1 and "*" not in group.job_types[0] else ""
+    return "" if "*" in group.job_type else group.job_type
 
 
 def _links(group: Group, viewer: Viewer) -> Iterable[tuple[str, str]]:
@@ -191,11 +192,8 @@ def capped(number: CappedCount) -> str:
     return f"{number.number:,}{'+' if number.more else ''}"
 
 
-def failures_note(groups: Iterable[Group], most: int) -> list[str]:
-    """Say that not all failed jobs were grouped; empty if they were.
-
-    :param most: the most jobs that are grouped.
-    """
-    if sum(group.count for group in groups if group.state == "failed") < most:
+def failures_note(crowd: Crowd) -> list[str]:
+    """Say that not all failed jobs were grouped; empty if they were."""
+    if sum(each.count for each in crowd.failed) < GROUPED:
         return []
-    return [f"Of the failed jobs, the {most:,} that failed last were grouped; there may be more."]
+    return [f"Of the failed jobs, the {GROUPED:,} that failed last were grouped; there may be more."]

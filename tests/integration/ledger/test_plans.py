@@ -17,19 +17,31 @@ from sqlalchemy import Connection, event, text
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, new_job
 
+from spoke_jobs.ledger.audit import audit_events
+from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.claims.claim_cursor import ClaimCursor
 from spoke_jobs.ledger.claims.claim_request import SearchedJobs
 from spoke_jobs.ledger.cluster import syncing
+from spoke_jobs.ledger.job_batch import BatchFilter
 from spoke_jobs.ledger.notices import notice_rows, notice_values
 from spoke_jobs.ledger.outbox import outbox_queries
 from spoke_jobs.ledger.outbox.outbox_queries import OutboxQueries, TaskFilter
 from spoke_jobs.ledger.outbox_row import TaskState
-from spoke_jobs.ledger.reading import crowd, dashboard_queries, ended_counts, job_listing, outbox_counts
+from spoke_jobs.ledger.reading import (
+    crowd,
+    dashboard_queries,
+    due_counts,
+    ended_counts,
+    job_listing,
+    outbox_counts,
+    queue_counts,
+)
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.reading.failed_jobs import failed_jobs
 from spoke_jobs.ledger.reading.listing_plan import Place
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.limits.job_limit import parse_scope
 from spoke_jobs.model import ANY_CLAIM, ANY_JOB, JobFilter, JobState
 
 TYPES = ["report", "ingest.*"]
@@ -190,12 +202,107 @@ def test_the_overview_of_one_organization_reads_no_history_of_others(ledger: Sql
         queries.crowd(86_400, one, dashboard_queries.CAP)
         queries.counts(one)
         queries.due(one)
-        queries.oldest(one, 5)
         queries.recent_names(one)
 
     found = plans(ledger, overview, ", ANALYZE")
     assert len(found) >= 9
     assert rows_read(found) <= 4_000, "the waiting jobs, and no others"
+
+
+def spread(ledger: SqlLedger) -> None:
+    """Let a tenth of the jobs that wait be due, and the others not yet; and let some lock queues."""
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        later = "UPDATE job_request SET run_after = now() + interval '1 day' WHERE state = 'waiting' AND id % 10 > 0"
+        connection.execute(text(later))
+        queues = "UPDATE job_request SET queue_name = 'q' || id % 7, locks_queue = id % 3 = 0, organization_id = id % 5"
+        connection.execute(text(queues))
+        connection.execute(text("VACUUM ANALYZE job_request"))
+
+
+def test_due_jobs_and_queues_are_counted_in_a_bounded_number_of_rows(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread(ledger)
+    for module, name in ((due_counts, "EXAMINED"), (queue_counts, "EXAMINED"), (queue_counts, "NEWEST_ATTEMPTS")):
+        monkeypatch.setattr(module, name, 100)
+    ledger.limits.pause(parse_scope("organization:3"), "they asked")
+    queries = DashboardQueries(ledger.engine)
+    limits = [state.limit for state in queries.limits()]
+    due = plans(ledger, lambda: queries.due(ANY_JOB), ", ANALYZE")
+    queues = plans(ledger, lambda: queries.queues(ANY_JOB, limits), ", ANALYZE")
+    assert rows_read(due) <= 100
+    assert rows_read(queues) <= 200, "100 waiting jobs, or 100 attempts, and those that run"
+    for found in (due, queues):
+        assert "ix_job_request_due" in indexes(found)
+        assert ("job_request", "") not in scans(found)
+
+
+def test_the_jobs_before_a_waiting_one_are_counted_in_a_bounded_number_of_rows(ledger: SqlLedger) -> None:
+    spread(ledger)
+    last = ledger.insert(new_job(queue_name="q1", locks_queue=True))
+    queries = DashboardQueries(ledger.engine)
+    found = plans(ledger, lambda: queries.situation(last.id, 50), ", ANALYZE")
+    looked = [plan for plan in found if "ix_job_request_due" in indexes(plan)]
+    assert len(looked) == 2, "those before it, and those of whose organizations some take turns with its own"
+    assert rows_read(looked) <= 50
+    assert all(bounded(plan, "ix_job_request_due") for plan in looked)
+
+
+def test_failures_are_grouped_in_a_bounded_number_of_rows(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard_queries, "GROUPED", 200)
+    failed = "UPDATE job_request SET state = 'failed', cause = 'JobError', finished_at = now() - id * interval '1 s'"
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"{failed} WHERE state = 'succeeded' AND id % 2 = 0"))
+        connection.execute(text("VACUUM ANALYZE job_request"))
+    queries = DashboardQueries(ledger.engine)
+
+    def failures() -> None:
+        (each,) = queries.failures(30 * 86_400, ANY_JOB).failed
+        assert each.count == 200
+        queries.failed_types(30 * 86_400, ANY_JOB, {("JobError", "")})
+        queries.output_tails({each.newest_id})
+
+    found = plans(ledger, failures, ", ANALYZE")
+    assert rows_read(found) <= 200
+    assert ("job_request", "") not in scans(found)
+    assert "ix_job_request_failed" in indexes(found)
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("UPDATE job_request SET organization_id = 3 WHERE id % 1000 = 0"))
+        connection.execute(text("VACUUM ANALYZE job_request"))
+    one = JobFilter(organizations=frozenset({3}))
+    found = plans(ledger, lambda: queries.failures(30 * 86_400, one), ", ANALYZE")
+    assert rows_read(found) <= 200, "those of the organization, however old"
+    assert "ix_job_request_ended" in indexes(found)
+
+
+EVENTS = """
+INSERT INTO job_event (at, actor, action, job_id, job_type, detail)
+SELECT now(), 'ada', 'cancel', n, 'report', '' FROM generate_series(1, 20000) AS n
+"""
+BATCHES = """
+INSERT INTO job_batch (name, total, succeeded, failed, created_at)
+SELECT 'nightly', 1, 0, 0, now() FROM generate_series(1, 20000) AS n
+"""
+
+
+def test_pages_of_events_and_batches_look_through_a_bounded_number_of_rows(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOOKED_THROUGH", "LOOKED_THROUGH_FOR_SOME"):
+        monkeypatch.setattr(audit_events, name, 200)
+    monkeypatch.setattr(dashboard_queries, "BATCHES_LOOKED_THROUGH", 200)
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        of_batches = "UPDATE job_request SET batch_id = id, organization_id = 2 WHERE id <= 20000"
+        for statement in (EVENTS, BATCHES, of_batches, "VACUUM ANALYZE job_event", "VACUUM ANALYZE job_batch"):
+            connection.execute(text(statement))
+        connection.execute(text("VACUUM ANALYZE job_request"))
+    queries, one = DashboardQueries(ledger.engine), frozenset({1})
+    for events in (EventFilter(organizations=one), EventFilter(actor="nobody"), EventFilter(action="mute", before=900)):
+        found = plans(ledger, lambda: queries.event_page(events, 50), ", ANALYZE")  # noqa: B023
+        assert rows_read(found) <= 201, events
+    for batches in (BatchFilter(organizations=one), BatchFilter("weekly*"), BatchFilter("weekly*", before=900)):
+        found = plans(ledger, lambda: queries.batches(batches, 50), ", ANALYZE")  # noqa: B023
+        assert rows_read(found) <= 201, batches
 
 
 FAILED, WAITING = (JobState.FAILED,), (JobState.WAITING,)

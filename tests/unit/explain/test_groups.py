@@ -51,7 +51,8 @@ def failed(**changes: Any) -> FailedCount:
     values: dict[str, Any] = {
         "cause": "JobError",
         "fingerprint": "ValueError@shop.importing.load_rows",
-        "job_types": ("import_contacts",),
+        "job_type": "import_contacts",
+        "types": 1,
         "count": 12,
         "oldest_at": before(hours=2),
         "newest_at": before(minutes=2),
@@ -475,7 +476,7 @@ def test_failed_jobs_have_one_command_for_all_of_them() -> None:
         crowd(
             failed=(
                 failed(),
-                failed(cause="OutOfMemory", fingerprint="", count=5, job_types=("a", "b", "c")),
+                failed(cause="OutOfMemory", fingerprint="", count=5, types=3),
                 failed(cause="FromANewerRelease", fingerprint="", count=1),
             )
         )
@@ -489,6 +490,7 @@ def test_failed_jobs_have_one_command_for_all_of_them() -> None:
         "`spoke-jobs retry --failed --type import_contacts --fingerprint ValueError@shop.importing.load_rows`."
     )
     assert by_cause.text.startswith("of 3 types failed with OutOfMemory, most recently")
+    assert [group.job_type for group in (by_error, by_cause)] == ["import_contacts", ""]
     assert by_cause.advice.endswith("then `spoke-jobs retry --failed --cause OutOfMemory`.")
     assert unknown.advice == ""
 
@@ -570,9 +572,7 @@ class TestFactsOfFailures:
         )
 
     def test_a_crash_names_its_signal_and_a_type_that_no_longer_succeeds_can_be_paused(self) -> None:
-        crashes = failed(
-            cause="Killed", fingerprint="", job_types=("resize_images",), count=35, oldest_at=before(hours=4)
-        )
+        crashes = failed(cause="Killed", fingerprint="", job_type="resize_images", count=35, oldest_at=before(hours=4))
         facts = FailureFacts("The job's process was killed by a signal. (SIGSEGV)", "SIGSEGV", before(hours=38))
         group = only(groups(crowd(failed=(crashes,), facts={77: facts})))
         assert group.text == (
@@ -591,7 +591,7 @@ class TestFactsOfFailures:
             ({}, before(minutes=90)),
             ({}, None),
             ({"count": 2}, before(days=3)),
-            ({"job_types": ("a", "b")}, before(days=3)),
+            ({"types": 2}, before(days=3)),
             ({"cause": "Cancelled"}, before(days=3)),
         ],
         ids=["one has succeeded", "nothing is known", "they are few", "several types", "somebody cancelled them"],
@@ -614,7 +614,7 @@ class TestFactsOfFailures:
         assert grown.advice.startswith(
             "Raise the memory that it may have in a worker (`spoke-jobs worker --job-memory`"
         )
-        for other in (found(700, 690, 680, 670, 661), found(1011, 661), found(9, 8, 7, 6, 5, job_types=("a", "b"))):
+        for other in (found(700, 690, 680, 670, 661), found(1011, 661), found(9, 8, 7, 6, 5, types=2)):
             assert "grew" not in other.text
 
     def test_old_failures_need_no_pause(self) -> None:
@@ -624,7 +624,7 @@ class TestFactsOfFailures:
         assert "pause" not in group.advice
 
     def test_types_that_a_filter_would_read_as_patterns_are_left_out(self) -> None:
-        group = only(groups(crowd(failed=(failed(job_types=("all*",)),))))
+        group = only(groups(crowd(failed=(failed(job_type="all*"),))))
         assert "--type" not in group.advice
 
     def test_the_job_after_a_failed_batch_names_the_batch(self) -> None:
@@ -654,6 +654,16 @@ class TestFactsOfFailures:
         again = waiting(3, after(minutes=1), later=True, cause="JobError", fingerprint="KeyError@shop.f")
         group = only(groups(crowd(again, facts={40: FailureFacts("KeyError: 7")})))
         assert (group.message, group.advice) == ("KeyError: 7", "No action is needed. The job is tried again.")
+
+
+def test_only_the_largest_groups_of_each_state_are_made() -> None:
+    everything = crowd(
+        waiting(3, holder=7), waiting(9, holder=8), waiting(5, holder=9), failed=(failed(count=1), failed(count=6))
+    )
+    assert [(group.state, group.count) for group in groups(everything, most=1)] == [("waiting", 9), ("failed", 6)]
+    whole = groups(everything)
+    assert [group.count for group in whole] == [9, 5, 3, 6, 1]
+    assert groups(everything, most=2) == (*whole[:2], *whole[3:])
 
 
 def test_each_code_of_waiting_jobs_follows_from_a_reason() -> None:

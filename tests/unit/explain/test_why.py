@@ -163,6 +163,12 @@ class TestWaiting:
                 "the jobs without an organization take turns with it",
             ),
             (None, Turns(2), "older ones without an organization", "2 other organizations take turns with it"),
+            (
+                245,
+                Turns(4, more=True),
+                "older ones of organization 245",
+                "at least 4 other organizations take turns with it",
+            ),
         ],
     )
     def test_its_place_where_organizations_take_turns(
@@ -180,6 +186,23 @@ class TestWaiting:
             f"it is the next one {older.removeprefix('older ones ')}, and no worker has been free"
         )
         assert f"; {said}; " in first.text
+
+    def test_not_all_jobs_before_it_were_counted(self) -> None:
+        reason = only(a_situation(ahead=2_000, ahead_in_queue=2_000, more_ahead=True, load=(a_load(),)))
+        assert (reason.code, reason.number) == (Code.BEHIND, 2_000)
+        assert reason.text.startswith(
+            "at least 2,000 due jobs come first: of a higher priority, or older ones; 2 jobs run now"
+        )
+        reason = only(a_situation(more_ahead=True, load=(a_load(),)))
+        assert reason.text.startswith("many jobs of locked queues come first: of a higher priority, or older ones; 2 ")
+        reason = only(a_situation(a_job(organization_id=245), more_ahead=True, turns=Turns(4), load=(a_load(),)))
+        assert reason.text.startswith(
+            "it is not known how many due jobs come first: many have locked queues, or take turns with it; 4 other "
+            "organizations take turns with it; 2 jobs run now"
+        )
+        job = a_job(queue_name="q", locks_queue=True)
+        reason = only(a_situation(job, holder=a_holder(), ahead_in_queue=2, more_ahead=True, load=(a_load(),)))
+        assert "and at least 2 more jobs that lock it come first" in reason.text
 
     def test_its_turn_in_its_queue(self) -> None:
         job = a_job(queue_name="q", locks_queue=True)

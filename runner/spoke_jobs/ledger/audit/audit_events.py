@@ -6,11 +6,12 @@ Each event is written in the transaction of its change, so there is one exactly 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, delete, desc, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, desc, func, insert, select
 
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.sql.filters import matching
@@ -19,7 +20,12 @@ from spoke_jobs.ledger.tables import job_event, job_request
 RETENTION_SECONDS = 365 * 86_400.0
 """How long events are kept."""
 DETAIL_LIMIT = 500
-_LOOKED_THROUGH = 1000
+LOOKED_THROUGH = 20_000
+"""Among how many events those that a filter selects are looked for, for one page. Few filters have an index."""
+LOOKED_THROUGH_FOR_SOME = 5_000
+"""The same for organizations: the job of each event is looked up."""
+_LOOKED_THROUGH_FOR_LAST = 1_000
+"""Among how many of the newest events the last one of some actions is looked for."""
 
 
 class Action(StrEnum):
@@ -81,8 +87,20 @@ class EventFilter:
     """The time before which it happened."""
     before: int | None = None
     """Only events with lower ids."""
+    after: int | None = None
+    """Only events with higher ids."""
     organizations: frozenset[int] | None = None
     """Only events of jobs that exist and are of these organizations."""
+
+
+class EventPage(NamedTuple):
+    """Events of one page, newest first."""
+
+    events: list[Event]
+    more: bool
+    """Whether there are more among the events that were looked through."""
+    looked_down_to: int | None
+    """The lowest id of the events that were looked through, if there are older ones."""
 
 
 ANY_EVENT = EventFilter()
@@ -116,10 +134,22 @@ def events(connection: Connection, limit: int | None = None, which: EventFilter 
 
 
 def last_of(connection: Connection, actions: Collection[Action]) -> datetime | None:
-    """Return when one of these was done last; None if it is not among the newest :data:`_LOOKED_THROUGH` events."""
-    newest = select(job_event.c.at, job_event.c.action).order_by(desc(job_event.c.id)).limit(_LOOKED_THROUGH).subquery()
+    """Return when one of these was done last; None if it is not among the newest events, or never."""
+    events_of_all = select(job_event.c.at, job_event.c.action).order_by(desc(job_event.c.id))
+    newest = events_of_all.limit(_LOOKED_THROUGH_FOR_LAST).subquery()
     found: datetime | None = connection.scalar(select(func.max(newest.c.at)).where(newest.c.action.in_(actions)))
     return found
+
+
+def event_page(connection: Connection, which: EventFilter, limit: int) -> EventPage:
+    """Read the newest events that pass the filter, of a bounded number of them. Those of one job have an index."""
+    last: int | None = None
+    if which.job_id is None and replace(which, before=None) != ANY_EVENT:
+        most = LOOKED_THROUGH if which.organizations is None else LOOKED_THROUGH_FOR_SOME
+        after = select(job_event.c.id).order_by(desc(job_event.c.id)).offset(most).limit(1)
+        last = connection.scalar(after if which.before is None else after.where(job_event.c.id < which.before))
+    found = events(connection, limit + 1, which if last is None else replace(which, after=last))
+    return EventPage(found[:limit], len(found) > limit, None if last is None else last + 1)
 
 
 def _conditions(which: EventFilter) -> Iterator[ColumnElement[bool]]:
@@ -138,9 +168,12 @@ def _conditions(which: EventFilter) -> Iterator[ColumnElement[bool]]:
         yield columns.at < which.until
     if which.before is not None:
         yield columns.id < which.before
+    if which.after is not None:
+        yield columns.id > which.after
     if which.organizations is not None:
-        of_these = job_request.c.organization_id.in_(sorted(which.organizations))
-        yield exists(select(job_request.c.id).where(job_request.c.id == columns.job_id, of_these))
+        # No join, for which PostgreSQL might read all jobs of the organizations: one look for each event.
+        organization = select(job_request.c.organization_id).where(job_request.c.id == columns.job_id)
+        yield organization.scalar_subquery().in_(sorted(which.organizations))
 
 
 def prune_events(connection: Connection) -> None:

@@ -18,9 +18,7 @@ from sqlalchemy import (
     case,
     delete,
     desc,
-    exists,
     insert,
-    not_,
     or_,
     select,
     update,
@@ -131,6 +129,16 @@ def newest(connection: Connection, limit: int, which: BatchFilter = ANY_BATCH) -
     return [_batch(row) for row in connection.execute(statement).mappings()]
 
 
+def after_the_newest(connection: Connection, number: int, before: int | None) -> int | None:
+    """Return the id of the first batch that is not among so many of the newest ones; None if there is none.
+
+    :param before: count only batches with lower ids.
+    """
+    ids = select(job_batch.c.id).order_by(desc(job_batch.c.id)).offset(number).limit(1)
+    found: int | None = connection.scalar(ids if before is None else ids.where(job_batch.c.id < before))
+    return found
+
+
 def _conditions(which: BatchFilter) -> Iterator[ColumnElement[bool]]:
     if which.name is not None:
         yield matching(job_batch.c.name, which.name)
@@ -144,11 +152,14 @@ def _conditions(which: BatchFilter) -> Iterator[ColumnElement[bool]]:
         yield job_batch.c.then_id == which.then_id
     if which.before is not None:
         yield job_batch.c.id < which.before
+    if which.after is not None:
+        yield job_batch.c.id > which.after
     if which.organizations is not None:
-        jobs = select(job_request.c.id).where(job_request.c.batch_id == job_batch.c.id)
+        # With a limit, these are no joins, for which PostgreSQL might read all jobs: one look for each batch.
+        job = select(job_request.c.id).where(job_request.c.batch_id == job_batch.c.id).limit(1)
         of_others = job_request.c.organization_id.not_in(sorted(which.organizations))
-        yield exists(jobs)
-        yield not_(exists(jobs.where(or_(job_request.c.organization_id.is_(None), of_others))))
+        yield job.where(or_(job_request.c.organization_id.is_(None), of_others)).scalar_subquery().is_(None)
+        yield job.scalar_subquery().is_not(None)
 
 
 def unfinished_jobs(connection: Connection, batch_id: int) -> list[tuple[int, str, JobState]]:

@@ -6,7 +6,8 @@ far as the ledger knows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,24 +17,25 @@ from sqlalchemy import (
     BigInteger,
     CompoundSelect,
     Connection,
-    Row,
     and_,
     case,
     cast,
     desc,
     func,
     not_,
+    or_,
     select,
     union_all,
 )
 
-from spoke_jobs.contract.executors import Executor, executor_of
+from spoke_jobs.contract.executors import NOT_OF_WORKERS, Executor, executor_of
 from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS
-from spoke_jobs.ledger.claims.eligibility import Due, OfRunner, QueueFree, Waiting, in_sql
+from spoke_jobs.ledger.claims.eligibility import Due, QueueFree
 from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.reading.first_waiting import first_of_each, may_be_more, waiting_runners
 from spoke_jobs.ledger.sql import filters
-from spoke_jobs.ledger.sql.expressions import constant, counted_column, due_since
+from spoke_jobs.ledger.sql.expressions import constant, due_since, limited_column
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.model import ANY_JOB, AttemptState, JobFilter, JobState
@@ -45,6 +47,7 @@ class WaitingKind:
 
     runner: str
     job_type: str
+    """Empty if their type says nothing about what they wait for: if they are not due, or no worker claims them."""
     priority: int
     later: bool
     """Whether they are not due yet."""
@@ -60,9 +63,9 @@ class WaitingKind:
     holder: int | None
     """The job that holds the lock of their queue; None if they need none, or if it is free."""
     queue_name: str = ""
-    """Their queue, if a limit is for queues; else empty."""
+    """Their queue, if a limit is for it, or for each queue; else empty."""
     organization_id: int | None = None
-    """Their organization, if a limit is for organizations; else None."""
+    """Their organization, likewise; else None."""
     limit_key: str | None = None
     """Their key, if a limit is for keys; else None."""
 
@@ -85,14 +88,24 @@ class WaitingCount:
     """When the first attempt of one of them began; None if none has been started."""
 
 
+class WaitingCounts(NamedTuple):
+    """The waiting jobs, by kind."""
+
+    counts: tuple[WaitingCount, ...]
+    more: bool
+    """Whether there may be more than were counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class FailedCount:
     """The jobs that failed for good within a period, with the same cause and fingerprint."""
 
     cause: str
     fingerprint: str
-    job_types: tuple[str, ...]
-    """Their types, by name."""
+    job_type: str
+    """Their type; if there are several, the first one by name."""
+    types: int
+    """How many types they have."""
     count: int
     oldest_at: datetime
     newest_at: datetime
@@ -128,16 +141,25 @@ class WaitingJob(NamedTuple):
 
 def waiting_counts(
     connection: Connection, limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = None
-) -> tuple[WaitingCount, ...]:
+) -> WaitingCounts:
     """Count the waiting jobs that pass the filter by kind.
 
-    :param cap: the most waiting and the most blocked jobs that are counted.
+    :param cap: the most waiting and the most blocked jobs that are counted. See :mod:`.first_waiting`.
     """
-    each = _waiting(limits, which, cap).subquery()
-    kind = [each.c[name] for name in _KIND]
-    statement = select(*kind, func.count(), func.min(each.c.due_at), func.min(each.c.id), func.min(each.c.started_at))
+    runners = waiting_runners(connection) if cap is not None else ()
+    jobs = _waiting(limits, which, cap, runners).subquery().c
+    kind = [jobs[name] for name in _KIND]
+    statement = select(*kind, func.count(), func.min(jobs.due_at), func.min(jobs.id), func.min(jobs.started_at))
     found = connection.execute(statement.group_by(*kind))
-    return tuple(WaitingCount(_kind_of(row), *row[len(_KIND) :]) for row in found)
+    counts = tuple(WaitingCount(_kind_of(row), *row[len(_KIND) :]) for row in found)
+    if cap is None:
+        return WaitingCounts(counts, more=False)
+    waiting: Counter[str] = Counter()
+    for each in counts:
+        if not each.kind.blocked:
+            waiting[each.kind.runner] += each.count
+    blocked = sum(each.count for each in counts if each.kind.blocked)
+    return WaitingCounts(counts, blocked >= cap or may_be_more(max(waiting.values(), default=0), runners, cap))
 
 
 def waiting_jobs(connection: Connection, limits: LimitSet) -> Iterator[WaitingJob]:
@@ -148,35 +170,52 @@ def waiting_jobs(connection: Connection, limits: LimitSet) -> Iterator[WaitingJo
         yield WaitingJob(row.id, row.uid, _kind_of(row))
 
 
-def largest_share(
-    connection: Connection, runner: str, which: JobFilter = ANY_JOB, cap: int | None = None
-) -> Share | None:
-    """Return the type and the organization with the most due jobs of a runner, of those that pass the filter.
+def largest_shares(
+    connection: Connection, runners: Collection[str], which: JobFilter = ANY_JOB, cap: int | None = None
+) -> dict[str, Share]:
+    """Return the type and the organization with the most due jobs of each runner, of those that pass the filter.
 
-    :param cap: the most jobs that are examined.
+    :param cap: the most waiting jobs that are examined: those that :func:`waiting_counts` counts.
     """
+    if not runners:
+        return {}
     columns = job_request.c
-    due = select(columns.job_type, columns.organization_id).where(
-        *in_sql(Waiting(), OfRunner(runner), Due(), QueueFree()), *filters.conditions(which)
+    free = and_(Due().expression(), QueueFree().expression())
+    waiting = select(columns.runner, columns.job_type, columns.organization_id, free.label("free")).where(
+        columns.state == constant(JobState.WAITING), *filters.conditions(which)
     )
-    each = (due if cap is None else due.limit(cap)).subquery().c
-    number = func.count().label("number")
-    counted = select(*each, number).group_by(*each).order_by(desc(number), each.job_type).limit(1)
-    found = connection.execute(counted).one_or_none()
-    if found is None:
-        return None
+    each = (waiting if cap is None else first_of_each(waiting, waiting_runners(connection), cap)).subquery().c
+    kind, number = (each.runner, each.job_type, each.organization_id), func.count()
+    place = func.row_number().over(partition_by=each.runner, order_by=(desc(number), each.job_type)).label("place")
+    counted = select(*kind, number.label("number"), place).where(each.free, each.runner.in_(sorted(runners)))
+    largest = counted.group_by(*kind).subquery().c
+    found = connection.execute(
+        select(largest.runner, largest.job_type, largest.organization_id, largest.number).where(largest.place == 1)
+    )
+    return {
+        runner: Share(job_type, organization_id, waiting, _running(connection, runner, job_type, organization_id))
+        for runner, job_type, organization_id, waiting in found.all()
+    }
+
+
+def _running(connection: Connection, runner: str, job_type: str, organization_id: int | None) -> int:
     running = (
         select(func.count())
         .select_from(job_attempt)
-        .join(job_request, columns.id == job_attempt.c.job_id)
+        .join(job_request, job_request.c.id == job_attempt.c.job_id)
         .where(
             job_attempt.c.state == constant(AttemptState.RUNNING),
-            columns.runner == runner,
-            columns.job_type == found.job_type,
-            columns.organization_id.is_not_distinct_from(found.organization_id),
+            job_request.c.runner == runner,
+            job_request.c.job_type == job_type,
+            job_request.c.organization_id.is_not_distinct_from(organization_id),
         )
     )
-    return Share(found.job_type, found.organization_id, found.number, connection.scalar(running) or 0)
+    return connection.scalar(running) or 0
+
+
+def largest_first(failed: Iterable[FailedCount]) -> list[FailedCount]:
+    """Sort groups of failed jobs as they are shown."""
+    return sorted(failed, key=lambda each: (-each.count, each.cause, each.fingerprint))
 
 
 def failed_counts(
@@ -186,6 +225,39 @@ def failed_counts(
 
     :param cap: the most jobs that are counted, those that failed last.
     """
+    failed = failed_jobs(period_seconds, which, cap)
+    # A retried job keeps its id, so that the highest id may have failed before the others.
+    last_first = (desc(failed.finished_at), desc(failed.id))
+    jobs = select(*failed, func.row_number().over(order_by=last_first).label("place")).cte("failed").c
+    kind = (jobs.cause, jobs.fingerprint)
+    ends = (func.min(jobs.finished_at).label("oldest"), func.max(jobs.finished_at).label("newest"))
+    number, first = func.count().label("number"), func.min(jobs.place).label("first")
+    by_type = select(*kind, jobs.job_type, number, *ends, first).group_by(*kind, jobs.job_type).subquery().c
+    by_reason = (
+        select(
+            by_type.cause,
+            by_type.fingerprint,
+            func.min(by_type.job_type).label("job_type"),
+            func.count().label("types"),
+            cast(func.sum(by_type.number), BigInteger).label("number"),
+            func.min(by_type.oldest).label("oldest"),
+            func.max(by_type.newest).label("newest"),
+            func.min(by_type.first).label("first"),
+        )
+        .group_by(by_type.cause, by_type.fingerprint)
+        .subquery()
+        .c
+    )
+    *values, first_place = by_reason
+    found: Any = connection.execute(select(*values, jobs.id).where(jobs.place == first_place))
+    return tuple(FailedCount(*row) for row in found)
+
+
+def failed_jobs(period_seconds: float, which: JobFilter, cap: int | None) -> Any:
+    """Select the jobs that have failed for good within the period and pass the filter; return the columns.
+
+    :param cap: see :func:`failed_counts`.
+    """
     columns = job_request.c
     failed = select(columns.cause, columns.fingerprint, columns.job_type, columns.finished_at, columns.id).where(
         columns.state == constant(JobState.FAILED),
@@ -194,34 +266,12 @@ def failed_counts(
     )
     if cap is not None:
         failed = failed.order_by(desc(columns.finished_at)).limit(cap)
-    jobs = failed.subquery().c
-    # A retried job keeps its id, so that the highest id may have failed before the others.
-    last_first = (desc(jobs.finished_at), desc(jobs.id))
-    last_id = func.first_value(jobs.id).over(partition_by=(jobs.cause, jobs.fingerprint), order_by=last_first)
-    each = select(*jobs, last_id.label("last_id")).subquery().c
-    of_one_type = (each.cause, each.fingerprint, each.job_type)
-    statement = select(
-        *of_one_type,
-        func.count(),
-        func.min(each.finished_at),
-        func.max(each.finished_at),
-        func.max(each.last_id),
-    ).group_by(*of_one_type)
-    of_one_reason: dict[tuple[str, str], list[Row[Any]]] = {}
-    for row in connection.execute(statement):
-        of_one_reason.setdefault((row[0], row[1]), []).append(row)
-    return tuple(_of_all_types(rows) for rows in of_one_reason.values())
+    return failed.subquery().c
 
 
-def _of_all_types(rows: list[Row[Any]]) -> FailedCount:
-    """Make one count of those of the types."""
-    causes, fingerprints, types, counts, oldest, newest, newest_ids = zip(*rows, strict=True)
-    return FailedCount(
-        causes[0], fingerprints[0], tuple(sorted(types)), sum(counts), min(oldest), max(newest), max(newest_ids)
-    )
-
-
-def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = None) -> CompoundSelect[Any]:
+def _waiting(
+    limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = None, runners: Sequence[str] = ()
+) -> CompoundSelect[Any]:
     """Select the waiting and the blocked jobs: their kinds, when they were due or will be, and their ids."""
     held = and_(
         job_request.c.locks_queue,
@@ -229,18 +279,20 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = Non
         queue_lock.c.job_id != job_request.c.id,
     )
     later = not_(Due().expression())
+    blocked = job_request.c.state == constant(JobState.BLOCKED)
+    unclaimed = or_(later, blocked, *(job_request.c.runner == constant(name) for name in NOT_OF_WORKERS))
     columns = (
         job_request.c.runner,
-        job_request.c.job_type,
+        case((not_(unclaimed), job_request.c.job_type), else_="").label("job_type"),
         (-cast(job_request.c.rank, BigInteger)).label("priority"),
         later.label("later"),
         case((later, job_request.c.cause), else_="").label("cause"),
         case((later, job_request.c.fingerprint), else_="").label("fingerprint"),
         job_request.c.submitted_at.is_not(None).label("submitted"),
         job_request.c.assigned,
-        (job_request.c.state == constant(JobState.BLOCKED)).label("blocked"),
+        blocked.label("blocked"),
         queue_lock.c.job_id.label("holder"),
-        *(counted_column(dimension, limits.kinds).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
+        *(limited_column(dimension, limits.scopes).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
         due_since().label("due_at"),
         job_request.c.started_at,
         job_request.c.id,
@@ -249,11 +301,14 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = Non
     joined = job_request.outerjoin(queue_lock, held)
     selected = select(*columns).select_from(joined).where(*filters.conditions(which))
     # Two statements, so that each uses the index of its state.
-    states = (JobState.WAITING, JobState.BLOCKED)
-    parts = [selected.where(job_request.c.state == constant(state)) for state in states]
-    return union_all(*(parts if cap is None else (select(part.limit(cap).subquery()) for part in parts)))
+    waiting, blocked = (
+        selected.where(job_request.c.state == constant(state)) for state in (JobState.WAITING, JobState.BLOCKED)
+    )
+    if cap is None:
+        return union_all(waiting, blocked)
+    return union_all(select(first_of_each(waiting, runners, cap).subquery()), select(blocked.limit(cap).subquery()))
 
 
 def _kind_of(row: Any) -> WaitingKind:
-    values = [getattr(row, name) for name in _KIND]
-    return WaitingKind(*values)
+    """Read the kind of a row that begins with its fields."""
+    return WaitingKind(*row[: len(_KIND)])

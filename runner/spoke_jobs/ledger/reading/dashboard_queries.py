@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, case, desc, func, select
+from sqlalchemy import Connection, case, desc, func, select, tuple_
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
-from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql, not_launched
+from spoke_jobs.ledger.audit.audit_events import EventFilter, EventPage, event_page
+from spoke_jobs.ledger.claims.eligibility import Due, in_sql, not_launched
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.dependencies import batch_rows
-from spoke_jobs.ledger.job_batch import Batch, BatchFilter
+from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
 from spoke_jobs.ledger.notices.mute_rows import current_mutes
 from spoke_jobs.ledger.notices.notice_values import Mute
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
-from spoke_jobs.ledger.reading.crowd import failed_counts
+from spoke_jobs.ledger.reading.crowd import failed_counts, failed_jobs
 from spoke_jobs.ledger.reading.due_counts import DueCounts, due_counts
 from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
-from spoke_jobs.ledger.reading.failure_facts import failure_facts
+from spoke_jobs.ledger.reading.failure_facts import FACTS, failure_facts
 from spoke_jobs.ledger.reading.job_listing import listing
 from spoke_jobs.ledger.reading.listing_plan import Place
 from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
@@ -29,7 +30,13 @@ from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_
 from spoke_jobs.ledger.reading.takers import TRACES
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_of
 from spoke_jobs.ledger.rows import MANY_COLUMNS, REQUEST_COLUMNS, to_request
-from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, perhaps_troubled, read_schedules, schedules_after
+from spoke_jobs.ledger.schedules.schedule_rows import (
+    ScheduleRow,
+    name_after,
+    perhaps_troubled,
+    read_schedules,
+    schedules_after,
+)
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_since
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -38,12 +45,18 @@ from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState
 
 CAP = 10_000
 """The most jobs of a state that are counted."""
+GROUPED = 5_000
+"""The most waiting, the most blocked and the most failed jobs that are grouped by reason."""
 SCHEDULES_LOOKED_THROUGH = 5_000
 """Among how many schedules those of some organizations are looked for, for one page. No column has the organization."""
+BATCHES_LOOKED_THROUGH = 2_000
+"""Among how many batches those that a filter selects are looked for, for one page. No index has names or organizations.
+"""
 TROUBLED_LOOKED_THROUGH = 1_000
 """Among how many schedules that may have a problem those with one are looked for."""
 PEAKS = 5
 """Of how many of a job's newest attempts the peak memory is read."""
+_TROUBLED_AT_ONCE = 100
 _RECENT = 1_000
 """How many of the newest jobs are read for the names of types and queues."""
 _WORKERS = 50
@@ -87,15 +100,6 @@ class SelectedJobs:
 
 
 @dataclass(frozen=True, slots=True)
-class OldestJob:
-    """A due job that waits."""
-
-    job_id: int
-    job_type: str
-    due_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class SeenWorker:
     """A worker, known by the newest attempts that it claimed."""
 
@@ -133,6 +137,18 @@ class SchedulePage:
     more: bool
     looked_through: bool = True
     """False: there may be more, because :data:`SCHEDULES_LOOKED_THROUGH` were not all."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPage:
+    """Batches of one page, newest first."""
+
+    now: datetime
+    batches: tuple[Batch, ...]
+    more: bool
+    """Whether there are more among the batches that were looked through."""
+    looked_down_to: int | None
+    """The lowest id of the batches that were looked through, if there are older ones."""
 
 
 class DashboardQueries(Queries):
@@ -196,12 +212,30 @@ class DashboardQueries(Queries):
         with self._reading() as connection:
             return set(connection.scalars(statement))
 
-    def failures(self, period_seconds: float, which: JobFilter) -> Crowd:
-        """Count the jobs that have failed for good within the period, up to :data:`CAP`, those that failed last."""
+    def failures(self, period_seconds: float, which: JobFilter, most: int = FACTS) -> Crowd:
+        """Count the jobs that have failed for good within the period, up to :data:`GROUPED`, those that failed last.
+
+        :param most: of how many of their groups more is read than their counts: of the largest ones.
+        """
         with self._reading() as connection:
             now = connection.execute(select(clock_now())).scalar_one()
-            failed = failed_counts(connection, period_seconds, which, CAP)
-            return Crowd(now, period_seconds, failed=failed, facts=failure_facts(connection, which, failed))
+            failed = failed_counts(connection, period_seconds, which, GROUPED)
+            return Crowd(now, period_seconds, failed=failed, facts=failure_facts(connection, which, failed, most=most))
+
+    def failed_types(
+        self, period_seconds: float, which: JobFilter, kinds: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Return the types of the jobs that :meth:`failures` counts, of these causes and fingerprints, by both."""
+        if not kinds:
+            return {}
+        failed = failed_jobs(period_seconds, which, GROUPED)
+        kind = (failed.cause, failed.fingerprint)
+        statement = select(*kind, failed.job_type).where(tuple_(*kind).in_(sorted(kinds))).distinct()
+        found: dict[tuple[str, str], list[str]] = {}
+        with self._reading() as connection:
+            for cause, fingerprint, job_type in connection.execute(statement):
+                found.setdefault((cause, fingerprint), []).append(job_type)
+        return {kind: tuple(sorted(types)) for kind, types in found.items()}
 
     def mutes(self, limit: int) -> list[Mute]:
         """Read the mutes that have not ended, by id; at most ``limit``, the newest."""
@@ -210,14 +244,18 @@ class DashboardQueries(Queries):
 
     def output_tails(self, job_ids: Collection[int]) -> dict[int, str]:
         """Return the last lines of the output of each job's newest attempt, of the jobs that have any."""
-        found = {}
+        if not job_ids:
+            return {}
         newest = (
-            select(job_attempt.c.output_tail).order_by(desc(job_attempt.c.run), desc(job_attempt.c.number)).limit(1)
+            select(job_attempt.c.output_tail)
+            .where(job_attempt.c.job_id == job_request.c.id)
+            .order_by(desc(job_attempt.c.run), desc(job_attempt.c.number))
+            .limit(1)
+            .scalar_subquery()
         )
+        statement = select(job_request.c.id, newest).where(job_request.c.id.in_(sorted(job_ids)))
         with self._reading() as connection:
-            for job_id in job_ids:
-                found[job_id] = connection.scalar(newest.where(job_attempt.c.job_id == job_id)) or ""
-        return {job_id: text for job_id, text in found.items() if text}
+            return {job_id: text for job_id, text in connection.execute(statement) if text}
 
     def peaks(self, job_ids: Collection[int]) -> dict[int, tuple[int, ...]]:
         """Return the peak memory in bytes of each job's newest attempts, newest first, of those that were measured."""
@@ -238,25 +276,13 @@ class DashboardQueries(Queries):
         with self._reading() as connection:
             return usage_of(connection, job_type, which)
 
-    def oldest(self, which: JobFilter, limit: int) -> list[OldestJob]:
-        """List the jobs that have been due for longest. Of more than :data:`EXAMINED`, it does not examine all."""
-        waiting = (
-            select(job_request.c.id, job_request.c.job_type, due_since().label("due_at"))
-            .where(*in_sql(Waiting(), Due()), *filters.conditions(which))
-            .limit(EXAMINED)
-            .subquery()
-        )
-        statement = select(waiting).order_by(waiting.c.due_at, waiting.c.id).limit(limit)
-        with self._reading() as connection:
-            return [OldestJob(*row) for row in connection.execute(statement)]
-
     def queues(self, which: JobFilter, limits: Collection[JobLimit] = ()) -> QueueCounts:
         """Count the jobs of each queue, and those of them that pauses hold."""
         with self._reading() as connection:
             return queue_counts(connection, which, limits)
 
     def due(self, which: JobFilter) -> DueCounts:
-        """Count the due jobs by type and by organization."""
+        """Count the due jobs by type and by organization, and name the oldest. Of many, it does not examine all."""
         with self._reading() as connection:
             return due_counts(connection, which)
 
@@ -297,16 +323,18 @@ class DashboardQueries(Queries):
         :param organizations: only schedules whose jobs are of one of these; None: all schedules.
         """
         found: list[ScheduleRow] = []
-        left = SCHEDULES_LOOKED_THROUGH
+        last: str | None = None
         more = True
         with self._reading() as connection:
             now = connection.execute(select(clock_now())).scalar_one()
-            while more and left > 0 and len(found) <= limit:
-                rows = schedules_after(connection, after, limit + 1)
+            if organizations is not None:
+                last = name_after(connection, after, SCHEDULES_LOOKED_THROUGH)
+            while more and len(found) <= limit:
+                rows = schedules_after(connection, after, limit + 1, until=last, organizations=organizations)
                 found += _of_organizations(rows, organizations)
-                more, left = len(rows) > limit, left - len(rows)
+                more = len(rows) > limit
                 after = rows[-1].name if rows else after
-        return SchedulePage(now, tuple(found[:limit]), len(found) > limit, not more or len(found) > limit)
+        return SchedulePage(now, tuple(found[:limit]), len(found) > limit, last is None or len(found) > limit)
 
     def schedule(self, name: str, organizations: Collection[int] | None) -> SchedulePage:
         """Read one schedule. Without one of this name, or if it is of another organization, the page is empty."""
@@ -315,17 +343,35 @@ class DashboardQueries(Queries):
             rows = read_schedules(connection, name)
         return SchedulePage(now, _of_organizations(rows, organizations), more=False)
 
-    def perhaps_troubled(self, organizations: Collection[int] | None) -> SchedulePage:
-        """Read the schedules that may have a problem, up to :data:`TROUBLED_LOOKED_THROUGH`, by name."""
-        with self._reading() as connection:
-            now = connection.execute(select(clock_now())).scalar_one()
-            rows = perhaps_troubled(connection, TROUBLED_LOOKED_THROUGH)
-        return SchedulePage(now, _of_organizations(rows, organizations), len(rows) >= TROUBLED_LOOKED_THROUGH)
+    def perhaps_troubled(self, organizations: Collection[int] | None) -> Iterator[SchedulePage]:
+        """Yield pages of the schedules that may have a problem, up to :data:`TROUBLED_LOOKED_THROUGH`, by name.
 
-    def batches(self, which: BatchFilter, limit: int) -> tuple[datetime, list[Batch]]:
-        """Return the database's time, and the newest batches that pass the filter, newest first."""
+        Whoever has seen enough of them reads no further page: if no process serves schedules, all have a problem.
+        """
+        after, left, more = "", TROUBLED_LOOKED_THROUGH, True
+        while more and left > 0:
+            asked = min(left, _TROUBLED_AT_ONCE)
+            with self._reading() as connection:
+                now = connection.execute(select(clock_now())).scalar_one()
+                rows = perhaps_troubled(connection, after, asked, organizations)
+            more, left = len(rows) == asked, left - len(rows)
+            after = rows[-1].name if rows else after
+            yield SchedulePage(now, _of_organizations(rows, organizations), more)
+
+    def batches(self, which: BatchFilter, limit: int) -> BatchPage:
+        """Read the newest batches that pass the filter, of the newest :data:`BATCHES_LOOKED_THROUGH`."""
+        last: int | None = None
         with self._reading() as connection:
-            return connection.execute(select(clock_now())).scalar_one(), batch_rows.newest(connection, limit, which)
+            if which.id is None and which.then_id is None and replace(which, before=None) != ANY_BATCH:
+                last = batch_rows.after_the_newest(connection, BATCHES_LOOKED_THROUGH, which.before)
+            found = batch_rows.newest(connection, limit + 1, which if last is None else replace(which, after=last))
+            now = connection.execute(select(clock_now())).scalar_one()
+        return BatchPage(now, tuple(found[:limit]), len(found) > limit, None if last is None else last + 1)
+
+    def event_page(self, which: EventFilter, limit: int) -> EventPage:
+        """Read a page of events."""
+        with self._reading() as connection:
+            return event_page(connection, which, limit)
 
     def workers(self, which: JobFilter) -> list[SeenWorker]:
         """List the workers of running attempts and of the newest ones, those that were seen last first.

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Select, and_, desc, func, select
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount
+from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, largest_first
 from spoke_jobs.ledger.reading.dependency_queries import failed_batch_before
 from spoke_jobs.ledger.reading.usage_queries import SUCCEEDED, usage_of
 from spoke_jobs.ledger.sql.expressions import constant
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import JobFilter, JobState
 
-_GROUPS = 50
+FACTS = 50
 """Of how many groups of each state one job is read: of the largest ones."""
 _MESSAGE_LIMIT = 500
 _PEAKS = 20
-_Count = TypeVar("_Count", FailedCount, WaitingCount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +49,17 @@ def failure_facts(
     which: JobFilter,
     failed: Iterable[FailedCount],
     waiting: Iterable[WaitingCount] = (),
+    most: int = FACTS,
 ) -> Mapping[int, FailureFacts]:
     """Read the newest job of each group that failed for good, and the first of those that wait for another attempt.
 
     :param which: the filter of the groups. Of some organizations, nothing is read of other jobs of their types, which
         may be of others.
+    :param most: of how many groups that failed for good a job is read. Of each, several queries compare it with others.
     """
     of_all = which.organizations is None
-    newest = {each.newest_id: each for each in _largest(failed)}
-    again = {each.first_id for each in _largest(each for each in waiting if each.kind.later and each.kind.cause)}
+    newest = {each.newest_id: each for each in largest_first(failed)[:most]}
+    again = _first_tried_again(waiting)
     found: dict[int, FailureFacts] = {}
     if not newest and not again:
         return found
@@ -75,8 +76,17 @@ def failure_facts(
     return found
 
 
-def _largest(counts: Iterable[_Count]) -> Iterable[_Count]:
-    return islice(sorted(counts, key=lambda each: -each.count), _GROUPS)
+def _first_tried_again(waiting: Iterable[WaitingCount]) -> list[int]:
+    """Return the first job of each of the largest groups that have failed and are tried again."""
+    numbers: Counter[tuple[object, ...]] = Counter()
+    first: dict[tuple[object, ...], int] = {}
+    for each in waiting:
+        kind = each.kind
+        if kind.later and kind.cause:
+            group = (kind.blocked, kind.executor is Executor.OTHERS, kind.cause, kind.fingerprint)
+            numbers[group] += each.count
+            first[group] = min(each.first_id, first.get(group, each.first_id))
+    return [first[group] for group, _ in numbers.most_common(FACTS)]
 
 
 def _statement(ids: Collection[int]) -> Select[Any]:

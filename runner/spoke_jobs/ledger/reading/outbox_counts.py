@@ -15,9 +15,9 @@ from spoke_jobs.ledger.outbox_row import TaskState
 from spoke_jobs.ledger.sql.expressions import constant
 from spoke_jobs.ledger.tables import task_outbox
 
-EXAMINED = 100_000
+EXAMINED = 10_000
 """The most due tasks that are counted, and the most others that have not failed for good."""
-FAILED_COUNTED = 10_000
+FAILED_COUNTED = 5_000
 """The most failed tasks that are counted: those that failed last."""
 REPLICAS = 200
 """The most replicas that are listed."""
@@ -79,16 +79,17 @@ def outbox_counts(connection: Connection) -> OutboxCounts:
     retries: Counter[str] = Counter()
     oldest: dict[str, datetime] = {}
     counted: Counter[bool] = Counter()
-    replicas: list[ReplicaClaims] = []
+    claims: dict[str, ReplicaClaims] = {}
     if runners := _runners(connection):
-        each = _pending(runners, now)
-        for name, state, ahead, number, retried, due_at in connection.execute(_by_name(each)):
-            states[name][state] += number
-            counted[ahead] += number
-            retries[name] += retried
-            if state == TaskState.DUE:
-                oldest[name] = min(due_at, oldest.get(name, due_at))
-        replicas = [ReplicaClaims(*row) for row in connection.execute(_by_replica(each))]
+        for row in connection.execute(_by_kind(_pending(runners, now))):
+            states[row.name][row.state] += row.number
+            counted[row.ahead] += row.number
+            retries[row.name] += row.retried
+            if row.state == TaskState.DUE:
+                oldest[row.name] = min(row.first, oldest.get(row.name, row.first))
+            if row.claimed:
+                claims[row.worker] = _with(claims.get(row.worker), row)
+    replicas = sorted(claims.values(), key=lambda one: one.replica)
     names = [
         NameCount(
             name,
@@ -152,7 +153,7 @@ def _of_runner(runner: str, now: datetime, *, ahead: bool) -> Subquery:
             TASK_STATE.label("state"),
             case((columns.attempt > 1, 1), else_=0).label("retried"),
             columns.token.is_not(None).label("claimed"),
-            columns.worker,
+            case((columns.token.is_not(None), columns.worker), else_="").label("worker"),
             columns.due_at,
             is_ahead.label("ahead"),
         )
@@ -163,19 +164,24 @@ def _of_runner(runner: str, now: datetime, *, ahead: bool) -> Subquery:
     )
 
 
-def _by_name(each: Subquery) -> Select[Any]:
-    kind = (each.c.name, each.c.state, each.c.ahead)
-    return select(*kind, func.count(), func.sum(each.c.retried), func.min(each.c.due_at)).group_by(*kind)
+def _by_kind(each: Subquery) -> Select[Any]:
+    """Count by all that is told apart, so that the tasks are read once."""
+    kind = (each.c.name, each.c.state, each.c.ahead, each.c.claimed, each.c.worker)
+    return select(
+        *kind,
+        func.count().label("number"),
+        func.sum(each.c.retried).label("retried"),
+        func.min(each.c.due_at).label("first"),
+        func.max(each.c.due_at).label("last"),
+    ).group_by(*kind)
 
 
-def _by_replica(each: Subquery) -> Select[Any]:
-    lapsed = func.sum(case((each.c.state == constant(TaskState.DUE), 1), else_=0))
-    return (
-        select(each.c.worker, func.count() - lapsed, lapsed, func.max(each.c.due_at))
-        .where(each.c.claimed)
-        .group_by(each.c.worker)
-        .order_by(each.c.worker)
-        .limit(REPLICAS + 1)
+def _with(claims: ReplicaClaims | None, row: Any) -> ReplicaClaims:
+    """Add claims to those of their replica. One that is due has lapsed."""
+    before = claims or ReplicaClaims(row.worker, 0, 0, row.last)
+    lapsed = row.number if row.state == TaskState.DUE else 0
+    return ReplicaClaims(
+        row.worker, before.claimed + row.number - lapsed, before.lapsed + lapsed, max(before.lease_ends_at, row.last)
     )
 
 

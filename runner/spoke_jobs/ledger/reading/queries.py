@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, case, desc, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, and_, desc, func, or_, select, tuple_
 
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.limit_model import Subject
@@ -32,7 +32,7 @@ from spoke_jobs.ledger.reading import crowd, dependency_queries
 from spoke_jobs.ledger.reading.cancellers import canceller, with_cancellers
 from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingJob, WaitingKind
 from spoke_jobs.ledger.reading.dependency_queries import NOTHING, Blocking, Link
-from spoke_jobs.ledger.reading.failure_facts import FailureFacts, failure_facts
+from spoke_jobs.ledger.reading.failure_facts import FACTS, FailureFacts, failure_facts
 from spoke_jobs.ledger.reading.statistics import GroupedBy, Statistics, statistics
 from spoke_jobs.ledger.reading.takers import NOBODY, Takers, takers_of
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_by_type, usual_seconds
@@ -83,6 +83,8 @@ class Turns(NamedTuple):
     """How many other organizations."""
     without: bool = False
     """Whether the jobs without an organization, if the job has one."""
+    more: bool = False
+    """Whether more jobs of its priority wait than were examined, so that there may be more organizations."""
 
 
 NO_TURNS = Turns()
@@ -111,6 +113,8 @@ class Situation:
     turns: Turns = NO_TURNS
     ahead_in_queue: int = 0
     """The number of them that lock the same queue, free or not."""
+    more_ahead: bool = False
+    """Whether more jobs come before it than were examined, so that there may be more of both."""
     behind_in_queue: int = 0
     """The number of due jobs that wait for the lock that this running job holds."""
     takers: Takers = NOBODY
@@ -157,10 +161,12 @@ class Crowd:
     first_jobs: Mapping[int, JobRequest] = field(default_factory=dict)
     """The first job of each kind that a worker may start now, by id; of at most :data:`FIRST_JOBS` kinds, those that
     have waited for longest."""
-    shares: Mapping[str, Share | None] = field(default_factory=dict)
+    shares: Mapping[str, Share] = field(default_factory=dict)
     """The type and the organization with the most jobs that a worker may start now, by runner."""
     facts: Mapping[int, FailureFacts] = field(default_factory=dict)
     """What is known of the newest failed job of each group, and of the first one that is tried again, by id."""
+    more_waiting: bool = False
+    """Whether there may be more waiting or blocked jobs than were counted."""
 
 
 class Queries:
@@ -259,22 +265,26 @@ class Queries:
             found = {job.id: admission.why_held(Subject.of(job)) for job in waiting}
         return {job_id: wait for job_id, wait in found.items() if wait is not None}
 
-    def crowd(self, period_seconds: float, which: JobFilter = ANY_JOB, cap: int | None = None) -> Crowd:
+    def crowd(
+        self, period_seconds: float, which: JobFilter = ANY_JOB, cap: int | None = None, most: int = FACTS
+    ) -> Crowd:
         """Count the waiting jobs, and those that have failed for good within the period, that pass the filter.
 
         :param cap: the most jobs of each state that are counted.
+        :param most: of how many groups of failed jobs more is read than their counts: of the largest ones.
         """
         with self._reading() as connection:
             limits = LimitSet(read_limits(connection))
-            counts = crowd.waiting_counts(connection, limits, which, cap)
+            counts, more = crowd.waiting_counts(connection, limits, which, cap)
             held = limited_claims.current_admission(connection).why_held if limits else lambda _subject: None
-            waits = {
-                each.kind: held(crowd.subject_of(each.kind))
-                for each in counts
-                if each.kind.executor is not Executor.CLUSTER
+            subjects = {
+                each.kind: crowd.subject_of(each.kind) for each in counts if each.kind.executor is not Executor.CLUSTER
             }
-            runners = sorted({each.kind.runner for each in counts if not each.kind.later})
-            free = [each for each in counts if _may_start(each.kind) and waits.get(each.kind) is None]
+            by_subject = {subject: held(subject) for subject in set(subjects.values())}
+            waits = {kind: wait for kind, subject in subjects.items() if (wait := by_subject[subject]) is not None}
+            of_workers = [each.kind for each in counts if each.kind.executor is Executor.WORKERS]
+            runners = sorted({kind.runner for kind in of_workers if not kind.later and not kind.blocked})
+            free = [each for each in counts if _may_start(each.kind) and each.kind not in waits]
             free = sorted(free, key=lambda each: (each.oldest_at, each.first_id))[:FIRST_JOBS]
             types = {runner: {each.kind.job_type for each in free if each.kind.runner == runner} for runner in runners}
             failed = crowd.failed_counts(connection, period_seconds, which, cap)
@@ -285,15 +295,12 @@ class Queries:
                 failed,
                 _holders(connection, _numbers_behind(counts)),
                 {runner: takers_of(connection, runner, types[runner]) for runner in runners},
-                {kind: wait for kind, wait in waits.items() if wait is not None},
+                waits,
                 {each.kind for each in free if any(limits.of(crowd.subject_of(each.kind)))},
                 _small_jobs(connection, [each.first_id for each in free]),
-                {
-                    runner: crowd.largest_share(connection, runner, which, cap)
-                    for runner, found in types.items()
-                    if found
-                },
-                failure_facts(connection, which, failed, counts),
+                crowd.largest_shares(connection, [runner for runner, found in types.items() if found], which, cap),
+                failure_facts(connection, which, failed, counts, most),
+                more,
             )
 
     def waiting(self) -> list[WaitingJob]:
@@ -301,8 +308,11 @@ class Queries:
         with self._reading() as connection:
             return list(crowd.waiting_jobs(connection, LimitSet(read_limits(connection))))
 
-    def situation(self, job_id: int) -> Situation | None:
-        """Get a job's situation; None if there is no such job."""
+    def situation(self, job_id: int, cap: int | None = None) -> Situation | None:
+        """Get a job's situation; None if there is no such job.
+
+        :param cap: the most jobs before a waiting one that are examined.
+        """
         with self._reading() as connection:
             row = connection.execute(select(*MANY_COLUMNS).where(job_request.c.id == job_id)).mappings().first()
             if row is None:
@@ -323,6 +333,7 @@ class Queries:
                     now, job, attempts, reports, holder, behind_in_queue=behind, cancelled_by=by, failed_batch=batch
                 )
             admission = limited_claims.current_admission(connection)
+            ahead, ahead_in_queue, examined = _ahead(connection, job, cap)
             return Situation(
                 now,
                 job,
@@ -330,9 +341,10 @@ class Queries:
                 holder=holder,
                 limit=admission.why_held(Subject.of(job)),
                 limited=admission.limits_any(Subject.of(job)),
-                ahead=_ahead(connection, job),
-                turns=_turns(connection, job),
-                ahead_in_queue=_ahead_in_queue(connection, job) if job.locks_queue else 0,
+                ahead=ahead,
+                turns=_turns(connection, job, cap),
+                ahead_in_queue=ahead_in_queue if job.locks_queue else 0,
+                more_ahead=cap is not None and examined >= cap,
                 takers=takers_of(connection, job.runner, {job.job_type}),
             )
 
@@ -399,14 +411,32 @@ def _with_usual(connection: Connection, holder: Holder) -> Holder:
     return replace(holder, usual_seconds=usual_seconds(connection, holder.job_type))
 
 
-def _ahead(connection: Connection, job: JobRequest) -> int:
-    before = select(func.count()).select_from(job_request).where(*_due_before(job), *in_sql(QueueFree()))
-    return connection.scalar(before) or 0
+class _Ahead(NamedTuple):
+    """The due jobs that start before a waiting one in any case."""
+
+    with_free_queue: int
+    of_its_queue: int
+    """Those that lock its queue."""
+    examined: int
+    """These, and the older ones of the same priority that other organizations have."""
 
 
-def _ahead_in_queue(connection: Connection, job: JobRequest) -> int:
-    same = (job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
-    return connection.scalar(select(func.count()).select_from(job_request).where(*_due_before(job), *same)) or 0
+def _ahead(connection: Connection, job: JobRequest, cap: int | None) -> _Ahead:
+    """Count the jobs before a waiting one, or those among as many that are claimed first."""
+    same_queue = and_(job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
+    sure = or_(  # Organizations take turns.
+        job_request.c.rank < -job.priority, job_request.c.organization_id.is_not_distinct_from(job.organization_id)
+    )
+    before = (
+        select(and_(sure, QueueFree().expression()).label("free"), and_(sure, same_queue).label("same_queue"))
+        .where(*_due_before(job))
+        .order_by(job_request.c.rank, job_request.c.id)
+        .limit(cap)
+        .subquery()
+        .c
+    )
+    counts = (func.count().filter(before.free), func.count().filter(before.same_queue), func.count())
+    return _Ahead(*connection.execute(select(*counts).select_from(before.free.table)).one())
 
 
 def _behind_in_queue(connection: Connection, job: JobRequest) -> int:
@@ -416,23 +446,28 @@ def _behind_in_queue(connection: Connection, job: JobRequest) -> int:
 
 
 def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions for the jobs that start before it in any case. Organizations take turns."""
     before = tuple_(job_request.c.rank, job_request.c.id) < (-job.priority, job.id)
-    sure = or_(
-        job_request.c.rank < -job.priority, job_request.c.organization_id.is_not_distinct_from(job.organization_id)
-    )
-    return (*in_sql(Waiting(), OfRunner(job.runner), Due()), before, sure)
+    return (*in_sql(Waiting(), OfRunner(job.runner), Due()), before)
 
 
-def _turns(connection: Connection, job: JobRequest) -> Turns:
+def _turns(connection: Connection, job: JobRequest, cap: int | None) -> Turns:
     other = job_request.c.organization_id
-    found = select(func.count(other.distinct()), func.count(case((other.is_(None), 1)))).where(
-        *in_sql(Waiting(), OfRunner(job.runner), Due(), QueueFree()),
-        job_request.c.rank == -job.priority,
-        other.is_distinct_from(job.organization_id),
+    takes = and_(Due().expression(), QueueFree().expression(), other.is_distinct_from(job.organization_id))
+    each = (
+        select(other.label("other"), takes.label("takes"))
+        .where(*in_sql(Waiting(), OfRunner(job.runner)), job_request.c.rank == -job.priority)
+        .order_by(job_request.c.id)
+        .limit(cap)
+        .subquery()
+        .c
     )
-    organizations, without = connection.execute(found).one()
-    return Turns(organizations, without > 0)
+    counts = (
+        func.count(each.other.distinct()).filter(each.takes),
+        func.count().filter(each.takes, each.other.is_(None)),
+        func.count(),
+    )
+    organizations, without, examined = connection.execute(select(*counts).select_from(each.takes.table)).one()
+    return Turns(organizations, without > 0, cap is not None and examined >= cap)
 
 
 def _may_start(kind: WaitingKind) -> bool:

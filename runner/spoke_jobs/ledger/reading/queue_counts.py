@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -14,18 +14,19 @@ from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Scope, ScopeKind
 from spoke_jobs.ledger.claims.eligibility import Due
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
+from spoke_jobs.ledger.reading.first_waiting import first_of_each, may_be_more, waiting_runners
 from spoke_jobs.ledger.sql import filters
-from spoke_jobs.ledger.sql.expressions import constant, counted_column, due_since
+from spoke_jobs.ledger.sql.expressions import constant, due_since, limited_column
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import AttemptState, JobFilter, JobState
 
-EXAMINED = 100_000
-"""The most waiting jobs that are counted."""
+EXAMINED = 20_000
+"""The most waiting jobs that are counted: of each runner, those that are claimed first."""
 STARTED_SECONDS = 600.0
 """The period in which started attempts are counted."""
-NEWEST_ATTEMPTS = 10_000
+NEWEST_ATTEMPTS = 5_000
 """Among how many of the newest attempts, of all organizations."""
 
 
@@ -78,10 +79,14 @@ def queue_counts(connection: Connection, which: JobFilter, limits: Collection[Jo
     :param limits: those whose pauses count. None for somebody who may not see them.
     """
     found: dict[str, QueueCount] = {}
-    waiting = 0
-    for name, due, later, oldest_at in connection.execute(_waiting(which)):
-        found[name] = QueueCount(name, due, later, oldest_at)
-        waiting += due + later
+    runners = waiting_runners(connection)
+    waiting: Counter[str] = Counter()
+    for runner, name, due, later, oldest_at in connection.execute(_waiting(which, runners)):
+        waiting[runner] += due + later
+        before = found.get(name, QueueCount(name))
+        oldest = min((at for at in (before.oldest_at, oldest_at) if at is not None), default=None)
+        found[name] = QueueCount(name, before.due + due, before.later + later, oldest)
+    more = may_be_more(max(waiting.values(), default=0), runners, EXAMINED)
     for name, running in _rows(connection, which, of_running=True):
         found[name] = replace(found.get(name, QueueCount(name)), running=running)
     counted = 0
@@ -97,46 +102,42 @@ def queue_counts(connection: Connection, which: JobFilter, limits: Collection[Jo
     for name, job_id, since in connection.execute(locks):
         found[name] = replace(found.get(name, QueueCount(name)), lock=LockedBy(job_id, since))
     now = connection.execute(select(clock_now())).scalar_one()
-    for name, held in _held(connection, which, [limit for limit in limits if limit.paused_at(now) is not None]).items():
+    paused = [limit for limit in limits if limit.paused_at(now) is not None]
+    for name, held in _held(connection, which, paused, runners).items():
         found[name] = replace(found.get(name, QueueCount(name)), held=tuple(held.most_common()))
     queues = sorted(found.values(), key=lambda queue: (-queue.due, -queue.later, -queue.running, queue.name))
-    return QueueCounts(now, tuple(queues), waiting >= EXAMINED, counted >= NEWEST_ATTEMPTS)
+    return QueueCounts(now, tuple(queues), more, counted >= NEWEST_ATTEMPTS)
 
 
-def _waiting(which: JobFilter) -> Select[Any]:
+def _waiting(which: JobFilter, runners: Sequence[str]) -> Select[Any]:
     due = Due().expression()
-    each = (
-        select(
-            job_request.c.queue_name,
-            case((due, 1), else_=0).label("due"),
-            case((due, due_since()), else_=None).label("due_at"),
-        )
-        .where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
-        .limit(EXAMINED)
-        .subquery()
-    )
-    number = func.sum(each.c.due)
-    return select(each.c.queue_name, number, func.count() - number, func.min(each.c.due_at)).group_by(each.c.queue_name)
+    waiting = select(
+        job_request.c.runner,
+        job_request.c.queue_name,
+        case((due, 1), else_=0).label("due"),
+        case((due, due_since()), else_=None).label("due_at"),
+    ).where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
+    each = first_of_each(waiting, runners, EXAMINED).subquery()
+    kind, number = (each.c.runner, each.c.queue_name), func.sum(each.c.due)
+    return select(*kind, number, func.count() - number, func.min(each.c.due_at)).group_by(*kind)
 
 
-def _held(connection: Connection, which: JobFilter, paused: Collection[JobLimit]) -> Mapping[str, Counter[Scope]]:
+def _held(
+    connection: Connection, which: JobFilter, paused: Collection[JobLimit], runners: Sequence[str]
+) -> Mapping[str, Counter[Scope]]:
     """Count the due jobs that pauses of other scopes than queues hold, by queue and by the narrowest of them."""
     limits = LimitSet(limit for limit in paused if limit.scope.kind is not ScopeKind.QUEUE)
     found: dict[str, Counter[Scope]] = {}
     if not limits:
         return found
     named = [dimension for dimension in PLAIN_DIMENSIONS if dimension.kind is not ScopeKind.QUEUE]
-    each = (
-        select(
-            job_request.c.job_type,
-            job_request.c.queue_name,
-            *(counted_column(dimension, limits.kinds).label(dimension.field) for dimension in named),
-            case((Due().expression(), 1), else_=0).label("due"),
-        )
-        .where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
-        .limit(EXAMINED)
-        .subquery()
-    )
+    waiting = select(
+        job_request.c.job_type,
+        job_request.c.queue_name,
+        *(limited_column(dimension, limits.scopes).label(dimension.field) for dimension in named),
+        case((Due().expression(), 1), else_=0).label("due"),
+    ).where(job_request.c.state == constant(JobState.WAITING), *filters.conditions(which))
+    each = first_of_each(waiting, runners, EXAMINED).subquery()
     subject = [each.c[field] for field in Subject._fields]
     counted = (
         select(*subject, func.count().label("number"))

@@ -5,13 +5,13 @@ Each change locks its row, so that it and a tick follow each other. The caller c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Text, cast, delete, false, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.errors import InvalidSchedule
@@ -25,6 +25,8 @@ from spoke_jobs.schedules.schedule import Schedule
 
 STALE_SECONDS = 180.0
 """A schedule that no process has served for this long is orphaned."""
+_COMPARED = 20
+"""The most organizations whose numbers the database looks for in definitions."""
 SERVED_SECONDS = 30.0
 """How often a process records that it serves a schedule."""
 
@@ -126,22 +128,61 @@ def read_schedules(connection: Connection, name: str | None = None, *, lock: boo
     return [to_schedule_row(row) for row in connection.execute(statement).mappings()]
 
 
-def schedules_after(connection: Connection, name: str, limit: int) -> list[ScheduleRow]:
-    """Read the next schedules after a name, by name."""
+def schedules_after(
+    connection: Connection,
+    name: str,
+    limit: int,
+    *,
+    until: str | None = None,
+    organizations: Collection[int] | None = None,
+) -> list[ScheduleRow]:
+    """Read the next schedules after a name, by name.
+
+    :param until: only schedules up to this name.
+    :param organizations: only schedules whose jobs may be of one of these, as far as the database can tell.
+    """
     statement = select(*COLUMNS).where(job_schedule.c.name > name).order_by(job_schedule.c.name).limit(limit)
-    return [to_schedule_row(row) for row in connection.execute(statement).mappings()]
+    if until is not None:
+        statement = statement.where(job_schedule.c.name <= until)
+    found = connection.execute(statement.where(*_perhaps_of(organizations))).mappings()
+    return [to_schedule_row(row) for row in found]
 
 
-def perhaps_troubled(connection: Connection, limit: int) -> list[ScheduleRow]:
-    """Read the schedules that may have a problem, by name.
+def name_after(connection: Connection, name: str, number: int) -> str | None:
+    """Return the name of the schedule so many places after a name; None if there are not as many."""
+    later = select(job_schedule.c.name).where(job_schedule.c.name > name).order_by(job_schedule.c.name)
+    found: str | None = connection.scalar(later.offset(number - 1).limit(1))
+    return found
+
+
+def _perhaps_of(organizations: Collection[int] | None) -> Iterator[ColumnElement[bool]]:
+    """Leave out schedules of which no job is of one of these organizations, without reading their definitions.
+
+    It looks for the option in the text, as this library writes JSON. A number that begins like the organization's
+    passes, too, and so does a payload with such a field.
+    """
+    if organizations is not None:
+        names = [f'"organization_id": {number}' for number in sorted(organizations)]
+        text = cast(job_schedule.c.definition, Text)
+        some = names if len(names) <= _COMPARED else ['"organization_id"']
+        yield or_(false(), *(text.contains(name, autoescape=True) for name in some))
+
+
+def perhaps_troubled(
+    connection: Connection, name: str, limit: int, organizations: Collection[int] | None
+) -> list[ScheduleRow]:
+    """Read the next schedules after a name that may have a problem, by name.
 
     They are due, or no process has served them of late, or they have left out due times, or could not make a job.
+
+    :param organizations: see :func:`schedules_after`.
     """
     table = job_schedule.c
     unserved = table.served_at.is_(None) | (table.served_at < clock_after(-STALE_SECONDS))
     troubled = unserved | (table.next_due_at < clock_now()) | (table.error != "") | table.last_skip.is_not(None)
-    statement = select(*COLUMNS).where(troubled).order_by(table.name).limit(limit)
-    return [to_schedule_row(row) for row in connection.execute(statement).mappings()]
+    found = select(*COLUMNS).where(table.name > name, troubled, *_perhaps_of(organizations))
+    rows = connection.execute(found.order_by(table.name).limit(limit)).mappings()
+    return [to_schedule_row(row) for row in rows]
 
 
 def declare(

@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-from spoke_jobs.contract.limit_scopes import Dimension, ScopeKind
+from spoke_jobs.contract.limit_scopes import Dimension, Scope, ScopeKind
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.columns.column_types import JSON_LIMIT_BYTES
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -126,6 +126,10 @@ LARGEST_COUNT = 2**31 - 2
 """Counts in rows end here, because the column's type has an end. Other code may have written one."""
 
 
+_NAMED = 100
+"""If more limits than this name a queue, for example, jobs are told apart by all queues."""
+
+
 def increased(count: ColumnElement[int], by: Any = 1) -> ColumnElement[int]:
     """The count and one more, or some other small number; the count itself at the end of the column's type."""
     return case((count <= LARGEST_COUNT - by, count + by), else_=count)
@@ -157,6 +161,21 @@ def counted_column(dimension: Dimension, limited: Collection[ScopeKind]) -> Colu
     if dimension.kinds.intersection(limited):
         return column
     return null() if column.nullable else literal("")
+
+
+def limited_column(dimension: Dimension, scopes: Collection[Scope]) -> ColumnElement[Any]:
+    """Return the queue of a job, for example, if a limit names it. Jobs of all other queues do not differ by it.
+
+    :param scopes: those of the limits.
+    """
+    column = counted_column(dimension, {scope.kind for scope in scopes})
+    names = {scope.name for scope in scopes if scope.kind is dimension.kind}
+    values: list[Any] = sorted(map(int, names)) if dimension.is_number else sorted(names)
+    if dimension.is_number:
+        values = [value for value in values if value <= LARGEST_COUNT]  # no column holds a larger one
+    if not values or len(values) > _NAMED or any(scope.kind is dimension.each for scope in scopes):
+        return column
+    return case((column.in_(values), column), else_=null() if column.nullable else literal(""))
 
 
 def like_patterns(types: Collection[str]) -> list[str]:
