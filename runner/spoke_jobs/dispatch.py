@@ -276,6 +276,19 @@ def retry_job(job_id: int | UUID, *, clear_checkpoints: bool = False) -> JobRequ
     return current_runner().retry_job(job_id, clear_checkpoints=clear_checkpoints)
 
 
+def run_job_now(job_id: int | UUID, *, by: str = "") -> JobRequest | None:
+    """Make a job due now whose ``run_after`` is to come, or that waits before its next attempt.
+
+    :param by: who does this, for ``spoke-jobs events``; by default, the process's user or service account.
+    :returns: its row; None if there is none (any more).
+    :raises ChangeRefused: if the job runs, is blocked, is due already or has ended, or if it has a SpokeJob.
+    :raises TypeError: if ``job_id`` is neither an ``id`` nor a ``uid``.
+    :raises ConfigurationError: if a runner of your own can't do this.
+    """
+    _check_job_id(job_id)
+    return current_runner().run_job_now(job_id, actor_name(by))
+
+
 def pause(scope: str, reason: str, *, until: datetime | None = None, by: str = "") -> None:
     """Let no attempt of the scope start. Running attempts continue.
 

@@ -30,6 +30,7 @@ ROUTES = (
     ("GET", "/jobs/{job_id}"),
     ("POST", "/jobs/{job_id}/cancel"),
     ("POST", "/jobs/{job_id}/retry"),
+    ("POST", "/jobs/{job_id}/run-now"),
     ("GET", "/bulk/cancel"),
     ("POST", "/bulk/cancel"),
     ("GET", "/bulk/retry"),

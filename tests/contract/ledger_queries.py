@@ -11,7 +11,7 @@ from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
 from tests.waiting import eventually
 
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.errors import UniquenessConflict
+from spoke_jobs.errors import ChangeRefused, UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.queries import Queries
@@ -322,6 +322,15 @@ class QueriesContract:
             "export"
         ]
         assert queries.events(which=EventFilter(since=queries.now() + timedelta(minutes=1))) == []
+
+    def test_a_change_of_a_start_is_an_event_with_the_old_value(self, ledger: SqlLedger, queries: Queries) -> None:
+        at = datetime(2999, 3, 1, 8, tzinfo=UTC)
+        job = ledger.insert(new_job(run_after=at))
+        ledger.run_now(job.id, "ada@laptop")
+        with pytest.raises(ChangeRefused):
+            ledger.run_now(job.id, "nobody")
+        found = [(event.actor, event.action, event.job_id, event.detail) for event in queries.events()]
+        assert found == [("ada@laptop", "run now", job.id, "due now, not at 2999-03-01 08:00:00 UTC")]
 
     def test_deleting_by_hand_is_an_event_and_regular_deleting_is_none(
         self, ledger: SqlLedger, queries: Queries

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session, registry, scoped_session, sessionmaker
 from tests.contract.app import Line, effect
 
 from spoke_jobs.dispatch import abatch, batch, use_runner
-from spoke_jobs.errors import InvalidJobData, InvalidPayload, UnknownName
+from spoke_jobs.errors import ChangeRefused, InvalidJobData, InvalidPayload, UnknownName
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.runner import Runner
 
@@ -158,6 +159,16 @@ class RunnerContract:
         assert again is not None
         assert (again.state, again.run) == (JobState.SUCCEEDED, 3), "only a failed job is retried"
         assert stage.runner.retry_job(job.id + 1_000_000) is None
+
+    def test_a_job_that_waits_for_its_time_is_run_now(self, stage: Stage) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        job = stage.runner.dispatch_job(JobData("record", Line(text="now"), run_after=later))
+        assert stage.runner.run_job_now(job.uid) is not None
+        stage.settle()
+        assert effects(stage) == ["now"]
+        with pytest.raises(ChangeRefused, match="has succeeded"):
+            stage.runner.run_job_now(job.id)
+        assert stage.runner.run_job_now(job.id + 1_000_000) is None
 
     # Transactions of the caller's
 

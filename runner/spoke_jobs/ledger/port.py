@@ -250,6 +250,13 @@ class Ledger(Protocol):
         :raises UniquenessConflict: if another unfinished job has its unique key.
         """
 
+    def run_now(self, job_id: int, by: str = "") -> JobRequest | None:
+        """Make a job due now that waits for its time. Return None if there is no such job.
+
+        :param by: who does so, likewise.
+        :raises ChangeRefused: if it does not wait for its time, or if the operator decides when it starts.
+        """
+
     def prune(self, limit: int = 1000, older_than_seconds: float | None = None, which: JobFilter = ANY_JOB) -> int:
         """Delete finished jobs that pass the filter and on which no unfinished job depends, oldest first; return how
         many.

@@ -134,6 +134,12 @@ class Runner(ABC):
             "retry_job(job_id, *, clear_checkpoints=False)"
         )
 
+    def run_job_now(self, job_id: int | UUID, by: str = "") -> JobRequest | None:
+        """Make a job due now that waits for its time, and return its row, or None."""
+        raise ConfigurationError(
+            f"the runner {self._own_name()} can't run jobs now: give it a function run_job_now(job_id, by='')"
+        )
+
     @property
     def limits(self) -> LimitStore:
         """The limits, rates and pauses that its workers obey."""
@@ -171,6 +177,7 @@ _OPTIONAL = (
     "get_job",
     "aget_job",
     "retry_job",
+    "run_job_now",
 )
 
 

@@ -16,6 +16,7 @@ from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.explain.words import line, memory, seconds
 from spoke_jobs.ledger.job_batch import Batch
+from spoke_jobs.ledger.lifecycle.start_rules import why_not_now
 from spoke_jobs.ledger.reading.dashboard_queries import (
     CAP,
     LOOKED_THROUGH,
@@ -312,6 +313,7 @@ class JobView:
     """What a command shows, and the command."""
     can_cancel: bool
     can_retry: bool
+    can_run_now: bool
     has_checkpoints: bool
 
 
@@ -358,6 +360,7 @@ def job_view(
         tuple(commands(job, cluster.namespace if cluster else "")),
         can_cancel=JobAction.CANCEL in viewer.actions and not job.state.final,
         can_retry=JobAction.RETRY in viewer.actions and job.state is JobState.FAILED,
+        can_run_now=JobAction.START in viewer.actions and not why_not_now(job, now),
         has_checkpoints=has_checkpoints,
     )
 

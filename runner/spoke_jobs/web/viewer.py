@@ -23,6 +23,8 @@ class JobAction(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     """Retry jobs and, for those who see all jobs, tasks of the outbox."""
+    START = "start"
+    """Change when waiting jobs start."""
     LIMIT = "limit"
     """Set limits, pause and resume. Only for those who see all jobs."""
     SCHEDULE = "schedule"
@@ -39,6 +41,7 @@ class JobAction(StrEnum):
 _PHRASES = {
     JobAction.CANCEL: "cancel jobs",
     JobAction.RETRY: "retry jobs",
+    JobAction.START: "change when jobs start",
     JobAction.LIMIT: "change limits and pauses",
     JobAction.SCHEDULE: "change and run schedules",
     JobAction.MUTE: "mute failures",

@@ -192,6 +192,21 @@ class TestCancel:
         assert "only unfinished" in run("cancel", "--state", "failed", code=2).stderr
 
 
+class TestRunNow:
+    def test_those_that_wait_for_their_time(self, ledger: SqlLedger, run: Run) -> None:
+        at = datetime.now(UTC) + timedelta(hours=1)
+        first, due = ledger.insert(new_job(run_after=at)), ledger.insert(new_job())
+        result = run("run-now", first.id, due.id, 99, first.id, "--as", "ada", code=3)
+        assert result.stdout == f"{first.id}\treport\tdue now\n"
+        assert f"job {due.id} is due already: `spoke-jobs why {due.id}` says what it waits for" in result.stderr
+        assert "there is no job 99" in result.stderr
+        assert f"job {first.id} is due already" in run("run-now", first.id, code=1).stderr
+        (event,) = document(run("events", "--json"))["events"]
+        assert (event["actor"], event["action"], event["job_id"]) == ("ada", "run now", first.id)
+        assert claimed(ledger).job.id == first.id
+        run("run-now", code=2)
+
+
 class TestRetry:
     def test_those_named(self, ledger: SqlLedger, run: Run) -> None:
         failed = fail(ledger)

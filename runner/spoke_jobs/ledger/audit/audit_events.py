@@ -26,6 +26,7 @@ class Action(StrEnum):
 
     CANCEL = "cancel"
     RETRY = "retry"
+    RUN_NOW = "run now"
     PRUNE = "prune"
     CLOSE_BATCH = "close batch"
     CANCEL_BATCH = "cancel batch"

@@ -22,7 +22,7 @@ from spoke_jobs.ledger.claims.eligibility import OfRunner, StartTimedOut, Waitin
 from spoke_jobs.ledger.dependencies.batch_rows import held, not_met
 from spoke_jobs.ledger.dependencies.dependency_rules import failure_of
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.lifecycle import transitions
+from spoke_jobs.ledger.lifecycle import start_rules, transitions
 from spoke_jobs.ledger.memory.memory_rows import MemoryRows
 from spoke_jobs.ledger.port import NO_PROGRESS, NO_USAGE, AlreadyFinal, ClaimRefusal, NotThisAttempt, QueueHeld
 from spoke_jobs.model import (
@@ -388,6 +388,15 @@ class MemoryLedger(MemoryRows):
             for one in (job_id, *follows.blocked):
                 self._reopen_batch(self._jobs[one])
             return self._jobs[job_id]
+
+    def run_now(self, job_id: int, by: str = "") -> JobRequest | None:
+        """Make a job due now that waits for its time."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None:
+                return None
+            start_rules.refuse(start_rules.why_not_now(job, self._now()))
+            return self._change(job_id, start_rules.due_now(self._clock(), job))
 
     def _reopen_batch(self, job: JobRequest) -> None:
         if job.batch_id is None:

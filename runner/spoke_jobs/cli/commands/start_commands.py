@@ -1,0 +1,32 @@
+"""`run-now`: change when jobs start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from spoke_jobs.cli.commands import arguments
+from spoke_jobs.cli.commands.actor import name_of_actor
+from spoke_jobs.cli.commands.exits import Exit, reports_errors
+from spoke_jobs.cli.commands.job_actions import Result, done, for_each, missing
+from spoke_jobs.cli.commands.ledger_access import open_ledger
+from spoke_jobs.errors import ChangeRefused
+from spoke_jobs.model import JobRequest
+
+
+@reports_errors
+def run_now(job_ids: arguments.Ids, actor: arguments.Actor = None) -> None:
+    """Make jobs due now that wait for a time to come: that of --run-after, or of their next attempt.
+
+    They then start as other due jobs do: by priority and age, under limits and locks. A job with a SpokeJob is refused:
+    the operator decides when it starts.
+    """
+    ledger, by = open_ledger(), name_of_actor(actor)
+    for_each(arguments.each_once(job_ids), lambda job_id: _changed(job_id, ledger.run_now, "due now", by))
+
+
+def _changed(job_id: int, change: Callable[[int, str], JobRequest | None], what: str, by: str) -> Result:
+    try:
+        job = change(job_id, by)
+    except ChangeRefused as error:
+        return Exit.FAILED, str(error)
+    return missing(job_id) if job is None else done(job, what)

@@ -1,0 +1,93 @@
+"""What every ledger must do when somebody changes when a job starts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.contract.ledger import EAGER, LEASE, LedgerSteps, claim_one, new_job
+
+from spoke_jobs.contract.retry import RetryPolicy
+from spoke_jobs.errors import ChangeRefused
+from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.model import Failure, JobOptions, JobState
+
+
+class StartContract(LedgerSteps):
+    """What the command line and the dashboard depend on."""
+
+    # Run now
+
+    def test_a_job_that_waits_for_its_time_runs_now(self, ledger: Ledger) -> None:
+        options = JobOptions(retry=EAGER, start_timeout_seconds=100)
+        job = ledger.insert(new_job(options=options, run_after=in_an_hour()))
+        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
+        changed = ledger.run_now(job.id)
+        assert changed == ledger.get(job.id)
+        assert changed is not None
+        assert changed.run_after is not None
+        assert changed.start_by is not None
+        assert changed.start_by - changed.run_after == timedelta(seconds=100), "its start timeout begins now"
+        assert changed.start_by < in_an_hour()
+        assert self.claim_next(ledger).job.id == job.id
+
+    def test_a_job_that_waits_for_its_next_attempt_runs_now(self, ledger: Ledger) -> None:
+        options = JobOptions(retry=RetryPolicy(backoff_seconds=3600, jitter=0), start_timeout_seconds=100)
+        job = ledger.insert(new_job(options=options))
+        ledger.fail(self.claim_next(ledger).token, Failure("JobError", "no"), decide=True)
+        waits = ledger.get(job.id)
+        assert waits is not None
+        changed = ledger.run_now(job.id)
+        assert changed is not None
+        assert (changed.cause, changed.attempt, changed.start_by) == ("JobError", 1, waits.start_by)
+        assert self.claim_next(ledger).number == 2
+
+    def test_what_does_not_wait_for_its_time_can_t_run_now(self, ledger: Ledger) -> None:
+        due = ledger.insert(new_job())
+        for_another = ledger.insert(new_job(after=(due.id,), run_after=in_an_hour()))
+        self.assert_refused(ledger, due.id, "is due already")
+        self.assert_refused(ledger, for_another.id, "is blocked until")
+        claim = self.claim_next(ledger)
+        self.assert_refused(ledger, due.id, "is running")
+        ledger.succeed(None, claim.token, None)
+        self.assert_refused(ledger, due.id, "has succeeded")
+        ledger.cancel(for_another.id)
+        self.assert_refused(ledger, for_another.id, f"has failed: `spoke-jobs retry {for_another.id}`")
+        others = ledger.insert(new_job(runner="reference", run_after=in_an_hour()))
+        self.assert_refused(ledger, others.id, "other code has taken")
+        assert ledger.run_now(99_999) is None
+
+    def test_a_job_runs_now_once(self, ledger: Ledger) -> None:
+        job = ledger.insert(new_job(run_after=in_an_hour()))
+        changed = ledger.run_now(job.id)
+        self.assert_refused(ledger, job.id, "is due already")
+        assert ledger.get(job.id) == changed
+
+    @pytest.mark.parametrize(("runner", "refused"), [("kubernetes", True), ("kubernetes-worker", False)])
+    def test_the_operator_decides_when_a_later_attempt_in_a_pod_starts(
+        self, ledger: Ledger, runner: str, refused: bool
+    ) -> None:
+        job = ledger.insert(new_job(runner=runner, run_after=in_an_hour()))
+        changed = ledger.run_now(job.id)
+        assert changed is not None
+        assert changed.state is JobState.WAITING, "sync creates its SpokeJob"
+        claim = claim_one(ledger, runner, ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.fail(claim.token, Failure("RetryLater", retry_after_seconds=3600), decide=False)
+        if refused:
+            self.assert_refused(ledger, job.id, "has a SpokeJob")
+        else:
+            assert ledger.run_now(job.id) is not None
+            assert claim_one(ledger, runner, ["report"], "w", LEASE) is not None
+
+    def assert_refused(self, ledger: Ledger, job_id: int, why: str) -> None:
+        before = ledger.get(job_id)
+        with pytest.raises(ChangeRefused) as refusal:
+            ledger.run_now(job_id)
+        assert f"job {job_id}" in str(refusal.value)
+        assert why in str(refusal.value)
+        assert ledger.get(job_id) == before
+
+
+def in_an_hour() -> datetime:
+    return datetime.now(UTC) + timedelta(hours=1)
