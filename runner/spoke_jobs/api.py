@@ -25,6 +25,7 @@ from spoke_jobs.dispatch import (
     resume_schedule,
     retry_job,
     run_job_now,
+    set_job_priority,
     set_limit,
     use_runner,
 )
@@ -118,6 +119,7 @@ __all__ = [
     "retry_job",
     "run_job_now",
     "schedule",
+    "set_job_priority",
     "set_limit",
     "task",
     "use_runner",

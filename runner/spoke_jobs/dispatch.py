@@ -289,6 +289,21 @@ def run_job_now(job_id: int | UUID, *, by: str = "") -> JobRequest | None:
     return current_runner().run_job_now(job_id, actor_name(by))
 
 
+def set_job_priority(job_id: int | UUID, priority: int, *, by: str = "") -> JobRequest | None:
+    """Change the priority of a job that waits or is blocked.
+
+    :param priority: as in a dispatch.
+    :param by: who does this, likewise.
+    :returns: its row; None if there is none (any more).
+    :raises ChangeRefused: if the job runs or has ended.
+    :raises InvalidJobData: if no job can have the priority.
+    :raises TypeError: if ``job_id`` is neither an ``id`` nor a ``uid``.
+    :raises ConfigurationError: if a runner of your own can't do this.
+    """
+    _check_job_id(job_id)
+    return current_runner().set_job_priority(job_id, priority, actor_name(by))
+
+
 def pause(scope: str, reason: str, *, until: datetime | None = None, by: str = "") -> None:
     """Let no attempt of the scope start. Running attempts continue.
 

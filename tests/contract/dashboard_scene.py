@@ -31,6 +31,7 @@ ROUTES = (
     ("POST", "/jobs/{job_id}/cancel"),
     ("POST", "/jobs/{job_id}/retry"),
     ("POST", "/jobs/{job_id}/run-now"),
+    ("POST", "/jobs/{job_id}/priority"),
     ("GET", "/bulk/cancel"),
     ("POST", "/bulk/cancel"),
     ("GET", "/bulk/retry"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import pytest
 from tests.contract.dashboard_scene import EVERYBODY, ONE, DashboardScene, Open
 from tests.contract.ledger import new_job
 
@@ -13,6 +14,9 @@ from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest
 from spoke_jobs.web import JobAction
+
+FORMS: dict[str, dict[str, str]] = {"run-now": {}, "priority": {"priority": "5"}}
+"""The forms, and what they send."""
 
 
 class StartsContract(DashboardScene):
@@ -37,19 +41,52 @@ class StartsContract(DashboardScene):
         self.assert_unchanged(ledger, job, self.post(browser, f"{path}/run-now", path), "is due already")
         self.assert_events(ledger, job, ("run now", "ada"))
 
+    def test_a_priority_is_changed(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job(priority=-2))
+        browser, path = browse(EVERYBODY), f"/jobs/{job.id}"
+        page = browser.get(path).text
+        assert 'name="priority" type="number" min="-1000" max="1000" value="-2"' in page
+        self.assert_for_everybody(page)
+        for _ in range(2):  # a form that is sent twice changes it once
+            answer = self.post(browser, f"{path}/priority", path, priority="5")
+            assert answer.status_code == 303
+        assert "The job has this priority now." in browser.get(answer.headers["location"]).text
+        assert ledger.get(job.id) == job.evolve(priority=5)
+        self.assert_events(ledger, job, ("set priority", "ada"))
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [("1001", "from -1000 to 1000 is expected"), ("", "give a whole number"), ("<b>", "give a whole number")],
+    )
+    def test_a_priority_that_no_job_can_have(self, ledger: SqlLedger, browse: Open, given: str, said: str) -> None:
+        job = ledger.insert(new_job())
+        browser, path = browse(EVERYBODY), f"/jobs/{job.id}"
+        answer = self.post(browser, f"{path}/priority", path, priority=given)
+        assert answer.status_code == 400
+        assert said in answer.text
+        assert "<b>" not in answer.text
+        assert ledger.get(job.id) == job
+
+    def test_a_job_that_runs_offers_no_change_of_its_priority(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job())
+        browser, path = browse(EVERYBODY), f"/jobs/{job.id}"
+        self.claimed(ledger)
+        assert 'name="priority"' not in browser.get(path).text
+        self.assert_unchanged(ledger, job, self.post(browser, f"{path}/priority", path, priority="5"), "is running")
+
     def test_who_may_change_when_a_job_starts(self, ledger: SqlLedger, browse: Open) -> None:
         job = self.later(ledger)
-        for name in ("run-now",):
+        for name, fields in FORMS.items():
             path = f"/jobs/{job.id}"
-            self.assert_forms_are_checked(browse, f"{path}/{name}", path, JobAction.START)
+            self.assert_forms_are_checked(browse, f"{path}/{name}", path, JobAction.START, **fields)
         assert ledger.get(job.id) == job
 
     def test_jobs_of_other_organizations_are_not_changed(self, ledger: SqlLedger, browse: Open) -> None:
         mine, theirs = self.later(ledger, organization_id=1), self.later(ledger, organization_id=2)
         browser = browse(ONE)
-        for name in ("run-now",):
+        for name, fields in FORMS.items():
             for job_id in (theirs.id, 999):
-                answer = self.post(browser, f"/jobs/{job_id}/{name}", f"/jobs/{mine.id}")
+                answer = self.post(browser, f"/jobs/{job_id}/{name}", f"/jobs/{mine.id}", **fields)
                 assert answer.status_code == 404
         assert ledger.get(theirs.id) == theirs
 

@@ -52,7 +52,7 @@ FAILURES = [
 _WEIGHTS = {
     "dispatch": 5, "dispatch many": 1, "claim": 6, "pod": 3, "beat": 2, "beats": 2, "lapse": 3, "succeed": 3,
     "succeed many": 1, "fail": 4, "release": 1, "cancel": 2, "retry": 2, "reap": 2, "expire": 1, "prune": 1,
-    "run now": 2,
+    "run now": 2, "priority": 2,
 }  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def perform(move: Move, ledger: Ledger, known: Known) -> Any:
     if move.kind in _WITH_CLAIMS:
         claim = known.claim(move.which)
         return None if claim is None else by_token(move.kind, claim, move, ledger, known)
-    if move.kind in ("cancel", "retry", "pod", "run now"):
+    if move.kind in ("cancel", "retry", "pod", "run now", "priority"):
         job_id = known.job(move.which)
         return None if job_id is None else _to_job(move, job_id, ledger, known)
     match move.kind:
@@ -158,12 +158,12 @@ def _to_job(move: Move, job_id: int, ledger: Ledger, known: Known) -> Any:
         except UniquenessConflict:
             return "conflict"
         return job and (job.state, job.run)
-    if move.kind == "run now":
+    if move.kind in ("run now", "priority"):
         try:
-            job = ledger.run_now(job_id)
+            job = ledger.run_now(job_id) if move.kind == "run now" else ledger.set_priority(job_id, move.how - 2)
         except ChangeRefused as error:
             return str(error)
-        return job and job.state
+        return job and (job.state, job.priority)
     job = ledger.get(job_id)
     if job is None:
         return None

@@ -329,8 +329,13 @@ class QueriesContract:
         ledger.run_now(job.id, "ada@laptop")
         with pytest.raises(ChangeRefused):
             ledger.run_now(job.id, "nobody")
+        for priority in (5, 5):  # the second one changes nothing
+            ledger.set_priority(job.id, priority, "grace@desk")
         found = [(event.actor, event.action, event.job_id, event.detail) for event in queries.events()]
-        assert found == [("ada@laptop", "run now", job.id, "due now, not at 2999-03-01 08:00:00 UTC")]
+        assert found == [
+            ("grace@desk", "set priority", job.id, "5, not 0"),
+            ("ada@laptop", "run now", job.id, "due now, not at 2999-03-01 08:00:00 UTC"),
+        ]
 
     def test_deleting_by_hand_is_an_event_and_regular_deleting_is_none(
         self, ledger: SqlLedger, queries: Queries

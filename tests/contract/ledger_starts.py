@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from tests.contract.ledger import EAGER, LEASE, LedgerSteps, claim_one, new_job
 
+from spoke_jobs.contract.names import PRIORITY_LIMIT
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.errors import ChangeRefused
+from spoke_jobs.errors import ChangeRefused, InvalidJobData
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure, JobOptions, JobState
 
@@ -80,10 +83,53 @@ class StartContract(LedgerSteps):
             assert ledger.run_now(job.id) is not None
             assert claim_one(ledger, runner, ["report"], "w", LEASE) is not None
 
-    def assert_refused(self, ledger: Ledger, job_id: int, why: str) -> None:
+    # Priority
+
+    def test_a_waiting_job_takes_its_new_place_in_the_order_of_claims(self, ledger: Ledger) -> None:
+        first, second, third = (ledger.insert(new_job()) for _ in range(3))
+        changed = ledger.set_priority(second.id, 7)
+        assert changed == ledger.get(second.id)
+        assert changed is not None
+        assert changed.priority == 7
+        ledger.set_priority(first.id, -7)
+        assert self.batch(ledger, 9) == [second.id, third.id, first.id]
+        assert ledger.set_priority(99_999, 1) is None
+
+    def test_a_blocked_job_keeps_the_priority_for_later(self, ledger: Ledger) -> None:
+        needed = ledger.insert(new_job(priority=9))
+        blocked, other = ledger.insert(new_job(after=(needed.id,))), ledger.insert(new_job())
+        ledger.set_priority(blocked.id, 5)
+        ledger.succeed(None, self.claim_next(ledger).token, None)
+        assert self.batch(ledger, 9) == [blocked.id, other.id]
+
+    def test_one_that_waits_for_its_next_attempt_may_change_too(self, ledger: Ledger) -> None:
+        job = ledger.insert(new_job(priority=1))
+        ledger.fail(self.claim_next(ledger).token, Failure("JobError", "no"), decide=True)
+        other = ledger.insert(new_job())
+        ledger.set_priority(job.id, -1)
+        assert self.batch(ledger, 9) == [other.id, job.id]
+
+    @pytest.mark.parametrize("priority", [PRIORITY_LIMIT + 1, -PRIORITY_LIMIT - 1, 1.5, True, "7", None])
+    def test_a_priority_that_no_job_can_have(self, ledger: Ledger, priority: Any) -> None:
+        job = ledger.insert(new_job())
+        with pytest.raises(InvalidJobData, match="priority is .*, where a whole number from -1000 to 1000"):
+            ledger.set_priority(job.id, priority)
+        assert ledger.get(job.id) == job
+        for edge in (PRIORITY_LIMIT, -PRIORITY_LIMIT):
+            assert ledger.set_priority(job.id, edge) == job.evolve(priority=edge)
+
+    def test_the_priority_of_one_that_runs_or_has_ended_stays(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        self.assert_refused(ledger, claim.job.id, "is running", lambda job_id: ledger.set_priority(job_id, 1))
+        ledger.succeed(None, claim.token, None)
+        self.assert_refused(ledger, claim.job.id, "has succeeded", lambda job_id: ledger.set_priority(job_id, 1))
+
+    def assert_refused(
+        self, ledger: Ledger, job_id: int, why: str, change: Callable[[int], object] | None = None
+    ) -> None:
         before = ledger.get(job_id)
         with pytest.raises(ChangeRefused) as refusal:
-            ledger.run_now(job_id)
+            (change or ledger.run_now)(job_id)
         assert f"job {job_id}" in str(refusal.value)
         assert why in str(refusal.value)
         assert ledger.get(job_id) == before

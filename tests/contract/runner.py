@@ -170,6 +170,16 @@ class RunnerContract:
             stage.runner.run_job_now(job.id)
         assert stage.runner.run_job_now(job.id + 1_000_000) is None
 
+    def test_a_job_that_waits_gets_another_priority(self, stage: Stage) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        job = stage.runner.dispatch_job(JobData("record", Line(text="now"), run_after=later))
+        changed = stage.runner.set_job_priority(job.uid, 5)
+        assert changed is not None
+        assert changed.priority == 5
+        with pytest.raises(InvalidJobData, match="priority is 5000"):
+            stage.runner.set_job_priority(job.id, 5000)
+        assert stage.runner.set_job_priority(job.id + 1_000_000, 5) is None
+
     # Transactions of the caller's
 
     def test_committed_with_the_caller_s_rows(self, stage: Stage) -> None:

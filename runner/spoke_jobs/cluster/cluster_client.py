@@ -228,6 +228,15 @@ class SpokeJobClient:
         body = {"metadata": {"uid": uid}, "spec": {"cancel": True}}
         return self._call("PATCH", f"{self._path}/{name}", {"fieldManager": names.MANAGER_SYNC}, body, _MERGE)
 
+    def change_start(self, name: str, uid: str, priority: int) -> Body:
+        """Change when the operator starts the SpokeJob's next attempt.
+
+        :raises Conflict: if the SpokeJob was replaced.
+        :raises Invalid: if the cluster's definition of SpokeJobs does not allow it.
+        """
+        body = {"metadata": {"uid": uid}, "spec": {"priority": priority}}
+        return self._call("PATCH", f"{self._path}/{name}", {"fieldManager": names.MANAGER_SYNC}, body, _MERGE)
+
     def watch(self, resource_version: str, seconds: int) -> Iterator[tuple[str, Body]]:
         """Watch from a version for ``seconds``. Yield the type and object of each event, bookmarks included.
 

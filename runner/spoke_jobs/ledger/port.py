@@ -257,6 +257,14 @@ class Ledger(Protocol):
         :raises ChangeRefused: if it does not wait for its time, or if the operator decides when it starts.
         """
 
+    def set_priority(self, job_id: int, priority: int, by: str = "") -> JobRequest | None:
+        """Change the priority of a waiting or blocked job. Return None if there is no such job.
+
+        :param by: who does so, likewise.
+        :raises ChangeRefused: if it runs or has ended.
+        :raises InvalidJobData: if no job can have the priority.
+        """
+
     def prune(self, limit: int = 1000, older_than_seconds: float | None = None, which: JobFilter = ANY_JOB) -> int:
         """Delete finished jobs that pass the filter and on which no unfinished job depends, oldest first; return how
         many.

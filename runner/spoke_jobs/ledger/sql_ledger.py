@@ -310,6 +310,10 @@ class SqlLedger(SqlBatches):
         """Make a job due now that waits for its time."""
         return self._repeated(lambda connection: start_changes.run_now(connection, job_id, by))
 
+    def set_priority(self, job_id: int, priority: int, by: str = "") -> JobRequest | None:
+        """Change the priority of a waiting or blocked job."""
+        return self._repeated(lambda connection: start_changes.set_priority(connection, job_id, priority, by))
+
     def prune(
         self, limit: int = 1000, older_than_seconds: float | None = None, which: JobFilter = ANY_JOB, *, by: str = ""
     ) -> int:

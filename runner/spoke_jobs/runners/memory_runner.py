@@ -154,6 +154,10 @@ class MemoryRunner(Runner):
         job = self.ledger.get(job_id)
         return job and self.ledger.run_now(job.id, by)
 
+    def set_job_priority(self, job_id: int | UUID, priority: int, by: str = "") -> JobRequest | None:
+        job = self.ledger.get(job_id)
+        return job and self.ledger.set_priority(job.id, priority, by)
+
     def dispatch_jobs(self, jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
         for job_data in jobs:  # check all before one is written
             prepare_job(job_data, self.registry, runner=NAME)

@@ -140,6 +140,13 @@ class Runner(ABC):
             f"the runner {self._own_name()} can't run jobs now: give it a function run_job_now(job_id, by='')"
         )
 
+    def set_job_priority(self, job_id: int | UUID, priority: int, by: str = "") -> JobRequest | None:
+        """Change the priority of a waiting or blocked job, and return its row, or None."""
+        raise ConfigurationError(
+            f"the runner {self._own_name()} can't change priorities: give it a function "
+            "set_job_priority(job_id, priority, by='')"
+        )
+
     @property
     def limits(self) -> LimitStore:
         """The limits, rates and pauses that its workers obey."""
@@ -178,6 +185,7 @@ _OPTIONAL = (
     "aget_job",
     "retry_job",
     "run_job_now",
+    "set_job_priority",
 )
 
 

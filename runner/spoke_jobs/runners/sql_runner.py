@@ -276,6 +276,10 @@ class SqlRunner(Runner):
             run_safely(lambda: self._launch_many([job]))
         return job
 
+    def set_job_priority(self, job_id: int | UUID, priority: int, by: str = "") -> JobRequest | None:
+        job = self.ledger.get(job_id)
+        return job and self.ledger.set_priority(job.id, priority, by)
+
     async def aget_job(self, job_id: int | UUID, *, session: AsyncSession | None = None) -> JobRequest | None:
         if session is not None:
             _refuse_sync_session(session)

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.failed_decisions import message_of
+from spoke_jobs.contract.names import PRIORITY_LIMIT
 from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJobSpec
 from spoke_jobs.ledger.claims.eligibility import Facts, all_hold, launch_times
 from spoke_jobs.model import Failure, JobState, Progress
@@ -21,6 +22,7 @@ from spoke_jobs.sync.sync_model import (
     Action,
     AttemptView,
     Cancel,
+    ChangeStart,
     ConfirmGone,
     EndAttempt,
     FailJob,
@@ -63,7 +65,7 @@ def decide(
     if row.job.state.final:
         return _mirror(row, seen)
     submitted = (RecordSubmitted(row),) if row.job.submitted_at is None else ()
-    return (*submitted, *(_ends(row, seen) or (*_cancel(row, seen), *_mirror(row, seen))))
+    return (*submitted, *(_ends(row, seen) or (*_cancel(row, seen), *_start(row, seen), *_mirror(row, seen))))
 
 
 def _name_is_anothers(row: Row) -> tuple[Action, ...]:
@@ -94,6 +96,13 @@ def _ends(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
 def _cancel(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
     """Pass a cancellation on to the operator: the pod itself may hang, or not exist yet."""
     return (Cancel(row, seen),) if row.job.cancel_requested_at is not None and not seen.cancel else ()
+
+
+def _start(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
+    """Pass on a changed priority. The row decides, whoever has changed the SpokeJob."""
+    priority = row.job.priority
+    # Other code may have written a priority that no SpokeJob can have.
+    return (ChangeStart(row, seen, priority),) if priority != seen.priority and abs(priority) <= PRIORITY_LIMIT else ()
 
 
 def _end_of(number: int, seen: SpokeJobView) -> Failure | None:

@@ -71,6 +71,7 @@ class SpokeJobView:
     ledger: LedgerState | None = None
     cancel: bool = False
     """Whether the operator has been asked to end the job."""
+    priority: int = 0
 
     def is_of(self, row: Row) -> bool:
         """Whether the SpokeJob belongs to this row. A SpokeJob of another row may have the same name."""
@@ -129,6 +130,15 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeStart:
+    """Pass on when the operator may start the next attempt, as somebody has changed it in the row."""
+
+    row: Row
+    seen: SpokeJobView
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
 class Mirror:
     """Show the row's progress and final state on the SpokeJob."""
 
@@ -137,7 +147,7 @@ class Mirror:
     ledger: LedgerState | None
 
 
-Action = Launch | RecordSubmitted | EndAttempt | FailJob | ConfirmGone | Cancel | Mirror
+Action = Launch | RecordSubmitted | EndAttempt | FailJob | ConfirmGone | Cancel | ChangeStart | Mirror
 
 
 def read_view(body: Body) -> SpokeJobView:
@@ -167,6 +177,7 @@ def read_view(body: Body) -> SpokeJobView:
         progress=_progress(status),
         ledger=_member(LedgerState, text(status, "ledger")),
         cancel=spec.get("cancel") is True,
+        priority=number(spec, "priority"),
     )
 
 

@@ -10,13 +10,13 @@ from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.names import LABEL_REQUEST, spokejob_name
+from spoke_jobs.contract.names import LABEL_REQUEST, PRIORITY_LIMIT, spokejob_name
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.explain.words import line, memory, seconds
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.lifecycle.start_rules import why_not_now
+from spoke_jobs.ledger.lifecycle.start_rules import why_no_priority, why_not_now
 from spoke_jobs.ledger.reading.dashboard_queries import (
     CAP,
     LOOKED_THROUGH,
@@ -314,7 +314,10 @@ class JobView:
     can_cancel: bool
     can_retry: bool
     can_run_now: bool
+    priority: int | None
+    """The present priority, if the viewer may change it."""
     has_checkpoints: bool
+    priority_limit: int = PRIORITY_LIMIT
 
 
 def job_view(
@@ -361,6 +364,7 @@ def job_view(
         can_cancel=JobAction.CANCEL in viewer.actions and not job.state.final,
         can_retry=JobAction.RETRY in viewer.actions and job.state is JobState.FAILED,
         can_run_now=JobAction.START in viewer.actions and not why_not_now(job, now),
+        priority=job.priority if JobAction.START in viewer.actions and not why_no_priority(job, 0) else None,
         has_checkpoints=has_checkpoints,
     )
 

@@ -40,6 +40,7 @@ SAID = {
     "asked": "The job was asked to stop.",
     "retried": "The job starts again.",
     "run-now": "The job is due now.",
+    "priority": "The job has this priority now.",
     "dispatched": "Its schedule has dispatched this job now.",
     "repeated": "Its schedule has dispatched this job. The same form was sent again, and dispatched no other one.",
 }

@@ -207,6 +207,28 @@ class TestRunNow:
         run("run-now", code=2)
 
 
+class TestPriority:
+    def test_those_named(self, ledger: SqlLedger, run: Run) -> None:
+        first, second = ledger.insert(new_job()), ledger.insert(new_job())
+        assert run("priority", second.id, "--to", 5).stdout == f"{second.id}\treport\tpriority 5\n"
+        assert claimed(ledger).job.id == second.id
+        result = run("priority", first.id, second.id, 99, "--to", "-3", code=3)
+        assert result.stdout == f"{first.id}\treport\tpriority -3\n"
+        assert f"job {second.id} is running" in result.stderr
+        assert "there is no job 99" in result.stderr
+        assert document(run("show", first.id, "--json"))["job"]["priority"] == -3
+
+    @pytest.mark.parametrize("arguments", [(1,), ("--to", 5), (1, "--to", 1001), (1, "--to", "high")])
+    def test_what_names_no_job_or_no_priority(self, ledger: SqlLedger, run: Run, arguments: tuple[object, ...]) -> None:
+        job = ledger.insert(new_job())
+        run("priority", *arguments, code=2)
+        assert ledger.get(job.id) == job
+
+    def test_the_range_is_named(self, run: Run) -> None:
+        said = " ".join(run("priority", 1, "--to", 1001, code=2).stderr.split())
+        assert "the priority is 1001, where a whole number from -1000 to 1000 is expected" in said
+
+
 class TestRetry:
     def test_those_named(self, ledger: SqlLedger, run: Run) -> None:
         failed = fail(ledger)

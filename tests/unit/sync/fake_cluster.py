@@ -52,5 +52,10 @@ class FakeCluster:
     def cancel(self, name: str, uid: str) -> Body:
         raise NotFound(404, "NotFound", name, name)
 
+    def change_start(self, name: str, uid: str, priority: int) -> Body:
+        body = self.objects[name]
+        self.put(body | {"spec": body["spec"] | {"priority": priority}})
+        return self.objects[name]
+
     def ask(self, path: str) -> Body:
         raise NotFound(404, "NotFound", path)

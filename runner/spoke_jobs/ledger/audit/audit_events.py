@@ -27,6 +27,7 @@ class Action(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     RUN_NOW = "run now"
+    SET_PRIORITY = "set priority"
     PRUNE = "prune"
     CLOSE_BATCH = "close batch"
     CANCEL_BATCH = "cancel batch"

@@ -31,6 +31,26 @@ def run_now(connection: Connection, job_id: int, by: str = "") -> JobRequest | N
     return _change(connection, job, start_rules.due_now(DATABASE_CLOCK, job), Action.RUN_NOW, by, detail)
 
 
+def set_priority(connection: Connection, job_id: int, priority: int, by: str = "") -> JobRequest | None:
+    """Change the priority of a waiting or blocked job. Return None if there is no such job.
+
+    A job that has the priority already stays as it is, without an event. Its SpokeJob gets the priority by sync.
+
+    :param by: who does so, for the event.
+    :raises ChangeRefused: if it runs or has ended.
+    :raises InvalidJobData: if no job can have the priority.
+    """
+    job = _locked(connection, job_id)
+    if job is None:
+        return None
+    start_rules.refuse(start_rules.why_no_priority(job, priority))
+    if job.priority == priority:
+        return job
+    detail = f"{priority}, not {job.priority}"
+    # The time of the change stays: since then a job of the lane `worker` waits for one.
+    return _change(connection, job, {"rank": -priority}, Action.SET_PRIORITY, by, detail)
+
+
 def _locked(connection: Connection, job_id: int) -> JobRequest | None:
     # No attempt is locked before: a claim, which locks the job's row first, then finds it changed or has claimed it.
     row = connection.execute(

@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.errors import ChangeRefused
+from spoke_jobs.errors import ChangeRefused, InvalidJobData
+from spoke_jobs.job_options import OPTIONS
 from spoke_jobs.ledger.claims.eligibility import due_later
 from spoke_jobs.ledger.lifecycle.transitions import Changes, Clock
 from spoke_jobs.model import JobRequest, JobState
@@ -51,6 +52,20 @@ def due_now(clock: Clock, job: JobRequest) -> Changes:
     if job.attempt <= 0 and job.start_by is not None and job.options.start_timeout_seconds is not None:
         changes["start_by"] = clock.after(job.options.start_timeout_seconds)
     return changes
+
+
+def why_no_priority(job: JobRequest, priority: int) -> str:
+    """Return why a job can't get this priority. It can while it waits or is blocked.
+
+    :raises InvalidJobData: if no job can have the priority.
+    """
+    if problem := OPTIONS["priority"].check(priority):
+        raise InvalidJobData(f"priority{problem}")
+    if problem := _why_not_at_all(job):
+        return problem
+    if job.state is JobState.RUNNING:
+        return f"job {job.id} is running: its priority decides only when it starts"
+    return ""
 
 
 def has_spokejob(job: JobRequest) -> bool:

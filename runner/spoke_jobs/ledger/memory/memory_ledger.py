@@ -398,6 +398,15 @@ class MemoryLedger(MemoryRows):
             start_rules.refuse(start_rules.why_not_now(job, self._now()))
             return self._change(job_id, start_rules.due_now(self._clock(), job))
 
+    def set_priority(self, job_id: int, priority: int, by: str = "") -> JobRequest | None:
+        """Change the priority of a waiting or blocked job."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None:
+                return None
+            start_rules.refuse(start_rules.why_no_priority(job, priority))
+            return self._change(job_id, {"priority": priority})
+
     def _reopen_batch(self, job: JobRequest) -> None:
         if job.batch_id is None:
             return
