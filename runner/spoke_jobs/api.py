@@ -22,11 +22,13 @@ from spoke_jobs.dispatch import (
     remove_schedule,
     reset_limit,
     resume,
+    resume_job,
     resume_schedule,
     retry_job,
     run_job_now,
     set_job_priority,
     set_limit,
+    suspend_job,
     use_runner,
 )
 from spoke_jobs.errors import (
@@ -115,12 +117,14 @@ __all__ = [
     "remove_schedule",
     "reset_limit",
     "resume",
+    "resume_job",
     "resume_schedule",
     "retry_job",
     "run_job_now",
     "schedule",
     "set_job_priority",
     "set_limit",
+    "suspend_job",
     "task",
     "use_runner",
 ]

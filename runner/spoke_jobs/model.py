@@ -170,6 +170,8 @@ class JobRequest(DispatchedRow):
     """The latest time of the job's first start."""
     cancel_requested_at: datetime | None = None
     """When somebody asked to cancel the running job."""
+    suspended_at: datetime | None = None
+    """When somebody suspended the job. Until it is resumed, no attempt starts."""
     submitted_at: datetime | None = None
     """When the SpokeJob was first known to exist (``kubernetes``)."""
     started_at: datetime | None = None

@@ -32,6 +32,8 @@ ROUTES = (
     ("POST", "/jobs/{job_id}/retry"),
     ("POST", "/jobs/{job_id}/run-now"),
     ("POST", "/jobs/{job_id}/priority"),
+    ("POST", "/jobs/{job_id}/suspend"),
+    ("POST", "/jobs/{job_id}/resume"),
     ("GET", "/bulk/cancel"),
     ("POST", "/bulk/cancel"),
     ("GET", "/bulk/retry"),

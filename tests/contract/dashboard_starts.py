@@ -15,7 +15,12 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest
 from spoke_jobs.web import JobAction
 
-FORMS: dict[str, dict[str, str]] = {"run-now": {}, "priority": {"priority": "5"}}
+FORMS: dict[str, dict[str, str]] = {
+    "run-now": {},
+    "priority": {"priority": "5"},
+    "suspend": {"reason": "wait"},
+    "resume": {},
+}
 """The forms, and what they send."""
 
 
@@ -73,6 +78,40 @@ class StartsContract(DashboardScene):
         self.claimed(ledger)
         assert 'name="priority"' not in browser.get(path).text
         self.assert_unchanged(ledger, job, self.post(browser, f"{path}/priority", path, priority="5"), "is running")
+
+    def test_a_job_is_suspended_and_resumed(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job())
+        browser, path = browse(EVERYBODY), f"/jobs/{job.id}"
+        assert f">Resume job {job.id}</button>" not in browser.get(path).text
+        for _ in range(2):  # a form that is sent twice does it once
+            answer = self.post(browser, f"{path}/suspend", path, reason="wait for <b>it</b>")
+            assert answer.status_code == 303
+        page = browser.get(answer.headers["location"]).text
+        assert "The job is suspended." in page
+        assert "by ada: wait for &lt;b&gt;it&lt;/b&gt;" in page
+        assert f">Suspend job {job.id}</button>" not in page
+        self.assert_for_everybody(page)
+        assert self.claim_or_none(ledger) is None
+        assert "is suspended" in browser.get("/").text
+        answer = self.post(browser, f"{path}/resume", path)
+        assert "The job is no longer suspended." in browser.get(answer.headers["location"]).text
+        self.assert_unchanged(ledger, job, self.post(browser, f"{path}/resume", path), "is not suspended")
+        assert self.claimed(ledger).job.id == job.id
+        assert f">Suspend job {job.id}</button>" in browser.get(path).text, "no other attempt is to follow"
+        self.assert_events(ledger, job, ("resume job", "ada"), ("suspend job", "ada"))
+
+    def test_a_reason_that_is_too_long(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job())
+        browser, path = browse(EVERYBODY), f"/jobs/{job.id}"
+        answer = self.post(browser, f"{path}/suspend", path, reason="x" * 201)
+        assert answer.status_code == 400
+        assert "at most 200 characters" in answer.text
+        assert ledger.get(job.id) == job
+
+    def test_a_viewer_of_some_organizations_sees_why_a_job_is_suspended(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job(organization_id=1))
+        ledger.suspend(job.id, "wait for the import", "ada")
+        assert "by ada: wait for the import" in browse(ONE).get(f"/jobs/{job.id}").text
 
     def test_who_may_change_when_a_job_starts(self, ledger: SqlLedger, browse: Open) -> None:
         job = self.later(ledger)

@@ -331,11 +331,43 @@ class QueriesContract:
             ledger.run_now(job.id, "nobody")
         for priority in (5, 5):  # the second one changes nothing
             ledger.set_priority(job.id, priority, "grace@desk")
+        for reason in ("wait for the import", "again"):  # the second one changes nothing
+            ledger.suspend(job.id, reason, "ada@laptop")
+        ledger.resume(job.id, "grace@desk")
         found = [(event.actor, event.action, event.job_id, event.detail) for event in queries.events()]
         assert found == [
+            ("grace@desk", "resume job", job.id, ""),
+            ("ada@laptop", "suspend job", job.id, "wait for the import"),
             ("grace@desk", "set priority", job.id, "5, not 0"),
             ("ada@laptop", "run now", job.id, "due now, not at 2999-03-01 08:00:00 UTC"),
         ]
+
+    @pytest.mark.parametrize("state", [JobState.WAITING, JobState.BLOCKED, JobState.RUNNING])
+    def test_who_has_suspended_a_job_and_why(self, ledger: SqlLedger, queries: Queries, state: JobState) -> None:
+        first = ledger.insert(new_job())
+        job = ledger.insert(new_job(after=(first.id,))) if state is JobState.BLOCKED else first
+        if state is JobState.RUNNING:
+            start(ledger)
+        ledger.suspend(job.id, "earlier", "grace@desk"), ledger.resume(job.id, "grace@desk")
+        before = queries.situation(job.id)
+        assert before is not None
+        assert before.suspension == ("", "")
+        ledger.suspend(job.id, "wait for the import", "ada@laptop")
+        found = queries.situation(job.id)
+        assert found is not None
+        assert (found.job.state, found.suspension) == (state, ("ada@laptop", "wait for the import"))
+
+    def test_suspended_jobs_are_not_due(self, ledger: SqlLedger, queries: Queries) -> None:
+        held, free, last = (ledger.insert(new_job()) for _ in range(3))
+        ledger.suspend(held.id)
+        assert ledger.backlog("legacy")["due"] == 2
+        situation = queries.situation(last.id)
+        assert situation is not None
+        assert situation.ahead == 1
+        kinds = {count.kind.suspended: count.count for count in queries.crowd(3600).waiting}
+        assert kinds == {True: 1, False: 2}
+        ledger.suspend(free.id), ledger.suspend(last.id)
+        assert queries.statistics(GroupedBy.TYPE, 3600, ANY_JOB).total.oldest_due_at is None
 
     def test_deleting_by_hand_is_an_event_and_regular_deleting_is_none(
         self, ledger: SqlLedger, queries: Queries

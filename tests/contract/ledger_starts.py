@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.contract.ledger import EAGER, LEASE, LedgerSteps, claim_one, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, new_job
+from tests.waiting import eventually
 
 from spoke_jobs.contract.names import PRIORITY_LIMIT
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ChangeRefused, InvalidJobData
 from spoke_jobs.ledger.port import Ledger
-from spoke_jobs.model import Failure, JobOptions, JobState
+from spoke_jobs.model import Failure, JobOptions, JobState, Pulse
 
 
 class StartContract(LedgerSteps):
@@ -123,6 +124,103 @@ class StartContract(LedgerSteps):
         self.assert_refused(ledger, claim.job.id, "is running", lambda job_id: ledger.set_priority(job_id, 1))
         ledger.succeed(None, claim.token, None)
         self.assert_refused(ledger, claim.job.id, "has succeeded", lambda job_id: ledger.set_priority(job_id, 1))
+
+    # Suspend and resume
+
+    def test_a_suspended_job_starts_once_it_is_resumed(self, ledger: Ledger) -> None:
+        job, other = ledger.insert(new_job()), ledger.insert(new_job())
+        held = ledger.suspend(job.id, "wait for the import")
+        assert held == ledger.get(job.id)
+        assert held is not None
+        assert held.suspended_at is not None
+        assert held.evolve(suspended_at=None) == job
+        assert ledger.suspend(job.id, "again") == held, "a second call changes nothing"
+        assert self.batch(ledger, 9) == [other.id]
+        resumed = ledger.resume(job.id)
+        assert resumed is not None
+        assert resumed.suspended_at is None
+        assert resumed.run_after is not None
+        assert resumed.run_after >= held.suspended_at, "its wait is measured from now"
+        assert self.batch(ledger, 9) == [job.id]
+        assert ledger.suspend(99_999) is None
+        assert ledger.resume(99_999) is None
+
+    @pytest.mark.parametrize("organization", [None, 3])
+    def test_many_suspended_jobs_keep_no_other_from_starting(self, ledger: Ledger, organization: int | None) -> None:
+        for job in ledger.insert_many([new_job(organization_id=organization, priority=9)] * 30):
+            ledger.suspend(job.id)
+        free = [ledger.insert(new_job(organization_id=number)).id for number in (organization, 4)]
+        assert sorted(self.batch(ledger, 3) + self.batch(ledger, 3)) == free
+
+    def test_the_time_while_it_is_suspended_counts_towards_no_start_timeout(self, ledger: Ledger) -> None:
+        options = JobOptions(retry=EAGER, start_timeout_seconds=SHORT)
+        job, other = ledger.insert(new_job(options=options)), ledger.insert(new_job(options=options))
+        ledger.suspend(job.id)
+        eventually(lambda: [one.id for one in ledger.expire_starts("legacy", ["report"])] == [other.id])
+        resumed = ledger.resume(job.id)
+        assert resumed is not None
+        assert job.start_by is not None
+        assert resumed.start_by is not None
+        assert resumed.start_by > job.start_by
+        eventually(lambda: [one.id for one in ledger.expire_starts("legacy", ["report"])] == [job.id])
+
+    def test_a_running_attempt_goes_on_and_no_other_follows(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        assert ledger.suspend(claim.job.id) is not None
+        assert ledger.heartbeat(claim.token, LEASE) is Pulse.HELD
+        ledger.fail(claim.token, Failure("JobError", "no"), decide=True)
+        assert self.row(ledger, claim).state is JobState.WAITING
+        assert self.batch(ledger, 9) == []
+        ledger.resume(claim.job.id)
+        again = self.claim_next(ledger)
+        assert again.number == 2
+        ledger.suspend(claim.job.id)
+        ledger.succeed(None, again.token, None)
+        assert self.row(ledger, claim).state is JobState.SUCCEEDED
+
+    def test_a_running_job_is_resumed_while_it_runs(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        ledger.suspend(claim.job.id)
+        assert ledger.resume(claim.job.id) == claim.job
+
+    def test_a_blocked_job_waits_for_both(self, ledger: Ledger) -> None:
+        first = ledger.insert(new_job())
+        job = ledger.insert(new_job(after=(first.id,)))
+        ledger.suspend(job.id)
+        ledger.succeed(None, self.claim_next(ledger).token, None)
+        assert self.batch(ledger, 9) == []
+        ledger.resume(job.id)
+        assert self.batch(ledger, 9) == [job.id]
+
+    def test_a_resumed_job_waits_for_its_time(self, ledger: Ledger) -> None:
+        job = ledger.insert(new_job(run_after=in_an_hour()))
+        ledger.suspend(job.id)
+        self.assert_refused(ledger, job.id, "is suspended")
+        resumed = ledger.resume(job.id)
+        assert resumed is not None
+        assert resumed.run_after == job.run_after
+        assert ledger.run_now(job.id) is not None
+
+    def test_a_suspended_job_may_be_cancelled_and_a_retry_starts_it(self, ledger: Ledger) -> None:
+        job = ledger.insert(new_job())
+        ledger.suspend(job.id)
+        ledger.cancel(job.id)
+        again = ledger.retry(job.id)
+        assert again is not None
+        assert again.suspended_at is None
+        assert self.batch(ledger, 9) == [job.id]
+
+    def test_what_can_t_be_suspended_or_resumed(self, ledger: Ledger) -> None:
+        claim = self.started(ledger)
+        self.assert_refused(ledger, claim.job.id, "is not suspended", ledger.resume)
+        ledger.succeed(None, claim.token, None)
+        for change in (ledger.suspend, ledger.resume):
+            self.assert_refused(ledger, claim.job.id, "has succeeded", change)
+        job = ledger.insert(new_job())
+        for reason in ("x" * 201, "a\0b", 7):
+            with pytest.raises(InvalidJobData, match="the reason is .* at most 200 characters"):
+                ledger.suspend(job.id, reason)  # type: ignore[arg-type]
+        assert ledger.get(job.id) == job
 
     def assert_refused(
         self, ledger: Ledger, job_id: int, why: str, change: Callable[[int], object] | None = None

@@ -180,6 +180,21 @@ class RunnerContract:
             stage.runner.set_job_priority(job.id, 5000)
         assert stage.runner.set_job_priority(job.id + 1_000_000, 5) is None
 
+    def test_a_suspended_job_runs_once_it_is_resumed(self, stage: Stage) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        job = stage.runner.dispatch_job(JobData("record", Line(text="resumed"), run_after=later))
+        held = stage.runner.suspend_job(job.uid, "wait")
+        assert held is not None
+        assert held.suspended_at is not None
+        with pytest.raises(ChangeRefused, match="is suspended"):
+            stage.runner.run_job_now(job.id)
+        assert stage.runner.resume_job(job.id) is not None
+        stage.runner.run_job_now(job.id)
+        stage.settle()
+        assert effects(stage) == ["resumed"]
+        for change in (stage.runner.suspend_job, stage.runner.resume_job):
+            assert change(job.id + 1_000_000) is None
+
     # Transactions of the caller's
 
     def test_committed_with_the_caller_s_rows(self, stage: Stage) -> None:

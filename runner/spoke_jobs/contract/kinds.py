@@ -185,7 +185,7 @@ class Kind(Enum):
                 (*_WATCH, "create", "patch"),
                 "Create SpokeJobs that are missing after a crash or an outage. Watch and list them, to copy each "
                 "outcome to the ledger. Read one before it counts as absent. Patch the spec when a job is "
-                "cancelled, or when its priority changes.",
+                "cancelled, suspended or resumed, or when its priority changes.",
             ),
             Grant(
                 Role.SYNC,

@@ -28,6 +28,8 @@ LABEL_LEDGER = f"{GROUP}/ledger"
 LABEL_REQUEST = f"{GROUP}/request-id"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 
+ANNOTATION_SUSPENDED_BY = f"{GROUP}/suspended-by"
+"""On a SpokeJob: sync has set `spec.suspend`, because the job is suspended in the ledger. It leaves what people set."""
 ANNOTATION_PAUSED = f"{GROUP}/paused"
 """On a Namespace: no attempt starts in it; the value is the reason."""
 

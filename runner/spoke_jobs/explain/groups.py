@@ -109,10 +109,8 @@ def reasons(crowd: Crowd) -> Mapping[WaitingKind, str]:
 def _find(each: WaitingCount, crowd: Crowd) -> _Finding:
     """Find what the jobs of one kind wait for."""
     kind = each.kind
-    if kind.blocked:
-        return _Finding(WaitReason.BLOCKED, "")
-    if kind.executor is Executor.OTHERS:
-        return _Finding(WaitReason.TAKEN, "")
+    if (reason := _at_any_time(kind)) is not None:
+        return _Finding(reason, "")
     if kind.later:
         if not kind.cause:
             return _Finding(WaitReason.DUE_LATER, "")
@@ -135,6 +133,15 @@ def _find(each: WaitingCount, crowd: Crowd) -> _Finding:
     if waited >= SOON and (seen is None or crowd.now - seen >= SOON):
         return _Finding(WaitReason.NO_WORKER, kind.runner)
     return _Finding(WaitReason.NEXT, kind.runner)
+
+
+def _at_any_time(kind: WaitingKind) -> WaitReason | None:
+    """Return what jobs wait for whether or not their time has come; None if that decides."""
+    if kind.blocked:
+        return WaitReason.BLOCKED
+    if kind.executor is Executor.OTHERS:
+        return WaitReason.TAKEN
+    return WaitReason.SUSPENDED if kind.suspended else None
 
 
 def _passed_over(each: WaitingCount, traces: Iterable[Trace]) -> bool:
@@ -163,14 +170,16 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, explai
             finding.reason,
             job_id=first.first_id if kind.holder is None else kind.holder,
             job_type=line(kind.job_type),
-            cause=kind.cause,
+            cause="" if kind.suspended else kind.cause,
             scope=_scope(crowd.held.get(kind)),
         ),
         kind.fingerprint,
         job_id=first.first_id,
         name=finding.reason,
         wait=crowd.held.get(kind),
-        tried_at=min((each.tried_at for each in counts if each.tried_at), default=None) if kind.later else None,
+        tried_at=min((each.tried_at for each in counts if each.tried_at), default=None)
+        if kind.later and not kind.suspended
+        else None,
         scope=_scope(crowd.held.get(kind)),
     )
 
@@ -185,7 +194,7 @@ def _scope(wait: Wait | None) -> str:
 def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int) -> str:
     kind = first.kind
     be = agreeing(number, "is", "are")
-    if kind.later and not kind.blocked:
+    if kind.later and not kind.blocked and not kind.suspended:
         return _later(first, crowd.now, number)
     if finding.reason.code in (Code.PAUSED, Code.LIMIT):
         return f"{agreeing(number, 'waits', 'wait')}: {line(wait_text.sentence(crowd.held[kind]))}"
@@ -212,6 +221,7 @@ _SENTENCES = {
         "is marked as assigned by other code, which runs it",
         "are marked as assigned by other code, which runs them",
     ),
+    WaitReason.SUSPENDED: ("is suspended", "are suspended"),
     WaitReason.BLOCKED: ("depends on jobs that have not ended", "depend on jobs that have not ended"),
     WaitReason.NOT_SUBMITTED: ("is due and has no SpokeJob yet", "are due and have no SpokeJob yet"),
     WaitReason.SUBMITTED: (

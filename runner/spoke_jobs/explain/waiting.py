@@ -43,6 +43,11 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
             f"`spoke-jobs retry {job.id}`",
         )
         return
+    if (held := suspended(situation)) is not None:
+        yield held
+        # Sync does not create its SpokeJob. One that there is shows what the operator knows.
+        if job.executor is not Executor.CLUSTER or job.submitted_at is None:
+            return
     if job.executor is Executor.CLUSTER:
         if cluster is not None and not cluster.problem and cluster.spokejob is not None:
             yield from in_the_cluster(situation, cluster)
@@ -71,9 +76,25 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
         )
 
 
+def suspended(situation: Situation) -> Reason | None:
+    """Say who suspended a job, when and why; None if nobody has."""
+    job, now, known = situation.job, situation.now, situation.suspension
+    if job.suspended_at is None:
+        return None
+    who = f" by {line(known.by)}" if known.by else ""
+    why = f": {line(known.reason, MESSAGE_LIMIT)}" if known.reason else ""
+    return waits_for(
+        WaitReason.SUSPENDED,
+        f"it was suspended at {clock(job.suspended_at, now)} ({ago(job.suspended_at, now)}){who}{why}",
+        f"to let it start: `spoke-jobs resume {job.id}`",
+    )
+
+
 def blocked(situation: Situation) -> Iterator[Reason]:
     """Name the jobs that a blocked job waits for, with their progress."""
     job, found = situation.job, situation.blocking
+    if (held := suspended(situation)) is not None:
+        yield held
     total = sum(number for _, number in found.counts)
     states = ", ".join(f"{number:,} {state}" for state, number in found.counts)
     if found.batch is not None:

@@ -314,6 +314,14 @@ class SqlLedger(SqlBatches):
         """Change the priority of a waiting or blocked job."""
         return self._repeated(lambda connection: start_changes.set_priority(connection, job_id, priority, by))
 
+    def suspend(self, job_id: int, reason: str = "", by: str = "") -> JobRequest | None:
+        """Let no attempt of a job start until it is resumed."""
+        return self._repeated(lambda connection: start_changes.suspend(connection, job_id, reason, by))
+
+    def resume(self, job_id: int, by: str = "") -> JobRequest | None:
+        """Let attempts of a suspended job start again."""
+        return self._repeated(lambda connection: start_changes.resume(connection, job_id, by))
+
     def prune(
         self, limit: int = 1000, older_than_seconds: float | None = None, which: JobFilter = ANY_JOB, *, by: str = ""
     ) -> int:

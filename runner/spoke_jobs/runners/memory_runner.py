@@ -158,6 +158,14 @@ class MemoryRunner(Runner):
         job = self.ledger.get(job_id)
         return job and self.ledger.set_priority(job.id, priority, by)
 
+    def suspend_job(self, job_id: int | UUID, reason: str = "", by: str = "") -> JobRequest | None:
+        job = self.ledger.get(job_id)
+        return job and self.ledger.suspend(job.id, reason, by)
+
+    def resume_job(self, job_id: int | UUID, by: str = "") -> JobRequest | None:
+        job = self.ledger.get(job_id)
+        return job and self.ledger.resume(job.id, by)
+
     def dispatch_jobs(self, jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
         for job_data in jobs:  # check all before one is written
             prepare_job(job_data, self.registry, runner=NAME)

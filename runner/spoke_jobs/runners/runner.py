@@ -147,6 +147,19 @@ class Runner(ABC):
             "set_job_priority(job_id, priority, by='')"
         )
 
+    def suspend_job(self, job_id: int | UUID, reason: str = "", by: str = "") -> JobRequest | None:
+        """Let no attempt of a job start until it is resumed, and return its row, or None."""
+        raise ConfigurationError(
+            f"the runner {self._own_name()} can't suspend jobs: give it a function "
+            "suspend_job(job_id, reason='', by='')"
+        )
+
+    def resume_job(self, job_id: int | UUID, by: str = "") -> JobRequest | None:
+        """Let attempts of a suspended job start again, and return its row, or None."""
+        raise ConfigurationError(
+            f"the runner {self._own_name()} can't resume jobs: give it a function resume_job(job_id, by='')"
+        )
+
     @property
     def limits(self) -> LimitStore:
         """The limits, rates and pauses that its workers obey."""
@@ -186,6 +199,8 @@ _OPTIONAL = (
     "retry_job",
     "run_job_now",
     "set_job_priority",
+    "suspend_job",
+    "resume_job",
 )
 
 

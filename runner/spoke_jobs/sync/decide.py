@@ -99,10 +99,19 @@ def _cancel(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
 
 
 def _start(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
-    """Pass on a changed priority. The row decides, whoever has changed the SpokeJob."""
-    priority = row.job.priority
+    """Pass on a changed priority and a suspension. The row decides about the priority, whoever has changed it.
+
+    A SpokeJob that people have suspended with kubectl stays so.
+    """
+    priority, suspended = row.job.priority, row.job.suspended_at is not None
     # Other code may have written a priority that no SpokeJob can have.
-    return (ChangeStart(row, seen, priority),) if priority != seen.priority and abs(priority) <= PRIORITY_LIMIT else ()
+    wanted = priority if priority != seen.priority and abs(priority) <= PRIORITY_LIMIT else None
+    suspend = None
+    if suspended and not seen.suspend:
+        suspend = True
+    elif not suspended and seen.suspend and seen.suspended_by_sync:
+        suspend = False
+    return () if wanted is None and suspend is None else (ChangeStart(row, seen, wanted, suspend),)
 
 
 def _end_of(number: int, seen: SpokeJobView) -> Failure | None:

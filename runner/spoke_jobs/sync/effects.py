@@ -286,15 +286,17 @@ class Effects:
     def _change_start(self, action: ChangeStart) -> bool:
         row, seen = action.row, action.seen
         try:
-            self.remember(self._api.change_start(seen.name, seen.object_uid, action.priority))
+            self.remember(self._api.change_start(seen.name, seen.object_uid, action.priority, action.suspend))
         except (NotFound, Conflict):
             self.decide_again.add(seen.name)
             return False
         except Invalid as error:  # by a CustomResourceDefinition of an older release; no reason to delay other actions
             logger.warning("job %d: the SpokeJob can't be changed: %s", row.job.id, error, extra=_of_row(row))
             return False
-        text = "job %d (%s): priority %d passed on to the SpokeJob"
-        logger.info(text, row.job.id, row.job.job_type, action.priority, extra=_of_row(row))
+        said = [] if action.priority is None else [f"priority {action.priority}"]
+        said += [] if action.suspend is None else ["suspended" if action.suspend else "resumed"]
+        text = "job %d (%s): passed on to the SpokeJob: %s"
+        logger.info(text, row.job.id, row.job.job_type, ", ".join(said), extra=_of_row(row))
         return True
 
     def _mirror(self, action: Mirror) -> bool:

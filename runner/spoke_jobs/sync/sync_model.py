@@ -9,6 +9,7 @@ from uuid import UUID
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.name_fields import cause, object_name
+from spoke_jobs.contract.names import ANNOTATION_SUSPENDED_BY, MANAGER_SYNC
 from spoke_jobs.contract.spokejob import LedgerState, Outcome
 from spoke_jobs.model import Failure, JobRequest, Progress
 from spoke_jobs.shared.clean_text import error_type
@@ -72,6 +73,10 @@ class SpokeJobView:
     cancel: bool = False
     """Whether the operator has been asked to end the job."""
     priority: int = 0
+    suspend: bool = False
+    """Whether the operator starts no attempt."""
+    suspended_by_sync: bool = False
+    """Whether sync has set that."""
 
     def is_of(self, row: Row) -> bool:
         """Whether the SpokeJob belongs to this row. A SpokeJob of another row may have the same name."""
@@ -135,7 +140,10 @@ class ChangeStart:
 
     row: Row
     seen: SpokeJobView
-    priority: int
+    priority: int | None = None
+    """None to leave it as it is."""
+    suspend: bool | None = None
+    """Likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +186,8 @@ def read_view(body: Body) -> SpokeJobView:
         ledger=_member(LedgerState, text(status, "ledger")),
         cancel=spec.get("cancel") is True,
         priority=number(spec, "priority"),
+        suspend=spec.get("suspend") is True,
+        suspended_by_sync=text(mapping(metadata, "annotations"), ANNOTATION_SUSPENDED_BY) == MANAGER_SYNC,
     )
 
 

@@ -41,6 +41,8 @@ SAID = {
     "retried": "The job starts again.",
     "run-now": "The job is due now.",
     "priority": "The job has this priority now.",
+    "suspend": "The job is suspended. A running attempt goes on.",
+    "resume": "The job is no longer suspended.",
     "dispatched": "Its schedule has dispatched this job now.",
     "repeated": "Its schedule has dispatched this job. The same form was sent again, and dispatched no other one.",
 }

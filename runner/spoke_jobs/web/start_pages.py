@@ -31,7 +31,12 @@ class StartPages:
 
     def routes(self) -> Iterable[Reading | Acting]:
         """Yield the requests that this answers."""
-        changes: dict[str, Change] = {"run-now": self._run_now, "priority": self._set_priority}
+        changes: dict[str, Change] = {
+            "run-now": self._run_now,
+            "priority": self._set_priority,
+            "suspend": self._suspend,
+            "resume": self._resume,
+        }
         for name, change in changes.items():
             yield Acting(f"/jobs/{{job_id}}/{name}", partial(self._act, name, change), JobAction.START)
 
@@ -57,3 +62,9 @@ class StartPages:
         except ValueError:
             raise InvalidJobData(f"the priority is {short_repr(text)}: give a whole number") from None
         return self._ledger.set_priority(job_id, priority, by)
+
+    def _suspend(self, job_id: int, asked: Asked, by: str) -> JobRequest | None:
+        return self._ledger.suspend(job_id, line(asked.given.get("reason", "")), by)
+
+    def _resume(self, job_id: int, asked: Asked, by: str) -> JobRequest | None:
+        return self._ledger.resume(job_id, by)

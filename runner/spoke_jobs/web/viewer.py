@@ -83,6 +83,7 @@ _ABOUT_THE_JOB_ALONE = frozenset(
     {
         *(WaitReason.DUE_LATER, WaitReason.ASKED_LATER, WaitReason.BACKING_OFF, WaitReason.TAKEN, WaitReason.NEXT),
         *(WaitReason.NOT_SUBMITTED, WaitReason.SUBMITTED, WaitReason.SPOKEJOB_GONE, WaitReason.PAUSED),
+        WaitReason.SUSPENDED,
     }
 )
 """Reasons to wait whose texts say nothing about other jobs."""

@@ -220,8 +220,9 @@ class Concurrent(RuleBasedStateMachine):
             ledger.heartbeat(claim.token, LAPSED)
         for _ in range(200):
             for job_id in self.known.jobs:
-                with suppress(ChangeRefused):
-                    ledger.run_now(job_id)
+                for change in (ledger.resume, ledger.run_now):
+                    with suppress(ChangeRefused):
+                        change(job_id)
             ledger.reap("legacy")
             ledger.expire_starts("legacy", ["report"])
             claims = ledger.claim_batch("legacy", ["report", "tell"], "w", LEASE, 16)

@@ -229,6 +229,48 @@ class TestPriority:
         assert "the priority is 1001, where a whole number from -1000 to 1000 is expected" in said
 
 
+class TestSuspend:
+    def test_those_named_until_they_are_resumed(self, ledger: SqlLedger, run: Run) -> None:
+        first, second, ended = ledger.insert(new_job()), ledger.insert(new_job()), fail(ledger, "other")
+        result = run("suspend", first.id, second.id, ended, 99, "--reason", "wait for it", "--as", "ada", code=3)
+        assert result.stdout == f"{first.id}\treport\tsuspended\n{second.id}\treport\tsuspended\n"
+        assert f"job {ended} has failed: `spoke-jobs retry {ended}` starts it again" in result.stderr
+        assert "there is no job 99" in result.stderr
+        (reason,) = document(run("why", first.id, "--json"))["reasons"]
+        assert reason["code"] == "suspended"
+        assert "by ada: wait for it" in reason["text"]
+        assert reason["advice"] == f"to let it start: `spoke-jobs resume {first.id}`"
+        assert run("why").stdout.startswith("waiting\tsuspended\t\t2\t0\tare suspended\t")
+        assert document(run("show", first.id, "--json"))["job"]["suspended_at"] is not None
+        assert run("resume", first.id, second.id).stdout == (
+            f"{first.id}\treport\tresumed\n{second.id}\treport\tresumed\n"
+        )
+        assert claimed(ledger).job.id == first.id
+        assert f"job {first.id} is not suspended" in run("resume", first.id, code=1).stderr
+        assert "there is no job 99" in run("resume", 99, code=3).stderr
+        run("suspend", code=2)
+
+    def test_the_jobs_that_wait_for_it_are_selected(self, ledger: SqlLedger, run: Run) -> None:
+        held, free = ledger.insert(new_job()), ledger.insert(new_job())
+        run("suspend", held.id)
+        assert run("cancel", "--reason", "suspended", "--yes").stdout == f"{held.id}\treport\tcancelled\n"
+        assert claimed(ledger).job.id == free.id
+
+    @pytest.mark.parametrize("arguments", [("all", "type:report"), ("all", "1"), ("0",), ("reports",)])
+    def test_resume_takes_one_scope_or_ids(self, ledger: SqlLedger, run: Run, arguments: tuple[str, ...]) -> None:
+        job = ledger.insert(new_job())
+        ledger.suspend(job.id)
+        run("pause", "all", "--reason", "x")
+        run("resume", *arguments, code=2)
+        assert [limit.pause is None for limit in ledger.limits.all()] == [False]
+        assert ledger.get(job.id) != job
+
+    def test_a_reason_that_is_too_long(self, ledger: SqlLedger, run: Run) -> None:
+        job = ledger.insert(new_job())
+        assert "at most 200 characters" in run("suspend", job.id, "--reason", "x" * 201, code=1).stderr
+        assert ledger.get(job.id) == job
+
+
 class TestRetry:
     def test_those_named(self, ledger: SqlLedger, run: Run) -> None:
         failed = fail(ledger)

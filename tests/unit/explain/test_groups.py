@@ -172,6 +172,8 @@ IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = 
      "are behind job 9 (import_contacts), which has held the lock of their queue"),
     (WaitReason.QUEUE_LOCKED, {"holder": 9}, {}, "is behind job 9", "are behind job 9"),
     (WaitReason.PAUSED, {}, {"held": {KIND: PAUSE}}, "waits: paused by", "wait: paused by"),
+    (WaitReason.SUSPENDED, {"suspended": True, "later": True, "cause": "JobError"}, {},
+     "is suspended", "are suspended"),
     (WaitReason.NO_WORKER, {}, {},
      "is due, and no worker for the runner legacy takes it", "are due, and no worker for the runner legacy takes them"),
     (WaitReason.WORKERS_BUSY, {}, {"load": {"legacy": (a_load(),)}},

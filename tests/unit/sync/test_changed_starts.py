@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,6 +49,28 @@ def test_a_priority_that_no_spokejob_can_have_is_not_passed_on(priority: int) ->
     assert changes(job, seen(job)) == []
 
 
+@pytest.mark.parametrize("job", [launched(suspended_at=NOW), running(suspended_at=NOW)])
+def test_a_suspension_is_passed_on_until_it_is_there(job: Row) -> None:
+    there = under_way(job) if job.live else seen(job)
+    assert changes(job, there) == [ChangeStart(job, there, suspend=True)]
+    assert changes(job, replace(there, suspend=True, suspended_by_sync=True)) == []
+    once_resumed = replace(there, suspended_by_sync=True)  # with kubectl, which leaves the annotation
+    assert changes(job, once_resumed) == [ChangeStart(job, once_resumed, suspend=True)]
+
+
+def test_what_sync_has_suspended_is_resumed_and_what_people_have_suspended_is_not() -> None:
+    job = launched()
+    ours, theirs = seen(job, suspend=True, suspended_by_sync=True), seen(job, suspend=True)
+    assert changes(job, ours) == [ChangeStart(job, ours, suspend=False)]
+    assert changes(job, theirs) == []
+    both = launched(suspended_at=NOW)
+    assert changes(both, theirs) == []
+
+
+def test_a_suspended_row_is_not_launched() -> None:
+    assert decide(row(suspended_at=LONG_AGO), None, NOW) == ()
+
+
 def test_nothing_is_passed_on_about_a_job_that_has_ended() -> None:
     ended = launched(priority=5, state=JobState.FAILED)
     assert changes(ended, seen(ended)) == []
@@ -73,6 +96,32 @@ def test_sync_passes_it_on_within_a_second(
     assert spec_of(cluster, changed)["priority"] == 5
     assert "priority" not in spec_of(cluster, other)
     assert loop._health.done["ChangeStart"] == 1
+
+
+def test_a_suspension_reaches_the_spokejob_and_what_people_set_stays(
+    ledger: SqlLedger, cluster: FakeCluster, loop: LeaderLoop, turns: Turns
+) -> None:
+    job = ledger.insert(new_job(runner="kubernetes"))
+    ledger.suspend(job.id)
+    turns()
+    assert not cluster.objects, "a suspended job gets no SpokeJob"
+    ledger.resume(job.id)
+    turns()
+    loop._due["compare"] = 1e9
+    ledger.suspend(job.id)
+    turns(2)
+    (body,) = cluster.objects.values()
+    assert body["spec"]["suspend"] is True
+    assert body["metadata"]["annotations"] == {"jobs.spoke.dev/suspended-by": "spoke-sync"}
+    ledger.resume(job.id)
+    turns(2)
+    (body,) = cluster.objects.values()
+    assert body["spec"]["suspend"] is False
+    assert body["metadata"]["annotations"] == {}
+    cluster.put(body | {"spec": body["spec"] | {"suspend": True}})
+    loop._due["compare"] = 0.0
+    turns(2)
+    assert spec_of(cluster, job)["suspend"] is True
 
 
 def test_what_was_changed_while_sync_was_away_is_passed_on(

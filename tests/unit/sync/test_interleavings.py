@@ -135,6 +135,11 @@ class World:
             if self.rows[name].job.state is JobState.WAITING:
                 self.change(name, priority=position)
 
+    def somebody_suspends_or_resumes(self, position: int, suspends: bool, _: bool) -> None:
+        for name in pick(self.rows, position):
+            if not self.rows[name].job.state.final:
+                self.change(name, suspended_at=NOW if suspends else None)
+
     # Sync, in its parts
 
     def sync_reads_rows(self, _position: int, _: bool, __: bool) -> None:
@@ -184,6 +189,9 @@ class World:
         for name, known in self.rows.items():
             if name in self.cluster and not known.job.state.final and self.cluster[name].outcome is not Outcome.FAILED:
                 assert self.cluster[name].priority == known.job.priority
+                assert self.cluster[name].suspend == (known.job.suspended_at is not None)
+        for name in self.rows:
+            self.change(name, suspended_at=None)
         for _ in range(2 * MOST_ATTEMPTS):
             for name in self.startable():
                 self.start_attempt(name)
@@ -246,6 +254,7 @@ class World:
             and spokejob.ledger is None
             and spokejob.outcome in (None, Outcome.WAITING)
             and spokejob.attempt < MOST_ATTEMPTS
+            and not spokejob.suspend
         ]
 
     def claimable(self) -> list[str]:
@@ -270,7 +279,9 @@ class World:
         name, known = action.row.name, self.rows[action.row.name]
         match action:
             case Launch():
-                if not known.begun and not known.job.state.final:  # asked again just before the call
+                if (
+                    not known.begun and not known.job.state.final and not known.job.suspended_at
+                ):  # asked again just before the call
                     self.create(name)
                     self.record_submitted(name)
             case RecordSubmitted():
@@ -294,7 +305,8 @@ class World:
                 self.put(live, cancel=True)
         elif isinstance(action, ChangeStart):
             if live.object_uid == told.object_uid:
-                self.put(live, priority=action.priority)
+                given = {"priority": action.priority, "suspend": action.suspend, "suspended_by_sync": action.suspend}
+                self.put(live, **{name: value for name, value in given.items() if value is not None})
         elif live.resource_version == told.resource_version:
             self.put(live, progress=action.progress, ledger=action.ledger)
 
@@ -342,6 +354,7 @@ WEIGHTS = {
     World.operator_follows_ledger: 1,
     World.somebody_deletes: 1,
     World.somebody_sets_a_priority: 2,
+    World.somebody_suspends_or_resumes: 2,
     World.sync_reads_rows: 2,
     World.sync_lists: 2,
     World.sync_follows_one: 5,

@@ -31,7 +31,16 @@ from sqlalchemy import (
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import LANE_RUNNER, moved_to_pod
 from spoke_jobs.ledger.audit.audit_events import Action
-from spoke_jobs.ledger.claims.eligibility import Due, NotBegun, NotSubmitted, OfCluster, Waiting, in_sql, of_launch
+from spoke_jobs.ledger.claims.eligibility import (
+    Due,
+    NotBegun,
+    NotSubmitted,
+    NotSuspended,
+    OfCluster,
+    Waiting,
+    in_sql,
+    of_launch,
+)
 from spoke_jobs.ledger.columns.clock import UTCDateTime, clock_after, clock_now, waited_seconds
 from spoke_jobs.ledger.lifecycle.finish import fail, give_up
 from spoke_jobs.ledger.lifecycle.transitions import MESSAGE_LIMIT
@@ -52,7 +61,7 @@ _THIS_RUN = and_(
 _UNFINISHED_RUN = and_(_THIS_RUN, job_request.c.state.in_(_UNFINISHED))
 _MAY_LAUNCH = select(job_request.c.id).where(
     _UNFINISHED_RUN,
-    *in_sql(NotSubmitted(), NotBegun()),
+    *in_sql(NotSubmitted(), NotBegun(), NotSuspended()),
 )
 _OLDER_IN_LINE = (
     select(job_request.c.id)
@@ -91,7 +100,7 @@ _LEFT_OUT = 10_000
 """The most ids that one statement leaves out. PostgreSQL takes at most 65,535 parameters."""
 _EVENTS = 500
 """How many events are looked at together."""
-_START_CHANGES = frozenset({Action.SET_PRIORITY.value})
+_START_CHANGES = frozenset({Action.SET_PRIORITY.value, Action.SUSPEND_JOB.value, Action.RESUME_JOB.value})
 
 _ID = job_request.c.id + 0
 """The id, for an order that no index has: in the order of the primary key, all history would be read."""

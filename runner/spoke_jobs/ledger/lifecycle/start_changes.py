@@ -8,8 +8,9 @@ from sqlalchemy import Connection, select, update
 
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
-from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, clock_now
+from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, FixedClock, clock_now
 from spoke_jobs.ledger.lifecycle import start_rules
+from spoke_jobs.ledger.lifecycle.start_rules import checked_reason
 from spoke_jobs.ledger.lifecycle.transitions import Changes
 from spoke_jobs.ledger.notify import request_notification
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
@@ -49,6 +50,40 @@ def set_priority(connection: Connection, job_id: int, priority: int, by: str = "
     detail = f"{priority}, not {job.priority}"
     # The time of the change stays: since then a job of the lane `worker` waits for one.
     return _change(connection, job, {"rank": -priority}, Action.SET_PRIORITY, by, detail)
+
+
+def suspend(connection: Connection, job_id: int, reason: str = "", by: str = "") -> JobRequest | None:
+    """Let no attempt of a job start until somebody resumes it. Return None if there is no such job.
+
+    A running attempt goes on. A job that is suspended already stays as it is, without an event.
+
+    :param reason: for the event, which says why the job waits.
+    :param by: who does so, likewise.
+    :raises ChangeRefused: if it has ended.
+    :raises InvalidJobData: if the reason can't be stored.
+    """
+    reason = checked_reason(reason)
+    job = _locked(connection, job_id)
+    if job is None:
+        return None
+    start_rules.refuse(start_rules.why_not_suspended(job))
+    if job.suspended_at is not None:
+        return job
+    return _change(connection, job, start_rules.suspended(DATABASE_CLOCK), Action.SUSPEND_JOB, by, reason)
+
+
+def resume(connection: Connection, job_id: int, by: str = "") -> JobRequest | None:
+    """Let attempts of a suspended job start again. Return None if there is no such job.
+
+    :param by: who does so, for the event.
+    :raises ChangeRefused: if it is not suspended.
+    """
+    job = _locked(connection, job_id)
+    if job is None:
+        return None
+    start_rules.refuse(start_rules.why_not_resumed(job))
+    clock = FixedClock(connection.execute(select(clock_now())).scalar_one())
+    return _change(connection, job, start_rules.resumed(clock, job), Action.RESUME_JOB, by, "")
 
 
 def _locked(connection: Connection, job_id: int) -> JobRequest | None:

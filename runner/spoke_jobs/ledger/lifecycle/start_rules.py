@@ -11,8 +11,13 @@ from spoke_jobs.contract.executors import Executor
 from spoke_jobs.errors import ChangeRefused, InvalidJobData
 from spoke_jobs.job_options import OPTIONS
 from spoke_jobs.ledger.claims.eligibility import due_later
-from spoke_jobs.ledger.lifecycle.transitions import Changes, Clock
+from spoke_jobs.ledger.columns.clock import FixedClock
+from spoke_jobs.ledger.lifecycle.transitions import Changes, Clock, unblocked_times
 from spoke_jobs.model import JobRequest, JobState
+from spoke_jobs.shared.clean_text import is_storable, short_repr
+
+REASON_LIMIT = 200
+"""As of a pause."""
 
 
 def refuse(problem: str) -> None:
@@ -41,6 +46,8 @@ def why_not_now(job: JobRequest, now: datetime) -> str:
             f"{job.id}` says when. For a new run at once, `spoke-jobs cancel {job.id}`, then `spoke-jobs retry "
             f"{job.id}`"
         )
+    if job.suspended_at is not None:
+        return f"job {job.id} is suspended: `spoke-jobs resume {job.id}` first"
     if due_later(job, now) is None:
         return f"job {job.id} is due already: `spoke-jobs why {job.id}` says what it waits for"
     return ""
@@ -66,6 +73,47 @@ def why_no_priority(job: JobRequest, priority: int) -> str:
     if job.state is JobState.RUNNING:
         return f"job {job.id} is running: its priority decides only when it starts"
     return ""
+
+
+def why_not_suspended(job: JobRequest) -> str:
+    """Return why a job can't be suspended. It can until it has ended. A running attempt goes on."""
+    return _why_not_at_all(job)
+
+
+def why_not_resumed(job: JobRequest) -> str:
+    """Return why a job can't be resumed. It can if it is suspended."""
+    if problem := _why_not_at_all(job):
+        return problem
+    return "" if job.suspended_at is not None else f"job {job.id} is not suspended"
+
+
+def checked_reason(reason: str) -> str:
+    """Return why a job is suspended, as an event keeps it.
+
+    :raises InvalidJobData: if the text can't be stored.
+    """
+    given: object = reason
+    if not isinstance(given, str) or len(given) > REASON_LIMIT or not is_storable(given):
+        expected = f"a string of at most {REASON_LIMIT} characters without NUL"
+        raise InvalidJobData(f"the reason is {short_repr(given)}, where {expected} is expected")
+    return reason.strip()
+
+
+def suspended(clock: Clock) -> Changes:
+    """The row of a suspended job."""
+    return {"suspended_at": clock.now()}
+
+
+def resumed(clock: FixedClock, job: JobRequest) -> Changes:
+    """The row of a job that is resumed. The wait of a waiting job, and the start timeout of its first attempt, begin
+    now, or when it is due.
+    """
+    changes: Changes = {"suspended_at": None}
+    if job.state is JobState.WAITING:
+        changes["run_after"], start_by = unblocked_times(clock, job)
+        if job.attempt <= 0 and job.start_by is not None:
+            changes["start_by"] = start_by
+    return changes
 
 
 def has_spokejob(job: JobRequest) -> bool:

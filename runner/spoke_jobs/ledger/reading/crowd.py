@@ -47,7 +47,7 @@ class WaitingKind:
     job_type: str
     priority: int
     later: bool
-    """Whether they are not due yet."""
+    """Whether they are not due yet, or suspended."""
     cause: str
     """Why the last attempt failed, of jobs that are not due yet; else empty."""
     fingerprint: str
@@ -65,6 +65,8 @@ class WaitingKind:
     """Their organization, if a limit is for organizations; else None."""
     limit_key: str | None = None
     """Their key, if a limit is for keys; else None."""
+    suspended: bool = False
+    """Whether somebody has suspended them."""
 
     @property
     def executor(self) -> Executor:
@@ -200,6 +202,7 @@ def _waiting(limits: LimitSet, which: JobFilter = ANY_JOB, cap: int | None = Non
         (job_request.c.state == constant(JobState.BLOCKED)).label("blocked"),
         queue_lock.c.job_id.label("holder"),
         *(counted_column(dimension, limits.kinds).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
+        job_request.c.suspended_at.is_not(None).label("suspended"),
         due_since().label("due_at"),
         job_request.c.started_at,
         job_request.c.id,

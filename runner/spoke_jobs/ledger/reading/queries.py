@@ -32,6 +32,7 @@ from spoke_jobs.ledger.reading.cancellers import canceller, with_cancellers
 from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingJob, WaitingKind
 from spoke_jobs.ledger.reading.dependency_queries import NOTHING, Blocking, Link
 from spoke_jobs.ledger.reading.statistics import GroupedBy, Statistics, statistics
+from spoke_jobs.ledger.reading.suspensions import UNKNOWN_SUSPENSION, Suspension, suspension
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_by_type
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.sql import filters
@@ -120,6 +121,8 @@ class Situation:
     """The newest attempts, newest first, at most :data:`TRACES`."""
     blocking: Blocking = NOTHING
     """What a blocked job waits for."""
+    suspension: Suspension = UNKNOWN_SUSPENSION
+    """Who suspended it, and why."""
     cancelled_by: str = ""
     """Who cancelled it, or asked it to stop; empty if nobody has, or nobody knows."""
     failed_batch: Batch | None = None
@@ -297,7 +300,8 @@ class Queries:
             attempts = _attempts(connection, job_id)
             if job.state is JobState.BLOCKED:
                 found = dependency_queries.blocking(connection, job_id, BLOCKING)
-                return Situation(now, job, attempts, reports_of(connection, job_id, NEWEST), blocking=found)
+                reports = reports_of(connection, job_id, NEWEST)
+                return Situation(now, job, attempts, reports, blocking=found, suspension=suspension(connection, job))
             holder = _holder(connection, job.queue_name) if job.locks_queue else None
             if job.state is not JobState.WAITING:
                 held = job.state is JobState.RUNNING and holder is not None
@@ -306,7 +310,15 @@ class Queries:
                 by = canceller(connection, job)
                 batch = dependency_queries.failed_batch(connection, job)
                 return Situation(
-                    now, job, attempts, reports, holder, behind_in_queue=behind, cancelled_by=by, failed_batch=batch
+                    now,
+                    job,
+                    attempts,
+                    reports,
+                    holder,
+                    behind_in_queue=behind,
+                    suspension=suspension(connection, job),
+                    cancelled_by=by,
+                    failed_batch=batch,
                 )
             return Situation(
                 now,
@@ -318,6 +330,7 @@ class Queries:
                 ahead_in_queue=_ahead_in_queue(connection, job) if job.locks_queue else 0,
                 load=_load(connection, job.runner),
                 traces=_traces(connection, job.runner),
+                suspension=suspension(connection, job),
             )
 
     @contextmanager
