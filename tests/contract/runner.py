@@ -160,41 +160,6 @@ class RunnerContract:
         assert (again.state, again.run) == (JobState.SUCCEEDED, 3), "only a failed job is retried"
         assert stage.runner.retry_job(job.id + 1_000_000) is None
 
-    def test_a_job_that_waits_for_its_time_is_run_now(self, stage: Stage) -> None:
-        later = datetime.now(UTC) + timedelta(hours=1)
-        job = stage.runner.dispatch_job(JobData("record", Line(text="now"), run_after=later))
-        assert stage.runner.run_job_now(job.uid) is not None
-        stage.settle()
-        assert effects(stage) == ["now"]
-        with pytest.raises(ChangeRefused, match="has succeeded"):
-            stage.runner.run_job_now(job.id)
-        assert stage.runner.run_job_now(job.id + 1_000_000) is None
-
-    def test_a_job_that_waits_gets_another_priority(self, stage: Stage) -> None:
-        later = datetime.now(UTC) + timedelta(hours=1)
-        job = stage.runner.dispatch_job(JobData("record", Line(text="now"), run_after=later))
-        changed = stage.runner.set_job_priority(job.uid, 5)
-        assert changed is not None
-        assert changed.priority == 5
-        with pytest.raises(InvalidJobData, match="priority is 5000"):
-            stage.runner.set_job_priority(job.id, 5000)
-        assert stage.runner.set_job_priority(job.id + 1_000_000, 5) is None
-
-    def test_a_suspended_job_runs_once_it_is_resumed(self, stage: Stage) -> None:
-        later = datetime.now(UTC) + timedelta(hours=1)
-        job = stage.runner.dispatch_job(JobData("record", Line(text="resumed"), run_after=later))
-        held = stage.runner.suspend_job(job.uid, "wait")
-        assert held is not None
-        assert held.suspended_at is not None
-        with pytest.raises(ChangeRefused, match="is suspended"):
-            stage.runner.run_job_now(job.id)
-        assert stage.runner.resume_job(job.id) is not None
-        stage.runner.run_job_now(job.id)
-        stage.settle()
-        assert effects(stage) == ["resumed"]
-        for change in (stage.runner.suspend_job, stage.runner.resume_job):
-            assert change(job.id + 1_000_000) is None
-
     # Transactions of the caller's
 
     def test_committed_with_the_caller_s_rows(self, stage: Stage) -> None:
@@ -441,6 +406,47 @@ class RunnerContract:
 
     def assert_nothing(self, stage: Stage) -> None:
         assert_nothing(stage)
+
+
+class ChangedStartContract:
+    """What each runner that honors ``run_after`` does when the application changes when a job starts."""
+
+    def test_a_job_that_waits_for_its_time_is_run_now(self, stage: Stage) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        job = stage.runner.dispatch_job(JobData("record", Line(text="now"), run_after=later))
+        assert stage.runner.run_job_now(job.uid) is not None
+        stage.settle()
+        assert effects(stage) == ["now"]
+        with pytest.raises(ChangeRefused, match="has succeeded"):
+            stage.runner.run_job_now(job.id)
+        assert stage.runner.run_job_now(job.id + 1_000_000) is None
+
+    def test_a_job_that_waits_gets_another_priority(self, stage: Stage) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        job = stage.runner.dispatch_job(JobData("record", Line(text="now"), run_after=later))
+        changed = stage.runner.set_job_priority(job.uid, 5)
+        assert changed is not None
+        assert changed.priority == 5
+        with pytest.raises(InvalidJobData, match="priority is 5000"):
+            stage.runner.set_job_priority(job.id, 5000)
+        assert stage.runner.set_job_priority(job.id + 1_000_000, 5) is None
+        stage.runner.run_job_now(job.id)
+        stage.settle()
+
+    def test_a_suspended_job_runs_once_it_is_resumed(self, stage: Stage) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        job = stage.runner.dispatch_job(JobData("record", Line(text="resumed"), run_after=later))
+        held = stage.runner.suspend_job(job.uid, "wait")
+        assert held is not None
+        assert held.suspended_at is not None
+        with pytest.raises(ChangeRefused, match="is suspended"):
+            stage.runner.run_job_now(job.id)
+        assert stage.runner.resume_job(job.id) is not None
+        stage.runner.run_job_now(job.id)
+        stage.settle()
+        assert effects(stage) == ["resumed"]
+        for change in (stage.runner.suspend_job, stage.runner.resume_job):
+            assert change(job.id + 1_000_000) is None
 
 
 class RefusalContract:

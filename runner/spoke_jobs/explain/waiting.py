@@ -21,7 +21,7 @@ from spoke_jobs.explain.in_cluster import in_the_cluster, no_progress
 from spoke_jobs.explain.moves import moves
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Reason, waits_for, when
 from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
-from spoke_jobs.ledger.claims.eligibility import due_later, start_deadline
+from spoke_jobs.ledger.claims.eligibility import start_deadline
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import Link
 from spoke_jobs.ledger.reading.queries import Situation, Trace
@@ -53,7 +53,7 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
             yield from in_the_cluster(situation, cluster)
             return  # the operator decides the rest: the queue's lock, the time, the limits
         yield from _in_the_cluster(situation, cluster)
-    if (due := due_later(job, now)) is not None:
+    if (due := job.due_later(now)) is not None:
         yield _later(job, due, now)
         return  # nobody knows yet which jobs will come first at that time
     if (limited := _limited(situation)) is not None:
@@ -112,7 +112,7 @@ def blocked(situation: Situation) -> Iterator[Reason]:
             f"spoke-jobs why {link.needs_id}",
             job_id=link.needs_id,
         )
-    if (due := due_later(job, situation.now)) is not None:
+    if (due := job.due_later(situation.now)) is not None:
         yield _later(job, due, situation.now)
 
 
@@ -159,7 +159,7 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
             f"kubectl describe spokejob {name}",
         )
         return
-    if due_later(job, now) is not None:
+    if job.due_later(now) is not None:
         return  # sync creates it when it is due
     if cluster is not None and cluster.excluded:
         yield waits_for(

@@ -242,6 +242,8 @@ class TestSuspend:
         assert reason["advice"] == f"to let it start: `spoke-jobs resume {first.id}`"
         assert run("why").stdout.startswith("waiting\tsuspended\t\t2\t0\tare suspended\t")
         assert document(run("show", first.id, "--json"))["job"]["suspended_at"] is not None
+        assert "suspended" in run("show", first.id).stdout
+        assert [row.endswith("\tsuspended") for row in run("ls").stdout.splitlines()] == [False, True, True]
         assert run("resume", first.id, second.id).stdout == (
             f"{first.id}\treport\tresumed\n{second.id}\treport\tresumed\n"
         )

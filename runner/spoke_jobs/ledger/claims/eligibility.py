@@ -144,12 +144,7 @@ class Due(Condition):
         return and_(clock_once() >= DUE_FROM, NotSuspended().expression())
 
     def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return due_later(job, facts.now) is None and NotSuspended().holds(job, facts)
-
-
-def due_later(job: JobRequest, now: datetime) -> datetime | None:
-    """Return the time for which a job waits; None if it does not wait for a time."""
-    return job.run_after if job.run_after is not None and job.run_after > now else None
+        return job.due_later(facts.now) is None and NotSuspended().holds(job, facts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from datetime import datetime
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.errors import ChangeRefused, InvalidJobData
 from spoke_jobs.job_options import OPTIONS
-from spoke_jobs.ledger.claims.eligibility import due_later
 from spoke_jobs.ledger.columns.clock import FixedClock
 from spoke_jobs.ledger.lifecycle.transitions import Changes, Clock, unblocked_times
 from spoke_jobs.model import JobRequest, JobState
@@ -48,7 +47,7 @@ def why_not_now(job: JobRequest, now: datetime) -> str:
         )
     if job.suspended_at is not None:
         return f"job {job.id} is suspended: `spoke-jobs resume {job.id}` first"
-    if due_later(job, now) is None:
+    if job.due_later(now) is None:
         return f"job {job.id} is due already: `spoke-jobs why {job.id}` says what it waits for"
     return ""
 
