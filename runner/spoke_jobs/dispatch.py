@@ -276,6 +276,62 @@ def retry_job(job_id: int | UUID, *, clear_checkpoints: bool = False) -> JobRequ
     return current_runner().retry_job(job_id, clear_checkpoints=clear_checkpoints)
 
 
+def run_job_now(job_id: int | UUID, *, by: str = "") -> JobRequest | None:
+    """Make a job due now whose ``run_after`` is to come, or that waits before its next attempt.
+
+    :param by: who does this, for ``spoke-jobs events``; by default, the process's user or service account.
+    :returns: its row; None if there is none (any more).
+    :raises ChangeRefused: if the job runs, is blocked, is due already or has ended, or if it has a SpokeJob.
+    :raises TypeError: if ``job_id`` is neither an ``id`` nor a ``uid``.
+    :raises ConfigurationError: if a runner of your own can't do this.
+    """
+    _check_job_id(job_id)
+    return current_runner().run_job_now(job_id, actor_name(by))
+
+
+def set_job_priority(job_id: int | UUID, priority: int, *, by: str = "") -> JobRequest | None:
+    """Change the priority of a job that waits or is blocked.
+
+    :param priority: as in a dispatch.
+    :param by: who does this, likewise.
+    :returns: its row; None if there is none (any more).
+    :raises ChangeRefused: if the job runs or has ended.
+    :raises InvalidJobData: if no job can have the priority.
+    :raises TypeError: if ``job_id`` is neither an ``id`` nor a ``uid``.
+    :raises ConfigurationError: if a runner of your own can't do this.
+    """
+    _check_job_id(job_id)
+    return current_runner().set_job_priority(job_id, priority, actor_name(by))
+
+
+def suspend_job(job_id: int | UUID, reason: str = "", *, by: str = "") -> JobRequest | None:
+    """Let no attempt of a job start until :func:`resume_job`. A running attempt goes on.
+
+    :param reason: shown by ``spoke-jobs why``.
+    :param by: who does this, likewise.
+    :returns: its row; None if there is none (any more).
+    :raises ChangeRefused: if the job has ended.
+    :raises InvalidJobData: if the reason has more than 200 characters.
+    :raises TypeError: if ``job_id`` is neither an ``id`` nor a ``uid``.
+    :raises ConfigurationError: if a runner of your own can't do this.
+    """
+    _check_job_id(job_id)
+    return current_runner().suspend_job(job_id, reason, actor_name(by))
+
+
+def resume_job(job_id: int | UUID, *, by: str = "") -> JobRequest | None:
+    """Let attempts of a suspended job start again.
+
+    :param by: who does this, likewise.
+    :returns: its row; None if there is none (any more).
+    :raises ChangeRefused: if the job is not suspended.
+    :raises TypeError: if ``job_id`` is neither an ``id`` nor a ``uid``.
+    :raises ConfigurationError: if a runner of your own can't do this.
+    """
+    _check_job_id(job_id)
+    return current_runner().resume_job(job_id, actor_name(by))
+
+
 def pause(scope: str, reason: str, *, until: datetime | None = None, by: str = "") -> None:
     """Let no attempt of the scope start. Running attempts continue.
 

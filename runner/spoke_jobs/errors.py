@@ -19,6 +19,7 @@
      ├─ InvalidMute
      ├─ UniquenessConflict
      ├─ DependencyNotMet         at a retry by hand
+     ├─ ChangeRefused            in a change of a job's start
      ├─ TaskBufferFull
      ├─ InvalidCheckpoint        in a running attempt
      ├─ InvalidResult            at its end
@@ -97,6 +98,10 @@ class UniquenessConflict(SpokeJobsError):
 
 class DependencyNotMet(SpokeJobsError):
     """A job can't be started again while a job that it depends on has failed."""
+
+
+class ChangeRefused(SpokeJobsError):
+    """A job's state does not allow that somebody changes when it starts. The message says why, and what to do."""
 
 
 class TaskBufferFull(SpokeJobsError):

@@ -170,6 +170,8 @@ class JobRequest(DispatchedRow):
     """The latest time of the job's first start."""
     cancel_requested_at: datetime | None = None
     """When somebody asked to cancel the running job."""
+    suspended_at: datetime | None = None
+    """When somebody suspended the job. Until it is resumed, no attempt starts."""
     submitted_at: datetime | None = None
     """When the SpokeJob was first known to exist (``kubernetes``)."""
     started_at: datetime | None = None
@@ -187,6 +189,10 @@ class JobRequest(DispatchedRow):
     def due_at(self) -> datetime:
         """Since when a waiting job has been due, or when it will be."""
         return self.created_at if self.run_after is None else max(self.created_at, self.run_after)
+
+    def due_later(self, now: datetime) -> datetime | None:
+        """Return the time for which a waiting job waits; None if it does not wait for a time."""
+        return self.run_after if self.run_after is not None and self.run_after > now else None
 
     def progress_token(self, *, valid_for: float = 3600, key: Secret = "") -> str:
         """Return a token with which somebody may follow the job's progress, and nothing else, until it expires.

@@ -11,6 +11,7 @@ from tests.contract.ledger_lanes import LaneContract
 from tests.contract.ledger_limits import LimitContract
 from tests.contract.ledger_pods import PodContract
 from tests.contract.ledger_requests import RequestContract
+from tests.contract.ledger_starts import StartContract
 from tests.contract.ledger_turns import TurnContract
 from tests.contract.ledger_unique import UniqueContract
 
@@ -23,6 +24,7 @@ class LedgerContract(
     LimitContract,
     TurnContract,
     RequestContract,
+    StartContract,
     UniqueContract,
     CheckpointContract,
     DependencyContract,

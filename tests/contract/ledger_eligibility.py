@@ -68,11 +68,12 @@ class Given:
     start_by: float | None
     submitted_at: float | None
     created_at: float
+    suspended_at: float | None
     overflow_seconds: float | None
 
     def values(self, now: datetime) -> dict[str, Any]:
         found: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in ("run_after", "start_by", "submitted_at", "created_at"):
+        for name in ("run_after", "start_by", "submitted_at", "created_at", "suspended_at"):
             if found[name] is not None:
                 found[name] = now + timedelta(hours=found[name])
         options = {"overflowSeconds": found.pop("overflow_seconds")}
@@ -95,6 +96,7 @@ ROWS = st.lists(
         st.none() | HOURS,
         st.none() | HOURS,
         HOURS,
+        st.none() | st.none() | HOURS,
         st.sampled_from((None, 0.5, 3600, 100_000.0)),
     ),
     min_size=1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,9 +14,9 @@ from tests.contract.ledger import LEASE, new_job
 
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.errors import Superseded, UniquenessConflict
+from spoke_jobs.errors import ChangeRefused, Superseded, UniquenessConflict
 from spoke_jobs.ledger.port import Ledger
-from spoke_jobs.model import Claim, Failure, JobOptions, NewJob, Progress, Pulse
+from spoke_jobs.model import Claim, Failure, JobOptions, JobRequest, NewJob, Progress, Pulse
 
 LAPSED = -1.0
 """A lease that has lapsed when it is granted."""
@@ -39,6 +39,7 @@ def shapes() -> list[NewJob]:
         new_job(options=plain, unique_key="l", queue_name="r", locks_queue=True),
         new_job(options=never, run_after=ago, unique_key="k"),
         new_job(options=brief, priority=-1),
+        new_job(options=plain, run_after=datetime.now(UTC) + timedelta(hours=1)),
     ]
 
 
@@ -51,7 +52,17 @@ FAILURES = [
 _WEIGHTS = {
     "dispatch": 5, "dispatch many": 1, "claim": 6, "pod": 3, "beat": 2, "beats": 2, "lapse": 3, "succeed": 3,
     "succeed many": 1, "fail": 4, "release": 1, "cancel": 2, "retry": 2, "reap": 2, "expire": 1, "prune": 1,
+    "run now": 2, "priority": 2, "suspend": 2, "resume": 2,
 }  # fmt: skip
+
+
+_STARTS: dict[str, Callable[[Ledger, int, int], JobRequest | None]] = {
+    "run now": lambda ledger, job_id, how: ledger.run_now(job_id),
+    "priority": lambda ledger, job_id, how: ledger.set_priority(job_id, how - 2),
+    "suspend": lambda ledger, job_id, how: ledger.suspend(job_id),
+    "resume": lambda ledger, job_id, how: ledger.resume(job_id),
+}
+"""The changes by hand of when a job starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,7 @@ class Move:
 def moves() -> strategies.SearchStrategy[Move]:
     """Generate moves."""
     kinds = [kind for kind, weight in _WEIGHTS.items() for _ in range(weight)]
-    return strategies.builds(Move, strategies.sampled_from(kinds), strategies.integers(0, 7), strategies.integers(0, 5))
+    return strategies.builds(Move, strategies.sampled_from(kinds), strategies.integers(0, 8), strategies.integers(0, 5))
 
 
 @dataclass(slots=True)
@@ -116,14 +127,14 @@ def perform(move: Move, ledger: Ledger, known: Known) -> Any:
     if move.kind in _WITH_CLAIMS:
         claim = known.claim(move.which)
         return None if claim is None else by_token(move.kind, claim, move, ledger, known)
-    if move.kind in ("cancel", "retry", "pod"):
+    if move.kind in ("cancel", "retry", "pod", *_STARTS):
         job_id = known.job(move.which)
         return None if job_id is None else _to_job(move, job_id, ledger, known)
     match move.kind:
         case "dispatch":
             return _dispatch(ledger, [shapes()[move.which]], known)
         case "dispatch many":
-            return _dispatch(ledger, [shapes()[(move.which + step) % 8] for step in range(3)], known)
+            return _dispatch(ledger, [shapes()[(move.which + step) % 9] for step in range(3)], known)
         case "claim":
             return known.add(*ledger.claim_batch("legacy", ["report"], "w", LEASE, 1 + move.how % 3))
         case "reap":
@@ -156,6 +167,12 @@ def _to_job(move: Move, job_id: int, ledger: Ledger, known: Known) -> Any:
         except UniquenessConflict:
             return "conflict"
         return job and (job.state, job.run)
+    if move.kind in _STARTS:
+        try:
+            job = _STARTS[move.kind](ledger, job_id, move.how)
+        except ChangeRefused as error:
+            return str(error)
+        return job and (job.state, job.priority, job.suspended_at is None)
     job = ledger.get(job_id)
     if job is None:
         return None

@@ -12,7 +12,7 @@ from tests.waiting import eventually
 
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.errors import UniquenessConflict
+from spoke_jobs.errors import ChangeRefused, UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.crowd import Share
@@ -492,6 +492,57 @@ class QueriesContract:
             "export"
         ]
         assert queries.events(which=EventFilter(since=queries.now() + timedelta(minutes=1))) == []
+
+    def test_a_change_of_a_start_is_an_event_with_the_old_value(self, ledger: SqlLedger, queries: Queries) -> None:
+        at = datetime(2999, 3, 1, 8, tzinfo=UTC)
+        job = ledger.insert(new_job(run_after=at))
+        ledger.run_now(job.id, "ada@laptop")
+        with pytest.raises(ChangeRefused):
+            ledger.run_now(job.id, "nobody")
+        for priority in (5, 5):  # the second one changes nothing
+            ledger.set_priority(job.id, priority, "grace@desk")
+        for reason in ("wait for the import", "again"):  # the second one changes nothing
+            ledger.suspend(job.id, reason, "ada@laptop")
+        ledger.resume(job.id, "grace@desk")
+        events = queries.events()
+        found = [(event.actor, event.action, event.job_id, event.detail) for event in events]
+        assert found == [
+            ("grace@desk", "resume job", job.id, ""),
+            ("ada@laptop", "suspend job", job.id, "wait for the import"),
+            ("grace@desk", "set priority", job.id, "5, not 0"),
+            ("ada@laptop", "run now", job.id, "due now, not at 2999-03-01 08:00:00 UTC"),
+        ]
+        situation = queries.situation(job.id)
+        assert situation is not None
+        assert situation.takers.rules_since == events[2].at, "before, other jobs came first"
+
+    @pytest.mark.parametrize("state", [JobState.WAITING, JobState.BLOCKED, JobState.RUNNING])
+    def test_who_has_suspended_a_job_and_why(self, ledger: SqlLedger, queries: Queries, state: JobState) -> None:
+        first = ledger.insert(new_job())
+        job = ledger.insert(new_job(after=(first.id,))) if state is JobState.BLOCKED else first
+        if state is JobState.RUNNING:
+            start(ledger)
+        ledger.suspend(job.id, "earlier", "grace@desk"), ledger.resume(job.id, "grace@desk")
+        before = queries.situation(job.id)
+        assert before is not None
+        assert before.suspension == ("", "")
+        ledger.suspend(job.id, "wait for the import", "ada@laptop")
+        found = queries.situation(job.id)
+        assert found is not None
+        assert (found.job.state, found.suspension) == (state, ("ada@laptop", "wait for the import"))
+
+    def test_suspended_jobs_are_not_due(self, ledger: SqlLedger, queries: Queries) -> None:
+        held, free, last = (ledger.insert(new_job()) for _ in range(3))
+        ledger.suspend(held.id)
+        assert ledger.backlog("legacy")["due"] == 2
+        situation = queries.situation(last.id)
+        assert situation is not None
+        assert situation.ahead == 1
+        crowd = queries.crowd(3600)
+        assert {count.kind.suspended: count.count for count in crowd.waiting} == {True: 1, False: 2}
+        assert (crowd.shares["legacy"].waiting, crowd.first_jobs.keys()) == (2, {free.id})
+        ledger.suspend(free.id), ledger.suspend(last.id)
+        assert queries.statistics(GroupedBy.TYPE, 3600, ANY_JOB).total.oldest_due_at is None
 
     def test_deleting_by_hand_is_an_event_and_regular_deleting_is_none(
         self, ledger: SqlLedger, queries: Queries

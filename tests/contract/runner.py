@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session, registry, scoped_session, sessionmaker
 from tests.contract.app import Line, effect
 
 from spoke_jobs.dispatch import abatch, batch, use_runner
-from spoke_jobs.errors import InvalidJobData, InvalidPayload, UnknownName
+from spoke_jobs.errors import ChangeRefused, InvalidJobData, InvalidPayload, UnknownName
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners.runner import Runner
 
@@ -405,6 +406,47 @@ class RunnerContract:
 
     def assert_nothing(self, stage: Stage) -> None:
         assert_nothing(stage)
+
+
+class ChangedStartContract:
+    """What each runner that honors ``run_after`` does when the application changes when a job starts."""
+
+    def test_a_job_that_waits_for_its_time_is_run_now(self, stage: Stage) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        job = stage.runner.dispatch_job(JobData("record", Line(text="now"), run_after=later))
+        assert stage.runner.run_job_now(job.uid) is not None
+        stage.settle()
+        assert effects(stage) == ["now"]
+        with pytest.raises(ChangeRefused, match="has succeeded"):
+            stage.runner.run_job_now(job.id)
+        assert stage.runner.run_job_now(job.id + 1_000_000) is None
+
+    def test_a_job_that_waits_gets_another_priority(self, stage: Stage) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        job = stage.runner.dispatch_job(JobData("record", Line(text="now"), run_after=later))
+        changed = stage.runner.set_job_priority(job.uid, 5)
+        assert changed is not None
+        assert changed.priority == 5
+        with pytest.raises(InvalidJobData, match="priority is 5000"):
+            stage.runner.set_job_priority(job.id, 5000)
+        assert stage.runner.set_job_priority(job.id + 1_000_000, 5) is None
+        stage.runner.run_job_now(job.id)
+        stage.settle()
+
+    def test_a_suspended_job_runs_once_it_is_resumed(self, stage: Stage) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        job = stage.runner.dispatch_job(JobData("record", Line(text="resumed"), run_after=later))
+        held = stage.runner.suspend_job(job.uid, "wait")
+        assert held is not None
+        assert held.suspended_at is not None
+        with pytest.raises(ChangeRefused, match="is suspended"):
+            stage.runner.run_job_now(job.id)
+        assert stage.runner.resume_job(job.id) is not None
+        stage.runner.run_job_now(job.id)
+        stage.settle()
+        assert effects(stage) == ["resumed"]
+        for change in (stage.runner.suspend_job, stage.runner.resume_job):
+            assert change(job.id + 1_000_000) is None
 
 
 class RefusalContract:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import delete, select
 from tests.contract import app
-from tests.contract.runner import RefusalContract, RunnerContract
+from tests.contract.runner import ChangedStartContract, RefusalContract, RunnerContract
 from tests.contract.tasks import TaskContract
 from tests.waiting import eventually, patient
 
@@ -57,5 +57,5 @@ def stage(contract_product: Product) -> Iterator[KubernetesStage]:
     made.runner.close()
 
 
-class TestKubernetesRunner(RunnerContract, RefusalContract, TaskContract):
+class TestKubernetesRunner(RunnerContract, ChangedStartContract, RefusalContract, TaskContract):
     pass

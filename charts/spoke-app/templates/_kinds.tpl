@@ -2,7 +2,7 @@
 
 {{- define "spoke-app.syncRules" -}}
 # Create SpokeJobs that are missing after a crash or an outage. Watch and list them, to copy each outcome to the ledger. Read one before
-# it counts as absent. Patch spec.cancel when a job is cancelled.
+# it counts as absent. Patch the spec when a job is cancelled, suspended or resumed, or when its priority changes.
 - apiGroups: [jobs.spoke.dev]
   resources: [spokejobs]
   verbs: [get, list, watch, create, patch]

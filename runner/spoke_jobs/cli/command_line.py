@@ -32,6 +32,7 @@ from spoke_jobs.cli.commands.retry_command import retry
 from spoke_jobs.cli.commands.run_command import run
 from spoke_jobs.cli.commands.show_command import show
 from spoke_jobs.cli.commands.sizes_command import sizes
+from spoke_jobs.cli.commands.start_commands import priority, run_now, suspend
 from spoke_jobs.cli.commands.stats_command import stats
 from spoke_jobs.cli.commands.sync_command import sync
 from spoke_jobs.cli.commands.tasks_command import tasks
@@ -45,13 +46,13 @@ from spoke_jobs.shared.log_setup import VisibleFormatter
 PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Set-up": (check, migrate),
     "Read jobs": (ls, stats, sizes, show, why, logs, watch, events),
-    "Change jobs": (dispatch, cancel, retry, prune, pause, resume),
+    "Change jobs": (dispatch, cancel, retry, run_now, priority, suspend, prune, pause, resume),
     "Run jobs and tasks (containers start these)": (worker, tasks, sync, run),
     "See jobs in a browser": (web,),
     "Tell people about failed jobs": (notify,),
 }
 """The headings of `--help`, each with its commands."""
-_CONSEQUENTIAL = (cancel, prune, pause)
+_CONSEQUENTIAL = (cancel, prune, pause, suspend)
 _TABLES_FROM = 80
 """Columns of a terminal."""
 
@@ -106,7 +107,9 @@ def called_with(arguments: Sequence[str]) -> typer.Typer:
     typer builds every command that it has at each call, which would take longer than most commands do.
     """
     first = arguments[0] if arguments else ""
-    commands = [info for info in app.registered_commands if getattr(info.callback, "__name__", None) == first]
+    commands = [
+        info for info in app.registered_commands if getattr(info.callback, "__name__", "").replace("_", "-") == first
+    ]
     groups = [info for info in app.registered_groups if info.name == first]
     if not commands and not groups:
         return app

@@ -228,6 +228,19 @@ class SpokeJobClient:
         body = {"metadata": {"uid": uid}, "spec": {"cancel": True}}
         return self._call("PATCH", f"{self._path}/{name}", {"fieldManager": names.MANAGER_SYNC}, body, _MERGE)
 
+    def change_start(self, name: str, uid: str, priority: int | None, suspend: bool | None) -> Body:
+        """Change when the operator starts the SpokeJob's next attempt. None leaves a field as it is.
+
+        :raises Conflict: if the SpokeJob was replaced.
+        :raises Invalid: if the cluster's definition of SpokeJobs does not allow it.
+        """
+        metadata: Body = {"uid": uid}
+        given = {"priority": priority, "suspend": suspend}
+        if suspend is not None:
+            metadata["annotations"] = {names.ANNOTATION_SUSPENDED_BY: names.MANAGER_SYNC if suspend else None}
+        body = {"metadata": metadata, "spec": {name: value for name, value in given.items() if value is not None}}
+        return self._call("PATCH", f"{self._path}/{name}", {"fieldManager": names.MANAGER_SYNC}, body, _MERGE)
+
     def watch(self, resource_version: str, seconds: int) -> Iterator[tuple[str, Body]]:
         """Watch from a version for ``seconds``. Yield the type and object of each event, bookmarks included.
 

@@ -351,8 +351,8 @@ class Cause(CauseRow):
     START_PAUSED = reported_row(
         "StartPaused",
         CauseClass.UNCHARGED,
-        "The job was paused in the ledger after its pod was created, and before its function was called.",
-        "`spoke-jobs resume SCOPE`, then `spoke-jobs retry ID`.",
+        "The job was paused or suspended in the ledger after its pod was created, and before its function was called.",
+        "`spoke-jobs resume SCOPE` or `spoke-jobs resume ID`, then `spoke-jobs retry ID`.",
         "The exit of the job's process.",
     )
     RETRY_LATER = reported_row(

@@ -159,9 +159,9 @@ class Kind(Enum):
                     "a SpokeJob's name is also a label's value: at most 63 characters",
                 ),
             ),
-            mutable=frozenset({"suspend", "cancel"}),
-            immutable_message="a SpokeJob's spec is immutable except for suspend and cancel; dispatch another job "
-            "instead",
+            mutable=frozenset({"suspend", "cancel", "priority"}),
+            immutable_message="a SpokeJob's spec is immutable except for suspend, cancel and priority; dispatch "
+            "another job instead",
             spec_rules=(
                 Rule("!oldSelf.cancel || self.cancel", "`cancel` can't be unset; retry or dispatch the job again"),
                 Rule("!self.locksQueue || self.queue != ''", "locksQueue needs a queue"),
@@ -184,8 +184,8 @@ class Kind(Enum):
                 Role.SYNC,
                 (*_WATCH, "create", "patch"),
                 "Create SpokeJobs that are missing after a crash or an outage. Watch and list them, to copy each "
-                "outcome to the ledger. Read one before it counts as absent. Patch spec.cancel when a job is "
-                "cancelled.",
+                "outcome to the ledger. Read one before it counts as absent. Patch the spec when a job is "
+                "cancelled, suspended or resumed, or when its priority changes.",
             ),
             Grant(
                 Role.SYNC,

@@ -141,7 +141,7 @@ class Resources(_Model):
 
 
 class SpokeJobSpec(_Model):
-    """The job to run: identifiers and options, never a payload. Immutable except for suspend and cancel."""
+    """The job to run: identifiers and options, never a payload. Immutable except for suspend, cancel and priority."""
 
     uid: Annotated[UUID, Field(description="The JobRequest's uid, which distinguishes rows of different databases.")]
     request_id: Annotated[int, Field(ge=1, description="The JobRequest's id in the application's database.")]
@@ -152,7 +152,12 @@ class SpokeJobSpec(_Model):
         bool, Field(description="Whether an attempt runs only while no other job that locks the queue has one.")
     ] = False
     priority: Annotated[
-        int, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT, description="Jobs of a higher priority are admitted first.")
+        int,
+        Field(
+            ge=-PRIORITY_LIMIT,
+            le=PRIORITY_LIMIT,
+            description="Jobs of a higher priority are admitted first. Sync keeps it at the priority of the job's row.",
+        ),
     ] = 0
     organization: Annotated[
         int | None, Field(ge=0, description="The organization that the job works for; organizations take turns.")

@@ -169,8 +169,10 @@ class WaitReason(StrEnum):
 
     SUSPENDED = ReasonRow(
         "Suspended",
-        "`spec.suspend` is true.",
-        "Set it to false, and the next attempt starts.",
+        "Somebody has suspended the job, in the ledger or by `spec.suspend` of its SpokeJob.",
+        "To let it start: `spoke-jobs resume ID`, or set `spec.suspend` to false.",
+        code=Code.SUSPENDED,
+        group_advice="To let one start: `spoke-jobs resume ID`.",
         says=lambda wait: "spec.suspend is true",
     )
     BACKING_OFF = ReasonRow(

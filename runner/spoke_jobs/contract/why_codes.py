@@ -17,6 +17,7 @@ class Code(StrEnum):
     ASKED_LATER = "asked_later"
     PAUSED = "paused"
     """Its scope is paused: by whom, since when, and why."""
+    SUSPENDED = "suspended"
     LIMIT = "limit"
     """A limit or a rate is reached."""
     BLOCKED = "blocked"

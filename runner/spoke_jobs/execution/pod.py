@@ -196,7 +196,9 @@ def _run(
 
 
 def _paused(claim: Claim, ledger: SqlLedger) -> bool:
-    """Return whether the job is paused in the ledger. The operator may not have known this when it made the pod."""
+    """Return whether the job is paused or suspended in the ledger. The operator may have made the pod before that."""
+    if claim.job.suspended_at is not None:
+        return True
     try:
         return ledger.limits.holds(claim.job)
     except DBAPIError as error:

@@ -122,10 +122,8 @@ class _Finder:
     def find(self, each: WaitingCount) -> _Finding:
         """Find what the jobs of one kind wait for."""
         kind, crowd = each.kind, self._crowd
-        if kind.blocked:
-            return _Finding(WaitReason.BLOCKED, "")
-        if kind.executor is Executor.OTHERS:
-            return _Finding(WaitReason.TAKEN, "")
+        if (reason := _at_any_time(kind)) is not None:
+            return _Finding(reason, "")
         if kind.later:
             if not kind.cause:
                 return _Finding(WaitReason.DUE_LATER, "")
@@ -215,6 +213,15 @@ def tried_again(crowd: Crowd) -> int:
     )
 
 
+def _at_any_time(kind: WaitingKind) -> WaitReason | None:
+    """Return what jobs wait for whether or not their time has come; None if that decides."""
+    if kind.blocked:
+        return WaitReason.BLOCKED
+    if kind.executor is Executor.OTHERS:
+        return WaitReason.TAKEN
+    return WaitReason.SUSPENDED if kind.suspended else None
+
+
 def _joined_by_message(
     members: Mapping[_Finding, list[WaitingCount]], crowd: Crowd
 ) -> dict[_Finding, list[WaitingCount]]:
@@ -237,8 +244,9 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, number
     first = min(counts, key=lambda each: each.oldest_at)
     kind = first.kind
     places = {each.kind.fingerprint for each in counts}
-    one = min(counts, key=lambda each: each.first_id).first_id if kind.later and kind.cause else first.first_id
-    message = _message(one, crowd) if kind.later and kind.cause else ""
+    again = kind.later and kind.cause and not kind.suspended
+    one = min(counts, key=lambda each: each.first_id).first_id if again else first.first_id
+    message = _message(one, crowd) if again else ""
     return Group(
         "blocked" if finding.reason == WaitReason.BLOCKED else "waiting",
         finding.reason.code,
@@ -250,7 +258,9 @@ def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, number
         job_id=one,
         name=finding.reason,
         wait=crowd.held.get(kind),
-        tried_at=min((each.tried_at for each in counts if each.tried_at), default=None) if kind.later else None,
+        tried_at=min((each.tried_at for each in counts if each.tried_at), default=None)
+        if kind.later and not kind.suspended
+        else None,
         scope=_scope(crowd.held.get(kind)),
         message=message,
         holder_id=kind.holder if finding.reason == WaitReason.QUEUE_LOCKED else None,
@@ -268,7 +278,7 @@ def _advice(
         finding.reason,
         job_id=job_id if kind.holder is None else kind.holder,
         job_type=line(kind.job_type),
-        cause=kind.cause,
+        cause="" if kind.suspended else kind.cause,
         scope=_scope(wait),
         with_message=with_message,
     )
@@ -303,7 +313,7 @@ def _scope(wait: Wait | None) -> str:
 def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int, places: int) -> str:
     kind = first.kind
     be = agreeing(number, "is", "are")
-    if kind.later and not kind.blocked:
+    if kind.later and not kind.blocked and not kind.suspended:
         return _later(first, crowd.now, number, places)
     if finding.reason.code in (Code.PAUSED, Code.LIMIT):
         return f"{agreeing(number, 'waits', 'wait')}: {line(wait_text.sentence(crowd.held[kind]))}"
@@ -357,6 +367,7 @@ _SENTENCES = {
         "is marked as assigned by other code, which runs it",
         "are marked as assigned by other code, which runs them",
     ),
+    WaitReason.SUSPENDED: ("is suspended", "are suspended"),
     WaitReason.BLOCKED: ("depends on jobs that have not ended", "depend on jobs that have not ended"),
     WaitReason.NOT_SUBMITTED: ("is due and has no SpokeJob yet", "are due and have no SpokeJob yet"),
     WaitReason.SUBMITTED: (

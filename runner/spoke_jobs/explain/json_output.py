@@ -78,6 +78,8 @@ class JobRow(Shape):
     start_by: datetime | None
     """The job fails if it has not started by this time."""
     cancel_requested_at: datetime | None
+    suspended_at: datetime | None
+    """Since when no attempt starts, because somebody has suspended the job."""
     submitted_at: datetime | None
     """Since when its SpokeJob is known to exist (`kubernetes`)."""
     started_at: datetime | None

@@ -24,7 +24,7 @@ from spoke_jobs.explain.moves import moves
 from spoke_jobs.explain.passed_over import SOON, claimable_since, due_since, later_claims, may_be_known, passed_over
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Reason, waits_for, when
 from spoke_jobs.explain.words import ago, clock, count, line, seconds, until
-from spoke_jobs.ledger.claims.eligibility import due_later, start_deadline
+from spoke_jobs.ledger.claims.eligibility import start_deadline
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import Link
 from spoke_jobs.ledger.reading.queries import Situation, Turns
@@ -44,12 +44,17 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
             f"`spoke-jobs retry {job.id}`",
         )
         return
+    if (held := suspended(situation)) is not None:
+        yield held
+        # Sync does not create its SpokeJob. One that there is shows what the operator knows.
+        if job.executor is not Executor.CLUSTER or job.submitted_at is None:
+            return
     if job.executor is Executor.CLUSTER:
         if cluster is not None and not cluster.problem and cluster.spokejob is not None:
             yield from in_the_cluster(situation, cluster)
             return  # the operator decides the rest: the queue's lock, the time, the limits
         yield from _in_the_cluster(situation, cluster)
-    if (due := due_later(job, now)) is not None:
+    if (due := job.due_later(now)) is not None:
         yield _later(job, due, now)
         return  # nobody knows yet which jobs will come first at that time
     if (limited := _limited(situation)) is not None:
@@ -72,9 +77,25 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
         )
 
 
+def suspended(situation: Situation) -> Reason | None:
+    """Say who suspended a job, when and why; None if nobody has."""
+    job, now, known = situation.job, situation.now, situation.suspension
+    if job.suspended_at is None:
+        return None
+    who = f" by {line(known.by)}" if known.by else ""
+    why = f": {line(known.reason, MESSAGE_LIMIT)}" if known.reason else ""
+    return waits_for(
+        WaitReason.SUSPENDED,
+        f"it was suspended at {clock(job.suspended_at, now)} ({ago(job.suspended_at, now)}){who}{why}",
+        f"to let it start: `spoke-jobs resume {job.id}`",
+    )
+
+
 def blocked(situation: Situation) -> Iterator[Reason]:
     """Name the jobs that a blocked job waits for, with their progress."""
     job, found = situation.job, situation.blocking
+    if (held := suspended(situation)) is not None:
+        yield held
     total = sum(number for _, number in found.counts)
     states = ", ".join(f"{number:,} {state}" for state, number in found.counts)
     if found.batch is not None:
@@ -92,7 +113,7 @@ def blocked(situation: Situation) -> Iterator[Reason]:
             f"spoke-jobs why {link.needs_id}",
             job_id=link.needs_id,
         )
-    if (due := due_later(job, situation.now)) is not None:
+    if (due := job.due_later(situation.now)) is not None:
         yield _later(job, due, situation.now)
 
 
@@ -139,7 +160,7 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
             f"kubectl describe spokejob {name}",
         )
         return
-    if due_later(job, now) is not None:
+    if job.due_later(now) is not None:
         return  # sync creates it when it is due
     if cluster is not None and cluster.excluded:
         yield waits_for(

@@ -250,6 +250,39 @@ class Ledger(Protocol):
         :raises UniquenessConflict: if another unfinished job has its unique key.
         """
 
+    def run_now(self, job_id: int, by: str = "") -> JobRequest | None:
+        """Make a job due now that waits for its time. Return None if there is no such job.
+
+        :param by: who does so, likewise.
+        :raises ChangeRefused: if it does not wait for its time, or if the operator decides when it starts.
+        """
+
+    def set_priority(self, job_id: int, priority: int, by: str = "") -> JobRequest | None:
+        """Change the priority of a waiting or blocked job. Return None if there is no such job.
+
+        :param by: who does so, likewise.
+        :raises ChangeRefused: if it runs or has ended.
+        :raises InvalidJobData: if no job can have the priority.
+        """
+
+    def suspend(self, job_id: int, reason: str = "", by: str = "") -> JobRequest | None:
+        """Let no attempt of a job start until it is resumed. Return None if there is no such job.
+
+        A running attempt goes on. The time while it is suspended counts towards no start timeout.
+
+        :param reason: for its event, like the name.
+        :param by: who does so, likewise.
+        :raises ChangeRefused: if it has ended.
+        :raises InvalidJobData: if the reason can't be stored.
+        """
+
+    def resume(self, job_id: int, by: str = "") -> JobRequest | None:
+        """Let attempts of a suspended job start again. Return None if there is no such job.
+
+        :param by: who does so, likewise.
+        :raises ChangeRefused: if it is not suspended.
+        """
+
     def prune(self, limit: int = 1000, older_than_seconds: float | None = None, which: JobFilter = ANY_JOB) -> int:
         """Delete finished jobs that pass the filter and on which no unfinished job depends, oldest first; return how
         many.

@@ -19,7 +19,7 @@ from spoke_jobs.ledger.claims.claim_search import ClaimSearch
 from spoke_jobs.ledger.claims.eligibility import Due, OfRunner, Waiting, in_sql
 from spoke_jobs.ledger.columns.clock import clock_now, waited_seconds
 from spoke_jobs.ledger.engine import READ_ONLY, is_locked
-from spoke_jobs.ledger.lifecycle import checkpoints, dispatching, finish, retries, transitions
+from spoke_jobs.ledger.lifecycle import checkpoints, dispatching, finish, retries, start_changes, transitions
 from spoke_jobs.ledger.limits.limit_rows import SqlLimits
 from spoke_jobs.ledger.maintenance import pruning, reaping, settling, start_timeouts, strays
 from spoke_jobs.ledger.notify import Notifier, on_request
@@ -305,6 +305,22 @@ class SqlLedger(SqlBatches):
         except IntegrityError:
             with self._reading() as connection:
                 raise retries.why_not_retried(connection, job_id) from None
+
+    def run_now(self, job_id: int, by: str = "") -> JobRequest | None:
+        """Make a job due now that waits for its time."""
+        return self._repeated(lambda connection: start_changes.run_now(connection, job_id, by))
+
+    def set_priority(self, job_id: int, priority: int, by: str = "") -> JobRequest | None:
+        """Change the priority of a waiting or blocked job."""
+        return self._repeated(lambda connection: start_changes.set_priority(connection, job_id, priority, by))
+
+    def suspend(self, job_id: int, reason: str = "", by: str = "") -> JobRequest | None:
+        """Let no attempt of a job start until it is resumed."""
+        return self._repeated(lambda connection: start_changes.suspend(connection, job_id, reason, by))
+
+    def resume(self, job_id: int, by: str = "") -> JobRequest | None:
+        """Let attempts of a suspended job start again."""
+        return self._repeated(lambda connection: start_changes.resume(connection, job_id, by))
 
     def prune(
         self, limit: int = 1000, older_than_seconds: float | None = None, which: JobFilter = ANY_JOB, *, by: str = ""

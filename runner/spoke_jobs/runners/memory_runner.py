@@ -150,6 +150,22 @@ class MemoryRunner(Runner):
         job = self.ledger.get(job_id)
         return job and self.ledger.retry(job.id, clear_checkpoints=clear_checkpoints)
 
+    def run_job_now(self, job_id: int | UUID, by: str = "") -> JobRequest | None:
+        job = self.ledger.get(job_id)
+        return job and self.ledger.run_now(job.id, by)
+
+    def set_job_priority(self, job_id: int | UUID, priority: int, by: str = "") -> JobRequest | None:
+        job = self.ledger.get(job_id)
+        return job and self.ledger.set_priority(job.id, priority, by)
+
+    def suspend_job(self, job_id: int | UUID, reason: str = "", by: str = "") -> JobRequest | None:
+        job = self.ledger.get(job_id)
+        return job and self.ledger.suspend(job.id, reason, by)
+
+    def resume_job(self, job_id: int | UUID, by: str = "") -> JobRequest | None:
+        job = self.ledger.get(job_id)
+        return job and self.ledger.resume(job.id, by)
+
     def dispatch_jobs(self, jobs: Sequence[JobData], *, session: Session | None = None) -> Sequence[JobRequest]:
         for job_data in jobs:  # check all before one is written
             prepare_job(job_data, self.registry, runner=NAME)

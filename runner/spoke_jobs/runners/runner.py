@@ -134,6 +134,32 @@ class Runner(ABC):
             "retry_job(job_id, *, clear_checkpoints=False)"
         )
 
+    def run_job_now(self, job_id: int | UUID, by: str = "") -> JobRequest | None:
+        """Make a job due now that waits for its time, and return its row, or None."""
+        raise ConfigurationError(
+            f"the runner {self._own_name()} can't run jobs now: give it a function run_job_now(job_id, by='')"
+        )
+
+    def set_job_priority(self, job_id: int | UUID, priority: int, by: str = "") -> JobRequest | None:
+        """Change the priority of a waiting or blocked job, and return its row, or None."""
+        raise ConfigurationError(
+            f"the runner {self._own_name()} can't change priorities: give it a function "
+            "set_job_priority(job_id, priority, by='')"
+        )
+
+    def suspend_job(self, job_id: int | UUID, reason: str = "", by: str = "") -> JobRequest | None:
+        """Let no attempt of a job start until it is resumed, and return its row, or None."""
+        raise ConfigurationError(
+            f"the runner {self._own_name()} can't suspend jobs: give it a function "
+            "suspend_job(job_id, reason='', by='')"
+        )
+
+    def resume_job(self, job_id: int | UUID, by: str = "") -> JobRequest | None:
+        """Let attempts of a suspended job start again, and return its row, or None."""
+        raise ConfigurationError(
+            f"the runner {self._own_name()} can't resume jobs: give it a function resume_job(job_id, by='')"
+        )
+
     @property
     def limits(self) -> LimitStore:
         """The limits, rates and pauses that its workers obey."""
@@ -171,6 +197,10 @@ _OPTIONAL = (
     "get_job",
     "aget_job",
     "retry_job",
+    "run_job_now",
+    "set_job_priority",
+    "suspend_job",
+    "resume_job",
 )
 
 

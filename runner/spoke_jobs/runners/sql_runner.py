@@ -269,6 +269,28 @@ class SqlRunner(Runner):
             run_safely(lambda: self._launch_many([job]))
         return job
 
+    def run_job_now(self, job_id: int | UUID, by: str = "") -> JobRequest | None:
+        before = self.ledger.get(job_id)
+        job = before and self.ledger.run_now(before.id, by)
+        if job is not None:
+            run_safely(lambda: self._launch_many([job]))
+        return job
+
+    def set_job_priority(self, job_id: int | UUID, priority: int, by: str = "") -> JobRequest | None:
+        job = self.ledger.get(job_id)
+        return job and self.ledger.set_priority(job.id, priority, by)
+
+    def suspend_job(self, job_id: int | UUID, reason: str = "", by: str = "") -> JobRequest | None:
+        job = self.ledger.get(job_id)
+        return job and self.ledger.suspend(job.id, reason, by)
+
+    def resume_job(self, job_id: int | UUID, by: str = "") -> JobRequest | None:
+        before = self.ledger.get(job_id)
+        job = before and self.ledger.resume(before.id, by)
+        if job is not None and job.state is JobState.WAITING:
+            run_safely(lambda: self._launch_many([job]))
+        return job
+
     async def aget_job(self, job_id: int | UUID, *, session: AsyncSession | None = None) -> JobRequest | None:
         if session is not None:
             _refuse_sync_session(session)

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.failed_decisions import message_of
+from spoke_jobs.contract.names import PRIORITY_LIMIT
 from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJobSpec
 from spoke_jobs.ledger.claims.eligibility import Facts, all_hold, launch_times
 from spoke_jobs.model import Failure, JobState, Progress
@@ -21,6 +22,7 @@ from spoke_jobs.sync.sync_model import (
     Action,
     AttemptView,
     Cancel,
+    ChangeStart,
     ConfirmGone,
     EndAttempt,
     FailJob,
@@ -63,7 +65,7 @@ def decide(
     if row.job.state.final:
         return _mirror(row, seen)
     submitted = (RecordSubmitted(row),) if row.job.submitted_at is None else ()
-    return (*submitted, *(_ends(row, seen) or (*_cancel(row, seen), *_mirror(row, seen))))
+    return (*submitted, *(_ends(row, seen) or (*_cancel(row, seen), *_start(row, seen), *_mirror(row, seen))))
 
 
 def _name_is_anothers(row: Row) -> tuple[Action, ...]:
@@ -94,6 +96,22 @@ def _ends(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
 def _cancel(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
     """Pass a cancellation on to the operator: the pod itself may hang, or not exist yet."""
     return (Cancel(row, seen),) if row.job.cancel_requested_at is not None and not seen.cancel else ()
+
+
+def _start(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
+    """Pass on a changed priority and a suspension. The row decides about the priority, whoever has changed it.
+
+    A SpokeJob that people have suspended with kubectl stays so.
+    """
+    priority, suspended = row.job.priority, row.job.suspended_at is not None
+    # Other code may have written a priority that no SpokeJob can have.
+    wanted = priority if priority != seen.priority and abs(priority) <= PRIORITY_LIMIT else None
+    suspend = None
+    if suspended and not seen.suspend:
+        suspend = True
+    elif not suspended and seen.suspend and seen.suspended_by_sync:
+        suspend = False
+    return () if wanted is None and suspend is None else (ChangeStart(row, seen, wanted, suspend),)
 
 
 def _end_of(number: int, seen: SpokeJobView) -> Failure | None:

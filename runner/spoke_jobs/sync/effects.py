@@ -26,6 +26,7 @@ from spoke_jobs.sync.decide import failure, type_not_allowed
 from spoke_jobs.sync.sync_model import (
     Action,
     Cancel,
+    ChangeStart,
     ConfirmGone,
     EndAttempt,
     FailJob,
@@ -190,6 +191,8 @@ class Effects:
                 return self._confirm_gone(row)
             case Cancel(row, seen):
                 return self._cancel(row, seen)
+            case ChangeStart():
+                return self._change_start(action)
             case Mirror():
                 return self._mirror(action)
 
@@ -278,6 +281,22 @@ class Effects:
             return False
         fields = _of_row(row)
         logger.info("job %d (%s): cancellation passed on to the SpokeJob", row.job.id, row.job.job_type, extra=fields)
+        return True
+
+    def _change_start(self, action: ChangeStart) -> bool:
+        row, seen = action.row, action.seen
+        try:
+            self.remember(self._api.change_start(seen.name, seen.object_uid, action.priority, action.suspend))
+        except (NotFound, Conflict):
+            self.decide_again.add(seen.name)
+            return False
+        except Invalid as error:  # by a CustomResourceDefinition of an older release; no reason to delay other actions
+            logger.warning("job %d: the SpokeJob can't be changed: %s", row.job.id, error, extra=_of_row(row))
+            return False
+        said = [] if action.priority is None else [f"priority {action.priority}"]
+        said += [] if action.suspend is None else ["suspended" if action.suspend else "resumed"]
+        text = "job %d (%s): passed on to the SpokeJob: %s"
+        logger.info(text, row.job.id, row.job.job_type, ", ".join(said), extra=_of_row(row))
         return True
 
     def _mirror(self, action: Mirror) -> bool:

@@ -64,6 +64,7 @@ _BETWEEN_LOOKS_SECONDS = 60.0
 """Likewise if sync did not look for so long: it may have been cut off. But it may also have been busy, for example with
 very many SpokeJobs, so this is a small part of the time for which a lease must be over."""
 _TICKS, _PUBLISHES = "dispatches the jobs of schedules", "publishes limits"
+_STARTS = "passes on changed starts"
 _COMPARES, _FOLLOWS = "compares ledger and cluster", "follows SpokeJobs"
 _SETTLES, _LAUNCHES, _PRUNES = "unblocks dependents", "launches jobs", "prunes"
 _ENDS_STRAYS = "ends attempts and deletes locks without an owner"
@@ -120,11 +121,12 @@ class LeaderLoop:
         self._usage = ended_attempts.FIRST_LOOK
         self._overflowed: set[int] = set()
         """The jobs that would have moved to pods at the last look."""
+        self._events_to: int | None = None
         self._compared_to: int | None = None
         self._launched_to: int | None = None
         self._pruned_at_once = _PRUNED_AT_ONCE
         self._due = {"limits": 0.0, "settle": 0.0, "launch": 0.0, "progress": 0.0, "compare": 0.0, "prune": 0.0}
-        self._due["strays"] = 0.0
+        self._due["strays"] = self._due["starts"] = 0.0
         self._next_overflow = 0.0
         self._ticker = (
             Ticker(registry, CLUSTER_RUNNER, writer.transaction, writer.transaction, lag=health.schedule_lag)
@@ -164,9 +166,11 @@ class LeaderLoop:
         contained(_TICKS, self._tick, None)
         notified = self._inbox.take_notified()
         if notified:
-            self._due["launch"] = self._due["limits"] = 0.0
+            self._due["launch"] = self._due["limits"] = self._due["starts"] = 0.0
         if self._is_due("limits", self._intervals.limits):  # before the launches, so that a pause holds them
             contained(_PUBLISHES, self._limits.publish, 0)
+        if self._is_due("starts", self._intervals.launch):
+            contained(_STARTS, self._pass_on_starts, None)
         if self._is_due("compare", self._intervals.compare):
             self._try_to_read(_COMPARES, self._compare)
         elif changes:
@@ -302,6 +306,19 @@ class LeaderLoop:
         self._carry_out(
             action for row in rows if row.name in known for action in self._decide_on(row, now, self._patience)
         )
+
+    def _pass_on_starts(self) -> None:
+        """Pass on what somebody has changed about the starts of jobs since the last call."""
+        with self._reading() as (connection, now):
+            if self._events_to is None:  # the first comparison finds what was changed before
+                self._events_to = syncing.last_event(connection)
+                return
+            found, last = syncing.changed_starts(connection, self._events_to)
+        known = self._effects.spokejobs
+        self._carry_out(
+            action for row in _rows(found) if row.name in known for action in self._decide_on(row, now, self._patience)
+        )
+        self._events_to = last
 
     def _settle(self) -> None:
         """Go on with the dependents of jobs that have ended, before the unblocked ones are launched."""

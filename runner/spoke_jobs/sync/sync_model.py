@@ -9,6 +9,7 @@ from uuid import UUID
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.name_fields import cause, object_name
+from spoke_jobs.contract.names import ANNOTATION_SUSPENDED_BY, MANAGER_SYNC
 from spoke_jobs.contract.spokejob import LedgerState, Outcome
 from spoke_jobs.model import Failure, JobRequest, Progress
 from spoke_jobs.shared.clean_text import error_type
@@ -71,6 +72,11 @@ class SpokeJobView:
     ledger: LedgerState | None = None
     cancel: bool = False
     """Whether the operator has been asked to end the job."""
+    priority: int = 0
+    suspend: bool = False
+    """Whether the operator starts no attempt."""
+    suspended_by_sync: bool = False
+    """Whether sync has set that."""
 
     def is_of(self, row: Row) -> bool:
         """Whether the SpokeJob belongs to this row. A SpokeJob of another row may have the same name."""
@@ -129,6 +135,18 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeStart:
+    """Pass on when the operator may start the next attempt, as somebody has changed it in the row."""
+
+    row: Row
+    seen: SpokeJobView
+    priority: int | None = None
+    """None to leave it as it is."""
+    suspend: bool | None = None
+    """Likewise."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mirror:
     """Show the row's progress and final state on the SpokeJob."""
 
@@ -137,7 +155,7 @@ class Mirror:
     ledger: LedgerState | None
 
 
-Action = Launch | RecordSubmitted | EndAttempt | FailJob | ConfirmGone | Cancel | Mirror
+Action = Launch | RecordSubmitted | EndAttempt | FailJob | ConfirmGone | Cancel | ChangeStart | Mirror
 
 
 def read_view(body: Body) -> SpokeJobView:
@@ -167,6 +185,9 @@ def read_view(body: Body) -> SpokeJobView:
         progress=_progress(status),
         ledger=_member(LedgerState, text(status, "ledger")),
         cancel=spec.get("cancel") is True,
+        priority=number(spec, "priority"),
+        suspend=spec.get("suspend") is True,
+        suspended_by_sync=text(mapping(metadata, "annotations"), ANNOTATION_SUSPENDED_BY) == MANAGER_SYNC,
     )
 
 

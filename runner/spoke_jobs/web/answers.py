@@ -57,6 +57,11 @@ NARROWER = "Choose narrower filters: a type, a queue or an organization."
 NOT_FOUND = refusal("Not found", "There is no such job, it was pruned, or you may not see it.", 404)
 
 
+def unchanged_job(job_id: int, text: str, status: int = 409) -> Page:
+    """Return a page that says why a job was not changed."""
+    return refusal("Nothing was changed", text, status, f"/jobs/{job_id}", "Back to the job")
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request."""

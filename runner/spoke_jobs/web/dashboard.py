@@ -61,6 +61,7 @@ from spoke_jobs.web.queue_pages import QueuePages
 from spoke_jobs.web.reader_zone import reader_zone
 from spoke_jobs.web.schedule_pages import SchedulePages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
+from spoke_jobs.web.start_pages import StartPages
 from spoke_jobs.web.task_pages import TaskPages
 from spoke_jobs.web.viewer import Viewer
 from spoke_jobs.web.wanted_page import (
@@ -166,6 +167,7 @@ class Dashboard:
         queries = DashboardQueries(engine)
         self._rooms: tuple[Room, ...] = (
             Pages(self._ledger, queries, cluster),
+            StartPages(self._ledger, queries),
             BulkPages(self._ledger, queries),
             FailurePages(engine, queries),
             QueuePages(queries, limits_of(engine, runner), self._notify),

@@ -10,12 +10,19 @@ from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.names import LABEL_REQUEST, spokejob_name
+from spoke_jobs.contract.names import LABEL_REQUEST, PRIORITY_LIMIT, spokejob_name
 from spoke_jobs.explain.groups import Group, tried_again
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.explain.words import agreeing, count, line, memory, seconds
 from spoke_jobs.ledger.job_batch import Batch
+from spoke_jobs.ledger.lifecycle.start_rules import (
+    REASON_LIMIT,
+    why_no_priority,
+    why_not_now,
+    why_not_resumed,
+    why_not_suspended,
+)
 from spoke_jobs.ledger.reading.dashboard_queries import (
     GROUPED,
     CappedCount,
@@ -360,7 +367,26 @@ class JobView:
     """What a command shows, and the command."""
     can_cancel: bool
     can_retry: bool
+    can_run_now: bool
+    can_suspend: bool
+    can_resume: bool
+    priority: int | None
+    """The present priority, if the viewer may change it."""
     has_checkpoints: bool
+    priority_limit: int = PRIORITY_LIMIT
+    reason_limit: int = REASON_LIMIT
+
+    @property
+    def has_actions(self) -> bool:
+        """Whether the viewer may do anything to the job."""
+        return (
+            self.can_cancel
+            or self.can_retry
+            or self.can_run_now
+            or self.can_suspend
+            or self.can_resume
+            or self.priority is not None
+        )
 
 
 def job_view(
@@ -411,6 +437,10 @@ def job_view(
         tuple(commands(job, cluster.namespace if cluster else "")),
         can_cancel=JobAction.CANCEL in viewer.actions and not job.state.final,
         can_retry=JobAction.RETRY in viewer.actions and job.state is JobState.FAILED,
+        can_run_now=JobAction.START in viewer.actions and not why_not_now(job, now),
+        can_suspend=JobAction.START in viewer.actions and job.suspended_at is None and not why_not_suspended(job),
+        can_resume=JobAction.START in viewer.actions and not why_not_resumed(job),
+        priority=job.priority if JobAction.START in viewer.actions and not why_no_priority(job, 0) else None,
         has_checkpoints=has_checkpoints,
     )
 

@@ -22,7 +22,7 @@ from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest, UnreadPayload
 from spoke_jobs.web import page_views
-from spoke_jobs.web.answers import NOT_FOUND, Acting, Answer, Asked, Page, Reading, Redirect, refusal
+from spoke_jobs.web.answers import NOT_FOUND, Acting, Answer, Asked, Page, Reading, Redirect, unchanged_job
 from spoke_jobs.web.cluster_reads import ClusterReads, sync_is_active
 from spoke_jobs.web.job_search import read_search
 from spoke_jobs.web.schedule_views import schedule_troubles
@@ -38,6 +38,10 @@ SAID = {
     "cancelled": "The job was cancelled.",
     "asked": "The job was asked to stop.",
     "retried": "The job starts again.",
+    "run-now": "The job is due now.",
+    "priority": "The job has this priority now.",
+    "suspend": "The job is suspended. A running attempt goes on.",
+    "resume": "The job is no longer suspended.",
     "dispatched": "Its schedule has dispatched this job now.",
     "repeated": "Its schedule has dispatched this job. The same form was sent again, and dispatched no other one.",
 }
@@ -149,12 +153,12 @@ class Pages:
                 clear = asked.given.get("clear_checkpoints") == "yes"
                 after = self._ledger.retry(job_id, by, clear_checkpoints=clear)
         except (DependencyNotMet, UniquenessConflict) as error:  # the texts name the other job
-            return _unchanged(job_id, str(error) if viewer.sees_all else STANDS_IN_THE_WAY)
+            return unchanged_job(job_id, str(error) if viewer.sees_all else STANDS_IN_THE_WAY)
         if after is None:
             return NOT_FOUND
         change = said(before, after)
         if not change.done:
-            return _unchanged(job_id, change.text)
+            return unchanged_job(job_id, change.text)
         return Redirect(f"/jobs/{job_id}?said={_word(action, after)}")
 
     def _batches(self, viewer: Viewer, job: JobRequest) -> list[Batch]:
@@ -172,10 +176,6 @@ class Pages:
             return job
         small = job.payload.size <= PAYLOAD_LIMIT_BYTES
         return self._queries.job(job_id, which, with_payload=True) if small else job
-
-
-def _unchanged(job_id: int, text: str) -> Page:
-    return refusal("Nothing was changed", text, 409, f"/jobs/{job_id}", "Back to the job")
 
 
 def _word(action: JobAction, after: JobRequest) -> str:

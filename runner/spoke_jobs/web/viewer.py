@@ -24,6 +24,8 @@ class JobAction(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     """Retry jobs and, for those who see all jobs, tasks of the outbox."""
+    START = "start"
+    """Change when waiting jobs start."""
     LIMIT = "limit"
     """Set limits, pause and resume. Only for those who see all jobs."""
     SCHEDULE = "schedule"
@@ -40,6 +42,7 @@ class JobAction(StrEnum):
 _PHRASES = {
     JobAction.CANCEL: "cancel jobs",
     JobAction.RETRY: "retry jobs",
+    JobAction.START: "change when jobs start",
     JobAction.LIMIT: "change limits and pauses",
     JobAction.SCHEDULE: "change and run schedules",
     JobAction.MUTE: "mute failures",
@@ -86,6 +89,7 @@ _ABOUT_THE_JOB_ALONE = frozenset(
     {
         *(WaitReason.DUE_LATER, WaitReason.ASKED_LATER, WaitReason.BACKING_OFF, WaitReason.TAKEN, WaitReason.NEXT),
         *(WaitReason.NOT_SUBMITTED, WaitReason.SUBMITTED, WaitReason.SPOKEJOB_GONE, WaitReason.PAUSED),
+        WaitReason.SUSPENDED,
     }
 )
 """Reasons to wait whose texts say nothing about other jobs."""

@@ -1,4 +1,4 @@
-"""A pod that was created before its job was paused does not call the job's function."""
+"""A pod that was created before its job was paused or suspended does not call the job's function."""
 
 from __future__ import annotations
 
@@ -67,6 +67,28 @@ def test_a_job_that_is_paused_while_its_pod_imports_the_application_is_left_for_
     assert (left.state, left.attempt, causes) == (JobState.WAITING, 1, ["StartPaused"])
 
     ledger.limits.resume(SCOPE)
+    second = start(job, 2, postgres_ledger_url, tmp_path)
+    _, errors = second.communicate(timeout=patient(180))
+    ended = ledger.get(job.id)
+    ledger.engine.dispose()
+    assert ended is not None
+    assert (ended.state, ended.attempt, ended.result) == (JobState.SUCCEEDED, 2, "called"), errors
+
+
+def test_a_job_that_is_suspended_before_its_pod_claims_it_is_left_for_later(
+    postgres_ledger_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "paused_app.py").write_text(APP)
+    (tmp_path / "go on").touch()
+    ledger = SqlLedger(create_engine(postgres_ledger_url))
+    job = ledger.insert(new_job(runner="kubernetes"))
+    ledger.suspend(job.id, "the test")
+    first = start(job, 1, postgres_ledger_url, tmp_path)
+    _, errors = first.communicate(timeout=patient(180))
+    assert first.returncode == ExitCode.HELD, errors
+    assert [attempt.cause for attempt in ledger.attempts(job.id)] == ["StartPaused"]
+
+    ledger.resume(job.id)
     second = start(job, 2, postgres_ledger_url, tmp_path)
     _, errors = second.communicate(timeout=patient(180))
     ended = ledger.get(job.id)

@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
@@ -26,6 +27,7 @@ from tests.contract.ledger import LEASE
 from tests.contract.ledger_moves import LAPSED, Known, Move, by_token, moves, perform
 from tests.waiting import patient
 
+from spoke_jobs.errors import ChangeRefused
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
@@ -217,6 +219,10 @@ class Concurrent(RuleBasedStateMachine):
         for claim in self.known.claims:
             ledger.heartbeat(claim.token, LAPSED)
         for _ in range(200):
+            for job_id in self.known.jobs:
+                for change in (ledger.resume, ledger.run_now):
+                    with suppress(ChangeRefused):
+                        change(job_id)
             ledger.reap("legacy")
             ledger.expire_starts("legacy", ["report"])
             claims = ledger.claim_batch("legacy", ["report", "tell"], "w", LEASE, 16)

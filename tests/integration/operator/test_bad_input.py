@@ -231,9 +231,9 @@ def test_a_cancellation_cannot_be_taken_back_nor_anything_else_changed(cluster: 
     patch({"cancel": True})
     for spec, words in (
         ({"cancel": False}, "`cancel` can't be unset"),
-        ({"queue": "other"}, "immutable except for suspend and cancel"),
-        ({"priority": 7}, "immutable except for suspend and cancel"),
-        ({"traceparent": "x"}, "immutable except for suspend and cancel"),
+        ({"queue": "other"}, "immutable except for suspend, cancel and priority"),
+        ({"priority": 1001}, "less than or equal to 1000"),
+        ({"traceparent": "x"}, "immutable except for suspend, cancel and priority"),
     ):
         with pytest.raises(ApiException) as caught:
             patch(spec)

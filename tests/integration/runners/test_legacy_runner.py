@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.contract.app import engine as app_engine
-from tests.contract.runner import RefusalContract, RunnerContract
+from tests.contract.runner import ChangedStartContract, RefusalContract, RunnerContract
 from tests.contract.stages import LegacyStage, running_worker
 from tests.contract.tasks import TaskContract
 
@@ -30,6 +30,11 @@ def stage(request: pytest.FixtureRequest, postgres_url: str, monkeypatch: pytest
 
 class TestLegacyRunner(RunnerContract):
     pass
+
+
+@pytest.mark.parametrize("stage", ["same_process", "worker"], indirect=True)
+class TestChangedStarts(ChangedStartContract):
+    """With JOBS_SYNC no job waits for its time."""
 
 
 @pytest.mark.parametrize("stage", ["sync", "same_process"], indirect=True)

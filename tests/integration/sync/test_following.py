@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended
 from tests.waiting import eventually, stays
 
-from spoke_jobs import JobData
+from spoke_jobs import ChangeRefused, JobData
 from spoke_jobs.ledger.port import QueueHeld
 from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState, Progress, Pulse
 
@@ -149,3 +150,32 @@ def test_what_happened_while_sync_was_away_is_made_up_for(stage: Stage) -> None:
         eventually(lambda: stage.cluster.status(done).get("ledger") == "Succeeded", "the success shows")
         assert stage.until(failed, lambda row: row.state.final).cause == "OutOfMemory"
         assert stage.until(lost, lambda row: row.state is JobState.WAITING).cause == "Evicted"
+
+
+def test_what_somebody_changes_about_the_start_of_a_job_shows_on_the_cluster(stage: Stage, sync: SyncProcess) -> None:
+    job = launched(stage)
+    stage.ledger.set_priority(job.id, 5)
+    stage.ledger.suspend(job.id, "the test")
+
+    def spec() -> tuple[Any, Any]:
+        found = (stage.cluster.get(job) or {})["spec"]
+        return found["priority"], found["suspend"]
+
+    eventually(lambda: spec() == (5, True), "both are passed on")
+    stage.ledger.set_priority(job.id, -5)
+    stage.ledger.resume(job.id)
+    eventually(lambda: spec() == (-5, False), "so is the resumption")
+    metadata = (stage.cluster.get(job) or {})["metadata"]
+    assert "jobs.spoke.dev/suspended-by" not in metadata.get("annotations", {})
+
+
+def test_a_suspended_job_gets_no_spokejob_until_it_is_resumed(stage: Stage, sync: SyncProcess) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    job = stage.runner().dispatch_job(JobData("work", run_after=later))
+    stage.ledger.suspend(job.id)
+    with pytest.raises(ChangeRefused):
+        stage.ledger.run_now(job.id)
+    assert stays(lambda: stage.cluster.get(job) is None, 3)
+    stage.ledger.resume(job.id)
+    stage.ledger.run_now(job.id)
+    stage.until(job, lambda row: row.submitted_at)

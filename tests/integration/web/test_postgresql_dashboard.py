@@ -17,6 +17,7 @@ from tests.contract.dashboard_mutes import MutesContract
 from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.dashboard_scene import EVERYBODY, HOST, Open, token_in
 from tests.contract.dashboard_schedules import SchedulesContract
+from tests.contract.dashboard_starts import StartsContract
 from tests.contract.dashboard_tasks import TasksContract
 from tests.contract.ledger import new_job
 from tests.waiting import patient
@@ -192,6 +193,12 @@ class TestPostgresqlFailures(FailuresContract):
 
 
 class TestPostgresqlMutes(MutesContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlStarts(StartsContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url

@@ -192,6 +192,87 @@ class TestCancel:
         assert "only unfinished" in run("cancel", "--state", "failed", code=2).stderr
 
 
+class TestRunNow:
+    def test_those_that_wait_for_their_time(self, ledger: SqlLedger, run: Run) -> None:
+        at = datetime.now(UTC) + timedelta(hours=1)
+        first, due = ledger.insert(new_job(run_after=at)), ledger.insert(new_job())
+        result = run("run-now", first.id, due.id, 99, first.id, "--as", "ada", code=3)
+        assert result.stdout == f"{first.id}\treport\tdue now\n"
+        assert f"job {due.id} is due already: `spoke-jobs why {due.id}` says what it waits for" in result.stderr
+        assert "there is no job 99" in result.stderr
+        assert f"job {first.id} is due already" in run("run-now", first.id, code=1).stderr
+        (event,) = document(run("events", "--json"))["events"]
+        assert (event["actor"], event["action"], event["job_id"]) == ("ada", "run now", first.id)
+        assert claimed(ledger).job.id == first.id
+        run("run-now", code=2)
+
+
+class TestPriority:
+    def test_those_named(self, ledger: SqlLedger, run: Run) -> None:
+        first, second = ledger.insert(new_job()), ledger.insert(new_job())
+        assert run("priority", second.id, "--to", 5).stdout == f"{second.id}\treport\tpriority 5\n"
+        assert claimed(ledger).job.id == second.id
+        result = run("priority", first.id, second.id, 99, "--to", "-3", code=3)
+        assert result.stdout == f"{first.id}\treport\tpriority -3\n"
+        assert f"job {second.id} is running" in result.stderr
+        assert "there is no job 99" in result.stderr
+        assert document(run("show", first.id, "--json"))["job"]["priority"] == -3
+
+    @pytest.mark.parametrize("arguments", [(1,), ("--to", 5), (1, "--to", 1001), (1, "--to", "high")])
+    def test_what_names_no_job_or_no_priority(self, ledger: SqlLedger, run: Run, arguments: tuple[object, ...]) -> None:
+        job = ledger.insert(new_job())
+        run("priority", *arguments, code=2)
+        assert ledger.get(job.id) == job
+
+    def test_the_range_is_named(self, run: Run) -> None:
+        said = " ".join(run("priority", 1, "--to", 1001, code=2).stderr.split())
+        assert "the priority is 1001, where a whole number from -1000 to 1000 is expected" in said
+
+
+class TestSuspend:
+    def test_those_named_until_they_are_resumed(self, ledger: SqlLedger, run: Run) -> None:
+        first, second, ended = ledger.insert(new_job()), ledger.insert(new_job()), fail(ledger, "other")
+        result = run("suspend", first.id, second.id, ended, 99, "--reason", "wait for it", "--as", "ada", code=3)
+        assert result.stdout == f"{first.id}\treport\tsuspended\n{second.id}\treport\tsuspended\n"
+        assert f"job {ended} has failed: `spoke-jobs retry {ended}` starts it again" in result.stderr
+        assert "there is no job 99" in result.stderr
+        (reason,) = document(run("why", first.id, "--json"))["reasons"]
+        assert reason["code"] == "suspended"
+        assert "by ada: wait for it" in reason["text"]
+        assert reason["advice"] == f"to let it start: `spoke-jobs resume {first.id}`"
+        assert run("why").stdout.startswith("waiting\tsuspended\t\t2\t0\tare suspended\t")
+        assert document(run("show", first.id, "--json"))["job"]["suspended_at"] is not None
+        assert "suspended" in run("show", first.id).stdout
+        assert [row.endswith("\tsuspended") for row in run("ls").stdout.splitlines()] == [False, True, True]
+        assert run("resume", first.id, second.id).stdout == (
+            f"{first.id}\treport\tresumed\n{second.id}\treport\tresumed\n"
+        )
+        assert claimed(ledger).job.id == first.id
+        assert f"job {first.id} is not suspended" in run("resume", first.id, code=1).stderr
+        assert "there is no job 99" in run("resume", 99, code=3).stderr
+        run("suspend", code=2)
+
+    def test_the_jobs_that_wait_for_it_are_selected(self, ledger: SqlLedger, run: Run) -> None:
+        held, free = ledger.insert(new_job()), ledger.insert(new_job())
+        run("suspend", held.id)
+        assert run("cancel", "--reason", "suspended", "--yes").stdout == f"{held.id}\treport\tcancelled\n"
+        assert claimed(ledger).job.id == free.id
+
+    @pytest.mark.parametrize("arguments", [("all", "type:report"), ("all", "1"), ("0",), ("reports",)])
+    def test_resume_takes_one_scope_or_ids(self, ledger: SqlLedger, run: Run, arguments: tuple[str, ...]) -> None:
+        job = ledger.insert(new_job())
+        ledger.suspend(job.id)
+        run("pause", "all", "--reason", "x")
+        run("resume", *arguments, code=2)
+        assert [limit.pause is None for limit in ledger.limits.all()] == [False]
+        assert ledger.get(job.id) != job
+
+    def test_a_reason_that_is_too_long(self, ledger: SqlLedger, run: Run) -> None:
+        job = ledger.insert(new_job())
+        assert "at most 200 characters" in run("suspend", job.id, "--reason", "x" * 201, code=1).stderr
+        assert ledger.get(job.id) == job
+
+
 class TestRetry:
     def test_those_named(self, ledger: SqlLedger, run: Run) -> None:
         failed = fail(ledger)

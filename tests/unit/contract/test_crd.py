@@ -70,12 +70,12 @@ def test_get_all_does_not_list_spokejobs() -> None:
     assert "categories" not in DEFINITIONS["spokejobs"]()["spec"]["names"]
 
 
-def test_everything_but_suspend_and_cancel_is_immutable() -> None:
+def test_everything_but_suspend_cancel_and_priority_is_immutable() -> None:
     rule, one_way, lock = schema()["properties"]["spec"]["x-kubernetes-validations"]
     for field in SpokeJobSpec.model_fields.values():
         name = field.alias or ""
         assert (f"self.{name} " in rule["rule"] or f"self.{name})" in rule["rule"]) == (
-            name not in ("suspend", "cancel")
+            name not in ("suspend", "cancel", "priority")
         ), name
     assert one_way["rule"] == "!oldSelf.cancel || self.cancel"
     assert lock["message"] == "locksQueue needs a queue"

@@ -19,7 +19,7 @@ from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import WAITS, Giver, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
-from spoke_jobs.explain.groups import Group, groups, oldest_of, reasons
+from spoke_jobs.explain.groups import Group, groups, oldest_of, reasons, tried_again
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts
@@ -191,6 +191,8 @@ IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = 
      "wait for job 9 (import_contacts), which has held the lock of 7:contacts"),
     (WaitReason.QUEUE_LOCKED, {"holder": 9}, {}, "waits for job 9", "wait for job 9"),
     (WaitReason.PAUSED, {}, {"held": {KIND: PAUSE}}, "waits: paused by", "wait: paused by"),
+    (WaitReason.SUSPENDED, {"suspended": True, "later": True, "cause": "JobError"}, {},
+     "is suspended", "are suspended"),
     (WaitReason.NO_WORKER, {}, {},
      "is due, and no worker for the runner legacy takes it", "are due, and no worker for the runner legacy takes them"),
     (WaitReason.WORKERS_BUSY, {}, {"load": (a_load(),)},
@@ -649,6 +651,12 @@ class TestFactsOfFailures:
         assert joined.advice.startswith("Check the database that the message names")
         assert (other.count, other.fingerprint) == (5, "E@shop.invoices")
         assert len(groups(crowd(*counts))) == 3, "their messages are not known"
+
+    def test_suspended_jobs_are_not_tried_again(self) -> None:
+        held = waiting(3, later=True, suspended=True, cause="JobError", fingerprint="KeyError@shop.f")
+        group = only(groups(crowd(held, facts={40: FailureFacts("KeyError: 7")})))
+        assert (group.text, group.message) == ("are suspended", "")
+        assert tried_again(crowd(held)) == 0
 
     def test_jobs_with_another_error_are_tried_again_without_an_action(self) -> None:
         again = waiting(3, after(minutes=1), later=True, cause="JobError", fingerprint="KeyError@shop.f")

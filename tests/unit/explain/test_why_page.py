@@ -16,6 +16,7 @@ from spoke_jobs.cluster.cluster_view import ClusterView, PublishedTurns
 from spoke_jobs.explain.reasons import Explanation
 from spoke_jobs.explain.why import explain
 from spoke_jobs.ledger.reading.dependency_queries import Blocking, Link
+from spoke_jobs.ledger.reading.suspensions import Suspension
 from spoke_jobs.model import AttemptReport, ContainerOutput, JobRequest, JobState
 
 PAGE = Path(__file__).parents[3] / "docs/why.md"
@@ -80,6 +81,11 @@ def is_blocked() -> tuple[JobRequest, Explanation]:
     return job, explain(a_situation(job, blocking=blocking))
 
 
+def is_suspended() -> tuple[JobRequest, Explanation]:
+    job = a_job(suspended_at=before(minutes=10))
+    return job, explain(a_situation(job, suspension=Suspension("ada@laptop", "wait for the import")))
+
+
 def holds_up() -> tuple[JobRequest, Explanation]:
     job = a_job(
         id=51, state=JobState.RUNNING, attempt=1, status=42, queue_name="7:reports", locks_queue=True, runner="legacy"
@@ -94,6 +100,7 @@ def holds_up() -> tuple[JobRequest, Explanation]:
 SITUATIONS = {
     "It makes no progress, and others wait": holds_up(),
     "It depends on other jobs": is_blocked(),
+    "Somebody has suspended it in the ledger": is_suspended(),
     "The cluster is full": held("ClusterFull", NO_ROOM, turn=11, object="memory", since=before(minutes=3).isoformat()),
     "The database is away": held("DatabaseAway", "", turn=2, since=before(minutes=3).isoformat()),
     "An admission webhook does not answer": held("WebhookAway", WEBHOOK, since=before(minutes=3).isoformat()),

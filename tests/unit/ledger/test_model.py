@@ -23,7 +23,7 @@ from spoke_jobs.ledger.tables import metadata
 from spoke_jobs.model import FailedJob
 
 _OF_ITS_OWN = ("id", "uid", "payload", "options")
-_TIMES = ("run_after", "start_by", "cancel_requested_at", "started_at", "finished_at", "expires_at")
+_TIMES = ("run_after", "start_by", "cancel_requested_at", "suspended_at", "started_at", "finished_at", "expires_at")
 
 
 def seen(ledger: Ledger) -> list[Any]:

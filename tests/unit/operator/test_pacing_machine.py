@@ -214,6 +214,11 @@ class Pacing(OperatorMachine):
         self.world.change(Kind.SPOKEJOB, self._some(index), {"suspend": suspend}, under="spec")
 
     @precondition(lambda self: self.world.spokejobs())
+    @rule(index=st.integers(0, MOST), priority=st.sampled_from([-1, 0, 5, 9]))
+    def somebody_changes_a_priority(self, index: int, priority: int) -> None:
+        self.world.change(Kind.SPOKEJOB, self._some(index), {"priority": priority}, under="spec")
+
+    @precondition(lambda self: self.world.spokejobs())
     @rule(index=st.integers(0, MOST))
     def somebody_cancels(self, index: int) -> None:
         self.world.change(Kind.SPOKEJOB, self._some(index), {"cancel": True}, under="spec")

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 from tests.contract.app import engine as app_engine
 from tests.contract.ledger import new_job
-from tests.contract.runner import RefusalContract, RunnerContract
+from tests.contract.runner import ChangedStartContract, RefusalContract, RunnerContract
 from tests.contract.stages import LegacyStage, running_worker
 from tests.contract.tasks import TaskContract
 
@@ -39,6 +39,11 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 class TestLegacyRunner(RunnerContract):
     pass
+
+
+@pytest.mark.parametrize("stage", ["same_process", "worker"], indirect=True)
+class TestChangedStarts(ChangedStartContract):
+    """With JOBS_SYNC no job waits for its time."""
 
 
 def cancels_itself(ctx: TaskContext, payload: Any) -> None:

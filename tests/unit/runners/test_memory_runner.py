@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.contract.app import engine as app_engine
-from tests.contract.runner import RefusalContract, RunnerContract
+from tests.contract.runner import ChangedStartContract, RefusalContract, RunnerContract
 from tests.contract.stages import MemoryStage
 from tests.contract.tasks import TaskContract
 
@@ -26,7 +26,7 @@ def stage(sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[M
     app_engine(sqlite_ledger_url).dispose()
 
 
-class TestMemoryRunner(RunnerContract, RefusalContract, TaskContract):
+class TestMemoryRunner(RunnerContract, ChangedStartContract, RefusalContract, TaskContract):
     def test_what_was_dispatched_can_be_looked_at_before_it_runs(self, stage: MemoryStage) -> None:
         stage.runner.dispatch_job(JobData("record", {"text": "later"}))
         stage.runner.dispatch_task("note", {"text": "later too"})

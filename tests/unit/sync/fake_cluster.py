@@ -7,6 +7,7 @@ from typing import Any
 
 from spoke_jobs.cluster.cluster_client import Body
 from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.names import ANNOTATION_SUSPENDED_BY, MANAGER_SYNC
 from spoke_jobs.shared.api_errors import NotFound
 from spoke_jobs.shared.object_fields import Page
 
@@ -51,6 +52,16 @@ class FakeCluster:
 
     def cancel(self, name: str, uid: str) -> Body:
         raise NotFound(404, "NotFound", name, name)
+
+    def change_start(self, name: str, uid: str, priority: int | None, suspend: bool | None) -> Body:
+        body = self.objects[name]
+        given = {"priority": priority, "suspend": suspend}
+        metadata = body["metadata"]
+        if suspend is not None:
+            metadata = metadata | {"annotations": {ANNOTATION_SUSPENDED_BY: MANAGER_SYNC} if suspend else {}}
+        spec = body["spec"] | {field: value for field, value in given.items() if value is not None}
+        self.put(body | {"metadata": metadata, "spec": spec})
+        return self.objects[name]
 
     def ask(self, path: str) -> Body:
         raise NotFound(404, "NotFound", path)

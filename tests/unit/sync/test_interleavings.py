@@ -22,6 +22,7 @@ from spoke_jobs.sync.sync_model import (
     Action,
     AttemptView,
     Cancel,
+    ChangeStart,
     ConfirmGone,
     EndAttempt,
     FailJob,
@@ -129,6 +130,16 @@ class World:
             del self.cluster[name]
             self.deleted.add(name)
 
+    def somebody_sets_a_priority(self, position: int, _: bool, __: bool) -> None:
+        for name in pick(self.rows, position):
+            if self.rows[name].job.state is JobState.WAITING:
+                self.change(name, priority=position)
+
+    def somebody_suspends_or_resumes(self, position: int, suspends: bool, _: bool) -> None:
+        for name in pick(self.rows, position):
+            if not self.rows[name].job.state.final:
+                self.change(name, suspended_at=NOW if suspends else None)
+
     # Sync, in its parts
 
     def sync_reads_rows(self, _position: int, _: bool, __: bool) -> None:
@@ -173,6 +184,14 @@ class World:
         """Nothing more happens but what has to: then every job ends, and both sides say the same."""
         for name in self.creating:
             self.create(name)
+        self.catch_up()
+        self.catch_up()  # once more, since what was decided before came first
+        for name, known in self.rows.items():
+            if name in self.cluster and not known.job.state.final and self.cluster[name].outcome is not Outcome.FAILED:
+                assert self.cluster[name].priority == known.job.priority
+                assert self.cluster[name].suspend == (known.job.suspended_at is not None)
+        for name in self.rows:
+            self.change(name, suspended_at=None)
         for _ in range(2 * MOST_ATTEMPTS):
             for name in self.startable():
                 self.start_attempt(name)
@@ -180,9 +199,7 @@ class World:
                 self.end_attempt(name, last=True)
             for name in self.cluster:
                 self.follow_ledger(name)
-            self.actions += compare(self.rows.values(), self.cluster, NOW)
-            while self.actions:
-                self.carry_out(self.actions.pop(0))
+            self.catch_up()
         for name, known in self.rows.items():
             assert known.job.state.final, known
             assert known.live is None
@@ -191,6 +208,11 @@ class World:
                 assert spokejob.ledger is not None
                 assert spokejob.ledger.value == spokejob.outcome.value
         assert compare(self.rows.values(), self.cluster, NOW) == [], "what is in step stays in step"
+
+    def catch_up(self) -> None:
+        self.actions += compare(self.rows.values(), self.cluster, NOW)
+        while self.actions:
+            self.carry_out(self.actions.pop(0))
 
     # What the operator does
 
@@ -232,6 +254,7 @@ class World:
             and spokejob.ledger is None
             and spokejob.outcome in (None, Outcome.WAITING)
             and spokejob.attempt < MOST_ATTEMPTS
+            and not spokejob.suspend
         ]
 
     def claimable(self) -> list[str]:
@@ -250,13 +273,15 @@ class World:
     # The guards
 
     def carry_out(self, action: Action) -> None:
-        if isinstance(action, Cancel | Mirror):
+        if isinstance(action, Cancel | ChangeStart | Mirror):
             self.tell(action)
             return
         name, known = action.row.name, self.rows[action.row.name]
         match action:
             case Launch():
-                if not known.begun and not known.job.state.final:  # asked again just before the call
+                if (
+                    not known.begun and not known.job.state.final and not known.job.suspended_at
+                ):  # asked again just before the call
                     self.create(name)
                     self.record_submitted(name)
             case RecordSubmitted():
@@ -271,13 +296,17 @@ class World:
                 if name not in self.cluster:
                     self.fail(name, "SpokeJobDeleted")
 
-    def tell(self, action: Cancel | Mirror) -> None:
+    def tell(self, action: Cancel | ChangeStart | Mirror) -> None:
         live, told = self.cluster.get(action.seen.name), action.seen
         if live is None:
             return
         if isinstance(action, Cancel):
             if live.object_uid == told.object_uid:
                 self.put(live, cancel=True)
+        elif isinstance(action, ChangeStart):
+            if live.object_uid == told.object_uid:
+                given = {"priority": action.priority, "suspend": action.suspend, "suspended_by_sync": action.suspend}
+                self.put(live, **{name: value for name, value in given.items() if value is not None})
         elif live.resource_version == told.resource_version:
             self.put(live, progress=action.progress, ledger=action.ledger)
 
@@ -324,6 +353,8 @@ WEIGHTS = {
     World.attempt_ends: 2,
     World.operator_follows_ledger: 1,
     World.somebody_deletes: 1,
+    World.somebody_sets_a_priority: 2,
+    World.somebody_suspends_or_resumes: 2,
     World.sync_reads_rows: 2,
     World.sync_lists: 2,
     World.sync_follows_one: 5,

@@ -20,6 +20,7 @@ from tests.contract.dashboard_mutes import MutesContract
 from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.dashboard_scene import EVERYBODY, HOST, ONE, ROUTES, TOKEN, Open, token_in
 from tests.contract.dashboard_schedules import SchedulesContract
+from tests.contract.dashboard_starts import StartsContract
 from tests.contract.dashboard_tasks import TasksContract
 from tests.contract.ledger import new_job
 
@@ -165,6 +166,12 @@ class TestSqliteFailures(FailuresContract):
 
 
 class TestSqliteMutes(MutesContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteStarts(StartsContract):
     @pytest.fixture
     def ledger_url(self, sqlite_ledger_url: str) -> str:
         return sqlite_ledger_url

@@ -165,6 +165,9 @@ class Pacer:
             self._waiting[key] = candidate
             if not self._admission_is_due and self._why_held(candidate) is None:
                 self._admit_or_wait(candidate)
+        elif key not in self._taken and candidate.priority != self._waiting[key].priority:
+            self._waiting[key] = candidate
+            self._admit_soon()  # another one may now come first, or take the place that was kept for this one
 
     def tick(self, now: datetime) -> None:
         """Apply the time to the holds, and admit SpokeJobs if a hold has ended. To be called every second."""

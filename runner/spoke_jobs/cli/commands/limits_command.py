@@ -215,8 +215,26 @@ def pause(
 
 
 @reports_errors
-def resume(scope: ScopeName, actor: arguments.Actor = None) -> None:
-    """End the pause of a scope."""
+def resume(
+    paused: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCOPE|ID...",
+            help="A scope as of `spoke-jobs pause`, or the ids of suspended jobs.",
+            show_default=False,
+        ),
+    ],
+    actor: arguments.Actor = None,
+) -> None:
+    """End the pause of a scope, or let suspended jobs start again."""
+    if all(text.isascii() and text.isdigit() for text in paused):
+        from spoke_jobs.cli.commands.start_commands import resume_jobs
+
+        resume_jobs(open_ledger(), [arguments.parse_id(text) for text in paused], name_of_actor(actor))
+        return
+    if len(paused) > 1:
+        usage_error("give one scope, or the ids of suspended jobs")
+    scope = _scope(paused[0])
     ledger, limits = _open()
     if not limits.resume(scope, name_of_actor(actor)):
         fail(f"{scope} is not paused: `spoke-jobs limits ls` lists the pauses", Exit.NOT_FOUND)

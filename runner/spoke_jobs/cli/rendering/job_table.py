@@ -12,7 +12,6 @@ from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.explain.job_details import took
 from spoke_jobs.explain.words import age, line, until
-from spoke_jobs.ledger.claims.eligibility import due_later
 from spoke_jobs.model import JobRequest, JobState
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands
@@ -109,10 +108,12 @@ def job_table(
 
 
 def result_text(job: JobRequest, now: datetime) -> str:
-    """Format the job's result or last message on one line. If the job is due later, put the time first."""
+    """Format the job's result or last message on one line. First comes that it is suspended, or when it is due."""
     text = line(job.result_message if job.result is None else json.dumps(job.result), _RESULT_LENGTH)
-    if job.state is JobState.WAITING and (due := due_later(job, now)) is not None:
+    if job.state is JobState.WAITING and (due := job.due_later(now)) is not None:
         text = f"due {until(due, now)}{f': {text}' if text else ''}"
+    if job.suspended_at is not None and not job.state.final:
+        text = f"suspended{f': {text}' if text else ''}"
     if job.state is JobState.RUNNING and job.cancel_requested_at is not None:
         text = f"asked to stop{f': {text}' if text else ''}"
     return text

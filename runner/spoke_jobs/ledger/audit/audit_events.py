@@ -33,6 +33,11 @@ class Action(StrEnum):
 
     CANCEL = "cancel"
     RETRY = "retry"
+    RUN_NOW = "run now"
+    SET_PRIORITY = "set priority"
+    SUSPEND_JOB = "suspend job"
+    """The detail is the reason that was given."""
+    RESUME_JOB = "resume job"
     PRUNE = "prune"
     CLOSE_BATCH = "close batch"
     CANCEL_BATCH = "cancel batch"

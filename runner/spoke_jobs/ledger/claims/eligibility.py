@@ -123,19 +123,28 @@ class OfCluster(Condition):
 
 
 @dataclass(frozen=True, slots=True)
-class Due(Condition):
-    """Its ``run_after`` has passed."""
+class NotSuspended(Condition):
+    """Nobody has suspended it."""
 
     def expression(self) -> ColumnElement[bool]:
-        return clock_once() >= DUE_FROM
+        return job_request.c.suspended_at.is_(None)
 
     def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return due_later(job, facts.now) is None
+        return job.suspended_at is None
 
 
-def due_later(job: JobRequest, now: datetime) -> datetime | None:
-    """Return when a job will be due; None if it is due already."""
-    return job.run_after if job.run_after is not None and job.run_after > now else None
+@dataclass(frozen=True, slots=True)
+class Due(Condition):
+    """Its ``run_after`` has passed, and nobody has suspended it.
+
+    So whatever counts, claims or launches due jobs leaves out suspended ones.
+    """
+
+    def expression(self) -> ColumnElement[bool]:
+        return and_(clock_once() >= DUE_FROM, NotSuspended().expression())
+
+    def holds(self, job: JobRequest, facts: Facts) -> bool:
+        return job.due_later(facts.now) is None and NotSuspended().holds(job, facts)
 
 
 @dataclass(frozen=True, slots=True)

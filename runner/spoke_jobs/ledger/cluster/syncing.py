@@ -30,13 +30,23 @@ from sqlalchemy import (
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import LANE_RUNNER, moved_to_pod
-from spoke_jobs.ledger.claims.eligibility import Due, NotBegun, NotSubmitted, OfCluster, Waiting, in_sql, of_launch
+from spoke_jobs.ledger.audit.audit_events import Action
+from spoke_jobs.ledger.claims.eligibility import (
+    Due,
+    NotBegun,
+    NotSubmitted,
+    NotSuspended,
+    OfCluster,
+    Waiting,
+    in_sql,
+    of_launch,
+)
 from spoke_jobs.ledger.columns.clock import UTCDateTime, clock_after, clock_now, waited_seconds
 from spoke_jobs.ledger.lifecycle.finish import fail, give_up
 from spoke_jobs.ledger.lifecycle.transitions import MESSAGE_LIMIT
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.sql.expressions import constant, due_since
-from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.ledger.tables import job_attempt, job_event, job_request
 from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState
 
 _UNFINISHED = (JobState.WAITING, JobState.RUNNING)
@@ -51,7 +61,7 @@ _THIS_RUN = and_(
 _UNFINISHED_RUN = and_(_THIS_RUN, job_request.c.state.in_(_UNFINISHED))
 _MAY_LAUNCH = select(job_request.c.id).where(
     _UNFINISHED_RUN,
-    *in_sql(NotSubmitted(), NotBegun()),
+    *in_sql(NotSubmitted(), NotBegun(), NotSuspended()),
 )
 _OLDER_IN_LINE = (
     select(job_request.c.id)
@@ -88,7 +98,9 @@ _UNLAUNCHED = 200
 """How many jobs without a SpokeJob are read with them. Sync launches the others in its own routine, some at a time."""
 _LEFT_OUT = 10_000
 """The most ids that one statement leaves out. PostgreSQL takes at most 65,535 parameters."""
-
+_EVENTS = 500
+"""How many events are looked at together."""
+_START_CHANGES = frozenset({Action.SET_PRIORITY.value, Action.SUSPEND_JOB.value, Action.RESUME_JOB.value})
 
 _ID = job_request.c.id + 0
 """The id, for an order that no index has: in the order of the primary key, all history would be read."""
@@ -161,6 +173,23 @@ def of_uids(connection: Connection, uids: Collection[UUID]) -> list[SyncRow]:
     if not uids:
         return []
     return _read(connection, _rows().where(job_request.c.uid.in_(list(uids)), *in_sql(OfCluster())))
+
+
+def last_event(connection: Connection) -> int:
+    """Return the id of the newest event; 0 without any."""
+    return connection.scalar(select(func.max(job_event.c.id))) or 0
+
+
+def changed_starts(connection: Connection, after: int) -> tuple[list[SyncRow], int]:
+    """Read the jobs whose starts somebody has changed since an event, and return the last event that was looked at.
+
+    An event with a lower id may be committed later. The comparison of all rows finds its job.
+    """
+    events = select(job_event.c.id, job_event.c.job_id, job_event.c.action).where(job_event.c.id > after)
+    found = connection.execute(events.order_by(job_event.c.id).limit(_EVENTS)).all()
+    jobs = sorted({event.job_id for event in found if event.action in _START_CHANGES and event.job_id is not None})
+    rows = _read(connection, _rows().where(job_request.c.id.in_(jobs), *in_sql(OfCluster()))) if jobs else []
+    return rows, found[-1].id if found else after
 
 
 def may_launch(connection: Connection, job: JobRequest, wait_seconds: float | None = None) -> bool:

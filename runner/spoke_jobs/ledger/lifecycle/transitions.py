@@ -304,6 +304,7 @@ def job_retried(clock: Clock, run: Any, start_timeout_seconds: Any, open_depende
         "run_after": None,
         "start_by": clock.after(start_timeout_seconds),
         "cancel_requested_at": None,
+        "suspended_at": None,
         "submitted_at": None,
         "started_at": None,
         "finished_at": None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from spoke_jobs.ledger.claims.eligibility import OfRunner, StartTimedOut, Waiting, in_sql
+from spoke_jobs.ledger.claims.eligibility import NotSuspended, OfRunner, StartTimedOut, Waiting, in_sql
 from spoke_jobs.ledger.lifecycle import transitions
 from spoke_jobs.ledger.lifecycle.finish import give_up
 from spoke_jobs.ledger.rows import read_listed
@@ -24,7 +24,7 @@ def expire_starts(connection: Connection, runner: str, known: Collection[str] | 
     overdue = (
         select(job_request.c.id)
         .where(
-            *in_sql(Waiting(), OfRunner(runner), StartTimedOut()),
+            *in_sql(Waiting(), OfRunner(runner), NotSuspended(), StartTimedOut()),
         )
         .order_by(job_request.c.start_by)
         .with_for_update(skip_locked=True)

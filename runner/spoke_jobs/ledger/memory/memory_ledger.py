@@ -18,11 +18,11 @@ from spoke_jobs.contract.retry import GiveUp, TryAgain
 from spoke_jobs.errors import DependencyNotMet
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.claim_turns import in_turns
-from spoke_jobs.ledger.claims.eligibility import OfRunner, StartTimedOut, Waiting
+from spoke_jobs.ledger.claims.eligibility import NotSuspended, OfRunner, StartTimedOut, Waiting
 from spoke_jobs.ledger.dependencies.batch_rows import held, not_met
 from spoke_jobs.ledger.dependencies.dependency_rules import failure_of
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.lifecycle import transitions
+from spoke_jobs.ledger.lifecycle import start_rules, transitions
 from spoke_jobs.ledger.memory.memory_rows import MemoryRows
 from spoke_jobs.ledger.port import NO_PROGRESS, NO_USAGE, AlreadyFinal, ClaimRefusal, NotThisAttempt, QueueHeld
 from spoke_jobs.model import (
@@ -340,7 +340,7 @@ class MemoryLedger(MemoryRows):
     def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
         """Fail the jobs that have not been started for the first time within their start timeout."""
         with self._lock:
-            overdue = self._fulfilling(Waiting(), OfRunner(runner), StartTimedOut())
+            overdue = self._fulfilling(Waiting(), OfRunner(runner), NotSuspended(), StartTimedOut())
             return [self._give_up(job.id, transitions.not_started(job, types)) for job in overdue[:limit]]
 
     def cancel(self, job_id: int, by: str = "") -> JobRequest | None:
@@ -388,6 +388,43 @@ class MemoryLedger(MemoryRows):
             for one in (job_id, *follows.blocked):
                 self._reopen_batch(self._jobs[one])
             return self._jobs[job_id]
+
+    def run_now(self, job_id: int, by: str = "") -> JobRequest | None:
+        """Make a job due now that waits for its time."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None:
+                return None
+            start_rules.refuse(start_rules.why_not_now(job, self._now()))
+            return self._change(job_id, start_rules.due_now(self._clock(), job))
+
+    def set_priority(self, job_id: int, priority: int, by: str = "") -> JobRequest | None:
+        """Change the priority of a waiting or blocked job."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None:
+                return None
+            start_rules.refuse(start_rules.why_no_priority(job, priority))
+            return self._change(job_id, {"priority": priority})
+
+    def suspend(self, job_id: int, reason: str = "", by: str = "") -> JobRequest | None:
+        """Let no attempt of a job start until it is resumed."""
+        start_rules.checked_reason(reason)
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None:
+                return None
+            start_rules.refuse(start_rules.why_not_suspended(job))
+            return self._change(job_id, start_rules.suspended(self._clock())) if job.suspended_at is None else job
+
+    def resume(self, job_id: int, by: str = "") -> JobRequest | None:
+        """Let attempts of a suspended job start again."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None:
+                return None
+            start_rules.refuse(start_rules.why_not_resumed(job))
+            return self._change(job_id, start_rules.resumed(self._clock(), job))
 
     def _reopen_batch(self, job: JobRequest) -> None:
         if job.batch_id is None:

@@ -50,7 +50,7 @@ class WaitingKind:
     """Empty if their type says nothing about what they wait for: if they are not due, or no worker claims them."""
     priority: int
     later: bool
-    """Whether they are not due yet."""
+    """Whether they are not due yet, or suspended."""
     cause: str
     """Why the last attempt failed, of jobs that are not due yet; else empty."""
     fingerprint: str
@@ -68,6 +68,8 @@ class WaitingKind:
     """Their organization, likewise; else None."""
     limit_key: str | None = None
     """Their key, if a limit is for keys; else None."""
+    suspended: bool = False
+    """Whether somebody has suspended them."""
 
     @property
     def executor(self) -> Executor:
@@ -293,6 +295,7 @@ def _waiting(
         blocked.label("blocked"),
         queue_lock.c.job_id.label("holder"),
         *(limited_column(dimension, limits.scopes).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
+        job_request.c.suspended_at.is_not(None).label("suspended"),
         due_since().label("due_at"),
         job_request.c.started_at,
         job_request.c.id,

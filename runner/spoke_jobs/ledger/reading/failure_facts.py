@@ -82,7 +82,7 @@ def _first_tried_again(waiting: Iterable[WaitingCount]) -> list[int]:
     first: dict[tuple[object, ...], int] = {}
     for each in waiting:
         kind = each.kind
-        if kind.later and kind.cause:
+        if kind.later and kind.cause and not kind.suspended:
             group = (kind.blocked, kind.executor is Executor.OTHERS, kind.cause, kind.fingerprint)
             numbers[group] += each.count
             first[group] = min(each.first_id, first.get(group, each.first_id))

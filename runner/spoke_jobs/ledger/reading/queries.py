@@ -34,6 +34,7 @@ from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, Wa
 from spoke_jobs.ledger.reading.dependency_queries import NOTHING, Blocking, Link
 from spoke_jobs.ledger.reading.failure_facts import FACTS, FailureFacts, failure_facts
 from spoke_jobs.ledger.reading.statistics import GroupedBy, Statistics, statistics
+from spoke_jobs.ledger.reading.suspensions import UNKNOWN_SUSPENSION, Suspension, suspension
 from spoke_jobs.ledger.reading.takers import NOBODY, Takers, takers_of
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_by_type, usual_seconds
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
@@ -120,6 +121,8 @@ class Situation:
     takers: Takers = NOBODY
     blocking: Blocking = NOTHING
     """What a blocked job waits for."""
+    suspension: Suspension = UNKNOWN_SUSPENSION
+    """Who suspended it, and why."""
     cancelled_by: str = ""
     """Who cancelled it, or asked it to stop; empty if nobody has, or nobody knows."""
     failed_batch: Batch | None = None
@@ -321,7 +324,8 @@ class Queries:
             attempts = _attempts(connection, job_id)
             if job.state is JobState.BLOCKED:
                 found = dependency_queries.blocking(connection, job_id, BLOCKING)
-                return Situation(now, job, attempts, reports_of(connection, job_id, NEWEST), blocking=found)
+                reports = reports_of(connection, job_id, NEWEST)
+                return Situation(now, job, attempts, reports, blocking=found, suspension=suspension(connection, job))
             holder = _holder(connection, job.queue_name) if job.locks_queue else None
             if job.state is not JobState.WAITING:
                 held = job.state is JobState.RUNNING and holder is not None
@@ -330,7 +334,15 @@ class Queries:
                 by = canceller(connection, job)
                 batch = dependency_queries.failed_batch(connection, job)
                 return Situation(
-                    now, job, attempts, reports, holder, behind_in_queue=behind, cancelled_by=by, failed_batch=batch
+                    now,
+                    job,
+                    attempts,
+                    reports,
+                    holder,
+                    behind_in_queue=behind,
+                    suspension=suspension(connection, job),
+                    cancelled_by=by,
+                    failed_batch=batch,
                 )
             admission = limited_claims.current_admission(connection)
             ahead, ahead_in_queue, examined = _ahead(connection, job, cap)
@@ -346,6 +358,7 @@ class Queries:
                 ahead_in_queue=ahead_in_queue if job.locks_queue else 0,
                 more_ahead=cap is not None and examined >= cap,
                 takers=takers_of(connection, job.runner, {job.job_type}),
+                suspension=suspension(connection, job),
             )
 
     @contextmanager

@@ -29,8 +29,8 @@ _UNSEEN_TYPES = 20
 _SUCCESSES = 20
 """How many successes of such a type are read."""
 
-_RULE_CHANGES = (Action.RESUME, Action.SET_LIMIT, Action.RESET_LIMIT)
-"""What changes which jobs may start. A pause is a reason of its own."""
+_RULE_CHANGES = (Action.RESUME, Action.SET_LIMIT, Action.RESET_LIMIT, Action.SET_PRIORITY)
+"""What changes which jobs may start, or come first. A pause is a reason of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Takers:
     known_to: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """The workers that ran the newest successes of a type, by type. Only of types that no trace has."""
     rules_since: datetime | None = None
-    """When a limit or a pause was changed last; None if that is not known, or long ago."""
+    """When a limit, a pause or a job's priority was changed last; None if that is not known, or long ago."""
 
 
 NOBODY = Takers()

@@ -167,6 +167,49 @@ class TestJobs:
         assert found is not None
         assert found.cancel_requested_at is not None
 
+    def test_run_one_now(self, tab: Tab, ledger: SqlLedger) -> None:
+        later = Queries(ledger.engine).now() + timedelta(hours=1)
+        job = ledger.insert(new_job(job_type="run_now", run_after=later))
+        tab.open(f"/jobs/{job.id}")
+        tab.button(f"Run job {job.id} now").click()
+        tab.see("The job is due now.")
+        assert tab.button(f"Run job {job.id} now").count() == 0
+        found = ledger.get(job.id)
+        assert found is not None
+        assert found.run_after is not None
+        assert found.run_after < later
+        assert tab.findings() == []
+
+    def test_change_a_priority(self, tab: Tab, ledger: SqlLedger) -> None:
+        job = ledger.insert(new_job(job_type="prioritized"))
+        tab.open(f"/jobs/{job.id}")
+        tab.page.get_by_text("Change its priority").click()
+        field, button = tab.page.get_by_label("Priority", exact=True), tab.button(f"Set the priority of job {job.id}")
+        field.fill("1001")
+        button.click()
+        assert ledger.get(job.id) == job, "the browser asks for another number"
+        assert tab.findings() == []
+        field.fill("-5")
+        field.press("Enter")
+        tab.see("The job has this priority now.")
+        assert ledger.get(job.id) == job.evolve(priority=-5)
+
+    def test_suspend_one_and_resume_it(self, tab: Tab, ledger: SqlLedger) -> None:
+        job = ledger.insert(new_job(job_type="suspended"))
+        tab.open(f"/jobs/{job.id}")
+        button = tab.button(f"Suspend job {job.id}")
+        assert not button.is_visible()
+        tab.page.get_by_text("Suspend this job").click()
+        tab.page.get_by_label("Reason", exact=True).fill("wait for the import")
+        button.click()
+        tab.see("The job is suspended. A running attempt goes on.")
+        assert tab.sees(f"by {WHO}: wait for the import")
+        assert tab.findings() == []
+        tab.button(f"Resume job {job.id}").click()
+        tab.see("The job is no longer suspended.")
+        events = Queries(ledger.engine).events(9, EventFilter(job_id=job.id))
+        assert [(event.action, event.actor) for event in events] == [("resume job", WHO), ("suspend job", WHO)]
+
     @pytest.mark.parametrize("clear", [False, True])
     def test_retry_one(self, tab: Tab, ledger: SqlLedger, clear: bool) -> None:
         job = failed_job(ledger, f"retried_{clear}".lower())

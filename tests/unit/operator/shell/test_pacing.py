@@ -54,6 +54,20 @@ def test_places_are_given_kept_and_passed_on() -> None:
     assert pacer.held(C)
 
 
+def test_one_whose_priority_changes_while_it_waits_takes_its_new_place() -> None:
+    pacer, woken = pacer_of(Limits(1))
+    pacer.settle(A, Standing.HOLDS)
+    for each in (B, C):
+        pacer.settle(each, Standing.WAITS)
+    assert [each.key.name for each in pacer.order(9)] == ["c", "b"]
+    pacer.settle(candidate("b", priority=9), Standing.WAITS)
+    assert [(each.key.name, each.priority) for each in pacer.order(9)] == [("b", 9), ("c", 5)]
+    pacer.settle(A, Standing.FINISHED)
+    pacer.settle(candidate("b"), Standing.HOLDS)  # what runs keeps its place, whatever its priority
+    assert woken == ["b"]
+    assert pacer.held(C)
+
+
 def test_one_that_is_deleted_makes_room() -> None:
     pacer, woken = pacer_of(Limits(1))
     pacer.settle(A, Standing.HOLDS)
