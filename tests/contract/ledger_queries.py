@@ -400,6 +400,19 @@ class QueriesContract:
         theirs = queries.crowd(3600, JobFilter(organizations=frozenset({large.organization_id}))).facts[large.id]
         assert (theirs.message, theirs.peaks, theirs.last_success_at) == ("too large", (), None), "others have the type"
 
+    def test_of_jobs_that_are_tried_again_after_one_failure_the_first_says_why(
+        self, ledger: SqlLedger, queries: Queries
+    ) -> None:
+        first, second = (ledger.insert(new_job(priority=priority)) for priority in (0, 5))
+        for _ in (first, second):
+            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+            assert claim is not None
+            failure = Failure("DatabaseUnreachable", f"of {claim.job.id}", fingerprint="E@shop.f")
+            assert ledger.fail(claim.token, failure, decide=True)
+        crowd = queries.crowd(3600)
+        assert len(crowd.waiting) == 2, "they have several priorities"
+        assert {job_id: facts.message for job_id, facts in crowd.facts.items()} == {first.id: f"of {first.id}"}
+
     def test_the_batch_whose_failed_jobs_kept_a_job_from_being_started(
         self, ledger: SqlLedger, queries: Queries
     ) -> None:
