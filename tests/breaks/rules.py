@@ -45,7 +45,7 @@ def _runner(rule: str, file: str, before: str, after: str) -> Break:
 
 _ADMISSION = (
     _core("A locked queue admits no second job that locks it", "admission/admit", "if item.locks_queue and (holders := usage", "if False and (holders := usage"),
-    _core("The limit on all running jobs holds", "admission/admit", "usage.total >= limits.running", "usage.total > limits.running"),
+    _core("The limit on all running jobs holds", "admission/admit", "self.total += by", "self.total += 0"),
     _core("The limit of a namespace holds", "admission/admit", "running = usage.in_scope.get(limited, 0)", "running = usage.in_scope.get(limited, 0) - (kind in (ScopeKind.ALL,))"),
     _core("The limit of a queue holds", "admission/admit", "running = usage.in_scope.get(limited, 0)", "running = usage.in_scope.get(limited, 0) - (kind in (ScopeKind.QUEUE, ScopeKind.EACH_QUEUE))"),
     _core("The limit of a type or a prefix of types holds", "admission/admit", "running = usage.in_scope.get(limited, 0)", "running = usage.in_scope.get(limited, 0) - (kind in (ScopeKind.TYPE, ScopeKind.EACH_TYPE))"),
@@ -257,7 +257,7 @@ _ENDS = (
     _core("A pod that its full node refuses is not charged", "diagnosis/pod_end", " or pod.reason.startswith(_OUT_OF)", ""),
     _core("A pod that a restarting node refuses is not charged", "diagnosis/pod_end", "return pod.reason in _REFUSED_BY_NODE or ", "return "),
     _core("A pod that a node under pressure refuses is not charged", "diagnosis/pod_end", "return not pod.disruption and not any(isinstance(item.state, Running | Terminated) for item in pod.containers)", "return False"),
-    _core("A container that its node lost in a restart is not charged", "diagnosis/pod_end", "{\"Unknown\", \"ContainerStatusUnknown\"}", "{\"Unknown\"}"),
+    _core("A container that its node lost in a restart is not charged", "diagnosis/pod_end", "if container.reason in _LOST_TRACK:", "if container.reason in _LOST_TRACK - {\"ContainerStatusUnknown\"}:"),
     _core("A pod that somebody deletes counts as PodDeleted, not as Killed", "diagnosis/pod_end", "(Cause.POD_DELETED if pod.meta.deletion_at else \"\")", "\"\""),
     _core("A pod whose node does not answer counts as NodeLost, not as Drained", "diagnosis/pod_end", "(pod.disruption == _TAINTED and pod.node_silent)", "False"),
     _core("A pod that is deleted by force counts as PodDeleted, not as NodeLost", "diagnosis/diagnose", "silent = pod.node and pod.meta.deletion_grace_seconds", "silent = pod.node"),
@@ -416,7 +416,7 @@ _STANDBY = (
     _core("A pod that never was ready is a failure", "standby/pool", "if not item.ready or not _was_disrupted(item)", "if not _was_disrupted(item)"),
     _shell("A Job that cannot be deleted stops no pool", "standby/standby_pools", "            if error.status not in REFUSALS:\n                raise\n            self._undeletable", "            raise\n            self._undeletable"),
     _shell("A pool is never given up", "reconciling/controller", "if key.name == STANDBY_POOL:  # it is", "if False:  # it is"),
-    _contract("An attempt is the same whatever else the request says", "standby", "environment.RUN, environment.ATTEMPT)", "environment.RUN, environment.ATTEMPT, environment.TIMEOUT)"),
+    _contract("An attempt is the same whatever else the request says", "standby", "for name in _IDENTITY", "for name in (*_IDENTITY, environment.TIMEOUT)"),
     _shell("Standby pods that fail are tried again ever later", "standby/standby_pools", "RETRIES.after(memory.failures)", "RETRIES.after(1)"),
     _shell("Without the setting, the standby pods that wait are deleted", "standby/standby_pools", "bounds = bounds_of(template) if self._keeps else NO_STANDBY", "bounds = bounds_of(template)"),
     _contract("Only who can make the secret assigns a standby pod", "standby", "hmac.compare_digest(verifier_of(secret), verifier)", "bool(verifier)"),

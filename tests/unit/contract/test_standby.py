@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +12,7 @@ from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.standby import (
     PodState,
     assignment_body,
+    identity_of,
     proves,
     read_assignment,
     read_state,
@@ -51,6 +55,18 @@ def test_an_assignment_comes_back(request_id: int, uid: object, attempt: int, jo
     read = read_assignment(assignment_body(assignment.to_environment()))
     assert read is not None
     assert PodAssignment.from_environment(read) == assignment
+
+
+@pytest.mark.parametrize(
+    ("name", "is_the_same"),
+    [
+        *(("SPOKE_REQUEST_ID", False), ("SPOKE_REQUEST_UID", False), ("SPOKE_RUN", False), ("SPOKE_ATTEMPT", False)),
+        *(("SPOKE_TIMEOUT", True), ("SPOKE_START_TIMEOUT", True), ("SPOKE_JOB_TYPE", True), ("SPOKE_NEW", True)),
+    ],
+)
+def test_what_tells_one_attempt_from_another(name: str, is_the_same: bool) -> None:
+    told = PodAssignment(1, UUID(int=1), 1).to_environment()
+    assert (identity_of(told) == identity_of(told | {name: "7"})) is is_the_same
 
 
 def test_an_assignment_has_identifiers_only() -> None:

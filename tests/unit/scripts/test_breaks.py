@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -32,11 +34,24 @@ def other() -> None:
 '''
 
 
+def functions_of(code: CodeType) -> list[tuple[Any, ...]]:
+    """What each function in the code does."""
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    found = [function for each in inner for function in functions_of(each)]
+    if code.co_flags & inspect.CO_OPTIMIZED:  # not of a module or a class
+        constants = tuple(each for each in code.co_consts if not isinstance(each, CodeType))
+        found.append((code.co_qualname, code.co_code, constants, code.co_names, code.co_varnames))
+    return found
+
+
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: broken.rule)
 def test_the_text_that_a_break_replaces_is_in_its_file_exactly_once(broken: Break) -> None:
     source = (ROOT / broken.file).read_text()
     assert source.count(broken.before) == 1
-    compile(source.replace(broken.before, broken.after), broken.file, "exec")
+    edited = source.replace(broken.before, broken.after)
+    assert functions_of(compile(source, broken.file, "exec")) != functions_of(compile(edited, broken.file, "exec")), (
+        "an edit outside of functions is none that can be tried"
+    )
     assert any(broken.file.startswith(beginning) for beginning, _ in ROOMS)
 
 

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from spoke_jobs.contract.name_fields import cause
 from spoke_jobs.shared.object_fields import digits, items, mapping, moment, number, text
 
 BODY = {"map": {"a": 1}, "list": [{"b": 2}, 3], "text": "t", "number": 4, "true": True, "time": "2026-01-02T03:04:05Z"}
@@ -43,11 +42,6 @@ def test_a_number_that_no_database_can_hold_is_none() -> None:
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z"])
 def test_a_time_of_another_era_is_none(time: str) -> None:
     assert moment({"t": time}, "t") is None
-
-
-@pytest.mark.parametrize(("found", "read"), [("", ""), ("JobError", "JobError"), ("no cause", "Undiagnosable")])
-def test_a_cause_is_never_read_as_a_success(found: str, read: str) -> None:
-    assert cause({"cause": found}) == read
 
 
 def test_a_time_without_a_zone_is_none() -> None:

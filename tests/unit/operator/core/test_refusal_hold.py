@@ -125,10 +125,10 @@ def test_up_to_half_of_the_places_are_kept_for_those_who_were_refused() -> None:
     assert ns.starts() is None, "the quota is used up again"
 
 
-@pytest.mark.parametrize(("refused", "started"), [(MOST_REFUSED - 1, 1), (MOST_REFUSED, 0)])
+@pytest.mark.parametrize(("refused", "started"), [(MOST_REFUSED - 1, 3), (MOST_REFUSED, 0)])
 def test_while_ten_are_refused_all_places_are_kept_for_them(refused: int, started: int) -> None:
-    ns, pods, _ = full(2 * MOST_REFUSED, refused)
-    for key in pods[:MOST_REFUSED]:
+    ns, pods, _ = full(3 * MOST_REFUSED, refused)
+    for key in pods[: MOST_REFUSED + 2]:  # more places than are refused
         ns.end(key)
     assert sum(ns.starts() is not None for _ in range(5)) == started
 
