@@ -190,7 +190,7 @@ def test_the_highest_priority_there_can_be_is_shown(ledger: SqlLedger) -> None:
     waiting = ledger.insert(new_job()).id
     situation = Queries(ledger.engine).situation(waiting)
     assert situation is not None
-    assert {trace.priority for trace in situation.traces} == {LARGEST + 1, 0}
+    assert {trace.priority for trace in situation.takers.traces} == {LARGEST + 1, 0}
 
 
 @pytest.mark.parametrize("rank", [-LARGEST - 1, LARGEST])
@@ -274,7 +274,7 @@ def test_attempts_with_values_of_any_type_are_read(ledger: SqlLedger, value: str
     assert situation.holder is not None
     assert situation.holder.job_id == first
     (attempt,) = Queries(ledger.engine).attempts(first)
-    for read in (attempt.worker, attempt.cause, situation.load[0].worker, situation.traces[0].worker):
+    for read in (attempt.worker, attempt.cause, situation.takers.load[0].worker, situation.takers.traces[0].worker):
         assert isinstance(read, str)
     assert (type(attempt.run), type(attempt.number)) == (int, int)
     (task,) = OutboxQueries(ledger.engine).tasks(ANY_TASK)

@@ -56,7 +56,7 @@ CREATE TRIGGER log_attempt AFTER INSERT OR UPDATE ON job_attempt FOR EACH ROW EX
 """
 JOB_MOVES = {
     ("waiting", "running"), ("waiting", "failed"), ("running", "waiting"), ("running", "succeeded"),
-    ("running", "failed"), ("running", "running"),
+    ("running", "failed"), ("running", "running"), ("waiting", "waiting"),
 }  # fmt: skip
 ATTEMPT_MOVES = {("", "running"), ("running", "running"), ("running", "succeeded"), ("running", "failed")}
 
