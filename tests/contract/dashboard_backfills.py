@@ -137,20 +137,28 @@ class BackfillsContract(ScheduleScene):
         assert ">Backfill 5 occurrences</button>" in page
         assert len(ledger.list_jobs()) == 3
 
-    def test_a_backfill_that_ends_with_an_error_says_what_it_has_dispatched(
-        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def preview_in_parts(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Browser]:
+        """Preview a backfill of which each transaction dispatches three jobs. Return the page, and who looks at it."""
         monkeypatch.setattr("spoke_jobs.ledger.schedules.backfills._PART", 3)
         self.add(ledger, "hourly")
         browser = browse(EVERYBODY, application=APPLICATION)
-        page = self.preview(browser, "hourly", *NIGHT).text
+        return self.preview(browser, "hourly", *NIGHT).text, browser
+
+    def refuse(self, monkeypatch: pytest.MonkeyPatch, hour: int, error: Exception) -> None:
+        """Raise an error for the job of this hour's due time."""
 
         def checked(schedule: Schedule, due: datetime, *args: Any, **given: Any) -> Any:
-            if due.hour == 4:
-                raise InvalidPayload("the day is over")
+            if due.hour == hour:
+                raise error
             return checked_occurrence(schedule, due, *args, **given)
 
         monkeypatch.setattr("spoke_jobs.web.schedule_pages.checked_occurrence", checked)
+
+    def test_a_backfill_that_ends_with_an_error_says_what_it_has_dispatched(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        page, browser = self.preview_in_parts(ledger, browse, monkeypatch)
+        self.refuse(monkeypatch, 4, InvalidPayload("the day is over"))
         answer = self.confirm(browser, page)
         assert answer.status_code == 409
         assert "3 jobs were dispatched, and no more: the day is over" in answer.text
@@ -159,22 +167,13 @@ class BackfillsContract(ScheduleScene):
     def test_a_backfill_that_another_transaction_stops_offers_to_go_on(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("spoke_jobs.ledger.schedules.backfills._PART", 3)
-        self.add(ledger, "hourly")
-        browser = browse(EVERYBODY, application=APPLICATION)
-        page = self.preview(browser, "hourly", *NIGHT).text
-
-        def checked(schedule: Schedule, due: datetime, *args: Any, **given: Any) -> Any:
-            if due.hour in refused:
-                raise OperationalError("INSERT", {}, LockNotAvailable())
-            return checked_occurrence(schedule, due, *args, **given)
-
-        monkeypatch.setattr("spoke_jobs.web.schedule_pages.checked_occurrence", checked)
-        refused = {0}
+        page, browser = self.preview_in_parts(ledger, browse, monkeypatch)
+        error = OperationalError("INSERT", {}, LockNotAvailable())
+        self.refuse(monkeypatch, 0, error)
         answer = self.confirm(browser, page)
         assert answer.status_code == 503
         assert ledger.list_jobs() == []
-        refused = {4}
+        self.refuse(monkeypatch, 4, error)
         after = browser.get(self.confirm(browser, page).headers["location"]).text
         assert "The page now says what is left" in after
         assert ">Backfill 5 occurrences</button>" in after

@@ -79,7 +79,7 @@ def measure(url: URL, shown: Dashboard, viewers: int, changes: int, seconds: flo
         cpu = shown.cpu_seconds() - cpu
     found = delays(committed, [viewer.events for viewer in watched])
     if not found:
-        raise BenchError("no viewer was told of a change")
+        raise BenchError("no stream got an event about a change")
     return Streams(
         viewers,
         taken,
