@@ -13,7 +13,9 @@ from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_cluster import Cluster, ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
+from tests.contract.dashboard_job_list import JobListContract
 from tests.contract.dashboard_mutes import MutesContract
+from tests.contract.dashboard_overview import OverviewContract
 from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.dashboard_scene import EVERYBODY, HOST, Open, token_in
 from tests.contract.dashboard_schedules import SchedulesContract
@@ -31,6 +33,18 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.sync.writer import Writer
 from spoke_jobs.web import app, change_stream, dashboard
 from spoke_jobs.web.change_stream import BEGIN, EVENT, ChangeStream
+
+
+class TestPostgresqlOverview(OverviewContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlJobList(JobListContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
 
 
 class TestPostgresqlDashboard(DashboardContract):

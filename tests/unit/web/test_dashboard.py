@@ -16,7 +16,9 @@ from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_cluster import ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
+from tests.contract.dashboard_job_list import JobListContract
 from tests.contract.dashboard_mutes import MutesContract
+from tests.contract.dashboard_overview import OverviewContract
 from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.dashboard_scene import EVERYBODY, HOST, ONE, ROUTES, TOKEN, Open, token_in
 from tests.contract.dashboard_schedules import SchedulesContract
@@ -27,6 +29,18 @@ from tests.contract.ledger import new_job
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Failure
 from spoke_jobs.web import TokenSignIn, app
+
+
+class TestSqliteOverview(OverviewContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteJobList(JobListContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
 
 
 class TestSqliteDashboard(DashboardContract):

@@ -1,0 +1,257 @@
+"""The dashboard's page *Overview*. Subclass it with a fixture ``ledger_url``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+from tests.contract.dashboard_scene import (
+    EVERYBODY,
+    ONE,
+    TYPES,
+    DashboardScene,
+    Open,
+)
+from tests.contract.ledger import LEASE, claim_one, new_job
+
+from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import job_attempt, job_request
+from spoke_jobs.model import (
+    Failure,
+    JobRequest,
+)
+
+
+class OverviewContract(DashboardScene):
+    """What is so now, and in the last hour and day."""
+
+    def test_without_a_job_it_says_what_to_do(self, browse: Open) -> None:
+        browser = browse(EVERYBODY)
+        assert "spoke-jobs dispatch" in browser.get("/").text
+        assert "spoke-jobs worker" in browser.get("/").text
+        assert "spoke-jobs dispatch" in browser.get("/jobs").text
+        assert "No job matches" in browser.get("/jobs?type=nothing").text
+        assert browser.get("/jobs/1").status_code == 404
+
+    def test_the_overview_counts_and_says_why(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job(queue_name="q", locks_queue=True))
+        holder = self.claimed(ledger).job
+        behind = ledger.insert(new_job(queue_name="q", locks_queue=True))
+        self.failed(ledger, job_type="export")
+        page = browse(EVERYBODY).get("/").text
+        for state, number in (("waiting", 1), ("running", 1), ("failed", 1), ("succeeded", 0), ("blocked", 0)):
+            assert f'href="/jobs?state={state}"><span class="number">{number}</span>' in page
+        assert f"waits for job {holder.id} (report)" in page
+        assert f"spoke-jobs why {holder.id}" in page
+        assert "of the type export failed with JobError" in page
+        assert f'<a href="/jobs/{behind.id}">{behind.id}</a> report, due' in page
+        assert "host:7" in page
+
+    def test_pods_are_listed_while_their_attempts_run(self, ledger: SqlLedger, browse: Open) -> None:
+        for runner, worker, ends in (
+            *(("legacy", "worker-of-legacy", True), ("kubernetes", "pod-that-ended", True)),
+            *(("kubernetes", "pod-that-runs", False), ("kubernetes-worker", "worker-of-the-lane", True)),
+        ):
+            job = ledger.insert(new_job(runner=runner))
+            claim = claim_one(ledger, runner, TYPES, worker, LEASE)
+            assert claim is not None
+            if ends:
+                ledger.succeed(None, claim.token, None)
+        with ledger.engine.begin() as connection:
+            moved = update(job_request).where(job_request.c.id == job.id).values(runner="kubernetes")
+            connection.execute(moved)  # after its attempt in a worker
+        page = browse(EVERYBODY).get("/").text
+        listed = re.findall(r'<th scope="row">([a-z-]+)</th><td>(\d)</td>', page)
+        assert sorted(listed) == [("pod-that-runs", "1"), ("worker-of-legacy", "0"), ("worker-of-the-lane", "0")]
+        assert "No worker is known" not in page
+
+    def test_since_when_jobs_are_tried_again(self, ledger: SqlLedger, browse: Open) -> None:
+        for organization, hours in ((2, 5), (1, 3), (1, 0)):
+            job = ledger.insert(new_job(organization_id=organization))
+            claim = self.claimed(ledger)
+            ledger.fail(claim.token, Failure("JobError", "no"), decide=True)
+            with ledger.engine.begin() as connection:
+                times = {"started_at": clock_after(-3_600 * hours), "run_after": clock_after(600)}
+                connection.execute(update(job_request).where(job_request.c.id == job.id).values(times))
+        ledger.insert(new_job(run_after=Queries(ledger.engine).now() + timedelta(hours=1)))
+        page = browse(EVERYBODY).get("/").text
+        assert re.search(r"</strong></a> failed with JobError and are tried again, [^<]+ \(the first attempt of the "
+                         r"oldest began 5 h ago\)</p>", page)  # fmt: skip
+        assert page.count("the first attempt of the oldest began") == 1
+        assert "the first attempt of the oldest began 3 h ago" in browse(ONE).get("/").text
+
+    def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.CAP", 2)
+        for module in ("web.pages", "web.page_views", "web.view_parts"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.GROUPED", 2)
+        for _ in range(3):
+            self.failed(ledger)
+        ledger.insert_many([new_job() for _ in range(4)])
+        page = browse(EVERYBODY).get("/").text
+        assert '<span class="number">2+</span> waiting' in page
+        assert '<span class="number">2+</span> failed' in page
+        assert "Of the waiting and the blocked jobs, 2 of each were grouped; there may be more." in page
+        assert "the 2 that failed last" in page
+        assert "<strong>2</strong></a> of the type report failed" in page
+        assert "<strong>2</strong></a> are due" in page or "<strong>2</strong></a> have just" in page
+
+    def test_the_largest_groups_are_shown(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.web.page_views.GROUPS_SHOWN", 1)
+        for place, number in (("one", 1), ("two", 2)):
+            for _ in range(number):
+                self.failed_at(ledger, place)
+        browser = browse(EVERYBODY)
+        page = browser.get("/").text
+        assert "These are the 1 largest groups of failed jobs; there are more." in page
+        assert "largest groups of waiting jobs" not in page
+        assert ("JobError: two" in page, "JobError: one" in page) == (True, False)
+        ledger.insert(new_job())
+        assert "largest groups of waiting jobs" not in browser.get("/").text
+        ledger.insert(new_job(run_after=Queries(ledger.engine).now() + timedelta(hours=1)))
+        assert "These are the 1 largest groups of waiting jobs; there are more." in browser.get("/").text
+
+    def test_the_types_and_organizations_with_the_most_due_jobs(self, ledger: SqlLedger, browse: Open) -> None:
+        assert "Due jobs, by type" not in browse(EVERYBODY).get("/").text
+        now = Queries(ledger.engine).now()
+        ledger.insert_many([new_job(job_type="export", organization_id=number) for number in (7, 7, 7, 2, 1, None)])
+        ledger.insert_many([new_job(job_type="report", organization_id=1) for _ in range(2)])
+        ledger.insert_many([new_job(job_type="later", organization_id=9, run_after=now + timedelta(hours=1))] * 9)
+        for number in range(6):
+            ledger.insert(new_job(job_type=f"type{number}", organization_id=100 + number))
+        page = browse(EVERYBODY).get("/").text
+        assert "Jobs that are due and wait: 14." in page
+        share = r'<li><a href="/jobs\?state=waiting&amp;(\w+=\w+)">(\w+)</a>: (\d+)</li>'
+        assert re.findall(share, page) == [
+            *(("type=export", "export", "6"), ("type=report", "report", "2")),
+            *((f"type=type{number}", f"type{number}", "1") for number in range(3)),
+            *(("organization=1", "1", "3"), ("organization=7", "7", "3"), ("organization=2", "2", "1")),
+            *(("organization=100", "100", "1"), ("organization=101", "101", "1")),
+        ]
+        self.assert_for_everybody(page)
+        mine = browse(ONE).get("/").text
+        assert "Jobs that are due and wait: 3." in mine
+        found = [("type=report", "report", "2"), ("type=export", "export", "1"), ("organization=1", "1", "3")]
+        assert re.findall(share, mine) == found
+
+    def test_due_jobs_are_counted_among_a_bounded_number(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ledger.insert_many([new_job() for _ in range(4)])
+        for most, number, note in ((5, "4", False), (3, "3+", True)):
+            for module in ("ledger.reading.due_counts", "web.page_views"):
+                monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", most)
+            page = browse(EVERYBODY).get("/").text
+            assert f"Jobs that are due and wait: {number}." in page
+            assert ("among the first 3 waiting jobs; there may be more" in page) is note
+
+    def test_each_runner_has_a_share_of_the_waiting_jobs_that_are_read(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.due_counts.EXAMINED", 4)
+        monkeypatch.setattr("spoke_jobs.web.pages.GROUPED", 4)
+        for runner, number in (("a", 3), ("b", 1)):
+            ledger.insert_many([new_job(job_type=f"of_{runner}", runner=runner) for _ in range(number)])
+        page = browse(EVERYBODY).get("/").text
+        assert re.findall(r">(of_.)</a>: (\d)</li>", page) == [("of_a", "2"), ("of_b", "1")]
+        assert "Jobs that are due and wait: 3+." in page
+        assert re.findall(r"<strong>(\d)</strong></a> (?:has|have) just become due", page) == ["2", "1"]
+        assert "of each were grouped; there may be more" in page
+
+    def test_the_first_waiting_jobs_are_those_that_are_claimed_first(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.due_counts.EXAMINED", 2)
+        late, first, second = (ledger.insert(new_job(job_type=f"t{n}", priority=n)) for n in (0, 5, 2))
+        page = browse(EVERYBODY).get("/").text
+        assert f'<li><a href="/jobs/{first.id}">' in page
+        assert f'<li><a href="/jobs/{second.id}">' in page
+        assert f'<li><a href="/jobs/{late.id}">' not in page
+        assert re.findall(r">(t\d)</a>: 1</li>", page) == ["t2", "t5"]
+
+    def test_ended_jobs_of_an_organization_are_counted_among_its_own(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job(organization_id=1))
+        ledger.succeed(None, self.claimed(ledger).token, None)
+        for organization in (1, 1, 2, None):
+            self.failed(ledger, organization_id=organization)
+        page = browse(ONE).get("/").text
+        assert '<span class="number">1</span> succeeded' in page
+        assert '<span class="number">2</span> failed' in page
+        assert '<span class="number">4</span> failed' in browse(EVERYBODY).get("/").text
+
+    def test_the_last_hour_by_minute(self, ledger: SqlLedger, browse: Open) -> None:
+        for organization, seconds in ((1, 125), (2, 125), (1, 3_700)):
+            succeeded = ledger.insert(new_job(organization_id=organization))
+            ledger.succeed(None, self.claimed(ledger).token, None)
+            self.ended(ledger, succeeded, seconds)
+        self.ended(ledger, self.failed(ledger, organization_id=1), 305)
+        self.failed(ledger, organization_id=2)
+        page = browse(EVERYBODY).get("/").text
+        assert "4 jobs ended in the last hour. The busiest minute was 2 min ago, with 2." in page
+        assert "2 jobs failed for good in the last hour.<" in page
+        bars = re.findall(r'<rect class="(\w+)" x="(\d+)" y="(\d+)" width="3" height="(\d+)">', page)
+        assert bars == [
+            *(("ended", "216", "20", "20"), ("ended", "228", "0", "40"), ("ended", "236", "20", "20")),
+            *(("failed", "216", "0", "40"), ("failed", "236", "0", "40")),
+        ]
+        page = browse(ONE).get("/").text
+        assert "2 jobs ended in the last hour.<" in page
+        assert "1 job failed for good in the last hour.<" in page
+        assert page.count("<rect ") == 3
+
+    def ended(self, ledger: SqlLedger, job: JobRequest, seconds_ago: float) -> None:
+        """Let a job have ended some time ago."""
+        then = clock_after(-seconds_ago)
+        with ledger.engine.begin() as connection:
+            for ended, column in ((job_request, job_request.c.id), (job_attempt, job_attempt.c.job_id)):
+                connection.execute(update(ended).where(column == job.id).values(finished_at=then))
+
+    def test_the_last_hour_is_counted_among_the_newest_attempts(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for _ in range(3):
+            ledger.insert(new_job(organization_id=1))
+            ledger.succeed(None, self.claimed(ledger).token, None)
+        for most, number, note in ((4, "3 jobs", False), (2, "2 jobs", True)):
+            for module in ("ledger.reading.ended_counts", "web.page_views"):
+                monkeypatch.setattr(f"spoke_jobs.{module}.NEWEST_ATTEMPTS", most)
+            page = browse(EVERYBODY).get("/").text
+            assert f"{number} ended in the last hour" in page
+            assert ("among the newest 2 attempts" in page) is note
+
+    def test_a_viewer_of_an_organization_is_told_that_the_charts_may_lack_jobs(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It says so always, and does not tell how many attempts others make."""
+        for module in ("ledger.reading.ended_counts", "web.page_views"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.NEWEST_ATTEMPTS", 2)
+        note = "among the newest 2 attempts of all organizations: earlier jobs of yours may be missing"
+        empty = browse(ONE).get("/").text
+        assert note in empty
+        for organization in (1, 2, 2):
+            ledger.insert(new_job(organization_id=organization))
+            ledger.succeed(None, self.claimed(ledger).token, None)
+        page = browse(ONE).get("/").text
+        assert note in page
+        assert "No job was found that ended in the last hour." in page
+        assert "No job ended" not in page
+
+    def test_cancelled_jobs_ended_and_did_not_fail_for_good(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.failed(ledger)
+        for _ in range(2):
+            ledger.cancel(ledger.insert(new_job()).id)
+        browser = browse(EVERYBODY)
+        page = browser.get("/").text
+        assert "3 jobs ended in the last hour." in page
+        assert "1 job failed for good in the last hour." in page
+        note = "The charts count among the newest"
+        assert note not in page
+        monkeypatch.setattr("spoke_jobs.ledger.reading.ended_counts.FAILED_COUNTED", 3)
+        assert note in browser.get("/").text, "the cancelled ones are among those that were counted"
