@@ -251,7 +251,9 @@ class MemoryRunner(Runner):
             if (wait := self.ledger.limits.next_token_seconds) is not None:
                 self._clock.forward_to(self._clock() + timedelta(seconds=wait))
                 return True
-            due = [job.run_after for job in self.jobs if job.state is JobState.WAITING and job.run_after]
+            # A suspended job does not become claimable by its time.
+            waiting = [job for job in self.jobs if job.state is JobState.WAITING and job.suspended_at is None]
+            due = [job.run_after for job in waiting if job.run_after]
             if not due:
                 return False
             self._clock.forward_to(min(due))

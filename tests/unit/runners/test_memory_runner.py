@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -34,6 +35,14 @@ class TestMemoryRunner(RunnerContract, ChangedStartContract, RefusalContract, Ta
         assert [(task.name, task.payload) for task in stage.runner.tasks] == [
             ("note", '{"text":"later too","ratio":0.0}')
         ]
+
+    def test_draining_leaves_suspended_jobs_whose_time_has_come(self, stage: MemoryStage) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        for text in ("suspended", "not suspended"):
+            job = stage.runner.dispatch_job(JobData("record", {"text": text}, run_after=later))
+            if text == "suspended":
+                stage.runner.suspend_job(job.id)
+        assert [job.state for job in stage.runner.drain()] == [JobState.WAITING, JobState.SUCCEEDED]
 
 
 async def test_a_batch_whose_block_raises_stays_open_also_on_an_event_loop() -> None:
