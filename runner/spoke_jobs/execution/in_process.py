@@ -106,12 +106,13 @@ def _attempts(job: JobRequest, services: AttemptServices, lease_seconds: float, 
     reaper = Reaper(services.ledger, job.runner, lease_seconds, types=list(services.registry.jobs))
     while True:
         reaper.reap_if_due()  # there may be no other process that ends the attempts of dead processes
-        row = services.ledger.get(job.id)
-        if row is None or row.state.final or row.state is JobState.BLOCKED:  # jobs that run elsewhere block it
-            return
-        if row.run_after is not None and row.state is JobState.WAITING:
+        row = _unheld(job.id, services)
+        if row is not None and row.run_after is not None and row.state is JobState.WAITING:
             # Both times are by the database's clock: this process's clock may differ.
             time.sleep(max(0.0, (row.run_after - row.updated_at).total_seconds()))
+            row = _unheld(job.id, services)
+        if row is None:
+            return
         answer = services.ledger.claim(job.id, job.uid, row.run, row.attempt + 1, worker_name(), lease_seconds)
         match answer:
             case Claim():
@@ -130,6 +131,14 @@ def _attempts(job: JobRequest, services: AttemptServices, lease_seconds: float, 
                 time.sleep(_RETRY_SECONDS)
             case _:
                 return
+
+
+def _unheld(job_id: int, services: AttemptServices) -> JobRequest | None:
+    """Read a job; return None if there is nothing to run of it, or nobody knows when."""
+    row = services.ledger.get(job_id)
+    if row is None or row.state.final or row.suspended_at is not None:
+        return None
+    return None if row.state is JobState.BLOCKED else row  # jobs that run elsewhere block it
 
 
 class InProcessWorker:

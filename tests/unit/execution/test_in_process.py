@@ -13,7 +13,7 @@ from tests.conftest import given_back
 from tests.contract.ledger import claim_one
 from tests.waiting import eventually
 
-from spoke_jobs import JobContext, JobData, JobState, Registry
+from spoke_jobs import JobContext, JobData, JobState, Registry, RetryLater
 from spoke_jobs.contract import retry
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.runners.legacy_runner import LegacyRunner
@@ -125,6 +125,20 @@ def test_a_database_that_is_away_as_a_job_ends_is_not_charged_and_the_job_goes_o
     causes = [item.cause for item in lapsing_site.runner.ledger.attempts(job.id)]
     assert causes == ["DatabaseUnreachable", ""]
     assert runs == ["MainThread", "spoke-after-outage"]
+
+
+def test_a_suspended_job_is_left_until_it_is_resumed(sync_site: Site) -> None:
+    def suspended(ctx: JobContext, _payload: Any) -> None:
+        sync_site.ran.append(ctx.attempt)
+        if len(sync_site.ran) == 1:
+            sync_site.runner.suspend_job(ctx.job.id)
+            raise RetryLater(0)
+
+    sync_site.registry.job("suspended")(suspended)
+    job = sync_site.runner.dispatch_job(JobData("suspended"))
+    assert (sync_site.ran, sync_site.states()) == ([1], [JobState.WAITING])
+    sync_site.runner.resume_job(job.id)
+    assert (sync_site.ran, sync_site.states()) == ([1, 2], [JobState.SUCCEEDED])
 
 
 def test_ctrl_c_ends_the_job_and_reaches_the_caller(sync_site: Site) -> None:
