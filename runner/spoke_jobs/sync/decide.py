@@ -109,8 +109,8 @@ def _start(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:
     suspend = None
     if suspended and not seen.suspend:
         suspend = True
-    elif not suspended and seen.suspend and seen.suspended_by_sync:
-        suspend = False
+    elif not suspended and seen.suspended_by_sync:
+        suspend = False  # also if people have resumed it meanwhile: what they suspend later would count as sync's
     return () if wanted is None and suspend is None else (ChangeStart(row, seen, wanted, suspend),)
 
 

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 2.0
 """The shortest interval between two updates of a job's progress."""
+_REFUSED_SECONDS = 60.0
+"""After this time, sync sends a change of a start again that the API server has refused."""
 _BACKOFF = Backoff(base=1.0, maximum=60.0)
 _REFUSED_VALUES = (DataError, IntegrityError)
 """The same statement would be refused again."""
@@ -108,6 +110,8 @@ class Effects:
         self._sizes = AutoSizes(clock)
         self._templates = TemplateRules(api, clock)
         self._mirrored: dict[str, float] = {}
+        self._refused: dict[tuple[str, int | None, bool | None], float] = {}
+        """Until when changes of starts are not sent again that the API server has refused."""
         self.spokejobs: dict[str, SpokeJobView] = {}
         self.backoffs = JobBackoffs(clock)
         self.done: Counter[str] = Counter() if done is None else done
@@ -176,6 +180,7 @@ class Effects:
         """Replace the copy with a complete listing."""
         self.spokejobs = spokejobs
         self._mirrored = {name: at for name, at in self._mirrored.items() if name in spokejobs}
+        self._refused = {change: until for change, until in self._refused.items() if change[0] in spokejobs}
 
     def _do(self, action: Action) -> bool:
         match action:
@@ -285,19 +290,26 @@ class Effects:
 
     def _change_start(self, action: ChangeStart) -> bool:
         row, seen = action.row, action.seen
-        try:
-            self.remember(self._api.change_start(seen.name, seen.object_uid, action.priority, action.suspend))
-        except (NotFound, Conflict):
-            self.decide_again.add(seen.name)
+        change = (seen.name, action.priority, action.suspend)
+        if self._clock() >= self._refused.get(change, float("-inf")):
+            try:
+                self.remember(self._api.change_start(seen.name, seen.object_uid, action.priority, action.suspend))
+            except (NotFound, Conflict):
+                self.decide_again.add(seen.name)
+                return False
+            except Invalid as error:  # by a CustomResourceDefinition of an older release
+                # No reason to delay other actions of the job. But each look at a running job would ask again.
+                self._refused[change] = self._clock() + _REFUSED_SECONDS
+                logger.warning("job %d: the SpokeJob can't be changed: %s", row.job.id, error, extra=_of_row(row))
+            else:
+                said = [] if action.priority is None else [f"priority {action.priority}"]
+                said += [] if action.suspend is None else ["suspended" if action.suspend else "resumed"]
+                text = "job %d (%s): passed on to the SpokeJob: %s"
+                logger.info(text, row.job.id, row.job.job_type, ", ".join(said), extra=_of_row(row))
+                return True
+        if action.priority is None or action.suspend is None:
             return False
-        except Invalid as error:  # by a CustomResourceDefinition of an older release; no reason to delay other actions
-            logger.warning("job %d: the SpokeJob can't be changed: %s", row.job.id, error, extra=_of_row(row))
-            return False
-        said = [] if action.priority is None else [f"priority {action.priority}"]
-        said += [] if action.suspend is None else ["suspended" if action.suspend else "resumed"]
-        text = "job %d (%s): passed on to the SpokeJob: %s"
-        logger.info(text, row.job.id, row.job.job_type, ", ".join(said), extra=_of_row(row))
-        return True
+        return self._change_start(replace(action, priority=None))  # each definition allows a suspension
 
     def _mirror(self, action: Mirror) -> bool:
         seen, now = action.seen, self._clock()

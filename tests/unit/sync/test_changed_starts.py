@@ -63,6 +63,8 @@ def test_what_sync_has_suspended_is_resumed_and_what_people_have_suspended_is_no
     ours, theirs = seen(job, suspend=True, suspended_by_sync=True), seen(job, suspend=True)
     assert changes(job, ours) == [ChangeStart(job, ours, suspend=False)]
     assert changes(job, theirs) == []
+    resumed_by_people = seen(job, suspended_by_sync=True)  # the annotation would be about their next suspension
+    assert changes(job, resumed_by_people) == [ChangeStart(job, resumed_by_people, suspend=False)]
     both = launched(suspended_at=NOW)
     assert changes(both, theirs) == []
 
@@ -153,3 +155,46 @@ def test_a_definition_of_an_older_release_delays_no_other_action(
     ended = ledger.get(job.id)
     assert ended is not None
     assert ended.cause == "PodFailed"
+
+
+def test_a_suspension_is_passed_on_also_if_the_definition_allows_no_other_priority(
+    ledger: SqlLedger, cluster: FakeCluster, turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = cluster.change_start
+
+    def of_older_release(name: str, uid: str, priority: int | None, suspend: bool | None) -> Body:
+        if priority is not None:
+            raise api_error(422, "Invalid", "spec: a SpokeJob's spec is immutable except for suspend and cancel")
+        return change(name, uid, priority, suspend)
+
+    job = ledger.insert(new_job(runner="kubernetes"))
+    turns()
+    monkeypatch.setattr(cluster, "change_start", of_older_release)
+    ledger.set_priority(job.id, 5)
+    ledger.suspend(job.id)
+    turns(2)
+    assert spec_of(cluster, job)["suspend"] is True
+
+
+def test_a_change_that_is_refused_is_sent_again_after_a_minute(
+    ledger: SqlLedger, cluster: FakeCluster, loop: LeaderLoop, turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, asked = cluster.change_start, []
+
+    def refuse(name: str, uid: str, priority: int | None, suspend: bool | None) -> Body:
+        asked.append(priority)
+        raise api_error(422, "Invalid", "spec: a SpokeJob's spec is immutable except for suspend and cancel")
+
+    job = ledger.insert(new_job(runner="kubernetes"))
+    turns()
+    monkeypatch.setattr(cluster, "change_start", refuse)
+    ledger.set_priority(job.id, 5)
+    for _ in range(3):
+        loop._due["compare"] = 0.0
+        turns()
+    assert asked == [5]
+    monkeypatch.setattr(cluster, "change_start", change)
+    turns(60)
+    loop._due["compare"] = 0.0
+    turns()
+    assert spec_of(cluster, job)["priority"] == 5
