@@ -215,8 +215,8 @@ class JobEvent(Shape):
     """Who did it: the system's user and host, in a pod its service account, an application whose deploy changed a
     limit, or the name given with `--as`. Nobody verifies it. Empty if unknown."""
     action: str
-    """`cancel`, `retry`, `run now`, `prune`, `retry task`, `pause`, `resume`, `set limit`, `reset limit`, or what was
-    done to a schedule: `add schedule` for example."""
+    """`cancel`, `retry`, `run now`, `set priority`, `suspend job`, `resume job`, `prune`, `retry task`, `pause`,
+    `resume`, `set limit`, `reset limit`, or what was done to a schedule: `add schedule` for example."""
     job_id: int | None
     """The job may be deleted since; null if it concerns several jobs, or a task."""
     job_type: str

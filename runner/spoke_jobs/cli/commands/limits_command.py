@@ -219,7 +219,7 @@ def resume(
     paused: Annotated[
         list[str],
         typer.Argument(
-            metavar="SCOPE|ID...",
+            metavar="SCOPE|ID",
             help="A scope as of `spoke-jobs pause`, or the ids of suspended jobs.",
             show_default=False,
         ),
