@@ -129,6 +129,17 @@ class StartsContract(DashboardScene):
                 assert answer.status_code == 404
         assert ledger.get(theirs.id) == theirs
 
+    def test_a_viewer_of_some_organizations_changes_no_priority(self, ledger: SqlLedger, browse: Open) -> None:
+        job = self.later(ledger, organization_id=1)
+        browser, path = browse(ONE), f"/jobs/{job.id}"
+        page = browser.get(path).text
+        assert 'name="priority"' not in page
+        assert f">Run job {job.id} now</button>" in page
+        answer = self.post(browser, f"{path}/priority", path, priority="5")
+        assert answer.status_code == 403
+        assert "concerns the jobs of all organizations" in answer.text
+        assert ledger.get(job.id) == job
+
     def later(self, ledger: SqlLedger, **changes: object) -> JobRequest:
         """A job that waits for its time."""
         return ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(hours=1), **changes))

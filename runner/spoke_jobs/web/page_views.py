@@ -440,7 +440,7 @@ def job_view(
         can_run_now=JobAction.START in viewer.actions and not why_not_now(job, now),
         can_suspend=JobAction.START in viewer.actions and job.suspended_at is None and not why_not_suspended(job),
         can_resume=JobAction.START in viewer.actions and not why_not_resumed(job),
-        priority=job.priority if JobAction.START in viewer.actions and not why_no_priority(job, 0) else None,
+        priority=job.priority if viewer.changes_priorities and not why_no_priority(job, 0) else None,
         has_checkpoints=has_checkpoints,
     )
 

@@ -44,6 +44,9 @@ class StartPages:
         job_id = asked.id("job_id")
         if job_id is None or self._queries.job(job_id, viewer.narrowed()) is None:
             return NOT_FOUND
+        if change == self._set_priority and not viewer.changes_priorities:
+            text = "A priority concerns the jobs of all organizations, and you may see those of some only."
+            return unchanged_job(job_id, text, 403)
         try:
             after = change(job_id, asked, actor_name(line(viewer.name)))
         except ChangeRefused as error:  # the texts are about this job alone

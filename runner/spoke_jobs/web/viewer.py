@@ -25,7 +25,7 @@ class JobAction(StrEnum):
     RETRY = "retry"
     """Retry jobs and, for those who see all jobs, tasks of the outbox."""
     START = "start"
-    """Change when waiting jobs start."""
+    """Change when waiting jobs start. Only those who see all jobs change priorities."""
     LIMIT = "limit"
     """Set limits, pause and resume. Only for those who see all jobs."""
     SCHEDULE = "schedule"
@@ -75,6 +75,11 @@ class Viewer:
     def changes_limits(self) -> bool:
         """Whether they may change limits and pauses, which concern the jobs of all organizations."""
         return self.sees_all and JobAction.LIMIT in self.actions
+
+    @property
+    def changes_priorities(self) -> bool:
+        """Whether they may change priorities: a job of a higher one starts before those of other organizations."""
+        return self.sees_all and JobAction.START in self.actions
 
     def read_only(self) -> Self:
         """Return the same viewer without actions."""
