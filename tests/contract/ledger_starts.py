@@ -80,6 +80,7 @@ class StartContract(LedgerSteps):
         ledger.fail(claim.token, Failure("RetryLater", retry_after_seconds=3600), decide=False)
         if refused:
             self.assert_refused(ledger, job.id, "has a SpokeJob")
+            self.assert_refused(ledger, job.id, "if `spec.suspend` of its SpokeJob is true", ledger.resume)
         else:
             assert ledger.run_now(job.id) is not None
             assert claim_one(ledger, runner, ["report"], "w", LEASE) is not None

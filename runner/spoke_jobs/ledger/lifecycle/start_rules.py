@@ -83,7 +83,10 @@ def why_not_resumed(job: JobRequest) -> str:
     """Return why a job can't be resumed. It can if it is suspended."""
     if problem := _why_not_at_all(job):
         return problem
-    return "" if job.suspended_at is not None else f"job {job.id} is not suspended"
+    if job.suspended_at is not None:
+        return ""
+    by_kubectl = "; if `spec.suspend` of its SpokeJob is true, set that to false" if has_spokejob(job) else ""
+    return f"job {job.id} is not suspended{' in the ledger' if by_kubectl else ''}{by_kubectl}"
 
 
 def checked_reason(reason: str) -> str:
