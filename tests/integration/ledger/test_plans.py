@@ -339,7 +339,7 @@ def test_a_page_of_jobs_reads_a_bounded_number_of_rows(ledger: SqlLedger, monkey
     monkeypatch.setattr(job_listing, "LOOKED_THROUGH", 400)
     monkeypatch.setattr(job_listing, "SCATTERED", 200)
     with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        failed = "state = 'succeeded' AND id % 49 = 0"
+        failed = "state = 'succeeded' AND id % 9 = 0"
         connection.execute(
             text(
                 f"UPDATE job_request SET state = CASE WHEN {failed} THEN 'failed' ELSE state END, "
@@ -429,6 +429,10 @@ def test_a_page_of_tasks_reads_a_bounded_number_of_rows(ledger: SqlLedger, monke
 
 
 def test_a_scrape_counts_new_failures_by_an_index(ledger: SqlLedger) -> None:
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        failed = "UPDATE job_request SET state = 'failed', finished_at = now() - id * interval '1 minute'"
+        connection.execute(text(f"{failed} WHERE state = 'succeeded' AND id % 2 = 0"))
+        connection.execute(text("VACUUM ANALYZE job_request"))
     with ledger.engine.connect() as connection:
         since = datetime.now(UTC) - timedelta(hours=1)
         plan = plans(ledger, lambda: failed_jobs(connection, "legacy", since))[-1]

@@ -21,7 +21,7 @@ from spoke_jobs_operator.core.reporting.job_events import job_events
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROMISE = re.compile(
-    r"(?<!asked to be )(?<!asked not to be )(tried|run|runs|queues|starts|started|tries) again"
+    r"(?<!asked to be )(?<!asked not to be )(?<!not )(tried|run|runs|queues|starts|started|tries) again"
     r"|(runs|starts|continues) (when|once|by itself)"
     r"|next (attempt|try)|will be (tried|run|started)",
     re.I,

@@ -195,7 +195,7 @@ def _groups() -> dict[str, Any]:
 
 
 CONSEQUENTIAL = {
-    "": {"cancel", "prune", "pause"},
+    "": {"cancel", "prune", "pause", "suspend"},
     "batches": {"cancel", "close"},
     "limits": {"apply", "reset"},
     "mutes": {"add"},

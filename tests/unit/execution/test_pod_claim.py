@@ -154,7 +154,7 @@ def test_a_role_that_may_not_read_the_limits_leaves_pauses_to_the_operator(error
             raise error
 
     ledger: Any = SimpleNamespace(limits=Limits())
-    claim: Any = SimpleNamespace(job=None)
+    claim: Any = SimpleNamespace(job=SimpleNamespace(suspended_at=None))
     if answer is None:
         with pytest.raises(DBAPIError):
             pod._paused(claim, ledger)

@@ -38,7 +38,7 @@ from spoke_jobs.ledger.schedules.schedule_rows import (
     schedules_after,
 )
 from spoke_jobs.ledger.sql import filters
-from spoke_jobs.ledger.sql.expressions import constant, due_since
+from spoke_jobs.ledger.sql.expressions import constant, due_since, number_in_text
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState
@@ -388,7 +388,7 @@ class DashboardQueries(Queries):
             .order_by(desc("seen"), job_attempt.c.worker)
             .limit(_WORKERS)
         )
-        newest = select(job_attempt).order_by(desc(job_attempt.c.id)).limit(TRACES).subquery()
+        newest = select(job_attempt).order_by(desc(job_attempt.c.id)).limit(number_in_text(TRACES)).subquery()
         # The runner of an attempt that an earlier release claimed is that of its job.
         runner = func.coalesce(func.nullif(newest.c.runner, ""), job_request.c.runner)
         recent = (

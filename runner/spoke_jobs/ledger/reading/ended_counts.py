@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, desc
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.columns.clock import clock_now
-from spoke_jobs.ledger.sql.expressions import clock_once, constant, minutes_between
+from spoke_jobs.ledger.sql.expressions import clock_once, constant, minutes_between, number_in_text
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import AttemptState, JobState
 
@@ -74,7 +74,7 @@ def _successes(organizations: Collection[int] | None) -> Select[Any]:
     newest = (
         select(job_attempt.c.job_id, job_attempt.c.state, job_attempt.c.finished_at)
         .order_by(desc(job_attempt.c.id))
-        .limit(NEWEST_ATTEMPTS)
+        .limit(number_in_text(NEWEST_ATTEMPTS))
         .subquery()
     )
     own: FromClause = newest if organizations is None else newest.join(job_request, job_request.c.id == newest.c.job_id)

@@ -49,7 +49,7 @@ from spoke_jobs.ledger.reading.listing_plan import (
     states_by_index,
 )
 from spoke_jobs.ledger.sql import filters
-from spoke_jobs.ledger.sql.expressions import constant
+from spoke_jobs.ledger.sql.expressions import constant, number_in_text
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import AttemptState, JobFilter, JobState
 from spoke_jobs.type_names import NAME_LIMIT
@@ -101,7 +101,7 @@ def _all_of(
     column, value = only
 
     def some(*columns: ColumnElement[Any]) -> Select[Any]:
-        return select(*columns).where(column >= value, column <= value).order_by(column).limit(_number(most + 1))
+        return select(*columns).where(column >= value, column <= value).order_by(column).limit(number_in_text(most + 1))
 
     if (connection.scalar(select(func.count()).select_from(some(column).subquery())) or 0) > most:
         return None
@@ -122,7 +122,7 @@ def _kinds(connection: Connection) -> list[Kind]:
     The last one comes first. So each look comes to the newest job of a kind, and not to entries of claimed ones.
     """
     columns = (job_request.c.runner, job_request.c.rank)
-    last = select(*columns).where(_WAITING).order_by(*map(desc, columns)).limit(_number(1))
+    last = select(*columns).where(_WAITING).order_by(*map(desc, columns)).limit(number_in_text(1))
     found: list[Kind] = []
     row = connection.execute(last).first()
     while row is not None and len(found) <= MOST_SOURCES:
@@ -136,9 +136,12 @@ def _read(connection: Connection, which: JobFilter, place: Place, source: Source
     upwards = place.after is not None
     beyond = last if last is not None else place.after if upwards else place.before
     running = source.state is JobState.RUNNING
-    columns: list[Any] = [job_request.c[name] for name, _ in source.prefix]
+    # Two indexes of the waiting jobs begin with the runner. If that is one value, only one of them has the order.
+    owned = source.state is JobState.WAITING and "organization_id" in dict(source.prefix)
+    only, prefix = source.prefix[:owned], source.prefix[owned:]
+    columns: list[Any] = [job_request.c[name] for name, _ in prefix]
     columns.append(job_attempt.c.job_id if running else job_request.c.id)
-    values = [value for _, value in source.prefix]
+    values = [value for _, value in prefix]
     lowest = -LARGEST_ID if which.first_id is None else which.first_id
     highest = LARGEST_ID if which.last_id is None else which.last_id
     if upwards and beyond is not None:
@@ -147,9 +150,10 @@ def _read(connection: Connection, which: JobFilter, place: Place, source: Source
         highest = min(highest, beyond - 1)
     rows = (
         select(*_COMPARED)
-        .where(*_of_index(source), tuple_(*columns) >= (*values, lowest), tuple_(*columns) <= (*values, highest))
+        .where(*_of_index(source), *(job_request.c[name] == value for name, value in only))
+        .where(tuple_(*columns) >= (*values, lowest), tuple_(*columns) <= (*values, highest))
         .order_by(*map(asc if upwards else desc, columns))
-        .limit(_number(count))
+        .limit(number_in_text(count))
     )
     if running:  # the attempts have an index of those that run
         rows = rows.join(job_attempt, job_attempt.c.job_id == job_request.c.id)
@@ -173,7 +177,9 @@ def _read(connection: Connection, which: JobFilter, place: Place, source: Source
 def _of_index(source: Source) -> Iterator[ColumnElement[bool]]:
     """Yield the conditions of the source's index, in its words."""
     names = {name for name, _ in source.prefix}
-    if source.state is not None:
+    if source.state is not None and "state" in names:  # not only one: the indexes of the failed have no organization
+        yield job_request.c.state.in_([constant(state) for state in JobState if state.final])
+    elif source.state is not None:
         yield job_request.c.state == constant(source.state)
     if source.state is JobState.RUNNING:
         yield job_attempt.c.state == constant(AttemptState.RUNNING)
@@ -185,8 +191,3 @@ def _of_index(source: Source) -> Iterator[ColumnElement[bool]]:
 
 def _listed(columns: Any) -> Iterator[ColumnElement[Any]]:
     return (columns[name] for name in ListedJob._fields)
-
-
-def _number(count: int) -> Any:
-    """A number in the statement's text: a plan for any number assumes a tenth of all rows."""
-    return literal(count, Integer, literal_execute=True)

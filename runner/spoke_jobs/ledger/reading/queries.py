@@ -466,10 +466,12 @@ def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:
 def _turns(connection: Connection, job: JobRequest, cap: int | None) -> Turns:
     other = job_request.c.organization_id
     takes = and_(Due().expression(), QueueFree().expression(), other.is_distinct_from(job.organization_id))
+    # A range of one value, and not an equality: so only the index of waiting jobs has the order.
+    order, value = (job_request.c.runner, job_request.c.rank), (job.runner, -job.priority)
     each = (
         select(other.label("other"), takes.label("takes"))
-        .where(*in_sql(Waiting(), OfRunner(job.runner)), job_request.c.rank == -job.priority)
-        .order_by(job_request.c.id)
+        .where(*in_sql(Waiting()), tuple_(*order) >= value, tuple_(*order) <= value)
+        .order_by(*order, job_request.c.id)
         .limit(cap)
         .subquery()
         .c

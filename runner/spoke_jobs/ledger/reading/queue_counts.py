@@ -16,7 +16,7 @@ from spoke_jobs.ledger.claims.eligibility import Due
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.reading.first_waiting import first_of_each, may_be_more, waiting_runners
 from spoke_jobs.ledger.sql import filters
-from spoke_jobs.ledger.sql.expressions import constant, due_since, limited_column
+from spoke_jobs.ledger.sql.expressions import constant, due_since, limited_column, number_in_text
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.limits.job_limit import JobLimit
@@ -160,7 +160,7 @@ def _rows(connection: Connection, which: JobFilter, *, of_running: bool) -> Iter
         if of_running
         else select(job_attempt.c.job_id, job_attempt.c.claimed_at)
         .order_by(desc(job_attempt.c.id))
-        .limit(NEWEST_ATTEMPTS)
+        .limit(number_in_text(NEWEST_ATTEMPTS))
         .subquery()
     )
     statement = select(job_request.c.queue_name, func.count()).join(attempts, attempts.c.job_id == job_request.c.id)

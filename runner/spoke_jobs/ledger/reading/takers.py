@@ -16,7 +16,7 @@ from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.reading.usage_queries import SUCCEEDED
-from spoke_jobs.ledger.sql.expressions import constant
+from spoke_jobs.ledger.sql.expressions import constant, number_in_text
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import AttemptState
 
@@ -95,7 +95,7 @@ def _workers_of(connection: Connection, job_type: str) -> Iterator[str]:
         select(job_request.c.id)
         .where(*SUCCEEDED, job_request.c.job_type == job_type)
         .order_by(desc(job_request.c.id))
-        .limit(_SUCCESSES)
+        .limit(number_in_text(_SUCCESSES))
     )
     yield from connection.scalars(select(job_attempt.c.worker).where(job_attempt.c.job_id.in_(newest)).distinct())
 
@@ -113,7 +113,7 @@ def _load(connection: Connection, runner: str) -> tuple[Load, ...]:
 
 
 def _traces(connection: Connection, runner: str) -> tuple[Trace, ...]:
-    newest = select(job_attempt).order_by(desc(job_attempt.c.id)).limit(TRACES).subquery()
+    newest = select(job_attempt).order_by(desc(job_attempt.c.id)).limit(number_in_text(TRACES)).subquery()
     statement = (
         select(
             job_request.c.rank,

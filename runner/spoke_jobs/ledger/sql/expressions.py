@@ -40,6 +40,11 @@ def constant(value: str) -> Any:
     return literal(str(value), Text, literal_execute=True)
 
 
+def number_in_text(count: int) -> Any:
+    """A number in the statement's text, for LIMIT: a plan for any number assumes a tenth of all rows."""
+    return literal(count, Integer, literal_execute=True)
+
+
 def clock_once(after_seconds: float = 0.0) -> ScalarSelect[datetime]:
     """The clock, read once per statement, so that the condition can use an index; so many seconds later."""
     return select(clock_after(after_seconds) if after_seconds else clock_now()).scalar_subquery()
