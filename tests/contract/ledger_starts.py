@@ -14,6 +14,7 @@ from spoke_jobs.contract.names import PRIORITY_LIMIT
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ChangeRefused, InvalidJobData
 from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import Failure, JobOptions, JobState, Pulse
 
 
@@ -66,6 +67,23 @@ class StartContract(LedgerSteps):
         changed = ledger.run_now(job.id)
         self.assert_refused(ledger, job.id, "is due already")
         assert ledger.get(job.id) == changed
+
+    def test_one_that_is_run_now_passes_neither_others_nor_limits_and_pauses(self, ledger: Ledger) -> None:
+        later = ledger.insert(new_job(run_after=in_an_hour(), limit_key="twilio"))
+        running, first = (ledger.insert(new_job(limit_key="twilio", priority=number)) for number in (9, 5))
+        ledger.limits.set(parse_scope("key:twilio"), lambda _old: Bounds(max_running=1), "ada")
+        ledger.limits.pause(parse_scope("key:twilio"), "they asked")
+        ledger.run_now(later.id)
+        assert self.batch(ledger, 9) == [], "its key is paused"
+        ledger.limits.resume(parse_scope("key:twilio"))
+        claim = self.claim_next(ledger)
+        assert claim.job.id == running.id
+        assert self.batch(ledger, 9) == [], "the limit of its key is reached"
+        ledger.succeed(None, claim.token, None)
+        claim = self.claim_next(ledger)
+        assert claim.job.id == first.id, "of a higher priority"
+        ledger.succeed(None, claim.token, None)
+        assert self.batch(ledger, 9) == [later.id]
 
     @pytest.mark.parametrize(("runner", "refused"), [("kubernetes", True), ("kubernetes-worker", False)])
     def test_the_operator_decides_when_a_later_attempt_in_a_pod_starts(

@@ -134,12 +134,11 @@ def _holding_up(situation: Situation) -> Iterator[Reason]:
 
 
 def _succeeded(situation: Situation) -> Reason:
-    job, now = situation.job, situation.now
-    return Reason(Code.SUCCEEDED, f"it succeeded{_ended(job, now)}")
+    return Reason(Code.SUCCEEDED, f"it succeeded{_ended(situation)}")
 
 
 def _failed(situation: Situation, cluster: ClusterView | None) -> Reason:
-    job, now = situation.job, situation.now
+    job = situation.job
     cause = CAUSES.get(job.cause)
     meaning = cause.meaning if cause else "This release doesn't know the cause; a newer one recorded it."
     if job.cause == Cause.CANCELLED and situation.cancelled_by:
@@ -152,7 +151,7 @@ def _failed(situation: Situation, cluster: ClusterView | None) -> Reason:
     said = "" if message in known else f" Its message: {message}"
     return Reason(
         Code.FAILED,
-        f"it failed with {line(job.cause)}{_ended(job, now)}. {meaning}{said}",
+        f"it failed with {line(job.cause)}{_ended(situation)}. {meaning}{said}",
         failed_batch_advice(batch.id)
         if batch
         else advice(
@@ -183,16 +182,40 @@ def _waited_for(job: JobRequest, cluster: ClusterView | None) -> str:
     return spokejob.status.reason if spokejob is not None and same else ""
 
 
-def _ended(job: JobRequest, now: datetime) -> str:
-    tries = f", at attempt {job.attempt}" if job.attempt > 1 else ""
-    tries = ", before it was ever started" if job.attempt == 0 else tries
+def _ended(situation: Situation) -> str:
+    job, now = situation.job, situation.now
+    began = _begun(situation)
+    number = max([began, *(report.number for report in situation.reports if report.run == job.run)])
+    tries = _tries(situation, began, number)
     if job.finished_at is None:
         return tries
     took = ""
     if job.started_at is not None:
-        start = "first start" if job.attempt > 1 else "start"
+        start = "first start" if number > 1 else "start"
         took = f", {seconds((job.finished_at - job.started_at).total_seconds())} after its {start}"
     return f" at {clock(job.finished_at, now)} ({ago(job.finished_at, now)}){tries}{took}"
+
+
+def _begun(situation: Situation) -> int:
+    """Return the number of the last attempt of the run that a pod or a worker has begun; 0 if there is none."""
+    job = situation.job
+    return max([job.attempt, 0, *(item.number for item in situation.attempts if item.run == job.run)])
+
+
+def _tries(situation: Situation, began: int, number: int) -> str:
+    """Say at which attempt the job ended, and whether that was started.
+
+    :param number: the number of the last attempt. If it is higher than ``began``, its pod never ran.
+    """
+    job = situation.job
+    at = f", at attempt {number}" if number > 1 else ""
+    if began:
+        return f", before its attempt {number} was started" if number > began else at
+    # Other code counts no attempts.
+    if job.state is JobState.SUCCEEDED or job.started_at is not None or job.executor is Executor.OTHERS:
+        return at
+    before = any(item.run < job.run for item in situation.attempts)  # a retry by hand, and a move, count anew
+    return f"{at}, before it was {'started again' if before else 'ever started'}"
 
 
 def _last_output(situation: Situation) -> str:

@@ -237,6 +237,22 @@ def test_due_jobs_and_queues_are_counted_in_a_bounded_number_of_rows(
         assert ("job_request", "") not in scans(found)
 
 
+def test_the_largest_share_of_the_due_jobs_is_found_in_a_bounded_number_of_rows(ledger: SqlLedger) -> None:
+    """Each of the two runners has half of the rows. Those that run are looked up from their attempts."""
+    spread(ledger)
+
+    def share() -> None:
+        with ledger.engine.connect() as connection:
+            found = crowd.largest_shares(connection, ["legacy"], ANY_JOB, 100)
+        assert found["legacy"].job_type == "report"
+        assert 0 < found["legacy"].waiting <= 50
+
+    found = plans(ledger, share, ", ANALYZE")
+    assert rows_read(found) <= 100, "100 waiting jobs, or the 100 that run"
+    assert "ix_job_request_due" in indexes(found)
+    assert not {("job_request", ""), ("job_attempt", "")} & scans(found)
+
+
 def test_the_jobs_before_a_waiting_one_are_counted_in_a_bounded_number_of_rows(ledger: SqlLedger) -> None:
     spread(ledger)
     last = ledger.insert(new_job(queue_name="q1", locks_queue=True))
@@ -481,6 +497,28 @@ def test_sync_reads_neither_history_nor_what_is_launched(ledger: SqlLedger, quer
     assert indexes & {name for _, name in read}
     assert not {("job_request", ""), ("job_attempt", "")} & read
     assert "ix_job_request_due" not in {name for _, name in read}
+
+
+def test_changed_starts_are_found_from_the_events_since_the_last_look(ledger: SqlLedger) -> None:
+    job = ledger.insert(new_job(runner="kubernetes"))
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in (EVENTS, "VACUUM ANALYZE job_event"):
+            connection.execute(text(statement))
+        last = syncing.last_event(connection)
+    ledger.set_priority(job.id, 5)
+
+    def look() -> None:
+        with ledger.engine.connect() as connection:
+            (found,), looked_to = syncing.changed_starts(connection, last)
+        assert (found[0].id, found[0].priority, looked_to) == (job.id, 5, last + 1)
+
+    events, jobs = plans(ledger, look, ", ANALYZE")
+    assert scans(events) == {("job_event", "pk_job_event")}
+    assert bounded(events, "pk_job_event")
+    assert rows_read(events) == 1
+    assert bounded(jobs, "pk_job_request")
+    assert rows_read(jobs) <= 100, "at most the attempts that run"
+    assert not {("job_request", ""), ("job_attempt", "")} & scans(jobs)
 
 
 def test_a_comparison_reads_unfinished_jobs_only(ledger: SqlLedger) -> None:

@@ -39,6 +39,10 @@ class Life:
         return self.stage.row(self.job)
 
     @property
+    def spec(self) -> Any:
+        return (self.stage.cluster.get(self.job) or {}).get("spec", {})
+
+    @property
     def status(self) -> Any:
         return self.stage.cluster.status(self.job)
 
@@ -92,12 +96,31 @@ def is_cancelled(life: Life) -> Story:
     yield lambda: life.row.submitted_at
     life.starts(1, 0)
     stage.ledger.cancel(job.id)
-    yield lambda: (stage.cluster.get(job) or {})["spec"].get("cancel")
+    yield lambda: life.spec.get("cancel")
     life.pod = None
     stage.cluster.report(job, outcome="Failed", cause="Cancelled", attempt=1, attempts=[ended(1, "Cancelled")])
     yield lambda: life.status.get("ledger") == "Failed"
     assert (life.row.state, life.row.cause) == (JobState.FAILED, "Cancelled")
     assert [item.state for item in stage.ledger.attempts(job.id)] == [AttemptState.FAILED]
+
+
+def starts_when_somebody_says_so(life: Life) -> Story:
+    """It gets another priority, is suspended and resumed, and then runs."""
+    stage, job = life.stage, life.job
+    yield lambda: life.row.submitted_at
+    stage.ledger.set_priority(job.id, 5)
+    yield lambda: life.spec.get("priority") == 5
+    stage.ledger.suspend(job.id, "wait for the import")
+    yield lambda: life.spec.get("suspend") is True
+    stage.ledger.resume(job.id)
+    yield lambda: life.spec.get("suspend") is False
+    life.starts(1, 0)
+    assert life.pod
+    stage.ledger.succeed(None, life.pod.token, None)
+    life.pod = None
+    yield lambda: life.status.get("ledger") == "Succeeded"
+    assert (life.row.state, life.row.priority, life.row.suspended_at) == (JobState.SUCCEEDED, 5, None)
+    assert (life.spec["priority"], life.spec["suspend"]) == (5, False)
 
 
 def is_deleted_as_it_runs(life: Life) -> Story:
@@ -164,6 +187,8 @@ WRITES = {
     succeeds_at_the_second_attempt: {
         "api Launch": 1, "sql RecordSubmitted": 1, "api Mirror": 3, "sql EndAttempt": 1, "sql Prune": 1},
     is_cancelled: {"sql RecordSubmitted": 1, "api Cancel": 1, "sql FailJob": 1, "api Mirror": 1},
+    starts_when_somebody_says_so: {
+        "api Launch": 1, "sql RecordSubmitted": 1, "api ChangeStart": 3, "api Mirror": 1},
     is_deleted_as_it_runs: {"sql RecordSubmitted": 1, "sql ConfirmGone": 1},
     has_another_s_name: {"sql FailJob": 1},
     can_be_no_spokejob: {"sql Launch": 1},

@@ -29,7 +29,7 @@ from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import Blocking
 from spoke_jobs.ledger.reading.queries import Situation, Turns
-from spoke_jobs.model import AttemptState, JobOptions, JobState
+from spoke_jobs.model import AttemptReport, AttemptState, JobOptions, JobState
 
 
 def said(situation: Situation) -> dict[Code, Reason]:
@@ -419,6 +419,68 @@ class TestEnded:
         text = only(a_situation(a_job(state=JobState.FAILED, cause="Cancelled", result_message=meaning))).text
         assert text.count(meaning) == 1
         assert "before it was ever started" in text
+
+    @pytest.mark.parametrize(
+        ("row", "attempts", "reported", "expected"),
+        [
+            ({}, (), (), ", before it was ever started."),
+            ({}, (), (1,), ", before it was ever started."),
+            ({}, (), (1, 2, 3), ", at attempt 3, before it was ever started."),
+            ({"run": 2}, (), ((1, 1), (2, 1)), ", before it was ever started."),
+            ({"run": 2}, ((1, 1), (1, 2)), (), ", before it was started again."),
+            ({"run": 2}, ((1, 1),), ((2, 2),), ", at attempt 2, before it was started again."),
+            ({"attempt": 1}, ((1, 1),), (), ", 40 s after its start."),
+            ({"attempt": 2}, ((1, 1), (1, 2)), (1, 2), ", at attempt 2, 40 s after its first start."),
+            ({"attempt": 1}, ((1, 1),), (2,), ", before its attempt 2 was started, 40 s after its first start."),
+            ({"attempt": 1}, (), (3,), ", before its attempt 3 was started, 40 s after its first start."),
+            ({"attempt": -5}, (), (), ", before it was ever started."),
+            ({"attempt": 0}, ((1, 2),), (), ", at attempt 2, 40 s after its first start."),
+            ({"attempt": 0, "assigned": True, "runner": "reference"}, (), (), "."),
+        ],
+        ids=[
+            "no pod",
+            "a pod that never ran",
+            "three of them",
+            "in neither run",
+            "retried by hand",
+            "a pod that never ran after a retry",
+            "at the first attempt",
+            "at the second one",
+            "at a pod that never ran after one that did",
+            "at the third pod, without the row of the attempt",
+            "counted below 0 by other code",
+            "counted as none by other code",
+            "run by other code",
+        ],
+    )
+    def test_whether_it_was_ever_started(
+        self,
+        row: dict[str, Any],
+        attempts: tuple[tuple[int, int], ...],
+        reported: tuple[int | tuple[int, int], ...],
+        expected: str,
+    ) -> None:
+        """An attempt is counted once its pod, or a worker, begins it. A pod that never ran has only a report."""
+        current = row.get("run", 1)
+        began = row.get("attempt", 0) > 0 or any(run == current for run, _ in attempts)
+        start = {"started_at": before(seconds=50) if began else None, "finished_at": before(seconds=10)}
+        job = a_job(state=JobState.FAILED, cause="PodDeleted", **{"runner": "kubernetes"} | row | start)
+        found = a_situation(
+            job,
+            attempts=tuple(
+                an_attempt(run=run, number=number, state=AttemptState.FAILED, finished_at=before(seconds=20))
+                for run, number in attempts
+            ),
+            reports=tuple(
+                AttemptReport(*(item if isinstance(item, tuple) else (1, item)), "PodDeleted", "", "", ())
+                for item in reported
+            ),
+        )
+        assert f"it failed with PodDeleted at 11:59:50 (10 s ago){expected} The pod" in only(found).text
+
+    def test_of_a_success_without_an_attempt_it_is_not_said_that_it_was_never_started(self) -> None:
+        job = a_job(state=JobState.SUCCEEDED, finished_at=before(seconds=10))
+        assert only(a_situation(job)).text == "it succeeded at 11:59:50 (10 s ago)"
 
     def test_for_what_it_waited_until_its_start_timeout(self) -> None:
         message = "NoNodeMatches: 0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."

@@ -17,6 +17,8 @@ from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.writer import Writer
 
+Start = Callable[[], LeaderLoop]
+"""Starts a sync, as after the death of another one."""
 Turns = Callable[..., None]
 """Lets sync do everything that it does at intervals, twice; takes the seconds that pass meanwhile (4 by default)."""
 
@@ -55,12 +57,23 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def loop(engine: Engine, cluster: FakeCluster, clock: Clock) -> Iterator[LeaderLoop]:
-    intervals = Intervals(launch=1, progress=1, compare=1, strays=1, prune=1, patience=0)
-    writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, cluster)
-    made = LeaderLoop(writer, api, SyncHealth(), intervals, clock)
-    yield made
-    made._outputs.close()
+def start(engine: Engine, cluster: FakeCluster, clock: Clock) -> Iterator[Start]:
+    started: list[LeaderLoop] = []
+
+    def start() -> LeaderLoop:
+        intervals = Intervals(launch=1, progress=1, compare=1, strays=1, prune=1, patience=0)
+        writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, cluster)
+        started.append(LeaderLoop(writer, api, SyncHealth(), intervals, clock))
+        return started[-1]
+
+    yield start
+    for loop in started:
+        loop._outputs.close()
+
+
+@pytest.fixture
+def loop(start: Start) -> LeaderLoop:
+    return start()
 
 
 @pytest.fixture

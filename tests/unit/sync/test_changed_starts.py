@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.contract.ledger import new_job
-from tests.unit.sync.conftest import Turns
+from tests.unit.sync.conftest import Clock, Start, Turns
 from tests.unit.sync.fake_cluster import FakeCluster
 from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
 
@@ -138,8 +139,57 @@ def test_what_was_changed_while_sync_was_away_is_passed_on(
     assert spec_of(cluster, job)["priority"] == 0
 
 
+CHANGES: dict[str, tuple[Callable[[SqlLedger, int], object], Body]] = {
+    "priority": (lambda ledger, job_id: ledger.set_priority(job_id, 5), {"priority": 5}),
+    "suspend": (lambda ledger, job_id: ledger.suspend(job_id), {"priority": 5, "suspend": True}),
+    "resume": (lambda ledger, job_id: ledger.resume(job_id), {"priority": 5, "suspend": False}),
+}
+"""One after another, with what the SpokeJob then says."""
+
+
+class Killed(BaseException):
+    """Sync ends at once."""
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["before", "after"])
+def test_a_sync_that_is_killed_at_the_write_leaves_it_to_the_next_one_which_makes_it_once(
+    ledger: SqlLedger, cluster: FakeCluster, start: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch, made: bool
+) -> None:
+    """A run with processes, on the real cluster: tests/integration/sync/test_kills.py."""
+
+    def turn(sync: LeaderLoop) -> LeaderLoop:
+        clock.now += 2
+        sync.turn()
+        return sync
+
+    write, writes = cluster.change_start, list[Body]()
+
+    def write_and_note(*arguments: Any) -> Body:
+        writes.append(write(*arguments))
+        return writes[-1]
+
+    def die(*arguments: Any) -> Body:
+        if made:
+            write_and_note(*arguments)
+        raise Killed
+
+    job = ledger.insert(new_job(runner="kubernetes"))
+    for _ in range(2):
+        turn(sync := start())
+    for change, expected in CHANGES.values():
+        writes.clear()
+        change(ledger, job.id)
+        monkeypatch.setattr(cluster, "change_start", die)
+        with pytest.raises(Killed):
+            turn(sync)
+        monkeypatch.setattr(cluster, "change_start", write_and_note)
+        turn(turn(sync := start()))
+        assert expected.items() <= spec_of(cluster, job).items()
+        assert len(writes) == 1
+
+
 def test_a_definition_of_an_older_release_delays_no_other_action(
-    ledger: SqlLedger, cluster: FakeCluster, turns: Turns, monkeypatch: pytest.MonkeyPatch
+    ledger: SqlLedger, cluster: FakeCluster, loop: LeaderLoop, turns: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> Body:
         raise api_error(422, "Invalid", "spec: a SpokeJob's spec is immutable except for suspend and cancel")
@@ -148,10 +198,12 @@ def test_a_definition_of_an_older_release_delays_no_other_action(
     turns()
     monkeypatch.setattr(cluster, "change_start", refuse)
     ledger.set_priority(job.id, 5)
-    turns()
+    for _ in range(5):  # an action that failed so often would be tried again some seconds later
+        turns()
     (name,) = cluster.objects
     cluster.put(cluster.objects[name], outcome="Failed", cause="PodFailed")
-    turns()
+    loop._due["compare"] = 0.0
+    turns(0.1)
     ended = ledger.get(job.id)
     assert ended is not None
     assert ended.cause == "PodFailed"
