@@ -85,7 +85,8 @@ def plans(ledger: SqlLedger, call: Callable[[], object], options: str = "") -> l
     sent: list[tuple[str, dict[str, Any]]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        sent.append((statement, parameters))
+        if not statement.startswith("SET "):
+            sent.append((statement, parameters))
 
     event.listen(ledger.engine, "before_cursor_execute", note)
     try:
