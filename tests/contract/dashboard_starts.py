@@ -61,7 +61,12 @@ class StartsContract(DashboardScene):
 
     @pytest.mark.parametrize(
         ("given", "said"),
-        [("1001", "from -1000 to 1000 is expected"), ("", "give a whole number"), ("<b>", "give a whole number")],
+        [
+            ("1001", "from -1000 to 1000 is expected"),
+            ("", "give a whole number"),
+            ("0" * 20 + "5", "give a whole number"),
+            ("<b>", "give a whole number"),
+        ],
     )
     def test_a_priority_that_no_job_can_have(self, ledger: SqlLedger, browse: Open, given: str, said: str) -> None:
         job = ledger.insert(new_job())

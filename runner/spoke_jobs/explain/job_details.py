@@ -271,7 +271,7 @@ def _times(job: JobRequest, now: datetime, zone: tzinfo | None) -> Iterator[tupl
         ("dispatched", job.created_at),
         ("run after", job.run_after if waits else None),
         ("start by", start_deadline(job) if waits and job.executor is not Executor.CLUSTER else None),
-        ("suspended", job.suspended_at),
+        ("suspended", None if job.state.final else job.suspended_at),
         ("submitted", job.submitted_at),
         ("started", job.started_at),
         ("asked to stop", job.cancel_requested_at),

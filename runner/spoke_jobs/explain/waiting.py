@@ -79,16 +79,19 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
 
 def suspended(situation: Situation) -> Reason | None:
     """Say who suspended a job, when and why; None if nobody has."""
+    if not (said := suspension_text(situation)):
+        return None
+    return waits_for(WaitReason.SUSPENDED, said, f"to let it start: `spoke-jobs resume {situation.job.id}`")
+
+
+def suspension_text(situation: Situation) -> str:
+    """Return a sentence about who suspended the job, when and why; empty if nobody has."""
     job, now, known = situation.job, situation.now, situation.suspension
     if job.suspended_at is None:
-        return None
+        return ""
     who = f" by {line(known.by)}" if known.by else ""
     why = f": {line(known.reason, MESSAGE_LIMIT)}" if known.reason else ""
-    return waits_for(
-        WaitReason.SUSPENDED,
-        f"it was suspended at {clock(job.suspended_at, now)} ({ago(job.suspended_at, now)}){who}{why}",
-        f"to let it start: `spoke-jobs resume {job.id}`",
-    )
+    return f"it was suspended at {clock(job.suspended_at, now)} ({ago(job.suspended_at, now)}){who}{why}"
 
 
 def blocked(situation: Situation) -> Iterator[Reason]:

@@ -17,7 +17,7 @@ from spoke_jobs.explain.kept_output import titled
 from spoke_jobs.explain.lock_holders import stalled_since
 from spoke_jobs.explain.moves import moved
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Explanation, Reason, when
-from spoke_jobs.explain.waiting import blocked, waiting
+from spoke_jobs.explain.waiting import blocked, suspension_text, waiting
 from spoke_jobs.explain.words import ago, clock, count, line, seconds
 from spoke_jobs.ledger.reading.queries import Situation
 from spoke_jobs.model import Attempt, JobRequest, JobState
@@ -90,6 +90,9 @@ def _running(situation: Situation) -> Iterator[Reason]:
         )
     if (limit := _timeout(job, live)) is not None:
         yield Reason(Code.RUNNING, f"its timeout ends it at {clock(limit, now)} ({when(limit, now)})", until=limit)
+    if said := suspension_text(situation):
+        advice = f"to let further attempts start: `spoke-jobs resume {job.id}`"
+        yield Reason(Code.RUNNING, f"{said}. This attempt goes on, and no other one follows", advice)
     yield from _holding_up(situation)
     beat = f"its last heartbeat was {ago(live.heartbeat_at, now)}"
     if left > timedelta(0):

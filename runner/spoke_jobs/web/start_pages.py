@@ -19,7 +19,7 @@ Change = Callable[[int, Asked, str], JobRequest | None]
 """Changes a job, by its id, for somebody."""
 
 _DIGITS = 20
-"""More than any priority has."""
+"""More than any priority has, with its sign."""
 
 
 class StartPages:
@@ -61,7 +61,7 @@ class StartPages:
     def _set_priority(self, job_id: int, asked: Asked, by: str) -> JobRequest | None:
         text = asked.given.get("priority", "").strip()
         try:
-            priority = int(text[:_DIGITS])
+            priority = int(text if len(text) <= _DIGITS else "")
         except ValueError:
             raise InvalidJobData(f"the priority is {short_repr(text)}: give a whole number") from None
         return self._ledger.set_priority(job_id, priority, by)

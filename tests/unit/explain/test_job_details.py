@@ -36,6 +36,11 @@ class TestDetails:
         names = {name for name, _ in self.shown().facts}
         assert names == {"state", "runner", "attempt", "dispatched"}
 
+    def test_when_it_was_suspended_is_said_until_it_ends(self) -> None:
+        assert "suspended" in dict(self.shown(suspended_at=before(minutes=3)).facts)
+        ended = self.shown(suspended_at=before(minutes=3), state=JobState.FAILED, finished_at=before(minutes=1))
+        assert "suspended" not in dict(ended.facts)
+
     def test_what_says_something_is_there(self) -> None:
         facts = dict(
             self.shown(

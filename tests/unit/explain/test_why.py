@@ -29,6 +29,7 @@ from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import Blocking
 from spoke_jobs.ledger.reading.queries import Situation, Turns
+from spoke_jobs.ledger.reading.suspensions import Suspension
 from spoke_jobs.model import AttemptReport, AttemptState, JobOptions, JobState
 
 
@@ -339,6 +340,14 @@ class TestRunning:
         job = a_job(state=JobState.RUNNING, attempt=1, options=JobOptions(timeout_seconds=90))
         reasons = explain(a_situation(job, attempts=(an_attempt(),))).reasons
         assert after(seconds=60) in [reason.until for reason in reasons]
+
+    def test_that_no_attempt_follows_while_it_is_suspended(self) -> None:
+        job = a_job(state=JobState.RUNNING, attempt=1, suspended_at=before(minutes=3))
+        by = Suspension("ada@laptop", "wait for the import")
+        reasons = explain(a_situation(job, attempts=(an_attempt(),), suspension=by)).reasons
+        (found,) = (reason for reason in reasons if "suspended" in reason.text)
+        assert "(3 min ago) by ada@laptop: wait for the import. This attempt goes on, and no other one" in found.text
+        assert f"`spoke-jobs resume {job.id}`" in found.advice
 
     def test_a_worker_that_is_gone(self) -> None:
         job = a_job(state=JobState.RUNNING, attempt=1)
