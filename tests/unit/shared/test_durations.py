@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.explain.situations import a_job
 
+from spoke_jobs.errors import RetryLater
+from spoke_jobs.ledger.lifecycle import transitions
+from spoke_jobs.model import JobOptions
 from spoke_jobs.shared.durations import seconds
 
 
@@ -32,3 +36,10 @@ from spoke_jobs.shared.durations import seconds
 )
 def test_they_have_their_largest_units(value: float, text: str) -> None:
     assert seconds(value) == text
+
+
+def test_messages_of_jobs_have_them_as_pages_do() -> None:
+    assert str(RetryLater(600)) == "the job asked to be run again in 10 min"
+    job = a_job(options=JobOptions(start_timeout_seconds=90))
+    said = transitions.not_started(job, None).message
+    assert said == "no worker had room for the job: the job waited for longer than 1 min 30 s"
