@@ -31,6 +31,8 @@
 
 from __future__ import annotations
 
+from spoke_jobs.shared import durations
+
 
 class SpokeJobsError(Exception):
     """The base class of the library's errors."""
@@ -131,7 +133,7 @@ class RetryLater(SpokeJobsError):
         given: object = seconds
         if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 <= given <= 1e9:
             raise ValueError(f"RetryLater takes a number of seconds from 0, not {seconds!r}")
-        super().__init__(reason or f"the job asked to be run again in {seconds:g} s")
+        super().__init__(reason or f"the job asked to be run again in {durations.seconds(seconds)}")
         self.seconds = float(seconds)
 
 

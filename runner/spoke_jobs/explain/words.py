@@ -1,12 +1,14 @@
-"""Format times, durations, counts and texts for people."""
+"""Format times, counts and texts for people; for durations see :mod:`spoke_jobs.shared.durations`."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 
 from spoke_jobs.shared.clean_text import visible
-
-_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+from spoke_jobs.shared.durations import age as age  # these are for those who format with what is here
+from spoke_jobs.shared.durations import ago as ago
+from spoke_jobs.shared.durations import seconds as seconds
+from spoke_jobs.shared.durations import until as until
 
 
 def line(text: str, limit: int | None = None) -> str:
@@ -20,19 +22,6 @@ def lines(text: str) -> list[str]:
     return [visible(part.expandtabs(4)) for part in text.splitlines()]
 
 
-def seconds(value: float) -> str:
-    """Format a duration by its largest units: ``4.8 s``, ``3 min 20 s``, ``2 h 5 min``, ``7 d``."""
-    if value < 119.95:
-        return f"{value:.1f} s" if value < 9.95 and value != int(value) else f"{value:.0f} s"
-    for index, (unit, size) in enumerate(_UNITS):
-        if value >= size:
-            whole = int(value // size)
-            rest = int(value % size) // _UNITS[index + 1][1] if index + 1 < len(_UNITS) else 0
-            few = whole < 10 and rest > 0  # "3 d 2 h", but "30 d"
-            return f"{whole} {unit} {rest} {_UNITS[index + 1][0]}" if few else f"{whole} {unit}"
-    raise AssertionError("unreachable")
-
-
 def memory(amount: int) -> str:
     """Format an amount of memory in bytes: ``58 MiB``, ``1,036 MiB``, ``12.5 GiB``.
 
@@ -40,16 +29,6 @@ def memory(amount: int) -> str:
     """
     mebibytes = amount / 2**20
     return f"{mebibytes:,.0f} MiB" if mebibytes < 10_239.5 else f"{mebibytes / 1024:,.1f} GiB"
-
-
-def ago(then: datetime, now: datetime) -> str:
-    """Format how long ago a time was. A time in the future (another machine's clock is ahead) is 0 s ago."""
-    return f"{seconds(max((now - then).total_seconds(), 0))} ago"
-
-
-def until(then: datetime, now: datetime) -> str:
-    """Format how far away a time is."""
-    return f"in {seconds(max((then - now).total_seconds(), 0))}"
 
 
 def moment(when: datetime, now: datetime, zone: tzinfo | None = None) -> str:
@@ -84,12 +63,3 @@ def ordinal(number: int) -> str:
     """Format an ordinal number: ``1st``, ``2nd``, ``12th``."""
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number:,}{ending}"
-
-
-def age(then: datetime, now: datetime) -> str:
-    """Format an age in one unit."""
-    elapsed = max(now - then, timedelta(0)).total_seconds()
-    for unit, size in _UNITS:
-        if elapsed >= 2 * size and size > 1:
-            return f"{int(elapsed // size)} {unit}"
-    return f"{int(elapsed)} s"

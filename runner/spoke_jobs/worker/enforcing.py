@@ -11,6 +11,7 @@ from uuid import UUID
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS, StopReason, lease_margin
 from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.shared.durations import seconds
 from spoke_jobs.worker.child_messages import Stop
 from spoke_jobs.worker.child_pool import PATIENCE_SECONDS, Child, ChildKind, ChildPool, HeldOrder, KillReason
 
@@ -83,9 +84,8 @@ class LimitEnforcer:
                     self._stop_if_too_long(child, item, now)
                     continue
                 if holder not in (None, item.order.token) and held_for > _OVERTIME_SECONDS:
-                    message = (
-                        f"the job blocked the event loop for {held_for:.0f} s, so that other jobs could not be stopped"
-                    )
+                    held = seconds(held_for)
+                    message = f"the job blocked the event loop for {held}, so that other jobs could not be stopped"
                     reason = KillReason(holder, Cause.TIMEOUT, message)
                 if child.kill_reason is None:
                     self.kill(child, reason)

@@ -176,7 +176,7 @@ def test_what_waiting_jobs_wait_for(
 
 
 PAUSE = Wait("Paused", object="all", source="the pause of all")
-AT = "at 12:01:00 (in 60 s)"
+AT = "at 12:01:00 (in 1 min)"
 IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = [
     (WaitReason.TAKEN, {"runner": "reference", "assigned": True}, {},
      "is marked as assigned by other code, which runs it", "are marked as assigned by other code, which runs them"),
@@ -240,8 +240,8 @@ def test_in_the_cluster_and_after_failures_sentences_agree_with_the_number_too()
 
 
 def test_the_age_of_one_job_is_not_that_of_the_oldest() -> None:
-    assert oldest_of(only(groups(crowd(waiting(1)))), NOW) == "for 60 s"
-    assert oldest_of(only(groups(crowd(waiting(2)))), NOW) == "the oldest for 60 s"
+    assert oldest_of(only(groups(crowd(waiting(1)))), NOW) == "for 1 min"
+    assert oldest_of(only(groups(crowd(waiting(2)))), NOW) == "the oldest for 1 min"
     assert oldest_of(only(groups(crowd(failed=(failed(),)))), NOW) == ""
     assert oldest_of(only(groups(crowd(waiting(2, after(minutes=1), later=True)))), NOW) == ""
 

@@ -109,7 +109,7 @@ class TestDetails:
         policy = RetryPolicy(budget=budget, never=(KeyError,))
         options = JobOptions(retry=policy, timeout_seconds=90, start_timeout_seconds=600, on_failure="tell")
         found = dict(self.shown(options=options).options)
-        assert (found["timeout"], found["start timeout"], found["on failure"]) == ("90 s", "10 min", "tell")
+        assert (found["timeout"], found["start timeout"], found["on failure"]) == ("1 min 30 s", "10 min", "tell")
         assert found["failed attempts"] == (
             "at most 5 with: errors of its code, too much memory; at most 1 with: a timeout; none after KeyError"
         )
@@ -150,8 +150,8 @@ class TestDetails:
             job = a_job(state=JobState.FAILED, started_at=before(seconds=75), finished_at=NOW, **changes)
             return dict(job_details.details(job, [], NOW).facts)["took"]
 
-        assert took(attempt=1) == "75 s"
-        assert took(attempt=2) == "75 s, from its first start, with the waits between attempts"
+        assert took(attempt=1) == "1 min 15 s"
+        assert took(attempt=2) == "1 min 15 s, from its first start, with the waits between attempts"
         assert took(attempt=1, run=2) == took(attempt=2)
 
     def test_why_a_job_with_attempts_left_was_not_tried_again(self) -> None:

@@ -353,7 +353,7 @@ class TestRunning:
         job = a_job(state=JobState.RUNNING, attempt=1)
         attempt = an_attempt(lease_expires_at=before(seconds=50), heartbeat_at=before(seconds=80))
         reason = said(a_situation(job, attempts=(attempt,)))[Code.LEASE_LAPSED]
-        assert "80 s ago" in reason.text
+        assert "1 min 20 s ago" in reason.text
         assert "ended 50 s ago" in reason.text
 
     def test_that_others_wait_for_its_queue_and_it_makes_no_progress(self) -> None:
@@ -367,7 +367,7 @@ class TestRunning:
         )
         assert "it is ended after 10 s, and the lock is free" in reason.advice
         usual = said(replace(situation, holder=replace(stalled, usual_seconds=90.0)))[Code.HOLDS_UP]
-        assert ", at 40 %; its type usually takes 90 s. It holds" in usual.text
+        assert ", at 40 %; its type usually takes 1 min 30 s. It holds" in usual.text
         assert f"`spoke-jobs logs {job.id}`" in reason.advice
         assert f"`spoke-jobs cancel {job.id}`" in reason.advice
         for other in (

@@ -30,6 +30,7 @@ from spoke_jobs.model import (
     JobState,
     NewJob,
 )
+from spoke_jobs.shared import durations
 from spoke_jobs.shared.clean_text import CAUSE_LIMIT, storable
 from spoke_jobs.type_names import is_known
 
@@ -385,7 +386,7 @@ def not_started(job: JobRequest, known: Collection[str] | None) -> Failure:
     :param known: the job types that the calling process knows; None if it does not have the application's code.
     """
     seconds = job.options.start_timeout_seconds  # None if another release wrote it in another form
-    waited = "the job waited for longer than " + (f"{seconds:g} s" if seconds is not None else "it may")
+    waited = "the job waited for longer than " + ("it may" if seconds is None else durations.seconds(seconds))
     if known is not None and not is_known(job.job_type, known):
         return Failure(Cause.UNKNOWN_JOB_TYPE, f"no worker that runs knows {job.job_type!r}: {waited}", for_good=True)
     return Failure(Cause.START_TIMEOUT, f"no worker had room for the job: {waited}", for_good=True)
