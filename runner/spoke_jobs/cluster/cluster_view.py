@@ -67,6 +67,10 @@ class WaitingSpokeJob:
     namespace: str = ""
     message: str = ""
     """What Kubernetes says about the obstacle; empty if nothing is known."""
+    job_type: str = ""
+    queue: str = ""
+    organization: int = 0
+    """The id of the job's organization; 0 if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,9 @@ def waits_of(bodies: Iterable[Body]) -> Iterator[WaitingSpokeJob]:
                 text(spec, "podTemplate"),
                 text(metadata, "namespace"),
                 next((text(item, "message") for item in items(status, "conditions") if _is_about(item, wait)), ""),
+                text(spec, "jobType"),
+                text(spec, "queue"),
+                number(spec, "organization"),
             )
 
 
