@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from unittest.mock import patch
 
 from sqlalchemy import update
@@ -20,7 +20,7 @@ from tests.contract.dashboard_cluster import published, template
 from tests.contract.dashboard_scene import EVERYBODY
 from tests.contract.dashboard_schedules import APPLICATION
 from tests.contract.ledger import claim_one, new_job
-from tests.integration.web.browser.conftest import importable, printed_by
+from tests.integration.web.browser.browsing import launched
 from tests.integration.web.browser.filled_ledger import LONG_LEASE, Filled, fill
 
 from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob
@@ -166,16 +166,14 @@ def take(site: str, filled: Filled) -> None:
 @contextmanager
 def browser_page(site: str, screen: Screen) -> Iterator[Page]:
     """Open a page in a browser."""
-    program = printed_by("chromium")
-    with importable(printed_by("locked-environment", "browser")):
-        from playwright.sync_api import sync_playwright
-
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=program)
-            size = {"width": screen.width, "height": screen.height}
-            scheme = "dark" if screen.dark else "light"
-            yield browser.new_page(base_url=site, viewport=size, color_scheme=scheme, locale="en-GB")
-            browser.close()
+    scheme: Literal["dark", "light"] = "dark" if screen.dark else "light"
+    with launched() as browser:
+        yield browser.new_page(
+            base_url=site,
+            viewport={"width": screen.width, "height": screen.height},
+            color_scheme=scheme,
+            locale="en-GB",
+        )
 
 
 def gallery() -> str:

@@ -23,7 +23,7 @@ import httpx
 from scripts.pictures.dashboard import SCREENS, browser_page
 from scripts.pictures.trace_drawing import ShownSpan, draw_trace, read_trace
 from tests import plain_http
-from tests.integration.web.browser.conftest import printed_by
+from tests.integration.web.browser.browsing import printed_by
 from tests.ports import free_port
 from tests.waiting import eventually, patient
 
