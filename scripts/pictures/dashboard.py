@@ -135,7 +135,10 @@ def a_cluster(filled: Filled) -> Iterator[None]:
     view = NamespaceView("shop", state, templates)
     with (
         patch("spoke_jobs.web.cluster_reads.namespace_in", lambda _namespace: view),
-        patch("spoke_jobs.web.cluster_reads.waits_in", lambda _namespace: SpokeJobWaits(waiting)),
+        patch(
+            "spoke_jobs.web.cluster_reads.waits_in",
+            lambda _namespace: SpokeJobWaits(waiting, nodes=(("worker-1", 7), ("worker-2", 5))),
+        ),
     ):
         yield
 

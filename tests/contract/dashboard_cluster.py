@@ -134,6 +134,24 @@ class ClusterContract(DashboardScene):
         assert "More follow." in page
         self.assert_for_everybody(page)
 
+    def test_nodes_and_missing_standby_pods(self, browse: Open, cluster: Cluster) -> None:
+        nodes = tuple((f"node-{number}", 60 - number) for number in range(51))
+        standby = [{"template": "large", "hindrance": "NoAnswer"}, {"template": "gone", "problem": "its <b> is wrong"}]
+        cluster(NamespaceView("shop", published(standby=standby)), SpokeJobWaits(nodes=nodes))
+        page = browse(EVERYBODY).get("/cluster").text
+        assert "<dt>node-0</dt><dd>60</dd>" in page
+        assert "<dt>node-49</dt>" in page
+        assert "node-50" not in page
+        assert "These are the 50 busiest nodes; there are more." in page
+        why = "those that start are not ready (the operator cannot connect to them)"
+        assert f'<dt>large</dt><dd class="message">{why}</dd>' in page
+        assert "its &lt;b&gt; is wrong" in page
+        self.assert_for_everybody(page)
+        cluster(NamespaceView("shop", published()), SpokeJobWaits())
+        page = browse(EVERYBODY).get("/cluster").text
+        assert "standby" not in page
+        assert "by node" not in page
+
     def test_spokejobs_by_reason(self, browse: Open, cluster: Cluster) -> None:
         cluster(NamespaceView("shop", published()), WAITS)
         page = browse(EVERYBODY).get("/cluster").text
@@ -301,10 +319,11 @@ class ClusterContract(DashboardScene):
             "paused": [dict.fromkeys(("scope", "source", "by", "note", "since", "until"), HOSTILE)],
             "holds": [dict.fromkeys(("reason", "template", "short", "quota", "cause", "since"), HOSTILE)],
             "turns": [HOSTILE],
+            "standby": [dict.fromkeys(("template", "problem", "failure", "retryAt", "hindrance"), HOSTILE)],
             "reasons": {HOSTILE: 1},
         }
         wait = Wait(HOSTILE, object=HOSTILE, detail=HOSTILE)
-        waits = SpokeJobWaits((WaitingSpokeJob(1, HOSTILE, wait, None),), more=True)
+        waits = SpokeJobWaits((WaitingSpokeJob(1, HOSTILE, wait, None),), more=True, nodes=((HOSTILE, 1),))
         templates = (template_view(template(HOSTILE, types=HOSTILE)),)
         view = NamespaceView(HOSTILE, published(operator=HOSTILE, **state), templates, templates_problem=HOSTILE)
         for each in (waits, SpokeJobWaits(problem=HOSTILE)):
