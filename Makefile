@@ -62,7 +62,7 @@ breaks: setup-python ## break each rule once and see which tests notice: some 20
 situations: setup-python ## what goes wrong in clusters, recorded as a person on call sees it: some 30 minutes; writes build/situations (ONLY="3 7": these)
 	@scripts/in-turn "make $@" $(VENV)/python -m tests.situations build/situations $(ONLY)
 
-pictures: setup-python ## record the README's pictures again, docs/pictures: some 2 minutes (kubectl's only where the tests' cluster is up)
+pictures: setup-python ## take the pictures of the docs again, docs/pictures: some 5 minutes, the first time 15 (kubectl's only where the tests' cluster is up)
 	@scripts/pictures/draw
 
 lint: setup-python ## formatting, style, types, layers, generated files

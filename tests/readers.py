@@ -15,7 +15,7 @@ from spoke_jobs.cli.commands.limit_input import parse
 from spoke_jobs.cli.commands.parsing import json_of
 from spoke_jobs.cluster import cluster_checks
 from spoke_jobs.cluster.check_results import TemplateCheck
-from spoke_jobs.cluster.cluster_view import read_published, times, unfinished_since, waits_of
+from spoke_jobs.cluster.cluster_view import busy_nodes, read_published, times, unfinished_since, waits_of
 from spoke_jobs.cluster.namespace_view import template_view
 from spoke_jobs.cluster.pod_logs import job_has_ended
 from spoke_jobs.cluster.pod_output import started
@@ -313,7 +313,9 @@ READERS: Mapping[str, Reader] = {
     "lease-of-check": of_object(cluster_checks.read_lease),
     "answers-of-check": of_object(_check_answers),
     "command-line": of_text(_argument),
-    "spokejob-of-why": of_object(lambda body: (list(waits_of([body])), list(unfinished_since([body])))),
+    "spokejob-of-why": of_object(
+        lambda body: (list(waits_of([body])), list(unfinished_since([body])), list(busy_nodes([body])))
+    ),
     "published-state": of_text(lambda text: read_published({"state": text, "time": text[:32]})),
     "operator-state": of_text(lambda text: Publication.read({"state": text, "time": "2026-01-01T00:00:00Z"})),
     "api-answer": _answer,

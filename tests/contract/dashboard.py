@@ -300,6 +300,20 @@ class DashboardContract(DashboardScene):
         for page in pages:
             self.assert_inert(page)
 
+    @pytest.mark.parametrize("given", ["x" * 10_000_000, "\x1b[31m<b>\u202e" * 1_000_000], ids=["letters", "controls"])
+    def test_lines_of_10_mb_make_no_large_page(self, ledger: SqlLedger, browse: Open, given: str) -> None:
+        job = ledger.insert(new_job())
+        claim = self.claimed(ledger)
+        ledger.heartbeat(claim.token, LEASE, Progress(1, given))
+        browser, paths = browse(EVERYBODY), ("/", "/jobs", f"/jobs/{job.id}", "/failures")
+        pages = [browser.get(path) for path in paths]
+        failure = Failure("JobError", given, "ValueError", given, for_good=True, fingerprint="E@f")
+        ledger.fail(claim.token, failure, decide=True)
+        for page in (*pages, *(browser.get(path) for path in paths)):
+            assert page.status_code == 200
+            assert len(page.content) < 500_000
+            self.assert_inert(page.text)
+
     def test_pages_are_made_for_everybody(self, ledger: SqlLedger, browse: Open) -> None:
         job = self.failed(ledger)
         ledger.insert(new_job())

@@ -22,7 +22,9 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 Cluster = Callable[[NamespaceView, SpokeJobWaits], None]
 LOCKED = Wait(WaitReason.QUEUE_LOCKED, holder="import-7-0a1b2c3d", object="imports")
 FULL = Wait(WaitReason.CLUSTER_FULL, object="cpu")
-WAITING = tuple(WaitingSpokeJob(number, "", wait, None) for number, wait in ((8, LOCKED), (9, LOCKED), (10, FULL)))
+WAITING = tuple(
+    WaitingSpokeJob(number, "", wait, None, queue="imports") for number, wait in ((8, LOCKED), (9, LOCKED), (10, FULL))
+)
 WAITS = SpokeJobWaits(WAITING, oldest_unfinished=datetime.now(UTC) - timedelta(hours=1))
 
 
@@ -132,12 +134,30 @@ class ClusterContract(DashboardScene):
         assert "More follow." in page
         self.assert_for_everybody(page)
 
+    def test_nodes_and_missing_standby_pods(self, browse: Open, cluster: Cluster) -> None:
+        nodes = tuple((f"node-{number}", 60 - number) for number in range(51))
+        standby = [{"template": "large", "hindrance": "NoAnswer"}, {"template": "gone", "problem": "its <b> is wrong"}]
+        cluster(NamespaceView("shop", published(standby=standby)), SpokeJobWaits(nodes=nodes))
+        page = browse(EVERYBODY).get("/cluster").text
+        assert "<dt>node-0</dt><dd>60</dd>" in page
+        assert "<dt>node-49</dt>" in page
+        assert "node-50" not in page
+        assert "These are the 50 busiest nodes; there are more." in page
+        why = "those that start are not ready (the operator cannot connect to them)"
+        assert f'<dt>large</dt><dd class="message">{why}</dd>' in page
+        assert "its &lt;b&gt; is wrong" in page
+        self.assert_for_everybody(page)
+        cluster(NamespaceView("shop", published()), SpokeJobWaits())
+        page = browse(EVERYBODY).get("/cluster").text
+        assert "standby" not in page
+        assert "by node" not in page
+
     def test_spokejobs_by_reason(self, browse: Open, cluster: Cluster) -> None:
         cluster(NamespaceView("shop", published()), WAITS)
         page = browse(EVERYBODY).get("/cluster").text
         locked = "<strong>2</strong></a> wait (QueueLocked): SpokeJob import-7-0a1b2c3d has the queue &#39;imports&#39;"
-        assert f'<a href="/jobs/8">{locked}' in page
-        assert "<strong>1</strong></a> waits (ClusterFull): no node has room: cpu is short" in page
+        assert f'<a href="/jobs?state=waiting&amp;queue=imports">{locked}' in page, "job 8 may have started by then"
+        assert '<a href="/jobs/10"><strong>1</strong></a> waits (ClusterFull): no node has room: cpu is short' in page
         assert page.index(locked) < page.index("no node has room"), "the largest group first"
 
     def test_reasons_that_the_operator_counts_take_the_place_of_spokejobs_that_cannot_be_read(
@@ -299,10 +319,11 @@ class ClusterContract(DashboardScene):
             "paused": [dict.fromkeys(("scope", "source", "by", "note", "since", "until"), HOSTILE)],
             "holds": [dict.fromkeys(("reason", "template", "short", "quota", "cause", "since"), HOSTILE)],
             "turns": [HOSTILE],
+            "standby": [dict.fromkeys(("template", "problem", "failure", "retryAt", "hindrance"), HOSTILE)],
             "reasons": {HOSTILE: 1},
         }
         wait = Wait(HOSTILE, object=HOSTILE, detail=HOSTILE)
-        waits = SpokeJobWaits((WaitingSpokeJob(1, HOSTILE, wait, None),), more=True)
+        waits = SpokeJobWaits((WaitingSpokeJob(1, HOSTILE, wait, None),), more=True, nodes=((HOSTILE, 1),))
         templates = (template_view(template(HOSTILE, types=HOSTILE)),)
         view = NamespaceView(HOSTILE, published(operator=HOSTILE, **state), templates, templates_problem=HOSTILE)
         for each in (waits, SpokeJobWaits(problem=HOSTILE)):

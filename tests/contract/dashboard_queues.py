@@ -131,6 +131,25 @@ class QueuesContract(DashboardScene):
         self.assert_for_everybody(queues)
         assert "/queues#" not in browse(ONE).get("/").text
 
+    def test_the_page_of_a_job_ends_the_pause_that_holds_it_back(self, ledger: SqlLedger, browse: Open) -> None:
+        scope = f"queue:{HOSTILE}"
+        jobs = [ledger.insert(new_job(queue_name=HOSTILE, organization_id=1)) for _ in range(2)]
+        ledger.limits.pause(parse_scope(scope), "the partner is down", "grace")
+        browser, path = browse(EVERYBODY), f"/jobs/{jobs[0].id}"
+        page = browser.get(path).text
+        self.assert_inert(page)
+        self.assert_for_everybody(page)
+        (row,) = re.findall(r'<a href="/queues#([\w-]+)">', page)
+        assert f'id="{row}"' in browser.get("/queues").text
+        (field,) = re.findall(r'name="known_scope" value="([^"]*)"', page)
+        answer = self.post(browser, "/limits/resume", path, known_scope=field)
+        assert "You ended the pause." in browser.get(answer.headers["location"]).text
+        assert self.claimed(ledger).job.id == jobs[0].id
+        assert "known_scope" not in browser.get(f"/jobs/{jobs[1].id}").text
+        ledger.limits.pause(parse_scope(scope), "the partner is down", "grace")
+        for viewer in (ONE, EVERYBODY.read_only()):
+            assert "known_scope" not in browse(viewer).get(f"/jobs/{jobs[1].id}").text
+
     def test_a_queue_whose_due_jobs_other_pauses_hold(self, ledger: SqlLedger, browse: Open) -> None:
         later = Queries(ledger.engine).now() + timedelta(hours=1)
         for queue, job_type, organization, number in (

@@ -25,6 +25,7 @@ from sqlalchemy import Engine, MetaData
 from sqlalchemy.engine import make_url
 from tests.exclusive import HEAVY, exclusive
 from tests.integration.tasks.support.certificates import Authority
+from tests.integration.web.browser.browsing import pytest_runtest_makereport  # noqa: F401 (pytest looks for it here)
 from tests.leftovers import namespace_metadata, remove_leftovers, remove_namespace
 from tests.waiting import WITHIN_SECONDS, eventually, patient
 

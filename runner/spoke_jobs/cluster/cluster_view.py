@@ -67,6 +67,10 @@ class WaitingSpokeJob:
     namespace: str = ""
     message: str = ""
     """What Kubernetes says about the obstacle; empty if nothing is known."""
+    job_type: str = ""
+    queue: str = ""
+    organization: int = 0
+    """The id of the job's organization; 0 if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class SpokeJobWaits:
     """Whether there are more SpokeJobs than were read."""
     oldest_unfinished: datetime | None = None
     """When the oldest SpokeJob without a final outcome was created; None if there is none."""
+    nodes: tuple[tuple[str, int], ...] = ()
+    """The nodes that run attempts, with the number of these, the busiest first."""
 
 
 def times(event: Body) -> int:
@@ -111,6 +117,9 @@ def waits_of(bodies: Iterable[Body]) -> Iterator[WaitingSpokeJob]:
                 text(spec, "podTemplate"),
                 text(metadata, "namespace"),
                 next((text(item, "message") for item in items(status, "conditions") if _is_about(item, wait)), ""),
+                text(spec, "jobType"),
+                text(spec, "queue"),
+                number(spec, "organization"),
             )
 
 
@@ -120,6 +129,19 @@ def unfinished_since(bodies: Iterable[Body]) -> Iterator[datetime]:
         created = moment(mapping(body, "metadata"), "creationTimestamp")
         if created is not None and text(mapping(body, "status"), "outcome") not in _FINAL:
             yield created
+
+
+def busy_nodes(bodies: Iterable[Body]) -> Iterator[str]:
+    """Yield the node of each attempt that runs."""
+    for body in bodies:
+        status = mapping(body, "status")
+        newest = next(reversed(items(status, "attempts")), {})
+        if (
+            text(status, "outcome") == Outcome.RUNNING
+            and not text(newest, "finishedAt")
+            and (node := text(newest, "node"))
+        ):
+            yield node
 
 
 def _is_about(condition: Body, wait: Wait) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
-from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob, unfinished_since, waits_of
+from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob, busy_nodes, unfinished_since, waits_of
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.api_errors import ApiError
 
@@ -23,14 +24,18 @@ def read_spokejob_waits(namespace: str) -> SpokeJobWaits:
     try:
         found: list[WaitingSpokeJob] = []
         unfinished: list[datetime] = []
+        nodes = Counter[str]()
         read = 0
         for page in api.pages():
             found += waits_of(page.items)
             unfinished += unfinished_since(page.items)
+            nodes.update(busy_nodes(page.items))
             read += len(page.items)
             if read >= LISTED:
                 break
-        return SpokeJobWaits(tuple(found), more=read >= LISTED, oldest_unfinished=min(unfinished, default=None))
+        busiest = tuple(sorted(nodes.items(), key=lambda node: (-node[1], node[0])))
+        oldest = min(unfinished, default=None)
+        return SpokeJobWaits(tuple(found), more=read >= LISTED, oldest_unfinished=oldest, nodes=busiest)
     except ApiError as error:
         return SpokeJobWaits(problem=str(error))
     finally:

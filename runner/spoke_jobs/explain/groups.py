@@ -426,7 +426,17 @@ def _in_the_cluster(spokejobs: list[WaitingSpokeJob], now: datetime) -> Group:
         name=wait.code,
         wait=wait,
         message=obstacle_in_short(wait, said) or line(said, MESSAGE_LIMIT),
+        where=_where_in_the_cluster(spokejobs) if len(spokejobs) > 1 else (),
     )
+
+
+def _where_in_the_cluster(spokejobs: list[WaitingSpokeJob]) -> tuple[tuple[str, str], ...]:
+    """Return filters that the jobs match. The ledger does not know what SpokeJobs wait for."""
+    found = {"state": {"waiting"}, "type": {each.job_type for each in spokejobs}}
+    found |= {"queue": {each.queue for each in spokejobs}}
+    found |= {"organization": {str(each.organization or "") for each in spokejobs}}
+    common = [(name, min(values)) for name, values in found.items() if len(values) == 1]
+    return tuple((name, value) for name, value in common if value and "*" not in value)
 
 
 def _unsaid(wait: Wait) -> bool:

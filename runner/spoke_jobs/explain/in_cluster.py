@@ -275,13 +275,18 @@ def _without_standby(seen: _Seen) -> Iterator[Reason]:
     found = next((item for item in published.standby if item.template == spec.pod_template), None)
     if found is None:
         return
-    why = line(found.problem, MESSAGE_LIMIT) if found.problem else _hindrance(found) or _failure(found, seen.now)
     template = line(spec.pod_template)
+    why = why_no_standby(found, seen.now)
     yield Reason(
         Code.STANDBY,
         f"the PodTemplate {template} has no standby pods: {why}; the job gets a pod of its own",
         f"the Events of the PodTemplate: kubectl describe podtemplate {template}",
     )
+
+
+def why_no_standby(found: PublishedStandby, now: datetime) -> str:
+    """Say why a PodTemplate has no standby pods, or lacks some: the end of a sentence about it."""
+    return line(found.problem, MESSAGE_LIMIT) if found.problem else _hindrance(found) or _failure(found, now)
 
 
 def _failure(found: PublishedStandby, now: datetime) -> str:

@@ -35,6 +35,10 @@ class Reason:
     cause: str = ""
     """The operator's reason or cause; empty if there is none."""
     waits_for: WaitReason | None = None
+    scope: str = ""
+    """The scope of the ledger's pause or limit that holds the job back."""
+    batch_id: int | None = None
+    """The batch whose failed jobs kept the job from being started."""
 
     @property
     def reason(self) -> str:
@@ -52,9 +56,10 @@ def waits_for(
     worker: str | None = None,
     number: int | None = None,
     cause: str = "",
+    scope: str = "",
 ) -> Reason:
     """Return one thing that a job waits for. Its code follows from the reason."""
-    return Reason(reason.code, text, advice, until, job_id, worker, number, cause, reason)
+    return Reason(reason.code, text, advice, until, job_id, worker, number, cause, reason, scope)
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,17 +226,18 @@ def _limited(situation: Situation) -> Reason | None:
     if wait is None or situation.job.executor is Executor.CLUSTER:
         return None
     paused = wait.code == WaitReason.PAUSED
-    scope = wait.source.removeprefix("limit ")
+    scope = wait.object if paused else wait.source.removeprefix("limit ")
     doubt = forgotten_pause(wait, situation.now)
     return waits_for(
         WAITS[wait.code],
         line(sentence(wait), MESSAGE_LIMIT),
-        f"{f'{doubt} ' if doubt else ''}To end the pause: `spoke-jobs resume {shlex.quote(wait.object)}`"
+        f"{f'{doubt} ' if doubt else ''}To end the pause: `spoke-jobs resume {shlex.quote(scope)}`"
         if paused
         else f"no action is needed; to start it sooner: `spoke-jobs limits set {shlex.quote(scope)}`",
         until=wait.retry_at,
         number=wait.running,
         cause=wait.code,
+        scope=scope,
     )
 
 

@@ -165,6 +165,7 @@ def _failed(situation: Situation, cluster: ClusterView | None) -> Reason:
             executor=job.executor,
             with_message=bool(said),
         ),
+        batch_id=batch.id if batch else None,
     )
 
 

@@ -20,6 +20,7 @@ from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.contract.wait_text import group_text, meaning
 from spoke_jobs.explain.cluster_findings import template_problem
 from spoke_jobs.explain.groups import Group
+from spoke_jobs.explain.in_cluster import why_no_standby
 from spoke_jobs.explain.reasons import SEE_TO_THE_OPERATOR
 from spoke_jobs.explain.words import agreeing, line
 from spoke_jobs.ledger.reading.dashboard_queries import LaunchBacklog
@@ -28,6 +29,8 @@ from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE, GroupItem, StateC
 
 SHOWN_TURNS = 20
 """The most SpokeJobs that are shown in the order of their turns."""
+SHOWN_NODES = 50
+"""The most nodes that are shown, the busiest ones."""
 _TEXT_LIMIT = 200
 _WITHOUT_CLUSTER = (
     "No cluster is configured here. Jobs that run in workers need none. If your jobs run in Kubernetes, set "
@@ -117,6 +120,8 @@ class OperatorItem:
     rates: tuple[RateItem, ...]
     pauses: tuple[PauseItem, ...]
     holds: tuple[HoldItem, ...]
+    standby: tuple[tuple[str, str], ...]
+    """PodTemplates that lack standby pods, and why."""
     turns: tuple[str, ...]
     more_turns: bool
 
@@ -142,6 +147,8 @@ class ClusterPage:
     """How many jobs wait for it."""
     oldest: When | None
     templates: tuple[TemplateItem, ...]
+    nodes: tuple[tuple[str, str], ...]
+    """The nodes that run attempts, and how many."""
 
 
 def cluster_page(
@@ -169,6 +176,7 @@ def cluster_page(
         capped(backlog.number),
         When.of(backlog.oldest_at, now) if backlog.oldest_at is not None else None,
         tuple(_template(each, published.state.holds if published else ()) for each in view.templates),
+        tuple((_text(node), f"{number:,}") for node, number in waits.nodes[:SHOWN_NODES]),
     )
 
 
@@ -193,6 +201,8 @@ def _notes(view: NamespaceView, waits: SpokeJobWaits) -> Iterable[str]:
         yield "Not all SpokeJobs were read; there are more."
     if view.more_templates:
         yield f"These are {len(view.templates)} of the PodTemplates; there are more."
+    if len(waits.nodes) > SHOWN_NODES:
+        yield f"These are the {SHOWN_NODES} busiest nodes; there are more."
 
 
 def _absent(view: NamespaceView, now: datetime, *, unfinished: bool) -> str:
@@ -243,6 +253,7 @@ def _operator(view: NamespaceView, now: datetime) -> OperatorItem | None:
         ),
         tuple(_pause(pause, now) for pause in state.paused),
         tuple(_hold(hold, now) for hold in state.holds),
+        tuple((_text(each.template), _text(why_no_standby(each, now))) for each in state.standby),
         tuple(_text(name) for name in state.turns[:SHOWN_TURNS]),
         len(state.turns) > SHOWN_TURNS,
     )

@@ -13,7 +13,7 @@ from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import LABEL_REQUEST, PRIORITY_LIMIT, spokejob_name
 from spoke_jobs.explain.groups import Group, tried_again
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
-from spoke_jobs.explain.reasons import Explanation, Reason
+from spoke_jobs.explain.reasons import Explanation
 from spoke_jobs.explain.words import agreeing, count, line, memory, seconds
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.lifecycle.start_rules import (
@@ -34,6 +34,7 @@ from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
+from spoke_jobs.web.reason_remedies import ExplainedReason, JobForm, explained_reasons
 from spoke_jobs.web.sparklines import Sparkline, sparkline
 from spoke_jobs.web.view_parts import (
     NO_TROUBLES,
@@ -342,7 +343,7 @@ class JobView:
     """For how long its newest attempt has been starting; empty if it is not."""
     message: str
     """What it said last, or why it failed."""
-    reasons: tuple[Reason, ...]
+    reasons: tuple[ExplainedReason, ...]
     facts: tuple[tuple[str, str], ...]
     options: tuple[tuple[str, str], ...]
     headings: tuple[str, ...]
@@ -365,28 +366,13 @@ class JobView:
     payload: str
     commands: tuple[tuple[str, str], ...]
     """What a command shows, and the command."""
-    can_cancel: bool
-    can_retry: bool
-    can_run_now: bool
-    can_suspend: bool
-    can_resume: bool
-    priority: int | None
-    """The present priority, if the viewer may change it."""
+    actions: tuple[JobForm, ...]
+    """The forms that stand beside no reason."""
+    priority: int
+    """The present one."""
     has_checkpoints: bool
     priority_limit: int = PRIORITY_LIMIT
     reason_limit: int = REASON_LIMIT
-
-    @property
-    def has_actions(self) -> bool:
-        """Whether the viewer may do anything to the job."""
-        return (
-            self.can_cancel
-            or self.can_retry
-            or self.can_run_now
-            or self.can_suspend
-            or self.can_resume
-            or self.priority is not None
-        )
 
 
 def job_view(
@@ -411,11 +397,13 @@ def job_view(
     message = line(job.result_message)
     headings, attempts = _attempts(shown)
     reasons = tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons))
+    forms = tuple(_forms(job, now, viewer))
+    explained = tuple(explained_reasons(reasons, job, viewer, forms))
     return JobView(
         job_item(job, now),
         shown.starting,
         message,
-        reasons,
+        explained,
         tuple((name, value) for name, value in shown.facts if name not in _AT_THE_TOP),
         shown.options,
         headings,
@@ -435,14 +423,27 @@ def job_view(
         shown.tail if viewer.may_see_output else (),
         shown.payload,
         tuple(commands(job, cluster.namespace if cluster else "")),
-        can_cancel=JobAction.CANCEL in viewer.actions and not job.state.final,
-        can_retry=JobAction.RETRY in viewer.actions and job.state is JobState.FAILED,
-        can_run_now=JobAction.START in viewer.actions and not why_not_now(job, now),
-        can_suspend=JobAction.START in viewer.actions and job.suspended_at is None and not why_not_suspended(job),
-        can_resume=JobAction.START in viewer.actions and not why_not_resumed(job),
-        priority=job.priority if viewer.changes_priorities and not why_no_priority(job, 0) else None,
+        actions=tuple(form for form in forms if all(each.form is not form for each in explained)),
+        priority=job.priority,
         has_checkpoints=has_checkpoints,
     )
+
+
+def _forms(job: JobRequest, now: datetime, viewer: Viewer) -> Iterable[JobForm]:
+    """Yield the forms that the job's state and the viewer's permissions allow, in the order of the page."""
+    if JobAction.START in viewer.actions:
+        if not why_not_now(job, now):
+            yield JobForm.RUN_NOW
+        if viewer.changes_priorities and not why_no_priority(job, 0):
+            yield JobForm.PRIORITY
+        if not why_not_resumed(job):
+            yield JobForm.RESUME
+        if job.suspended_at is None and not why_not_suspended(job):
+            yield JobForm.SUSPEND
+    if JobAction.CANCEL in viewer.actions and not job.state.final:
+        yield JobForm.CANCEL
+    if JobAction.RETRY in viewer.actions and job.state is JobState.FAILED:
+        yield JobForm.RETRY
 
 
 def _attempts(shown: Details) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:

@@ -86,6 +86,11 @@ def limit_id(scope: str) -> str:
     return f"limit-{hashlib.sha256(scope.encode(errors='replace')).hexdigest()[:16]}"
 
 
+def limit_path(scope: str) -> str:
+    """Return the address of that row."""
+    return f"/queues#{limit_id(scope)}"
+
+
 def form_path(scope: str, form: str) -> str:
     """Return the address of a form that then has a scope; empty if its field could not show the scope as it is.
 
@@ -119,7 +124,7 @@ def group_item(group: Group, now: datetime, viewer: Viewer | None = None, *, see
         line(group.advice),
         path,
         line(limit),
-        f"/queues#{limit_id(limit)}" if limit else "",
+        limit_path(limit) if limit else "",
         group.message,
         tuple(_links(group, viewer)) if viewer is not None else (),
     )

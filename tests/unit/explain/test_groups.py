@@ -339,6 +339,24 @@ def test_spokejobs_say_what_they_wait_for_and_the_ledger_counts_the_rest() -> No
     assert found[0].advice.startswith("No action is needed if other pods end.")
 
 
+def test_the_list_of_jobs_whose_spokejobs_wait_has_what_they_have_in_common() -> None:
+    """The first of them may have started when somebody opens it."""
+
+    def where(*places: tuple[str, str, int]) -> tuple[tuple[str, str], ...]:
+        spokejobs = [
+            replace(spokejob(number, "ClusterFull"), job_type=job_type, queue=queue, organization=organization)
+            for number, (job_type, queue, organization) in enumerate(places, 5)
+        ]
+        return only(groups(crowd(), spokejobs)).where
+
+    state = ("state", "waiting")
+    assert where(("report", "", 7), ("report", "", 7)) == (state, ("type", "report"), ("organization", "7"))
+    assert where(("report", "q", 7), ("export", "q", 8)) == (state, ("queue", "q"))
+    assert where(("report", "a", 0), ("export", "b", 0)) == (state,)
+    assert where(("re*", "", 0), ("re*", "", 0)) == (state,), "it would be read as a pattern"
+    assert where(("report", "q", 7)) == (), "its page says more"
+
+
 @pytest.mark.parametrize("code", [*WAITS, *CAUSES])
 @pytest.mark.parametrize("known", [False, True], ids=["only the code", "an object"])
 def test_jobs_that_wait_in_the_cluster_have_the_name_and_the_meaning_of_the_reason(code: str, known: bool) -> None:
@@ -458,7 +476,14 @@ def test_of_the_cluster_s_objects_only_those_count_that_wait_and_say_why() -> No
 def test_what_is_read_of_a_spokejob_that_waits() -> None:
     body = {
         "metadata": {"namespace": "shop"},
-        "spec": {"requestId": 7, "uid": "u", "podTemplate": "reports"},
+        "spec": {
+            "requestId": 7,
+            "uid": "u",
+            "podTemplate": "reports",
+            "jobType": "report",
+            "queue": "imports",
+            "organization": 3,
+        },
         "status": {
             "outcome": "Waiting",
             "waiting": {"code": "ImageUnavailable"},
@@ -471,6 +496,7 @@ def test_what_is_read_of_a_spokejob_that_waits() -> None:
     }
     (read,) = waits_of([body])
     assert (read.template, read.namespace, read.message) == ("reports", "shop", PULL)
+    assert (read.job_type, read.queue, read.organization) == ("report", "imports", 3)
 
 
 def test_failed_jobs_have_one_command_for_all_of_them() -> None:

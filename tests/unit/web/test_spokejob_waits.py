@@ -67,6 +67,19 @@ def test_none_is_unfinished() -> None:
     assert read([spokejob(7, outcome="Succeeded"), {"metadata": {"creationTimestamp": "soon"}}]) == SpokeJobWaits()
 
 
+def test_the_nodes_that_run_attempts() -> None:
+    def running(node: str, outcome: str = "Running", **attempt: Any) -> SpokeJob:
+        return spokejob(9, outcome=outcome, attempts=[{"number": 1, "node": "gone"}, {"node": node} | attempt])
+
+    ended = (running("a", finishedAt="2026-03-01T09:00:00Z"), running("a", "Succeeded"), running(""))
+    nameless = (spokejob(9, outcome="Running"), spokejob(9), spokejob(9, outcome="Running", attempts=["x"]))
+    assert read([running("b"), running("c"), *ended], [running("c"), running("a"), *nameless]).nodes == (
+        ("c", 2),
+        ("a", 1),
+        ("b", 1),
+    )
+
+
 def test_only_so_many_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spokejob_waits, "LISTED", 2)
     found = read([spokejob(11), spokejob(10)], [spokejob(9)])

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,68 +20,30 @@ from tests.conftest import open_ledger
 from tests.contract.dashboard_scene import TOKEN
 from tests.contract.dashboard_schedules import APPLICATION
 from tests.contract.progress import KEY
+from tests.integration.web.browser.browsing import (
+    OpenTab,
+    launched,
+    printed_by,
+    pytest_runtest_makereport,  # noqa: F401 (pytest looks for it here)
+    tabs,
+)
 from tests.integration.web.browser.filled_ledger import Filled, fill
 from tests.integration.web.browser.tab import Tab
 from tests.integration.web.dashboard_process import serving
-from tests.waiting import patient
 
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.web import app
 from spoke_jobs.web.authorizers import Authorize
-from spoke_jobs.web.reader_zone import COOKIE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, StorageState
-
-ROOT = Path(__file__).parents[4]
-SCREENSHOTS = ROOT / "build/browser"
-"""What tabs show when a test has failed."""
-FAILED: pytest.StashKey[bool] = pytest.StashKey()
-ZONE = "Pacific/Auckland"
-"""Where the person at the browser is: far from UTC, in which the server runs."""
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note that a test has failed."""
-    report = yield
-    if report.failed:
-        item.stash[FAILED] = True
-    return report
-
-
-def printed_by(*command: str) -> Path:
-    """Run a script of this repository; return the path that it prints."""
-    environment = os.environ | {"PYTHON": sys.executable}
-    done = subprocess.run(
-        [ROOT / "scripts" / command[0], *command[1:]], stdout=subprocess.PIPE, text=True, env=environment, check=False
-    )
-    assert done.returncode == 0, f"{' '.join(command)} failed: its output is above"
-    return Path(done.stdout.strip())
-
-
-@contextmanager
-def importable(folder: Path) -> Iterator[None]:
-    """Let packages of another virtual environment be imported, unless this one has them."""
-    (packages,) = folder.glob("lib/python*/site-packages")
-    sys.path.append(str(packages))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(packages))
 
 
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """The browser. Not for the whole session: meanwhile, no test of this process can run an event loop."""
-    program = printed_by("chromium")
-    with importable(printed_by("locked-environment", "browser")):
-        from playwright.sync_api import sync_playwright
-
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=program)
-            yield browser
-            browser.close()
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +104,6 @@ def site(
         yield served.url
 
 
-OpenTab = Callable[..., Tab]
 Serve = Callable[..., str]
 
 
@@ -166,25 +124,8 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def open_tab(chromium: Browser, axe: Path, serve: Serve, request: pytest.FixtureRequest) -> Iterator[OpenTab]:
     """Opens tabs. Nothing may go wrong in them until the end of the test."""
-    tabs: list[Tab] = []
-    with ExitStack() as stack:
-
-        def open_tab(site: str, *others: str, knows_zone: bool = True, **options: Any) -> Tab:
-            context = chromium.new_context(base_url=site, locale="en-NZ", timezone_id=ZONE, **options)
-            stack.callback(context.close)
-            context.set_default_timeout(patient(30) * 1000)
-            if knows_zone:
-                context.add_cookies([{"name": COOKIE, "value": ZONE, "url": site}])
-            tabs.append(Tab(context.new_page(), site, others, axe))
-            return tabs[-1]
-
+    with tabs(chromium, axe, request.node) as open_tab:
         yield open_tab
-        problems = [problem for tab in tabs for problem in tab.problems]
-        if problems or request.node.stash.get(FAILED, False):
-            for number, tab in enumerate(tabs, 1):
-                name = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")[:100]
-                tab.page.screenshot(path=SCREENSHOTS / f"{name}-{number}.png", full_page=True)
-        assert problems == []
 
 
 @pytest.fixture(scope="package")

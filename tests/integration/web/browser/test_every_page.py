@@ -10,7 +10,8 @@ from tests.conftest import open_ledger
 from tests.contract.dashboard_cluster import published, template
 from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, ROUTES
 from tests.contract.dashboard_schedules import APPLICATION
-from tests.integration.web.browser.conftest import OpenTab, Serve
+from tests.integration.web.browser.browsing import OpenTab
+from tests.integration.web.browser.conftest import Serve
 from tests.integration.web.browser.filled_ledger import Filled, fill_with_hostile_texts
 from tests.integration.web.browser.tab import Tab
 

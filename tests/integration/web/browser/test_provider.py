@@ -12,7 +12,7 @@ from tests.asgi_server import serving
 from tests.conftest import open_ledger
 from tests.contract.dashboard_scene import EVERYBODY
 from tests.contract.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider, openid_provider
-from tests.integration.web.browser.conftest import OpenTab
+from tests.integration.web.browser.browsing import OpenTab
 from tests.integration.web.browser.tab import Tab
 
 from spoke_jobs.web import app
