@@ -22,11 +22,17 @@ from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import ScopeKind
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
+from spoke_jobs.ledger.claims import unlimited_jobs
+from spoke_jobs.ledger.claims.claim_request import ClaimRequest
+from spoke_jobs.ledger.claims.unlimited_jobs import UnlimitedClaims
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.limits.limit_cache import LimitCache
+from spoke_jobs.ledger.limits.limit_rows import SqlLimits
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.limits.admission import Bucket, LimitSet, bucket_of
+from spoke_jobs.limits.admission import NOTHING_CLOSED, Bucket, Closed, LimitSet, bucket_of
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
 from spoke_jobs.model import Claim, JobOptions, JobState
 
@@ -40,6 +46,12 @@ SCOPES = (
     *("all", "type:mail", "type:ingest.*", "queue:slow", "organization:1", "key:twilio"),
     *("each-type", "each-queue", "each-organization"),
 )
+OF_SOME = [scope for scope in SCOPES if scope not in {"all", "each-type"}]
+OF_1 = {"organization:1", "each-organization"}
+LOCKED = text("""
+SELECT count(*) FROM pg_locks WHERE relation = cast('job_limit' AS regclass)
+AND granted = :granted AND mode = CASE WHEN :granted THEN 'ExclusiveLock' ELSE 'RowShareLock' END
+""")
 LOG = """
 CREATE TABLE start_log (id bigserial PRIMARY KEY, job_id bigint, started boolean, at timestamptz);;
 CREATE FUNCTION log_start() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -254,9 +266,18 @@ def test_the_same_for_longer(engine: Engine) -> None:
     play(engine, 40, 30)
 
 
-def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_end(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    ("scope", "others"),
+    [("all", []), ("type:report", ["organization:99"])],
+    ids=["without other limits", "beside another limit"],
+)
+def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_end(
+    engine: Engine, scope: str, others: list[str]
+) -> None:
     ledgers = [SqlLedger(engine) for _ in range(WORKERS)]
     ledgers[0].insert_many([new_job() for _ in range(3000)])
+    for other in others:
+        ledgers[0].limits.set(parse_scope(other), lambda _old: Bounds(1))
     stop = threading.Event()
 
     def work(ledger: SqlLedger) -> None:
@@ -275,11 +296,11 @@ def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_en
             for _ in range(5):
                 before = starts()
                 eventually(lambda before=before: starts() > before)  # type: ignore[misc]
-                ledgers[0].limits.pause(parse_scope("all"), "upgrade")
+                ledgers[0].limits.pause(parse_scope(scope), "upgrade")
                 paused = starts()
                 time.sleep(0.05)  # in which an attempt would start
                 assert starts() == paused
-                ledgers[0].limits.resume(parse_scope("all"))
+                ledgers[0].limits.resume(parse_scope(scope))
         finally:
             stop.set()
 
@@ -361,6 +382,63 @@ def test_a_pause_of_all_that_another_thread_reads_during_a_claim_holds_for_it(en
     event.listen(engine, "checkout", meanwhile)  # the claim knows the limits, and waits for a connection
     assert claimed(ledger, 4) == []
     assert paused.is_set()
+
+
+def test_a_claim_of_others_waits_for_a_change_in_progress_and_then_claims_nothing(
+    engine: Engine, postgres_ledger_url: str
+) -> None:
+    ledger, cache, other = SqlLedger(engine), LimitCache(), create_engine(postgres_ledger_url)
+    ledger.insert_many([new_job() for _ in range(20)])
+    ledger.limits.set(parse_scope("organization:99"), lambda _old: Bounds(1))
+    with engine.connect() as connection:
+        cache.read(connection)
+    request = ClaimRequest("legacy", KNOWN, "w", LEASE)
+    commits = threading.Event()
+    event.listen(other, "commit", lambda _connection: commits.wait(patient(30)))
+    with ThreadPoolExecutor(2) as pool, engine.connect() as observer, ledger._single() as connection:
+
+        def claim() -> UnlimitedClaims:
+            return unlimited_jobs.claim_unlimited(connection, cache.known, NOTHING_CLOSED, request)
+
+        for _ in range(12):  # then the statement is prepared, and has the plan that PostgreSQL keeps
+            assert len(claim().claims) == 1
+        try:
+            change = pool.submit(SqlLimits(other).pause, parse_scope("type:report"), "upgrade")
+            eventually(lambda: observer.scalar(LOCKED, {"granted": True}) == 1)
+            waiting = pool.submit(claim)
+            eventually(lambda: observer.scalar(LOCKED, {"granted": False}) == 1)
+        finally:
+            commits.set()
+        change.result()
+        assert waiting.result() == UnlimitedClaims([], 0, 1)
+    other.dispose()
+
+
+@pytest.mark.parametrize("scopes", [*([scope] for scope in OF_SOME), OF_SOME], ids=",".join)
+@pytest.mark.parametrize("leaves", [False, True], ids=["", "leaves a scope out"])
+def test_the_one_statement_claims_what_no_limit_applies_to(engine: Engine, scopes: list[str], leaves: bool) -> None:
+    ledger = SqlLedger(engine)
+    jobs = [
+        new_job(job_type=job_type, queue_name=queue, organization_id=organization, limit_key=key)
+        for job_type in TYPES
+        for queue in ("", "slow", "quick")
+        for organization in (None, 1, 2)
+        for key in (None, "twilio", "carrier")
+    ]
+    dispatched = ledger.insert_many(jobs)
+    for scope in scopes:
+        ledger.limits.set(parse_scope(scope), lambda _old: Bounds(1))
+    cache = LimitCache()
+    with engine.connect() as connection:
+        limits = cache.read(connection)
+    left_out = Closed(named=frozenset({(ScopeKind.ORGANIZATION, "1")})) if leaves else NOTHING_CLOSED
+    request = ClaimRequest("legacy", KNOWN, "w", LEASE, limit=len(jobs))
+    with engine.begin() as connection:
+        found = unlimited_jobs.claim_unlimited(connection, cache.known, left_out, request)
+    free = {job.id for job in dispatched if not any(limits.of(Subject.of(job)))}
+    looked_at = [job for job in dispatched if not (leaves and OF_1 & {*scopes} and job.organization_id == 1)]
+    assert {claim.job.id for claim in found.claims} == free
+    assert (found.candidates, found.limited) == (len(free), len(looked_at) - len(free))
 
 
 def test_a_change_by_hand_in_the_database_is_seen(engine: Engine) -> None:

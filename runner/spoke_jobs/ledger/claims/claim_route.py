@@ -52,7 +52,7 @@ class ClaimRoute:
             return self
         share = self.share + _WEIGHT * (left / (taken + left) - self.share)
         if share <= _MOST:
-            return replace(self, share=share)
+            return self if share == self.share else replace(self, share=share)
         return replace(self, share=_MOST, alone_from=now + _TIMES * seconds)
 
 
