@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -441,13 +442,43 @@ def test_the_one_statement_claims_what_no_limit_applies_to(engine: Engine, scope
     assert (found.candidates, found.limited) == (len(free), len(looked_at) - len(free))
 
 
+def test_claims_beside_a_full_limit_lock_no_limit_and_its_room_is_seen(engine: Engine) -> None:
+    """A look takes three statements, which lock no row, and the claim one."""
+    ledger = SqlLedger(engine)
+    first, second = ledger.insert_many([new_job(limit_key="twilio", priority=9) for _ in range(2)])
+    ledger.insert_many([new_job() for _ in range(400)])
+    ledger.limits.set(parse_scope("key:twilio"), lambda _old: Bounds(1))
+    (running,) = claimed(ledger)
+    assert running.job.id == first.id
+    assert len(claimed(ledger, 4)) == 4
+    sent: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+
+    def look_and_claim(limit: int = 4) -> list[Claim]:
+        ledger._claims._route = replace(ledger._claims._route, look_due=0.0)
+        sent.clear()
+        return claimed(ledger, limit)
+
+    for _ in range(3):
+        assert second.id not in {claim.job.id for claim in look_and_claim()}
+        assert [statement.count("UPDATE") for statement in sent][-4:-1] == [0, 0, 0]
+        assert sum("INSERT INTO job_attempt" in statement for statement in sent) == 1
+        assert not any("job_limit.id IN" in statement for statement in sent)
+    ledger.succeed(None, running.token, None)
+    eventually(lambda: look_and_claim(1)[0].job.id == second.id)  # a slow search begins behind it, for 0.25 s
+
+
 def test_a_change_by_hand_in_the_database_is_seen(engine: Engine) -> None:
     ledger = SqlLedger(engine)
     *_, last = ledger.insert_many([new_job() for _ in range(3000)])
     ledger.limits.set(parse_scope("organization:99"), lambda _old: Bounds(0))
     assert len(claimed(ledger, 2)) == 2
+    version = ledger.limits.version
     with engine.begin() as connection:
-        connection.execute(text("UPDATE job_limit SET scope = 'type:report', updated_at = now()"))
+        connection.execute(text("UPDATE job_limit SET max_running = 1, updated_at = now()"))
+    eventually(lambda: claimed(ledger) and ledger.limits.version > version)  # also if it concerns none of its jobs
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE job_limit SET scope = 'type:report', max_running = 0, updated_at = now()"))
     eventually(lambda: claimed(ledger) == [])
     left = ledger.get(last.id)
     assert left is not None

@@ -273,22 +273,22 @@ def _any_of(column: ColumnElement[str], patterns: Iterable[str]) -> ColumnElemen
     return or_(false(), *(matching(column, pattern) for pattern in patterns))
 
 
-def _open_text(dimension: Dimension) -> str:
+def _open_text(dimension: Dimension, kinds: frozenset[ScopeKind]) -> str:
     """Return the condition of claims that a job's queue, for example, is not closed."""
-    column = dimension.field
+    column, each = dimension.field, dimension.each in kinds
     if dimension is TYPE_DIMENSION:
         return "NOT (job_type = ANY(:closed_types) OR job_type LIKE ANY(:closed_patterns))"
     if not job_request.c[column].nullable:
-        every = f" OR (:every_{column} AND {column} <> '')" if dimension.each else ""
+        every = f" OR (:every_{column} AND {column} <> '')" if each else ""
         return f"NOT ({column} = ANY(:closed_{column}){every})"
-    if not dimension.each:
+    if not each:
         return f"NOT coalesce({column} = ANY(:closed_{column}), false)"
     return f"({column} IS NULL\n           OR NOT (:every_{column} OR {column} = ANY(:closed_{column})))"
 
 
 def open_text(kinds: frozenset[ScopeKind]) -> str:
     """Return the text of :class:`Open` in a ledger whose limits have only these forms of scopes."""
-    texts = [_open_text(dimension) for dimension in DIMENSIONS if dimension.kinds & kinds]
+    texts = [_open_text(dimension, kinds) for dimension in DIMENSIONS if dimension.kinds & kinds]
     return "\n      AND ".join(texts or ["true"])
 
 

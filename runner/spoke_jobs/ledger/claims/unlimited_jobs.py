@@ -10,7 +10,7 @@ looks up nothing but organizations.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -78,6 +78,12 @@ def _is_limited(kinds: Collection[ScopeKind], patterns: bool) -> str:
     return f"({' OR '.join(conditions) or 'false'})"
 
 
+@lru_cache(1)
+def _left_out(closed: Closed) -> Mapping[str, Any]:
+    """Return the parameters of a search that leaves out scopes: the same ones from one look to the next."""
+    return Open(closed).values()
+
+
 def _is_present(column: str) -> str:
     return f"{column} IS NOT NULL" if job_request.c[column].nullable else f"{column} <> ''"
 
@@ -109,6 +115,6 @@ def claim_unlimited(
     if patterns:
         values["limited_patterns"] = patterns
     if leaving:
-        values |= Open(closed).values()
+        values |= _left_out(closed)
     statement = _statement(Variant.of(request), known.limits.kinds, patterns=bool(patterns), leaving=leaving)
     return UnlimitedClaims(*bulk.granted(connection, statement, values, request.lease_seconds))
