@@ -385,8 +385,9 @@ def test_a_pause_of_all_that_another_thread_reads_during_a_claim_holds_for_it(en
     assert paused.is_set()
 
 
+@pytest.mark.parametrize("before", [1, 12], ids=["parsed anew", "prepared, with the plan that PostgreSQL keeps"])
 def test_a_claim_of_others_waits_for_a_change_in_progress_and_then_claims_nothing(
-    engine: Engine, postgres_ledger_url: str
+    engine: Engine, postgres_ledger_url: str, before: int
 ) -> None:
     ledger, cache, other = SqlLedger(engine), LimitCache(), create_engine(postgres_ledger_url)
     ledger.insert_many([new_job() for _ in range(20)])
@@ -401,7 +402,7 @@ def test_a_claim_of_others_waits_for_a_change_in_progress_and_then_claims_nothin
         def claim() -> UnlimitedClaims:
             return unlimited_jobs.claim_unlimited(connection, cache.known, NOTHING_CLOSED, request)
 
-        for _ in range(12):  # then the statement is prepared, and has the plan that PostgreSQL keeps
+        for _ in range(before):
             assert len(claim().claims) == 1
         try:
             change = pool.submit(SqlLimits(other).pause, parse_scope("type:report"), "upgrade")
@@ -466,6 +467,18 @@ def test_claims_beside_a_full_limit_lock_no_limit_and_its_room_is_seen(engine: E
         assert not any("job_limit.id IN" in statement for statement in sent)
     ledger.succeed(None, running.token, None)
     eventually(lambda: look_and_claim(1)[0].job.id == second.id)  # a slow search begins behind it, for 0.25 s
+
+
+def test_under_a_limit_on_all_jobs_a_claim_reads_the_limits_once(engine: Engine) -> None:
+    ledger = SqlLedger(engine)
+    ledger.insert_many([new_job() for _ in range(8)])
+    ledger.limits.set(parse_scope("all"), lambda _old: Bounds(6))
+    assert len(claimed(ledger)) == 1
+    sent: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+    ledger._claims._route = replace(ledger._claims._route, look_due=0.0)
+    assert len(claimed(ledger)) == 1
+    assert sum("pg_sequence_last_value" in statement for statement in sent) == 1
 
 
 def test_a_change_by_hand_in_the_database_is_seen(engine: Engine) -> None:
