@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, insert, select, text
 
-from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, ScopeKind
+from spoke_jobs.contract.limit_scopes import EACH, PLAIN_DIMENSIONS, ScopeKind
 from spoke_jobs.ledger.claims import eligibility
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.due_jobs import Variant, search, search_text, search_values
@@ -34,6 +34,7 @@ from spoke_jobs.ledger.claims.eligibility import (
     in_sql,
     in_text,
     of_claim,
+    open_text,
 )
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
@@ -175,6 +176,12 @@ def written(connection: Connection, rows: Sequence[Given], locked: Collection[st
     return jobs, Facts(now, locked)
 
 
+def closes(closed: Closed) -> frozenset[ScopeKind]:
+    """The forms of the limits that close these scopes."""
+    types = {ScopeKind.TYPE} if closed.types else set()
+    return frozenset({kind for kind, _ in closed.named} | types | {EACH[kind] for kind in closed.every})
+
+
 EXAMPLES = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -213,10 +220,10 @@ class EligibilityContract:
                 found = set(connection.scalars(select(job_request.c.id).where(*in_sql(*composed))))
                 assert found == expected
                 if postgresql:
-                    where = search(Variant.of(request), Open)
-                    statement = search_text(f"SELECT id FROM {sql_name('job_request')} WHERE {where}")
-                    values = search_values(request) | Open(closed).values()
-                    assert set(connection.scalars(statement, values)) == expected
+                    variant, values = Variant.of(request), search_values(request) | Open(closed).values()
+                    for where in (search(variant, Open), f"{open_text(closes(closed))} AND {search(variant)}"):
+                        statement = search_text(f"SELECT id FROM {sql_name('job_request')} WHERE {where}")
+                        assert set(connection.scalars(statement, values)) == expected
 
         check()
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -22,11 +23,17 @@ from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import ScopeKind
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
+from spoke_jobs.ledger.claims import unlimited_jobs
+from spoke_jobs.ledger.claims.claim_request import ClaimRequest
+from spoke_jobs.ledger.claims.unlimited_jobs import UnlimitedClaims
 from spoke_jobs.ledger.engine import create_engine
+from spoke_jobs.ledger.limits.limit_cache import LimitCache
+from spoke_jobs.ledger.limits.limit_rows import SqlLimits
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.limits.admission import Bucket, LimitSet, bucket_of
+from spoke_jobs.limits.admission import NOTHING_CLOSED, Bucket, Closed, LimitSet, bucket_of
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
 from spoke_jobs.model import Claim, JobOptions, JobState
 
@@ -40,6 +47,12 @@ SCOPES = (
     *("all", "type:mail", "type:ingest.*", "queue:slow", "organization:1", "key:twilio"),
     *("each-type", "each-queue", "each-organization"),
 )
+OF_SOME = [scope for scope in SCOPES if scope not in {"all", "each-type"}]
+OF_1 = {"organization:1", "each-organization"}
+LOCKED = text("""
+SELECT count(*) FROM pg_locks WHERE relation = cast('job_limit' AS regclass)
+AND granted = :granted AND mode = CASE WHEN :granted THEN 'ExclusiveLock' ELSE 'RowShareLock' END
+""")
 LOG = """
 CREATE TABLE start_log (id bigserial PRIMARY KEY, job_id bigint, started boolean, at timestamptz);;
 CREATE FUNCTION log_start() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -254,9 +267,18 @@ def test_the_same_for_longer(engine: Engine) -> None:
     play(engine, 40, 30)
 
 
-def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_end(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    ("scope", "others"),
+    [("all", []), ("type:report", ["organization:99"])],
+    ids=["without other limits", "beside another limit"],
+)
+def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_end(
+    engine: Engine, scope: str, others: list[str]
+) -> None:
     ledgers = [SqlLedger(engine) for _ in range(WORKERS)]
     ledgers[0].insert_many([new_job() for _ in range(3000)])
+    for other in others:
+        ledgers[0].limits.set(parse_scope(other), lambda _old: Bounds(1))
     stop = threading.Event()
 
     def work(ledger: SqlLedger) -> None:
@@ -275,11 +297,11 @@ def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_en
             for _ in range(5):
                 before = starts()
                 eventually(lambda before=before: starts() > before)  # type: ignore[misc]
-                ledgers[0].limits.pause(parse_scope("all"), "upgrade")
+                ledgers[0].limits.pause(parse_scope(scope), "upgrade")
                 paused = starts()
                 time.sleep(0.05)  # in which an attempt would start
                 assert starts() == paused
-                ledgers[0].limits.resume(parse_scope("all"))
+                ledgers[0].limits.resume(parse_scope(scope))
         finally:
             stop.set()
 
@@ -363,13 +385,113 @@ def test_a_pause_of_all_that_another_thread_reads_during_a_claim_holds_for_it(en
     assert paused.is_set()
 
 
+@pytest.mark.parametrize("before", [1, 12], ids=["parsed anew", "prepared, with the plan that PostgreSQL keeps"])
+def test_a_claim_of_others_waits_for_a_change_in_progress_and_then_claims_nothing(
+    engine: Engine, postgres_ledger_url: str, before: int
+) -> None:
+    ledger, cache, other = SqlLedger(engine), LimitCache(), create_engine(postgres_ledger_url)
+    ledger.insert_many([new_job() for _ in range(20)])
+    ledger.limits.set(parse_scope("organization:99"), lambda _old: Bounds(1))
+    with engine.connect() as connection:
+        cache.read(connection)
+    request = ClaimRequest("legacy", KNOWN, "w", LEASE)
+    commits = threading.Event()
+    event.listen(other, "commit", lambda _connection: commits.wait(patient(30)))
+    with ThreadPoolExecutor(2) as pool, engine.connect() as observer, ledger._single() as connection:
+
+        def claim() -> UnlimitedClaims:
+            return unlimited_jobs.claim_unlimited(connection, cache.known, NOTHING_CLOSED, request)
+
+        for _ in range(before):
+            assert len(claim().claims) == 1
+        try:
+            change = pool.submit(SqlLimits(other).pause, parse_scope("type:report"), "upgrade")
+            eventually(lambda: observer.scalar(LOCKED, {"granted": True}) == 1)
+            waiting = pool.submit(claim)
+            eventually(lambda: observer.scalar(LOCKED, {"granted": False}) == 1)
+        finally:
+            commits.set()
+        change.result()
+        assert waiting.result() == UnlimitedClaims([], 0, 1)
+    other.dispose()
+
+
+@pytest.mark.parametrize("scopes", [*([scope] for scope in OF_SOME), OF_SOME], ids=",".join)
+@pytest.mark.parametrize("leaves", [False, True], ids=["", "leaves a scope out"])
+def test_the_one_statement_claims_what_no_limit_applies_to(engine: Engine, scopes: list[str], leaves: bool) -> None:
+    ledger = SqlLedger(engine)
+    jobs = [
+        new_job(job_type=job_type, queue_name=queue, organization_id=organization, limit_key=key)
+        for job_type in TYPES
+        for queue in ("", "slow", "quick")
+        for organization in (None, 1, 2)
+        for key in (None, "twilio", "carrier")
+    ]
+    dispatched = ledger.insert_many(jobs)
+    for scope in scopes:
+        ledger.limits.set(parse_scope(scope), lambda _old: Bounds(1))
+    cache = LimitCache()
+    with engine.connect() as connection:
+        limits = cache.read(connection)
+    left_out = Closed(named=frozenset({(ScopeKind.ORGANIZATION, "1")})) if leaves else NOTHING_CLOSED
+    request = ClaimRequest("legacy", KNOWN, "w", LEASE, limit=len(jobs))
+    with engine.begin() as connection:
+        found = unlimited_jobs.claim_unlimited(connection, cache.known, left_out, request)
+    free = {job.id for job in dispatched if not any(limits.of(Subject.of(job)))}
+    looked_at = [job for job in dispatched if not (leaves and OF_1 & {*scopes} and job.organization_id == 1)]
+    assert {claim.job.id for claim in found.claims} == free
+    assert (found.candidates, found.limited) == (len(free), len(looked_at) - len(free))
+
+
+def test_claims_beside_a_full_limit_lock_no_limit_and_its_room_is_seen(engine: Engine) -> None:
+    """A look takes three statements, which lock no row, and the claim one."""
+    ledger = SqlLedger(engine)
+    first, second = ledger.insert_many([new_job(limit_key="twilio", priority=9) for _ in range(2)])
+    ledger.insert_many([new_job() for _ in range(400)])
+    ledger.limits.set(parse_scope("key:twilio"), lambda _old: Bounds(1))
+    (running,) = claimed(ledger)
+    assert running.job.id == first.id
+    assert len(claimed(ledger, 4)) == 4
+    sent: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+
+    def look_and_claim(limit: int = 4) -> list[Claim]:
+        ledger._claims._route = replace(ledger._claims._route, look_due=0.0)
+        sent.clear()
+        return claimed(ledger, limit)
+
+    for _ in range(3):
+        assert second.id not in {claim.job.id for claim in look_and_claim()}
+        assert [statement.count("UPDATE") for statement in sent][-4:-1] == [0, 0, 0]
+        assert sum("INSERT INTO job_attempt" in statement for statement in sent) == 1
+        assert not any("job_limit.id IN" in statement for statement in sent)
+    ledger.succeed(None, running.token, None)
+    eventually(lambda: look_and_claim(1)[0].job.id == second.id)  # a slow search begins behind it, for 0.25 s
+
+
+def test_under_a_limit_on_all_jobs_a_claim_reads_the_limits_once(engine: Engine) -> None:
+    ledger = SqlLedger(engine)
+    ledger.insert_many([new_job() for _ in range(8)])
+    ledger.limits.set(parse_scope("all"), lambda _old: Bounds(6))
+    assert len(claimed(ledger)) == 1
+    sent: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+    ledger._claims._route = replace(ledger._claims._route, look_due=0.0)
+    assert len(claimed(ledger)) == 1
+    assert sum("pg_sequence_last_value" in statement for statement in sent) == 1
+
+
 def test_a_change_by_hand_in_the_database_is_seen(engine: Engine) -> None:
     ledger = SqlLedger(engine)
     *_, last = ledger.insert_many([new_job() for _ in range(3000)])
     ledger.limits.set(parse_scope("organization:99"), lambda _old: Bounds(0))
     assert len(claimed(ledger, 2)) == 2
+    version = ledger.limits.version
     with engine.begin() as connection:
-        connection.execute(text("UPDATE job_limit SET scope = 'type:report', updated_at = now()"))
+        connection.execute(text("UPDATE job_limit SET max_running = 1, updated_at = now()"))
+    eventually(lambda: claimed(ledger) and ledger.limits.version > version)  # also if it concerns none of its jobs
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE job_limit SET scope = 'type:report', max_running = 0, updated_at = now()"))
     eventually(lambda: claimed(ledger) == [])
     left = ledger.get(last.id)
     assert left is not None

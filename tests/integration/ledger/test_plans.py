@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -41,7 +42,7 @@ from spoke_jobs.ledger.reading.failed_jobs import failed_jobs
 from spoke_jobs.ledger.reading.listing_plan import Place
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.limits.job_limit import parse_scope
+from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import ANY_CLAIM, ANY_JOB, JobFilter, JobState
 
 TYPES = ["report", "ingest.*"]
@@ -571,3 +572,18 @@ def test_claims_in_turns_read_only_the_first_jobs_of_each_organization(ledger: S
     assert indexes(by_turns) & {"pk_job_request", "ix_job_request_due"} == {"pk_job_request"}
     for plan in (organizations, without, first, running, by_turns):
         assert not {("job_request", ""), ("job_attempt", "")} & scans(plan)
+
+
+def test_a_claim_beside_limits_looks_up_those_of_the_jobs_that_it_wants(ledger: SqlLedger) -> None:
+    """Not those of all jobs whose turn it could be, and in an index, however many limits there are."""
+    limits = {parse_scope(f"organization:{number}"): Bounds(1) for number in range(1000, 2000)}
+    ledger.limits.declare(limits, "shop")
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("UPDATE job_request SET organization_id = id % 3"))
+        connection.execute(text("VACUUM ANALYZE job_request, job_limit"))
+    claim(ledger)  # it reads the limits
+    ledger._claims._route = replace(ledger._claims._route, look_due=float("inf"))
+    plan = plans(ledger, lambda: claim(ledger), ", ANALYZE")[-1]
+    assert re.findall(r'"Index Name": "uq_job_limit_scope"[^{}]*"Actual Loops": (\d+)', json.dumps(plan)) == ["8"]
+    assert ("job_limit", "") not in scans(plan)
+    assert "'type:'" not in json.dumps(plan)  # no limit is of a type

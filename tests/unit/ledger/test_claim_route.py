@@ -19,20 +19,27 @@ def test_the_first_claim_reads_the_limits_and_the_next_ones_take_one_statement()
     assert not UNKNOWN.by_one_statement(100.0)
     route = UNKNOWN.after_several(100.0, TOOK, NOTHING_CLOSED)
     assert route.by_one_statement(100.0)
-    assert route.by_one_statement(100.9)
-    assert not route.by_one_statement(101.0)
+    assert not route.looks(100.9)
+    assert route.looks(101.0)
+    assert route.by_one_statement(101.0)
 
 
 def test_a_full_scope_is_looked_at_again_soon_and_a_paused_one_when_limits_change() -> None:
     full = UNKNOWN.after_several(100.0, TOOK, FULL)
     assert full.closed == FULL
-    assert full.by_one_statement(100.03)
-    assert not full.by_one_statement(100.0 + 10 * TOOK)
-    assert UNKNOWN.after_several(100.0, TOOK, PAUSED).by_one_statement(100.9)
+    assert not full.looks(100.03)
+    assert full.looks(100.0 + 10 * TOOK)
+    looked = UNKNOWN.after_look(100.0, 0.001, FULL)
+    assert looked.closed == FULL
+    assert not looked.looks(100.049)
+    assert looked.looks(100.051)
+    assert not UNKNOWN.after_several(100.0, TOOK, PAUSED).looks(100.9)
+    assert not UNKNOWN.after_look(100.0, 0.001, PAUSED).looks(100.9)
 
 
 def test_a_scope_is_looked_at_within_a_second_however_slow_the_database_is() -> None:
-    assert not UNKNOWN.after_several(100.0, 5.0, FULL).by_one_statement(101.0)
+    assert UNKNOWN.after_several(100.0, 5.0, FULL).looks(101.0)
+    assert UNKNOWN.after_look(100.0, 5.0, FULL).looks(101.0)
 
 
 def test_while_limits_apply_to_most_jobs_claims_begin_with_several_statements() -> None:
@@ -65,6 +72,9 @@ def test_scopes_are_looked_at_every_second_whatever_is_found(found: list[tuple[f
     for pause, taken, left in found:
         now += pause
         if route.by_one_statement(now):
+            if route.looks(now):
+                looked = now
+                route = route.after_look(now, TOOK, FULL)
             assert now < looked + 1
             route = route.after_one(now, 0.001, taken, left)
         else:

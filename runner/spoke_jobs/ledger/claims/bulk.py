@@ -91,6 +91,7 @@ _JOB_SUCCEEDED = {
 DUE_AT = "greatest(created_at, run_after) AS due_at"
 """Since when a job has been due. A claim removes ``run_after``, so that it is read before."""
 
+_EXAMINED = "examined AS (SELECT count(*) AS candidates, (SELECT count(*) FROM limited) AS limits FROM candidates)"
 # If there are limits, this claims nothing (see limited_claims). FOR KEY SHARE locks the table, and so waits for a
 # change in progress, before the statement's snapshot is taken. It locks no row of an empty table, and writes nothing.
 _UNLIMITED = f"""
@@ -100,13 +101,12 @@ candidates AS MATERIALIZED (
     FROM {JOB_REQUEST}
     WHERE NOT EXISTS (SELECT 1 FROM limited) AND {{search}}
     FOR UPDATE SKIP LOCKED
-)"""  # noqa: S608  (constants)
+), {_EXAMINED}"""  # noqa: S608  (constants)
 _GIVEN = f"""
 limited AS (SELECT 1 WHERE false),
 candidates AS MATERIALIZED (
     SELECT id, locks_queue, queue_name, rank, {DUE_AT} FROM {JOB_REQUEST} WHERE id = ANY(:ids)
-)
-"""  # noqa: S608  (constants)
+), {_EXAMINED}"""  # noqa: S608  (constants)
 _QUEUE_LOCK_WAIT = "1s"
 """How long a claim waits for a transaction that has taken a queue's lock and is not committed: a job's own, perhaps."""
 CLAIM = f"""
@@ -134,8 +134,7 @@ WITH {{candidates}}, chosen AS (
     FROM started
 )
 SELECT started.*, examined.candidates, examined.limits
-FROM (SELECT (SELECT count(*) FROM candidates) AS candidates, (SELECT count(*) FROM limited) AS limits) examined
-LEFT JOIN started ON true ORDER BY rank, id
+FROM examined LEFT JOIN started ON true ORDER BY rank, id
 """  # noqa: S608  (columns and constants)
 _HEARTBEAT = f"""
 WITH given AS (
@@ -217,7 +216,7 @@ def claim_given(connection: Connection, ids: Collection[int], worker: str, lease
 def granted(
     connection: Connection, statement: Any, values: Mapping[str, Any], lease_seconds: float
 ) -> tuple[list[Claim], int, int]:
-    """Run a statement with :data:`CLAIM`. Return the claims and the counts of its CTEs `candidates` and `limited`."""
+    """Run a statement with :data:`CLAIM`. Return the claims and the counts of its CTE `examined`."""
     result = connection.execute(statement, values)
     names = tuple(result.keys())
     found = [dict(zip(names, row, strict=True)) for row in result]

@@ -4,9 +4,10 @@ One statement claims the jobs that no limit applies to, and leaves the others. S
 take three times as long. The result is the same: jobs that the statement leaves are claimed by the several statements
 that follow it, up to the number that was asked for.
 
-The statement leaves out the scopes of which nothing could start when several statements last looked (:class:`Closed`).
-Such a scope may have opened since. While there is enough other work, a claim looks again after ten times as long as the
-look takes, and at most a second. A claim that finds too few other jobs looks at once.
+The statement leaves out the scopes of which nothing could start at the last look (:class:`Closed`). Such a scope may
+have opened since. While there is enough other work, a claim looks again after fifty times as long as the look takes,
+and at most a second. Looking locks and claims nothing. Several statements look, too, before they claim, so a claim that
+finds too few other jobs looks at once.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Self
 
 from spoke_jobs.limits.admission import NOTHING_CLOSED, Closed
 
+_LOOK_TIMES = 50
+"""How much longer than a look its result is used. Looking thus takes a fiftieth of the time at most."""
 _TIMES = 10
-"""How much longer than a look its result is used. Looking thus takes a tenth of the time at most."""
+"""How much longer than several statements their result is used."""
 _LONGEST_SECONDS = 1.0
 """How long a result is used at most, so that a change of limits by hand in the database is seen."""
 _WEIGHT = 0.25
@@ -30,8 +33,8 @@ class ClaimRoute:
 
     closed: Closed = NOTHING_CLOSED
     """The scopes of which nothing could start."""
-    look_due: float = 0.0
-    """When to use several statements again."""
+    look_due: float | None = None
+    """When to look again; None before the first claim under limits."""
     alone_from: float = 0.0
     """Until then, one statement would leave most jobs."""
     share: float = 0.0
@@ -39,11 +42,22 @@ class ClaimRoute:
 
     def by_one_statement(self, now: float) -> bool:
         """Return whether the next claim begins with one statement."""
-        return self.alone_from <= now < self.look_due
+        return self.look_due is not None and self.alone_from <= now
+
+    def looks(self, now: float) -> bool:
+        """Return whether to look before the next claim by one statement."""
+        return self.look_due is not None and self.look_due <= now
+
+    def after_look(self, now: float, seconds: float, closed: Closed) -> Self:
+        """Return what is known after a look, which took so long."""
+        return self._closing(closed, now, _LOOK_TIMES * seconds)
 
     def after_several(self, now: float, seconds: float, closed: Closed) -> Self:
         """Return what is known after several statements, which took so long."""
-        wait = _LONGEST_SECONDS if closed.lasting else min(_LONGEST_SECONDS, _TIMES * seconds)
+        return self._closing(closed, now, _TIMES * seconds)
+
+    def _closing(self, closed: Closed, now: float, wait: float) -> Self:
+        wait = _LONGEST_SECONDS if closed.lasting else min(_LONGEST_SECONDS, wait)
         return replace(self, closed=closed, look_due=now + wait)
 
     def after_one(self, now: float, seconds: float, taken: int, left: int) -> Self:
@@ -52,7 +66,7 @@ class ClaimRoute:
             return self
         share = self.share + _WEIGHT * (left / (taken + left) - self.share)
         if share <= _MOST:
-            return replace(self, share=share)
+            return self if share == self.share else replace(self, share=share)
         return replace(self, share=_MOST, alone_from=now + _TIMES * seconds)
 
 

@@ -167,8 +167,23 @@ class ClaimSearch:
         """Return the limits if there are some, and one statement may claim the jobs that none applies to."""
         if not self._limits.limited or self._engine.dialect.name != "postgresql":
             return None
+        if self._cache.known.limits.of_all or not self._route.by_one_statement(now):
+            return None
+        if self._route.looks(now):
+            self._look()
         known = self._cache.known  # once: another thread may read later ones, which apply to all jobs
-        return known if not known.limits.of_all and self._route.by_one_statement(now) else None
+        return known if known.rows and not known.limits.of_all else None
+
+    def _look(self) -> None:
+        """Read the limits, and of which scopes nothing may start now."""
+        with self._reading() as connection:
+            began = time.monotonic()  # does not include the time to connect
+            closed = limited_claims.closed_scopes(connection, self._cache)
+        now = time.monotonic()
+        self._route = self._route.after_look(now, now - began, closed)
+        if self._cache.known.rows:  # otherwise the claim finds that there are none
+            self._limits.note(self._cache.known.limits)
+            self._limits.limited = True  # also if this release can't read them
 
     def _claim_from(self, one: KnownLimits | None, request: ClaimRequest) -> Searched:
         """Claim jobs.

@@ -17,7 +17,14 @@ from sqlalchemy import ColumnElement, and_, false, not_, or_, select, true
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER, Executor, Lane, lane_of
 from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Dimension
+from spoke_jobs.contract.limit_scopes import (
+    ALL_KINDS,
+    DIMENSIONS,
+    PLAIN_DIMENSIONS,
+    TYPE_DIMENSION,
+    Dimension,
+    ScopeKind,
+)
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
@@ -266,15 +273,23 @@ def _any_of(column: ColumnElement[str], patterns: Iterable[str]) -> ColumnElemen
     return or_(false(), *(matching(column, pattern) for pattern in patterns))
 
 
-def _open_text(dimension: Dimension) -> str:
+def _open_text(dimension: Dimension, kinds: frozenset[ScopeKind]) -> str:
     """Return the condition of claims that a job's queue, for example, is not closed."""
-    column = dimension.field
+    column, each = dimension.field, dimension.each in kinds
+    if dimension is TYPE_DIMENSION:
+        return "NOT (job_type = ANY(:closed_types) OR job_type LIKE ANY(:closed_patterns))"
     if not job_request.c[column].nullable:
-        every = f" OR (:every_{column} AND {column} <> '')" if dimension.each else ""
+        every = f" OR (:every_{column} AND {column} <> '')" if each else ""
         return f"NOT ({column} = ANY(:closed_{column}){every})"
-    if not dimension.each:
+    if not each:
         return f"NOT coalesce({column} = ANY(:closed_{column}), false)"
     return f"({column} IS NULL\n           OR NOT (:every_{column} OR {column} = ANY(:closed_{column})))"
+
+
+def open_text(kinds: frozenset[ScopeKind]) -> str:
+    """Return the text of :class:`Open` in a ledger whose limits have only these forms of scopes."""
+    texts = [_open_text(dimension, kinds) for dimension in DIMENSIONS if dimension.kinds & kinds]
+    return "\n      AND ".join(texts or ["true"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,12 +299,7 @@ class Open(Condition):
     If everything is closed, there is no search: the text has no parameter for that.
     """
 
-    text = "\n      AND ".join(
-        [
-            "NOT (job_type = ANY(:closed_types) OR job_type LIKE ANY(:closed_patterns))",
-            *(_open_text(dimension) for dimension in PLAIN_DIMENSIONS),
-        ]
-    )
+    text = open_text(ALL_KINDS)
     closed: Closed
 
     def expression(self) -> ColumnElement[bool]:

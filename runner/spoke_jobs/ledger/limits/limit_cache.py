@@ -1,13 +1,14 @@
 """The limits as a process last read them, and whether they are still the current ones.
 
 On PostgreSQL the sequence that numbers the rows of ``job_limit`` also numbers their changes: each change takes a number
-while it holds its lock on the table (:mod:`.limit_rows`). Reading the sequence's last number costs a claim nothing.
+while it holds its lock on the table (:mod:`.limit_rows`). Reading the last number costs a claim some microseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text
@@ -17,7 +18,6 @@ from spoke_jobs.ledger.limits.limit_rows import LAST_CHANGE, read_limits
 from spoke_jobs.ledger.sql.expressions import like_patterns
 from spoke_jobs.ledger.tables import job_limit, sql_name
 from spoke_jobs.limits.admission import LimitSet
-from spoke_jobs.type_names import SUFFIX, is_known
 
 _JOB_LIMIT = sql_name("job_limit")
 
@@ -35,31 +35,23 @@ _VERSION: Mapping[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KnownLimits:
     """The limits at one time."""
 
     version: tuple[int, int, object]
     """The number of the last change; how many limits there are, and when one was last changed."""
     limits: LimitSet
-    _types: dict[tuple[str, ...], tuple[list[str], list[str]]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         """How many limits there are, with those that this release can't read."""
         return self.version[1]
 
-    def limited_types(self, types: Collection[str]) -> tuple[list[str], list[str]]:
-        """Return the names, and the patterns of LIKE, of types with limits, of those that a worker knows."""
-        key = tuple(types)
-        if key not in self._types:
-            self._types[key] = self._limited_types(key)
-        return self._types[key]
-
-    def _limited_types(self, types: tuple[str, ...]) -> tuple[list[str], list[str]]:
-        scopes = [limit.scope for limit in self.limits.limits if limit.scope.kind is ScopeKind.TYPE]
-        prefixes = [scope.name for scope in scopes if scope.name.endswith(SUFFIX)]
-        return [scope.name for scope in scopes if is_known(scope.name, types)], like_patterns(prefixes)
+    @cached_property
+    def type_patterns(self) -> list[str]:
+        """The patterns of LIKE of the types that begin with a prefix and have a limit."""
+        return like_patterns([scope.name for scope in self.limits.scopes if scope.kind is ScopeKind.TYPE])
 
 
 class LimitCache:
