@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
+from tests.compiled_statements import share_compiled_statements
 from tests.ledger_databases import LedgerDatabases
 from tests.open_connections import note_connections, openers
 from tests.postgres import server_url
@@ -51,6 +52,7 @@ hypothesis.settings.load_profile("spoke-jobs")
 def pytest_configure(config: pytest.Config) -> None:
     report_timings(config)
     note_connections()
+    share_compiled_statements()
 
 
 @pytest.hookimpl(wrapper=True)
