@@ -7,7 +7,6 @@ import os
 import shutil
 import uuid
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
+from tests.compiled_statements import share_compiled_statements
+from tests.ledger_databases import LedgerDatabases
 from tests.open_connections import note_connections, openers
 from tests.postgres import server_url
 from tests.sharing import ByGroup, rank
@@ -51,6 +52,7 @@ hypothesis.settings.load_profile("spoke-jobs")
 def pytest_configure(config: pytest.Config) -> None:
     report_timings(config)
     note_connections()
+    share_compiled_statements()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -159,29 +161,24 @@ def _migrated_template(postgres_url: str, ledger_roles: dict[Process, str]) -> I
     admin.dispose()
 
 
-@contextmanager
-def _copied_database(server: str, template: str) -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
-    yield make_url(server).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    admin.dispose()
+@pytest.fixture(scope="session")
+def _ledger_databases(postgres_url: str, _migrated_template: str) -> Iterator[LedgerDatabases]:
+    databases = LedgerDatabases(postgres_url, _migrated_template)
+    yield databases
+    databases.close()
 
 
 @pytest.fixture
-def postgres_ledger_url(postgres_url: str, _migrated_template: str) -> Iterator[str]:
-    """The URL of a fresh PostgreSQL database with the ledger's tables."""
-    with _copied_database(postgres_url, _migrated_template) as url:
+def postgres_ledger_url(_ledger_databases: LedgerDatabases) -> Iterator[str]:
+    """The URL of a PostgreSQL database with the ledger's tables, empty as a new one."""
+    with _ledger_databases.lent() as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def shared_postgres_ledger_url(postgres_url: str, _migrated_template: str) -> Iterator[str]:
+def shared_postgres_ledger_url(_ledger_databases: LedgerDatabases) -> Iterator[str]:
     """The same, for all tests of a module that ask for it: each has to leave it empty."""
-    with _copied_database(postgres_url, _migrated_template) as url:
+    with _ledger_databases.lent() as url:
         yield url
 
 

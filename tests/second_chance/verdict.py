@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 ESSENTIAL_FIXTURES = frozenset(
-    {"cluster", "cluster_env", "kubeconfig", "postgres_url", "ledger_roles", "_migrated_template"}
+    {"cluster", "cluster_env", "kubeconfig", "postgres_url", "ledger_roles", "_migrated_template", "_ledger_databases"}
 )
 """Session fixtures that set up the cluster and PostgreSQL. If one fails, a second run proves nothing."""
 COLLECTION = "the collection"

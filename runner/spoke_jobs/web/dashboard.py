@@ -55,7 +55,7 @@ from spoke_jobs.web.database_problems import database_problem
 from spoke_jobs.web.failure_pages import FailurePages
 from spoke_jobs.web.guard import HEALTH, LOOPBACK_HOSTS, Guard, host_name, is_cross_site, read_form
 from spoke_jobs.web.job_search import address
-from spoke_jobs.web.page_rendering import PageRendering
+from spoke_jobs.web.page_rendering import page_rendering
 from spoke_jobs.web.pages import Pages
 from spoke_jobs.web.queue_pages import QueuePages
 from spoke_jobs.web.reader_zone import reader_zone
@@ -181,7 +181,7 @@ class Dashboard:
         self._cluster = cluster
         self._secure = secure_cookies
         self._threads = ThreadPoolExecutor(_THREADS, "spoke-web")
-        self._rendering = PageRendering()
+        self._rendering = page_rendering()
         self._stream = ChangeStream(engine)
 
     def _notify(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from importlib.resources import files
 
 import jinja2
@@ -109,3 +110,9 @@ class PageRendering:
             "reader_zone": zone,
         }
         return self._templates.get_template(page.template).render(shared | dict(page.values))
+
+
+@cache
+def page_rendering() -> PageRendering:
+    """Return the rendering of this process: all its dashboards have the same templates, which are compiled once."""
+    return PageRendering()

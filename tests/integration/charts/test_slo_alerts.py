@@ -41,6 +41,15 @@ def budgets_of(helm: Helm, chart: str, values: Object | None = None) -> list[Obj
     return rules
 
 
+PROMISES = ("Start", "Success")
+PREFIX = {"spoke-operator": "SpokeJobs", "spoke-app": "SpokeWorkers"}
+
+
+def budgets_of_promise(helm: Helm, chart: str, promise: str) -> list[Object]:
+    """The alerts on one budget: promtool evaluates each rule of a file in all its tests, and that takes a second."""
+    return [rule for rule in budgets_of(helm, chart) if rule["alert"].startswith(f"{PREFIX[chart]}{promise}")]
+
+
 @every_chart
 def test_they_are_off_unless_wanted(helm: Helm, chart: str) -> None:
     assert len(groups_of(helm, chart)) == 2
@@ -69,6 +78,20 @@ def test_they_ask_for_the_metrics_that_there_are_and_say_what_to_do(helm: Helm, 
         assert asked <= {name for spec in CATALOGUE.values() for name in spec.series}
         assert not re.search("@[A-Z_]+@", json.dumps(rule)), "a word was not filled in"
         assert rule["annotations"]["runbook"] == "docs/operating.md#error-budgets"
+
+
+@every_chart
+def test_an_alert_fires_for_what_the_metrics_of_its_own_promise_say(helm: Helm, chart: str) -> None:
+    """A pause only silences it. So a week of the metrics of one promise needs no alerts on the other."""
+    heads = [
+        " ".join(rule["expr"].partition("\nunless ")[0] for rule in budgets_of_promise(helm, chart, promise))
+        for promise in PROMISES
+    ]
+    start, success = (set(re.findall(r"\bspoke_\w+", head)) for head in heads)
+    assert start
+    assert success
+    assert start.isdisjoint(success)
+    assert len(budgets_of(helm, chart)) == sum(len(budgets_of_promise(helm, chart, promise)) for promise in PROMISES)
 
 
 def test_they_know_how_many_pauses_are_shown() -> None:
@@ -189,7 +212,7 @@ class Case:
     spells: Sequence[Spell]
     pauses: Pauses = field(default_factory=dict)
     fires: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    of: tuple[str, ...] = ("Start", "Success")
+    of: tuple[str, ...] = PROMISES
     """The promises whose alerts fire."""
     blind: tuple[float, float] | None = None
     """From when to when no process reports pauses, in hours."""
@@ -230,16 +253,16 @@ FEW = ("an incident of an hour", "a day that is worse than usual", "a pause")
 
 
 @every_chart
-@pytest.mark.parametrize("promise", ["Start", "Success"])
+@pytest.mark.parametrize("promise", PROMISES)
 @pytest.mark.parametrize("cases", [pytest.param(FEW, id="few"), pytest.param(tuple(CASES), id="all")])
 def test_in_a_week_each_alert_fires_once_and_resolves_and_pauses_silence_it(
     helm: Helm, chart: str, promise: str, cases: Sequence[str], tmp_path: Path
 ) -> None:
-    rules = budgets_of(helm, chart)
-    prefix = {"spoke-operator": "SpokeJobs", "spoke-app": "SpokeWorkers"}[chart]
+    rules = budgets_of_promise(helm, chart, promise)
+    alert = f"{PREFIX[chart]}{promise}Budget"
     tests = [
         week(name, rules, series_of(chart, promise, case.spells, case.pauses, case.blind),
-             {f"{prefix}{promise}Budget{speed}": when for speed, when in case.fires.items() if promise in case.of})
+             {f"{alert}{speed}": when for speed, when in case.fires.items() if promise in case.of})
         for name, case in CASES.items()
         if name in cases
     ]  # fmt: skip
@@ -247,7 +270,7 @@ def test_in_a_week_each_alert_fires_once_and_resolves_and_pauses_silence_it(
 
 
 def test_a_pause_of_all_namespaces_silences_those_of_each(helm: Helm, tmp_path: Path) -> None:
-    rules = budgets_of(helm, "spoke-operator")
+    rules = budgets_of_promise(helm, "spoke-operator", "Start")
     series = series_of("spoke-operator", "Start", [STANDSTILL, CATCHING_UP], {})
     labels = 'namespace="ns",job="rel-spoke-operator",pod="a",scope="all",source="SPOKE_OPERATOR_PAUSED"'
     series |= {f"spoke_operator_paused{{{labels}}}": paused(96, 99)}
@@ -255,7 +278,7 @@ def test_a_pause_of_all_namespaces_silences_those_of_each(helm: Helm, tmp_path: 
 
 
 def test_one_namespace_s_pause_silences_no_other_one(helm: Helm, tmp_path: Path) -> None:
-    rules = budgets_of(helm, "spoke-operator")
+    rules = budgets_of_promise(helm, "spoke-operator", "Start")
     series = series_of("spoke-operator", "Start", [INCIDENT], {"all": (90, 100)})
     other = series_of("spoke-operator", "Start", [INCIDENT], {})
     series |= {name.replace('namespace="shop"', 'namespace="other"'): values for name, values in other.items()}
@@ -270,10 +293,11 @@ def test_one_namespace_s_pause_silences_no_other_one(helm: Helm, tmp_path: Path)
 def test_a_few_jobs_of_an_idle_application_call_nobody(helm: Helm, tmp_path: Path) -> None:
     """Half of them fail: three."""
     for chart in VALUES:
-        rules = budgets_of(helm, chart)
         quiet = [Spell(0, 96, jobs=0), Spell(96, 1, share=0.5, jobs=6 / 60), Spell(97, 100, jobs=0)]
-        tests = [week(promise, rules, series_of(chart, promise, quiet, {}), {}) for promise in ("Start", "Success")]
-        assert promtool_says(tmp_path, rules, tests) == ""
+        for promise in PROMISES:
+            rules = budgets_of_promise(helm, chart, promise)
+            test = week(promise, rules, series_of(chart, promise, quiet, {}), {})
+            assert promtool_says(tmp_path, rules, [test]) == ""
 
 
 def week(
