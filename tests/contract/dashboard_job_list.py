@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
@@ -23,6 +24,7 @@ from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import (
     ANY_JOB,
     JobFilter,
+    JobRequest,
     JobState,
 )
 from spoke_jobs.web.pages import PER_PAGE
@@ -41,6 +43,8 @@ FILTERS = (
     JobFilter(cause="Timeout"),
     JobFilter(unique_key="l"),
     JobFilter(batch_id=1),
+    JobFilter(schedule="nightly"),
+    JobFilter(schedule="nightly", states=(JobState.WAITING,)),
     *(JobFilter(organization_id=number) for number in (1, 2, 3)),
     JobFilter(organizations=frozenset({1}), states=(JobState.WAITING, JobState.SUCCEEDED)),
     JobFilter(organizations=frozenset({1, 2, 3}), job_type="export"),
@@ -140,6 +144,14 @@ class JobListContract(DashboardScene):
             with ledger.engine.begin() as connection:
                 ids = [job.id for number, job in enumerate(others) if number % 5 in (first, first + 1)]
                 connection.execute(update(job_request).where(job_request.c.id.in_(ids)).values(ended))
+        for job in others[::4]:
+            self.of_schedule(ledger, job)
+
+    def of_schedule(self, ledger: SqlLedger, job: JobRequest) -> None:
+        """Let a schedule have dispatched a job."""
+        due = {"schedule": "nightly", "scheduled_for": job.created_at + timedelta(hours=job.id)}
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).where(job_request.c.id == job.id).values(due))
 
     def walked(self, queries: DashboardQueries, which: JobFilter, *, upwards: bool = False) -> list[int]:
         """The ids of all jobs of the filter, page by page."""
@@ -186,11 +198,13 @@ class JobListContract(DashboardScene):
             ("organization=9", ["report"]),
             ("key=k", ["report"]),
             ("key=other", []),
+            ("schedule=nightly", ["report"]),
+            ("schedule=*", []),
         ],
     )
     def test_each_filter(self, ledger: SqlLedger, browse: Open, query: str, found: list[str]) -> None:
         self.failed(ledger, job_type="export", organization_id=3)
-        ledger.insert(new_job(queue_name="q", organization_id=9, unique_key="k"))
+        self.of_schedule(ledger, ledger.insert(new_job(queue_name="q", organization_id=9, unique_key="k")))
         page = browse(EVERYBODY).get(f"/jobs?{query}").text
         assert re.findall(r'</th>\s*<td>(\w+)</td>\s*<td><span class="state', page) == found
 

@@ -11,7 +11,14 @@ from spoke_jobs.ledger.reading.listing_plan import NEWEST, Place
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 from spoke_jobs.shared.clean_text import is_storable
 
-TEXTS = {"type": "job_type", "queue": "queue_name", "cause": "cause", "key": "unique_key", "fingerprint": "fingerprint"}
+TEXTS = {
+    "type": "job_type",
+    "queue": "queue_name",
+    "cause": "cause",
+    "key": "unique_key",
+    "fingerprint": "fingerprint",
+    "schedule": "schedule",
+}
 """The filters that are texts, with the fields of :class:`JobFilter`."""
 FILTER_LABELS = {
     "state": "State",
@@ -22,6 +29,7 @@ FILTER_LABELS = {
     "cause": "Cause",
     "key": "Unique key",
     "fingerprint": "Fingerprint",
+    "schedule": "Schedule",
     "id": "Id",
 }
 """What people call the filters, by their names in an address."""

@@ -152,6 +152,7 @@ VALUES: Mapping[str, Mapping[str, object]] = {
         "none": "KeyError@shop.orders.step0",
     },
     "batch": {"none": 1},
+    "schedule": {"many": "schedule-0003", "none": "no schedule"},
 }
 """By filter of the page Jobs, a value for each case. `batch` and `id` have more, which depend on the number of rows."""
 PAIRS: tuple[Mapping[str, object], ...] = (

@@ -11,7 +11,8 @@ from spoke_jobs.ledger.reading.dashboard_queries import Place
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 from spoke_jobs.web.job_search import TEXT_LIMIT, address, decoded, encoded, read_search
 
-NAMES = ("id", "state", "organization", "batch", "type", "queue", "cause", "key", "fingerprint", "before", "after")
+NAMES = ("id", "state", "organization", "batch", "type", "queue", "cause", "key", "fingerprint")
+NAMES += ("schedule", "before", "after")
 
 
 def test_each_filter_is_read() -> None:
@@ -24,6 +25,7 @@ def test_each_filter_is_read() -> None:
             "cause": "OOM",
             "key": "k",
             "batch": "5",
+            "schedule": "nightly report",
             "x": "y",
         }
     )
@@ -35,9 +37,10 @@ def test_each_filter_is_read() -> None:
         cause="OOM",
         unique_key="k",
         batch_id=5,
+        schedule="nightly report",
     )
     assert search.problems == {}
-    assert set(search.given) == {"state", "type", "queue", "organization", "cause", "key", "batch"}
+    assert set(search.given) == {"state", "type", "queue", "organization", "cause", "key", "batch", "schedule"}
 
 
 def test_an_empty_filter_is_none() -> None:
