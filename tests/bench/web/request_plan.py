@@ -153,6 +153,8 @@ VALUES: Mapping[str, Mapping[str, object]] = {
     },
     "batch": {"none": 1},
     "schedule": {"many": "schedule-0003", "none": "no schedule"},
+    "since": {"many": "2000-01-01T00:00Z", "none": "2100-01-01T00:00Z"},
+    "until": {"many": "2100-01-01T00:00Z", "none": "2000-01-01T00:00Z"},
 }
 """By filter of the page Jobs, a value for each case. `batch` and `id` have more, which depend on the number of rows."""
 PAIRS: tuple[Mapping[str, object], ...] = (
