@@ -36,6 +36,7 @@ FILTER_LABELS = {
     "id": "Id",
 }
 """What people call the filters, by their names in an address."""
+_TIMES = ("since", "until")
 TEXT_LIMIT = 500
 
 
@@ -82,8 +83,8 @@ def read_search(query: Mapping[str, str], zone: tzinfo = UTC) -> JobSearch:
         values["batch_id"] = number = whole_number(given["batch"], 1, LARGEST_ID)
         if number is None:
             problems["batch"] = "Give a whole number from 1."
-    times = {name: _time(given[name], zone) for name in ("since", "until") if name in given}
-    values |= times
+    times: dict[str, datetime | None] = {name: _time(given[name], zone) for name in _TIMES if name in given}
+    values.update(times)
     problems |= {name: "Give a date and a time: 2026-03-01T08:00." for name, time in times.items() if time is None}
     given |= {name: f"{_minutes(time)}Z" for name, time in times.items() if time is not None}
     local = {name: _minutes(time.astimezone(zone)) for name, time in times.items() if time is not None}
