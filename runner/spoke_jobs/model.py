@@ -240,6 +240,8 @@ class JobFilter:
     """The organizations that somebody may see. With any, jobs of no organization do not pass."""
     unique_key: str | None = None
     batch_id: int | None = None
+    schedule: str | None = None
+    """The name of the schedule that dispatched them."""
     last_id: int | None = None
     """The highest id: only jobs that were dispatched until then."""
     first_id: int | None = None
@@ -266,6 +268,7 @@ class JobFilter:
             and (self.organizations is None or job.organization_id in self.organizations)
             and (self.unique_key is None or job.unique_key == self.unique_key)
             and (self.batch_id is None or job.batch_id == self.batch_id)
+            and (self.schedule is None or job.schedule == self.schedule)
             and (self.last_id is None or job.id <= self.last_id)
             and (self.first_id is None or job.id >= self.first_id)
         )

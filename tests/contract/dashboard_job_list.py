@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from tests.contract.browser import Browser
 from tests.contract.dashboard_scene import (
     EVERYBODY,
@@ -23,6 +24,7 @@ from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import (
     ANY_JOB,
     JobFilter,
+    JobRequest,
     JobState,
 )
 from spoke_jobs.web.pages import PER_PAGE
@@ -41,6 +43,8 @@ FILTERS = (
     JobFilter(cause="Timeout"),
     JobFilter(unique_key="l"),
     JobFilter(batch_id=1),
+    JobFilter(schedule="nightly"),
+    JobFilter(schedule="nightly", states=(JobState.WAITING,)),
     *(JobFilter(organization_id=number) for number in (1, 2, 3)),
     JobFilter(organizations=frozenset({1}), states=(JobState.WAITING, JobState.SUCCEEDED)),
     JobFilter(organizations=frozenset({1, 2, 3}), job_type="export"),
@@ -140,6 +144,14 @@ class JobListContract(DashboardScene):
             with ledger.engine.begin() as connection:
                 ids = [job.id for number, job in enumerate(others) if number % 5 in (first, first + 1)]
                 connection.execute(update(job_request).where(job_request.c.id.in_(ids)).values(ended))
+        for job in others[::4]:
+            self.of_schedule(ledger, job)
+
+    def of_schedule(self, ledger: SqlLedger, job: JobRequest) -> None:
+        """Let a schedule have dispatched a job."""
+        due = {"schedule": "nightly", "scheduled_for": job.created_at + timedelta(hours=job.id)}
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).where(job_request.c.id == job.id).values(due))
 
     def walked(self, queries: DashboardQueries, which: JobFilter, *, upwards: bool = False) -> list[int]:
         """The ids of all jobs of the filter, page by page."""
@@ -176,6 +188,37 @@ class JobListContract(DashboardScene):
         assert ended[-2] == "<td></td>"
         assert " ago</time>" in ended[-1]
 
+    def test_jobs_of_a_period_are_found_at_once(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However many other jobs there are. Times are in the reader's zone."""
+        monkeypatch.setattr("spoke_jobs.ledger.reading.job_listing.LOOKED_THROUGH", 9)
+        monkeypatch.setattr("spoke_jobs.ledger.reading.job_listing.SCATTERED", 9)
+        first = datetime(2026, 3, 1, tzinfo=UTC)
+        jobs = ledger.insert_many([new_job() for _ in range(60)])
+        for hour, job in enumerate(jobs):
+            with ledger.engine.begin() as connection:
+                dispatched = {"created_at": first + timedelta(hours=hour)}
+                connection.execute(update(job_request).where(job_request.c.id == job.id).values(dispatched))
+        with ledger.engine.begin() as connection:
+            connection.execute(delete(job_request).where(job_request.c.id.in_([jobs[29].id, jobs[31].id])))
+        browser = browse(EVERYBODY)
+        browser.cookies.set("spoke-jobs-zone", "Asia/Kathmandu")
+        page = browser.get("/jobs?since=2026-03-02T10:00&until=2026-03-02T13:00").text  # 04:15 and 07:15 UTC
+        assert self.listed(page) == [jobs[30].id]
+        assert "may match" not in page
+        assert 'type="datetime-local" value="2026-03-02T10:00"' in page
+        assert "until=2026-03-02T07%3A15Z" in page, "the links to many jobs at once"
+        self.assert_for_everybody(page)
+        for query, found in (("since=2026-03-03T08:00Z", jobs[56:]), ("until=2026-03-01T03:00Z", jobs[:3])):
+            page = browser.get(f"/jobs?{query}").text
+            assert self.listed(page) == [job.id for job in reversed(found)]
+            assert "may match" not in page
+        for query in ("until=2000-01-01T00:00Z", "since=2100-01-01T00:00Z", "until=0001-01-02T00:00Z"):
+            assert "No job matches these filters." in browser.get(f"/jobs?{query}").text
+        assert "Give a date and a time" in browser.get("/jobs?since=soon").text
+        assert "<h1>Cancel 3 jobs</h1>" in browser.get("/bulk/cancel?until=2026-03-01T03:00Z").text
+
     @pytest.mark.parametrize(
         ("query", "found"),
         [
@@ -186,11 +229,13 @@ class JobListContract(DashboardScene):
             ("organization=9", ["report"]),
             ("key=k", ["report"]),
             ("key=other", []),
+            ("schedule=nightly", ["report"]),
+            ("schedule=*", []),
         ],
     )
     def test_each_filter(self, ledger: SqlLedger, browse: Open, query: str, found: list[str]) -> None:
         self.failed(ledger, job_type="export", organization_id=3)
-        ledger.insert(new_job(queue_name="q", organization_id=9, unique_key="k"))
+        self.of_schedule(ledger, ledger.insert(new_job(queue_name="q", organization_id=9, unique_key="k")))
         page = browse(EVERYBODY).get(f"/jobs?{query}").text
         assert re.findall(r'</th>\s*<td>(\w+)</td>\s*<td><span class="state', page) == found
 

@@ -9,10 +9,12 @@ from sqlalchemy.engine import make_url
 _url = make_url(os.environ["SPOKE_DATABASE_URL"])
 _sqlite = _url.get_backend_name() == "sqlite"
 
-SECRET_KEY = os.environ.get("SECRET_KEY", "for this recipe only")
+SECRET_KEY = os.environ.get("SECRET_KEY", "for this recipe only: 32 characters or more")
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
 ROOT_URLCONF = "urls"
 INSTALLED_APPS = ["contacts"]
+MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {

@@ -45,7 +45,7 @@ class BulkPages:
             yield Acting(path, partial(self._act, action), action)
 
     def _preview(self, action: JobAction, viewer: Viewer, asked: Asked) -> Answer:
-        search, with_cancelled = read_search(asked.given), asked.given.get("cancelled") == "yes"
+        search, with_cancelled = read_search(asked.given, asked.zone), asked.given.get("cancelled") == "yes"
         if (problem := _problem(action, search)) is not None:
             return problem
         which = viewer.narrowed(search.which).evolve(last_id=_id_in(asked, "up_to"))
@@ -55,7 +55,7 @@ class BulkPages:
 
     def _act(self, action: JobAction, viewer: Viewer, asked: Asked) -> Answer:
         chosen_filters = dict(parse_qsl(asked.given.get("filters", ""), keep_blank_values=True))
-        search, with_cancelled = read_search(chosen_filters), chosen_filters.get("cancelled") == "yes"
+        search, with_cancelled = read_search(chosen_filters, asked.zone), chosen_filters.get("cancelled") == "yes"
         if (problem := _problem(action, search)) is not None:
             return problem
         if (up_to := _id_in(asked, "up_to")) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
 from urllib.parse import quote, unquote, urlencode
 
 from spoke_jobs.contract.option_checks import LARGEST_ID, LARGEST_NUMBER
@@ -11,7 +12,14 @@ from spoke_jobs.ledger.reading.listing_plan import NEWEST, Place
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 from spoke_jobs.shared.clean_text import is_storable
 
-TEXTS = {"type": "job_type", "queue": "queue_name", "cause": "cause", "key": "unique_key", "fingerprint": "fingerprint"}
+TEXTS = {
+    "type": "job_type",
+    "queue": "queue_name",
+    "cause": "cause",
+    "key": "unique_key",
+    "fingerprint": "fingerprint",
+    "schedule": "schedule",
+}
 """The filters that are texts, with the fields of :class:`JobFilter`."""
 FILTER_LABELS = {
     "state": "State",
@@ -22,9 +30,13 @@ FILTER_LABELS = {
     "cause": "Cause",
     "key": "Unique key",
     "fingerprint": "Fingerprint",
+    "schedule": "Schedule",
+    "since": "Dispatched since",
+    "until": "Dispatched before",
     "id": "Id",
 }
 """What people call the filters, by their names in an address."""
+_TIMES = ("since", "until")
 TEXT_LIMIT = 500
 
 
@@ -39,10 +51,15 @@ class JobSearch:
     """The filters as they were given, by their names in the address."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """What is wrong with a filter, by its name."""
+    local: Mapping[str, str] = field(default_factory=dict)
+    """The times in the reader's zone, as fields show them, by the filters' names."""
 
 
-def read_search(query: Mapping[str, str]) -> JobSearch:
-    """Read the filters of an address. Any text is valid input."""
+def read_search(query: Mapping[str, str], zone: tzinfo = UTC) -> JobSearch:
+    """Read the filters of an address. Any text is valid input.
+
+    :param zone: the reader's, in which a form gives times. In other addresses they are in UTC.
+    """
     given = {name: text for name in FILTER_LABELS if (text := query.get(name, "").strip())}
     problems: dict[str, str] = {}
     values: dict[str, object] = {}
@@ -66,6 +83,11 @@ def read_search(query: Mapping[str, str]) -> JobSearch:
         values["batch_id"] = number = whole_number(given["batch"], 1, LARGEST_ID)
         if number is None:
             problems["batch"] = "Give a whole number from 1."
+    times: dict[str, datetime | None] = {name: _time(given[name], zone) for name in _TIMES if name in given}
+    values.update(times)
+    problems |= {name: "Give a date and a time: 2026-03-01T08:00." for name, time in times.items() if time is None}
+    given |= {name: f"{_minutes(time)}Z" for name, time in times.items() if time is not None}
+    local = {name: _minutes(time.astimezone(zone)) for name, time in times.items() if time is not None}
     job_id = whole_number(given["id"], 1, LARGEST_ID) if "id" in given else None
     if "id" in given and job_id is None:
         problems["id"] = "Give a whole number from 1."
@@ -74,7 +96,23 @@ def read_search(query: Mapping[str, str]) -> JobSearch:
     )
     if place.before is not None and place.after is not None:
         place = Place(place.before)
-    return JobSearch(JobFilter(**values), place, job_id, given, problems)  # type: ignore[arg-type]
+    return JobSearch(JobFilter(**values), place, job_id, given, problems, local)  # type: ignore[arg-type]
+
+
+def _minutes(time: datetime) -> str:
+    return time.replace(tzinfo=None).isoformat(timespec="minutes")
+
+
+def _time(text: str, zone: tzinfo) -> datetime | None:
+    """Read a time, to the minute, in UTC; None if the text is none."""
+    try:
+        found = datetime.fromisoformat(text)
+        time = found if found.tzinfo is not None else found.replace(tzinfo=zone)
+        utc = time.astimezone(UTC).replace(second=0, microsecond=0)
+        utc.astimezone(zone)  # it can be shown
+    except (ValueError, OverflowError):
+        return None
+    return utc
 
 
 def address(path: str, **query: object) -> str:

@@ -86,7 +86,7 @@ class Pages:
 
     def jobs(self, viewer: Viewer, asked: Asked) -> Answer:
         """List jobs."""
-        search = read_search(asked.given)
+        search = read_search(asked.given, asked.zone)
         if search.job_id is not None and not search.problems:
             return Redirect(f"/jobs/{search.job_id}")
         which = viewer.narrowed()

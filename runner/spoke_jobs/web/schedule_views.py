@@ -217,7 +217,7 @@ def _item(
         line(row.paused_by),
         row.origin.value,
         line(row.job_type),
-        address("/jobs", type=row.job_type),
+        address("/jobs", schedule=row.name),
         schedule.timing.describe() if schedule is not None else "its definition can't be read",
         tuple(due(when) for when in times),
         due(row.last_due_at) if row.last_due_at is not None else None,
@@ -332,7 +332,7 @@ def backfill_preview(
         notes.append(orphan_text(row, viewer))
     return BackfillPreview(
         line(row.name),
-        address("/jobs", type=row.job_type),
+        address("/jobs", schedule=row.name),
         line(row.job_type),
         _due(since, zone, now),
         _due(until, zone, now),

@@ -152,6 +152,9 @@ VALUES: Mapping[str, Mapping[str, object]] = {
         "none": "KeyError@shop.orders.step0",
     },
     "batch": {"none": 1},
+    "schedule": {"many": "schedule-0003", "none": "no schedule"},
+    "since": {"many": "2000-01-01T00:00Z", "none": "2100-01-01T00:00Z"},
+    "until": {"many": "2100-01-01T00:00Z", "none": "2000-01-01T00:00Z"},
 }
 """By filter of the page Jobs, a value for each case. `batch` and `id` have more, which depend on the number of rows."""
 PAIRS: tuple[Mapping[str, object], ...] = (

@@ -343,6 +343,7 @@ LISTS: dict[JobFilter, set[str]] = {
     JobFilter(queue_name="often", job_type="oth*"): {"ix_job_request_queue_name"},
     JobFilter(unique_key="gone"): {"ix_job_request_unique_key"},
     JobFilter(batch_id=1): {"ix_job_request_batch_id"},
+    JobFilter(schedule="gone"): {"uq_job_request_schedule"},
     JobFilter(organization_id=3): {"ix_job_request_ended", "ix_job_request_turns"},
     JobFilter(organization_id=999): {"ix_job_request_ended", "ix_job_request_turns"},
     JobFilter(organizations=MINE, states=FAILED, cause="Timeout"): {"ix_job_request_ended"},

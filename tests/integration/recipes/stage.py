@@ -24,6 +24,8 @@ GUNICORN = ("-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket", "-
 """Without its timeout of 30 s. On a busy machine the first request, for which modules are imported, may take longer:
 gunicorn would kill the process that answers it."""
 
+UVICORN = ("-m", "uvicorn", "asgi:application", "--host", "127.0.0.1", "--port", "0")
+
 
 class Recipe:
     """The processes of one recipe, and the rows that they leave."""

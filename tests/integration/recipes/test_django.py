@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integration.recipes.stage import GUNICORN, MakeRecipe
+from tests.integration.recipes.stage import GUNICORN, UVICORN, MakeRecipe
 from tests.waiting import eventually
 
 from spoke_jobs.model import JobState
@@ -23,6 +23,34 @@ def test_an_upload_is_imported_and_a_refused_one_leaves_nothing(recipe: MakeReci
         assert [(job.state, job.result) for job in stage.jobs()] == [(JobState.SUCCEEDED, {"loaded": 2})] * 2
         assert client.get("/contacts").json() == ["Ada", "Grace"] * 2
         eventually(lambda: stage.said().count("2 names came in") == 2)
+
+
+COOKIE = """
+import asgi
+session = asgi.sessions.SessionStore()
+session["staff"] = "ada"
+session.save()
+print(session.session_key)
+"""
+
+
+def test_the_dashboard_is_below_its_path_for_those_whom_the_application_has_signed_in(
+    recipe: MakeRecipe, sqlite_ledger_url: str
+) -> None:
+    stage = recipe("django", sqlite_ledger_url, app="spoke_app")
+    stage.python("manage.py", "migrate", "--run-syncdb")
+    cookie = stage.python("-c", COOKIE).stdout.strip()
+    with stage.served(*UVICORN) as client:
+        assert client.post("/uploads", content='["Ada"]').status_code == 202
+        assert client.get("/jobs/").status_code in (401, 403)
+        client.cookies.set("sessionid", f"{cookie}x")
+        assert client.get("/jobs/").status_code in (401, 403)
+        client.cookies.clear()
+        client.cookies.set("sessionid", cookie)
+        page = client.get("/jobs/jobs").text
+        assert "<td>import_contacts</td>" in page
+        assert '<a href="/jobs/jobs/1">1</a>' in page
+        assert client.get("/contacts").json() == []
 
 
 def test_its_own_tests(recipe: MakeRecipe, ledger_url: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integration.recipes.stage import MakeRecipe
+from tests.integration.recipes.stage import UVICORN, MakeRecipe
 from tests.waiting import eventually
 
 from spoke_jobs.model import JobState
@@ -21,6 +21,27 @@ def test_an_upload_is_imported_and_a_refused_one_leaves_nothing(recipe: MakeReci
         assert [(job.state, job.result) for job in stage.jobs()] == [(JobState.SUCCEEDED, {"loaded": 2})]
         assert client.get("/contacts").json() == ["Ada", "Grace"]
         eventually(lambda: stage.said().count("2 names came in") == 1)
+
+
+COOKIE = "import asgi; print(asgi.flask.session_interface.get_signing_serializer(asgi.flask).dumps({'staff': 'ada'}))"
+
+
+def test_the_dashboard_is_below_its_path_for_those_whom_the_application_has_signed_in(
+    recipe: MakeRecipe, sqlite_ledger_url: str
+) -> None:
+    stage, key = recipe("flask", sqlite_ledger_url), "k" * 40
+    cookie = stage.python("-c", COOKIE, SECRET_KEY=key).stdout.strip()
+    with stage.served(*UVICORN, SECRET_KEY=key) as client:
+        assert client.post("/uploads", json=["Ada"]).status_code == 202
+        assert client.get("/jobs/").status_code in (401, 403)
+        client.cookies.set("session", f"{cookie}x")
+        assert client.get("/jobs/").status_code in (401, 403)
+        client.cookies.clear()
+        client.cookies.set("session", cookie)
+        page = client.get("/jobs/jobs").text
+        assert "<td>import_contacts</td>" in page
+        assert '<a href="/jobs/jobs/1">1</a>' in page
+        assert client.get("/contacts").json() == []
 
 
 def test_its_own_tests(recipe: MakeRecipe, ledger_url: str) -> None:

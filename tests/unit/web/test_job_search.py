@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, tzinfo
 from urllib.parse import parse_qsl, urlsplit
+from zoneinfo import ZoneInfo
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,8 @@ from spoke_jobs.ledger.reading.dashboard_queries import Place
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 from spoke_jobs.web.job_search import TEXT_LIMIT, address, decoded, encoded, read_search
 
-NAMES = ("id", "state", "organization", "batch", "type", "queue", "cause", "key", "fingerprint", "before", "after")
+NAMES = ("id", "state", "organization", "batch", "type", "queue", "cause", "key", "fingerprint")
+NAMES += ("schedule", "since", "until", "before", "after")
 
 
 def test_each_filter_is_read() -> None:
@@ -24,6 +27,7 @@ def test_each_filter_is_read() -> None:
             "cause": "OOM",
             "key": "k",
             "batch": "5",
+            "schedule": "nightly report",
             "x": "y",
         }
     )
@@ -35,9 +39,32 @@ def test_each_filter_is_read() -> None:
         cause="OOM",
         unique_key="k",
         batch_id=5,
+        schedule="nightly report",
     )
     assert search.problems == {}
-    assert set(search.given) == {"state", "type", "queue", "organization", "cause", "key", "batch"}
+    assert set(search.given) == {"state", "type", "queue", "organization", "cause", "key", "batch", "schedule"}
+
+
+def test_times_are_in_the_readers_zone_unless_they_say_so() -> None:
+    kathmandu = ZoneInfo("Asia/Kathmandu")
+    search = read_search({"since": "2026-03-01T08:00", "until": "2026-03-01T08:00Z"}, kathmandu)
+    assert search.which == JobFilter(
+        since=datetime(2026, 3, 1, 2, 15, tzinfo=UTC), until=datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
+    )
+    assert search.given == {"since": "2026-03-01T02:15Z", "until": "2026-03-01T08:00Z"}
+    assert search.local == {"since": "2026-03-01T08:00", "until": "2026-03-01T13:45"}
+    assert read_search(search.given).which == search.which, "an address says the same to everybody"
+    for text in ("soon", "2026-02-30T00:00", "0001-01-01T00:00", "9999-12-31T23:59-10:00"):
+        found = read_search({"since": text}, kathmandu)
+        assert (set(found.problems), found.which) == ({"since"}, ANY_JOB)
+
+
+@given(st.datetimes(timezones=st.timezones()), st.timezones())
+def test_any_time_is_read_and_written_back(time: datetime, zone: tzinfo) -> None:
+    search = read_search({"since": time.isoformat()}, zone)
+    if not search.problems:
+        assert read_search(search.given, zone).which == search.which
+        assert len(search.local["since"]) == len("2026-03-01T08:00"), "as a field takes it"
 
 
 def test_an_empty_filter_is_none() -> None:

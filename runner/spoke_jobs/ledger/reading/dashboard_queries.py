@@ -22,6 +22,7 @@ from spoke_jobs.ledger.reading.crowd import failed_counts, failed_jobs
 from spoke_jobs.ledger.reading.due_counts import DueCounts, due_counts
 from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
 from spoke_jobs.ledger.reading.failure_facts import FACTS, failure_facts
+from spoke_jobs.ledger.reading.id_bounds import bounded_by_ids
 from spoke_jobs.ledger.reading.job_listing import listing
 from spoke_jobs.ledger.reading.listing_plan import Place
 from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
@@ -162,7 +163,7 @@ class DashboardQueries(Queries):
     def page(self, which: JobFilter, limit: int, place: Place) -> JobPage:
         """Read a page of jobs, with small payloads."""
         with self._reading() as connection:
-            found = listing(connection, which, limit, place)
+            found = listing(connection, bounded_by_ids(connection, which), limit, place)
             ids = [job.id for job in found.jobs]
             statement = select(*MANY_COLUMNS).where(job_request.c.id.in_(ids)).order_by(desc(job_request.c.id))
             jobs = [to_request(row) for row in connection.execute(statement).mappings()]
@@ -184,7 +185,7 @@ class DashboardQueries(Queries):
         :param without_cancelled: leave out the failed jobs that somebody cancelled. They count towards the limit.
         """
         with self._reading() as connection:
-            found = listing(connection, which, limit)
+            found = listing(connection, bounded_by_ids(connection, which), limit)
         jobs = [job for job in found.jobs if not (without_cancelled and job.cause == Cause.CANCELLED)]
         return SelectedJobs(
             tuple(SelectedJob(job.id, job.job_type, job.state) for job in reversed(jobs)),

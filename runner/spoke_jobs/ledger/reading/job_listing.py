@@ -60,7 +60,7 @@ _COMPARED = tuple(
     job_request.c[name]
     for name in (
         *("id", "state", "job_type", "queue_name", "runner", "organization_id", "campaign_id", "cause", "fingerprint"),
-        *("unique_key", "batch_id", "created_at"),
+        *("unique_key", "batch_id", "schedule", "created_at"),
     )
 )
 """What a filter compares."""
@@ -85,6 +85,8 @@ def _values(which: JobFilter) -> Iterator[tuple[ColumnElement[Any], object, int]
         yield job_request.c.unique_key, which.unique_key, SCATTERED
     if which.batch_id is not None:
         yield job_request.c.batch_id, which.batch_id, WHOLE_BATCH
+    if which.schedule is not None:
+        yield job_request.c.schedule, which.schedule, SCATTERED
     if which.queue_name is not None and "*" not in which.queue_name:
         yield job_request.c.queue_name, which.queue_name, SCATTERED
 

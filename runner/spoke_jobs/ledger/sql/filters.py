@@ -14,7 +14,7 @@ from spoke_jobs.model import JobFilter
 
 _EQUAL = (
     *("runner", "organization_id", "campaign_id", "cause", "fingerprint"),
-    *("unique_key", "batch_id"),  # a subquery for other filters need not have these columns
+    *("unique_key", "batch_id", "schedule"),  # a subquery for other filters need not have these columns
 )
 """The fields that a column of the same name must equal."""
 
