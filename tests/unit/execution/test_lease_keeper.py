@@ -139,7 +139,7 @@ def test_a_hung_database_stops_the_owner_all_the_same() -> None:
 def test_an_answer_that_is_not_noted_before_the_lease_ends_is_the_databases_delay() -> None:
     """As on a machine so busy that the heartbeat's thread has the answer and does not go on."""
     ledger = Ledger()
-    kept = Kept(ledger, 0.5)
+    kept = Kept(ledger, 3.0)  # long enough for a heartbeat to be sent before its end, also by a thread that waits
 
     class Busy:
         def recovered(self) -> None:
@@ -318,7 +318,7 @@ class TestMany:
 
         keeper = many(lambda progress, _lease: dict.fromkeys(progress, Pulse.HELD))
         keeper._outage = Busy()  # type: ignore[assignment]
-        keeper.add(Lease.of(uuid4(), 0.5, time.monotonic(), time.monotonic()), Owner(on_stop))
+        keeper.add(Lease.of(uuid4(), 3.0, time.monotonic(), time.monotonic()), Owner(on_stop))
         assert stopped.wait(patient(30))
         assert reasons == [StopReason.DATABASE_AWAY]
         keeper.close()
