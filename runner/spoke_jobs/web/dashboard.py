@@ -82,6 +82,7 @@ _LOCK_SECONDS = 2.0
 _THREADS = 8
 _POOL_SECONDS = 3.0
 COOKIE = "spoke_jobs_session"
+_EVENTS = "text/event-stream"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 logger = logging.getLogger(__name__)
@@ -316,7 +317,7 @@ class Dashboard:
             return PlainTextResponse("Too many browsers get live updates.\n", 503)
         events = self._stream.events(notified=viewer.sees_all)
         # A proxy must not keep the events until there are more of them.
-        return StreamingResponse(events, headers={"X-Accel-Buffering": "no"}, media_type="text/event-stream")
+        return StreamingResponse(events, headers={"X-Accel-Buffering": "no"}, media_type=_EVENTS)
 
     async def _sign_in_page(self, request: Request) -> Response:
         session = self._session(request)
@@ -398,7 +399,8 @@ class Dashboard:
 
     def _unknown(self, request: Request, session: Session) -> Response:
         """Answer somebody who may not look."""
-        if self._authorizer.signs_in and request.method == "GET" and "authorization" not in request.headers:
+        reads_page = request.method == "GET" and _EVENTS not in request.headers.get("accept", "")
+        if self._authorizer.signs_in and reads_page and "authorization" not in request.headers:
             path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
             wanted = wanted_page(path, request.scope["query_string"])
             return self._answered(request, Redirect(sign_in_address(wanted)), None, session)

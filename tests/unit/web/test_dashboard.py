@@ -263,6 +263,10 @@ class TestSigningIn:
         assert browser.post("/sign-out", data={"token": token_in(page)}).headers["location"] == "/sign-in"
         assert browser.get("/").status_code == 303
 
+    def test_a_stream_of_events_is_refused_and_not_led_to_a_page(self, browser: Browser) -> None:
+        """As of a page that is open while its session ends: a browser would read the page as events, and complain."""
+        assert browser.get("/changes", headers={"Accept": "text/event-stream"}).status_code == 401
+
     def test_a_neighboring_host_signs_nobody_in(self, browser: Browser) -> None:
         """It can set cookies for the domain, but none whose name has the prefix."""
         form = {"token": token_in(browser.get("/sign-in")), "secret": TOKEN}
