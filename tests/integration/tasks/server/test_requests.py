@@ -15,6 +15,7 @@ from tests import plain_http
 from tests.integration.tasks.conftest import StartServer
 from tests.integration.tasks.support.servers import COMMAND, KEY, Server, environment, task_server
 from tests.ports import free_port, loopbacks
+from tests.preloaded import Program, completed
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.task_causes import TaskCause
@@ -261,9 +262,7 @@ def test_readiness_fails_while_it_stops_and_health_does_not(start_server: StartS
 )
 def test_a_server_that_is_half_configured_refuses_to_start(tmp_path: Path, changed: dict[str, str], named: str) -> None:
     settings = environment(tmp_path / "trace", host="127.0.0.1", port=free_port()) | changed
-    done = subprocess.run(
-        [COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=patient(120), check=False
-    )
+    done = completed("tasks", [COMMAND, "tasks"], env=settings, timeout=patient(120))
     assert done.returncode == 1
     assert named in done.stderr
     assert "Traceback" not in done.stderr
@@ -272,7 +271,7 @@ def test_a_server_that_is_half_configured_refuses_to_start(tmp_path: Path, chang
 
 def test_a_server_answers_at_every_address_of_both_families(tmp_path: Path) -> None:
     port = free_port()
-    with subprocess.Popen([COMMAND, "tasks"], env=environment(tmp_path / "trace", port=port)) as server:
+    with Program("tasks", [COMMAND, "tasks"], env=environment(tmp_path / "trace", port=port)) as server:
         for host in loopbacks():
             url = f"http://{host}:{port}/healthz"
             eventually(lambda url=url: answers(url))
@@ -302,9 +301,7 @@ def test_a_server_that_is_told_to_stop_while_it_starts_ends_by_its_own_handler(t
 
 def test_a_port_that_is_taken_is_named(server: Server, tmp_path: Path) -> None:
     settings = environment(tmp_path / "trace", host="127.0.0.1", port=server.url.rpartition(":")[2])
-    done = subprocess.run(
-        [COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=patient(120), check=False
-    )
+    done = completed("tasks", [COMMAND, "tasks"], env=settings, timeout=patient(120))
     assert done.returncode == 1
     assert "SPOKE_TASKS_PORT" in done.stderr
 
