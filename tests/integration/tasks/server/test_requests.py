@@ -205,14 +205,17 @@ def test_json_written_by_hand_is_taken(server: Server) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "wrong", KEY[:-1], KEY + "x", "schlüssel".encode().decode("latin-1")])
-def test_without_the_key_nothing_runs(server: Server, key: str | None) -> None:
-    for _ in range(2):
-        assert _status(server, key) == 401
+def test_without_the_key_nothing_runs(refusing_server: Server, key: str | None) -> None:
     reason = "none" if key is None else "key"
-    assert server.metric(f'spoke_tasks_requests_refused_total{{reason="{reason}",status="401"}}') == 2
-    assert server.traces() == []
-    assert server.log.read_text().count("401 to 127.0.0.1") == 2
-    assert KEY not in server.log.read_text()
+    name = f'spoke_tasks_requests_refused_total{{reason="{reason}",status="401"}}'
+    counted, logged = refusing_server.metric(name), len(refusing_server.log.read_text())
+    for _ in range(2):
+        assert _status(refusing_server, key) == 401
+    assert refusing_server.metric(name) == counted + 2
+    assert refusing_server.traces() == []
+    log = refusing_server.log.read_text()
+    assert log[logged:].count("401 to 127.0.0.1") == 2
+    assert KEY not in log
 
 
 def _status(server: Server, key: str | None) -> int:
@@ -225,8 +228,9 @@ def _status(server: Server, key: str | None) -> int:
     ).status_code
 
 
-def test_another_scheme_is_refused(server: Server) -> None:
-    response = plain_http.post(f"{server.url}{messages.PATH}", content=b"", headers={"authorization": f"Basic {KEY}"})
+def test_another_scheme_is_refused(refusing_server: Server) -> None:
+    url, headers = f"{refusing_server.url}{messages.PATH}", {"authorization": f"Basic {KEY}"}
+    response = plain_http.post(url, content=b"", headers=headers)
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
 
@@ -299,8 +303,8 @@ def test_a_server_that_is_told_to_stop_while_it_starts_ends_by_its_own_handler(t
     assert server.returncode == 143
 
 
-def test_a_port_that_is_taken_is_named(server: Server, tmp_path: Path) -> None:
-    settings = environment(tmp_path / "trace", host="127.0.0.1", port=server.url.rpartition(":")[2])
+def test_a_port_that_is_taken_is_named(refusing_server: Server, tmp_path: Path) -> None:
+    settings = environment(tmp_path / "trace", host="127.0.0.1", port=refusing_server.url.rpartition(":")[2])
     done = completed("tasks", [COMMAND, "tasks"], env=settings, timeout=patient(120))
     assert done.returncode == 1
     assert "SPOKE_TASKS_PORT" in done.stderr
