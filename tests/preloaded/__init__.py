@@ -30,6 +30,8 @@ _MODULES = {
     "operator": ("spoke_jobs_operator.__main__",),
 }
 """What each kind of program imports."""
+_OBEYED = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
+"""The variables of Python's that the fork server obeys."""
 _PR_SET_CHILD_SUBREAPER = 36
 _adopting = threading.Lock()
 """Held while this process adopts orphans."""
@@ -70,9 +72,9 @@ class Program(subprocess.Popen[Any]):
 
 
 def completed(
-    kind: str, arguments: Sequence[str | Path], *, timeout: float, **options: Any
+    kind: str, arguments: Sequence[str | Path], *, timeout: float | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, and return what it printed. It is killed after so many seconds."""
+    """Run a program to its end, and return what it printed. It is killed after so many seconds, if any are given."""
     with Program(kind, arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
         try:
             out, err = process.communicate(timeout=timeout)
@@ -84,8 +86,8 @@ def completed(
 
 def _for_the_interpreter(environment: dict[str, str]) -> bool:
     """Whether it has settings that only Python's start obeys, and that are not those of the test process."""
-    names = {name for name in {*environment, *os.environ} if name.startswith("PYTHON")} - {"PYTHONPATH"}
-    return any(environment.get(name) != os.environ.get(name) for name in names)
+    names = {name for name in {*environment, *os.environ} if name.startswith("PYTHON")}
+    return any(environment.get(name) != os.environ.get(name) for name in names - _OBEYED)
 
 
 class _ForkServer:

@@ -70,6 +70,7 @@ def run(request: dict[str, Any]) -> None:
     os.chdir(request["folder"])
     if request["new_session"]:
         os.setsid()
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     more = os.environ.get("PYTHONPATH", "")
     sys.path[1:1] = more.split(os.pathsep) if more else []
     first, *rest = request["arguments"]

@@ -21,7 +21,8 @@ libraries = [name for name in ("sqlalchemy", "kopf") if name in sys.modules]
 import sqlalchemy
 from spoke_jobs.ledger.tables import SCHEMA
 own = [sys.argv[1:], __name__, sys.path[0], sys.path[1:-3].count(os.environ.get("PYTHONPATH")), os.getcwd(), SCHEMA]
-same = [sys.stdin.read(), sorted(os.listdir("/proc/self/fd")), time.tzname[0], threading.active_count(), sys.flags]
+same = [sys.stdin.read(), sorted(os.listdir("/proc/self/fd")), time.tzname[0], threading.active_count()]
+same += [sys.flags.dev_mode, sys.dont_write_bytecode]
 print(json.dumps([own, same, sorted(name for name in os.environ if name.startswith("SPOKE_"))]))
 print(json.dumps([libraries, os.getppid(), os.getsid(0) == os.getpid(), os.getpid()]))
 sys.exit(7)
@@ -30,7 +31,8 @@ sys.exit(7)
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    more = {"SPOKE_SCHEMA": "other", "PYTHONPATH": str(tmp_path), "TZ": "Asia/Tokyo"}
+    more = {"SPOKE_SCHEMA": "other", "TZ": "Asia/Tokyo"}
+    more |= {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     return {name: value for name, value in os.environ.items() if not name.startswith("SPOKE_")} | more
 
 
