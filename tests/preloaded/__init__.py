@@ -23,15 +23,20 @@ from typing import Any
 
 _SERVER = Path(__file__).with_name("fork_server.py")
 _DATABASE = ("sqlalchemy.dialects.postgresql.psycopg", "psycopg")
-_MODULES = {
+MODULES = {
     "worker": ("spoke_jobs.cli.command_line", "spoke_jobs.worker.worker_process", *_DATABASE),
     "tasks": ("spoke_jobs.cli.command_line", "spoke_jobs.tasks.server.serve", *_DATABASE),
     "sync": ("spoke_jobs.cli.command_line", "spoke_jobs.sync.sync_process", *_DATABASE),
     "operator": ("spoke_jobs_operator.__main__",),
 }
 """What each kind of program imports."""
-_OBEYED = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
-"""The variables of Python's that the fork server obeys."""
+READ_AT_THE_START = (
+    *("AIOHTTP_", "FROZENLIST_", "MULTIDICT_", "PROMETHEUS_", "PROPCACHE_", "PSYCOPG_", "PYDANTIC_", "PYTHON"),
+    *("SSLKEYLOGFILE", "TYPER_", "YARL_", "prometheus_"),
+)
+"""How the variables begin that Python reads when it starts, or a library when it is imported."""
+OBEYED = {"KUBECONFIG", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
+"""Those that a fork of a fork server reads anew."""
 _PR_SET_CHILD_SUBREAPER = 36
 _adopting = threading.Lock()
 """Held while this process adopts orphans."""
@@ -85,9 +90,9 @@ def completed(
 
 
 def _for_the_interpreter(environment: dict[str, str]) -> bool:
-    """Whether it has settings that only Python's start obeys, and that are not those of the test process."""
-    names = {name for name in {*environment, *os.environ} if name.startswith("PYTHON")}
-    return any(environment.get(name) != os.environ.get(name) for name in names - _OBEYED)
+    """Whether it has settings that only a new start obeys, and that are not those of the test process."""
+    names = {name for name in {*environment, *os.environ} if name.startswith(READ_AT_THE_START)}
+    return any(environment.get(name) != os.environ.get(name) for name in names - OBEYED)
 
 
 class _ForkServer:
@@ -135,6 +140,6 @@ def _adopt_orphans(wanted: bool) -> None:
 
 @cache
 def _server(kind: str) -> _ForkServer:
-    server = _ForkServer(_MODULES[kind])
+    server = _ForkServer(MODULES[kind])
     atexit.register(server.close)
     return server

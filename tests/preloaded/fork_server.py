@@ -70,6 +70,9 @@ def run(request: dict[str, Any]) -> None:
     os.chdir(request["folder"])
     if request["new_session"]:
         os.setsid()
+    for name, module in sys.modules.items():
+        if name.startswith("kubernetes.") and hasattr(module, "KUBE_CONFIG_DEFAULT_LOCATION"):  # read at the import
+            module.KUBE_CONFIG_DEFAULT_LOCATION = os.environ.get("KUBECONFIG", "~/.kube/config")
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     more = os.environ.get("PYTHONPATH", "")
     sys.path[1:1] = more.split(os.pathsep) if more else []

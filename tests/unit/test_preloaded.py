@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.preloaded import Program
+from tests.preloaded import MODULES, OBEYED, READ_AT_THE_START, Program
 from tests.waiting import patient
 
 SAYS = """
@@ -59,8 +59,9 @@ def test_it_is_as_if_python_had_started_it(tmp_path: Path, environment: dict[str
     assert about_usual == [[], os.getpid(), True, usual.pid]
 
 
-def test_a_signal_ends_it_as_any_child() -> None:
-    with Program("worker", ["-m", "http.server", "0", "--bind", "127.0.0.1"], stdout=subprocess.PIPE) as process:
+def test_a_signal_ends_it_as_any_child(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text("import threading\nthreading.Event().wait()")
+    with Program("worker", [tmp_path / "waits.py"], stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.poll() is None
         process.send_signal(signal.SIGKILL)
@@ -76,3 +77,38 @@ def test_what_only_python_s_start_obeys_starts_in_the_usual_way(tmp_path: Path, 
     env = os.environ | ({} if of_python == "code" else {"PYTHONDEVMODE": "1"})
     process = Program("worker", arguments, env=env, stdout=subprocess.PIPE, text=True)
     assert process.communicate(timeout=patient(60))[0] == f"False {of_python == 'settings'}\n"
+
+
+READS = """
+import importlib, os, sys
+read, get = set(), os._Environ.__getitem__
+def note(self, name):
+    frame = sys._getframe(1)
+    while frame.f_globals["__name__"] in ("os", "_collections_abc"):
+        frame = frame.f_back
+    if frame.f_globals["__name__"].partition(".")[0] not in (*sys.stdlib_module_names, "spoke_jobs"):
+        read.add(name)
+    return get(self, name)
+os._Environ.__getitem__ = note
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+print(*sorted(read))
+"""
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_what_the_libraries_read_from_the_environment_is_known(kind: str) -> None:
+    """Otherwise a program would have what the fork server's environment says."""
+    command = [sys.executable, "-c", READS, *MODULES[kind]]
+    read = subprocess.run(command, capture_output=True, text=True, check=True, timeout=patient(60)).stdout.split()
+    assert {name for name in read if not name.startswith(READ_AT_THE_START)} <= OBEYED
+
+
+def test_a_program_reads_the_kubeconfig_that_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "shown.py").write_text(
+        "from kubernetes.config import kube_config\nprint(kube_config.KUBE_CONFIG_DEFAULT_LOCATION)"
+    )
+    process = Program(
+        "sync", [tmp_path / "shown.py"], env=os.environ | {"KUBECONFIG": "/its/own"}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.communicate(timeout=patient(60))[0] == "/its/own\n"
