@@ -60,19 +60,26 @@ class LedgerDatabases:
     @contextmanager
     def lent(self) -> Iterator[str]:
         """Lend an empty database to a test, by its URL."""
-        name = self._unused.pop() if self._unused else self._copied()
+        name = self._unused.pop() if self._unused else self._copied(self._template)
         yield self._url(name).render_as_string(hide_password=False)
         self._take_back(name)
+
+    @contextmanager
+    def copied(self, url: str) -> Iterator[str]:
+        """Copy a large one to which nobody is connected, and drop the copy at the end."""
+        name = self._copied(str(make_url(url).database), "STRATEGY FILE_COPY")
+        yield self._url(name).render_as_string(hide_password=False)
+        self._drop(name)
 
     def close(self) -> None:
         """Drop the databases."""
         while self._unused:
             self._drop(self._unused.pop())
 
-    def _copied(self) -> str:
+    def _copied(self, template: str, how: str = "") -> str:
         name = _new_name()
         with self._connected() as admin:
-            admin.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{self._template}"'))
+            admin.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {how}'))
         return name
 
     def _drop(self, name: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 from tests.contract.app import metadata, registry
+from tests.preloaded import Program
 from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger.engine import create_engine
@@ -57,8 +56,9 @@ class MemoryStage:
 def running_worker(url: str) -> Iterator[None]:
     """A worker in its own process, for all stages of a module that use this database, one after the other."""
     application_engine(url).dispose()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "spoke_jobs", "worker", "--processes", "1"],
+    process = Program(
+        "worker",
+        ["-m", "spoke_jobs", "worker", "--processes", "1"],
         env=os.environ
         | {"SPOKE_DATABASE_URL": url, "SPOKE_APP": "tests.contract.app:registry", "SPOKE_POLL_SECONDS": "0.05"},
     )

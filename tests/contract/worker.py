@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -19,6 +18,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy.exc import IntegrityError, OperationalError
 from tests.contract import rough_app, rough_loop
+from tests.preloaded import Program
 from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger.engine import create_engine
@@ -114,11 +114,12 @@ class Site:
 
     @contextmanager
     def worker(
-        self, *options: str, folder: Path | None = None, program: Sequence[str] = (sys.executable, "-m", "spoke_jobs")
+        self, *options: str, folder: Path | None = None, program: Sequence[str] = ("-m", "spoke_jobs")
     ) -> Iterator[subprocess.Popen[bytes]]:
         """A worker, killed at the end if it is still there."""
         with (self.folder / "worker.log").open("ab") as log:
-            process = subprocess.Popen(
+            process = Program(
+                "worker",
                 [*program, "worker", *options],
                 env=self._environment,
                 stderr=log,

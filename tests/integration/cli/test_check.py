@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.preloaded import completed
 from tests.waiting import patient
 
 from spoke_jobs.cluster.rights import RIGHTS, Account, Right
@@ -47,12 +46,10 @@ def check(namespace: Namespace, postgres_ledger_url: str, tmp_path: Path) -> Che
             "HOME": str(tmp_path),
         }
         inherited = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
-        done = subprocess.run(
-            [sys.executable, "-m", "spoke_jobs", "check", "--json", *arguments],
+        done = completed(
+            "sync",  # it imports the same libraries
+            ["-m", "spoke_jobs", "check", "--json", *arguments],
             env=inherited | settings | environment,
-            capture_output=True,
-            text=True,
-            check=False,
             timeout=patient(60),
         )
         assert "Traceback" not in done.stderr

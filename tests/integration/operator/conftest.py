@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import kubernetes
 import pytest
 from tests.exclusive import HEAVY, exclusive
 from tests.leftovers import namespace_metadata
+from tests.preloaded import Program
 from tests.waiting import WITHIN_SECONDS, eventually, patient
 
 ROOT = Path(__file__).parents[3]
@@ -257,8 +257,7 @@ class OperatorProcess:
         """Start, and wait for nothing."""
         self._read_from = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as stream:
-            command = [sys.executable, *self._script]
-            self._process = subprocess.Popen(command, env=self._env | env, stderr=stream, stdout=stream)
+            self._process = Program("operator", self._script, env=self._env | env, stderr=stream, stdout=stream)
 
     def stop(self) -> int:
         """SIGTERM; gives the exit code."""

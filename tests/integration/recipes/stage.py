@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
+from tests.preloaded import Program, completed
 from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger.engine import create_engine
@@ -44,14 +44,7 @@ class Recipe:
 
     def python(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run Python in the folder; the test's own timeout bounds it."""
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.folder,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = completed("worker", arguments, cwd=self.folder, env=self.environment | environment)
         assert not check or done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
         return done
 
@@ -68,8 +61,9 @@ class Recipe:
     def served(self, *arguments: str, **environment: str) -> Iterator[httpx.Client]:
         """Run a server in the folder; gives a client of it, which waits for an answer as long as the stage does."""
         with self._log.open("wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, *arguments],
+            process = Program(
+                "worker",
+                arguments,
                 cwd=self.folder,
                 env=self.environment | environment,
                 stdout=file,

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 import uuid
@@ -24,6 +23,7 @@ import yaml
 from pydantic import SecretStr
 from tests.leftovers import namespace_metadata
 from tests.ports import free_port
+from tests.preloaded import Program
 from tests.waiting import WITHIN_SECONDS, eventually, patient
 
 from spoke_jobs.cluster.manifest import name_of
@@ -219,8 +219,9 @@ class SyncProcess:
         }
         self.port = free_port()
         program = [str(FAILPOINT)] if "FAILPOINT" in environment else ["-m", "spoke_jobs"]
-        self.process = subprocess.Popen(
-            [sys.executable, *program, "sync", "--health-port", str(self.port)],
+        self.process = Program(
+            "sync",
+            [*program, "sync", "--health-port", str(self.port)],
             env=env | environment,
             stderr=subprocess.PIPE,
             text=True,

@@ -9,7 +9,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ import yaml
 from sqlalchemy import Engine, func, select
 from tests.integration.sync.ticking_app import NAMES
 from tests.ports import free_port
+from tests.preloaded import Program
 from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import name_of
@@ -142,8 +142,8 @@ def syncs(number: int, environment: dict[str, str], folder: Path) -> Iterator[li
 
 
 def start(environment: dict[str, str], log: Any = None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "spoke_jobs", "sync", "--health-port", str(free_port())]
-    return subprocess.Popen(command, env=os.environ | environment, stdout=log, stderr=log)
+    command = ["-m", "spoke_jobs", "sync", "--health-port", str(free_port())]
+    return Program("sync", command, env=os.environ | environment, stdout=log, stderr=log)
 
 
 @pytest.mark.parametrize(

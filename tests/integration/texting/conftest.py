@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 from tests.asgi_server import serving
+from tests.preloaded import Program
 from tests.waiting import patient
 
 from spoke_jobs import registry
@@ -80,9 +80,9 @@ def worker(
         "SPOKE_APP": "texting.jobs",
         "SPOKE_POLL_SECONDS": "0.05",
     }
-    command = [sys.executable, "-m", "spoke_jobs", "worker", "--processes", "1", "--grace", "1"]
+    command = ["-m", "spoke_jobs", "worker", "--processes", "1", "--grace", "1"]
     with (tmp_path / "worker.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stderr=log, start_new_session=True)
+        process = Program("worker", command, env=environment, stderr=log, start_new_session=True)
     yield process
     process.terminate()
     process.wait(patient(30))

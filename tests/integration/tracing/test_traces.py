@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from tests.integration.tasks.support.servers import task_server
 from tests.integration.tasks.support.stage import left_in_outbox
 from tests.integration.tracing.collector import Collector, Sent, collecting
 from tests.pod_process import run_pod
+from tests.preloaded import completed
 from tests.task_key import KEY
 from tests.waiting import eventually, patient
 
@@ -34,14 +33,8 @@ def collector() -> Iterator[Collector]:
 
 
 def run(arguments: list[str], **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=os.environ | {"PYTHONPATH": PATH, "SPOKE_APP": "traced_shop"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=patient(120),
-    )
+    settings = os.environ | {"PYTHONPATH": PATH, "SPOKE_APP": "traced_shop"} | environment
+    done = completed("worker", arguments, env=settings, timeout=patient(120))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

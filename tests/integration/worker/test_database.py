@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -217,9 +216,7 @@ def test_a_job_that_locks_its_own_row_holds_up_no_other(site: Site) -> None:
 def test_probes_are_told_when_the_database_is_away_and_figures_can_be_read(site: Site, proxy: Proxy) -> None:
     port = free_port()
     good, bad = site.dispatch("succeed"), site.dispatch("async_bad", "discard")
-    with site.worker(
-        "--processes", "1", "--health-port", str(port), program=(sys.executable, "-c", IMPATIENT)
-    ) as worker:
+    with site.worker("--processes", "1", "--health-port", str(port), program=("-c", IMPATIENT)) as worker:
         site.wait_for(good, JobState.SUCCEEDED)
         site.wait_for(bad, JobState.FAILED)
         site.wait(lambda: get(port, "/healthz")[0] == 200)

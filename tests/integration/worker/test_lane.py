@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 from pydantic import SecretStr
 from tests.integration.worker import lane_app
+from tests.preloaded import completed
 from tests.waiting import patient
 
 import spoke_jobs.registry
@@ -41,8 +40,9 @@ def work(url: str) -> Work:
     """Runs a worker until nothing is due, and returns what it logged."""
 
     def run(*options: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "spoke_jobs", "worker", "--drain", "--processes", "1", *options],
+        done = completed(
+            "worker",
+            ["-m", "spoke_jobs", "worker", "--drain", "--processes", "1", *options],
             env=os.environ
             | {
                 "JOB_RUNNER": "kubernetes",
@@ -50,9 +50,6 @@ def work(url: str) -> Work:
                 "SPOKE_DATABASE_URL": url,
                 "SPOKE_APP": lane_app.__name__,
             },
-            capture_output=True,
-            text=True,
-            check=False,
             timeout=patient(120),
         )
         assert done.returncode == 0, done.stderr

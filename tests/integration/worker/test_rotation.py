@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy import create_engine as plain_engine
 from tests.conftest import as_role
 from tests.contract.app import registry
+from tests.preloaded import Program
 from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger.access.privileges import Process
@@ -74,9 +73,7 @@ def test_a_worker_goes_on_with_the_new_role(
         with admin.connect() as connection:
             return sorted(connection.scalars(USERS, {"names": list(logins)}))
 
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "spoke_jobs", "worker", "--processes", "1"], env=os.environ | environment
-    )
+    worker = Program("worker", ["-m", "spoke_jobs", "worker", "--processes", "1"], env=os.environ | environment)
     try:
         runs_a_job()
         assert users() == [before]

@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
+from tests.preloaded import Program
 from tests.waiting import eventually, patient
 
 from spoke_jobs.ledger.access.privileges import Process
@@ -75,9 +76,7 @@ def take(url: str, postgres_ledger_url: str, ledger_roles: dict[Process, str]) -
 
 @contextmanager
 def worker(url: str, schema: str) -> Iterator[None]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "spoke_jobs", "worker", "--processes", "1"], env=environment(url, schema)
-    )
+    process = Program("worker", ["-m", "spoke_jobs", "worker", "--processes", "1"], env=environment(url, schema))
     try:
         yield
         process.terminate()

@@ -14,7 +14,7 @@ from tests import plain_http
 from tests.integration.tasks.conftest import QUICK, StartServer
 from tests.integration.tasks.support import api_server as api_module
 from tests.integration.tasks.support.api_server import OWN_TOKEN, ApiServer, token_of
-from tests.integration.tasks.support.servers import Server
+from tests.integration.tasks.support.servers import Server, task_server
 from tests.waiting import eventually, patient
 
 from spoke_jobs.tasks.client import credentials
@@ -41,6 +41,18 @@ def server(start_server: StartServer, api: ApiServer, tmp_path: Path) -> Server:
     return start_server(key="", callers=ALLOWED, api_url=api.url, api_token_file=own, api_ca_file="")
 
 
+@pytest.fixture(scope="module")
+def refusing_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all callers whom it refuses."""
+    folder = tmp_path_factory.mktemp("server")
+    own = folder / "own-token"
+    own.write_text(OWN_TOKEN)
+    with api_module.api_server() as api:
+        token = {"api_url": api.url, "api_token_file": own, "api_ca_file": ""}
+        with task_server(folder, key="", callers=ALLOWED, **token) as server:
+            yield server
+
+
 def sent(server: Server, shown: str | None) -> int:
     """The status of a request that shows it."""
     return server.post(encoding.task_line(Task("x", "mark", "1")), key=shown).status_code
@@ -59,16 +71,17 @@ def sent(server: Server, shown: str | None) -> int:
     ],
 )
 def test_who_is_not_in_the_list_is_refused_counted_and_logged_without_the_token(
-    server: Server, shown: str | None, status: int, reason: str
+    refusing_server: Server, shown: str | None, status: int, reason: str
 ) -> None:
-    assert [sent(server, shown) for _ in range(2)] == [status] * 2
     name = f'spoke_tasks_requests_refused_total{{reason="{reason}",status="{status}"}}'
-    assert server.metric(name) == 2
-    log = server.log.read_text()
-    assert log.count(f"{status} to 127.0.0.1") == 2
+    counted, logged = refusing_server.metric(name), len(refusing_server.log.read_text())
+    assert [sent(refusing_server, shown) for _ in range(2)] == [status] * 2
+    assert refusing_server.metric(name) == counted + 2
+    log = refusing_server.log.read_text()
+    assert log[logged:].count(f"{status} to 127.0.0.1") == 2
     assert shown is None or shown not in log
     assert OWN_TOKEN not in log
-    assert server.traces() == []
+    assert refusing_server.traces() == []
 
 
 def test_a_peer_is_who_connects_whatever_its_request_says(start_server: StartServer) -> None:

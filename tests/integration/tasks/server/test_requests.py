@@ -15,6 +15,7 @@ from tests import plain_http
 from tests.integration.tasks.conftest import StartServer
 from tests.integration.tasks.support.servers import COMMAND, KEY, Server, environment, task_server
 from tests.ports import free_port, loopbacks
+from tests.preloaded import Program, completed
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.task_causes import TaskCause
@@ -204,14 +205,17 @@ def test_json_written_by_hand_is_taken(server: Server) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "wrong", KEY[:-1], KEY + "x", "schlüssel".encode().decode("latin-1")])
-def test_without_the_key_nothing_runs(server: Server, key: str | None) -> None:
-    for _ in range(2):
-        assert _status(server, key) == 401
+def test_without_the_key_nothing_runs(refusing_server: Server, key: str | None) -> None:
     reason = "none" if key is None else "key"
-    assert server.metric(f'spoke_tasks_requests_refused_total{{reason="{reason}",status="401"}}') == 2
-    assert server.traces() == []
-    assert server.log.read_text().count("401 to 127.0.0.1") == 2
-    assert KEY not in server.log.read_text()
+    name = f'spoke_tasks_requests_refused_total{{reason="{reason}",status="401"}}'
+    counted, logged = refusing_server.metric(name), len(refusing_server.log.read_text())
+    for _ in range(2):
+        assert _status(refusing_server, key) == 401
+    assert refusing_server.metric(name) == counted + 2
+    assert refusing_server.traces() == []
+    log = refusing_server.log.read_text()
+    assert log[logged:].count("401 to 127.0.0.1") == 2
+    assert KEY not in log
 
 
 def _status(server: Server, key: str | None) -> int:
@@ -224,8 +228,9 @@ def _status(server: Server, key: str | None) -> int:
     ).status_code
 
 
-def test_another_scheme_is_refused(server: Server) -> None:
-    response = plain_http.post(f"{server.url}{messages.PATH}", content=b"", headers={"authorization": f"Basic {KEY}"})
+def test_another_scheme_is_refused(refusing_server: Server) -> None:
+    url, headers = f"{refusing_server.url}{messages.PATH}", {"authorization": f"Basic {KEY}"}
+    response = plain_http.post(url, content=b"", headers=headers)
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
 
@@ -261,9 +266,7 @@ def test_readiness_fails_while_it_stops_and_health_does_not(start_server: StartS
 )
 def test_a_server_that_is_half_configured_refuses_to_start(tmp_path: Path, changed: dict[str, str], named: str) -> None:
     settings = environment(tmp_path / "trace", host="127.0.0.1", port=free_port()) | changed
-    done = subprocess.run(
-        [COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=patient(120), check=False
-    )
+    done = completed("tasks", [COMMAND, "tasks"], env=settings, timeout=patient(120))
     assert done.returncode == 1
     assert named in done.stderr
     assert "Traceback" not in done.stderr
@@ -272,7 +275,7 @@ def test_a_server_that_is_half_configured_refuses_to_start(tmp_path: Path, chang
 
 def test_a_server_answers_at_every_address_of_both_families(tmp_path: Path) -> None:
     port = free_port()
-    with subprocess.Popen([COMMAND, "tasks"], env=environment(tmp_path / "trace", port=port)) as server:
+    with Program("tasks", [COMMAND, "tasks"], env=environment(tmp_path / "trace", port=port)) as server:
         for host in loopbacks():
             url = f"http://{host}:{port}/healthz"
             eventually(lambda url=url: answers(url))
@@ -300,11 +303,9 @@ def test_a_server_that_is_told_to_stop_while_it_starts_ends_by_its_own_handler(t
     assert server.returncode == 143
 
 
-def test_a_port_that_is_taken_is_named(server: Server, tmp_path: Path) -> None:
-    settings = environment(tmp_path / "trace", host="127.0.0.1", port=server.url.rpartition(":")[2])
-    done = subprocess.run(
-        [COMMAND, "tasks"], env=settings, capture_output=True, text=True, timeout=patient(120), check=False
-    )
+def test_a_port_that_is_taken_is_named(refusing_server: Server, tmp_path: Path) -> None:
+    settings = environment(tmp_path / "trace", host="127.0.0.1", port=refusing_server.url.rpartition(":")[2])
+    done = completed("tasks", [COMMAND, "tasks"], env=settings, timeout=patient(120))
     assert done.returncode == 1
     assert "SPOKE_TASKS_PORT" in done.stderr
 

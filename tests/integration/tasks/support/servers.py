@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 from tests import plain_http
 from tests.ports import free_port
+from tests.preloaded import Program
 from tests.task_key import KEY
 from tests.waiting import eventually, patient
 
@@ -111,7 +112,8 @@ def task_server(
     log = folder / f"server-{host}-{port}.log"
     trace = folder / "trace"
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        process = Program(
+            "tasks",
             [COMMAND, "tasks"],
             env=environment(trace, host=host, port=port, **settings),
             stdout=output,
@@ -135,7 +137,7 @@ def started_anew(settings: dict[str, str]) -> Iterator[None]:
 
     def keep() -> None:
         while not over.is_set():
-            processes.append(subprocess.Popen([COMMAND, "tasks"], env=settings, stderr=subprocess.DEVNULL))
+            processes.append(Program("tasks", [COMMAND, "tasks"], env=settings, stderr=subprocess.DEVNULL))
             processes[-1].wait()
 
     keeper = threading.Thread(target=keep)
