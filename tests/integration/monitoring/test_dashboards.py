@@ -13,7 +13,7 @@ from tests.prometheus import Target, scraping
 from tests.waiting import eventually
 
 from spoke_jobs.shared import probe_server
-from spoke_jobs.shared.probe_server import Answer
+from spoke_jobs.shared.metric_exposition import Exposition
 
 JOBS: dict[str, Callable[[], Scene]] = {
     "rel-spoke-operator": OperatorScene,
@@ -51,10 +51,10 @@ def expressions() -> list[str]:
     return found
 
 
-def scraped(scene: Scene) -> Callable[[], Answer]:
+def scraped(scene: Scene) -> Callable[[], Exposition]:
     """Let something happen before each scrape."""
 
-    def answer() -> Answer:
+    def answer() -> Exposition:
         scene.work()
         return scene.answer()
 
