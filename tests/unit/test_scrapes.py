@@ -141,6 +141,28 @@ def test_both_formats_have_the_same_series(make: Callable[[], Scene], _wanted: t
     )
 
 
+@pytest.mark.parametrize("make", [OperatorScene, SyncScene, WorkerScene, TasksScene])
+def test_exemplars_are_where_the_catalogue_says(make: Callable[..., Scene]) -> None:
+    trace_id = "a" * 32
+    scene = make(trace_id=trace_id)
+    scene.work()
+    found = [
+        (family.name, sample.exemplar.labels)
+        for family in openmetrics.text_string_to_metric_families(scene.answer().body(OPENMETRICS).decode())
+        for sample in family.samples
+        if sample.exemplar is not None
+    ]
+    assert {name for name, _ in found} == {spec.name for spec in BY_PROCESS[scene.source] if spec.has_exemplars}
+    assert all(labels == {"trace_id": trace_id} for _, labels in found)
+
+
+@pytest.mark.parametrize(("make", "_wanted"), SCENES.values(), ids=list(SCENES))
+def test_without_traces_there_are_no_exemplars(make: Callable[[], Scene], _wanted: tuple[str, ...]) -> None:
+    scene = make()
+    scene.work()
+    assert " # {" not in scene.answer().body(OPENMETRICS).decode()
+
+
 def test_the_task_server_answers_in_both_formats() -> None:
     executor, intake = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
     app = TaskApp(executor, Callers(KEY), intake, TaskMetrics(executor, intake, 1))

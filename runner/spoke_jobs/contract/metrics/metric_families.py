@@ -83,7 +83,7 @@ def _bucket(bucket: shared_histogram.Bucket) -> tuple[str, float] | tuple[str, f
 
 
 def exemplar_labels(trace_id: str) -> dict[str, str]:
-    """Return the labels of an exemplar, as Grafana reads them by default."""
+    """Return the labels of an exemplar, by the convention of OpenMetrics."""
     return {"trace_id": trace_id}
 
 
