@@ -21,6 +21,7 @@ from tests.ports import free_port
 from tests.waiting import eventually, patient
 
 ROOT = Path(__file__).parents[1]
+EXEMPLAR_STORAGE = "--enable-feature=exemplar-storage"
 
 
 @cache
@@ -55,7 +56,7 @@ class Server:
         return [value for value in values if not math.isnan(value)]
 
     def exemplars(self, selector: str) -> list[dict[str, str]]:
-        """The labels of the exemplars of the last hour. The server needs `--enable-feature=exemplar-storage`."""
+        """The labels of the exemplars of the last hour. The server needs :data:`EXEMPLAR_STORAGE`."""
         now = time.time()
         found = self._ask("query_exemplars", query=selector, start=str(now - 3600), end=str(now + 60))
         return [exemplar["labels"] for series in found for exemplar in series["exemplars"]]

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.metric_scenes import OperatorScene, Scene, SyncScene, TasksScene, WorkerScene
-from tests.prometheus import Target, scraping
+from tests.prometheus import EXEMPLAR_STORAGE, Target, scraping
 from tests.waiting import eventually
 
 from spoke_jobs.shared import probe_server
@@ -36,7 +36,7 @@ def test_prometheus_stores_the_trace_of_each_wait_and_run(tmp_path: Path) -> Non
             server = probe_server.serve({"/metrics": scene.answer}, 0, "127.0.0.1")
             stack.callback(probe_server.close, server)
             targets.append(Target(server.server_port, scene.source.value))
-        prometheus = stack.enter_context(scraping(tmp_path, targets, options=["--enable-feature=exemplar-storage"]))
+        prometheus = stack.enter_context(scraping(tmp_path, targets, options=[EXEMPLAR_STORAGE]))
         for trace_id, (_, names) in TRACES.items():
             for name in names:
                 selector = f"spoke_{name}_bucket"
