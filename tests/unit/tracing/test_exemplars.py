@@ -8,7 +8,7 @@ import threading
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
 from sqlalchemy.orm import Session
 from tests.contract.ledger import claim_one, new_job
 from tests.unit.tracing.traced import Traced, application, context_of
@@ -49,8 +49,24 @@ def test_the_trace_of_a_run_is_known_for_exemplars(
     assert (run.trace_id == "1" * 32) == (joined and traceparent == OTHER)
 
 
-def test_a_run_that_is_not_sampled_has_no_exemplar(registry: Registry) -> None:
-    registry.add_middleware(TracingMiddleware(joined=True, provider=TracerProvider(ALWAYS_OFF, shutdown_on_exit=False)))
+class RecordsOnly(Sampler):
+    """For span processors that nobody sends spans from."""
+
+    def should_sample(self, *_arguments: object, **_more: object) -> SamplingResult:
+        return SamplingResult(Decision.RECORD_ONLY)
+
+    def get_description(self) -> str:
+        return "RecordsOnly"
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [TracerProvider(ALWAYS_OFF, shutdown_on_exit=False), TracerProvider(RecordsOnly(), shutdown_on_exit=False),
+     trace.NoOpTracerProvider()],
+    ids=["not sampled", "recorded only", "without an SDK"],
+)  # fmt: skip
+def test_a_run_whose_span_is_not_sent_has_no_exemplar(provider: trace.TracerProvider, registry: Registry) -> None:
+    registry.add_middleware(TracingMiddleware(joined=True, provider=provider))
     assert ran(registry, OTHER).trace_id == ""
 
 
