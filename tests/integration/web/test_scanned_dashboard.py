@@ -46,11 +46,14 @@ def findings(report: Mapping[str, Any]) -> dict[tuple[str, str], list[str]]:
 
 
 def scan(served: Served, folder: Path) -> tuple[str, dict[tuple[str, str], list[str]]]:
-    """Attack the dashboard. Return what the scanner printed, and what it found."""
+    """Attack the dashboard. Return what the scanner printed, and what it found.
+
+    Wapiti's `--exclude` fails on Python 3.11, so nothing is left out.
+    """
     report = folder / "report.json"
     command = [
         str(printed_by("wapiti")),
-        *("--url", f"{served.url}/", "--scope", "folder", "--exclude", f"{served.url}/changes"),
+        *("--url", f"{served.url}/", "--scope", "folder"),
         *("--module", ",".join(MODULES), "--scan-force", "normal", "--timeout", str(patient(20))),
         *("--max-scan-time", str(CRAWL_SECONDS), "--max-attack-time", str(MODULE_SECONDS)),
         *("--store-session", str(folder / "session"), "--store-config", str(folder / "config"), "--no-bugreport"),
