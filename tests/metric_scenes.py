@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -29,11 +30,9 @@ from spoke_jobs.limits.admission import LimitFigures, LimitUse
 from spoke_jobs.model import AttemptUsage, JobOptions
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.attempt_counts import ObservedAttempt
-from spoke_jobs.shared import probe_server
-from spoke_jobs.shared.probe_server import Answer
+from spoke_jobs.shared.metric_exposition import Exposition
 from spoke_jobs.sync import sync_metrics
 from spoke_jobs.sync.sync_metrics import ACTIVE, SyncHealth
-from spoke_jobs.sync.usage_metrics import counted
 from spoke_jobs.tasks.protocol.messages import TaskOutcome
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.http_app import Intake
@@ -63,12 +62,12 @@ class Scene(ABC):
         """Let something of everything that is counted happen."""
 
     @abstractmethod
-    def answer(self) -> Answer:
+    def answer(self) -> Exposition:
         """Answer a scrape."""
 
     def text(self) -> str:
         """What a scrape reads."""
-        return self.answer().body.decode()
+        return self.answer().text
 
     def families(self) -> list[Metric]:
         """What a scraper makes of it."""
@@ -80,9 +79,10 @@ class OperatorScene(Scene):
 
     source = MetricSource.OPERATOR
 
-    def __init__(self, labels: Sequence[str] = ()) -> None:
+    def __init__(self, labels: Sequence[str] = (), trace_id: str = "") -> None:
         self._now = datetime.now(UTC)
-        self.metrics = OperatorMetrics(labels)
+        self._traceparent = traceparent(trace_id)
+        self.metrics = OperatorMetrics(labels, traced=True)
         rate = RateBound(StartRate.parse("6/min", 5), Key("shop", "slow"))
         own = NamespaceLimits(
             bounds={"all": Bound(3, "SpokeLimit all"), "queue:mail": Bound(1, "SpokeLimit mail")},
@@ -99,7 +99,7 @@ class OperatorScene(Scene):
         self.metrics.leads.set(1)
 
     def _put(self, store: Store, number: int, status: dict[str, Any]) -> SpokeJob:
-        body = World(requestId=number, queue="mail").spokejob
+        body = World(requestId=number, queue="mail", traceparent=self._traceparent).spokejob
         body["metadata"] |= {
             "namespace": "shop",
             "name": f"{NAME}-{number}",
@@ -134,8 +134,8 @@ class OperatorScene(Scene):
         metrics.events_dropped.labels(EventDrop.RATE).inc()
         metrics.throttled.inc()
 
-    def answer(self) -> Answer:
-        return probe_server.exposition(self.source, self.metrics.registry.collect())
+    def answer(self) -> Exposition:
+        return Exposition(self.source, self.metrics.registry.collect())
 
 
 class SyncScene(Scene):
@@ -143,8 +143,9 @@ class SyncScene(Scene):
 
     source = MetricSource.SYNC
 
-    def __init__(self) -> None:
-        self.health = SyncHealth(organizations=5)
+    def __init__(self, trace_id: str = "") -> None:
+        self.health = SyncHealth(organizations=5, joined=True)
+        self._options = replace(_ASKS, traceparent=traceparent(trace_id) or None)
         self.health.role = ACTIVE
 
     def work(self) -> None:
@@ -152,16 +153,14 @@ class SyncScene(Scene):
         self.health.compared(0.2)
         self.health.done["Launch"] += 1
         ended = [
-            EndedAttempt("report", runner, _ASKS, _USED, "mail", 7, succeeded, 2.0, 0.5)
+            EndedAttempt("report", runner, self._options, _USED, "mail", 7, succeeded, 2.0, 0.5)
             for runner in (CLUSTER_RUNNER, LANE_RUNNER)
             for succeeded in (True, False)
         ]
-        self.health.usage.observe(ended)
-        for attempt in counted(ended):
-            self.health.attempts.observe(attempt)
+        self.health.ended(ended)
         self.health.schedule_lag.observe(0.2)
 
-    def answer(self) -> Answer:
+    def answer(self) -> Exposition:
         lanes = {"small": LaneLoad(due=2, running=1, oldest_seconds=3.0)}
         return sync_metrics.exposition(self.health, lambda: (1, 2.0), schedules, lambda _: lanes)
 
@@ -171,7 +170,8 @@ class WorkerScene(Scene):
 
     source = MetricSource.WORKER
 
-    def __init__(self) -> None:
+    def __init__(self, trace_id: str = "") -> None:
+        self._trace_id = trace_id
         self.metrics = WorkerMetrics(organizations=5)
         self.reads = FakeReads()
 
@@ -181,11 +181,11 @@ class WorkerScene(Scene):
         attempt = ObservedAttempt("report", "mail", "", 7, False, wait_seconds=0.5)
         for code in (ExitCode.DONE, ExitCode.FAILED):
             self.metrics.ended(code)
-            self.metrics.ran(attempt, code, 2.0)
+            self.metrics.ran(attempt, code, 2.0, self._trace_id)
         self.metrics.schedule_lag.observe(0.2)
         self.reads.failures += 1
 
-    def answer(self) -> Answer:
+    def answer(self) -> Exposition:
         return worker_endpoint.exposition(self.metrics, self.reads)
 
 
@@ -217,7 +217,8 @@ class TasksScene(Scene):
 
     source = MetricSource.TASKS
 
-    def __init__(self) -> None:
+    def __init__(self, trace_id: str = "") -> None:
+        self._trace_id = trace_id
         self._executor, self._intake = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
         self._outbox: Any = SimpleNamespace(
             held=1, counts=OutboxCounts(), backlog=lambda: {"due": 2, "oldest": 3.0, "failed": 1}
@@ -229,13 +230,18 @@ class TasksScene(Scene):
         counts = self._executor.counts
         counts.accepted += 1
         counts.ended[TaskOutcome.DONE] += 1
-        counts.waited.observe(0.1)
-        counts.ran.observe(0.2)
+        counts.waited.observe(0.1, self._trace_id)
+        counts.ran.observe(0.2, self._trace_id)
         self._intake.requests += 1
         self._outbox.counts.claimed += 1
 
-    def answer(self) -> Answer:
+    def answer(self) -> Exposition:
         return asyncio.run(self._metrics())
+
+
+def traceparent(trace_id: str) -> str:
+    """The context of a sampled span in a trace; empty without one."""
+    return f"00-{trace_id}-00f067aa0ba902b7-01" if trace_id else ""
 
 
 def schedules() -> ScheduleCounts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,6 +21,7 @@ from tests.ports import free_port
 from tests.waiting import eventually, patient
 
 ROOT = Path(__file__).parents[1]
+EXEMPLAR_STORAGE = "--enable-feature=exemplar-storage"
 
 
 @cache
@@ -50,15 +52,24 @@ class Server:
 
         :raises AssertionError: if it is refused.
         """
-        url = f"http://127.0.0.1:{self.port}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+        values = [float(series["value"][1]) for series in self._ask("query", query=expression)["result"]]
+        return [value for value in values if not math.isnan(value)]
+
+    def exemplars(self, selector: str) -> list[dict[str, str]]:
+        """The labels of the exemplars of the last hour. The server needs :data:`EXEMPLAR_STORAGE`."""
+        now = time.time()
+        found = self._ask("query_exemplars", query=selector, start=str(now - 3600), end=str(now + 60))
+        return [exemplar["labels"] for series in found for exemplar in series["exemplars"]]
+
+    def _ask(self, path: str, **parameters: str) -> Any:
+        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(url, timeout=patient(30)) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
-            raise AssertionError(f"{expression}: {error.read().decode()}") from None
+            raise AssertionError(f"{parameters}: {error.read().decode()}") from None
         assert answer["status"] == "success", answer
-        values = [float(series["value"][1]) for series in answer["data"]["result"]]
-        return [value for value in values if not math.isnan(value)]
+        return answer["data"]
 
     def is_ready(self) -> bool:
         try:
@@ -69,8 +80,13 @@ class Server:
 
 
 @contextmanager
-def scraping(folder: Path, targets: Sequence[Target], namespace: str = "ns") -> Iterator[Server]:
-    """A server that scrapes every second."""
+def scraping(
+    folder: Path, targets: Sequence[Target], namespace: str = "ns", options: Sequence[str] = ()
+) -> Iterator[Server]:
+    """A server that scrapes every second.
+
+    :param options: more options of its command line.
+    """
     config: dict[str, Any] = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
         "scrape_configs": [
@@ -93,6 +109,7 @@ def scraping(folder: Path, targets: Sequence[Target], namespace: str = "ns") -> 
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{server.port}",
         "--log.level=warn",
+        *options,
     ]
     with (folder / "prometheus.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from spoke_jobs.contract.metrics.metric_catalogue import CATALOGUE
+
 
 class Unit(StrEnum):
     """A unit, as Grafana calls it."""
@@ -35,6 +37,8 @@ class Query:
     expression: str
     legend: str = ""
     """With labels in double braces."""
+    exemplars: bool = False
+    """Whether to show the exemplars of the histogram, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ def number(title: str, text: str, unit: Unit, *queries: Query) -> Panel:
 def quantiles(
     series: str, selectors: tuple[tuple[str, str], ...], by: str = "", *, of: tuple[float, ...]
 ) -> tuple[Query, ...]:
-    """Return a query for each quantile of a histogram.
+    """Return a query for each quantile of a histogram. The first one also shows the exemplars, if there are any.
 
     :param series: the name of the histogram, with ``{}`` for the process.
     :param selectors: the processes, each with its labels.
@@ -108,6 +112,12 @@ def quantiles(
     )
     group = ", ".join(filter(None, (by, "le")))
     legend = f" {{{{{by}}}}}" if by else ""
+    has_exemplars = any(CATALOGUE[series.format(process)].has_exemplars for process, _ in selectors)
     return tuple(
-        Query(f"histogram_quantile({each}, sum by ({group}) ({rates}))", f"p{each * 100:g}{legend}") for each in of
+        Query(
+            f"histogram_quantile({each}, sum by ({group}) ({rates}))",
+            f"p{each * 100:g}{legend}",
+            exemplars=has_exemplars and each == of[0],
+        )
+        for each in of
     )

@@ -107,9 +107,10 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
 
 
 def _target(query: Query, reference: str) -> dict[str, Any]:
-    return {
+    target: dict[str, Any] = {
         "refId": reference,
         "datasource": _SOURCE,
         "expr": query.expression,
         "legendFormat": query.legend or "__auto",
     }
+    return target | {"exemplar": True} if query.exemplars else target

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.server import ThreadingHTTPServer
 
 import httpx
 import pytest
 from prometheus_client import Metric
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from tests.metric_scenes import FakeReads, OperatorScene, Scene, SyncScene, TasksScene, WorkerScene
 from tests.task_key import KEY
@@ -19,6 +20,7 @@ from spoke_jobs.contract.metrics.metric_catalogue import BY_PROCESS, COMMON
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts, ScheduleState
 from spoke_jobs.registry import Registry
 from spoke_jobs.shared import probe_server
+from spoke_jobs.shared.metric_exposition import OPENMETRICS, TEXT
 from spoke_jobs.sync.sync_metrics import SyncHealth, serve_probes
 from spoke_jobs.tasks.server.auth import Callers
 from spoke_jobs.tasks.server.executor import TaskExecutor
@@ -118,3 +120,61 @@ def test_a_process_serves_what_the_catalogue_says(make: Callable[[], Scene], wan
         for spec in (*COMMON, *BY_PROCESS[scene.source])
     }
     assert served == said
+
+
+@pytest.mark.parametrize(("make", "_wanted"), SCENES.values(), ids=list(SCENES))
+def test_both_formats_have_the_same_series(make: Callable[[], Scene], _wanted: tuple[str, ...]) -> None:
+    """Prometheus asks for OpenMetrics, and falls back to the text format: nothing may begin anew then."""
+
+    def series(families: Iterable[Metric]) -> set[tuple[str, frozenset[tuple[str, str]], float]]:
+        return {
+            (sample.name, frozenset(sample.labels.items()), sample.value)
+            for family in families
+            for sample in family.samples
+        }
+
+    scene = make()
+    scene.work()
+    answer = scene.answer()
+    assert series(openmetrics.text_string_to_metric_families(answer.body(OPENMETRICS).decode())) == series(
+        text_string_to_metric_families(answer.text)
+    )
+
+
+@pytest.mark.parametrize("make", [OperatorScene, SyncScene, WorkerScene, TasksScene])
+def test_exemplars_are_where_the_catalogue_says(make: Callable[..., Scene]) -> None:
+    trace_id = "a" * 32
+    scene = make(trace_id=trace_id)
+    scene.work()
+    found = [
+        (family.name, sample.exemplar.labels)
+        for family in openmetrics.text_string_to_metric_families(scene.answer().body(OPENMETRICS).decode())
+        for sample in family.samples
+        if sample.exemplar is not None
+    ]
+    assert {name for name, _ in found} == {spec.name for spec in BY_PROCESS[scene.source] if spec.has_exemplars}
+    assert all(labels == {"trace_id": trace_id} for _, labels in found)
+
+
+@pytest.mark.parametrize(("make", "_wanted"), SCENES.values(), ids=list(SCENES))
+def test_without_traces_there_are_no_exemplars(make: Callable[[], Scene], _wanted: tuple[str, ...]) -> None:
+    scene = make()
+    scene.work()
+    assert " # {" not in scene.answer().body(OPENMETRICS).decode()
+
+
+def test_the_task_server_answers_in_both_formats() -> None:
+    executor, intake = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
+    app = TaskApp(executor, Callers(KEY), intake, TaskMetrics(executor, intake, 1))
+
+    async def scrape(accept: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tasks") as client:
+            return await client.get("/metrics", headers={"accept": accept})
+
+    async def both() -> list[httpx.Response]:
+        accepts = ("text/plain", "application/openmetrics-text;version=1.0.0") * 3
+        return await asyncio.gather(*map(scrape, accepts))
+
+    answers = asyncio.run(both())
+    assert [answer.headers["content-type"] for answer in answers] == [TEXT.content_type, OPENMETRICS.content_type] * 3
+    assert [answer.text.endswith("# EOF\n") for answer in answers] == [False, True] * 3

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
+_SAMPLED = 1
+"""The flag of a traceparent by which its trace is sampled."""
 
 MEANING = (
     "The W3C trace context of the dispatch. The default is the context of the current OpenTelemetry span, if there is "
@@ -38,6 +41,16 @@ def is_traceparent(value: object) -> TypeGuard[str]:
 def trace_id_of(traceparent: object) -> str:
     """Return the id of the trace, 32 hexadecimal digits; empty if the traceparent is not valid."""
     return traceparent[3:35] if is_traceparent(traceparent) else ""
+
+
+def sampled_trace_id_of(traceparent: object) -> str:
+    """Return the id of the trace if it is sampled; empty if it is not, or if the traceparent is not valid."""
+    return trace_id_of(traceparent) if is_traceparent(traceparent) and int(traceparent[-2:], 16) & _SAMPLED else ""
+
+
+def is_trace_id(value: object) -> TypeGuard[str]:
+    """Whether the value is a valid id of a trace."""
+    return isinstance(value, str) and _TRACE_ID.fullmatch(value) is not None
 
 
 def span_context_of(traceparent: object) -> SpanContext | None:

@@ -51,6 +51,8 @@ class AttemptEnd:
     """None after a success, and when another process owns the attempt."""
     recorded: bool = False
     """Whether the failure is recorded in the ledger."""
+    trace_id: str = ""
+    """The sampled trace of the job's function; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ async def _run(claim: Claim, driver: AttemptDriver) -> AttemptEnd:
     end = await _call(claim, driver, definition, payload, context, lease)
     if end.recorded or end.exit_code is ExitCode.DONE:
         hooks.recorded(end.failure.cause if end.failure is not None else "")
-    return end
+    return replace(end, trace_id=hooks.trace_id)
 
 
 async def _call(

@@ -25,13 +25,15 @@ def with_attempt_hooks(
     return _with_hooks(definition, calls), calls
 
 
-def with_task_hooks(definition: Definition, context: TaskContext, payload: Any, name: str) -> Definition:
-    """Return the definition of a task with a function that also calls the hooks.
+def with_task_hooks(
+    definition: Definition, context: TaskContext, payload: Any, name: str
+) -> tuple[Definition, HookCalls | None]:
+    """Return the definition of a task with a function that also calls the hooks, and the hooks; None if there are none.
 
     :param name: the task's name, as it was dispatched.
     """
     if not definition.middleware:
-        return definition
+        return definition, None
     call = TaskCall(
         context.id,
         name,
@@ -41,7 +43,8 @@ def with_task_hooks(definition: Definition, context: TaskContext, payload: Any, 
         pattern=_pattern(definition),
         traceparent=context.traceparent,
     )
-    return _with_hooks(definition, HookCalls(definition.middleware, TASK, call))
+    calls = HookCalls(definition.middleware, TASK, call)
+    return _with_hooks(definition, calls), calls
 
 
 def _with_hooks(definition: Definition, calls: HookCalls) -> Definition:

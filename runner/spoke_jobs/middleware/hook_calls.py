@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from spoke_jobs.middleware.hooks import HookNames, Middleware
+from spoke_jobs.contract.trace_context import is_trace_id
+from spoke_jobs.middleware.hooks import TRACE_ID, HookNames, Middleware
 from spoke_jobs.shared.event_loops import finish
 
 CLOSING_SECONDS = 3.0
@@ -31,6 +32,12 @@ class HookCalls:
         self._call = call
         self._begun: list[Middleware] = []
         self._process = os.getpid()
+
+    @property
+    def trace_id(self) -> str:
+        """The id of the sampled trace in which the call is made; empty before the call, and if there is none."""
+        found = self._call.state.get(TRACE_ID)
+        return found if is_trace_id(found) else ""
 
     def before(self) -> None:
         """Call the hooks before the call; an ``async def`` hook gets an event loop of its own."""

@@ -10,6 +10,9 @@ from spoke_jobs.job_options import JobData
 from spoke_jobs.model import JobRequest
 from spoke_jobs.type_names import TypeName
 
+TRACE_ID = "spoke_jobs.trace_id"
+"""The key in ``state`` of a call under which the middleware of traces keeps the id of the trace, if it is sampled."""
+
 Hooked = Awaitable[None] | None
 """What a hook returns: nothing. A hook may be an ``async def``."""
 

@@ -34,6 +34,8 @@ class ObservedAttempt:
     """None if that is unknown."""
     wait_seconds: float | None = None
     """How long the job waited for its first attempt; None for a later one, or if that is unknown."""
+    trace_id: str = ""
+    """Its trace, if that is sampled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,11 @@ class AttemptCounts:
         with self._lock:
             labels = (*self._labels.of(attempt.job_type, attempt.queue_name), attempt.lane)
             if attempt.wait_seconds is not None:
-                self._waits.setdefault(labels, Histogram(self._wait_bounds)).observe(attempt.wait_seconds)
+                waits = self._waits.setdefault(labels, Histogram(self._wait_bounds))
+                waits.observe(attempt.wait_seconds, attempt.trace_id)
             if attempt.run_seconds is not None:
-                self._runs.setdefault(labels, Histogram(self._run_bounds)).observe(attempt.run_seconds)
+                runs = self._runs.setdefault(labels, Histogram(self._run_bounds))
+                runs.observe(attempt.run_seconds, attempt.trace_id)
             self._failed[labels] += not attempt.succeeded
             if self.organizations:
                 self._count_organization(attempt)

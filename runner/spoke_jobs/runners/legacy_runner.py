@@ -195,7 +195,8 @@ def run_task(task: LocalTask, sessions: SessionFactory) -> None:
     context = TaskContext(task.id, 1, own_logger, sessions=sessions, traceparent=task.traceparent)
     try:
         payload = decode_payload(definition.name, definition.payload, task.text)
-        call(with_task_hooks(definition, context, payload, task.name), context, payload)
+        hooked, _ = with_task_hooks(definition, context, payload, task.name)
+        call(hooked, context, payload)
         context.finish()
     except (Exception, asyncio.CancelledError):
         logger.exception("task %s (%s) failed", task.id, definition.name)

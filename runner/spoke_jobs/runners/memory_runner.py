@@ -239,7 +239,8 @@ class MemoryRunner(Runner):
             context = TaskContext(task.id, 1, logger, sessions=self._sessions, traceparent=task.traceparent)
             try:
                 payload = decode_payload(task.name, definition.payload, task.payload)
-                call(with_task_hooks(definition, context, payload, task.name), context, payload)
+                hooked, _ = with_task_hooks(definition, context, payload, task.name)
+                call(hooked, context, payload)
                 context.finish()
             except Exception as error:
                 errors.append(error)

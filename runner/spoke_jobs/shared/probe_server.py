@@ -3,7 +3,7 @@
 Whoever reaches the port may send requests. So the number of connections is bounded, and so is the time that answers
 take from the process.
 
-The task server has its own HTTP server and uses only :func:`exposition`.
+The task server has its own HTTP server.
 """
 
 from __future__ import annotations
@@ -12,29 +12,23 @@ import asyncio
 import concurrent.futures
 import json
 import logging
-import platform
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from http.server import ThreadingHTTPServer
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, Metric, ProcessCollector, generate_latest
-from prometheus_client.core import InfoMetricFamily
-from prometheus_client.registry import Collector
-
 from spoke_jobs.shared.bounded_server import BoundedHandler, BoundedServer
+from spoke_jobs.shared.metric_exposition import Exposition, MetricFormat, wanted_format
 
 logger = logging.getLogger(__name__)
 
 _LOOP_SECONDS = 10.0
 _READ_SECONDS = 10.0
-_REST, _LONGEST_REST_SECONDS = 2.0, 1.0
-"""An answer is given again for twice the time that it took, at most a second: so answers take at most a third of the
-process's time."""
+_REST, _LONGEST_REST_SECONDS = 5.0, 1.0
+"""An answer is given again for five times the time that it took, at most a second. Metrics may have to be made in the
+other format meanwhile: so answers take at most a third of the process's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +40,8 @@ class Answer:
     body: bytes
 
 
-Routes = Mapping[str, Callable[[], Answer]]
+Served = Answer | Exposition
+Routes = Mapping[str, Callable[[], Served]]
 """Functions that answer, by path, or by path and query. A path answers for all queries that are not listed."""
 
 
@@ -60,43 +55,17 @@ def json_answer(ok: bool, fields: Mapping[str, Any]) -> Answer:
     return Answer(200 if ok else 503, "application/json", json.dumps(fields).encode())
 
 
-def exposition(component: str, families: Iterable[Metric]) -> Answer:
-    """Return metrics in Prometheus' text format, preceded by the metrics that every process has.
-
-    :param component: the process: operator, sync, worker or tasks.
-    """
-    return Answer(200, CONTENT_TYPE_LATEST, generate_latest(_Families([*_of_process(component), *families])))
-
-
-def _of_process(component: str) -> Iterator[Metric]:
-    build = {"component": component, "version": _version(), "python": platform.python_version()}
-    yield InfoMetricFamily("spoke_build", "The release of spoke-jobs and of Python.", build)
-    yield from _PROCESS.collect()
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("spoke-jobs")
-    except PackageNotFoundError:  # run from a checkout
-        return "unknown"
-
-
-_PROCESS = ProcessCollector(registry=None)
-"""CPU, memory, open files and start of this process; without values where there is no /proc."""
-
-
-def in_loop(answer: Callable[[], Answer]) -> Callable[[], Answer]:
+def in_loop(answer: Callable[[], Served]) -> Callable[[], Served]:
     """Wrap a function so that it runs in the current event loop, because it reads data of that loop.
 
     If the loop hangs, the answer is 503.
     """
     loop = asyncio.get_running_loop()
 
-    async def compute() -> Answer:
+    async def compute() -> Served:
         return answer()
 
-    def call() -> Answer:
+    def call() -> Served:
         computing = asyncio.run_coroutine_threadsafe(compute(), loop)
         try:
             return computing.result(_LOOP_SECONDS)
@@ -122,7 +91,7 @@ def serve(routes: Routes, port: int, host: str = "") -> ThreadingHTTPServer:
         def do_GET(self) -> None:  # noqa: N802 (the base class' name)
             route = shared.get(self.path) or shared.get(self.path.partition("?")[0])
             try:
-                answer = route() if route else _not_found(routes)
+                answer = route(self.headers.get("Accept", "")) if route else _not_found(routes)
             except Exception:
                 logger.exception("unexpected error; %s answers 500", self.path)
                 answer = Answer(500, "text/plain; charset=utf-8", b"unexpected error; see the log\n")
@@ -156,40 +125,37 @@ def close(server: ThreadingHTTPServer) -> None:
 class _SharedAnswers:
     """The answers of one route. Requests that arrive at about the same time get the same one."""
 
-    def __init__(self, answer: Callable[[], Answer]) -> None:
+    def __init__(self, answer: Callable[[], Served]) -> None:
         self._answer = answer
         self._lock = threading.Lock()
-        self._last: concurrent.futures.Future[Answer] | None = None
+        self._last: concurrent.futures.Future[Served] | None = None
         self._until = 0.0
 
-    def __call__(self) -> Answer:
-        computes = False
+    def __call__(self, accept: str) -> Answer:
+        computes, wanted = False, wanted_format(accept)
         with self._lock:
             began, last = time.monotonic(), self._last
             if last is None or (last.done() and began >= self._until):
                 last = self._last = concurrent.futures.Future()
                 computes = True
         if computes:
-            self._compute(last, began)
-        return last.result()
+            self._compute(last, began, wanted)
+        answer = last.result()
+        if isinstance(answer, Exposition):
+            return Answer(200, wanted.content_type, answer.body(wanted))
+        return answer
 
-    def _compute(self, into: concurrent.futures.Future[Answer], began: float) -> None:
+    def _compute(self, into: concurrent.futures.Future[Served], began: float, wanted: MetricFormat) -> None:
         try:
             answer = self._answer()
+            if isinstance(answer, Exposition):
+                answer.body(wanted)  # here, because its time counts
         except BaseException as error:
             into.set_exception(error)
             return
         now = time.monotonic()
         self._until = now + min(_REST * (now - began), _LONGEST_REST_SECONDS)
         into.set_result(answer)
-
-
-class _Families(Collector):
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
 
 
 def _not_found(routes: Routes) -> Answer:

@@ -38,7 +38,6 @@ from spoke_jobs.sync.output_keeper import OutputKeeper
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.sync_model import Action, Mirror, Row, SpokeJobView, read_view
 from spoke_jobs.sync.undecided import FAILED
-from spoke_jobs.sync.usage_metrics import counted
 from spoke_jobs.sync.watch import Inbox, NotifyListener, Watcher
 from spoke_jobs.sync.writer import ConnectionLost, Writer
 
@@ -393,9 +392,7 @@ class LeaderLoop:
             except DBAPIError as error:
                 logger.warning("could not read what attempts used; trying again: %s", reason_of(error))
                 return
-            self._health.usage.observe(self._usage.ended)
-            for attempt in counted(self._usage.ended):
-                self._health.attempts.observe(attempt)
+            self._health.ended(self._usage.ended)
             if not self._usage.more:
                 return
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from http.server import ThreadingHTTPServer
 from typing import Any, get_args
@@ -16,16 +16,18 @@ from prometheus_client import Metric
 from spoke_jobs.contract.metrics.metric_catalogue import buckets_of
 from spoke_jobs.contract.metrics.metric_families import counter, counter_by_label, gauge
 from spoke_jobs.contract.metrics.metric_spec import MetricSource
+from spoke_jobs.ledger.cluster.ended_attempts import EndedAttempt
 from spoke_jobs.ledger.cluster.lane_load import LaneLoad
 from spoke_jobs.runners.attempt_counts import AttemptCounts
 from spoke_jobs.runners.attempt_metrics import attempt_families
 from spoke_jobs.runners.schedule_metrics import CountSchedules, lag_family, schedule_families
 from spoke_jobs.shared import probe_server
 from spoke_jobs.shared.histogram import Histogram
-from spoke_jobs.shared.probe_server import Answer
+from spoke_jobs.shared.metric_exposition import Exposition
+from spoke_jobs.shared.probe_server import Answer, Served
 from spoke_jobs.sync.sync_model import Action
 from spoke_jobs.sync.undecided import FAILED, GIVEN_UP
-from spoke_jobs.sync.usage_metrics import UsageMetrics
+from spoke_jobs.sync.usage_metrics import UsageMetrics, counted
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +49,12 @@ class SyncHealth:
     """What the loop did and when; written by the loop, read by the probe.
 
     :param organizations: how many organizations have metrics of their own.
+    :param joined: whether attempts belong to the traces of their dispatches.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, organizations: int = 0) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, organizations: int = 0, *, joined: bool = False
+    ) -> None:
         self._clock = clock
         self._turned = self._tries_since = clock()
         self._compared: float | None = None
@@ -64,6 +69,7 @@ class SyncHealth:
         """What ended attempts used."""
         self.attempts = AttemptCounts(MetricSource.SYNC, organizations)
         """How long ended attempts waited and ran."""
+        self._joined = joined
         self.schedule_lag = Histogram(buckets_of("spoke_sync_schedule_lag_seconds"))
         """How late this sync has dispatched the jobs of schedules."""
         self.comparisons = 0
@@ -104,6 +110,12 @@ class SyncHealth:
         self.comparisons += 1
         self.last_compare_seconds = seconds
 
+    def ended(self, attempts: Sequence[EndedAttempt]) -> None:
+        """Count attempts that have ended."""
+        self.usage.observe(attempts, joined=self._joined)
+        for attempt in counted(attempts, joined=self._joined):
+            self.attempts.observe(attempt)
+
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Whether the loop runs, and the fields that the probe shows."""
         now = self._clock()
@@ -133,7 +145,7 @@ def serve_probes(
     :param port: 0 takes a free one.
     :param worker_sets: the names of the sets of workers.
     """
-    routes: dict[str, Callable[[], Answer]] = {
+    routes: dict[str, Callable[[], Served]] = {
         "/healthz": lambda: probe_server.json_answer(*health.report()),
         "/metrics": lambda: exposition(health, backlog, schedules, lanes),
         "/scale": lambda: scale(lanes),
@@ -144,7 +156,7 @@ def serve_probes(
 
 def exposition(
     health: SyncHealth, backlog: Backlog | None, schedules: CountSchedules | None, lanes: LaneLoads | None = None
-) -> Answer:
+) -> Exposition:
     """Return all metrics."""
     families = [
         *_of_health(health),
@@ -155,7 +167,7 @@ def exposition(
         *_of_schedules(schedules),
         lag_family(MetricSource.SYNC, health.schedule_lag),
     ]
-    return probe_server.exposition(MetricSource.SYNC, families)
+    return Exposition(MetricSource.SYNC, families)
 
 
 def scale(lanes: LaneLoads | None, name: str | None = None) -> Answer:

@@ -201,7 +201,7 @@ def connect(settings: Settings, registry: Registry | None = None) -> Sync:
         writer,
         SpokeJobClient.connect(where, Timeouts()),
         intervals,
-        SyncHealth(organizations=settings.metrics_organizations),
+        SyncHealth(organizations=settings.metrics_organizations, joined=settings.traces == "joined"),
         listener=listener,
         registry=registry,
         worker_sets=sets,

@@ -9,9 +9,10 @@ from prometheus_client import Metric, disable_created_metrics
 
 from spoke_jobs.contract.executors import Lane, lane_of
 from spoke_jobs.contract.metrics.application_catalogue import MOST_TYPES
-from spoke_jobs.contract.metrics.metric_families import live_histogram
+from spoke_jobs.contract.metrics.metric_families import exemplar_labels, live_histogram
 from spoke_jobs.contract.metrics.metric_spec import OTHER
 from spoke_jobs.contract.quantities import in_bytes
+from spoke_jobs.contract.trace_context import sampled_trace_id_of
 from spoke_jobs.ledger.cluster.ended_attempts import EndedAttempt
 from spoke_jobs.model import JobOptions
 from spoke_jobs.runners.attempt_counts import ObservedAttempt
@@ -48,8 +49,11 @@ def observed(attempt: EndedAttempt) -> Observation:
     )
 
 
-def counted(ended: Iterable[EndedAttempt]) -> Iterator[ObservedAttempt]:
-    """Return what sync counts of attempts by type and queue: those in pods. Workers count their own."""
+def counted(ended: Iterable[EndedAttempt], *, joined: bool = False) -> Iterator[ObservedAttempt]:
+    """Return what sync counts of attempts by type and queue: those in pods. Workers count their own.
+
+    :param joined: whether attempts belong to the traces of their dispatches.
+    """
     for attempt in ended:
         if lane_of(attempt.runner) is not Lane.WORKER:
             yield ObservedAttempt(
@@ -60,7 +64,13 @@ def counted(ended: Iterable[EndedAttempt]) -> Iterator[ObservedAttempt]:
                 attempt.succeeded,
                 attempt.run_seconds,
                 attempt.wait_seconds,
+                _trace_id(attempt, joined=joined),
             )
+
+
+def _trace_id(attempt: EndedAttempt, *, joined: bool) -> str:
+    """Return the id of an attempt's trace if that is sampled. Nobody records the id of a trace that begins in a pod."""
+    return sampled_trace_id_of(attempt.options.traceparent) if joined else ""
 
 
 def _requested_memory(options: JobOptions) -> float | None:
@@ -90,13 +100,17 @@ class UsageMetrics:
             "wall_seconds": live_histogram("spoke_sync_attempt_wall_seconds", None),
         }
 
-    def observe(self, attempts: Iterable[EndedAttempt]) -> None:
-        """Count attempts that have ended."""
+    def observe(self, attempts: Iterable[EndedAttempt], *, joined: bool = False) -> None:
+        """Count attempts that have ended.
+
+        :param joined: whether attempts belong to the traces of their dispatches.
+        """
         for attempt in attempts:
-            found = observed(attempt)
+            found, trace_id = observed(attempt), _trace_id(attempt, joined=joined)
+            exemplar = exemplar_labels(trace_id) if trace_id else None
             for name, histogram in self._histograms.items():
                 if (value := getattr(found, name)) is not None:
-                    histogram.labels(self._type(attempt.job_type), found.lane).observe(value)
+                    histogram.labels(self._type(attempt.job_type), found.lane).observe(value, exemplar)
 
     def _type(self, name: str) -> str:
         if name not in self._types and len(self._types) >= self._most_types:

@@ -17,7 +17,7 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind, Status, StatusCode
 
 from spoke_jobs.contract.trace_context import span_context_of
-from spoke_jobs.middleware.hooks import AttemptCall, DispatchCall, Middleware, TaskCall
+from spoke_jobs.middleware.hooks import TRACE_ID, AttemptCall, DispatchCall, Middleware, TaskCall
 from spoke_jobs.shared.otel_setup import TRACER, flush, set_up
 from spoke_jobs.tracing import span_values
 from spoke_jobs.tracing.span_values import CAUSE, ERROR_TYPE, MESSAGE_ID, Operation, SpanValues
@@ -75,8 +75,7 @@ class TracingMiddleware(Middleware):
     def before_attempt(self, call: AttemptCall) -> None:
         """Start the span of an attempt."""
         traceparent = call.job.options.traceparent
-        active = self._consume(span_values.of_attempt(Operation.PROCESS, call), traceparent)
-        call.state[_KEY] = active
+        active = self._consume(call, span_values.of_attempt(Operation.PROCESS, call), traceparent)
         if call.asked_at is not None:
             now = time.time_ns()
             began = now - int(max(0.0, time.monotonic() - call.asked_at) * 1e9)
@@ -102,7 +101,7 @@ class TracingMiddleware(Middleware):
 
     def before_task(self, call: TaskCall) -> None:
         """Start the span of a task."""
-        call.state[_KEY] = self._consume(span_values.of_task(call), call.traceparent)
+        self._consume(call, span_values.of_task(call), call.traceparent)
 
     def after_task(self, call: TaskCall) -> None:
         """End the span."""
@@ -116,8 +115,8 @@ class TracingMiddleware(Middleware):
         """Send the spans that are still in memory."""
         flush(_FLUSH_SECONDS, self._provider)
 
-    def _consume(self, values: SpanValues, traceparent: str | None) -> _Active:
-        """Start the span of a function that is called now, in a context without baggage."""
+    def _consume(self, call: AttemptCall | TaskCall, values: SpanValues, traceparent: str | None) -> _Active:
+        """Start the span of a function that is called now, in a context without baggage, and keep it with the call."""
         creation, around = span_context_of(traceparent), trace.get_current_span().get_span_context()
         attributes = {MESSAGE_ID: values.attributes[MESSAGE_ID]}
         links = [] if creation is None else [Link(creation, attributes)]
@@ -129,7 +128,11 @@ class TracingMiddleware(Middleware):
         span = self._tracer.start_span(
             values.name, parent, kind=SpanKind.CONSUMER, attributes=values.attributes, links=links
         )
-        return _Active(span, attach(trace.set_span_in_context(span, Context())))
+        context = span.get_span_context()
+        if span.is_recording() and context.trace_flags.sampled:
+            call.state[TRACE_ID] = trace.format_trace_id(context.trace_id)
+        active = call.state[_KEY] = _Active(span, attach(trace.set_span_in_context(span, Context())))
+        return active
 
     def _note(self, values: SpanValues, within: Span, began: int) -> Span:
         """Start a span about an exchange with the database that began earlier."""

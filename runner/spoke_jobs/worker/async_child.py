@@ -269,7 +269,7 @@ class AsyncOrderLoop:
             running.stop(reason)
 
     async def _execute(self, order: Order, writer: asyncio.StreamWriter) -> None:
-        code = ExitCode.SUPERSEDED
+        end = AttemptEnd(ExitCode.SUPERSEDED)
         self._shared.add(order.token)
         try:
             if order.asked_at is None or time.monotonic() < order.asked_at + order.lease_seconds / 2:
@@ -277,11 +277,11 @@ class AsyncOrderLoop:
                     self._shared.heartbeat_unanswered(False)  # of earlier attempts
                 lease = Lease.of(order.token, order.lease_seconds, order.asked_at, time.monotonic())
                 self._leases.add(lease, Owner(partial(self._stop_soon, order.token)))
-                code = await self._run(order)
+                end = await self._run(order)
             else:  # the event loop or the worker was blocked, and too little of the lease is left
                 await self._release(order)
         except DBAPIError as error:
-            code = code_of_unrecorded(error)
+            end = AttemptEnd(code_of_unrecorded(error))
             logger.error("job %d: could not record its end (%s)", order.job_id, type(error.orig).__name__)  # noqa: TRY400
         except Exception:
             logger.exception("job %d: could not record its end; its lease will lapse", order.job_id)
@@ -292,16 +292,16 @@ class AsyncOrderLoop:
         # together, which wakes the supervisor once.
         if not self._reports:
             self._loop.call_soon(self._send_reports, writer)
-        self._reports.append(Report(code, token=order.token))
+        self._reports.append(Report(end.exit_code, token=order.token, trace_id=end.trace_id))
 
     def _send_reports(self, writer: asyncio.StreamWriter) -> None:
         reports, self._reports = self._reports, []
         writer.write(b"".join(map(encode, reports)))
 
-    async def _run(self, order: Order) -> ExitCode:
+    async def _run(self, order: Order) -> AttemptEnd:
         job = order.job or await self._common.in_thread(self._ledger.get, order.job_id)
         if job is None:
-            return ExitCode.SUPERSEDED
+            return AttemptEnd(ExitCode.SUPERSEDED)
         claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
         running = self._running[order.token] = _LoopDriver(claim, self._common)
         try:
@@ -311,16 +311,16 @@ class AsyncOrderLoop:
                 await asyncio.wait_for(self._room.acquire(), PATIENCE_SECONDS)
         except TimeoutError:
             await self._release(order)
-            return ExitCode.SUPERSEDED
+            return AttemptEnd(ExitCode.SUPERSEDED)
         else:
             try:
                 changed = self._shared.outdated(order.asked_at)
                 held = changed and await self._common.in_thread(self._ledger.limits.holds, job)
                 if held or self._stopping or running.stop_reason is not None:
                     await self._release(order)
-                    return ExitCode.SUPERSEDED
+                    return AttemptEnd(ExitCode.SUPERSEDED)
                 with self._common.output.of(job.id, order.token):
-                    return (await attempt(claim, running)).exit_code
+                    return await attempt(claim, running)
             finally:
                 self.tasks.end(order.token)
                 self._room.release()

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.termination import ExitCode
-from spoke_jobs.execution.attempt import AttemptServices
+from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices
 from spoke_jobs.execution.attempt_decisions import code_of_unrecorded, failure_of
 from spoke_jobs.execution.lease import FRESH, StopReason
 from spoke_jobs.execution.signals import SignalEvent
@@ -42,7 +42,7 @@ from spoke_jobs.worker.signal_state import SignalState
 
 logger = logging.getLogger(__name__)
 
-Run = Callable[[Order, threading.Event], ExitCode]
+Run = Callable[[Order, threading.Event], AttemptEnd]
 """Run an order's attempt; the event asks it to stop."""
 Release = Callable[[Order], None]
 """Release the claim of an order that was not started."""
@@ -71,25 +71,25 @@ def serve(connection: socket.socket, shared: SharedState, output_file: int) -> N
         meter=of_own_process,
     )
 
-    def run(order: Order, cancel: threading.Event) -> ExitCode:
+    def run(order: Order, cancel: threading.Event) -> AttemptEnd:
         output.begin(order.job_id, order.token)
         shared.enter(order.token)
         try:
             job = order.job or ledger.get(order.job_id)
             if job is None:
-                return ExitCode.SUPERSEDED
+                return AttemptEnd(ExitCode.SUPERSEDED)
             if shared.outdated(order.asked_at) and ledger.limits.holds(job):
                 release(order)
-                return ExitCode.SUPERSEDED
+                return AttemptEnd(ExitCode.SUPERSEDED)
             claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
             shared.heartbeat_unanswered(False)  # of the previous attempt
             if not _is_stale(order) and order.asked_at is not None:  # otherwise the attempt begins with a renewal
                 shared.lease_ends(order.asked_at + order.lease_seconds)
-            return run_attempt(claim, services, cancel).exit_code
+            return run_attempt(claim, services, cancel)
         except DBAPIError as error:  # the database is unreachable; the job is not at fault
             kind = type(error.orig).__name__
             logger.error("job %d: could not record its end (%s)", order.job_id, kind)  # noqa: TRY400
-            return code_of_unrecorded(error)
+            return AttemptEnd(code_of_unrecorded(error))
         finally:
             output.end()
             shared.lease_ends(math.inf)
@@ -146,7 +146,7 @@ class OrderLoop:
             self._connection.sendall(encode(report))
             if report.last:
                 break
-            code, token = None, None
+            code, token, trace_id = None, None, ""
             waited_behind = self._has_more()
             if self._wait():
                 line = self._read_line()
@@ -158,8 +158,9 @@ class OrderLoop:
                     self._release(order)
                     code, token = ExitCode.SUPERSEDED, order.token
                 elif isinstance(order, Order):
-                    code, token = self._execute(order), order.token
-            report = Report(code, last=self._cancel.is_set(), token=token)
+                    end = self._execute(order)
+                    code, token, trace_id = end.exit_code, order.token, end.trace_id
+            report = Report(code, last=self._cancel.is_set(), token=token, trace_id=trace_id)
         # Read orders that were sent before the last report arrived. The supervisor knows that they were not started.
         while self._connection.recv(4096):
             pass
@@ -188,7 +189,7 @@ class OrderLoop:
         line, _, self._received = self._received.partition(b"\n")
         return line
 
-    def _execute(self, order: Order) -> ExitCode:
+    def _execute(self, order: Order) -> AttemptEnd:
         try:
             return self._run(order, self._cancel)
         finally:

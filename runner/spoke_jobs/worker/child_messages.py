@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 from uuid import UUID
 
 from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.contract.trace_context import is_trace_id
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.model import Claim, JobOptions, JobRequest, JobState, UnreadPayload
 from spoke_jobs.shared.strict_json import NotJson, read_json_object
@@ -57,6 +58,8 @@ class Report:
     """Whether the child was told to stop. It then starts no further order, and exits once its connection is closed."""
     token: UUID | None = None
     """The token of the order that ended."""
+    trace_id: str = ""
+    """The sampled trace of the attempt; empty if there is none."""
 
 
 _NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in (Order, Stop, Report)}
@@ -115,7 +118,8 @@ def decode_report(line: bytes) -> Report | None:
         or not (uid or token is None)
     ):
         return None
-    return Report(code, last, uid)
+    trace_id = value.get("trace_id")
+    return Report(code, last, uid, trace_id if is_trace_id(trace_id) else "")
 
 
 _EXIT_CODES = frozenset(ExitCode)

@@ -236,7 +236,8 @@ class Supervisor:
         if report.token is not None and (item := child.orders.pop(report.token, None)) is not None:
             self._claiming.record_duration(child.kind, time.monotonic() - item.sent_at)
             if report.exit_code is not None:
-                self.metrics.ran(item.observed, ExitCode(report.exit_code), child.ran_seconds(item))
+                code, seconds = ExitCode(report.exit_code), child.ran_seconds(item)
+                self.metrics.ran(item.observed, code, seconds, report.trace_id)
             if item.locks_queue:  # other jobs may wait for its queue
                 self._claiming.expect_work()
             self._claiming.expect_room()

@@ -17,7 +17,8 @@ from spoke_jobs.limits.admission import LimitFigures
 from spoke_jobs.runners.attempt_metrics import attempt_families
 from spoke_jobs.runners.schedule_metrics import lag_family, schedule_families
 from spoke_jobs.shared import probe_server
-from spoke_jobs.shared.probe_server import Answer
+from spoke_jobs.shared.metric_exposition import Exposition
+from spoke_jobs.shared.probe_server import Routes
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 
@@ -43,14 +44,14 @@ class Reads(Protocol):
 
 def serve(metrics: WorkerMetrics, reads: Reads, port: int, host: str = "") -> ThreadingHTTPServer:
     """Serve until the process ends. Port 0 selects a free port."""
-    routes = {
+    routes: Routes = {
         "/healthz": lambda: probe_server.json_answer(*metrics.report()),
         "/metrics": lambda: exposition(metrics, reads),
     }
     return probe_server.serve(routes, port, host)
 
 
-def exposition(metrics: WorkerMetrics, reads: Reads) -> Answer:
+def exposition(metrics: WorkerMetrics, reads: Reads) -> Exposition:
     """Return all metrics."""
     families = [
         *_of_metrics(metrics),
@@ -59,7 +60,7 @@ def exposition(metrics: WorkerMetrics, reads: Reads) -> Answer:
         lag_family(MetricSource.WORKER, metrics.schedule_lag),
         *pool_families(MetricSource.WORKER, reads.pool()),
     ]
-    return probe_server.exposition(MetricSource.WORKER, families)
+    return Exposition(MetricSource.WORKER, families)
 
 
 def _of_metrics(metrics: WorkerMetrics) -> Iterator[Metric]:

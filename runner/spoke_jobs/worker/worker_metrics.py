@@ -75,14 +75,15 @@ class WorkerMetrics:
         with self._lock:
             self.counts[f"ended_{code.name.lower()}"] += 1
 
-    def ran(self, attempt: ObservedAttempt | None, code: ExitCode, seconds: float) -> None:
+    def ran(self, attempt: ObservedAttempt | None, code: ExitCode, seconds: float, trace_id: str = "") -> None:
         """Count how long an attempt waited and ran, unless it did not run.
 
         :param attempt: what its claim said; None if that is not known.
+        :param trace_id: its trace, if that is sampled.
         """
         succeeds = _SUCCEEDS.get(code)
         if attempt is not None and succeeds is not None:
-            self.attempts.observe(replace(attempt, succeeded=succeeds, run_seconds=seconds))
+            self.attempts.observe(replace(attempt, succeeded=succeeds, run_seconds=seconds, trace_id=trace_id))
 
     def failed(self) -> None:
         """Count an unexpected error that the worker contained."""

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from scripts.dashboards.__main__ import BOARDS
 from tests.metric_scenes import OperatorScene, Scene, SyncScene, TasksScene, WorkerScene
-from tests.prometheus import Target, scraping
+from tests.prometheus import EXEMPLAR_STORAGE, Target, scraping
 from tests.waiting import eventually
 
 from spoke_jobs.shared import probe_server
-from spoke_jobs.shared.probe_server import Answer
+from spoke_jobs.shared.metric_exposition import Exposition
 
-JOBS: dict[str, Callable[[], Scene]] = {
+JOBS: dict[str, Callable[..., Scene]] = {
     "rel-spoke-operator": OperatorScene,
     "rel-spoke-app-sync": SyncScene,
     "ns/rel-spoke-app-workers": WorkerScene,
@@ -51,24 +51,24 @@ def expressions() -> list[str]:
     return found
 
 
-def scraped(scene: Scene) -> Callable[[], Answer]:
+def scraped(scene: Scene) -> Callable[[], Exposition]:
     """Let something happen before each scrape."""
 
-    def answer() -> Answer:
+    def answer() -> Exposition:
         scene.work()
         return scene.answer()
 
     return answer
 
 
-def test_prometheus_takes_each_query_and_finds_what_there_is(tmp_path: Path) -> None:
+def test_prometheus_takes_each_query_and_finds_what_there_is_with_exemplars(tmp_path: Path) -> None:
     with ExitStack() as stack:
         targets = []
         for job, make in JOBS.items():
-            server = probe_server.serve({"/metrics": scraped(make())}, 0, "127.0.0.1")
+            server = probe_server.serve({"/metrics": scraped(make(trace_id="a" * 32))}, 0, "127.0.0.1")
             stack.callback(probe_server.close, server)
             targets.append(Target(server.server_port, job, honor_labels=job == "rel-spoke-operator"))
-        prometheus = stack.enter_context(scraping(tmp_path, targets))
+        prometheus = stack.enter_context(scraping(tmp_path, targets, options=[EXEMPLAR_STORAGE]))
         empty = expressions()
         assert len(empty) > 90
 
@@ -77,3 +77,5 @@ def test_prometheus_takes_each_query_and_finds_what_there_is(tmp_path: Path) -> 
             return not empty
 
         eventually(all_found, "a value of each query; there is none of", state=lambda: "\n".join(empty))
+        for query in (query for board in BOARDS.values() for query in board.queries if query.exemplars):
+            assert prometheus.exemplars(filled(query.expression)), query

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.integration.tasks.support.servers import task_server
 from tests.integration.tasks.support.stage import left_in_outbox
 from tests.integration.tracing.collector import Collector, Sent, collecting
 from tests.pod_process import run_pod
+from tests.ports import free_port
 from tests.preloaded import completed
 from tests.task_key import KEY
 from tests.waiting import eventually, patient
@@ -88,6 +94,51 @@ def test_in_workers(job_type: str, collector: Collector, sqlite_ledger_url: str)
     eventually(lambda: collector.named("process welcome"), "the task's span has come")
     first, second = check(collector, job_type)
     assert (collector.one(f"send {job_type}").service, first.service, second.service) == ("web", "worker", "worker")
+
+
+@contextmanager
+def serving_worker(port: int, **environment: str) -> Iterator[None]:
+    """A worker that serves its metrics."""
+    command = [sys.executable, "-m", "spoke_jobs", "worker", "--processes", "1", "--health-port", str(port)]
+    settings = os.environ | {"PYTHONPATH": PATH, "SPOKE_APP": "traced_shop"} | environment
+    with subprocess.Popen(command, env=settings) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+            assert process.wait(patient(60)) == 0
+
+
+def exemplars(port: int, name: str) -> set[str]:
+    """The traces that a histogram of a worker names; none while the worker starts."""
+    asks = urllib.request.Request(
+        f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text"}
+    )
+    try:
+        with urllib.request.urlopen(asks, timeout=patient(30)) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+    except OSError:
+        return set()
+    samples = [sample for family in families if family.name == name for sample in family.samples]
+    return {sample.exemplar.labels["trace_id"] for sample in samples if sample.exemplar is not None}
+
+
+@pytest.mark.parametrize(("job_type", "traces"), [("import_contacts", "joined"), ("aimport_contacts", "linked")])
+def test_a_worker_s_metrics_lead_to_the_traces_of_its_attempts(
+    job_type: str, traces: str, collector: Collector, sqlite_ledger_url: str
+) -> None:
+    settings = {"SPOKE_DATABASE_URL": sqlite_ledger_url}
+    run([str(HERE / "traced_shop.py"), job_type], **settings, **collector.environment("web"))
+    port = free_port()
+    with serving_worker(port, **settings, **collector.environment("worker") | {"SPOKE_TRACES": traces}):
+        waited = eventually(lambda: exemplars(port, "spoke_worker_job_wait_seconds"), "the first attempt's exemplar")
+        eventually(lambda: len(collector.named(f"complete {job_type}")) == 2, "the spans of both attempts")
+        ran = exemplars(port, "spoke_worker_attempt_run_seconds")
+    first, second = collector.named(f"process {job_type}")
+    assert waited == {first.trace_id}
+    assert ran
+    assert ran <= {first.trace_id, second.trace_id}
+    assert (first.trace_id == collector.one("upload").trace_id) == (traces == "joined")
 
 
 class Pods:

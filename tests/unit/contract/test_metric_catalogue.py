@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections import Counter
 
 import pytest
 from prometheus_client import CollectorRegistry
+from tests.waiting import patient
 
 from spoke_jobs.contract.metrics import metric_families
 from spoke_jobs.contract.metrics.metric_catalogue import BY_PROCESS, CATALOGUE, COMMON
@@ -66,5 +69,21 @@ def test_a_histogram_counts_each_value_in_its_bucket_and_all_above() -> None:
     histogram = Histogram((1.0, 2.5))
     for value in (0.5, 1.0, 2.0, 9.0):
         histogram.observe(value)
-    assert histogram.buckets() == [("1", 2), ("2.5", 3), ("+Inf", 4)]
+    assert histogram.buckets() == [(1, 2, None), (2.5, 3, None), (math.inf, 4, None)]
     assert histogram.total == 12.5
+
+
+def test_a_bucket_has_the_last_of_its_values_that_belongs_to_a_sampled_trace() -> None:
+    histogram = Histogram((1.0, 60.0))
+    for value, trace_id in ((0.5, "a" * 32), (0.25, "b" * 32), (0.75, ""), (2.0, "")):
+        histogram.observe(value, trace_id)
+    copy = histogram.copy()
+    histogram.observe(0.5, "c" * 32)
+    family = metric_families.histogram("spoke_tasks_wait_seconds", {(): copy})
+    buckets = [(sample.labels["le"], sample.exemplar) for sample in family.samples if "le" in sample.labels]
+    assert [bound for bound, _ in buckets] == ["1.0", "60.0", "+Inf"]
+    first, *others = [exemplar for _, exemplar in buckets]
+    assert first is not None
+    assert (first.labels, first.value) == ({"trace_id": "b" * 32}, 0.25)
+    assert abs(float(first.timestamp or 0) - time.time()) < patient(60)
+    assert others == [None, None]

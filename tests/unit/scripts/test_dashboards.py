@@ -80,3 +80,13 @@ def test_each_panel_says_what_it_shows_and_shows_all_its_queries(board: Board) -
 def test_grafana_takes_its_uid(board: Board) -> None:
     uid = json.loads(to_json(board))["uid"].replace("@UID@", "0" * 12)
     assert re.fullmatch("[a-zA-Z0-9_-]{1,40}", uid)
+
+
+@every_board
+def test_panels_of_histograms_with_exemplars_ask_for_them_once(board: Board) -> None:
+    for panel in (panel for row in board.rows for panel in row.panels):
+        named = {name for query in panel.queries for name in re.findall(r"\bspoke_\w+_bucket\b", query.expression)}
+        asked = [query for query in panel.queries if query.exemplars]
+        assert len(asked) == any(SERIES[name].has_exemplars for name in named), panel.title
+    shown = [target for panel in panels(board) for target in panel.get("targets", ())]
+    assert sum(target.get("exemplar", False) for target in shown) == sum(query.exemplars for query in board.queries)

@@ -17,28 +17,31 @@ from tests.waiting import eventually, patient
 
 from spoke_jobs.shared import probe_server
 from spoke_jobs.shared.bounded_server import LONGEST_HEAD_BYTES, MOST_CONNECTIONS
+from spoke_jobs.shared.metric_exposition import Exposition
 from spoke_jobs.shared.probe_server import (
     Answer,
     Routes,
-    exposition,
     json_answer,
     text_answer,
 )
 
 THINGS = CounterMetricFamily("things", "Things.", labels=["kind"])
 THINGS.add_metric(['a"b'], 2)
-ROUTES = {
+ROUTES: Routes = {
     "/broken": lambda: json_answer(ok=1 // 0 == 1, fields={}),
     "/healthz": lambda: json_answer(ok=False, fields={"why": "it hangs"}),
-    "/metrics": lambda: exposition("sync", [THINGS]),
+    "/metrics": lambda: Exposition("sync", [THINGS]),
 }
 
 
-def get(method: str, path: str) -> tuple[int, str, bytes]:
+OPENMETRICS = "application/openmetrics-text"
+
+
+def get(method: str, path: str, **headers: str) -> tuple[int, str, bytes]:
     server = probe_server.serve(ROUTES, 0, "127.0.0.1")
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=patient(30))
     try:
-        connection.request(method, path)
+        connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.headers["Content-Type"], answer.read()
     finally:
@@ -59,6 +62,18 @@ def test_metrics_are_in_prometheus_text_format() -> None:
         "# TYPE things_total counter",
         'things_total{kind="a\\"b"} 2.0',
     ]
+
+
+def test_metrics_are_in_openmetrics_for_those_who_ask_for_it() -> None:
+    status, kind, body = get("GET", "/metrics", Accept=OPENMETRICS)
+    assert (status, kind.partition(";")[0]) == (200, OPENMETRICS)
+    assert body.decode().splitlines()[-3:] == ["# TYPE things counter", 'things_total{kind="a\\"b"} 2.0', "# EOF"]
+    status, kind, body = get("HEAD", "/metrics", Accept=OPENMETRICS)
+    assert (status, kind.partition(";")[0], body) == (200, OPENMETRICS, b"")
+
+
+def test_a_probe_is_the_same_in_all_formats() -> None:
+    assert get("GET", "/healthz", Accept=OPENMETRICS) == get("GET", "/healthz")
 
 
 def test_another_path_is_answered_with_those_that_there_are() -> None:
@@ -107,10 +122,10 @@ def served(routes: Routes) -> Iterator[int]:
         probe_server.close(server)
 
 
-def status_of(port: int, path: str) -> int:
+def status_of(port: int, path: str, accept: str = "") -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patient(30))
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Accept": accept})
         return connection.getresponse().status
     finally:
         connection.close()
@@ -175,6 +190,21 @@ def test_many_requests_cost_no_more_than_some() -> None:
         assert {scrape.result(patient(30)) for scrape in scrapes} == {200}
         assert len(queries) <= 3
         eventually(lambda: (status_of(port, "/metrics") and len(queries) > 3) or None, "a new answer")
+
+
+def test_scrapes_in_both_formats_share_a_query() -> None:
+    queries, may_end = [], threading.Event()
+
+    def metrics() -> Exposition:
+        queries.append(may_end.wait(patient(30)))
+        return Exposition("sync", [THINGS])
+
+    with served({"/metrics": metrics}) as port, ThreadPoolExecutor(20) as pool:
+        scrapes = [pool.submit(status_of, port, "/metrics", accept) for accept in ("", OPENMETRICS) * 10]
+        eventually(lambda: queries or threading.active_count() > 20, "a query")
+        may_end.set()
+        assert {scrape.result(patient(30)) for scrape in scrapes} == {200}
+        assert len(queries) <= 3
 
 
 def test_a_peer_that_resets_its_connection_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:

@@ -132,7 +132,7 @@ LOADS = {"small": LaneLoad(due=7, running=2, oldest_seconds=31.25), "large": Lan
 
 
 def test_what_each_set_of_workers_has_to_do(health: SyncHealth) -> None:
-    body = exposition(health, None, None, lambda _name: LOADS).body.decode()
+    body = exposition(health, None, None, lambda _name: LOADS).text
     for line in (
         'spoke_sync_lane_jobs_due{workers="small"} 7.0',
         'spoke_sync_lane_jobs_running{workers="small"} 2.0',
@@ -185,4 +185,4 @@ def test_an_autoscaler_gets_no_number_while_nobody_knows_one(health: SyncHealth)
         raise OSError("away")
 
     assert scale(away).status == 503
-    assert b"spoke_sync_lane" not in exposition(health, None, None, away).body
+    assert "spoke_sync_lane" not in exposition(health, None, None, away).text

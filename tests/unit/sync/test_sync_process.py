@@ -8,9 +8,12 @@ from typing import Any, cast
 from unittest.mock import MagicMock
 
 import pytest
+from pydantic import SecretStr
 
+from spoke_jobs.ledger.cluster.ended_attempts import EndedAttempt
 from spoke_jobs.ledger.cluster.lane_load import LaneLoad
-from spoke_jobs.model import ClaimFilter
+from spoke_jobs.model import AttemptUsage, ClaimFilter, JobOptions
+from spoke_jobs.settings import Settings
 from spoke_jobs.shared.api_errors import NoAnswer, api_error
 from spoke_jobs.sync import sync_process
 from spoke_jobs.sync.leader_loop import Intervals
@@ -203,3 +206,15 @@ def test_of_a_set_of_workers_that_is_asked_for_only_its_jobs_are_counted(monkeyp
     sync.lane_loads("small")
     sync.lane_loads()
     assert counted == [{"small": sets["small"]}, sets]
+
+
+@pytest.mark.parametrize(("traces", "found"), [("none", ""), ("joined", "a" * 32), ("linked", "")])
+def test_metrics_name_traces_that_attempts_belong_to(monkeypatch: pytest.MonkeyPatch, traces: Any, found: str) -> None:
+    monkeypatch.setattr(sync_process, "listen", lambda _engine: None)
+    monkeypatch.setattr(sync_process.SpokeJobClient, "connect", lambda *_arguments: MagicMock())
+    database = SecretStr("postgresql+psycopg://127.0.0.1:9/none")
+    health = sync_process.connect(Settings(database_url=database, namespace="ns", traces=traces)).health
+    options = JobOptions(traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    health.ended([EndedAttempt("report", "kubernetes", options, AttemptUsage(), run_seconds=2.0)])
+    (runs,) = health.attempts.figures().runs.values()
+    assert [exemplar.trace_id for exemplar in runs.exemplars.values()] == ([found] if found else [])

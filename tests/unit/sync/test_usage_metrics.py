@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spoke_jobs.ledger.cluster.ended_attempts import EndedAttempt
 from spoke_jobs.model import AttemptUsage, JobOptions
-from spoke_jobs.shared.probe_server import exposition
+from spoke_jobs.shared.metric_exposition import Exposition
 from spoke_jobs.sync.usage_metrics import UsageMetrics, counted, observed
 
 MIB = 2**20
@@ -17,7 +17,7 @@ USED = AttemptUsage(100 * MIB, 250, 2000)
 
 
 def lines(metrics: UsageMetrics) -> list[str]:
-    return exposition("sync", metrics.families()).body.decode().splitlines()
+    return Exposition("sync", metrics.families()).text.splitlines()
 
 
 def values(metrics: UsageMetrics) -> dict[str, float]:
@@ -59,6 +59,27 @@ def test_workers_count_their_attempts_themselves() -> None:
     """Those who read the metrics add those of workers and of sync up."""
     ended = [EndedAttempt("report", runner, ASKS, USED) for runner in ("kubernetes", "kubernetes-worker", "")]
     assert [(attempt.job_type, attempt.lane) for attempt in counted(ended)] == [("report", "pod")] * 2
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("flags", "joined", "found"), [("01", True, TRACE), ("03", True, TRACE), ("00", True, ""), ("01", False, "")]
+)
+def test_a_pod_s_trace_is_that_of_the_dispatch_if_they_are_joined_and_it_is_sampled(
+    flags: str, joined: bool, found: str
+) -> None:
+    options = JobOptions(traceparent=f"00-{TRACE}-00f067aa0ba902b7-{flags}")
+    ended = [EndedAttempt("report", "kubernetes", options, USED, succeeded=True, run_seconds=2.0)]
+    assert [attempt.trace_id for attempt in counted(ended, joined=joined)] == [found]
+    metrics = UsageMetrics()
+    metrics.observe(ended, joined=joined)
+    samples = [sample for family in metrics.families() for sample in family.samples]
+    exemplars = {sample.name: sample.exemplar.labels for sample in samples if sample.exemplar is not None}
+    used = ("peak_memory_bytes", "cpu_seconds", "wall_seconds")
+    names = [f"spoke_sync_attempt_{name}_bucket" for name in used]
+    assert exemplars == ({name: {"trace_id": TRACE} for name in names} if found else {})
 
 
 anything = st.none() | st.integers(-(2**63), 2**63 - 1)

@@ -11,8 +11,9 @@ FORKING = """
 import os, socket, threading
 from uuid import uuid4
 from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.execution.attempt import AttemptEnd
 from spoke_jobs.worker.child import OrderLoop
-from spoke_jobs.worker.child_messages import Order, encode
+from spoke_jobs.worker.child_messages import Order, decode, encode
 
 supervisor, connection = socket.socketpair()
 supervisor.sendall(encode(Order(1, 1, uuid4(), 60.0)))
@@ -22,11 +23,12 @@ def run(order, cancel):
     copy = os.fork()
     if copy:
         print("the copy ended with", os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]), flush=True)
-    return ExitCode.DONE
+    return AttemptEnd(ExitCode.DONE, trace_id="a" * 32)
 
 OrderLoop(connection, run, lambda order: None).run()
 connection.close()
-print("reports:", supervisor.recv(4096).count(b"exit_code"))
+reports = [decode(line) for line in supervisor.recv(4096).splitlines()]
+print("reports:", *[(report.exit_code, report.trace_id[:1]) for report in reports])
 """
 
 
@@ -35,13 +37,14 @@ def test_a_copy_that_a_job_forked_ends_where_the_job_returns() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORKING], capture_output=True, text=True, timeout=patient(60), check=True
     )
-    assert done.stdout.splitlines() == ["the copy ended with 1", "reports: 2"]
+    assert done.stdout.splitlines() == ["the copy ended with 1", "reports: (None, '') (0, 'a')"]
 
 
 LEAVING = """
 import signal, socket, time
 from uuid import uuid4
 from spoke_jobs.contract.termination import ExitCode
+from spoke_jobs.execution.attempt import AttemptEnd
 from spoke_jobs.worker.child import OrderLoop
 from spoke_jobs.worker.child_messages import Order, encode
 
@@ -58,12 +61,12 @@ def run(order, cancel):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        return ExitCode.DONE
+        return AttemptEnd(ExitCode.DONE)
     print("timers", signal.getitimer(signal.ITIMER_REAL)[0], signal.getitimer(signal.ITIMER_PROF)[0])
     print("alarm", signal.getsignal(signal.SIGALRM) is signal.SIG_DFL)
     signal.raise_signal(signal.SIGTERM)
     print("asked to stop", cancel.is_set())
-    return ExitCode.DONE
+    return AttemptEnd(ExitCode.DONE)
 
 OrderLoop(connection, run, lambda order: None).run()
 connection.close()

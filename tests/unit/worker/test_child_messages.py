@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,10 +26,19 @@ def test_orders_read_back(job_id: int, number: int, token: uuid.UUID, lease: flo
     assert decode(line) == order
 
 
-@given(st.sampled_from([None, *ExitCode]), st.booleans(), st.none() | st.uuids())
-def test_reports_read_back(code: ExitCode | None, last: bool, token: uuid.UUID | None) -> None:
-    assert decode(encode(Report(code, last, token))) == Report(code, last, token)
-    assert decode_report(encode(Report(code, last, token))) == Report(code, last, token)
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@given(st.sampled_from([None, *ExitCode]), st.booleans(), st.none() | st.uuids(), st.sampled_from(["", TRACE]))
+def test_reports_read_back(code: ExitCode | None, last: bool, token: uuid.UUID | None, trace_id: str) -> None:
+    report = Report(code, last, token, trace_id)
+    assert decode(encode(report)) == report
+    assert decode_report(encode(report)) == report
+
+
+@pytest.mark.parametrize("trace_id", [None, 7, "x", "0" * 32, TRACE.upper(), TRACE + "0", "a" * 10**6])
+def test_a_report_with_an_invalid_trace_has_none(trace_id: Any) -> None:
+    assert decode_report(encode(Report(0, trace_id=trace_id))) == Report(0)
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,17 @@ def test_only_attempts_that_ran_to_an_end_are_counted(code: ExitCode) -> None:
     assert list(metrics.attempts.figures().failed.values()) == ([ended[code]] if code in ended else [])
 
 
+def test_what_a_child_reports_of_a_trace_is_an_exemplar() -> None:
+    metrics = WorkerMetrics()
+    metrics.ran(claimed_attempt(claim()), ExitCode.DONE, 2.0, "a" * 32)
+    figures = metrics.attempts.figures()
+    (wait,) = [found for waits in figures.waits.values() for found in waits.exemplars.values()]
+    (run,) = [found for runs in figures.runs.values() for found in runs.exemplars.values()]
+    assert (wait[:2], run[:2]) == (("a" * 32, 3.0), ("a" * 32, 2.0))
+
+
 def scrape(reads: FakeReads) -> dict[str, dict[tuple[str, ...], float]]:
-    body = worker_endpoint.exposition(WorkerMetrics(), reads).body.decode()
+    body = worker_endpoint.exposition(WorkerMetrics(), reads).text
     return {
         family.name: {tuple(sample.labels.values()): sample.value for sample in family.samples}
         for family in text_string_to_metric_families(body)

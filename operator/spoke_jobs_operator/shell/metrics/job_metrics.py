@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import CollectorRegistry, Histogram, Metric
 from prometheus_client.registry import Collector
 
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.contract.metrics.metric_families import gauge, live_counter, live_histogram
+from spoke_jobs.contract.metrics.metric_families import exemplar_labels, gauge, live_counter, live_histogram
 from spoke_jobs.contract.spokejob import Outcome, SpokeJob
+from spoke_jobs.contract.trace_context import sampled_trace_id_of
 from spoke_jobs_operator.core.reporting.job_counts import (
     Labels,
     LabelValues,
@@ -38,11 +39,18 @@ class JobMetrics(Collector):
 
     :param values: chooses the labels.
     :param clock: the monotonic clock, in seconds.
+    :param traced: whether the operator makes spans in the traces of jobs.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, values: LabelValues, clock: Callable[[], float] = time.monotonic
+        self,
+        registry: CollectorRegistry,
+        values: LabelValues,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        traced: bool = False,
     ) -> None:
+        self._traced = traced
         self._values = values
         self._clock = clock
         self._used: defaultdict[str, set[tuple[Any, Labels]]] = defaultdict(set)
@@ -79,15 +87,15 @@ class JobMetrics(Collector):
 
     def created(self, spokejob: SpokeJob, seconds: float) -> None:
         """Observe the time to a SpokeJob's first Job."""
-        self._child(self._creation_seconds, self._values.of(spokejob)).observe(seconds)
+        self._observe(self._creation_seconds, spokejob, seconds)
 
     def started(self, spokejob: SpokeJob, seconds: float) -> None:
         """Observe the time until a SpokeJob's first attempt ran."""
-        self._child(self._start_seconds, self._values.of(spokejob)).observe(seconds)
+        self._observe(self._start_seconds, spokejob, seconds)
 
     def ran(self, spokejob: SpokeJob, seconds: float) -> None:
         """Observe how long an attempt ran."""
-        self._child(self._run_seconds, self._values.of(spokejob)).observe(seconds)
+        self._observe(self._run_seconds, spokejob, seconds)
 
     def collect(self) -> Iterator[Metric]:
         """Count the unfinished SpokeJobs, for a scrape."""
@@ -129,6 +137,11 @@ class JobMetrics(Collector):
         self._child(self._finished, (namespace, Outcome.SUCCEEDED.value, ""))
         for cause in (*CAUSES, OTHER_CAUSE):
             self._child(self._finished, (namespace, Outcome.FAILED.value, cause))
+
+    def _observe(self, histogram: Histogram, spokejob: SpokeJob, seconds: float) -> None:
+        trace_id = sampled_trace_id_of(spokejob.spec.traceparent) if self._traced else ""
+        exemplar = exemplar_labels(trace_id) if trace_id else None
+        self._child(histogram, self._values.of(spokejob)).observe(seconds, exemplar)
 
     def _child(self, metric: Any, labels: Labels) -> Any:
         self._used[labels[0]].add((metric, labels))

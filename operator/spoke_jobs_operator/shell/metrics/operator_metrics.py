@@ -38,13 +38,14 @@ class OperatorMetrics:
 
     :param labels: the labels of SpokeJobs' metrics besides the namespace: "type", "queue".
     :param label_limit: the most combinations of their values in each namespace.
+    :param traced: whether the operator makes spans in the traces of jobs.
     """
 
-    def __init__(self, labels: Sequence[str] = (), label_limit: int = 50) -> None:
+    def __init__(self, labels: Sequence[str] = (), label_limit: int = 50, *, traced: bool = False) -> None:
         # A second series for each counter and histogram, which nothing reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self.jobs = JobMetrics(self.registry, LabelValues(labels, label_limit))
+        self.jobs = JobMetrics(self.registry, LabelValues(labels, label_limit), traced=traced)
         self.reconciles = live_counter("spoke_operator_reconciles", self.registry)
         self.reconcile_seconds = live_histogram("spoke_operator_reconcile_seconds", self.registry)
         self.errors = live_counter("spoke_operator_errors", self.registry)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from spoke_jobs.shared.probe_server import Routes, exposition, in_loop, text_answer
+from spoke_jobs.shared.metric_exposition import Exposition
+from spoke_jobs.shared.probe_server import Routes, in_loop, text_answer
 from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
 
 
@@ -51,5 +52,5 @@ def routes(health: OperatorHealth, metrics: OperatorMetrics) -> Routes:
         "/readyz": in_loop(
             lambda: text_answer(ready := health.ready and health.alive, "ready\n" if ready else "not ready\n")
         ),
-        "/metrics": in_loop(lambda: exposition("operator", metrics.registry.collect())),
+        "/metrics": in_loop(lambda: Exposition("operator", metrics.registry.collect())),
     }

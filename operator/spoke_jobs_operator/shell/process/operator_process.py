@@ -97,7 +97,9 @@ class Operator:
         self._identity = settings.identity or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._leadership = self._leadership_of(settings)
         self._leads = False
-        self._metrics = OperatorMetrics(settings.metric_labels, settings.metric_label_limit)
+        self._metrics = OperatorMetrics(
+            settings.metric_labels, settings.metric_label_limit, traced=settings.traces != "none"
+        )
         self._store = Store()
         self._health = operator_health.OperatorHealth(settings.unhealthy_after_seconds)
         retention = settings.retention

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from spoke_jobs.contract.limit_scopes import EACH_FORMS
-from spoke_jobs.contract.metrics.metric_spec import Label, MetricSource, MetricSpec, counter, gauge, histogram
+from spoke_jobs.contract.metrics.metric_spec import (
+    Label,
+    MetricSource,
+    MetricSpec,
+    counter,
+    gauge,
+    histogram,
+    traced_histogram,
+)
 
 MOST_TYPES = 50
 """How many types have values of their own in the labels of one process."""
@@ -64,8 +72,10 @@ def _attempts(process: MetricSource, waited: str) -> tuple[MetricSpec, ...]:
     :param waited: what the first attempt of a job has waited for, from when to when.
     """
     return (
-        histogram(f"spoke_{process}_job_wait_seconds", f"Seconds {waited}.", _WAITS, *_OF_ATTEMPTS),
-        histogram(f"spoke_{process}_attempt_run_seconds", "Seconds for which an attempt ran.", _SECONDS, *_OF_ATTEMPTS),
+        traced_histogram(f"spoke_{process}_job_wait_seconds", f"Seconds {waited}.", _WAITS, *_OF_ATTEMPTS),
+        traced_histogram(
+            f"spoke_{process}_attempt_run_seconds", "Seconds for which an attempt ran.", _SECONDS, *_OF_ATTEMPTS
+        ),
         counter(
             f"spoke_{process}_attempts_failed", "Attempts that failed, also if another one follows.", *_OF_ATTEMPTS
         ),
@@ -127,15 +137,15 @@ SYNC = (
         "Seconds for which the oldest of these due jobs has been due.",
         _WORKERS,
     ),
-    histogram("spoke_sync_attempt_peak_memory_bytes", "Peak memory of an attempt.", _BYTES, *_USED),
-    histogram(
+    traced_histogram("spoke_sync_attempt_peak_memory_bytes", "Peak memory of an attempt.", _BYTES, *_USED),
+    traced_histogram(
         "spoke_sync_attempt_memory_ratio",
         "Peak memory of an attempt, divided by what its option `resources` requests.",
         _RATIO,
         *_USED,
     ),
-    histogram("spoke_sync_attempt_cpu_seconds", "CPU time of an attempt.", _SECONDS, *_USED),
-    histogram("spoke_sync_attempt_wall_seconds", "Wall time of an attempt.", _SECONDS, *_USED),
+    traced_histogram("spoke_sync_attempt_cpu_seconds", "CPU time of an attempt.", _SECONDS, *_USED),
+    traced_histogram("spoke_sync_attempt_wall_seconds", "Wall time of an attempt.", _SECONDS, *_USED),
     *_attempts(MetricSource.SYNC, "from the creation of a job's SpokeJob until its first attempt has claimed it"),
     *_schedules(MetricSource.SYNC),
 )
@@ -194,8 +204,8 @@ TASKS = (
         "Tasks by how they ended.",
         Label("outcome", "the outcomes of a task's delivery"),
     ),
-    histogram("spoke_tasks_wait_seconds", "Seconds from a task's dispatch to its start.", _TASKS),
-    histogram("spoke_tasks_run_seconds", "Seconds from a task's start to its end.", _TASKS),
+    traced_histogram("spoke_tasks_wait_seconds", "Seconds from a task's dispatch to its start.", _TASKS),
+    traced_histogram("spoke_tasks_run_seconds", "Seconds from a task's start to its end.", _TASKS),
     gauge("spoke_tasks_draining", "1 while the replica is stopping."),
     counter("spoke_tasks_requests", "Requests with tasks that were accepted."),
     counter(

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
 
 from spoke_jobs.contract.metrics.metric_catalogue import CATALOGUE
 from spoke_jobs.contract.metrics.metric_spec import MetricKind, MetricSpec
@@ -44,7 +45,7 @@ def histogram(name: str, observed: Mapping[tuple[str, ...], shared_histogram.His
     spec = _spec(name, MetricKind.HISTOGRAM)
     family = HistogramMetricFamily(name, spec.text, labels=spec.label_names())
     for values, found in observed.items():
-        family.add_metric(values, found.buckets(), round(found.total, 6))
+        family.add_metric(values, [_bucket(bucket) for bucket in found.buckets()], round(found.total, 6))
     return family
 
 
@@ -71,6 +72,19 @@ def _spec(name: str, kind: MetricKind) -> MetricSpec:
     if spec.kind is not kind:
         raise TypeError(f"{name} is a {spec.kind} in the catalogue, not a {kind}")
     return spec
+
+
+def _bucket(bucket: shared_histogram.Bucket) -> tuple[str, float] | tuple[str, float, Exemplar]:
+    bound: str = floatToGoString(bucket.bound)  # type: ignore[no-untyped-call]  # OpenMetrics demands 1.0, not 1
+    if bucket.exemplar is None:
+        return bound, bucket.up_to
+    trace_id, value, observed_at = bucket.exemplar
+    return bound, bucket.up_to, Exemplar(exemplar_labels(trace_id), value, observed_at)
+
+
+def exemplar_labels(trace_id: str) -> dict[str, str]:
+    """Return the labels of an exemplar, by the convention of OpenMetrics."""
+    return {"trace_id": trace_id}
 
 
 def _labels(spec: MetricSpec, value: float | None, wanted: Sequence[str]) -> tuple[str, ...] | None:

@@ -51,6 +51,8 @@ class MetricSpec:
     labels: tuple[Label, ...] = ()
     buckets: tuple[float, ...] = ()
     """The upper bounds of a histogram's buckets, without infinity."""
+    has_exemplars: bool = False
+    """Whether a histogram's buckets have exemplars where traces are on."""
 
     @property
     def exposed(self) -> str:
@@ -90,3 +92,8 @@ def counter(name: str, text: str, *labels: Label) -> MetricSpec:
 def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: Label) -> MetricSpec:
     """Return a histogram for the catalogue."""
     return MetricSpec(name, MetricKind.HISTOGRAM, text, labels, buckets)
+
+
+def traced_histogram(name: str, text: str, buckets: tuple[float, ...], *labels: Label) -> MetricSpec:
+    """Return a histogram with exemplars for the catalogue."""
+    return MetricSpec(name, MetricKind.HISTOGRAM, text, labels, buckets, has_exemplars=True)

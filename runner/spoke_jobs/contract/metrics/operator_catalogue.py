@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spoke_jobs.contract.limit_scopes import EACH_FORMS
-from spoke_jobs.contract.metrics.metric_spec import Label, counter, gauge, histogram
+from spoke_jobs.contract.metrics.metric_spec import Label, counter, gauge, histogram, traced_histogram
 
 _STARTS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 _RUNS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0)
@@ -93,19 +93,19 @@ OPERATOR = (
     counter(
         "spoke_operator_attempts_failed", "Attempts that failed, by namespace and cause.", *_WHERE_JOBS_ARE, _CAUSE
     ),
-    histogram(
+    traced_histogram(
         "spoke_operator_job_creation_seconds",
         "From a SpokeJob's creation to the creation of its first Job, by namespace.",
         _STARTS,
         *_WHERE_JOBS_ARE,
     ),
-    histogram(
+    traced_histogram(
         "spoke_operator_job_start_seconds",
         "From a SpokeJob's creation until its first attempt is observed running, by namespace.",
         _STARTS,
         *_WHERE_JOBS_ARE,
     ),
-    histogram(
+    traced_histogram(
         "spoke_operator_attempt_run_seconds",
         "How long a container ran an attempt, by namespace.",
         _RUNS,

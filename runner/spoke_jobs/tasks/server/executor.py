@@ -240,8 +240,9 @@ class TaskExecutor:
         self._claimed -= run.claim is not None
         self.counts.ended[ack.outcome] += 1
         if run.started_at:
-            self.counts.waited.observe(run.task.waited + run.started_at - run.accepted_at)
-            self.counts.ran.observe(time.monotonic() - run.started_at)
+            trace_id = run.trace_id
+            self.counts.waited.observe(run.task.waited + run.started_at - run.accepted_at, trace_id)
+            self.counts.ran.observe(time.monotonic() - run.started_at, trace_id)
         if ack.outcome is not TaskOutcome.RETURNED:
             self._outcomes.remember(run.task, ack)
         for listener in entry.listeners:

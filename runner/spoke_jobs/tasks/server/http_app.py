@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from spoke_jobs.contract.task_causes import TaskCause
-from spoke_jobs.shared.probe_server import Answer
+from spoke_jobs.shared.metric_exposition import Exposition, MetricFormat, wanted_format
 from spoke_jobs.tasks.protocol.encoding import BadRequest, acknowledgement_line, parse_batch
 from spoke_jobs.tasks.protocol.messages import (
     BODY_LIMIT_BYTES,
@@ -56,7 +56,7 @@ _REFUSALS = (
 )
 """Status and reason of each refusal. Their counts start at 0, so that `increase()` sees the first of each."""
 
-Metrics = Callable[[], Awaitable[Answer]]
+Metrics = Callable[[], Awaitable[Exposition]]
 
 logger = logging.getLogger(__name__)
 _refusals = logging.getLogger(f"{__name__}.refusals")
@@ -132,8 +132,8 @@ class TaskApp:
         self._metrics = metrics
         self._on_start = on_start
         self._share = share or LoopShare()
-        self._rendering: asyncio.Future[Answer] | None = None
-        self._pages: dict[str, Callable[[], Awaitable[Response]]] = {
+        self._rendering: dict[MetricFormat, asyncio.Future[bytes]] = {}
+        self._pages: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/metrics": self._show_metrics,
@@ -159,7 +159,7 @@ class TaskApp:
                 logger.debug("the sender %s has disconnected", _peer(request))
         elif page is not None and method in ("GET", "HEAD"):
             await self._share.take(_peer(request))
-            await (await page())(scope, receive, send)
+            await (await page(request))(scope, receive, send)
         elif path == PATH or page is not None:
             allow = "POST" if path == PATH else "GET, HEAD"
             await self._refuse(request, send, 405, "method", f"{path} answers {allow} only", {"allow": allow})
@@ -250,28 +250,29 @@ class TaskApp:
         await self._share.take(_peer(request))
         await PlainTextResponse(f"{text}\n", status, more)(request.scope, request.receive, send)
 
-    async def _healthz(self) -> Response:
+    async def _healthz(self, _request: Request) -> Response:
         return PlainTextResponse("alive\n")
 
-    async def _readyz(self) -> Response:
+    async def _readyz(self, _request: Request) -> Response:
         problem = "stopping" if self._intake.draining else self._intake.readiness.problem()
         if problem is None:
             return PlainTextResponse("ready\n")
         _refusals.warning("not ready: %s", problem)
         return PlainTextResponse(f"{problem}\n", 503)
 
-    async def _show_metrics(self) -> Response:
-        if self._rendering is None:  # scrapes that wait at the same time share one
-            self._rendering = asyncio.ensure_future(self._render_metrics())
-        metrics = await asyncio.shield(self._rendering)
-        return Response(metrics.body, metrics.status, media_type=metrics.content_type)
+    async def _show_metrics(self, request: Request) -> Response:
+        wanted = wanted_format(request.headers.get("accept", ""))
+        if wanted not in self._rendering:  # scrapes that wait at the same time share one
+            self._rendering[wanted] = asyncio.ensure_future(self._render_metrics(wanted))
+        body = await asyncio.shield(self._rendering[wanted])
+        return Response(body, media_type=wanted.content_type)
 
-    async def _render_metrics(self) -> Answer:
+    async def _render_metrics(self, wanted: MetricFormat) -> bytes:
         await self._share.take("scrapes")
-        self._rendering = None
-        return await self._metrics()
+        del self._rendering[wanted]
+        return (await self._metrics()).body(wanted)
 
-    async def _openapi(self) -> Response:
+    async def _openapi(self, _request: Request) -> Response:
         return Response(_document(), media_type=JSON)
 
 

@@ -36,7 +36,7 @@ def document() -> dict[str, Any]:
                     {"200": "The replica takes tasks.", "503": "The replica is stopping: send to another."},
                 )
             },
-            "/metrics": {"get": _page("metrics", "Metrics.", {"200": "Prometheus's text format."})},
+            "/metrics": {"get": _page("metrics", "Metrics.", {"200": "Prometheus's text format, or OpenMetrics."})},
             "/openapi.json": {
                 "get": {
                     "summary": "This document.",

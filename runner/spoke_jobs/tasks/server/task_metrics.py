@@ -16,8 +16,7 @@ from spoke_jobs.contract.metrics.metric_families import counter, counter_by_labe
 from spoke_jobs.contract.metrics.metric_spec import MetricSource
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.ledger.pool_metrics import PoolUse, pool_families
-from spoke_jobs.shared import probe_server
-from spoke_jobs.shared.probe_server import Answer
+from spoke_jobs.shared.metric_exposition import Exposition
 from spoke_jobs.tasks.server.connection_table import ConnectionLimits, ConnectionTable
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.http_app import Intake
@@ -54,7 +53,7 @@ class TaskMetrics:
         self._backlog: Mapping[str, float] = {}
         self._backlog_at = float("-inf")
 
-    async def __call__(self) -> Answer:
+    async def __call__(self) -> Exposition:
         """Return all metrics."""
         if self._outbox is not None and time.monotonic() - self._backlog_at > _FRESH_SECONDS:
             self._backlog_at = time.monotonic()
@@ -69,7 +68,7 @@ class TaskMetrics:
             self._of_outbox(),
             pool_families(MetricSource.TASKS, self._pool()),
         )
-        return probe_server.exposition(MetricSource.TASKS, list(itertools.chain.from_iterable(families)))
+        return Exposition(MetricSource.TASKS, list(itertools.chain.from_iterable(families)))
 
     def _of_executor(self) -> Iterator[Metric]:
         executor, counts = self._executor, self._executor.counts

@@ -19,6 +19,7 @@ from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.execution.hooked_functions import with_task_hooks
 from spoke_jobs.execution.run_sequence import CallResult, Effects, ThreadEffects, close, perform, run_blocking
 from spoke_jobs.ledger.port import SessionFactory
+from spoke_jobs.middleware.hook_calls import HookCalls
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.registry import Definition
 from spoke_jobs.shared.backoff import Backoff
@@ -60,6 +61,13 @@ class TaskRun:
     """When the run started, by the monotonic clock; 0 before."""
     given_up: bool = False
     """Whether the task was acknowledged before it ended. Its later commits are refused."""
+    hooks: HookCalls | None = None
+    """The hooks around its function; None before, and if the application has none."""
+
+    @property
+    def trace_id(self) -> str:
+        """The sampled trace of the run; empty if there is none."""
+        return self.hooks.trace_id if self.hooks is not None else ""
 
     def context(self) -> TaskContext:
         """Start the run, and return the function's ``ctx``."""
@@ -164,7 +172,7 @@ async def _run(run: TaskRun, effects: Effects) -> Acknowledgement:
         except BaseException as error:
             answer = _after(run, error)
         else:
-            hooked = with_task_hooks(definition, context, payload, task.name)
+            hooked, run.hooks = with_task_hooks(definition, context, payload, task.name)
             raised = await perform(effects, hooked, context, payload, finish)
             answer = Acknowledgement(task.id, TaskOutcome.DONE) if raised is None else _after(run, raised)
         close(context, f"task {task.id}")

@@ -37,8 +37,10 @@ HOUR = timedelta(hours=1)
 class Scene:
     """A leader's metrics of SpokeJobs that the test puts into its store."""
 
-    def __init__(self, labels: tuple[str, ...] = (), limit: int = 50, limits: Limits | None = None) -> None:
-        self.metrics = OperatorMetrics(labels, limit)
+    def __init__(
+        self, labels: tuple[str, ...] = (), limit: int = 50, limits: Limits | None = None, *, traced: bool = False
+    ) -> None:
+        self.metrics = OperatorMetrics(labels, limit, traced=traced)
         self.store = Store()
         self.pacer = Pacer(limits or Limits(), lambda _: None)
         self.leads = True
@@ -74,6 +76,22 @@ class Scene:
             for sample in family.samples
             if sample.name == f"spoke_operator_{name}"
         }
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(("traced", "flags", "found"), [(True, "01", 3), (True, "00", 0), (False, "01", 0)])
+def test_jobs_of_sampled_traces_are_exemplars_if_the_operator_makes_spans(traced: bool, flags: str, found: int) -> None:
+    s = Scene(traced=traced)
+    spokejob = s.put("a", traceparent=f"00-{TRACE}-00f067aa0ba902b7-{flags}")
+    s.jobs.created(spokejob, 1.0)
+    s.jobs.started(spokejob, 3.0)
+    s.jobs.ran(spokejob, 40.0)
+    samples = [sample for family in s.metrics.registry.collect() for sample in family.samples]
+    exemplars = {sample.name: sample.exemplar.labels for sample in samples if sample.exemplar is not None}
+    names = [f"spoke_operator_{name}_seconds_bucket" for name in ("job_creation", "job_start", "attempt_run")]
+    assert exemplars == {name: {"trace_id": TRACE} for name in names[:found]}
 
 
 WAITING = {"outcome": "Waiting", "cause": "LimitReached"}

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from tests.unit.operator.fake_client import FakeClient
 from tests.unit.operator.world import NAME, NAMESPACE, World
 from tests.waiting import eventually_async, patient
 
+from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator import __main__
 from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.objects.read_objects import read_spokejob
 from spoke_jobs_operator.operator_settings import Settings
 from spoke_jobs_operator.shell.api.operator_client import Client, Kind
 from spoke_jobs_operator.shell.process import operator_process
@@ -43,7 +45,7 @@ class Lead:
 class Scene:
     """An operator whose streams say nothing."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
         async def silent(_: Streams) -> None:
             await asyncio.Event().wait()
 
@@ -55,8 +57,8 @@ class Scene:
         monkeypatch.setattr(operator_process, "ByLease", lambda *_: self.lead)
         client = FakeClient(self.world)
         vars(client).update(publish=publish)
-        settings = Settings(namespaces=(NAMESPACE,), lease="ns/lease", health_host="127.0.0.1", health_port=0)
-        self.operator = operator_process.Operator(settings, cast(Client, client))
+        given = Settings(namespaces=(NAMESPACE,), lease="ns/lease", health_host="127.0.0.1", health_port=0, **settings)
+        self.operator = operator_process.Operator(given, cast(Client, client))
 
 
 @pytest.fixture
@@ -96,6 +98,19 @@ async def test_what_waits_and_how_long_a_look_takes_is_measured(scene: Scene) ->
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize(("traces", "found"), [("none", False), ("otel", True)])
+async def test_metrics_name_traces_if_the_operator_makes_spans(
+    monkeypatch: pytest.MonkeyPatch, traces: str, found: bool
+) -> None:
+    monkeypatch.setattr(operator_process, "_span_recorder", lambda _settings: None)
+    metrics = Scene(monkeypatch, traces=traces).operator._metrics
+    spokejob = read_spokejob(World(traceparent=f"00-{'a' * 32}-{'b' * 16}-01").spokejob)
+    assert isinstance(spokejob, SpokeJob)
+    metrics.jobs.ran(spokejob, 1.0)
+    samples = [sample for family in metrics.registry.collect() for sample in family.samples]
+    assert any(sample.exemplar for sample in samples) == found
 
 
 async def test_what_fails_is_told_with_the_job_s_id(
