@@ -263,6 +263,15 @@ class OverviewContract(DashboardScene):
         assert "at most 1 h for half of the jobs" in browse(EVERYBODY).get("/").text
         self.assert_for_everybody(page)
 
+    def test_a_job_of_several_attempts_ended_once(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job())
+        for _ in range(2):
+            ledger.fail(self.claimed(ledger).token, Failure("JobError", "no"), decide=True)
+        ledger.succeed(None, self.claimed(ledger).token, None)
+        page = browse(EVERYBODY).get("/").text
+        assert ">1 job ended in the last hour.<" in page
+        assert "No job failed for good in the last hour.<" in page
+
     def succeeded(self, ledger: SqlLedger, **changes: Any) -> JobRequest:
         job = ledger.insert(new_job(**changes))
         ledger.succeed(None, self.claimed(ledger).token, None)
