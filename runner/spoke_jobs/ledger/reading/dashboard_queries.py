@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, case, desc, func, select, tuple_
+from sqlalchemy import Connection, Select, case, desc, func, select, tuple_
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
@@ -249,11 +250,10 @@ class DashboardQueries(Queries):
         kind = (failed.cause, failed.fingerprint)
         each = select(*kind, bars_ago(failed.finished_at, period).label("ago")).where(tuple_(*kind).in_(sorted(kinds)))
         columns = each.subquery().c
+        counted: Select[Any] = select(*columns, func.count()).group_by(*columns)
         found: dict[tuple[str, str], list[tuple[int | None, int]]] = {}
         with self._reading() as connection:
-            for cause, fingerprint, ago, number in connection.execute(
-                select(*columns, func.count()).group_by(*columns)
-            ):
+            for cause, fingerprint, ago, number in connection.execute(counted):
                 found.setdefault((cause, fingerprint), []).append((ago, number))
         return {kind: by_bar(counts, period) for kind, counts in found.items()}
 
