@@ -146,6 +146,28 @@ class FailuresContract(DashboardScene):
                 connection.execute(update(job_request).where(job_request.c.id == job.id).values(changed))
         assert browse(EVERYBODY).get(f"/failures?within={within}").text.count("<h2") == shown
 
+    def test_a_chart_shows_when_the_jobs_of_a_group_failed(self, ledger: SqlLedger, browse: Open) -> None:
+        now = Queries(ledger.engine).now()
+        for place, organization, minutes in (
+            *(("often", 1, 1), ("often", 1, 90), ("often", 1, 90), ("often", 2, 1_000), ("often", 2, 1_000)),
+            *(("twice", 1, 1), ("twice", 1, 70), ("once", 1, 1), ("often", 1, 2_000)),
+        ):
+            job = self.failed_at(ledger, place, organization_id=organization)
+            with ledger.engine.begin() as connection:
+                changed = {"finished_at": now - timedelta(minutes=minutes)}
+                connection.execute(update(job_request).where(job_request.c.id == job.id).values(changed))
+        page = browse(ONE).get("/failures").text
+        charts = re.findall(r"<figure.*?</figure>", page, re.DOTALL)
+        assert len(charts) == 2, "none of a single failure"
+        assert "When they failed in the last day: The busiest hour began 2 h ago, with 2.<" in charts[0]
+        assert 'role="img" aria-labelledby="chart-group-1"' in charts[0]
+        bars = [re.findall(r'class="failed" x="(\d+)" y="\d+" width="3" height="(\d+)"', chart) for chart in charts]
+        assert bars == [[("88", "40"), ("92", "20")], [("88", "40"), ("92", "40")]]
+        assert "When they failed in the last day: In no hour more than one.<" in charts[1]
+        self.assert_for_everybody(page)
+        everything = browse(EVERYBODY).get("/failures?within=7d").text
+        assert "When they failed in the last 7 days: The busiest 6 hours began 6 h ago, with 3.<" in everything
+
     def test_who_may_not_see_output_sees_no_sample(self, ledger: SqlLedger, browse: Open) -> None:
         job = self.failed_at(ledger, "one", "the traceback")
         browser = browse(Viewer(name="ada", organizations=None, may_see_output=False))
@@ -182,6 +204,7 @@ class FailuresContract(DashboardScene):
             self.failed_at(ledger, place)
         page = browse(EVERYBODY).get("/failures").text
         assert "the 2 that failed last were grouped" in page
+        assert "The charts show only these: failures from before" in page
         assert "the 1 largest of 2 groups" in page
         assert "failed with JobError: one" not in page
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -24,6 +26,8 @@ from spoke_jobs.model import (
     Failure,
     JobRequest,
 )
+
+PARTS = ("p95", "p50")
 
 
 class OverviewContract(DashboardScene):
@@ -194,15 +198,84 @@ class OverviewContract(DashboardScene):
         page = browse(EVERYBODY).get("/").text
         assert "4 jobs ended in the last hour. The busiest minute was 2 min ago, with 2." in page
         assert "2 jobs failed for good in the last hour.<" in page
-        bars = re.findall(r'<rect class="(\w+)" x="(\d+)" y="(\d+)" width="3" height="(\d+)">', page)
-        assert bars == [
+        assert self.bars(page) == [
             *(("ended", "216", "20", "20"), ("ended", "228", "0", "40"), ("ended", "236", "20", "20")),
             *(("failed", "216", "0", "40"), ("failed", "236", "0", "40")),
         ]
         page = browse(ONE).get("/").text
         assert "2 jobs ended in the last hour.<" in page
         assert "1 job failed for good in the last hour.<" in page
-        assert page.count("<rect ") == 3
+        assert len(self.bars(page)) == 3
+
+    def bars(self, page: str) -> list[tuple[str, str, str, str]]:
+        """The bars of the charts that count: their kind, place, top and height."""
+        return re.findall(r'<rect class="(ended|failed)" x="(\d+)" y="(\d+)" width="3" height="(\d+)">', page)
+
+    def test_the_day_and_the_week_are_chosen_by_links(self, ledger: SqlLedger, browse: Open) -> None:
+        for hours, number in ((0.5, 1), (5.5, 2), (60.5, 4), (200.0, 5)):
+            for _ in range(number):
+                self.ended(ledger, self.succeeded(ledger), hours * 3_600)
+        browser = browse(EVERYBODY)
+        page = browser.get("/").text
+        assert "1 job ended in the last hour.<" in page
+        links = re.findall(r'href="(/\?within=\w+)#ended"( aria-current="true")?>([^<]+)<', page)
+        assert [(text, bool(here)) for _, here, text in links] == [
+            ("last hour", True),
+            ("last day", False),
+            ("last 7 days", False),
+        ]
+        _, day, week = (browser.get(path).text for path, _, _ in links)
+        assert '<h2 id="ended">Ended in the last day, by hour</h2>' in day
+        assert "3 jobs ended in the last day. The busiest hour began 6 h ago, with 2.<" in day
+        assert [place for _, place, *_ in self.bars(day)] == [str(4 * 18), str(4 * 23)]
+        assert "7 jobs ended in the last 7 days. The busiest 6 hours began 2 d 18 h ago, with 4.<" in week
+        assert '#ended" aria-current="true">last 7 days</a>' in week
+        for wrong in ("30d", "x", "1h"):
+            assert "by minute</h2>" in browser.get(f"/?within={wrong}").text
+        self.assert_for_everybody(week)
+
+    def test_how_long_jobs_waited_and_ran(self, ledger: SqlLedger, browse: Open) -> None:
+        now = Queries(ledger.engine).now()
+        times = ((60, 30, 600), (120, 30, 600), (180, 45, 1_200), (600, 240, 1_200))
+        for organization, measured in ((1, times), (2, [(3_600, 1_800, 60)] * 5)):
+            for waited, ran, ended in measured:
+                job = self.succeeded(ledger, organization_id=organization)
+                finished_at = now - timedelta(seconds=ended + 5)
+                started_at = finished_at - timedelta(seconds=ran)
+                changed = {"created_at": started_at - timedelta(seconds=waited), "started_at": started_at}
+                with ledger.engine.begin() as connection:
+                    connection.execute(
+                        update(job_request).where(job_request.c.id == job.id).values(**changed, finished_at=finished_at)
+                    )
+        page = browse(ONE).get("/").text
+        assert "4 jobs ended in the last hour." in page
+        assert (
+            "Wait until the first start: at most 2 min for half of the jobs (p50), at most 10 min for 95 % (p95). "
+            "p95 was highest in the minute that began 21 min ago: 10 min.<"
+        ) in page
+        assert (
+            "Time from the first start to the end: at most 30 s for half of the jobs (p50), at most 4 min for 95 % "
+            "(p95)."
+        ) in page
+        slow, half = (re.findall(rf'class="{kind}" x="(\d+)" y="\d+" width="3" height="(\d+)"', page) for kind in PARTS)
+        assert slow == [("156", "40"), ("196", "8"), ("156", "40"), ("196", "5")]
+        assert half == [("156", "12"), ("196", "4"), ("156", "8"), ("196", "5")]
+        assert "at most 1 h for half of the jobs" in browse(EVERYBODY).get("/").text
+        self.assert_for_everybody(page)
+
+    def test_a_job_of_several_attempts_ended_once(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job())
+        for _ in range(2):
+            ledger.fail(self.claimed(ledger).token, Failure("JobError", "no"), decide=True)
+        ledger.succeed(None, self.claimed(ledger).token, None)
+        page = browse(EVERYBODY).get("/").text
+        assert ">1 job ended in the last hour.<" in page
+        assert "No job failed for good in the last hour.<" in page
+
+    def succeeded(self, ledger: SqlLedger, **changes: Any) -> JobRequest:
+        job = ledger.insert(new_job(**changes))
+        ledger.succeed(None, self.claimed(ledger).token, None)
+        return job
 
     def ended(self, ledger: SqlLedger, job: JobRequest, seconds_ago: float) -> None:
         """Let a job have ended some time ago."""
@@ -211,35 +284,68 @@ class OverviewContract(DashboardScene):
             for ended, column in ((job_request, job_request.c.id), (job_attempt, job_attempt.c.job_id)):
                 connection.execute(update(ended).where(column == job.id).values(finished_at=then))
 
-    def test_the_last_hour_is_counted_among_the_newest_attempts(
+    def test_of_many_attempts_a_part_is_counted_evenly_spread(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for _ in range(3):
-            ledger.insert(new_job(organization_id=1))
-            ledger.succeed(None, self.claimed(ledger).token, None)
-        for most, number, note in ((4, "3 jobs", False), (2, "2 jobs", True)):
-            for module in ("ledger.reading.ended_counts", "web.page_views"):
-                monkeypatch.setattr(f"spoke_jobs.{module}.NEWEST_ATTEMPTS", most)
-            page = browse(EVERYBODY).get("/").text
-            assert f"{number} ended in the last hour" in page
-            assert ("among the newest 2 attempts" in page) is note
+        for number in range(12):
+            self.ended(ledger, self.succeeded(ledger), 60 * (12 - number) + 30)
+        browser = browse(EVERYBODY)
+        monkeypatch.setattr("spoke_jobs.ledger.reading.ended_counts.SLICES", 2)
+        for module in ("ledger.reading.ended_counts", "web.sparklines"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", 12)
+        page = browser.get("/").text
+        assert ">12 jobs ended in the last hour." in page
+        assert "estimates" not in page
+        for module in ("ledger.reading.ended_counts", "web.sparklines"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", 4)
+        page = browser.get("/").text
+        assert "About 12 jobs ended in the last hour. The busiest minute was 5 min ago, with about 3.<" in page
+        assert [60 - int(place) // 4 - 1 for _, place, *_ in self.bars(page)] == [12, 11, 6, 5]
+        assert "of the attempts that may have ended in the last hour, only 4 were read, evenly spread. " in page
+        assert "No job failed for good in the last hour.<" in page, "all failures were counted"
+        with ledger.engine.begin() as connection:
+            before = clock_after(-3 * 3_600)
+            connection.execute(update(job_attempt).where(job_attempt.c.id <= 8).values(claimed_at=before))
+        assert ">4 jobs ended in the last hour." in browser.get("/").text, "the others were claimed too long ago"
 
-    def test_a_viewer_of_an_organization_is_told_that_the_charts_may_lack_jobs(
+    def test_the_charts_of_an_organization_do_not_depend_on_others(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It says so always, and does not tell how many attempts others make."""
-        for module in ("ledger.reading.ended_counts", "web.page_views"):
-            monkeypatch.setattr(f"spoke_jobs.{module}.NEWEST_ATTEMPTS", 2)
-        note = "among the newest 2 attempts of all organizations: earlier jobs of yours may be missing"
-        empty = browse(ONE).get("/").text
-        assert note in empty
-        for organization in (1, 2, 2):
-            ledger.insert(new_job(organization_id=organization))
-            ledger.succeed(None, self.claimed(ledger).token, None)
-        page = browse(ONE).get("/").text
+        """Neither whether they are complete."""
+        monkeypatch.setattr("spoke_jobs.ledger.reading.ended_counts.EXAMINED", 4)
+        for organization in (1, *[2] * 9):
+            self.succeeded(ledger, organization_id=organization)
+            self.failed(ledger, organization_id=organization)
+        browser = browse(ONE)
+        page = browser.get("/").text
+        assert ">2 jobs ended in the last hour. The busiest" in page
+        assert ">1 job failed for good in the last hour.<" in page
+        note = "of each organization, only the 2 newest jobs that succeeded and the 2 newest that failed"
+        assert note not in page
+        more = [self.succeeded(ledger, organization_id=1) for _ in range(3)]
+        page = browser.get("/").text
+        assert ">3 jobs ended in the last hour." in page
         assert note in page
-        assert "No job was found that ended in the last hour." in page
-        assert "No job ended" not in page
+        with ledger.engine.begin() as connection:
+            long_ago = update(job_request).where(job_request.c.id == more[-2].id)
+            connection.execute(long_ago.values(created_at=clock_after(-2 * 3_600)))
+        assert note not in browser.get("/").text, "those before were dispatched before the hour"
+        monkeypatch.setattr("spoke_jobs.ledger.reading.ended_counts.MOST_ORGANIZATIONS", 1)
+        page = browse(replace(ONE, organizations=frozenset({1, 2, 3}))).get("/").text
+        assert "The charts show no jobs of 2 further organizations" in page
+
+    def test_many_failures_are_estimated_before_those_that_were_counted(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for minutes in (2, 10, 20):
+            self.ended(ledger, self.failed(ledger), 60 * minutes + 30)
+        browser = browse(EVERYBODY)
+        assert ">3 jobs failed for good in the last hour.<" in browser.get("/").text
+        for module in ("ledger.reading.ended_counts", "web.sparklines"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.FAILED_COUNTED", 1)
+        page = browser.get("/").text
+        assert "About 3 jobs failed for good in the last hour.<" in page
+        assert "Of the failed and the cancelled jobs, only the 1 that ended last were counted." in page
 
     def test_cancelled_jobs_ended_and_did_not_fail_for_good(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
@@ -251,7 +357,10 @@ class OverviewContract(DashboardScene):
         page = browser.get("/").text
         assert "3 jobs ended in the last hour." in page
         assert "1 job failed for good in the last hour." in page
-        note = "The charts count among the newest"
+        note = "only the 3 that ended last were counted"
         assert note not in page
-        monkeypatch.setattr("spoke_jobs.ledger.reading.ended_counts.FAILED_COUNTED", 3)
-        assert note in browser.get("/").text, "the cancelled ones are among those that were counted"
+        for module in ("ledger.reading.ended_counts", "web.sparklines"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.FAILED_COUNTED", 3)
+        page = browser.get("/").text
+        assert note in page, "the cancelled ones are among those that were counted"
+        assert "About 3 jobs ended in the last hour." in page

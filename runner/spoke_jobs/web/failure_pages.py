@@ -15,10 +15,11 @@ from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.notices import mute_rows
 from spoke_jobs.ledger.notices.notice_values import NewMute
+from spoke_jobs.ledger.reading.chart_periods import PERIODS
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.web import failure_views
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
-from spoke_jobs.web.failure_views import MUTES_SHOWN, PERIOD, PERIODS, SHOWN, TIMES
+from spoke_jobs.web.failure_views import MUTES_SHOWN, PERIOD, SHOWN, TIMES
 from spoke_jobs.web.job_search import address, decoded
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job
 
@@ -48,7 +49,7 @@ class FailurePages:
 
     def _failures(self, viewer: Viewer, asked: Asked) -> Answer:
         period = _period(asked)
-        crowd = self._queries.failures(PERIODS[period][1], viewer.narrowed(), SHOWN)
+        crowd = self._queries.failures(PERIODS[period].seconds, viewer.narrowed(), SHOWN)
         crowd = replace(crowd, now=crowd.now.astimezone(asked.zone))
         found = [shown_group(group, viewer) for group in groups(crowd, most=SHOWN)]
         newest = {group.job_id for group in found if group.job_id is not None}
@@ -59,9 +60,11 @@ class FailurePages:
         # A mute holds for all organizations, and its texts may name their jobs.
         mutes = self._queries.mutes(MUTES_SHOWN + 1) if viewer.sees_all else ()
         types = self._queries.failed_types(
-            PERIODS[period][1], viewer.narrowed(), failure_views.kinds_with_a_muted_type(found, mutes)
+            PERIODS[period].seconds, viewer.narrowed(), failure_views.kinds_with_a_muted_type(found, mutes)
         )
-        view = failure_views.failure_list(found, jobs, tails, peaks, mutes, types, crowd, period, viewer)
+        several = {(group.reason, group.fingerprint) for group in found if group.count > 1}
+        by_time = self._queries.failed_by_time(PERIODS[period], viewer.narrowed(), several)
+        view = failure_views.failure_list(found, jobs, tails, peaks, mutes, types, by_time, crowd, period, viewer)
         said = SAID.get(asked.given.get("said", ""), "")
         return Page("failures.html", {"title": "Failures", "view": view, "said": said}, live=True)
 

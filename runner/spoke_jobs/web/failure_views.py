@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
-from spoke_jobs.explain.words import line, lines, memory
+from spoke_jobs.explain.words import clock, line, lines, memory
 from spoke_jobs.ledger.notices.notice_values import REASON_LIMIT, GroupName, Mute, muted_failures
+from spoke_jobs.ledger.reading.chart_periods import PERIODS
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.web.job_search import address, encoded
+from spoke_jobs.web.sparklines import Sparkline, group_sparkline
 from spoke_jobs.web.view_parts import When, failures_note, form_path, only_type
 from spoke_jobs.web.viewer import JobAction, Viewer
 
-PERIODS: Mapping[str, tuple[str, float]] = {
-    "1h": ("hour", 3_600.0),
-    "1d": ("day", 86_400.0),
-    "7d": ("7 days", 7 * 86_400.0),
-    "30d": ("30 days", 30 * 86_400.0),
-}
-"""How long ago jobs may have failed, by the word in the address: a text, and seconds."""
 PERIOD = "1d"
+"""How long ago jobs may have failed if nothing else is given, by the word in the address."""
 SHOWN = 50
 """The most groups that are shown, the largest ones."""
 MUTES_SHOWN = 200
@@ -91,6 +87,8 @@ class FailureItem:
     """What mutes the jobs, or some of them."""
     form: MuteForm | None
     """None if the viewer may not mute them, or if they are muted."""
+    chart: Sparkline | None = None
+    """When they failed; None of a single one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +132,7 @@ def failure_list(
     peaks: Mapping[int, Sequence[int]],
     mutes: Sequence[Mute],
     types: Mapping[tuple[str, str], Collection[str]],
+    by_time: Mapping[tuple[str, str], Sequence[int]],
     crowd: Crowd,
     period: str,
     viewer: Viewer,
@@ -146,23 +145,32 @@ def failure_list(
     :param peaks: the peak memory in bytes of the newest attempts of some jobs, newest first, by their ids.
     :param mutes: those that have not ended, by id. None for a viewer who does not see all jobs.
     :param types: the types of the groups that :func:`kinds_with_a_muted_type` returns.
+    :param by_time: how many of each group failed in each bar of the period, by cause and fingerprint.
     :param crowd: what the groups are made of.
     :param period: a key of :data:`PERIODS`.
     """
     now = crowd.now
     notes = failures_note(crowd)
+    if notes and crowd.failed:
+        begin = min(each.oldest_at for each in crowd.failed)
+        notes.append(f"The charts show only these: failures from before {clock(begin, now)} are missing.")
     if len(crowd.failed) > len(groups):
         notes.append(f"These are the {len(groups)} largest of {len(crowd.failed):,} groups.")
     if len(mutes) > MUTES_SHOWN:
         mutes = mutes[-MUTES_SHOWN:]
         notes.append(f"Only the newest {MUTES_SHOWN} mutes are shown. `spoke-jobs mutes ls` lists all.")
-    items = tuple(_item(group, jobs, tails, peaks, mutes, types, now, viewer) for group in groups)
+    items = tuple(
+        replace(
+            _item(group, jobs, tails, peaks, mutes, types, now, viewer), chart=_chart(number, group, by_time, period)
+        )
+        for number, group in enumerate(groups, start=1)
+    )
     beside_groups = {mute.mute_id for item in items for mute in item.mutes}
     return FailureList(
         items,
-        PERIODS[period][0],
+        PERIODS[period].text,
         tuple(
-            (address("/failures", within=name), f"last {text}", name == period) for name, (text, _) in PERIODS.items()
+            (address("/failures", within=name), f"last {each.text}", name == period) for name, each in PERIODS.items()
         ),
         tuple(notes),
         tuple(_mute_item(mute, now, whole=True) for mute in mutes if mute.id not in beside_groups),
@@ -211,6 +219,13 @@ def _item(
         tuple(_mute_item(mute, now, whole=covered[mute.id] == set(names)) for mute in mutes if covered[mute.id]),
         _mute_form(group) if may_mute(viewer) and not muted else None,
     )
+
+
+def _chart(
+    number: int, group: Group, by_time: Mapping[tuple[str, str], Sequence[int]], period: str
+) -> Sparkline | None:
+    numbers = by_time.get((group.reason, group.fingerprint), ())
+    return group_sparkline(f"group-{number}", numbers, PERIODS[period]) if sum(numbers) > 1 else None
 
 
 def _in_words(which: Mapping[str, str]) -> str:

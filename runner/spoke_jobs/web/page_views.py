@@ -23,6 +23,7 @@ from spoke_jobs.ledger.lifecycle.start_rules import (
     why_not_resumed,
     why_not_suspended,
 )
+from spoke_jobs.ledger.reading.chart_periods import PERIODS
 from spoke_jobs.ledger.reading.dashboard_queries import (
     GROUPED,
     CappedCount,
@@ -30,12 +31,12 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
     SeenWorker,
 )
 from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
-from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
+from spoke_jobs.ledger.reading.ended_counts import EndedJobs
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
 from spoke_jobs.web.job_search import JobSearch, address
 from spoke_jobs.web.reason_remedies import ExplainedReason, JobForm, explained_reasons
-from spoke_jobs.web.sparklines import Sparkline, sparkline
+from spoke_jobs.web.sparklines import Sparkline, ended_charts, ended_notes
 from spoke_jobs.web.view_parts import (
     NO_TROUBLES,
     BatchOfJob,
@@ -54,6 +55,8 @@ PEAKS = 20
 """Of how many of the newest successes of a job's type the peak memory is shown."""
 GROUPS_SHOWN = 20
 """The most groups of waiting jobs, and of failed ones, that the overview shows: the largest ones."""
+ENDED_WITHIN = ("1h", "1d", "7d")
+"""The periods in which ended jobs are shown, by their words in the address. The first one is shown if none is given."""
 _MESSAGE_LIMIT = 200
 _QUIET = timedelta(minutes=2)
 """A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
@@ -107,6 +110,19 @@ class DueJobs:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedView:
+    """The jobs that ended in a period."""
+
+    heading: str
+    periods: tuple[tuple[str, str, bool], ...]
+    """Links to all periods: addresses, texts, and whether it is the shown one."""
+    charts: tuple[Sparkline, ...]
+    """How many ended, how many failed without being cancelled, how long they waited and ran."""
+    notes: tuple[str, ...]
+    """What the charts were not made of."""
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The first page."""
 
@@ -116,8 +132,7 @@ class Overview:
     due: DueJobs | None
     """None if no job is due."""
     schedules: ScheduleTroubles
-    last_hour: tuple[Sparkline, ...]
-    """The jobs that ended and those that failed without being cancelled, by minute."""
+    ended: EndedView
     oldest: tuple[OldestItem, ...]
     workers: tuple[WorkerItem, ...]
     sync: str
@@ -136,7 +151,7 @@ def overview(
     groups: Iterable[Group],
     due: DueCounts,
     workers: Iterable[SeenWorker],
-    ended: EndedCounts,
+    ended: EndedJobs,
     viewer: Viewer,
     *,
     schedules: ScheduleTroubles = NO_TROUBLES,
@@ -162,20 +177,13 @@ def overview(
     for what, found in (("waiting", waiting), ("failed", failed)):
         if len(found) > GROUPS_SHOWN:
             notes.append(f"These are the {GROUPS_SHOWN} largest groups of {what} jobs; there are more.")
-    if not viewer.sees_all:  # always, because it must not tell how many attempts others make
-        notes.append(
-            f"The charts count among the newest {NEWEST_ATTEMPTS:,} attempts of all organizations: earlier jobs of "
-            "yours may be missing."
-        )
-    elif ended.more:
-        notes.append(f"The charts count among the newest {NEWEST_ATTEMPTS:,} attempts and failures; there may be more.")
     return Overview(
         tuple(StateCount(state.value, capped(counts[state]), address("/jobs", state=state)) for state in counts),
         tuple(group_item(group, now, viewer, sees_limits=viewer.sees_all) for group in waiting[:GROUPS_SHOWN]),
         tuple(group_item(group, now, viewer) for group in failed[:GROUPS_SHOWN]),
         _due(due) if due.number else None,
         schedules,
-        tuple(_last_hour(ended, complete=viewer.sees_all and not ended.more)),
+        _ended(ended),
         tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in due.oldest),
         tuple(
             WorkerItem(
@@ -220,10 +228,17 @@ def _due(due: DueCounts) -> DueJobs:
     )
 
 
-def _last_hour(ended: EndedCounts, *, complete: bool) -> Iterable[Sparkline]:
-    each = [sum(numbers) for numbers in zip(ended.succeeded, ended.failed, ended.cancelled, strict=True)]
-    yield sparkline("ended", each, "ended", complete=complete)
-    yield sparkline("failed", ended.failed, "failed for good", complete=complete)
+def _ended(ended: EndedJobs) -> EndedView:
+    period = ended.period
+    return EndedView(
+        f"Ended in the last {period.text}, by {period.bar_text}",
+        tuple(
+            (f"{address('/', within=name)}#ended", f"last {PERIODS[name].text}", PERIODS[name] == period)
+            for name in ENDED_WITHIN
+        ),
+        tuple(ended_charts(ended)),
+        tuple(ended_notes(ended)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
+from spoke_jobs.ledger.reading.chart_periods import PERIODS
 from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, DashboardQueries, JobPage, RecentNames
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -67,6 +68,8 @@ class Pages:
     def overview(self, viewer: Viewer, asked: Asked) -> Answer:
         """Show all jobs, by state and by reason."""
         which = viewer.narrowed()
+        within = asked.given.get("within", "")
+        period = PERIODS[within if within in page_views.ENDED_WITHIN else page_views.ENDED_WITHIN[0]]
         crowd = self._queries.crowd(_FAILED_SECONDS, which, GROUPED, page_views.GROUPS_SHOWN)
         crowd = replace(crowd, now=crowd.now.astimezone(asked.zone))
         waits = self._cluster.waits() if viewer.sees_all and has_spokejobs(crowd) else None
@@ -76,7 +79,7 @@ class Pages:
             groups(crowd, waits.waiting if waits else (), page_views.GROUPS_SHOWN + 1),
             self._queries.due(which),
             self._queries.workers(which),
-            self._queries.ended(which),
+            self._queries.ended(which, period),
             viewer,
             schedules=schedule_troubles(self._queries.perhaps_troubled(viewer.organizations), viewer),
             sync=_sync(sync_is_active(self._ledger.engine), crowd),

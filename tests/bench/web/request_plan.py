@@ -82,6 +82,7 @@ def _filter(route: str, name: str, viewer: str = ALL, /, **query: object) -> Add
 
 def _pages(layout: Layout) -> Iterator[Address]:
     yield _page("/", "Overview")
+    yield from _longer_overviews(ALL)
     yield _page("/jobs", "Jobs")
     for part in (2, 50):
         before = layout.history // part
@@ -111,6 +112,11 @@ def _pages(layout: Layout) -> Iterator[Address]:
     yield _page("/bulk/retry", "Retry all of an area", address("/bulk/retry", type="mail.*"))
     yield _page("/bulk/retry", "Retry all of a cause", address("/bulk/retry", cause="JobError"))
     yield _page("/static/{name}", "Style sheet", "/static/dashboard.css")
+
+
+def _longer_overviews(viewer: str) -> Iterator[Address]:
+    for within in ("1d", "7d"):
+        yield _page("/", f"Overview, charts of {within}", address("/", within=within), viewer)
 
 
 def _jobs(layout: Layout) -> dict[str, int]:
@@ -219,6 +225,7 @@ def _other_filters() -> Iterator[Address]:
 def _of_some_organization(layout: Layout, viewer: str) -> Iterator[Address]:
     """The pages and filters of somebody who sees the jobs of one organization."""
     yield _page("/", "Overview", viewer=viewer)
+    yield from _longer_overviews(viewer)
     yield _page("/jobs", "Jobs", viewer=viewer)
     before = layout.history // 2
     yield _page("/jobs", f"Jobs before {before:,}", address("/jobs", before=before), viewer)

@@ -20,11 +20,13 @@ from spoke_jobs.ledger.lifecycle import transitions
 from spoke_jobs.ledger.outbox.outbox_queries import ANY_TASK, OutboxQueries
 from spoke_jobs.ledger.outbox.task_outbox import Outbox, TaskFailure, insert_task
 from spoke_jobs.ledger.port import AttemptOver, NotThisAttempt
+from spoke_jobs.ledger.reading.chart_periods import PERIODS
+from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.reading.statistics import GroupedBy
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import changed_bounds, parse_scope
-from spoke_jobs.model import ANY_JOB, AttemptState, Claim, Failure, JobOptions, JobState
+from spoke_jobs.model import ANY_JOB, AttemptState, Claim, Failure, JobFilter, JobOptions, JobState
 from spoke_jobs.settings import LONGEST_LEASE_SECONDS
 
 __all__ = ["ledger"]
@@ -220,6 +222,29 @@ def test_a_time_without_end_stops_no_count(ledger: SqlLedger, column: str, momen
     assert 0 <= found["oldest"] <= LONGEST_WAIT_SECONDS
     for by in GroupedBy:
         assert Queries(ledger.engine).statistics(by, 3600, ANY_JOB).total.waiting == 2
+
+
+@pytest.mark.parametrize("ledger", ["postgres"], indirect=True)
+@pytest.mark.parametrize("moment", ["infinity", "-infinity"])
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_a_time_without_end_stops_no_chart(ledger: SqlLedger, state: str, moment: str) -> None:
+    columns = ("created_at", "run_after", "started_at", "finished_at")
+    for number in range(len(columns) + 1):
+        job = ledger.insert(new_job(organization_id=1))
+        write(ledger, NEW_ATTEMPT.replace("0a1b", f"0a{number}b"), id=job.id, number=1, state=state, until="2026-01-01")
+        ended = f"attempt = 1, cause = 'JobError', started_at = now(), finished_at = now(), state = '{state}'"
+        write(ledger, f"UPDATE job_request SET {ended} WHERE id = :id", id=job.id)
+        if number < len(columns):
+            write(ledger, f"UPDATE job_request SET {columns[number]} = '{moment}' WHERE id = :id", id=job.id)
+    queries = DashboardQueries(ledger.engine)
+    for which in (ANY_JOB, JobFilter(organizations=frozenset({1}))):
+        for period in PERIODS.values():
+            ended_jobs = queries.ended(which, period)
+            assert sum(ended_jobs.succeeded) + sum(ended_jobs.failed) == len(columns), "all but one without an end"
+            assert [sum(numbers) for numbers in queries.failed_by_time(period, which, {("JobError", "")}).values()] in (
+                [],
+                [len(columns)],
+            )
 
 
 @pytest.mark.parametrize("ledger", ["postgres"], indirect=True)

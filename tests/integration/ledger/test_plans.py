@@ -38,6 +38,7 @@ from spoke_jobs.ledger.reading import (
     outbox_counts,
     queue_counts,
 )
+from spoke_jobs.ledger.reading.chart_periods import PERIODS
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.reading.failed_jobs import failed_jobs
 from spoke_jobs.ledger.reading.listing_plan import Place
@@ -406,24 +407,48 @@ def test_the_launch_backlog_is_counted_in_a_bounded_number_of_rows(
     assert "ix_job_request_unlaunched" in indexes(found)
 
 
-def test_the_last_hour_is_counted_in_a_bounded_number_of_rows(
+def test_ended_jobs_are_counted_and_measured_in_a_bounded_number_of_rows(
     ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("NEWEST_ATTEMPTS", "FAILED_COUNTED"):
+    for name in ("EXAMINED", "FAILED_COUNTED"):
         monkeypatch.setattr(ended_counts, name, 200)
+    monkeypatch.setattr(ended_counts, "SLICES", 40)
     with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for statement in (
-            "UPDATE job_request SET state = 'failed', finished_at = now() WHERE id % 2 = 0 AND state = 'succeeded'",
+            "UPDATE job_request SET state = 'failed', cause = 'JobError' WHERE id % 2 = 0 AND state = 'succeeded'",
+            "UPDATE job_request SET attempt = 1, started_at = now(), organization_id = id % 20 WHERE id <= 20000",
             "UPDATE job_attempt SET finished_at = now() WHERE state = 'succeeded'",
             "VACUUM ANALYZE job_request",
             "VACUUM ANALYZE job_attempt",
         ):
             connection.execute(text(statement))
     queries = DashboardQueries(ledger.engine)
-    for which in (ANY_JOB, JobFilter(organizations=frozenset({1}))):
-        found = plans(ledger, lambda: queries.ended(which), ", ANALYZE")  # noqa: B023
-        assert rows_read(found) <= 400, which
-        assert ("job_request", "ix_job_request_failed") in scans(found)
+    two = JobFilter(organizations=frozenset({3, 4}))
+    for period in PERIODS.values():
+        found = plans(ledger, lambda: queries.ended(ANY_JOB, period), ", ANALYZE")  # noqa: B023
+        assert rows_read(found) <= 200, period
+        assert {("job_request", "ix_job_request_failed"), ("job_attempt", "pk_job_attempt")} <= scans(found)
+        assert not {("job_request", ""), ("job_attempt", "")} & scans(found)
+        found = plans(ledger, lambda: queries.ended(two, period), ", ANALYZE")  # noqa: B023
+        assert rows_read(found) <= 200, "50 of each organization and each state"
+        assert scans(found) == {("job_request", "ix_job_request_ended")}
+    ended = queries.ended(ANY_JOB, PERIODS["7d"])
+    assert sum(ended.succeeded) > 5_000, "estimated from 200"
+
+
+def test_failures_are_counted_by_time_in_a_bounded_number_of_rows(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboard_queries, "GROUPED", 200)
+    failed = "UPDATE job_request SET state = 'failed', cause = 'JobError', organization_id = id % 20"
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"{failed} WHERE state = 'succeeded' AND id % 2 = 0"))
+        connection.execute(text("VACUUM ANALYZE job_request"))
+    queries = DashboardQueries(ledger.engine)
+    for period in PERIODS.values():
+        found = plans(ledger, lambda: queries.failed_by_time(period, ANY_JOB, {("JobError", "")}), ", ANALYZE")  # noqa: B023
+        assert rows_read(found) <= 200, period
+        assert scans(found) == {("job_request", "ix_job_request_failed")}
 
 
 def test_the_outbox_is_counted_in_a_bounded_number_of_rows(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, case, desc, func, select, tuple_
+from sqlalchemy import Connection, Select, case, desc, func, select, tuple_
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
@@ -18,9 +19,10 @@ from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
 from spoke_jobs.ledger.notices.mute_rows import current_mutes
 from spoke_jobs.ledger.notices.notice_values import Mute
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
+from spoke_jobs.ledger.reading.chart_periods import Period, bars_ago, by_bar
 from spoke_jobs.ledger.reading.crowd import failed_counts, failed_jobs
 from spoke_jobs.ledger.reading.due_counts import DueCounts, due_counts
-from spoke_jobs.ledger.reading.ended_counts import EndedCounts, ended_counts
+from spoke_jobs.ledger.reading.ended_counts import EndedJobs, ended_jobs
 from spoke_jobs.ledger.reading.failure_facts import FACTS, failure_facts
 from spoke_jobs.ledger.reading.id_bounds import bounded_by_ids
 from spoke_jobs.ledger.reading.job_listing import listing
@@ -238,6 +240,23 @@ class DashboardQueries(Queries):
                 found.setdefault((cause, fingerprint), []).append(job_type)
         return {kind: tuple(sorted(types)) for kind, types in found.items()}
 
+    def failed_by_time(
+        self, period: Period, which: JobFilter, kinds: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[int, ...]]:
+        """Count the jobs that :meth:`failures` counts, of these causes and fingerprints, by both, and by time."""
+        if not kinds:
+            return {}
+        failed = failed_jobs(period.seconds, which, GROUPED)
+        kind = (failed.cause, failed.fingerprint)
+        each = select(*kind, bars_ago(failed.finished_at, period).label("ago")).where(tuple_(*kind).in_(sorted(kinds)))
+        columns = each.subquery().c
+        counted: Select[Any] = select(*columns, func.count()).group_by(*columns)
+        found: dict[tuple[str, str], list[tuple[int | None, int]]] = {}
+        with self._reading() as connection:
+            for cause, fingerprint, ago, number in connection.execute(counted):
+                found.setdefault((cause, fingerprint), []).append((ago, number))
+        return {kind: by_bar(counts, period) for kind, counts in found.items()}
+
     def mutes(self, limit: int) -> list[Mute]:
         """Read the mutes that have not ended, by id; at most ``limit``, the newest."""
         with self._reading() as connection:
@@ -287,10 +306,10 @@ class DashboardQueries(Queries):
         with self._reading() as connection:
             return due_counts(connection, which)
 
-    def ended(self, which: JobFilter) -> EndedCounts:
-        """Count the jobs that ended in the last hour by minute. Of the filter, only the organizations count."""
+    def ended(self, which: JobFilter, period: Period) -> EndedJobs:
+        """Count and measure the jobs that ended in a period. Of the filter, only the organizations count."""
         with self._reading() as connection:
-            return ended_counts(connection, which.organizations)
+            return ended_jobs(connection, which.organizations, period)
 
     def outbox(self) -> OutboxCounts:
         """Count the tasks of the outbox. They belong to no organization."""

@@ -1,55 +1,249 @@
-"""Counts of the jobs that ended, by minute, for the dashboard. Each statement reads a bounded number of rows.
+"""The jobs that ended in the last hour, day or week, for the charts of the dashboard, in a bounded number of rows.
 
-Jobs that have succeeded have no index by their end, because each index costs every write. They are therefore counted
-among the newest attempts, of which each success ended its job.
+Jobs that have succeeded have no index by their end, because each index costs every write.
+
+- For all organizations, attempts are read, of which the last one of a job that has ended tells when. Attempts get their
+  ids in the order of their claims. So those of the period are a range of ids. If these are too many, short slices of
+  the range are read, evenly spread, and their numbers are scaled up.
+- The failed jobs have an index by their end: the newest ones are counted, whether they had an attempt or not.
+- For some organizations, the newest jobs of each that ended are read from an index. Nothing depends on how many jobs
+  others have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, desc, func, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    case,
+    desc,
+    func,
+    literal,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.ledger.columns.clock import clock_now
-from spoke_jobs.ledger.sql.expressions import clock_once, constant, minutes_between, number_in_text
+from spoke_jobs.contract.option_checks import LARGEST_ID
+from spoke_jobs.ledger.columns.clock import LONGEST_WAIT_SECONDS, clock_now
+from spoke_jobs.ledger.reading.chart_periods import Period, bars_ago, by_bar, is_within, place_of
+from spoke_jobs.ledger.reading.id_bounds import first_since
+from spoke_jobs.ledger.reading.statistics import Durations
+from spoke_jobs.ledger.sql.expressions import clock_once, constant, number_in_text, seconds_between
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import AttemptState, JobState
+from spoke_jobs.model import JobState
 
-MINUTES = 60
-NEWEST_ATTEMPTS = 10_000
-"""Among how many of the newest attempts, of all organizations, successes are counted."""
-FAILED_COUNTED = 10_000
+EXAMINED = 5_000
+"""The most attempts, or jobs of some organizations, that are read."""
+SLICES = 1_000
+"""In how many slices, if there are more attempts in the period. Each is one look into the index."""
+FAILED_COUNTED = 5_000
 """Among how many of the jobs that failed last, of all organizations, failures are counted."""
-_SECONDS = MINUTES * 60.0
+MOST_ORGANIZATIONS = 16
+"""Of how many organizations jobs are read. Each takes some milliseconds, most of them for the plan."""
+EARLIER = 0.25
+"""From how long before the period on attempts are read, as a part of it: those that took longer may be missing."""
+_SUCCEEDED, _FAILED, _CANCELLED = range(3)
+_FINAL = tuple(constant(state) for state in JobState if state.final)
 
 
 @dataclass(frozen=True, slots=True)
-class EndedCounts:
-    """The jobs that ended in each of the last :data:`MINUTES`, the oldest minute first."""
+class Measured:
+    """Durations of the jobs that were read; None if none was measured."""
 
+    each: tuple[Durations | None, ...]
+    """By bar."""
+    whole: Durations | None
+    """Of the period."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJobs:
+    """The jobs that ended in each bar of a period, the oldest bar first."""
+
+    period: Period
     succeeded: tuple[int, ...]
     failed: tuple[int, ...]
     """Those that failed for good, without the cancelled ones."""
     cancelled: tuple[int, ...]
-    more: bool
-    """Whether there may be more than were counted. It is known of the jobs of all organizations only."""
+    wait: Measured
+    """From the time when a job was due to its first start."""
+    run: Measured
+    """From the first start to the end."""
+    estimated: bool = False
+    """Whether the successes were estimated from a part of the attempts."""
+    failures_estimated: bool = False
+    """Whether the earlier ones of the failed and the cancelled jobs were estimated from attempts."""
+    jobs_each: int | None = None
+    """How many jobs of each organization were read that succeeded, and how many that failed, if there may be more."""
+    left_out: int = 0
+    """Of how many of the organizations no job was read."""
 
 
-def ended_counts(connection: Connection, organizations: Collection[int] | None) -> EndedCounts:
-    """Count the jobs that ended by minute.
+class _Ended(NamedTuple):
+    """A job that ended."""
+
+    ago: int | None
+    """How many bars before the last one; None: not in the period."""
+    kind: int
+    wait: float | None
+    run: float | None
+
+
+class _Sample(NamedTuple):
+    """Ids of attempts: ``size`` of each ``step``."""
+
+    first: int
+    last: int
+    step: int
+    size: int
+
+
+def ended_jobs(connection: Connection, organizations: Collection[int] | None, period: Period) -> EndedJobs:
+    """Count and measure the jobs that ended in the period.
 
     :param organizations: only jobs of these organizations; None: all jobs.
     """
-    succeeded = _by_minute(connection.execute(_counted(_successes(organizations))))
-    ended_otherwise = connection.execute(_counted(_failures(organizations))).all()
-    failed = _by_minute((ago, number) for ago, cancelled, number in ended_otherwise if not cancelled)
-    cancelled = _by_minute((ago, number) for ago, cancelled, number in ended_otherwise if cancelled)
-    more = organizations is None and (sum(failed) + sum(cancelled) >= FAILED_COUNTED or _has_more_attempts(connection))
-    return EndedCounts(succeeded, failed, cancelled, more)
+    if organizations is not None:
+        return _of_organizations(connection, organizations, period)
+    sample = _sample(connection, period)
+    found = _read(connection, _sampled(connection, sample, period)) if sample is not None else []
+    weight = sample.step / sample.size if sample is not None else 1.0
+    failures = connection.execute(_counted(_failures(period))).all()
+    cut = sum(number for *_, number in failures) >= FAILED_COUNTED
+
+    def not_succeeded(kind: int) -> tuple[int, ...]:
+        exact = by_bar(((ago, number) for ago, of_kind, number in failures if of_kind == kind), period)
+        if not cut:
+            return exact
+        # In the bar of the oldest of those that were counted, and before it, there may be more.
+        begin = place_of(max((ago for ago, *_ in failures if ago is not None), default=0), period)
+        estimate = _scaled(found, kind, period, weight)
+        return (*map(max, exact[: begin + 1], estimate), *exact[begin + 1 :])
+
+    return EndedJobs(
+        period,
+        _scaled(found, _SUCCEEDED, period, weight),
+        not_succeeded(_FAILED),
+        not_succeeded(_CANCELLED),
+        _measured(((each.ago, each.wait) for each in found), period),
+        _measured(((each.ago, each.run) for each in found), period),
+        estimated=weight > 1,
+        failures_estimated=cut,
+    )
+
+
+def _of_organizations(connection: Connection, organizations: Collection[int], period: Period) -> EndedJobs:
+    read = sorted(organizations)[:MOST_ORGANIZATIONS]
+    most = max(EXAMINED // max(2 * len(read), 1), 1)
+    found: list[_Ended] = []
+    dispatched: defaultdict[tuple[int, bool], list[bool]] = defaultdict(list)
+    for organization, in_period, *values in connection.execute(_newest_of(read, most, period)) if read else ():
+        found.append(_Ended(*values))
+        dispatched[organization, found[-1].kind == _SUCCEEDED].append(in_period)
+    more = any(len(those) >= most and all(those) for those in dispatched.values())
+    return EndedJobs(
+        period,
+        _scaled(found, _SUCCEEDED, period),
+        _scaled(found, _FAILED, period),
+        _scaled(found, _CANCELLED, period),
+        _measured(((each.ago, each.wait) for each in found), period),
+        _measured(((each.ago, each.run) for each in found), period),
+        jobs_each=most if more else None,
+        left_out=len(organizations) - len(read),
+    )
+
+
+def _read(connection: Connection, statement: Select[Any]) -> list[_Ended]:
+    return [_Ended(*row) for row in connection.execute(statement)]
+
+
+def _scaled(found: Iterable[_Ended], kind: int, period: Period, weight: float = 1.0) -> tuple[int, ...]:
+    numbers = Counter(each.ago for each in found if each.kind == kind)
+    return tuple(round(number * weight) for number in by_bar(numbers.items(), period))
+
+
+def _measured(found: Iterable[tuple[int | None, float | None]], period: Period) -> Measured:
+    values: list[list[float]] = [[] for _ in range(period.bars)]
+    for ago, seconds in found:
+        if ago is not None and seconds is not None:
+            values[place_of(ago, period)].append(max(seconds, 0.0))
+    return Measured(tuple(map(Durations.of, values)), Durations.of([one for each in values for one in each]))
+
+
+def _measures(columns: Any, period: Period) -> tuple[ColumnElement[Any], ...]:
+    """Return what :class:`_Ended` has of a job that has ended."""
+    due = func.coalesce(columns.run_after, columns.created_at)
+    kind = case(
+        (columns.state == constant(JobState.SUCCEEDED), _SUCCEEDED),
+        (columns.cause == constant(Cause.CANCELLED), _CANCELLED),
+        else_=_FAILED,
+    )
+    return (
+        bars_ago(columns.finished_at, period).label("ago"),
+        kind.label("kind"),
+        _seconds(due, columns.started_at).label("wait"),
+        _seconds(columns.started_at, columns.finished_at).label("run"),
+    )
+
+
+def _seconds(since: ColumnElement[Any], until: ColumnElement[Any]) -> ColumnElement[float | None]:
+    """Return the time between two times, if both were in the last year. Other code may have written infinite ones."""
+    known = and_(
+        *(time >= clock_once(-LONGEST_WAIT_SECONDS) for time in (since, until)),
+        *(time <= clock_once() for time in (since, until)),
+    )
+    return case((known, seconds_between(since, until)), else_=None)
+
+
+def _sample(connection: Connection, period: Period) -> _Sample | None:
+    """Return which attempts are read: the newest ones, or a part of those that were claimed since the period began."""
+    ids, claimed_at = job_attempt.c.id, job_attempt.c.claimed_at
+    lowest, highest, now = connection.execute(select(func.min(ids), func.max(ids), clock_now())).one()
+    if lowest is None:
+        return None
+    first = max(highest - EXAMINED + 1, lowest)
+    since = now - timedelta(seconds=period.seconds * (1 + EARLIER))
+    oldest = connection.scalar(select(claimed_at).where(ids >= first).order_by(ids).limit(number_in_text(1)))
+    if first > lowest and oldest is not None and oldest >= since:
+        first = min(first_since(connection, (ids, claimed_at), since, lowest, first), first)
+    slices = min(SLICES, EXAMINED)
+    size = EXAMINED // slices
+    return _Sample(first, highest, max(size, -(-(highest - first + 1) // slices)), size)
+
+
+def _sampled(connection: Connection, sample: _Sample, period: Period) -> Select[Any]:
+    """Select the jobs that ended by one of the sample's attempts."""
+    begin = select(literal(sample.first, BigInteger).label("first")).cte("slice", recursive=True)
+    following = begin.c.first + literal(sample.step, BigInteger)
+    slices = begin.union_all(select(following).where(following <= literal(sample.last, BigInteger)))
+    ids = job_attempt.c.id
+    within = and_(ids >= slices.c.first, ids < slices.c.first + literal(sample.size, BigInteger))
+    attempts: FromClause = job_attempt
+    if connection.dialect.name == "postgresql":
+        # The limit says that a slice is short. Without it, a plan takes it for a part of the table.
+        columns = (job_attempt.c.job_id, job_attempt.c.run, job_attempt.c.number)
+        attempts = select(*columns).where(within).order_by(ids).limit(number_in_text(sample.size)).lateral("attempt")
+        within = true()
+    ended = and_(
+        job_request.c.id == attempts.c.job_id,
+        job_request.c.run == attempts.c.run,
+        job_request.c.attempt == attempts.c.number,
+        job_request.c.state.in_(_FINAL),
+    )
+    return select(*_measures(job_request.c, period)).select_from(slices.join(attempts, within).join(job_request, ended))
 
 
 def _counted(ended: Select[Any]) -> Select[Any]:
@@ -58,70 +252,40 @@ def _counted(ended: Select[Any]) -> Select[Any]:
     return select(*each, func.count()).group_by(*each)
 
 
-def _by_minute(found: Iterable[Any]) -> tuple[int, ...]:
-    """Return the numbers of each minute.
-
-    :param found: how many minutes ago, and how many jobs.
-    """
-    counts = [0] * MINUTES
-    for ago, number in found:
-        if ago is not None:  # other code has written a time that SQLite cannot read
-            counts[MINUTES - 1 - min(max(ago, 0), MINUTES - 1)] += number
-    return tuple(counts)
-
-
-def _successes(organizations: Collection[int] | None) -> Select[Any]:
+def _failures(period: Period) -> Select[Any]:
+    columns = job_request.c
     newest = (
-        select(job_attempt.c.job_id, job_attempt.c.state, job_attempt.c.finished_at)
-        .order_by(desc(job_attempt.c.id))
-        .limit(number_in_text(NEWEST_ATTEMPTS))
+        select(columns.finished_at, columns.cause)
+        .where(columns.state == constant(JobState.FAILED), is_within(columns.finished_at, period))
+        .order_by(desc(columns.finished_at))
+        .limit(number_in_text(FAILED_COUNTED))
         .subquery()
+        .c
     )
-    own: FromClause = newest if organizations is None else newest.join(job_request, job_request.c.id == newest.c.job_id)
-    return (
-        select(_minutes_ago(newest.c.finished_at))
-        .select_from(own)
-        .where(newest.c.state == constant(AttemptState.SUCCEEDED), _of_late(newest.c.finished_at))
-        .where(*_of(organizations, job_request.c.organization_id))
+    kind = case((newest.cause == constant(Cause.CANCELLED), _CANCELLED), else_=_FAILED)
+    return select(bars_ago(newest.finished_at, period).label("ago"), kind.label("kind"))
+
+
+def _newest_of(organizations: Iterable[int], most: int, period: Period) -> Select[Any]:
+    """Select the newest jobs of each organization that succeeded and that failed, and whether they were dispatched in
+    the period."""
+    columns = job_request.c
+    order = (columns.organization_id, columns.state, columns.id)
+    names = ("organization_id", "state", "cause", "created_at", "run_after", "started_at", "finished_at")
+    ended = (
+        select(*(columns[name] for name in names))
+        # Ranges of one value, and not equalities: so only the index of ended jobs has the order.
+        .where(columns.state.in_(_FINAL), columns.organization_id.is_not(None))
+        .order_by(*map(desc, order))
+        .limit(number_in_text(most))
     )
-
-
-def _failures(organizations: Collection[int] | None) -> Select[Any]:
-    newest = (
-        select(job_request.c.organization_id, job_request.c.finished_at, job_request.c.cause)
-        .where(job_request.c.state == constant(JobState.FAILED), _of_late(job_request.c.finished_at))
-        .order_by(desc(job_request.c.finished_at))
-        .limit(FAILED_COUNTED)
-        .subquery()
-    )
-    cancelled = (newest.c.cause == constant(Cause.CANCELLED)).label("cancelled")
-    return select(_minutes_ago(newest.c.finished_at), cancelled).where(*_of(organizations, newest.c.organization_id))
-
-
-def _minutes_ago(finished_at: ColumnElement[Any]) -> ColumnElement[int]:
-    return minutes_between(finished_at, clock_once()).label("minutes_ago")
-
-
-def _of_late(finished_at: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether it was in the period. Other code may have written a time to come."""
-    return and_(finished_at >= clock_once(-_SECONDS), finished_at <= clock_once())
-
-
-def _of(organizations: Collection[int] | None, column: ColumnElement[Any]) -> Iterator[ColumnElement[bool]]:
-    if organizations is not None:
-        yield column.in_(sorted(organizations))
-
-
-def _has_more_attempts(connection: Connection) -> bool:
-    """Whether the oldest of the examined attempts was claimed in the period, so that earlier ones may have ended in it.
-
-    A job of an earlier attempt that took very long may have ended in it, too. That is not examined.
-    """
-    oldest = (
-        select(job_attempt.c.claimed_at, clock_now().label("now"))
-        .order_by(desc(job_attempt.c.id))
-        .offset(NEWEST_ATTEMPTS - 1)
-        .limit(1)
-    )
-    row = connection.execute(oldest).first()
-    return row is not None and row.claimed_at >= row.now - timedelta(seconds=_SECONDS)
+    parts = [
+        ended.where(
+            tuple_(*order) >= (organization, state, -LARGEST_ID), tuple_(*order) <= (organization, state, LARGEST_ID)
+        ).subquery()
+        for organization in organizations
+        for state in (JobState.SUCCEEDED.value, JobState.FAILED.value)
+    ]
+    newest = union_all(*(select(part) for part in parts)).subquery().c
+    in_period = is_within(newest.created_at, period).label("dispatched")
+    return select(newest.organization_id, in_period, *_measures(newest, period))

@@ -1,20 +1,22 @@
-"""Turn the times of a filter into bounds on ids, because the dispatch's time has no index.
+"""Turn times into bounds on ids, because the times of dispatches and claims have no index.
 
-Jobs get their ids in the order of their dispatch. So a binary search finds where a time lies among them: each step is
-one look by primary key.
+Jobs get their ids in the order of their dispatch, attempts in that of their claims. So a binary search finds where a
+time lies among them: each step is one look by primary key.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Column, Connection, func, select
 
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobFilter
 
 _MARGIN = timedelta(hours=1)
 """A statement that writes many jobs, or a clock that was set, may put some of them out of order by less than this."""
+_OF_JOBS = (job_request.c.id, job_request.c.created_at)
 
 
 def bounded_by_ids(connection: Connection, which: JobFilter) -> JobFilter:
@@ -27,27 +29,31 @@ def bounded_by_ids(connection: Connection, which: JobFilter) -> JobFilter:
         return which
     first, last = which.first_id, which.last_id
     if since is not None and since - datetime.min.replace(tzinfo=since.tzinfo) > _MARGIN:
-        found = _first_since(connection, since - _MARGIN, lowest, highest)
+        found = first_since(connection, _OF_JOBS, since - _MARGIN, lowest, highest)
         first = found if first is None else max(first, found)
     if until is not None and datetime.max.replace(tzinfo=until.tzinfo) - until > _MARGIN:
-        found = _first_since(connection, until + _MARGIN, lowest, highest) - 1
+        found = first_since(connection, _OF_JOBS, until + _MARGIN, lowest, highest) - 1
         last = found if last is None else min(last, found)
     return which.evolve(first_id=first, last_id=last)
 
 
-def _first_since(connection: Connection, time: datetime, lowest: int, highest: int) -> int:
-    """Return the id from which on jobs were dispatched at that time or later; one beyond the highest if there is none.
+def first_since(
+    connection: Connection, columns: tuple[Column[Any], Column[Any]], time: datetime, lowest: int, highest: int
+) -> int:
+    """Return the id from which on rows have that time or a later one; one beyond the highest if there is none.
 
-    :param lowest: the lowest id of a job.
+    :param columns: the primary key, and the time that grows with it.
+    :param lowest: the lowest id of a row.
     :param highest: the highest one.
     """
-    next_job = select(job_request.c.id, job_request.c.created_at).order_by(job_request.c.id).limit(1)
+    ids, times = columns
+    next_row = select(ids, times).order_by(ids).limit(1)
     below, end = lowest, highest + 1
     while below < end:
         middle = (below + end) // 2
-        row = connection.execute(next_job.where(job_request.c.id >= middle)).first()
-        if row is None or row.created_at >= time:
+        row = connection.execute(next_row.where(ids >= middle)).first()
+        if row is None or row[1] >= time:
             end = middle
         else:
-            below = row.id + 1
+            below = row[0] + 1
     return below

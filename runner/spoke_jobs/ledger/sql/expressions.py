@@ -127,6 +127,25 @@ def _minutes_between(element: Any, compiler: Any, **keywords: Any) -> str:
     return f"cast(floor(extract(epoch FROM {until} - {since}) / 60) AS integer)"
 
 
+class seconds_between(GenericFunction[float]):  # noqa: N801 (an SQL function)
+    """``seconds_between(since, until)``: the seconds between two times, neither of which is infinite.
+
+    NULL if SQLite cannot read one of them.
+    """
+
+    type = Float()
+    inherit_cache = True
+    name = "seconds_between"
+
+
+@compiles(seconds_between)
+def _seconds_between(element: Any, compiler: Any, **keywords: Any) -> str:
+    since, until = (compiler.process(clause, **keywords) for clause in element.clauses)
+    if compiler.dialect.name == "sqlite":
+        return f"round((julianday({until}) - julianday({since})) * 86400.0, 3)"  # days have no more digits
+    return f"cast(extract(epoch FROM {until} - {since}) AS double precision)"
+
+
 LARGEST_COUNT = 2**31 - 2
 """Counts in rows end here, because the column's type has an end. Other code may have written one."""
 
