@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -93,9 +94,10 @@ def ledger(history: str, _ledger_databases: LedgerDatabases) -> Iterator[SqlLedg
 def plans(ledger: SqlLedger, call: Callable[[], object], options: str = "") -> list[Any]:
     """The generic plans of the statements that a call sends, as for prepared statements."""
     sent: list[tuple[str, dict[str, Any]]] = []
+    caller = threading.get_ident()
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        if not statement.startswith("SET "):
+        if threading.get_ident() == caller:  # another thread sends the notifications of earlier changes
             sent.append((statement, parameters))
 
     event.listen(ledger.engine, "before_cursor_execute", note)
