@@ -414,6 +414,9 @@ class Claim:
     """When the claim was requested, on this machine's monotonic clock; None if unknown, or if on another machine."""
     due_at: datetime | None = None
     """When the job had become due, by the ledger's clock; None if that is no longer known."""
+    start_by: float = math.inf
+    """Until when a worker may start the attempt, because of the tokens of rates that the claim took, on this machine's
+    monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,7 +28,7 @@ def limit(ledger: Ledger, scope: str, max_running: int | None = None, rate: str 
 
 
 def claims(ledger: Ledger, limit: int = 30) -> list[Claim]:
-    return list(ledger.claim_batch("legacy", ["report", "mail", "ingest.*"], "w", LEASE, limit))
+    return list(ledger.claim_batch("legacy", ["report", "mail", "other", "ingest.*"], "w", LEASE, limit))
 
 
 def claimed(ledger: Ledger, limit: int = 30) -> list[int]:
@@ -245,6 +247,17 @@ class LimitContract(LedgerSteps):
         more: list[int] = []
         eventually(lambda: claim_more(ledger, more) >= 9)
         assert (datetime.now(UTC) - began).total_seconds() >= 9 / 20 - 0.01
+
+    def test_an_attempt_of_a_rate_is_to_start_soon_after_the_claim_and_any_other_when_it_likes(
+        self, ledger: Ledger
+    ) -> None:
+        ledger.insert_many([new_job(), new_job(job_type="mail"), new_job(job_type="other")])
+        limit(ledger, "type:report", 3, rate="1/h", burst=2)
+        limit(ledger, "type:other", 3)
+        before = time.monotonic()
+        start_by = {claim.job.job_type: claim.start_by for claim in claims(ledger)}
+        assert before <= start_by.pop("report") - Rate.parse("1/h").start_seconds <= time.monotonic()
+        assert start_by == {"mail": math.inf, "other": math.inf}
 
     def test_a_rate_may_also_be_of_everything(self, ledger: Ledger) -> None:
         ledger.insert_many([new_job() for _ in range(3)])

@@ -278,6 +278,20 @@ async def _keep_output(claim: Claim, driver: AttemptDriver, seconds: float) -> N
         logger.warning("job %d: could not store its output (%s)", claim.job.id, type(error.orig).__name__)
 
 
+def is_late(job_id: int, start_by: float) -> bool:
+    """Whether an attempt must not start any more, because of the tokens of rates that its claim took.
+
+    Then release the claim: the job takes other tokens. Ask before the payload is read, which is the job's own affair: a
+    job whose payload takes longer than this would never start.
+
+    :param start_by: see :class:`spoke_jobs.model.Claim`.
+    """
+    late = time.monotonic() - start_by
+    if late > 0:
+        logger.info("job %d: not started, %.2f s too late for the token of its rate", job_id, late)
+    return late > 0
+
+
 def attempt_fields(claim: Claim) -> dict[str, object]:
     """Return the fields of each JSON line about this attempt."""
     job = claim.job

@@ -14,7 +14,7 @@ from functools import partial
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.execution.attempt import AttemptServices
+from spoke_jobs.execution.attempt import AttemptServices, is_late
 from spoke_jobs.execution.lease import seconds_until_retry
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.execution.thread_attempt import run_attempt
@@ -202,6 +202,9 @@ class InProcessWorker:
 
     def _run(self, claim: Claim) -> None:
         try:
+            if is_late(claim.job.id, claim.start_by):
+                self._services.ledger.release(claim.token)
+                return
             run_attempt(claim, self._services, threading.Event())
             self._services.after_attempt()
         except DBAPIError as error:

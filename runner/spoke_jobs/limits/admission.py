@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from spoke_jobs.contract.limit_scopes import (
     ScopeKind,
 )
 from spoke_jobs.contract.wait_reasons import Wait
-from spoke_jobs.limits.job_limit import JobLimit
+from spoke_jobs.limits.job_limit import JobLimit, Rate
 from spoke_jobs.type_names import is_known
 
 Bucket = tuple[int, str]
@@ -154,6 +155,7 @@ class Admission:
     :param running: how many jobs run, by their subjects.
     :param full_at: the buckets of rates, if they are newer than those of the limits. Of a limit of each queue, for
         example, those that are not full. The bucket of the whole scope, if there is one, then holds for each queue.
+    :param asked_at: when the process asked for the time `now`, on its own monotonic clock.
     """
 
     def __init__(
@@ -162,8 +164,10 @@ class Admission:
         running: Mapping[Subject, int],
         now: datetime,
         full_at: Mapping[Bucket, datetime | None] | None = None,
+        asked_at: float = math.inf,
     ) -> None:
         self._limits = limits
+        self._asked_at = asked_at
         self.now = now
         """The time that decides."""
         self._full_at = dict(full_at or {})
@@ -191,13 +195,17 @@ class Admission:
         if self.why_held(subject) is not None:
             return False
         self._count(subject, 1)
-        for limit, name in self._limits.of(subject):
-            rate = limit.bounds.rate
-            # A job without a type, which other code has written, takes no token of other types.
-            if rate is not None and (name or not limit.has_buckets):
-                bucket = bucket_of(limit, name)
-                self._full_at[bucket] = self.taken[bucket] = rate.started(self._bucket(limit, name), self.now)
+        for rate, (limit, name) in self._rates(subject):
+            bucket = bucket_of(limit, name)
+            self._full_at[bucket] = self.taken[bucket] = rate.started(self._bucket(limit, name), self.now)
         return True
+
+    def start_by(self, subject: Subject) -> float:
+        """Return until when a worker may start a job that was admitted, on the monotonic clock of the process.
+
+        The process has asked for the time before the tokens were taken: its clock is compared with no other.
+        """
+        return self._asked_at + min((rate.start_seconds for rate, _ in self._rates(subject)), default=math.inf)
 
     def closed(self) -> Closed:
         """Return the scopes of which nothing may start now."""
@@ -256,6 +264,14 @@ class Admission:
     def running(self, limit: JobLimit) -> int:
         """Return how many jobs of the limit's scope run."""
         return sum(count for (scope, _), count in self._running.items() if scope == limit.scope)
+
+    def _rates(self, subject: Subject) -> Iterator[tuple[Rate, Counted]]:
+        """Yield the rates of which a job takes a token."""
+        for counted in self._limits.of(subject):
+            rate = counted.limit.bounds.rate
+            # A job without a type, which other code has written, takes no token of other types.
+            if rate is not None and (counted.name or not counted.limit.has_buckets):
+                yield rate, counted
 
     def _count(self, subject: Subject, count: int) -> None:
         for limit, name in self._limits.of(subject):

@@ -16,6 +16,8 @@ from spoke_jobs.shared.clean_text import is_storable, short_repr
 
 MOST_RUNNING = 1_000_000
 TEXT_LIMIT = 200
+_SHORTEST_START, _OF_INTERVAL = 0.15, 0.75
+"""How many seconds a worker has at least to start an attempt, and which part of the time between two tokens."""
 
 
 class Rate(StartRate):
@@ -26,6 +28,15 @@ class Rate(StartRate):
 
     __slots__ = ()
     error = InvalidLimit
+
+    @property
+    def start_seconds(self) -> float:
+        """How long after its token a worker may start an attempt. A later start would come too close to the next ones.
+
+        Less than the time between two tokens, as long as a worker can keep that. Then no window of whole intervals has
+        more starts than the burst and its tokens. The rest is for what the job does before its call.
+        """
+        return max(_SHORTEST_START, self.interval / 1_000_000 * _OF_INTERVAL)
 
 
 @dataclass(frozen=True, slots=True)

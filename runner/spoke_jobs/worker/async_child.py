@@ -29,7 +29,7 @@ from sqlalchemy.orm import Session
 from spoke_jobs import dispatch
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Superseded
-from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, attempt
+from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, attempt, is_late
 from spoke_jobs.execution.attempt_decisions import CancelledBy, Stopping, code_of_unrecorded
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.lease import Lease, StopReason
@@ -272,13 +272,14 @@ class AsyncOrderLoop:
         end = AttemptEnd(ExitCode.SUPERSEDED)
         self._shared.add(order.token)
         try:
-            if order.asked_at is None or time.monotonic() < order.asked_at + order.lease_seconds / 2:
+            fresh = order.asked_at is None or time.monotonic() < order.asked_at + order.lease_seconds / 2
+            if fresh and not is_late(order.job_id, order.start_by):
                 if not self._running:
                     self._shared.heartbeat_unanswered(False)  # of earlier attempts
                 lease = Lease.of(order.token, order.lease_seconds, order.asked_at, time.monotonic())
                 self._leases.add(lease, Owner(partial(self._stop_soon, order.token)))
                 end = await self._run(order)
-            else:  # the event loop or the worker was blocked, and too little of the lease is left
+            else:  # the event loop or the worker was blocked: too little of the lease is left, or the token is old
                 await self._release(order)
         except DBAPIError as error:
             end = AttemptEnd(code_of_unrecorded(error))
@@ -304,11 +305,13 @@ class AsyncOrderLoop:
             return AttemptEnd(ExitCode.SUPERSEDED)
         claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
         running = self._running[order.token] = _LoopDriver(claim, self._common)
+        late = False
         try:
             if not self._room.locked():
                 await self._room.acquire()  # at once: waiting with a timeout takes a task of its own
             else:  # if no slot becomes free soon, release the order, so that another worker can claim the job
                 await asyncio.wait_for(self._room.acquire(), PATIENCE_SECONDS)
+                late = is_late(order.job_id, order.start_by)
         except TimeoutError:
             await self._release(order)
             return AttemptEnd(ExitCode.SUPERSEDED)
@@ -316,7 +319,7 @@ class AsyncOrderLoop:
             try:
                 changed = self._shared.outdated(order.asked_at)
                 held = changed and await self._common.in_thread(self._ledger.limits.holds, job)
-                if held or self._stopping or running.stop_reason is not None:
+                if late or held or self._stopping or running.stop_reason is not None:
                     await self._release(order)
                     return AttemptEnd(ExitCode.SUPERSEDED)
                 with self._common.output.of(job.id, order.token):

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.termination import ExitCode
-from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices
+from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, is_late
 from spoke_jobs.execution.attempt_decisions import code_of_unrecorded, failure_of
 from spoke_jobs.execution.lease import FRESH, StopReason
 from spoke_jobs.execution.signals import SignalEvent
@@ -75,6 +75,9 @@ def serve(connection: socket.socket, shared: SharedState, output_file: int) -> N
         output.begin(order.job_id, order.token)
         shared.enter(order.token)
         try:
+            if is_late(order.job_id, order.start_by):  # before the payload is read: a large one may take longer
+                release(order)
+                return AttemptEnd(ExitCode.SUPERSEDED)
             job = order.job or ledger.get(order.job_id)
             if job is None:
                 return AttemptEnd(ExitCode.SUPERSEDED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from dataclasses import MISSING, dataclass, fields
 from datetime import datetime
 from typing import Any, get_args, get_type_hints
@@ -31,12 +32,14 @@ class Order:
     """See :class:`spoke_jobs.model.Claim`. Supervisor and children share one machine and its monotonic clock."""
     job: JobRequest | None = None
     """The job's row, if the claim has read its payload. Otherwise the child reads the ledger."""
+    start_by: float = math.inf
+    """See :class:`spoke_jobs.model.Claim`."""
 
     @classmethod
     def of(cls, claim: Claim) -> Order:
         """Make the order for a claim."""
         job = None if isinstance(claim.job.payload, UnreadPayload) else claim.job
-        return cls(claim.job.id, claim.number, claim.token, claim.lease_seconds, claim.asked_at, job)
+        return cls(claim.job.id, claim.number, claim.token, claim.lease_seconds, claim.asked_at, job, claim.start_by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ async def async_brief(ctx: JobContext, payload: dict[str, Any]) -> None:
 @registry.job("call", retry=RetryPolicy(backoff_seconds=0, budget={CauseClass.ERROR: 1000}))
 def call(ctx: JobContext, payload: dict[str, Any]) -> None:
     """Ask a server. If it fails, fail, or ask to be run again at once."""
+    note(payload["folder"], "start", ctx.job.id, ctx.attempt)
     try:
         urllib.request.urlopen(f"{payload['url']}/{ctx.job.id}/{ctx.attempt}", timeout=30).close()
     except OSError as error:

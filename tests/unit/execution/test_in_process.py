@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from tests.waiting import eventually
 from spoke_jobs import JobContext, JobData, JobState, Registry, RetryLater
 from spoke_jobs.contract import retry
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.limits.job_limit import Bounds, Rate, parse_scope
+from spoke_jobs.model import Claim
 from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.settings import Settings
 
@@ -175,3 +178,25 @@ def test_starting_takes_up_what_an_earlier_process_left(site: Site) -> None:
     site.runner.ledger.insert(site.runner._prepare(JobData("note", "left behind")))
     site.runner.start()
     eventually(lambda: site.ran == ["left behind"])
+
+
+def test_a_claim_that_took_too_long_is_given_back_uncharged_and_takes_another_token(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = Rate(5, 1)
+    site.runner.ledger.limits.set(parse_scope("type:note"), lambda _old: Bounds(rate=rate))
+    real, found = SqlLedger.claim_batch, list[Claim]()
+
+    def claim_batch(self: SqlLedger, *arguments: Any) -> Sequence[Claim]:
+        claims = real(self, *arguments)
+        if claims and not found:
+            time.sleep(rate.start_seconds)
+        found.extend(claims)
+        return claims
+
+    monkeypatch.setattr(SqlLedger, "claim_batch", claim_batch)
+    job = site.runner.dispatch_job(JobData("note", "once"))
+    eventually(lambda: site.states() == [JobState.SUCCEEDED])
+    assert site.ran == ["once"]
+    assert [claim.number for claim in found][:2] == [1, 1]
+    assert [attempt.number for attempt in site.runner.ledger.attempts(job.id)] == [1]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,9 +20,14 @@ from spoke_jobs.model import JobOptions, UnreadPayload
 from spoke_jobs.worker.child_messages import Order, Report, Stop, decode, decode_report, encode, read_message
 
 
-@given(st.integers(1, 2**62), st.integers(1, 99), st.uuids(), st.floats(0.5, 3600), st.none() | st.floats(0, 1e9))
-def test_orders_read_back(job_id: int, number: int, token: uuid.UUID, lease: float, asked_at: float | None) -> None:
-    order = Order(job_id, number, token, lease, asked_at)
+@given(
+    *(st.integers(1, 2**62), st.integers(1, 99), st.uuids(), st.floats(0.5, 3600)),
+    *(st.none() | st.floats(0, 1e9), st.just(math.inf) | st.floats(0, 1e9)),
+)
+def test_orders_read_back(
+    job_id: int, number: int, token: uuid.UUID, lease: float, asked_at: float | None, start_by: float
+) -> None:
+    order = Order(job_id, number, token, lease, asked_at, start_by=start_by)
     line = encode(order)
     assert line.count(b"\n") == 1
     assert decode(line) == order
@@ -64,8 +71,9 @@ def test_a_row_travels_with_its_order_unless_its_payload_was_not_read(payload: s
     job = ledger.insert(new_job(payload=payload, options=options, priority=3, run_after=run_after, unique_key="k"))
     claim = claim_one(ledger, "legacy", [job.job_type], "w", 30)
     assert claim is not None
-    order = decode(encode(Order.of(claim)))
+    order = decode(encode(Order.of(replace(claim, start_by=7.5))))
     assert isinstance(order, Order)
+    assert order.start_by == 7.5
     assert order.job == (None if isinstance(payload, UnreadPayload) else claim.job)
 
 

@@ -11,9 +11,10 @@ Every running attempt counts, also one whose lease has lapsed: until the reaper 
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -94,6 +95,7 @@ def claim_batch(connection: Connection, cache: LimitCache, request: ClaimRequest
     else:
         claims = bulk.claim_rows(connection, admitted, request.worker, request.lease_seconds)
     if admission.taken:
+        claims = [replace(claim, start_by=admission.start_by(Subject.of(claim.job))) for claim in claims]
         bucket_rows.spend(connection, limits.with_buckets, admission.taken, tokens.buckets, admission.now)
     closed = admission.closed() if applying else closed
     return Found(claims, len(rows), limits, admission.next_token_seconds(), closed)
@@ -148,7 +150,8 @@ class Tokens:
 
 def _admission(connection: Connection, limits: LimitSet, tokens: Tokens) -> Admission:
     running = running_jobs(connection, limits.kinds) if limits.counts else {}
-    return Admission(limits, running, _now(connection), tokens.buckets)
+    asked_at = time.monotonic()
+    return Admission(limits, running, _now(connection), tokens.buckets, asked_at)
 
 
 def _now(connection: Connection) -> datetime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -171,7 +172,8 @@ class MemoryLedger(MemoryRows):
                     break
                 job = self._jobs[job_id]
                 if not self._is_locked(job) and admission.admit(Subject.of(job)):
-                    granted.append(self._start(job, job.attempt + 1, worker, lease_seconds))
+                    claim = self._start(job, job.attempt + 1, worker, lease_seconds)
+                    granted.append(replace(claim, start_by=admission.start_by(Subject.of(job))))
                     running[organization] += 1
                     self._turns.take([organization])
             self.limits.spend(admission)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -48,7 +49,7 @@ class MemoryLimits(LimitStore):
     def admission(self, jobs: Iterable[JobRequest]) -> Admission:
         """Return the present state of the limits."""
         running = Counter(Subject.of(job) for job in jobs if job.state is JobState.RUNNING) if self._limits else {}
-        return Admission(LimitSet(self._limits.values()), running, self._now(), self._buckets)
+        return Admission(LimitSet(self._limits.values()), running, self._now(), self._buckets, time.monotonic())
 
     def spend(self, admission: Admission) -> None:
         """Keep the tokens that were taken."""
