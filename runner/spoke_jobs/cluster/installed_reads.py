@@ -6,10 +6,13 @@ The client is imported only if there is something to read: its import takes long
 from __future__ import annotations
 
 import importlib.util
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract.executors import Executor
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.shared.api_errors import ApiError
 
 if TYPE_CHECKING:
     from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
@@ -47,6 +50,18 @@ def namespace_in(namespace: str) -> NamespaceView:
     from spoke_jobs.cluster.namespace_reads import read_namespace_view
 
     return read_namespace_view(where)
+
+
+def pulled_in(pod: str, namespace: str) -> datetime | None:
+    """Read when the image of a pod's job was pulled; None if nobody says it."""
+    if not (where := kube_environment.namespace(namespace)) or importlib.util.find_spec("kubernetes") is None:
+        return None
+    from spoke_jobs.cluster.spokejob_reads import read_pulled_at
+
+    try:
+        return read_pulled_at(pod, where)
+    except (ApiError, ConfigurationError):
+        return None
 
 
 def view_of(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView | None:

@@ -73,6 +73,8 @@ class Details:
     """For how long its newest attempt has been starting; empty if it is not."""
     measured: tuple[tuple[str, str], ...] = ()
     """The peak memory and the CPU time of each of the attempts; empty if they were not measured."""
+    tries: tuple[Try, ...] = ()
+    """The attempts themselves."""
 
 
 def details(
@@ -120,6 +122,7 @@ def details(
         (*tree(job.id, links), *([(0, None)] if len(links) >= LINKS else ())),
         _starting(job, found, now, cluster),
         tuple(_measured(item.row) for item in found),
+        found,
     )
 
 

@@ -15,6 +15,7 @@ from spoke_jobs.explain.groups import Group, tried_again
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation
 from spoke_jobs.explain.words import agreeing, count, line, memory, seconds
+from spoke_jobs.ledger.audit.audit_events import Event
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.lifecycle.start_rules import (
     REASON_LIMIT,
@@ -33,6 +34,8 @@ from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
 from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
+from spoke_jobs.web.attempt_cells import attempt_rows
+from spoke_jobs.web.attempt_timeline import AttemptTimeline, timelines
 from spoke_jobs.web.job_search import JobSearch, address
 from spoke_jobs.web.reason_remedies import ExplainedReason, JobForm, explained_reasons
 from spoke_jobs.web.sparklines import Sparkline, sparkline
@@ -60,9 +63,6 @@ _QUIET = timedelta(minutes=2)
 _CAUSE, _ERROR = (ATTEMPT_HEADINGS.index(name) for name in ("CAUSE", "ERROR"))
 _SHOWN_ATTEMPTS = 5
 """How many attempts are shown at once, the newest ones. The earlier ones are folded: they are often alike."""
-_HEADINGS = (*(name.capitalize() for name in ATTEMPT_HEADINGS), "Peak memory", "CPU time")
-_OPTIONAL = frozenset({"Node", "Exit", "Peak memory", "CPU time"})
-"""The columns of attempts that are left out if none has a value."""
 _AT_THE_TOP = frozenset({"message", "progress"})
 """The facts that the beginning of the page says."""
 
@@ -353,6 +353,8 @@ class JobView:
     """The newest ones, the oldest of them first."""
     earlier: tuple[tuple[str, ...], ...]
     """The attempts before them."""
+    timelines: tuple[AttemptTimeline, ...]
+    """Of the newest attempts."""
     causes: tuple[KnownCause, ...]
     said: tuple[tuple[str, str], ...]
     """What Kubernetes said of attempts, as far as the message does not say it: which attempts, and the text."""
@@ -385,17 +387,21 @@ def job_view(
     batches: Iterable[Batch] = (),
     usages: Sequence[AttemptUsage] = (),
     has_checkpoints: bool = False,
+    events: Sequence[Event] = (),
+    pulled: Mapping[str, datetime] | None = None,
 ) -> JobView:
     """Describe one job.
 
     :param now: the database's time, in the reader's zone.
     :param batches: those that it is in or follows.
     :param usages: what the newest successes of its type used, the newest first.
+    :param events: the newest ones about the job.
+    :param pulled: when the images of pods were pulled, by the pods' names, as far as that is known.
     """
     job = shown.job
     peaks = [usage.peak_memory_bytes for usage in usages if usage.peak_memory_bytes is not None][:PEAKS]
     message = line(job.result_message)
-    headings, attempts = _attempts(shown)
+    headings, attempts = attempt_rows(shown)
     reasons = tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons))
     forms = tuple(_forms(job, now, viewer))
     explained = tuple(explained_reasons(reasons, job, viewer, forms))
@@ -410,6 +416,7 @@ def job_view(
         str(now.tzinfo),
         attempts[-_SHOWN_ATTEMPTS:],
         attempts[:-_SHOWN_ATTEMPTS],
+        timelines(job, shown.tries, now, newest=_SHOWN_ATTEMPTS, events=events, pulled=pulled),
         tuple(_causes(shown, job, {reason.advice for reason in reasons})),
         tuple(_said(shown, message)),
         _peaks(peaks) if len(peaks) > 1 else "",
@@ -444,17 +451,6 @@ def _forms(job: JobRequest, now: datetime, viewer: Viewer) -> Iterable[JobForm]:
         yield JobForm.CANCEL
     if JobAction.RETRY in viewer.actions and job.state is JobState.FAILED:
         yield JobForm.RETRY
-
-
-def _attempts(shown: Details) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Return the headings and the rows of the table of attempts."""
-    rows = [(*cells, *measured) for cells, measured in zip(shown.attempts, shown.measured, strict=True)]
-    kept = [
-        place
-        for place, name in enumerate(_HEADINGS)
-        if name not in _OPTIONAL or any(row[place] not in ("", "-") for row in rows)
-    ]
-    return tuple(_HEADINGS[place] for place in kept), tuple(tuple(row[place] for place in kept) for row in rows)
 
 
 def _said(shown: Details, message: str) -> Iterable[tuple[str, str]]:

@@ -110,13 +110,14 @@ class Pages:
         links = self._queries.links(job_id)
         visible = self._queries.selected_of({link.needs_id for link in links}, viewer.narrowed())
         saved = self._queries.saved(job_id)
+        events = self._queries.events(_EVENTS, EventFilter(job_id=job_id))
         shown = details(
             job,
             self._queries.attempts(job_id),
             now,
             cluster,
             self._queries.reports(job_id),
-            self._queries.events(_EVENTS, EventFilter(job_id=job_id)),
+            events,
             saved,
             [link for link in links if link.needs_id in visible],
             with_payload=viewer.may_see_payloads,
@@ -132,6 +133,8 @@ class Pages:
             batches=self._batches(viewer, job),
             usages=self._queries.usage_of(job.job_type, viewer.narrowed()).usages,
             has_checkpoints=bool(saved),
+            events=events,
+            pulled=self._cluster.pulled(cluster),
         )
         title = f"Job {job_id}: {line(job.job_type, 80)}"
         return Page(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 import pytest
 
-from spoke_jobs.cluster import installed_reads, namespace_reads
+from spoke_jobs.cluster import installed_reads, namespace_reads, spokejob_reads
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.names import STATE_CONFIGMAP
@@ -110,3 +111,48 @@ def test_without_the_client_it_is_still_known_that_a_namespace_is_configured(
         "the Kubernetes client is not installed",
         True,
     )
+
+
+def event(container: str = "job", at: str = "2026-01-01T00:00:05Z", **fields: str) -> Body:
+    about = {"fieldPath": f"spec.containers{{{container}}}"}
+    return {"involvedObject": about, "lastTimestamp": at} | fields
+
+
+class Events:
+    """A namespace whose pods have these events."""
+
+    def __init__(self, answer: list[Body] | ApiError) -> None:
+        self._answer = answer
+        self.asked: list[tuple[str, Mapping[str, str] | None]] = []
+
+    def ask(self, path: str, query: Mapping[str, str] | None = None) -> Body:
+        self.asked.append((path, query))
+        if isinstance(self._answer, ApiError):
+            raise self._answer
+        return {"items": self._answer}
+
+    def close(self) -> None:
+        pass
+
+
+def pulled(answer: list[Body] | ApiError, monkeypatch: pytest.MonkeyPatch) -> datetime | None:
+    api = Events(answer)
+    monkeypatch.setattr(spokejob_reads.SpokeJobClient, "connect", lambda *_: api)
+    at = installed_reads.pulled_in("report-1-x", "shop")
+    about = "involvedObject.kind=Pod,involvedObject.name=report-1-x,reason=Pulled"
+    assert api.asked == [("/api/v1/namespaces/shop/events", {"fieldSelector": about, "limit": "500"})]
+    return at
+
+
+def test_when_the_image_of_a_job_was_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = datetime(2026, 1, 1, 0, 0, 5, tzinfo=UTC)
+    of_others = [event("proxy", "2026-01-01T00:00:09Z"), {"involvedObject": {"fieldPath": "spec.initContainers{job}"}}]
+    assert pulled([*of_others, event(), event(at="2026-01-01T00:00:01Z")], monkeypatch) == second
+    assert pulled([event(at="", eventTime="2026-01-01T00:00:05.000000Z")], monkeypatch) == second
+    assert pulled(of_others, monkeypatch) is None
+    assert pulled([event(at="yesterday")], monkeypatch) is None
+    assert pulled(REFUSED, monkeypatch) is None
+
+
+def test_without_a_namespace_nobody_is_asked_for_events() -> None:
+    assert installed_reads.pulled_in("report-1-x", "") is None

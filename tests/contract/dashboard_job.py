@@ -1,0 +1,117 @@
+"""The dashboard's page *Job*: the way of each attempt, for a cluster that the test makes up. Subclass it with a fixture
+``ledger_url``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, DashboardScene, Open
+from tests.contract.ledger import LEASE, new_job
+
+from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.model import Claim, Failure, JobRequest
+
+POD = "report-1-x"
+SpokeJobs = Callable[..., None]
+
+
+def spokejob(job: JobRequest, **attempt: Any) -> SpokeJob:
+    """A SpokeJob with one attempt."""
+    metadata = {"name": "report-1", "namespace": "jobs", "uid": "u", "resourceVersion": "1"}
+    return SpokeJob.from_object(
+        {
+            "metadata": metadata | {"creationTimestamp": job.created_at.isoformat()},
+            "spec": {"uid": str(job.uid), "requestId": job.id, "jobType": job.job_type, "run": job.run},
+            "status": {"attempts": [{"number": 1, "job": "report-1-1", "pod": POD} | attempt]},
+        }
+    )
+
+
+class JobPageContract(DashboardScene):
+    """The attempts of one job."""
+
+    @pytest.fixture
+    def in_cluster(self, monkeypatch: pytest.MonkeyPatch) -> SpokeJobs:
+        """Makes up what the page reads of a SpokeJob's only attempt."""
+
+        def in_cluster(*, pulled: datetime | None = None, **attempt: Any) -> None:
+            def view_of(job: JobRequest, namespace: str, *, around: bool) -> ClusterView:
+                return ClusterView("report-1", "jobs", spokejob(job, **attempt))
+
+            monkeypatch.setattr("spoke_jobs.web.cluster_reads.view_of", view_of)
+            monkeypatch.setattr("spoke_jobs.web.cluster_reads.pulled_in", lambda _pod, _namespace: pulled)
+
+        return in_cluster
+
+    def in_pod(self, ledger: SqlLedger, worker: str = POD, **changes: Any) -> Claim:
+        """A job that a pod has claimed."""
+        job = ledger.insert(new_job(runner="kubernetes", **changes))
+        claim = ledger.claim(job.id, job.uid, 1, 1, worker, LEASE)
+        assert isinstance(claim, Claim)
+        return claim
+
+    def timelines(self, page: str) -> list[str]:
+        return re.findall(r"<figcaption[^>]*>([^<]*)</figcaption>", page)
+
+    # The timeline
+
+    def test_the_way_of_an_attempt_in_a_worker(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job())
+        claim = self.claimed(ledger)
+        browser, path = browse(EVERYBODY), f"/jobs/{claim.job.id}"
+        (text,) = self.timelines(browser.get(path).text)
+        assert re.fullmatch(r"Attempt 1 waited [\d.]+ s, ran for [\d.]+ s so far\.", text)
+        ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
+        page = browser.get(path).text
+        assert re.search(
+            r"<li>queued <time [^>]*>[\d: -]+</time></li>\s*<li>started <time [^>]*>[\d: -]+</time> \(", page
+        )
+        assert re.search(r'<rect class="runs failed" x="\d+"', page)
+        self.assert_for_everybody(page)
+        self.assert_inert(page)
+
+    def test_the_way_of_an_attempt_in_a_pod(self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs) -> None:
+        claim = self.in_pod(ledger)
+        begun = datetime.now(UTC)
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).values(created_at=begun - timedelta(seconds=90)))
+
+        def at(seconds: float) -> str:
+            return (begun - timedelta(seconds=seconds)).isoformat()
+
+        times = {"startedAt": at(60), "scheduledAt": at(58), "runsSince": at(30)}
+        in_cluster(pulled=begun - timedelta(seconds=33), **times, memoryRequest="256Mi")
+        page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}").text
+        (text,) = self.timelines(page)
+        parts = (
+            "waited 30 s, waited 2 s for its pod",
+            "pulled its image in 25 s",
+            "started its container in 3 s",
+            "loaded its code in",
+        )
+        assert all(part in text for part in parts), text
+        assert "<td>256 MiB</td>" in page
+        assert "<td>pod</td>" in page
+        self.assert_for_everybody(page)
+
+    def test_before_its_first_attempt_a_job_has_no_timeline(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job())
+        assert "Timeline" not in browse(EVERYBODY).get(f"/jobs/{job.id}").text
+
+    def test_what_others_write_into_a_spokejob_is_inert(
+        self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs
+    ) -> None:
+        claim = self.in_pod(ledger)
+        begun = datetime.now(UTC).isoformat()
+        in_cluster(pod=HOSTILE, node=HOSTILE, lane=HOSTILE[:20], memoryRequest=HOSTILE[:30], startedAt=begun)
+        page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}").text
+        assert "&lt;script&gt;" in page
+        self.assert_inert(page)
