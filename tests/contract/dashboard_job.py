@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, DashboardScene, Open
+from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
 from tests.contract.ledger import LEASE, new_job
 
-from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.cluster.cluster_view import ClusterView, PodTail
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
@@ -115,3 +116,103 @@ class JobPageContract(DashboardScene):
         page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}").text
         assert "&lt;script&gt;" in page
         self.assert_inert(page)
+
+    # The output
+
+    def pods_print(self, monkeypatch: pytest.MonkeyPatch, *lines: str, problem: str = "") -> list[str]:
+        """Make up what pods print. Return the names of those that are read."""
+        read: list[str] = []
+
+        def tail_in(pod: str, _namespace: str) -> PodTail:
+            read.append(pod)
+            return PodTail(lines, problem)
+
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.tail_in", tail_in)
+        return read
+
+    def test_the_output_of_a_worker_s_attempt_is_followed_until_its_end(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job())
+        claim = self.claimed(ledger)
+        browser, path = browse(EVERYBODY), f"/jobs/{claim.job.id}"
+        assert "The ledger has none of it yet" in browser.get(path).text
+        for text in ("row 1", "row 1\nrow 2"):
+            ledger.keep_output(claim.token, text)
+            for page in (browser.get(path).text, browser.get(f"{path}/output").text):
+                assert f'<section id="job-output" aria-labelledby="output" data-follows="{path}/output">' in page
+                assert f">{text}\n</pre>" in page
+                self.assert_for_everybody(page)
+        ledger.fail(claim.token, Failure("JobError", "no", "ValueError", "row 3", for_good=True), decide=True)
+        for page in (browser.get(path).text, browser.get(f"{path}/output").text):
+            assert ">row 3\n</pre>" in page
+            assert "data-follows" not in page
+
+    def test_the_output_of_a_pod_is_read_while_it_runs(
+        self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        in_cluster()
+        read = self.pods_print(monkeypatch, "row 1", "row 2")
+        claim = self.in_pod(ledger)
+        browser, path = browse(EVERYBODY), f"/jobs/{claim.job.id}"
+        for page in (browser.get(path).text, browser.get(f"{path}/output").text):
+            assert ">row 1\nrow 2\n</pre>" in page
+            assert "data-follows" in page
+        assert read == [POD], "both pages share a read"
+        ledger.succeed(None, claim.token, None)
+        page = browser.get(f"{path}/output").text
+        assert "The ledger has none of its output." in page
+        assert "data-follows" not in page
+        assert '<section id="job-output"' in page, "it takes the place of the one that was followed"
+        assert "job-output" not in browser.get(path).text
+
+    def test_a_pod_whose_output_cannot_be_read_says_why(
+        self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        in_cluster()
+        self.pods_print(monkeypatch, problem="this account may not get pods/log")
+        claim = self.in_pod(ledger)
+        for path in ("", "/output"):
+            answer = browse(EVERYBODY).get(f"/jobs/{claim.job.id}{path}")
+            assert answer.status_code == 200
+            assert f"its pod, {POD}, could not be read: this account may not get pods/log" in answer.text
+
+    def test_what_pods_print_is_inert_and_bounded(
+        self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        in_cluster()
+        self.pods_print(monkeypatch, *["\x1b[31m<b>&\u202e" * 1_000_000] * 3, *["<i>" * 900] * 500, HOSTILE)
+        claim = self.in_pod(ledger)
+        for path in ("", "/output"):
+            page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}{path}").text
+            assert "&lt;script&gt;" in page
+            assert len(page) < 500_000
+            self.assert_inert(page)
+
+    def test_output_needs_permission(
+        self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        in_cluster()
+        read = self.pods_print(monkeypatch, "secret")
+        claim = self.in_pod(ledger, organization_id=1)
+        theirs = self.in_pod(ledger, organization_id=2)
+        hidden = browse(replace(EVERYBODY, may_see_output=False))
+        answer = hidden.get(f"/jobs/{claim.job.id}/output")
+        assert (answer.status_code, "You may not see what jobs print" in answer.text) == (403, True)
+        for page in (answer.text, hidden.get(f"/jobs/{claim.job.id}").text):
+            assert "secret" not in page
+            assert "job-output" not in page
+        for job_id in (theirs.job.id, 99, "x"):
+            answer = browse(ONE).get(f"/jobs/{job_id}/output")
+            assert (answer.status_code, "secret" in answer.text) == (404, False)
+        assert read == [], "nobody asks the cluster for it"
+        assert "secret" in browse(ONE).get(f"/jobs/{claim.job.id}/output").text
+
+    def test_a_row_leads_to_no_other_address_of_the_cluster(
+        self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Jobs' database roles may write the name of a pod."""
+        in_cluster()
+        read = self.pods_print(monkeypatch, "secret")
+        claim = self.in_pod(ledger, worker="x/../../secrets/y?z")
+        page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}/output").text
+        assert "its name is not known" in page
+        assert read == []

@@ -15,7 +15,7 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.api_errors import ApiError
 
 if TYPE_CHECKING:
-    from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
+    from spoke_jobs.cluster.cluster_view import ClusterView, PodTail, SpokeJobWaits
     from spoke_jobs.cluster.namespace_view import NamespaceView
     from spoke_jobs.model import JobRequest
 
@@ -62,6 +62,19 @@ def pulled_in(pod: str, namespace: str) -> datetime | None:
         return read_pulled_at(pod, where)
     except (ApiError, ConfigurationError):
         return None
+
+
+def tail_in(pod: str, namespace: str) -> PodTail:
+    """Read what a pod's job has printed last."""
+    from spoke_jobs.cluster.cluster_view import PodTail
+
+    if not (where := kube_environment.namespace(namespace)):
+        return PodTail(problem=_NO_NAMESPACE)
+    if importlib.util.find_spec("kubernetes") is None:
+        return PodTail(problem=_NOT_INSTALLED)
+    from spoke_jobs.cluster.pod_logs import read_pod_tail
+
+    return read_pod_tail(pod, where)
 
 
 def view_of(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView | None:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.cluster.cluster_view import ClusterView, PodTail
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
@@ -37,6 +37,7 @@ from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
 from spoke_jobs.web.attempt_cells import attempt_rows
 from spoke_jobs.web.attempt_timeline import AttemptTimeline, timelines
 from spoke_jobs.web.job_search import JobSearch, address
+from spoke_jobs.web.live_output import ShownOutput, shown_output
 from spoke_jobs.web.reason_remedies import ExplainedReason, JobForm, explained_reasons
 from spoke_jobs.web.sparklines import Sparkline, sparkline
 from spoke_jobs.web.view_parts import (
@@ -362,9 +363,8 @@ class JobView:
     """The peak memory of the newest successes of its type; empty if fewer than two are known."""
     batches: tuple[BatchOfJob, ...]
     needs: tuple[Dependency, ...]
-    tail_of: str
-    """Of which attempt the output is."""
-    tail: tuple[str, ...]
+    output: ShownOutput | None
+    """None if there is none, or the viewer may not see it."""
     payload: str
     commands: tuple[tuple[str, str], ...]
     """What a command shows, and the command."""
@@ -389,6 +389,7 @@ def job_view(
     has_checkpoints: bool = False,
     events: Sequence[Event] = (),
     pulled: Mapping[str, datetime] | None = None,
+    pod_tail: PodTail | None = None,
 ) -> JobView:
     """Describe one job.
 
@@ -397,6 +398,7 @@ def job_view(
     :param usages: what the newest successes of its type used, the newest first.
     :param events: the newest ones about the job.
     :param pulled: when the images of pods were pulled, by the pods' names, as far as that is known.
+    :param pod_tail: what the pod of the running attempt has printed last.
     """
     job = shown.job
     peaks = [usage.peak_memory_bytes for usage in usages if usage.peak_memory_bytes is not None][:PEAKS]
@@ -405,6 +407,7 @@ def job_view(
     reasons = tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons))
     forms = tuple(_forms(job, now, viewer))
     explained = tuple(explained_reasons(reasons, job, viewer, forms))
+    output = shown_output(job, shown.tries, pod_tail)
     return JobView(
         job_item(job, now),
         shown.starting,
@@ -426,8 +429,7 @@ def job_view(
             for depth, link in shown.needs
             if link is not None
         ),
-        _tail_of(shown, job),
-        shown.tail if viewer.may_see_output else (),
+        output if viewer.may_see_output and (output.lines or output.runs) else None,
         shown.payload,
         tuple(commands(job, cluster.namespace if cluster else "")),
         actions=tuple(form for form in forms if all(each.form is not form for each in explained)),
@@ -470,10 +472,6 @@ def _peaks(peaks: Sequence[int]) -> str:
     said = f"{memory(peaks[-1])} in the oldest of them, {memory(peaks[0])} in the newest"
     most = f", {memory(max(peaks))} at most" if max(peaks) > max(peaks[0], peaks[-1]) else ""
     return f"Peak memory of the newest {len(peaks)} successes of its type: {said}{most}."
-
-
-def _tail_of(shown: Details, job: JobRequest) -> str:
-    return f"attempt {shown.tail_of}{', an earlier one' if shown.tail_of < job.attempt else ''}"
 
 
 def _causes(shown: Details, job: JobRequest, given: Container[str]) -> Iterable[KnownCause]:

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.explain.situations import a_job
 from tests.waiting import patient
 
-from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
+from spoke_jobs.cluster.cluster_view import ClusterView, PodTail, SpokeJobWaits
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob, SpokeJobStatus
 from spoke_jobs.model import JobRequest
@@ -178,7 +178,7 @@ def test_of_each_pod_it_is_read_once_when_its_image_was_pulled(monkeypatch: pyte
         None,
         ClusterView("n", "jobs"),
         seen(ago_seconds=None),
-        seen(ago_seconds=1),
+        seen(ago_seconds=-600),
         seen(ago_seconds=4_000),
         seen(lane="standby"),
         seen(""),
@@ -213,6 +213,51 @@ def test_a_page_does_not_wait_long_for_the_time_of_a_pull(monkeypatch: pytest.Mo
         answers.set()
         monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
         assert reads.pulled(seen()) == {"report-1-x": at}
+    finally:
+        answers.set()
+        reads.close()
+
+
+def test_those_who_follow_a_pod_share_what_is_read_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    monkeypatch.setattr(cluster_reads, "_TAILS", 2)
+    read: list[str] = []
+
+    def tail_in(pod: str, namespace: str) -> PodTail:
+        read.append(pod)
+        return PodTail((f"{pod} in {namespace}",))
+
+    monkeypatch.setattr(cluster_reads, "tail_in", tail_in)
+    now = 100.0
+    reads = ClusterReads("jobs", lambda: now)
+    try:
+        assert [reads.tail(pod).lines for pod in ("a", "a", "b")] == [("a in jobs",)] * 2 + [("b in jobs",)]
+        assert read == ["a", "b"]
+        now += cluster_reads.TAIL_SHARED_SECONDS
+        reads.tail("a")
+        assert read[2:] == ["a"]
+        for pod in ("c", "a", "b"):  # b was asked for before a
+            reads.tail(pod)
+        assert read[3:] == ["c", "b"]
+    finally:
+        reads.close()
+
+
+def test_nodes_that_do_not_answer_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    def tail_in(_pod: str, _namespace: str) -> PodTail:
+        answers.wait(patient(60))
+        return PodTail()
+
+    monkeypatch.setattr(cluster_reads, "tail_in", tail_in)
+    monkeypatch.setattr(cluster_reads, "waits_in", lambda _namespace: SpokeJobWaits(problem="read"))
+    monkeypatch.setattr(cluster_reads, "SECONDS", 0.01)
+    reads = ClusterReads("jobs")
+    try:
+        assert {reads.tail(str(pod)).problem for pod in range(9)} == {SLOW}
+        monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+        assert reads.waits().problem == "read"
     finally:
         answers.set()
         reads.close()

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from spoke_jobs.cluster import installed_reads, namespace_reads, spokejob_reads
+from spoke_jobs.cluster import installed_reads, namespace_reads, pod_logs, spokejob_reads
+from spoke_jobs.cluster.cluster_view import PodTail
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.names import STATE_CONFIGMAP
-from spoke_jobs.shared.api_errors import ApiError, Forbidden, ServerError
+from spoke_jobs.shared.api_errors import ApiError, Forbidden, NotFound, ServerError
 from spoke_jobs.shared.object_fields import Body
 
 DATA = {"operator": "op-1", "time": "2026-01-01T00:00:00+00:00", "state": '{"waiting": 3}'}
@@ -98,6 +99,8 @@ def test_without_a_namespace_nothing_is_read_and_no_client_imported(monkeypatch:
     found = installed_reads.namespace_in("")
     assert (found.problem, found.is_configured) == ("SPOKE_NAMESPACE is not set", False)
     assert installed_reads.waits_in("").problem == "SPOKE_NAMESPACE is not set"
+    assert installed_reads.tail_in("report-1-x", "").problem == "SPOKE_NAMESPACE is not set"
+    assert installed_reads.pulled_in("report-1-x", "") is None
     assert looked_for == []
 
 
@@ -154,5 +157,49 @@ def test_when_the_image_of_a_job_was_pulled(monkeypatch: pytest.MonkeyPatch) -> 
     assert pulled(REFUSED, monkeypatch) is None
 
 
-def test_without_a_namespace_nobody_is_asked_for_events() -> None:
-    assert installed_reads.pulled_in("report-1-x", "") is None
+class Log:
+    """A namespace with one pod."""
+
+    namespace = "shop"
+
+    def __init__(self, answer: list[bytes] | ApiError) -> None:
+        self._answer = answer
+        self.closed = False
+
+    def read_lines(self, path: str, query: Mapping[str, str], _silent_seconds: float) -> Iterator[bytes]:
+        assert path == "/api/v1/namespaces/shop/pods/report-1-x/log"
+        assert query == {"container": "job", "tailLines": "200", "limitBytes": str(4 * 2**20)}
+        if isinstance(self._answer, ApiError):
+            raise self._answer
+        yield from self._answer
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def printed(answer: list[bytes] | ApiError, monkeypatch: pytest.MonkeyPatch) -> PodTail:
+    api = Log(answer)
+    monkeypatch.setattr(pod_logs.SpokeJobClient, "connect", lambda *_: api)
+    found = installed_reads.tail_in("report-1-x", "shop")
+    assert api.closed
+    return found
+
+
+def test_what_a_pod_has_printed_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert printed([b"one", b"", b"\xff"], monkeypatch) == PodTail(("one", "", "\ufffd"))
+    (end,) = printed([b"x" * 10_000_000 + b"end"], monkeypatch).lines
+    assert end.endswith("xend")
+    assert len(end) == 8_192, "as little as possible is kept"
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (NotFound(404, "NotFound", "no"), "the pod is gone"),
+        (Forbidden(403, "Forbidden", 'User "web" cannot'), "web may not get pods/log in namespace shop"),
+        (ServerError(503, "Unavailable", "no"), str(ServerError(503, "Unavailable", "no"))),
+    ],
+    ids=["gone", "forbidden", "away"],
+)
+def test_why_a_pod_s_output_could_not_be_read(monkeypatch: pytest.MonkeyPatch, error: ApiError, problem: str) -> None:
+    assert printed(error, monkeypatch) == PodTail(problem=problem)
