@@ -216,3 +216,77 @@ class JobPageContract(DashboardScene):
         page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}/output").text
         assert "its name is not known" in page
         assert read == []
+
+    # The drawing
+
+    def drawn(self, page: str) -> tuple[list[str], int]:
+        """What the boxes of the drawing say, and how many arrows there are."""
+        found = re.search(r'<svg class="graph".*?</svg>\n</div>', page, re.DOTALL)
+        if found is None:
+            return [], 0
+        return re.findall(r"<title>([^<]*)</title>", found[0]), found[0].count('class="line"')
+
+    def test_what_stands_around_a_job_is_drawn(self, ledger: SqlLedger, browse: Open) -> None:
+        first = ledger.insert(new_job(job_type="first"))
+        job = ledger.insert(new_job(job_type="middle", after=(first.id,)))
+        last = ledger.insert(new_job(job_type="last", after=(job.id,)))
+        page = browse(EVERYBODY).get(f"/jobs/{job.id}").text
+        boxes, arrows = self.drawn(page)
+        assert sorted(boxes) == [
+            f"first, {first.id}: waiting",
+            f"last, {last.id}: blocked",
+            f"middle, {job.id}: this job",
+        ]
+        assert arrows == 2
+        for other in (first, last):
+            assert f'<a href="/jobs/{other.id}"><svg x=' in page
+            assert f'<a href="/jobs/{other.id}">{other.id}</a> {other.job_type}: ' in page, "a list says the same"
+        self.assert_for_everybody(page)
+        alone = ledger.insert(new_job())
+        assert self.drawn(browse(EVERYBODY).get(f"/jobs/{alone.id}").text) == ([], 0)
+
+    def test_a_batch_is_drawn(self, ledger: SqlLedger, browse: Open) -> None:
+        batch = ledger.open_batch("invoices", new_job(job_type="last", organization_id=1))
+        job = ledger.insert(new_job(batch_id=batch.id, organization_id=1))
+        ledger.close_batch(batch.id)
+        for viewer in (EVERYBODY, ONE):
+            boxes, arrows = self.drawn(browse(viewer).get(f"/jobs/{job.id}").text)
+            assert sorted(boxes)[0] == f"batch {batch.id}: invoices, 0 of 1 ended"
+            assert (len(boxes), arrows) == (3, 2)
+            boxes, arrows = self.drawn(browse(viewer).get(f"/jobs/{batch.then_id}").text)
+            assert (len(boxes), arrows) == (2, 1)
+
+    def test_jobs_of_other_organizations_are_not_drawn(self, ledger: SqlLedger, browse: Open) -> None:
+        """Neither is what can be reached by way of them alone."""
+        mine = ledger.insert(new_job(job_type="mine", organization_id=1))
+        theirs = ledger.insert(new_job(job_type="theirs", organization_id=2, after=(mine.id,)))
+        after = ledger.insert(new_job(job_type="after", organization_id=1, after=(theirs.id,)))
+        batch = ledger.open_batch("shared", new_job(job_type="theirs", organization_id=2))
+        member = ledger.insert(new_job(organization_id=1, batch_id=batch.id))
+        for job in (mine, after, member):
+            page = browse(ONE).get(f"/jobs/{job.id}").text
+            boxes, arrows = self.drawn(page)
+            assert arrows == (1 if job is member else 0), boxes
+            assert "theirs" not in page
+            assert f'href="/jobs/{theirs.id}"' not in page
+        assert len(self.drawn(browse(EVERYBODY).get(f"/jobs/{after.id}").text)[0]) == 3
+
+    def test_of_many_jobs_around_it_some_are_drawn(self, ledger: SqlLedger, browse: Open) -> None:
+        first = ledger.insert(new_job(organization_id=1))
+        ledger.insert_many([new_job(organization_id=number % 2, after=(first.id,)) for number in range(230)])
+        boxes, _ = self.drawn(page := browse(EVERYBODY).get(f"/jobs/{first.id}").text)
+        assert len(boxes) == 7
+        assert "More than 194 further jobs are not drawn." in page
+        assert page.count("report: blocked</li>") == 200
+        assert "More than" not in browse(ONE).get(f"/jobs/{first.id}").text, "it would tell of others' jobs"
+
+    def test_hostile_names_are_drawn_as_text(self, ledger: SqlLedger, browse: Open) -> None:
+        first = ledger.insert(new_job(job_type="hostile"))
+        batch = ledger.open_batch(HOSTILE)
+        job = ledger.insert(new_job(after=(first.id,), batch_id=batch.id))
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).where(job_request.c.id == first.id).values(job_type=HOSTILE))
+        page = browse(EVERYBODY).get(f"/jobs/{job.id}").text
+        boxes, _ = self.drawn(page)
+        assert sum("&lt;script&gt;" in box for box in boxes) == 2
+        self.assert_inert(page)

@@ -30,12 +30,14 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
     JobPage,
     SeenWorker,
 )
+from spoke_jobs.ledger.reading.dependency_queries import Dependent
 from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
 from spoke_jobs.ledger.reading.ended_counts import NEWEST_ATTEMPTS, EndedCounts
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
 from spoke_jobs.web.attempt_cells import attempt_rows
 from spoke_jobs.web.attempt_timeline import AttemptTimeline, timelines
+from spoke_jobs.web.dependency_graph import Graph, dependency_graph
 from spoke_jobs.web.job_search import JobSearch, address
 from spoke_jobs.web.live_output import ShownOutput, shown_output
 from spoke_jobs.web.reason_remedies import ExplainedReason, JobForm, explained_reasons
@@ -336,6 +338,23 @@ class Dependency:
 
 
 @dataclass(frozen=True, slots=True)
+class Around:
+    """What a viewer may see of what stands around a job, beside the jobs that it depends on."""
+
+    dependents: tuple[Dependent, ...] = ()
+    """The jobs that depend on it directly."""
+    batches: tuple[Batch, ...] = ()
+    """Those that it is in or follows."""
+    followers: frozenset[int] = frozenset()
+    """The jobs that follow these."""
+    more: bool = False
+    """Whether more jobs depend on it than were read."""
+
+
+NOTHING_AROUND = Around()
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """The page of one job."""
 
@@ -363,6 +382,8 @@ class JobView:
     """The peak memory of the newest successes of its type; empty if fewer than two are known."""
     batches: tuple[BatchOfJob, ...]
     needs: tuple[Dependency, ...]
+    dependents: tuple[Dependency, ...]
+    graph: Graph | None
     output: ShownOutput | None
     """None if there is none, or the viewer may not see it."""
     payload: str
@@ -384,7 +405,7 @@ def job_view(
     viewer: Viewer,
     *,
     cluster: ClusterView | None = None,
-    batches: Iterable[Batch] = (),
+    around: Around = NOTHING_AROUND,
     usages: Sequence[AttemptUsage] = (),
     has_checkpoints: bool = False,
     events: Sequence[Event] = (),
@@ -394,7 +415,7 @@ def job_view(
     """Describe one job.
 
     :param now: the database's time, in the reader's zone.
-    :param batches: those that it is in or follows.
+    :param around: the jobs and batches around it, as far as the viewer may see them.
     :param usages: what the newest successes of its type used, the newest first.
     :param events: the newest ones about the job.
     :param pulled: when the images of pods were pulled, by the pods' names, as far as that is known.
@@ -423,11 +444,20 @@ def job_view(
         tuple(_causes(shown, job, {reason.advice for reason in reasons})),
         tuple(_said(shown, message)),
         _peaks(peaks) if len(peaks) > 1 else "",
-        tuple(batch_of_job(batch, job.id) for batch in batches),
+        tuple(batch_of_job(batch, job.id) for batch in around.batches),
         tuple(
             Dependency(depth, link.needs_id, line(link.job_type), state_text(link))
             for depth, link in shown.needs
             if link is not None
+        ),
+        tuple(Dependency(0, each.job_id, line(each.job_type), state_text(each)) for each in around.dependents),
+        dependency_graph(
+            job,
+            [link for _, link in shown.needs if link is not None],
+            around.dependents,
+            around.batches,
+            around.followers,
+            more=around.more or any(link is None for _, link in shown.needs),
         ),
         output if viewer.may_see_output and (output.lines or output.runs) else None,
         shown.payload,

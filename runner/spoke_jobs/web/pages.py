@@ -19,6 +19,7 @@ from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, DashboardQueries, JobPage, RecentNames
+from spoke_jobs.ledger.reading.dependency_queries import LINKS
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest, UnreadPayload
@@ -110,7 +111,14 @@ class Pages:
         asks = not job.state.final or is_explained_by_cluster(job)
         cluster = self._cluster.view(job, around=asks and viewer.sees_all)
         links = self._queries.links(job_id)
-        visible = self._queries.selected_of({link.needs_id for link in links}, viewer.narrowed())
+        dependents = self._queries.dependents(job_id)
+        batches = self._batches(viewer, job)
+        others = {
+            *(link.needs_id for link in links),
+            *(dependent.job_id for dependent in dependents),
+            *(batch.then_id for batch in batches if batch.then_id is not None),
+        }
+        visible = self._queries.selected_of(others, viewer.narrowed())
         saved = self._queries.saved(job_id)
         events = self._queries.events(_EVENTS, EventFilter(job_id=job_id))
         shown = details(
@@ -132,7 +140,13 @@ class Pages:
             now,
             viewer,
             cluster=cluster,
-            batches=self._batches(viewer, job),
+            around=page_views.Around(
+                tuple(each for each in dependents if each.job_id in visible),
+                tuple(batches),
+                frozenset(visible),
+                # To others it would say that there are jobs that they may not see.
+                more=viewer.sees_all and len(dependents) >= LINKS,
+            ),
             usages=self._queries.usage_of(job.job_type, viewer.narrowed()).usages,
             has_checkpoints=bool(saved),
             events=events,
