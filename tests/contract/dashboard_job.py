@@ -209,12 +209,33 @@ class JobPageContract(DashboardScene):
     def test_a_row_leads_to_no_other_address_of_the_cluster(
         self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Jobs' database roles may write the name of a pod."""
-        in_cluster()
+        """Jobs' database roles may write the name of a pod, also one of another organization."""
         read = self.pods_print(monkeypatch, "secret")
-        claim = self.in_pod(ledger, worker="x/../../secrets/y?z")
-        page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}/output").text
-        assert "its name is not known" in page
+        claim = self.in_pod(ledger, worker="pod-of-others", organization_id=1)
+        for pod in ("", "x/../../secrets/y?z"):
+            in_cluster(pod=pod)
+            for path in ("", "/output"):
+                page = browse(ONE).get(f"/jobs/{claim.job.id}{path}").text
+                assert "could not be read: its SpokeJob does not name it yet" in page
+                assert ">secret" not in page
+        assert read == []
+        in_cluster()
+        assert "secret" in browse(ONE).get(f"/jobs/{claim.job.id}/output").text
+        assert read == [POD]
+
+    def test_without_an_answer_of_the_cluster_no_pod_is_read(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read = self.pods_print(monkeypatch, "secret")
+        claim = self.in_pod(ledger)
+        for view, why in (
+            (ClusterView("report-1", "jobs", problem="it did not answer"), "it did not answer"),
+            (None, "the Kubernetes client is not installed"),
+        ):
+            monkeypatch.setattr("spoke_jobs.web.cluster_reads.view_of", lambda *_, view=view, **__: view)
+            for path in ("", "/output"):
+                page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}{path}").text
+                assert f"its pod, {POD}, could not be read: {why}" in page
         assert read == []
 
     # The drawing

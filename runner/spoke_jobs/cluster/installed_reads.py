@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spoke_jobs.model import JobRequest
 
 _NO_NAMESPACE = "SPOKE_NAMESPACE is not set"
-_NOT_INSTALLED = "the Kubernetes client is not installed"
+NOT_INSTALLED = "the Kubernetes client is not installed"
 
 
 def waits_in(namespace: str) -> SpokeJobWaits:
@@ -33,7 +33,7 @@ def waits_in(namespace: str) -> SpokeJobWaits:
     if not (where := kube_environment.namespace(namespace)):
         return SpokeJobWaits(problem=_NO_NAMESPACE)
     if importlib.util.find_spec("kubernetes") is None:
-        return SpokeJobWaits(problem=_NOT_INSTALLED)
+        return SpokeJobWaits(problem=NOT_INSTALLED)
     from spoke_jobs.cluster.spokejob_waits import read_spokejob_waits
 
     return read_spokejob_waits(where)
@@ -46,7 +46,7 @@ def namespace_in(namespace: str) -> NamespaceView:
     if not (where := kube_environment.namespace(namespace)):
         return NamespaceView(problem=_NO_NAMESPACE, is_configured=False)
     if importlib.util.find_spec("kubernetes") is None:
-        return NamespaceView(where, problem=_NOT_INSTALLED)
+        return NamespaceView(where, problem=NOT_INSTALLED)
     from spoke_jobs.cluster.namespace_reads import read_namespace_view
 
     return read_namespace_view(where)
@@ -71,7 +71,7 @@ def tail_in(pod: str, namespace: str) -> PodTail:
     if not (where := kube_environment.namespace(namespace)):
         return PodTail(problem=_NO_NAMESPACE)
     if importlib.util.find_spec("kubernetes") is None:
-        return PodTail(problem=_NOT_INSTALLED)
+        return PodTail(problem=NOT_INSTALLED)
     from spoke_jobs.cluster.pod_logs import read_pod_tail
 
     return read_pod_tail(pod, where)

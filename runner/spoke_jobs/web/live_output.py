@@ -22,6 +22,7 @@ LINE_LIMIT = 2_000
 OUTPUT_LIMIT = 64_000
 """The most characters that are shown, escapes included."""
 _PROBLEM_LIMIT = 300
+NOT_NAMED = "its SpokeJob does not name it yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,14 @@ class ShownOutput:
 
 
 def running_pod(job: JobRequest, found: Sequence[Try]) -> str:
-    """Return the name of the pod that runs the job now; empty if none does."""
+    """Return the name of the pod that runs the job now; empty if none does, or its SpokeJob does not name it.
+
+    The ledger names a pod, too. But jobs may write that name, and could name the pod of another organization's job.
+    """
     item = _running(job, found)
-    if item is None or item.executor(job) is not Executor.CLUSTER or not is_object_name(item.worker):
+    if item is None or item.seen is None or item.executor(job) is not Executor.CLUSTER:
         return ""
-    return item.worker
+    return item.seen.pod if is_object_name(item.seen.pod) else ""
 
 
 def shown_output(job: JobRequest, found: Sequence[Try], pod: PodTail | None = None) -> ShownOutput:
@@ -73,7 +77,7 @@ def _of_running(job: JobRequest, item: Try, pod: PodTail | None) -> ShownOutput:
         none = f"The ledger has none of it yet. It is in the log of its worker, {worker}."
         return ShownOutput(title, kept, rest if kept else none, runs=True)
     if pod is None or pod.problem:
-        why = line(pod.problem, _PROBLEM_LIMIT) if pod is not None else "its name is not known"
+        why = line(pod.problem, _PROBLEM_LIMIT) if pod is not None else NOT_NAMED
         return ShownOutput(title, note=f"The output of its pod, {worker}, could not be read: {why}", runs=True)
     printed = last(part for text in pod.lines for part in _parts(text))
     note = f"These are the last lines of its pod, {worker}." if printed else "It has printed nothing yet."

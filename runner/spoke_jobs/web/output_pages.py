@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from spoke_jobs.explain.tries import tries
+from spoke_jobs.cluster.cluster_view import ClusterView, PodTail
+from spoke_jobs.cluster.installed_reads import NOT_INSTALLED
+from spoke_jobs.explain.tries import Try, tries
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
+from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.web.answers import NOT_FOUND, Answer, Asked, Page, Reading, refusal
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.live_output import running_pod, shown_output
 from spoke_jobs.web.viewer import Viewer
 
 _HIDDEN = refusal("Not allowed", "You may not see what jobs print.", 403)
+
+
+def tail_of_running(
+    cluster: ClusterReads, job: JobRequest, found: Sequence[Try], view: ClusterView | None
+) -> PodTail | None:
+    """Read what the pod that runs a job has printed last. If that is not possible, say why, or return None.
+
+    :param view: what was read of the job's SpokeJob; None if it has none, or if the Kubernetes client is missing.
+    """
+    pod = running_pod(job, found)
+    if pod:
+        return cluster.tail(pod)
+    problem = NOT_INSTALLED if view is None else view.problem
+    return PodTail(problem=problem) if problem else None
 
 
 class OutputPages:
@@ -34,8 +51,10 @@ class OutputPages:
         job = self._queries.job(job_id, viewer.narrowed()) if job_id is not None else None
         if job is None:
             return NOT_FOUND
-        found = tries(job, self._queries.attempts(job.id), None, self._queries.reports(job.id))
-        pod = running_pod(job, found)
-        shown = shown_output(job, found, self._cluster.tail(pod) if pod else None)
+        runs = job.state is JobState.RUNNING
+        view = self._cluster.view(job, around=False) if runs else None
+        spokejob = view.spokejob if view is not None else None
+        found = tries(job, self._queries.attempts(job.id), spokejob, self._queries.reports(job.id))
+        shown = shown_output(job, found, tail_of_running(self._cluster, job, found, view) if runs else None)
         title = f"Output of job {job.id}: {line(job.job_type, 80)}"
         return Page("output.html", {"title": title, "job_id": job.id, "output": shown}, live=True)

@@ -7,12 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from spoke_jobs.cluster.cluster_view import ClusterView, PodTail
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.errors import DependencyNotMet, UniquenessConflict
 from spoke_jobs.explain.changes import Change, cancelled, retried
 from spoke_jobs.explain.groups import groups, has_spokejobs
-from spoke_jobs.explain.job_details import Details, details
+from spoke_jobs.explain.job_details import details
 from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.audit_events import EventFilter
@@ -27,7 +26,7 @@ from spoke_jobs.web import page_views
 from spoke_jobs.web.answers import NOT_FOUND, Acting, Answer, Asked, Page, Reading, Redirect, unchanged_job
 from spoke_jobs.web.cluster_reads import ClusterReads, sync_is_active
 from spoke_jobs.web.job_search import read_search
-from spoke_jobs.web.live_output import running_pod
+from spoke_jobs.web.output_pages import tail_of_running
 from spoke_jobs.web.schedule_views import schedule_troubles
 from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE
 from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job, shown_situation
@@ -151,7 +150,7 @@ class Pages:
             has_checkpoints=bool(saved),
             events=events,
             pulled=self._cluster.pulled(cluster),
-            pod_tail=self._pod_tail(shown, viewer, cluster),
+            pod_tail=tail_of_running(self._cluster, job, shown.tries, cluster) if viewer.may_see_output else None,
         )
         title = f"Job {job_id}: {line(job.job_type, 80)}"
         return Page(
@@ -180,13 +179,6 @@ class Pages:
         if not change.done:
             return unchanged_job(job_id, change.text)
         return Redirect(f"/jobs/{job_id}?said={_word(action, after)}")
-
-    def _pod_tail(self, shown: Details, viewer: Viewer, cluster: ClusterView | None) -> PodTail | None:
-        """Read what the pod that runs the job has printed last, unless the cluster has just not answered."""
-        pod = running_pod(shown.job, shown.tries) if viewer.may_see_output else ""
-        if cluster is not None and cluster.problem:
-            return PodTail(problem=cluster.problem)
-        return self._cluster.tail(pod) if pod else None
 
     def _batches(self, viewer: Viewer, job: JobRequest) -> list[Batch]:
         """Read the batches that a job is in or follows, as far as the viewer may see them."""

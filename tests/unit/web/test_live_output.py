@@ -8,6 +8,7 @@ import pytest
 from tests.unit.explain.situations import a_job, an_attempt, before
 
 from spoke_jobs.cluster.cluster_view import PodTail
+from spoke_jobs.contract.spokejob import AttemptStatus
 from spoke_jobs.explain.tries import Try
 from spoke_jobs.model import AttemptReport, AttemptState, ContainerOutput, JobRequest, JobState
 from spoke_jobs.web.live_output import (
@@ -28,30 +29,38 @@ def running(runner: str = "kubernetes", **changes: Any) -> JobRequest:
     return a_job(runner=runner, state=JobState.RUNNING, **changes)
 
 
-def attempt(number: int = 1, output: str = "", worker: str = POD, **changes: Any) -> Try:
+def attempt(number: int = 1, output: str = "", worker: str = POD, pod: str | None = None, **changes: Any) -> Try:
+    """An attempt of a worker or, with ``pod``, one whose SpokeJob names that pod."""
     run = changes.get("run", 1)
-    return Try(run, number, an_attempt(number=number, worker=worker, output_tail=output, **changes))
+    row = an_attempt(number=number, worker=worker, output_tail=output, **changes)
+    return Try(run, number, row, None if pod is None else AttemptStatus(number=number, job="j", pod=pod))
 
 
 def from_pod(*lines: str, problem: str = "") -> ShownOutput:
-    return shown_output(running(), [attempt()], PodTail(lines, problem))
+    return shown_output(running(), [attempt(pod=POD)], PodTail(lines, problem))
 
 
 @pytest.mark.parametrize(
     ("job", "found", "pod"),
     [
-        (running(), [attempt()], POD),
-        (running(), [attempt(1, **ENDED), attempt(2, worker="second")], "second"),
+        (running(), [attempt(pod=POD)], POD),
+        (running(), [attempt(1, pod=POD, **ENDED), attempt(2, pod="second")], "second"),
+        (running(), [attempt(pod=POD, worker="pod-of-others")], POD),
+        (running(), [attempt(worker="pod-of-others")], ""),
         (running(), [], ""),
-        (running(), [attempt(**ENDED)], ""),
-        (running(run=2), [attempt()], ""),
-        (a_job(runner="kubernetes"), [attempt()], ""),
-        (running("legacy"), [attempt(worker="host")], ""),
-        (running(), [attempt(runner="kubernetes-worker", worker="host")], ""),
-        (running(), [attempt(worker="x/../../secrets/y")], ""),
-        (running(), [attempt(worker="x?container=other")], ""),
+        (running(), [attempt(pod="")], ""),
+        (running(), [attempt(pod=POD, **ENDED)], ""),
+        (running(run=2), [attempt(pod=POD)], ""),
+        (a_job(runner="kubernetes"), [attempt(pod=POD)], ""),
+        (running("legacy"), [attempt(pod=POD)], ""),
+        (running(), [attempt(runner="kubernetes-worker", pod=POD)], ""),
+        (running(), [attempt(pod="x/../../secrets/y")], ""),
+        (running(), [attempt(pod="x?container=other")], ""),
     ],
-    ids=["pod", "second", "none", "ended", "earlier run", "waits", "legacy", "lane worker", "a path", "a query"],
+    ids=[
+        *("pod", "second", "another in the ledger", "in the ledger alone", "none", "not named yet", "ended"),
+        *("earlier run", "waits", "legacy", "lane worker", "a path", "a query"),
+    ],
 )
 def test_the_pod_that_runs_a_job(job: JobRequest, found: list[Try], pod: str) -> None:
     assert running_pod(job, found) == pod
@@ -72,6 +81,7 @@ def test_why_a_pod_could_not_be_read() -> None:
     assert shown.runs, "it may be read later"
     assert shown.note.startswith(f"The output of its pod, {POD}, could not be read: no \\x1b[31mxxx")
     assert len(shown.note) < 400
+    assert shown_output(running(), [attempt()]).note.endswith("could not be read: its SpokeJob does not name it yet")
 
 
 def test_what_a_worker_has_stored_so_far() -> None:
