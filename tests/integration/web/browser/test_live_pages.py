@@ -111,7 +111,7 @@ class TestUpdates:
         lines = tab.page.locator("#job-output pre")
         assert lines.evaluate("pre => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 1")
         own_ledger.succeed(None, claim.token, None)
-        tab.see("The ledger has none of its output.")
+        tab.see("Last output, of attempt 1")
         assert is_same_document(tab)
 
     def test_a_task_that_has_run_is_said_to_be_gone(self, own_ledger: SqlLedger, show: Show) -> None:
