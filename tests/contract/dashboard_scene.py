@@ -28,6 +28,7 @@ ROUTES = (
     ("GET", "/"),
     ("GET", "/jobs"),
     ("GET", "/jobs/{job_id}"),
+    ("GET", "/jobs/{job_id}/output"),
     ("POST", "/jobs/{job_id}/cancel"),
     ("POST", "/jobs/{job_id}/retry"),
     ("POST", "/jobs/{job_id}/run-now"),

@@ -115,6 +115,8 @@ def test_a_job_is_followed_into_its_pod_and_cancelled(product: Product, runner: 
     eventually(lambda: product.row(job).status == 42, "it says how far it is")
     tab.see("page 42 of 100")
     tab.see(re.compile(f"its pod is {pod} on node "))
+    tab.see(re.compile(r"Attempt 1 waited .*, (prepared its pod|pulled its image) in .*, ran for .* so far\."))
+    tab.see(re.compile(f"(These are the last lines of its pod, {pod}|It has printed nothing yet)\\."))
     assert tab.sees(f"kubectl describe spokejob {name_of(job)} -n {product.namespace}")
     assert tab.findings() == []
     tab.open("/")

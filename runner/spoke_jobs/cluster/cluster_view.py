@@ -88,6 +88,16 @@ class SpokeJobWaits:
     """The nodes that run attempts, with the number of these, the busiest first."""
 
 
+@dataclass(frozen=True, slots=True)
+class PodTail:
+    """What a pod's job has printed last."""
+
+    lines: tuple[str, ...] = ()
+    """As it printed them, control characters included."""
+    problem: str = ""
+    """Why they could not be read."""
+
+
 def times(event: Body) -> int:
     """Return how often an event has happened."""
     return number(mapping(event, "series"), "count") or number(event, "count") or 1

@@ -6,18 +6,21 @@ The client is imported only if there is something to read: its import takes long
 from __future__ import annotations
 
 import importlib.util
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract.executors import Executor
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.shared.api_errors import ApiError
 
 if TYPE_CHECKING:
-    from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
+    from spoke_jobs.cluster.cluster_view import ClusterView, PodTail, SpokeJobWaits
     from spoke_jobs.cluster.namespace_view import NamespaceView
     from spoke_jobs.model import JobRequest
 
 _NO_NAMESPACE = "SPOKE_NAMESPACE is not set"
-_NOT_INSTALLED = "the Kubernetes client is not installed"
+NOT_INSTALLED = "the Kubernetes client is not installed"
 
 
 def waits_in(namespace: str) -> SpokeJobWaits:
@@ -30,7 +33,7 @@ def waits_in(namespace: str) -> SpokeJobWaits:
     if not (where := kube_environment.namespace(namespace)):
         return SpokeJobWaits(problem=_NO_NAMESPACE)
     if importlib.util.find_spec("kubernetes") is None:
-        return SpokeJobWaits(problem=_NOT_INSTALLED)
+        return SpokeJobWaits(problem=NOT_INSTALLED)
     from spoke_jobs.cluster.spokejob_waits import read_spokejob_waits
 
     return read_spokejob_waits(where)
@@ -43,10 +46,35 @@ def namespace_in(namespace: str) -> NamespaceView:
     if not (where := kube_environment.namespace(namespace)):
         return NamespaceView(problem=_NO_NAMESPACE, is_configured=False)
     if importlib.util.find_spec("kubernetes") is None:
-        return NamespaceView(where, problem=_NOT_INSTALLED)
+        return NamespaceView(where, problem=NOT_INSTALLED)
     from spoke_jobs.cluster.namespace_reads import read_namespace_view
 
     return read_namespace_view(where)
+
+
+def pulled_in(pod: str, namespace: str) -> datetime | None:
+    """Read when the image of a pod's job was pulled; None if nobody says it."""
+    if not (where := kube_environment.namespace(namespace)) or importlib.util.find_spec("kubernetes") is None:
+        return None
+    from spoke_jobs.cluster.spokejob_reads import read_pulled_at
+
+    try:
+        return read_pulled_at(pod, where)
+    except (ApiError, ConfigurationError):
+        return None
+
+
+def tail_in(pod: str, namespace: str) -> PodTail:
+    """Read what a pod's job has printed last."""
+    from spoke_jobs.cluster.cluster_view import PodTail
+
+    if not (where := kube_environment.namespace(namespace)):
+        return PodTail(problem=_NO_NAMESPACE)
+    if importlib.util.find_spec("kubernetes") is None:
+        return PodTail(problem=NOT_INSTALLED)
+    from spoke_jobs.cluster.pod_logs import read_pod_tail
+
+    return read_pod_tail(pod, where)
 
 
 def view_of(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterView | None:

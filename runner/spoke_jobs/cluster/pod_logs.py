@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
+from spoke_jobs.cluster.cluster_view import PodTail
+from spoke_jobs.cluster.pod_output import read_tail
 from spoke_jobs.contract.names import CONTAINER
 from spoke_jobs.contract.spokejob import SpokeJob
-from spoke_jobs.shared.api_errors import ApiError, NotFound
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.shared.api_errors import ApiError, Forbidden, NotFound
 from spoke_jobs.shared.object_fields import Body, items, mapping, text
 
 _TIMEOUTS = Timeouts(connect=3.0, read=10.0)
@@ -75,6 +78,24 @@ class PodLogs:
 
     def _path(self, pod: str) -> str:
         return f"/api/v1/namespaces/{self.namespace}/pods/{pod}"
+
+
+def read_pod_tail(pod: str, namespace: str) -> PodTail:
+    """Read what a pod's job has printed last, or say why that is not possible."""
+    try:
+        api = SpokeJobClient.connect(namespace, _TIMEOUTS)
+    except ConfigurationError as error:
+        return PodTail(problem=str(error))
+    try:
+        return PodTail(read_tail(api, pod))
+    except NotFound:
+        return PodTail(problem="the pod is gone")
+    except Forbidden as error:
+        return PodTail(problem=f"{user_in(str(error))} may not get pods/log in namespace {namespace}")
+    except ApiError as error:
+        return PodTail(problem=str(error))
+    finally:
+        api.close()
 
 
 def job_has_ended(pod: Body) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
+from spoke_jobs.contract.names import CONTAINER
 from spoke_jobs.model import ContainerOutput
 from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable, NotFound
 from spoke_jobs.shared.object_fields import items, mapping, text
@@ -12,7 +13,15 @@ from spoke_jobs.shared.object_fields import items, mapping, text
 LINES = 100
 _LIMIT_BYTES = 200_000
 """The most that is read of one container, in case a few lines are endless. The ledger keeps less."""
+TAIL_LINES = 200
+"""How many lines of a running job are read."""
+_TAIL_BYTES = 4 * 2**20
+"""The most that is read of them. The API server cuts the last lines and not the first, so it is more than they have:
+container runtimes keep a longer line as lines of 16 KiB."""
+_LINE_BYTES = 8_192
+"""How many of a line's last bytes are kept of them."""
 _SILENT_SECONDS = 10.0
+_TAIL_SECONDS = 5.0
 _KINDS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
 
@@ -40,6 +49,16 @@ def read_outputs(api: SpokeJobClient, pod: str) -> tuple[ContainerOutput, ...]:
         if lines.strip():
             found.append(ContainerOutput(name, lines.decode(errors="replace")))
     return tuple(found)
+
+
+def read_tail(api: SpokeJobClient, pod: str) -> tuple[str, ...]:
+    """Read the last lines that the job has printed, also while it runs; of long ones the end.
+
+    :raises ApiError: if they can't be read.
+    """
+    query = {"container": CONTAINER, "tailLines": str(TAIL_LINES), "limitBytes": str(_TAIL_BYTES)}
+    path = f"/api/v1/namespaces/{api.namespace}/pods/{pod}/log"
+    return tuple(raw[-_LINE_BYTES:].decode(errors="replace") for raw in api.read_lines(path, query, _TAIL_SECONDS))
 
 
 def started(pod: Body) -> Iterator[str]:

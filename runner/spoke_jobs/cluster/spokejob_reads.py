@@ -7,6 +7,7 @@ If something can't be read, the view says so and nothing is raised: the command 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from pydantic import ValidationError
 
@@ -16,12 +17,12 @@ from spoke_jobs.cluster.cluster_view import ClusterView, read_published, times
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.allowed_types import allows_type
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.names import STATE_CONFIGMAP, is_object_name
+from spoke_jobs.contract.names import CONTAINER, STATE_CONFIGMAP, is_object_name
 from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.model import JobRequest
 from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable
-from spoke_jobs.shared.object_fields import Body, items, mapping, text
+from spoke_jobs.shared.object_fields import Body, items, mapping, moment, text
 
 _EVENTS = 500
 _TIMEOUTS = Timeouts(connect=3.0, read=5.0)
@@ -76,6 +77,30 @@ def _found(api: SpokeJobClient, job: JobRequest, name: str, *, around: bool) -> 
         pulls = sum(times(item) for item in _events(api, spokejob, "Pulling"))
     excluded = spokejob is None and job.submitted_at is None and _is_excluded(api, job)
     return ClusterView(name, api.namespace, spokejob, other, published, pulls, excluded, unreadable=tuple(unreadable))
+
+
+def read_pulled_at(pod: str, namespace: str) -> datetime | None:
+    """Read when the image of a pod's job was pulled, or found on the node; None if no event says it (any more).
+
+    :raises ApiError: if the events can't be read.
+    :raises ConfigurationError: if there are no credentials.
+    """
+    about = f"involvedObject.kind=Pod,involvedObject.name={pod},reason=Pulled"
+    api = SpokeJobClient.connect(namespace, _TIMEOUTS)
+    try:
+        found = api.ask(f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": about, "limit": str(_EVENTS)})
+    finally:
+        api.close()
+    times = (_happened(item) for item in items(found, "items") if _is_about_the_job(item))
+    return max((at for at in times if at is not None), default=None)
+
+
+def _is_about_the_job(event: Body) -> bool:
+    return text(mapping(event, "involvedObject"), "fieldPath") == f"spec.containers{{{CONTAINER}}}"
+
+
+def _happened(event: Body) -> datetime | None:
+    return moment(event, "lastTimestamp") or moment(event, "eventTime")
 
 
 def _is_excluded(api: SpokeJobClient, job: JobRequest) -> bool:

@@ -245,7 +245,20 @@ class AttemptStatus(_Model):
     started_at: Annotated[
         Moment | None, Field(description="When the Job was created, or the attempt was assigned to a standby pod.")
     ] = None
+    scheduled_at: Annotated[
+        Moment | None, Field(description="When the pod got its node; absent of an attempt in a standby pod.")
+    ] = None
+    runs_since: Annotated[
+        Moment | None,
+        Field(description="When the job's container started, or the attempt was assigned to one that ran."),
+    ] = None
     finished_at: Annotated[Moment | None, Field(description="When the operator observed the attempt's end.")] = None
+    memory_request: Annotated[
+        str, Field(max_length=30, description="The memory that the job's container requests; empty for none.")
+    ] = ""
+    memory_limit: Annotated[
+        str, Field(max_length=30, description="The most memory that the job's container may use; empty for no bound.")
+    ] = ""
     timeout_seconds: Annotated[
         int | None,
         Field(ge=1, description="How long the attempt may run, if a SpokeLimit set that instead of the job."),

@@ -23,7 +23,7 @@ from spoke_jobs.explain.tries import STARTING, Try, tries
 from spoke_jobs.explain.words import ago, count, line, memory, moment, seconds
 from spoke_jobs.ledger.audit.audit_events import Event
 from spoke_jobs.ledger.claims.eligibility import start_deadline
-from spoke_jobs.ledger.reading.dependency_queries import LINKS, Link
+from spoke_jobs.ledger.reading.dependency_queries import LINKS, Dependent, Link
 from spoke_jobs.ledger.reading.queries import NEWEST
 from spoke_jobs.model import (
     CHECKPOINT,
@@ -73,6 +73,8 @@ class Details:
     """For how long its newest attempt has been starting; empty if it is not."""
     measured: tuple[tuple[str, str], ...] = ()
     """The peak memory and the CPU time of each of the attempts; empty if they were not measured."""
+    tries: tuple[Try, ...] = ()
+    """The attempts themselves."""
 
 
 def details(
@@ -120,6 +122,7 @@ def details(
         (*tree(job.id, links), *([(0, None)] if len(links) >= LINKS else ())),
         _starting(job, found, now, cluster),
         tuple(_measured(item.row) for item in found),
+        found,
     )
 
 
@@ -154,8 +157,8 @@ def tree(job_id: int, links: Sequence[Link]) -> Iterator[tuple[int, Link]]:
             waiting += [(depth + 1, one) for one in reversed(below.get(link.needs_id, []))]
 
 
-def state_text(link: Link) -> str:
-    """Format the state of a job that another one runs after."""
+def state_text(link: Link | Dependent) -> str:
+    """Format the state of a job that another one runs after, or that runs after another one."""
     if link.state is JobState.RUNNING:
         return f"running, {link.percent} %"
     return f"{link.state}: {line(link.cause)}" if link.state is JobState.FAILED else link.state.value

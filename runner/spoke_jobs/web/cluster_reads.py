@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as TookTooLong
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Engine
 
-from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
-from spoke_jobs.cluster.installed_reads import namespace_in, view_of, waits_in
+from spoke_jobs.cluster.cluster_view import ClusterView, PodTail, SpokeJobWaits
+from spoke_jobs.cluster.installed_reads import namespace_in, pulled_in, tail_in, view_of, waits_in
 from spoke_jobs.cluster.namespace_view import NamespaceView
-from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.names import spokejob_name
+from spoke_jobs.contract.executors import Executor, Lane
+from spoke_jobs.contract.names import is_object_name, spokejob_name
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.model import JobRequest
 from spoke_jobs.sync.writer import is_led
@@ -26,20 +27,37 @@ SHARED_SECONDS = 10.0
 """For how long pages share what one read of the whole namespace has found. A live page asks every few seconds."""
 SLOW = f"it did not answer within {SECONDS:g} s"
 _THREADS = 4
+TAIL_SHARED_SECONDS = 2.0
+"""For how long those who follow the output of a pod share what one read has found."""
+_TAILS = 20
+"""Of how many pods the last lines are kept, for those who follow them."""
+_PULLS = 1_000
+"""Of how many pods it is kept when their images were pulled."""
+_EVENTS_ARE_SENT = timedelta(seconds=5)
+"""After this time, the kubelet has sent the events about a container's start."""
+_EVENTS_ARE_KEPT = timedelta(hours=1)
+"""How long an API server keeps events, unless it is told otherwise."""
 
 R = TypeVar("R")
 
 
 class _Shared(Generic[R]):
-    """A read whose result pages share for :data:`SHARED_SECONDS`.
+    """A read whose result pages share for some seconds.
 
     There is one read at a time, however many pages wait for it.
     """
 
-    def __init__(self, read: Callable[[], R], threads: ThreadPoolExecutor, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        read: Callable[[], R],
+        threads: ThreadPoolExecutor,
+        clock: Callable[[], float],
+        shared_seconds: float = SHARED_SECONDS,
+    ) -> None:
         self._read = read
         self._threads = threads
         self._clock = clock
+        self._seconds = shared_seconds
         self._lock = threading.Lock()
         self._reading: Future[R] | None = None
         self._until = 0.0
@@ -54,7 +72,7 @@ class _Shared(Generic[R]):
 
     def _run(self) -> R:
         found = self._read()
-        self._until = self._clock() + SHARED_SECONDS
+        self._until = self._clock() + self._seconds
         return found
 
 
@@ -67,6 +85,12 @@ class ClusterReads:
     def __init__(self, namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._namespace = namespace
         self._threads = ThreadPoolExecutor(_THREADS, "spoke-web-cluster")
+        self._clock = clock
+        # A node that does not answer takes a thread for long. So those who follow its pods have threads of their own.
+        self._log_threads = ThreadPoolExecutor(_THREADS, "spoke-web-logs")
+        self._tails: dict[str, _Shared[PodTail]] = {}
+        self._lock = threading.Lock()
+        self._pulls: dict[str, Future[datetime | None]] = {}
         self._all_waits = _Shared(lambda: waits_in(namespace), self._threads, clock)
         self._all_else = _Shared(lambda: namespace_in(namespace), self._threads, clock)
 
@@ -84,6 +108,39 @@ class ClusterReads:
             reading.cancel()  # if it has not begun: nobody waits for it any more
             return late
 
+    def pulled(self, view: ClusterView | None) -> Mapping[str, datetime]:
+        """Read when the image of the newest attempt's pod was pulled, or take what another page has read.
+
+        An API server looks through all events of the namespace for it, so each pod is asked about once, as soon as its
+        container has started, and while the events are there.
+        """
+        attempts = view.spokejob.status.attempts if view is not None and view.spokejob is not None else ()
+        newest = attempts[-1] if attempts else None
+        if newest is None or newest.runs_since is None or newest.lane == Lane.STANDBY or not is_object_name(newest.pod):
+            return {}
+        age = datetime.now(UTC) - newest.runs_since
+        with self._lock:
+            if newest.pod not in self._pulls and _EVENTS_ARE_SENT < age < _EVENTS_ARE_KEPT:
+                if len(self._pulls) >= _PULLS:
+                    del self._pulls[next(iter(self._pulls))]
+                self._pulls[newest.pod] = self._threads.submit(pulled_in, newest.pod, self._namespace)
+            reading = self._pulls.get(newest.pod)
+        at = _result(reading, SECONDS, None) if reading is not None else None
+        return {newest.pod: at} if at is not None else {}
+
+    def tail(self, pod: str) -> PodTail:
+        """Read what the job of a pod has printed last, or take what another page has just read."""
+        with self._lock:
+            shared = self._tails.pop(pod, None)
+            if shared is None:
+                shared = _Shared(
+                    lambda: tail_in(pod, self._namespace), self._log_threads, self._clock, TAIL_SHARED_SECONDS
+                )
+            self._tails[pod] = shared  # the last one that somebody asked for
+            while len(self._tails) > _TAILS:
+                del self._tails[next(iter(self._tails))]
+        return _result(shared.begin(), SECONDS, PodTail(problem=SLOW))
+
     def waits(self) -> SpokeJobWaits:
         """Read what SpokeJobs wait for, or take what another page has read of late."""
         return _result(self._all_waits.begin(), SECONDS, SpokeJobWaits(problem=SLOW))
@@ -99,7 +156,8 @@ class ClusterReads:
 
     def close(self) -> None:
         """Start no more reads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._log_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _result(reading: Future[R], within_seconds: float, late: R) -> R:

@@ -55,6 +55,7 @@ from spoke_jobs.web.database_problems import database_problem
 from spoke_jobs.web.failure_pages import FailurePages
 from spoke_jobs.web.guard import HEALTH, LOOPBACK_HOSTS, Guard, host_name, is_cross_site, read_form
 from spoke_jobs.web.job_search import address
+from spoke_jobs.web.output_pages import OutputPages
 from spoke_jobs.web.page_rendering import page_rendering
 from spoke_jobs.web.pages import Pages
 from spoke_jobs.web.queue_pages import QueuePages
@@ -168,6 +169,7 @@ class Dashboard:
         queries = DashboardQueries(engine)
         self._rooms: tuple[Room, ...] = (
             Pages(self._ledger, queries, cluster),
+            OutputPages(queries, cluster),
             StartPages(self._ledger, queries),
             BulkPages(self._ledger, queries),
             FailurePages(engine, queries),

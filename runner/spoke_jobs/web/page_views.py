@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.cluster.cluster_view import ClusterView, PodTail
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
@@ -15,6 +15,7 @@ from spoke_jobs.explain.groups import Group, tried_again
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
 from spoke_jobs.explain.reasons import Explanation
 from spoke_jobs.explain.words import agreeing, count, line, memory, seconds
+from spoke_jobs.ledger.audit.audit_events import Event
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.lifecycle.start_rules import (
     REASON_LIMIT,
@@ -30,11 +31,16 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
     JobPage,
     SeenWorker,
 )
+from spoke_jobs.ledger.reading.dependency_queries import Dependent
 from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
 from spoke_jobs.ledger.reading.ended_counts import EndedJobs
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import ANY_JOB, AttemptUsage, JobRequest, JobState
+from spoke_jobs.web.attempt_cells import attempt_rows
+from spoke_jobs.web.attempt_timeline import AttemptTimeline, timelines
+from spoke_jobs.web.dependency_graph import Graph, dependency_graph
 from spoke_jobs.web.job_search import JobSearch, address
+from spoke_jobs.web.live_output import ShownOutput, shown_output
 from spoke_jobs.web.reason_remedies import ExplainedReason, JobForm, explained_reasons
 from spoke_jobs.web.sparklines import Sparkline, ended_charts, ended_notes
 from spoke_jobs.web.view_parts import (
@@ -63,9 +69,6 @@ _QUIET = timedelta(minutes=2)
 _CAUSE, _ERROR = (ATTEMPT_HEADINGS.index(name) for name in ("CAUSE", "ERROR"))
 _SHOWN_ATTEMPTS = 5
 """How many attempts are shown at once, the newest ones. The earlier ones are folded: they are often alike."""
-_HEADINGS = (*(name.capitalize() for name in ATTEMPT_HEADINGS), "Peak memory", "CPU time")
-_OPTIONAL = frozenset({"Node", "Exit", "Peak memory", "CPU time"})
-"""The columns of attempts that are left out if none has a value."""
 _AT_THE_TOP = frozenset({"message", "progress"})
 """The facts that the beginning of the page says."""
 
@@ -350,6 +353,23 @@ class Dependency:
 
 
 @dataclass(frozen=True, slots=True)
+class Around:
+    """What a viewer may see of what stands around a job, beside the jobs that it depends on."""
+
+    dependents: tuple[Dependent, ...] = ()
+    """The jobs that depend on it directly."""
+    batches: tuple[Batch, ...] = ()
+    """Those that it is in or follows."""
+    followers: frozenset[int] = frozenset()
+    """The jobs that follow these."""
+    more: bool = False
+    """Whether more jobs depend on it than were read."""
+
+
+NOTHING_AROUND = Around()
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """The page of one job."""
 
@@ -368,6 +388,8 @@ class JobView:
     """The newest ones, the oldest of them first."""
     earlier: tuple[tuple[str, ...], ...]
     """The attempts before them."""
+    timelines: tuple[AttemptTimeline, ...]
+    """Of the newest attempts."""
     causes: tuple[KnownCause, ...]
     said: tuple[tuple[str, str], ...]
     """What Kubernetes said of attempts, as far as the message does not say it: which attempts, and the text."""
@@ -375,9 +397,10 @@ class JobView:
     """The peak memory of the newest successes of its type; empty if fewer than two are known."""
     batches: tuple[BatchOfJob, ...]
     needs: tuple[Dependency, ...]
-    tail_of: str
-    """Of which attempt the output is."""
-    tail: tuple[str, ...]
+    dependents: tuple[Dependency, ...]
+    graph: Graph | None
+    output: ShownOutput | None
+    """None if there is none, or the viewer may not see it."""
     payload: str
     commands: tuple[tuple[str, str], ...]
     """What a command shows, and the command."""
@@ -397,23 +420,30 @@ def job_view(
     viewer: Viewer,
     *,
     cluster: ClusterView | None = None,
-    batches: Iterable[Batch] = (),
+    around: Around = NOTHING_AROUND,
     usages: Sequence[AttemptUsage] = (),
     has_checkpoints: bool = False,
+    events: Sequence[Event] = (),
+    pulled: Mapping[str, datetime] | None = None,
+    pod_tail: PodTail | None = None,
 ) -> JobView:
     """Describe one job.
 
     :param now: the database's time, in the reader's zone.
-    :param batches: those that it is in or follows.
+    :param around: the jobs and batches around it, as far as the viewer may see them.
     :param usages: what the newest successes of its type used, the newest first.
+    :param events: the newest ones about the job.
+    :param pulled: when the images of pods were pulled, by the pods' names, as far as that is known.
+    :param pod_tail: what the pod of the running attempt has printed last.
     """
     job = shown.job
     peaks = [usage.peak_memory_bytes for usage in usages if usage.peak_memory_bytes is not None][:PEAKS]
     message = line(job.result_message)
-    headings, attempts = _attempts(shown)
+    headings, attempts = attempt_rows(shown)
     reasons = tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons))
     forms = tuple(_forms(job, now, viewer))
     explained = tuple(explained_reasons(reasons, job, viewer, forms))
+    output = shown_output(job, shown.tries, pod_tail)
     return JobView(
         job_item(job, now),
         shown.starting,
@@ -425,17 +455,26 @@ def job_view(
         str(now.tzinfo),
         attempts[-_SHOWN_ATTEMPTS:],
         attempts[:-_SHOWN_ATTEMPTS],
+        timelines(job, shown.tries, now, newest=_SHOWN_ATTEMPTS, events=events, pulled=pulled),
         tuple(_causes(shown, job, {reason.advice for reason in reasons})),
         tuple(_said(shown, message)),
         _peaks(peaks) if len(peaks) > 1 else "",
-        tuple(batch_of_job(batch, job.id) for batch in batches),
+        tuple(batch_of_job(batch, job.id) for batch in around.batches),
         tuple(
             Dependency(depth, link.needs_id, line(link.job_type), state_text(link))
             for depth, link in shown.needs
             if link is not None
         ),
-        _tail_of(shown, job),
-        shown.tail if viewer.may_see_output else (),
+        tuple(Dependency(0, each.job_id, line(each.job_type), state_text(each)) for each in around.dependents),
+        dependency_graph(
+            job,
+            [link for _, link in shown.needs if link is not None],
+            around.dependents,
+            around.batches,
+            around.followers,
+            more=around.more or any(link is None for _, link in shown.needs),
+        ),
+        output if viewer.may_see_output and (output.lines or output.runs) else None,
         shown.payload,
         tuple(commands(job, cluster.namespace if cluster else "")),
         actions=tuple(form for form in forms if all(each.form is not form for each in explained)),
@@ -461,17 +500,6 @@ def _forms(job: JobRequest, now: datetime, viewer: Viewer) -> Iterable[JobForm]:
         yield JobForm.RETRY
 
 
-def _attempts(shown: Details) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Return the headings and the rows of the table of attempts."""
-    rows = [(*cells, *measured) for cells, measured in zip(shown.attempts, shown.measured, strict=True)]
-    kept = [
-        place
-        for place, name in enumerate(_HEADINGS)
-        if name not in _OPTIONAL or any(row[place] not in ("", "-") for row in rows)
-    ]
-    return tuple(_HEADINGS[place] for place in kept), tuple(tuple(row[place] for place in kept) for row in rows)
-
-
 def _said(shown: Details, message: str) -> Iterable[tuple[str, str]]:
     """Yield what Kubernetes said about attempts, each text once."""
     found: dict[str, list[int]] = {}
@@ -489,10 +517,6 @@ def _peaks(peaks: Sequence[int]) -> str:
     said = f"{memory(peaks[-1])} in the oldest of them, {memory(peaks[0])} in the newest"
     most = f", {memory(max(peaks))} at most" if max(peaks) > max(peaks[0], peaks[-1]) else ""
     return f"Peak memory of the newest {len(peaks)} successes of its type: {said}{most}."
-
-
-def _tail_of(shown: Details, job: JobRequest) -> str:
-    return f"attempt {shown.tail_of}{', an earlier one' if shown.tail_of < job.attempt else ''}"
 
 
 def _causes(shown: Details, job: JobRequest, given: Container[str]) -> Iterable[KnownCause]:

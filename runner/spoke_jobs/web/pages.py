@@ -19,6 +19,7 @@ from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
 from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, DashboardQueries, JobPage, RecentNames
+from spoke_jobs.ledger.reading.dependency_queries import LINKS
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest, UnreadPayload
@@ -26,6 +27,7 @@ from spoke_jobs.web import page_views
 from spoke_jobs.web.answers import NOT_FOUND, Acting, Answer, Asked, Page, Reading, Redirect, unchanged_job
 from spoke_jobs.web.cluster_reads import ClusterReads, sync_is_active
 from spoke_jobs.web.job_search import read_search
+from spoke_jobs.web.output_pages import tail_of_running
 from spoke_jobs.web.schedule_views import schedule_troubles
 from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE
 from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job, shown_situation
@@ -111,15 +113,23 @@ class Pages:
         asks = not job.state.final or is_explained_by_cluster(job)
         cluster = self._cluster.view(job, around=asks and viewer.sees_all)
         links = self._queries.links(job_id)
-        visible = self._queries.selected_of({link.needs_id for link in links}, viewer.narrowed())
+        dependents = self._queries.dependents(job_id)
+        batches = self._batches(viewer, job)
+        others = {
+            *(link.needs_id for link in links),
+            *(dependent.job_id for dependent in dependents),
+            *(batch.then_id for batch in batches if batch.then_id is not None),
+        }
+        visible = self._queries.selected_of(others, viewer.narrowed())
         saved = self._queries.saved(job_id)
+        events = self._queries.events(_EVENTS, EventFilter(job_id=job_id))
         shown = details(
             job,
             self._queries.attempts(job_id),
             now,
             cluster,
             self._queries.reports(job_id),
-            self._queries.events(_EVENTS, EventFilter(job_id=job_id)),
+            events,
             saved,
             [link for link in links if link.needs_id in visible],
             with_payload=viewer.may_see_payloads,
@@ -132,9 +142,18 @@ class Pages:
             now,
             viewer,
             cluster=cluster,
-            batches=self._batches(viewer, job),
+            around=page_views.Around(
+                tuple(each for each in dependents if each.job_id in visible),
+                tuple(batches),
+                frozenset(visible),
+                # To others it would say that there are jobs that they may not see.
+                more=viewer.sees_all and len(dependents) >= LINKS,
+            ),
             usages=self._queries.usage_of(job.job_type, viewer.narrowed()).usages,
             has_checkpoints=bool(saved),
+            events=events,
+            pulled=self._cluster.pulled(cluster),
+            pod_tail=tail_of_running(self._cluster, job, shown.tries, cluster) if viewer.may_see_output else None,
         )
         title = f"Job {job_id}: {line(job.job_type, 80)}"
         return Page(

@@ -64,7 +64,7 @@ class Viewer:
     may_see_payloads: bool = False
     """Whether they see payloads and results."""
     may_see_output: bool = True
-    """Whether they see tracebacks and the last lines of output."""
+    """Whether they see tracebacks and what jobs print."""
 
     @property
     def sees_all(self) -> bool:

@@ -90,6 +90,8 @@ def _pages(layout: Layout) -> Iterator[Address]:
     yield _page("/jobs", "Jobs after the middle one", address("/jobs", after=layout.history // 2))
     for name, job_id in _jobs(layout).items():
         yield _page("/jobs/{job_id}", f"Job, {name}", f"/jobs/{job_id}")
+        if name in ("finished", "running"):
+            yield _page("/jobs/{job_id}/output", f"Output, {name}", f"/jobs/{job_id}/output")
     for within in ("1h", "1d", "7d", "30d"):
         yield _page("/failures", f"Failures of {within}", address("/failures", within=within))
     yield _page("/queues", "Queues and limits")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import datetime
 from typing import Any
 
 from kubernetes import client, watch
@@ -28,6 +29,8 @@ def test_success(cluster: Cluster, operator: OperatorProcess) -> None:
     assert record["exitCode"] == 0
     assert record["pod"].startswith(f"{name}-1-")
     assert record["node"]
+    times = [datetime.fromisoformat(record[name]) for name in ("startedAt", "scheduledAt", "runsSince", "finishedAt")]
+    assert times == sorted(times)
     assert conditions(status) == {"Admitted": "True", "Running": "False", "Succeeded": "True", "Finished": "True"}
     eventually(lambda: not jobs_of(cluster, name), "its Job is deleted after the retention", within=30)
 

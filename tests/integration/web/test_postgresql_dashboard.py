@@ -13,6 +13,7 @@ from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_cluster import Cluster, ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
+from tests.contract.dashboard_job import JobPageContract
 from tests.contract.dashboard_job_list import JobListContract
 from tests.contract.dashboard_mutes import MutesContract
 from tests.contract.dashboard_overview import OverviewContract
@@ -36,6 +37,12 @@ from spoke_jobs.web.change_stream import BEGIN, EVENT, ChangeStream
 
 
 class TestPostgresqlOverview(OverviewContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlJobPage(JobPageContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from tests.unit.explain.situations import a_job
 from tests.waiting import patient
 
-from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
+from spoke_jobs.cluster.cluster_view import ClusterView, PodTail, SpokeJobWaits
 from spoke_jobs.cluster.namespace_view import NamespaceView
+from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob, SpokeJobStatus
 from spoke_jobs.model import JobRequest
 from spoke_jobs.web import cluster_reads
 from spoke_jobs.web.cluster_reads import SLOW, ClusterReads
@@ -126,6 +129,135 @@ def test_a_read_that_nobody_waits_for_any_more_is_not_begun(monkeypatch: pytest.
         monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
         assert problem(4) == ""
         assert begun == [4]
+    finally:
+        answers.set()
+        reads.close()
+
+
+def seen(pod: str = "report-1-x", lane: str = "", ago_seconds: float | None = 60) -> ClusterView:
+    """What is read of a SpokeJob whose attempt has run for so long."""
+    runs = None if ago_seconds is None else datetime.now(UTC) - timedelta(seconds=ago_seconds)
+    attempt = AttemptStatus(number=1, job="report-1", pod=pod, lane=lane, runs_since=runs)
+    read = SpokeJob.from_object(
+        {
+            "metadata": {"name": "n", "namespace": "jobs", "uid": "u", "resourceVersion": "1"}
+            | {"creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"uid": str(UUID(int=7)), "requestId": 12, "jobType": "report"},
+        }
+    )
+    return ClusterView("n", "jobs", read.model_copy(update={"status": SpokeJobStatus(attempts=(attempt,))}))
+
+
+def test_of_each_pod_it_is_read_once_when_its_image_was_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server looks through all events of the namespace for it, and live pages ask every few seconds."""
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    monkeypatch.setattr(cluster_reads, "_PULLS", 2)
+    at, asked = datetime.now(UTC), list[str]()
+
+    def pulled_in(pod: str, _namespace: str) -> datetime | None:
+        asked.append(pod)
+        return at if pod != "c" else None
+
+    monkeypatch.setattr(cluster_reads, "pulled_in", pulled_in)
+    reads = ClusterReads("jobs")
+    try:
+        assert [reads.pulled(seen(pod)) for pod in ("a", "a", "b", "c", "c")] == [
+            *({"a": at}, {"a": at}, {"b": at}),
+            *({}, {}),
+        ]
+        assert asked == ["a", "b", "c"]
+        assert reads.pulled(seen("a")) == {"a": at}
+        assert asked[3:] == ["a"], "only some pods are kept"
+    finally:
+        reads.close()
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        None,
+        ClusterView("n", "jobs"),
+        seen(ago_seconds=None),
+        seen(ago_seconds=-600),
+        seen(ago_seconds=4_000),
+        seen(lane="standby"),
+        seen(""),
+        seen("../../../secrets"),
+    ],
+    ids=["no cluster", "no SpokeJob", "not started", "just started", "long ago", "standby", "no pod", "no name"],
+)
+def test_nobody_is_asked_when_an_image_was_pulled_if_no_event_can_say_it(
+    monkeypatch: pytest.MonkeyPatch, view: ClusterView | None
+) -> None:
+    monkeypatch.setattr(cluster_reads, "pulled_in", lambda _pod, _namespace: pytest.fail("was asked"))
+    reads = ClusterReads("jobs")
+    try:
+        assert reads.pulled(view) == {}
+    finally:
+        reads.close()
+
+
+def test_a_page_does_not_wait_long_for_the_time_of_a_pull(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+    at = datetime.now(UTC)
+
+    def pulled_in(_pod: str, _namespace: str) -> datetime:
+        answers.wait(patient(60))
+        return at
+
+    monkeypatch.setattr(cluster_reads, "pulled_in", pulled_in)
+    monkeypatch.setattr(cluster_reads, "SECONDS", 0.01)
+    reads = ClusterReads("jobs")
+    try:
+        assert reads.pulled(seen()) == {}
+        answers.set()
+        monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+        assert reads.pulled(seen()) == {"report-1-x": at}
+    finally:
+        answers.set()
+        reads.close()
+
+
+def test_those_who_follow_a_pod_share_what_is_read_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    monkeypatch.setattr(cluster_reads, "_TAILS", 2)
+    read: list[str] = []
+
+    def tail_in(pod: str, namespace: str) -> PodTail:
+        read.append(pod)
+        return PodTail((f"{pod} in {namespace}",))
+
+    monkeypatch.setattr(cluster_reads, "tail_in", tail_in)
+    now = 100.0
+    reads = ClusterReads("jobs", lambda: now)
+    try:
+        assert [reads.tail(pod).lines for pod in ("a", "a", "b")] == [("a in jobs",)] * 2 + [("b in jobs",)]
+        assert read == ["a", "b"]
+        now += cluster_reads.TAIL_SHARED_SECONDS
+        reads.tail("a")
+        assert read[2:] == ["a"]
+        for pod in ("c", "a", "b"):  # b was asked for before a
+            reads.tail(pod)
+        assert read[3:] == ["c", "b"]
+    finally:
+        reads.close()
+
+
+def test_nodes_that_do_not_answer_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    def tail_in(_pod: str, _namespace: str) -> PodTail:
+        answers.wait(patient(60))
+        return PodTail()
+
+    monkeypatch.setattr(cluster_reads, "tail_in", tail_in)
+    monkeypatch.setattr(cluster_reads, "waits_in", lambda _namespace: SpokeJobWaits(problem="read"))
+    monkeypatch.setattr(cluster_reads, "SECONDS", 0.01)
+    reads = ClusterReads("jobs")
+    try:
+        assert {reads.tail(str(pod)).problem for pod in range(9)} == {SLOW}
+        monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+        assert reads.waits().problem == "read"
     finally:
         answers.set()
         reads.close()

@@ -16,6 +16,7 @@ from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
 from tests.contract.dashboard_cluster import ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
+from tests.contract.dashboard_job import JobPageContract
 from tests.contract.dashboard_job_list import JobListContract
 from tests.contract.dashboard_mutes import MutesContract
 from tests.contract.dashboard_overview import OverviewContract
@@ -32,6 +33,12 @@ from spoke_jobs.web import TokenSignIn, app
 
 
 class TestSqliteOverview(OverviewContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
+
+
+class TestSqliteJobPage(JobPageContract):
     @pytest.fixture
     def ledger_url(self, sqlite_ledger_url: str) -> str:
         return sqlite_ledger_url

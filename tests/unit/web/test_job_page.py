@@ -90,7 +90,8 @@ def test_the_output_of_an_attempt_that_failed_is_not_taken_for_that_of_the_newes
     failed = an_attempt(state=AttemptState.FAILED, cause="JobError", output_tail="no")
     job = a_job(state=JobState.SUCCEEDED, attempt=attempt)
     view = job_view(details(job, [failed, an_attempt(number=2)], NOW), Explanation(()), NOW, EVERYBODY)
-    assert (view.tail_of, view.tail) == (of, ("no",))
+    assert view.output is not None
+    assert (view.output.title, view.output.lines) == (f"Last output, of {of}", ("no",))
 
 
 def test_how_the_memory_of_a_type_has_grown_is_one_sentence() -> None:

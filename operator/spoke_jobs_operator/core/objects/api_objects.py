@@ -161,6 +161,7 @@ class Container:
     restarts: int = 0
     memory_limit: str = ""
     """As the pod's spec has it; empty for none."""
+    memory_request: str = ""
 
     @property
     def is_jobs(self) -> bool:
@@ -208,9 +209,23 @@ class Pod:
         return next((item.state for item in self.containers if item.is_jobs), None)
 
     @property
+    def container_began(self) -> datetime | None:
+        """When the container that runs the job started; None if it has not, or the kubelet does not say."""
+        match self.container:
+            case Running(since=began) | Terminated(started_at=began):
+                return began
+            case _:
+                return None
+
+    @property
     def memory_limit(self) -> str:
         """The memory limit of the container that runs the job; empty for none."""
         return next((item.memory_limit for item in self.containers if item.is_jobs), "")
+
+    @property
+    def memory_request(self) -> str:
+        """The memory that this container requests; empty for none."""
+        return next((item.memory_request for item in self.containers if item.is_jobs), "")
 
     @property
     def terminal(self) -> bool:

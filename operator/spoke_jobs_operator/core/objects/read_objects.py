@@ -205,6 +205,7 @@ def _containers(spec: Body, status: Body) -> Iterator[Container]:
                 last_end=last if isinstance(last, Terminated) else None,
                 restarts=number(item, "restartCount"),
                 memory_limit=text(mapping(mapping(given, "resources"), "limits"), "memory"),
+                memory_request=text(mapping(mapping(given, "resources"), "requests"), "memory"),
             )
 
 

@@ -22,6 +22,7 @@ from spoke_jobs.contract.wait_status import WaitStatus
 from spoke_jobs_operator.core.diagnosis.attempt_state import STOPPING, Ended
 from spoke_jobs_operator.core.diagnosis.scheduler_message import FITS_NOWHERE
 from spoke_jobs_operator.core.objects.api_objects import Pod
+from spoke_jobs_operator.core.standby.assignment import is_assigned, runs_since
 
 ADMITTED = "Admitted"
 RUNNING = "Running"
@@ -31,6 +32,7 @@ BLOCKED = "Blocked"
 """Present only while no Job can be created. The start timeout counts from this condition's transition time."""
 
 KEPT_ATTEMPTS = 10
+_QUANTITY_LIMIT = 30
 HELD = (Cause.QUEUE_HELD, Cause.START_PAUSED)
 """Why a pod ends without calling its job's function, and another one follows later."""
 
@@ -320,7 +322,7 @@ def _charge(status: SpokeJobStatus, cause: str) -> dict[str, dict[str, int]]:
 
 
 def _closed(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
-    *others, record = _with_pod(status.attempts, pod)
+    *others, record = _with_pod(status.attempts, pod, at_the_end=True)
     record = record.model_copy(
         update={
             "finished_at": now,
@@ -335,11 +337,28 @@ def _closed(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) 
     return status.model_copy(update={"attempts": (*others, record)})
 
 
-def _with_pod(attempts: tuple[AttemptStatus, ...], pod: Pod | None) -> tuple[AttemptStatus, ...]:
+def _with_pod(
+    attempts: tuple[AttemptStatus, ...], pod: Pod | None, *, at_the_end: bool = False
+) -> tuple[AttemptStatus, ...]:
+    """Note in the newest record its pod, and what the pod says of its times and its memory.
+
+    The latter is noted with the pod's name and at the attempt's end, and not in between: after an upgrade of the
+    operator, no status of a running attempt is written for it alone.
+    """
     if pod is None:
         return attempts
     *others, record = attempts
-    return (*others, record.model_copy(update={"pod": pod.meta.key.name, "node": pod.node or record.node}))
+    noted: dict[str, object] = {"pod": pod.meta.key.name, "node": pod.node or record.node}
+    if at_the_end or not record.pod:
+        began = pod.container_began
+        noted |= {
+            # A standby pod was there before the attempt.
+            "scheduled_at": record.scheduled_at or (None if is_assigned(record) else pod.scheduled_at),
+            "runs_since": record.runs_since or (None if began is None else runs_since(record, began)),
+            "memory_request": record.memory_request or pod.memory_request[:_QUANTITY_LIMIT],
+            "memory_limit": record.memory_limit or pod.memory_limit[:_QUANTITY_LIMIT],
+        }
+    return (*others, record.model_copy(update=noted))
 
 
 def _condition(status: SpokeJobStatus, kind: str) -> Condition | None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob, SpokeJobStatus
-from spoke_jobs_operator.core.objects.api_objects import Pod, Running, Terminated
+from spoke_jobs_operator.core.objects.api_objects import Pod, Terminated
 from spoke_jobs_operator.core.reconciling.status import newly_ended
 from spoke_jobs_operator.core.standby.assignment import is_assigned, runs_since
 
@@ -75,9 +75,7 @@ def _way_of(spokejob: SpokeJob, record: AttemptStatus, pods: Iterable[Pod]) -> I
     scheduled = None if is_assigned(record) else pod.scheduled_at  # a standby pod was there before the attempt
     if created is not None and scheduled is not None:
         yield _span(SpanName.SCHEDULE_POD, created, scheduled, attributes)
-    runs = container.started_at if isinstance(container, Terminated) else None
-    if isinstance(container, Running):
-        runs = container.since
+    runs = pod.container_began
     if runs is None:
         return
     if scheduled is not None:

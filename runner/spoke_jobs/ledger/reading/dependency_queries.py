@@ -33,6 +33,17 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Dependent:
+    """A job that depends on another one."""
+
+    job_id: int
+    job_type: str
+    state: JobState
+    percent: int
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Blocking:
     """The unfinished jobs that a blocked job waits for."""
 
@@ -71,6 +82,21 @@ def links(connection: Connection, job_id: int, limit: int = LINKS) -> tuple[Link
         level = {link.needs_id for link in links} - seen
         seen |= level
     return tuple(found)
+
+
+def dependents(connection: Connection, job_id: int, limit: int = LINKS) -> tuple[Dependent, ...]:
+    """Read the jobs that depend on a job directly, up to ``limit``: any of them if there are more."""
+    statement = (
+        select(job_request.c.id, job_request.c.job_type, job_request.c.state, job_request.c.status, job_request.c.cause)
+        .join(job_dependency, job_dependency.c.job_id == job_request.c.id)
+        .where(job_dependency.c.needs_id == job_id)
+        .limit(limit)
+    )
+    found = (
+        Dependent(dependent_id, job_type, read_state(state), max(status, 0), cause)
+        for dependent_id, job_type, state, status, cause in connection.execute(statement)
+    )
+    return tuple(sorted(found, key=lambda dependent: dependent.job_id))
 
 
 def blocking(connection: Connection, job_id: int, limit: int) -> Blocking:

@@ -31,7 +31,7 @@ from spoke_jobs.ledger.maintenance import pruning
 from spoke_jobs.ledger.reading import crowd, dependency_queries
 from spoke_jobs.ledger.reading.cancellers import canceller, with_cancellers
 from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingJob, WaitingKind
-from spoke_jobs.ledger.reading.dependency_queries import NOTHING, Blocking, Link
+from spoke_jobs.ledger.reading.dependency_queries import NOTHING, Blocking, Dependent, Link
 from spoke_jobs.ledger.reading.failure_facts import FACTS, FailureFacts, failure_facts
 from spoke_jobs.ledger.reading.statistics import GroupedBy, Statistics, statistics
 from spoke_jobs.ledger.reading.suspensions import UNKNOWN_SUSPENSION, Suspension, suspension
@@ -245,6 +245,11 @@ class Queries:
         """Get what a job depends on, directly or not."""
         with self._reading() as connection:
             return dependency_queries.links(connection, job_id)
+
+    def dependents(self, job_id: int) -> tuple[Dependent, ...]:
+        """Get the jobs that depend on a job directly, or some of them if there are many."""
+        with self._reading() as connection:
+            return dependency_queries.dependents(connection, job_id)
 
     def events(self, limit: int | None = None, which: EventFilter = ANY_EVENT) -> list[Event]:
         """List the newest events that pass the filter, newest first."""

@@ -3,6 +3,7 @@
 (() => {
   const AGAIN_MS = 30000;
   const NOTE_MS = 30000; // how long a note says what somebody has done: another one may have undone it since
+  const OUTPUT_MS = 3000; // how often the output of a running attempt is read
   const loadedAt = Date.now();
   const changes = document.currentScript.dataset.changes;
   const box = document.getElementById("live-updates");
@@ -42,6 +43,21 @@
     if (stream === null || live === null) return;
     setPending(isInUse(live));
     if (!pending) htmx.ajax("GET", address(), { target: "#live", select: "#live", swap: "outerHTML" });
+  }
+
+  // The output of a running attempt changes more often than the rest of the page, and is read alone.
+  function readOutput() {
+    const live = content();
+    const output = live && live.querySelector("[data-follows]");
+    if (stream === null || pending || !output) return;
+    setPending(isInUse(live));
+    const swap = { target: "#job-output", select: "#job-output", swap: "outerHTML" };
+    if (!pending) htmx.ajax("GET", output.dataset.follows, swap);
+  }
+
+  function showEnd() {
+    const lines = document.querySelector("[data-follows] pre");
+    if (lines !== null) lines.scrollTop = lines.scrollHeight;
   }
 
   function address() {
@@ -95,7 +111,10 @@
     refresh();
   });
   document.addEventListener("spoke-jobs:zone", refresh);
+  document.addEventListener("htmx:afterSwap", showEnd);
   setInterval(() => pending && refresh(), 1000);
+  setInterval(readOutput, OUTPUT_MS);
+  showEnd();
   box.closest("[hidden]").hidden = false;
   follow();
 })();

@@ -31,6 +31,8 @@ PAGES = (
     "/jobs/{succeeded}",
     "/jobs/{failed}",
     "/jobs/{cancelled}",
+    "/jobs/{running}/output",
+    "/jobs/{failed}/output",
     "/bulk/cancel?state=waiting",
     "/bulk/retry?state=failed",
     "/failures",

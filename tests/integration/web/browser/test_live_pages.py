@@ -13,7 +13,7 @@ from tests.integration.web.browser.browsing import ZONE, OpenTab
 from tests.integration.web.browser.conftest import Serve
 from tests.integration.web.browser.filled_ledger import LONG_LEASE, claimed, failed_task
 from tests.integration.web.browser.tab import Tab
-from tests.waiting import eventually, stays
+from tests.waiting import eventually, patient, stays
 
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import task_outbox
@@ -97,6 +97,23 @@ class TestUpdates:
         tab.page.locator(".state.succeeded").first.wait_for()
         assert is_same_document(tab)
 
+    def test_the_output_of_a_running_job_is_followed_by_itself(
+        self, own_ledger: SqlLedger, show: Show, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also if nothing tells of a change, and to its last line."""
+        dispatch(own_ledger)
+        claim = claimed(own_ledger, "report")
+        monkeypatch.setattr(change_stream, "LATEST_SECONDS", patient(600))
+        tab = show(f"/jobs/{claim.job.id}")
+        for number in (1, 300):
+            own_ledger.keep_output(claim.token, "\n".join(f"row {row}" for row in range(1, number + 1)))
+            tab.see(f"row {number}")
+        lines = tab.page.locator("#job-output pre")
+        assert lines.evaluate("pre => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 1")
+        own_ledger.succeed(None, claim.token, None)
+        tab.see("Last output, of attempt 1")
+        assert is_same_document(tab)
+
     def test_a_task_that_has_run_is_said_to_be_gone(self, own_ledger: SqlLedger, show: Show) -> None:
         task_id = failed_task(own_ledger, "send")
         tab = show(f"/tasks/{task_id}")
@@ -146,6 +163,18 @@ class TestNothingMoves:
         tab.page.mouse.move(2, 2)
         eventually(lambda: rows(tab) == 4, "the update is shown")
         assert not tab.sees(WAITS)
+
+    def test_output_under_the_pointer(self, own_ledger: SqlLedger, show: Show) -> None:
+        dispatch(own_ledger)
+        claim = claimed(own_ledger, "report")
+        own_ledger.keep_output(claim.token, "row 1")
+        tab = show(f"/jobs/{claim.job.id}")
+        tab.page.locator("#job-output pre").hover()
+        own_ledger.keep_output(claim.token, "row 2")
+        tab.see(WAITS)
+        assert stays(lambda: tab.sees("row 1"), QUIET_SECONDS)
+        tab.page.mouse.move(2, 2)
+        tab.see("row 2")
 
     def test_while_a_field_is_filled_in(self, own_ledger: SqlLedger, show: Show) -> None:
         dispatch(own_ledger)

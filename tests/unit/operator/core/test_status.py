@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.operator.core.objects import NOW as POD_NOW
+from tests.unit.operator.core.objects import exited, pod, running, stamp
 
 from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
 from spoke_jobs.contract.retry import TryAgain, is_charged
-from spoke_jobs.contract.spokejob import SpokeJobStatus
+from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.attempt_state import Ended
+from spoke_jobs_operator.core.objects.api_objects import Pod
 from spoke_jobs_operator.core.reconciling import status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,3 +69,61 @@ def test_a_second_outage_of_the_database_has_its_own_time() -> None:
     assert second.waiting is not None
     assert second.waiting.since == NOW + timedelta(minutes=30)
     assert "since 00:30:00 UTC" in next(item.message for item in second.conditions if item.type == "Admitted")
+
+
+RESOURCES = {"requests": {"memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+
+
+def a_pod(state: dict[str, Any], scheduled: float | None = -8, resources: dict[str, Any] = RESOURCES) -> Pod:
+    found = pod(state=state, spec={"containers": [{"name": "job", "resources": resources}]})
+    return replace(found, scheduled_at=None if scheduled is None else POD_NOW + timedelta(seconds=scheduled))
+
+
+def begun(lane: str = "") -> SpokeJobStatus:
+    return status.attempt_started(SpokeJobStatus(), 1, "sj-1", "t/1", POD_NOW, POD_NOW, lane=lane)
+
+
+def noted(record: AttemptStatus) -> tuple[float | None, float | None, str, str]:
+    """When the pod got its node and the container started, in seconds, and its memory."""
+    scheduled, runs = (
+        None if moment is None else (moment - POD_NOW).total_seconds()
+        for moment in (record.scheduled_at, record.runs_since)
+    )
+    return scheduled, runs, record.memory_request, record.memory_limit
+
+
+def test_an_attempt_keeps_what_its_pod_says_of_times_and_memory() -> None:
+    runs = status.attempt_runs(begun(), a_pod(running(-5)), POD_NOW)
+    assert noted(runs.attempts[-1]) == (-8, -5, "256Mi", "1Gi")
+    over = status.attempt_succeeded(runs, Ended(cause=""), None, POD_NOW)
+    assert noted(over.attempts[-1]) == (-8, -5, "256Mi", "1Gi"), "the pod is gone"
+
+
+def test_an_attempt_that_was_not_seen_to_run_has_it_from_its_end() -> None:
+    state = exited(1)
+    state["terminated"] |= {"startedAt": stamp(-5), "finishedAt": stamp(-1)}
+    over = status.attempt_closed(begun(), Ended(cause="JobError"), a_pod(state), POD_NOW)
+    assert noted(over.attempts[-1]) == (-8, -5, "256Mi", "1Gi")
+
+
+def test_an_upgrade_of_the_operator_writes_no_status_of_a_running_attempt() -> None:
+    """The next write has what the release before did not note."""
+    before = status.attempt_runs(begun(), a_pod(running(-5)), POD_NOW)
+    old = before.attempts[-1].model_copy(
+        update={"scheduled_at": None, "runs_since": None, "memory_request": "", "memory_limit": ""}
+    )
+    before = before.model_copy(update={"attempts": (old,)})
+    assert status.attempt_runs(before, a_pod(running(-5)), POD_NOW) == before
+    over = status.attempt_succeeded(before, Ended(cause=""), a_pod(running(-5)), POD_NOW)
+    assert noted(over.attempts[-1]) == (-8, -5, "256Mi", "1Gi")
+
+
+def test_an_attempt_in_a_standby_pod_runs_since_its_assignment() -> None:
+    runs = status.attempt_runs(begun("standby"), a_pod(running(-5)), POD_NOW)
+    assert noted(runs.attempts[-1]) == (None, 0, "256Mi", "1Gi")
+
+
+def test_what_a_pod_does_not_say_stays_empty() -> None:
+    waits = {"waiting": {"reason": "ErrImagePull"}}
+    over = status.attempt_closed(begun(), Ended(cause="StartTimeout"), a_pod(waits, None, {}), POD_NOW)
+    assert noted(over.attempts[-1]) == (None, None, "", "")
