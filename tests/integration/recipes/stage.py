@@ -111,3 +111,15 @@ def empty_database(url: str) -> str:
         connection.exec_driver_sql("CREATE SCHEMA public")
     engine.dispose()
     return url
+
+
+def assert_the_dashboard_needs_a_session(client: httpx.Client, name: str, cookie: str) -> None:
+    """Below /jobs, after a contact was uploaded. A cookie with another signature is none."""
+    assert client.get("/jobs/").status_code in (401, 403)
+    client.cookies.set(name, f"{cookie}x")
+    assert client.get("/jobs/").status_code in (401, 403)
+    client.cookies.clear()
+    client.cookies.set(name, cookie)
+    page = client.get("/jobs/jobs").text
+    assert "<td>import_contacts</td>" in page
+    assert '<a href="/jobs/jobs/1">1</a>' in page

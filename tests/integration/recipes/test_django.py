@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integration.recipes.stage import GUNICORN, UVICORN, MakeRecipe
+from tests.integration.recipes.stage import GUNICORN, UVICORN, MakeRecipe, assert_the_dashboard_needs_a_session
 from tests.waiting import eventually
 
 from spoke_jobs.model import JobState
@@ -42,14 +42,7 @@ def test_the_dashboard_is_below_its_path_for_those_whom_the_application_has_sign
     cookie = stage.python("-c", COOKIE).stdout.strip()
     with stage.served(*UVICORN) as client:
         assert client.post("/uploads", content='["Ada"]').status_code == 202
-        assert client.get("/jobs/").status_code in (401, 403)
-        client.cookies.set("sessionid", f"{cookie}x")
-        assert client.get("/jobs/").status_code in (401, 403)
-        client.cookies.clear()
-        client.cookies.set("sessionid", cookie)
-        page = client.get("/jobs/jobs").text
-        assert "<td>import_contacts</td>" in page
-        assert '<a href="/jobs/jobs/1">1</a>' in page
+        assert_the_dashboard_needs_a_session(client, "sessionid", cookie)
         assert client.get("/contacts").json() == []
 
 

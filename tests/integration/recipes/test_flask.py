@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integration.recipes.stage import UVICORN, MakeRecipe
+from tests.integration.recipes.stage import UVICORN, MakeRecipe, assert_the_dashboard_needs_a_session
 from tests.waiting import eventually
 
 from spoke_jobs.model import JobState
@@ -33,14 +33,7 @@ def test_the_dashboard_is_below_its_path_for_those_whom_the_application_has_sign
     cookie = stage.python("-c", COOKIE, SECRET_KEY=key).stdout.strip()
     with stage.served(*UVICORN, SECRET_KEY=key) as client:
         assert client.post("/uploads", json=["Ada"]).status_code == 202
-        assert client.get("/jobs/").status_code in (401, 403)
-        client.cookies.set("session", f"{cookie}x")
-        assert client.get("/jobs/").status_code in (401, 403)
-        client.cookies.clear()
-        client.cookies.set("session", cookie)
-        page = client.get("/jobs/jobs").text
-        assert "<td>import_contacts</td>" in page
-        assert '<a href="/jobs/jobs/1">1</a>' in page
+        assert_the_dashboard_needs_a_session(client, "session", cookie)
         assert client.get("/contacts").json() == []
 
 
