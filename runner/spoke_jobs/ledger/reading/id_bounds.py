@@ -20,7 +20,10 @@ _OF_JOBS = (job_request.c.id, job_request.c.created_at)
 
 
 def bounded_by_ids(connection: Connection, which: JobFilter) -> JobFilter:
-    """Return the filter with bounds on ids that follow from its times. It selects the same jobs."""
+    """Return the filter with bounds on ids that follow from its times.
+
+    It selects the same jobs, unless an id is further from the order of the times than :data:`_MARGIN`.
+    """
     since, until = which.since, which.until
     if since is None and until is None:
         return which
