@@ -16,10 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.operator.world import NAME, World
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.custom_resources.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER
 from spoke_jobs.contract.limit_model import Pause
 from spoke_jobs.contract.metrics.metric_spec import MetricSource
-from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.cluster.ended_attempts import EndedAttempt

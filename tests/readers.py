@@ -20,12 +20,12 @@ from spoke_jobs.cluster.namespace_view import template_view
 from spoke_jobs.cluster.pod_logs import job_has_ended
 from spoke_jobs.cluster.pod_output import started
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.environment import BadEnvironment, PodAssignment
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.contract.operator_state import Publication
 from spoke_jobs.contract.quota_message import read_quota_refusal
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.standby import proves, read_assignment, read_state
 from spoke_jobs.contract.termination import decode
 from spoke_jobs.contract.trace_context import is_traceparent

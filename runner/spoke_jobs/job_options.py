@@ -5,7 +5,7 @@ dispatch``, what ``spoke-jobs show`` prints, also with ``--json``, and docs/refe
 
 1. here: its entry in :data:`OPTIONS`, and its field in :class:`JobData` (and in :class:`JobOptions` to be stored),
 2. a keyword of :meth:`spoke_jobs.registry.Registry.job`, if it can be declared,
-3. a field of :class:`spoke_jobs.contract.spokejob.SpokeJobSpec`, if the SpokeJob's spec is to hold it.
+3. a field of :class:`spoke_jobs.contract.custom_resources.spokejob.SpokeJobSpec`, if the SpokeJob's spec is to hold it.
 
 ``tests/unit/test_job_options.py`` names what is missing.
 """
@@ -153,7 +153,8 @@ class Option:
     read: Callable[[Any], Any] = lambda value: value
     """Converts a stored value."""
     spec_field: str = ""
-    """The option's field in :class:`~spoke_jobs.contract.spokejob.SpokeJobSpec`; empty if the spec has none."""
+    """The option's field in :class:`~spoke_jobs.contract.custom_resources.spokejob.SpokeJobSpec`; empty if the spec has
+    none."""
     in_metadata: bool = False
     """Whether the option is a field of the SpokeJob's metadata, under the same name."""
     capability: Capability | None = None

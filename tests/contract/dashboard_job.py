@@ -15,7 +15,7 @@ from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardSce
 from tests.contract.ledger import LEASE, new_job
 
 from spoke_jobs.cluster.cluster_view import ClusterView, PodTail
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import Claim, Failure, JobRequest

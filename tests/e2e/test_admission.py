@@ -13,7 +13,7 @@ from tests.contract.ledger import new_job
 from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import name_of
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.job_options import JobOptions
 from spoke_jobs.model import JobData, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner

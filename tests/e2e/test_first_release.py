@@ -27,7 +27,7 @@ from tests.waiting import eventually, patient
 
 from spoke_jobs import registry
 from spoke_jobs.cluster.manifest import name_of
-from spoke_jobs.contract.spokejob import Outcome
+from spoke_jobs.contract.custom_resources.spokejob import Outcome
 from spoke_jobs.job_options import JobOptions
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner

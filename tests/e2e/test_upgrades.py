@@ -23,7 +23,7 @@ from tests.waiting import eventually, patient
 
 from spoke_jobs import registry
 from spoke_jobs.contract import environment
-from spoke_jobs.contract.spokejob import Outcome
+from spoke_jobs.contract.custom_resources.spokejob import Outcome
 from spoke_jobs.ledger.tables import VERSION_TABLE
 from spoke_jobs.model import JobData, JobRequest, JobState
 from spoke_jobs.runners import kubernetes_runner

@@ -16,8 +16,8 @@ from tests.unit.sync import making
 from spoke_jobs.cli.commands.parsing import retry_policy
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.custom_resources.spokejob import Retry, SpokeJobSpec
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
-from spoke_jobs.contract.spokejob import Retry, SpokeJobSpec
 from spoke_jobs.job_options import DISPATCH_NAMES, OPTION_NAMES, OPTIONS, JobData, JobOptions, Option, default_of
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job

@@ -18,7 +18,7 @@ from kubernetes.config.config_exception import ConfigException
 
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract import names
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.api_errors import ApiError, NoAnswer, NotFound, StreamSilent, error_of_answer
 from spoke_jobs.shared.line_splitter import complete_lines, lines_of

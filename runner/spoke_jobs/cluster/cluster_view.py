@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from spoke_jobs.contract.custom_resources.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.operator_state import Publication, PublishedStandby
-from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.contract.wait_status import WaitStatus
 from spoke_jobs.shared.object_fields import Body, items, mapping, moment, number, text

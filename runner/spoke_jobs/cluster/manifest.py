@@ -12,11 +12,11 @@ from pydantic import BaseModel
 
 from spoke_jobs.contract import labels, names
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.custom_resources.kinds import Kind
+from spoke_jobs.contract.custom_resources.spokejob import LARGEST_MEASURED_BYTES, Budget, Retry, SpokeJobSpec
 from spoke_jobs.contract.executors import Lane
-from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.option_checks import AUTO
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.contract.spokejob import LARGEST_MEASURED_BYTES, Budget, Retry, SpokeJobSpec
 from spoke_jobs.job_options import OPTION_NAMES, OPTIONS, default_of
 from spoke_jobs.model import JobRequest
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.namespace_view import NamespaceView, TemplateView, template_view
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.contract.operator_state import Publication
 from spoke_jobs.errors import ConfigurationError

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.cluster_view import PodTail
 from spoke_jobs.cluster.pod_output import read_tail
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.names import CONTAINER
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.api_errors import ApiError, Forbidden, NotFound
 from spoke_jobs.shared.object_fields import Body, items, mapping, text

@@ -1,6 +1,6 @@
 """The rights that each account needs. `check` examines them, and the charts' Roles must match them.
 
-Those to our own kinds are in the table of kinds (:mod:`spoke_jobs.contract.kinds`).
+Those to our own kinds are in the table of kinds (:mod:`spoke_jobs.contract.custom_resources.kinds`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from spoke_jobs.contract.kinds import CUSTOM, Kind, Role
+from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind, Role
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 
 

@@ -17,8 +17,8 @@ from spoke_jobs.cluster.cluster_view import ClusterView, read_published, times
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.allowed_types import allows_type
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.names import CONTAINER, STATE_CONFIGMAP, is_object_name
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.model import JobRequest
 from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable

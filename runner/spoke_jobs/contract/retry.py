@@ -160,8 +160,8 @@ class RetryPolicy:
     """How often and how soon a failed job gets another attempt.
 
     Each field is declared here, with its check and its form in a row's options. One that the operator obeys is also a
-    field of :class:`spoke_jobs.contract.spokejob.Retry`. The rest is derived: the SpokeJob's values, the flag of
-    ``spoke-jobs dispatch``, what ``show`` prints, and docs/reference/options.md.
+    field of :class:`spoke_jobs.contract.custom_resources.spokejob.Retry`. The rest is derived: the SpokeJob's values,
+    the flag of ``spoke-jobs dispatch``, what ``show`` prints, and docs/reference/options.md.
     """
 
     budget: Mapping[CauseClass, int] = field(default_factory=lambda: DEFAULT_BUDGET, metadata={"how": _BUDGET})

@@ -11,7 +11,7 @@ from spoke_jobs.cluster.cluster_view import SILENCE, PublishedTurns
 from spoke_jobs.cluster.rights import Account, Right
 from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR
 from spoke_jobs.explain.words import ago, count, line, seconds
 from spoke_jobs.limits.job_limit import JobLimit

@@ -12,9 +12,9 @@ from spoke_jobs.contract.advice import cluster_group_advice, waiting_advice
 from spoke_jobs.contract.cause_row import with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.condition import Condition
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, Outcome, SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.executors import Lane
 from spoke_jobs.contract.operator_state import PublishedStandby
-from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.standby import NO_ANSWER
 from spoke_jobs.contract.wait_reasons import FOR_A_PLACE, UNTIMED, WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import Cause, cause_class
+from spoke_jobs.contract.custom_resources.spokejob import Outcome
 from spoke_jobs.contract.executors import Executor, Lane, lane_of, moved_to_pod
 from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.contract.retry import is_charged
-from spoke_jobs.contract.spokejob import Outcome
 from spoke_jobs.explain import kept_output
 from spoke_jobs.explain.moves import why_moved
 from spoke_jobs.explain.option_facts import column_options, stored_options

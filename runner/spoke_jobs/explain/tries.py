@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, SpokeJob
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob
 from spoke_jobs.model import Attempt, AttemptReport, AttemptState, ContainerOutput, JobRequest
 
 STARTING = "starting"

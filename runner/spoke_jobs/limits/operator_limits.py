@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from spoke_jobs.contract import names
+from spoke_jobs.contract.custom_resources.spokelimit import PAUSE_TEXT_LIMIT, PauseSpec, SpokeLimitSpec
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
-from spoke_jobs.contract.spokelimit import PAUSE_TEXT_LIMIT, PauseSpec, SpokeLimitSpec
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.limits.job_limit import NO_BOUNDS, JobLimit, LimitPause

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from spoke_jobs.contract.causes import CAUSES, Cause
+from spoke_jobs.contract.custom_resources.spokejob import LedgerState, Outcome, SpokeJobSpec
 from spoke_jobs.contract.failed_decisions import message_of
 from spoke_jobs.contract.names import PRIORITY_LIMIT
-from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJobSpec
 from spoke_jobs.ledger.claims.eligibility import Facts, all_hold, launch_times
 from spoke_jobs.model import Failure, JobState, Progress
 from spoke_jobs.sync.sync_model import (

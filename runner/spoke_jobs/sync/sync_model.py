@@ -8,9 +8,9 @@ from typing import TypeVar
 from uuid import UUID
 
 from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.contract.custom_resources.spokejob import LedgerState, Outcome
 from spoke_jobs.contract.name_fields import cause, object_name
 from spoke_jobs.contract.names import ANNOTATION_SUSPENDED_BY, MANAGER_SYNC
-from spoke_jobs.contract.spokejob import LedgerState, Outcome
 from spoke_jobs.model import Failure, JobRequest, Progress
 from spoke_jobs.shared.clean_text import error_type
 from spoke_jobs.shared.object_fields import Body, items, mapping, number, text

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench.launch.api import Api, Object, Submission, all_of, connected
 from tests.bench.launch.place import HISTORY, operator, until
 
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 
 _PATH = Kind.SPOKEJOB.path(HISTORY)
 

@@ -16,8 +16,8 @@ from tests.integration.docs.pages import ROOT
 from tests.unit.explain.situations import a_job
 
 from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.retry import TryAgain
-from spoke_jobs.contract.spokejob import SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.model import JobOptions, JobRequest
 from spoke_jobs.sync.sync_model import Row, read_view

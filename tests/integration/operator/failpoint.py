@@ -17,7 +17,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs_operator.__main__ import main
 from spoke_jobs_operator.core.reconciling.actions import Decision

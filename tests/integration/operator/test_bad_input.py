@@ -23,8 +23,8 @@ from tests.integration.operator.conftest import (
 )
 from tests.waiting import eventually
 
-from spoke_jobs.contract.crd import crd
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.crd import crd
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.names import LABEL_TEMPLATE
 from spoke_jobs_operator.core.objects.api_objects import Unreadable
 from spoke_jobs_operator.core.objects.limit_objects import read_spokelimit

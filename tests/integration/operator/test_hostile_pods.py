@@ -15,7 +15,7 @@ import pytest
 from tests.integration.operator.conftest import Cluster, Object, OperatorProcess
 from tests.waiting import eventually
 
-from spoke_jobs.contract.spokejob import Budget
+from spoke_jobs.contract.custom_resources.spokejob import Budget
 
 HOSTILE = int(os.environ.get("SPOKE_TEST_HOSTILE_PODS", "1000"))
 ONCE = {"budget": dict.fromkeys(Budget.model_fields, 1)}

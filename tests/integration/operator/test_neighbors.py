@@ -22,7 +22,7 @@ from tests.integration.operator.conftest import (
 )
 from tests.waiting import eventually
 
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.limit_scopes import SCOPE_LIMIT
 from spoke_jobs.contract.start_rate import MOST_STARTS
 

@@ -17,7 +17,7 @@ from tests.unit.explain.situations import a_job
 from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import spokejob
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.labels import label_value
 from spoke_jobs.contract.names import GROUP, VERSION
 from spoke_jobs.model import JobOptions

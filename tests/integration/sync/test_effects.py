@@ -12,7 +12,7 @@ from tests.integration.sync.stage import Stage
 from spoke_jobs import JobData
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.manifest import spokejob
-from spoke_jobs.contract.spokejob import LedgerState
+from spoke_jobs.contract.custom_resources.spokejob import LedgerState
 from spoke_jobs.model import JobRequest, JobState, Progress
 from spoke_jobs.shared.api_errors import ApiUnavailable
 from spoke_jobs.sync.effects import Effects

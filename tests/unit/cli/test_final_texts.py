@@ -11,8 +11,8 @@ from tests.unit.cli.conftest import Run, fail
 
 from spoke_jobs.contract.advice import advice, with_reason
 from spoke_jobs.contract.causes import CAUSES, Cause
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJobStatus
 from spoke_jobs.contract.retry import GiveUp, TryAgain
-from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs_operator.core.diagnosis.diagnose import Ended

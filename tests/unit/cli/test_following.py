@@ -19,7 +19,7 @@ from spoke_jobs.cli.commands.log_steps import (
     over,
     why_a_tail,
 )
-from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, SpokeJob
 from spoke_jobs.explain.kept_output import tail
 from spoke_jobs.explain.tries import Try, tries
 from spoke_jobs.model import AttemptState, JobState

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from spoke_jobs.contract.crd import DEFINITIONS, to_yaml
-from spoke_jobs.contract.spokejob import SpokeJobSpec
+from spoke_jobs.contract.custom_resources.crd import DEFINITIONS, to_yaml
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJobSpec
 from spoke_jobs_operator.core.reconciling import status
 
 REPOSITORY = Path(__file__).parents[3]

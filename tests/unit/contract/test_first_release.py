@@ -14,8 +14,8 @@ from tests.unit.explain.situations import a_job
 
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.custom_resources.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.retry import DEFAULT_BUDGET
-from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.sync.sync_model import read_view
 
 FILE = Path(__file__).with_name("spokejobs-of-0.1.yaml")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
+from spoke_jobs.contract.custom_resources.spokejob import Budget, Retry
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, OWN_BACKOFF, GiveUp, RetryPolicy, TryAgain, after_failure
-from spoke_jobs.contract.spokejob import Budget, Retry
 
 names = st.sampled_from(sorted(CAUSES))
 free = st.sampled_from(sorted(name for name, cause in CAUSES.items() if cause.cause_class in OWN_BACKOFF))

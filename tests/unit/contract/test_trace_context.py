@@ -13,8 +13,8 @@ from opentelemetry import trace
 
 from spoke_jobs import InvalidJobData, JobData, Registry
 from spoke_jobs.cluster.manifest import spokejob
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.names import LABEL_TEMPLATE
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.trace_context import current_traceparent, is_traceparent, span_context_of, trace_id_of
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from spoke_jobs.contract.crd import crd
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.crd import crd
+from spoke_jobs.contract.custom_resources.kinds import Kind
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = {".": ("*.md",), "docs": ("**/*.md",), "charts": ("**/*.md", "**/*.yaml", "**/*.txt")}

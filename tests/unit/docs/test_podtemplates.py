@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs_operator.core.objects.read_objects import read_spokejob, read_template
 from spoke_jobs_operator.core.templates.build_job import BOOKKEEPING, build_job
 from spoke_jobs_operator.core.templates.memory_growth import grown

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from spoke_jobs.cli.commands.limit_input import parse
-from spoke_jobs.contract.spokejob import Outcome
+from spoke_jobs.contract.custom_resources.spokejob import Outcome
 from spoke_jobs.limits.limit_file import read_entries
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -12,8 +12,8 @@ from tests.unit.explain.situations import NOW, a_holder, a_job, a_situation, aft
 
 from spoke_jobs.cluster.cluster_view import ClusterView, PublishedTurns, read_published
 from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.operator_state import PublishedStandby
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.reasons import Reason

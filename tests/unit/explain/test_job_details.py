@@ -11,8 +11,8 @@ from tests.unit.explain.test_in_cluster import a_spokejob
 
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.explain import job_details
 from spoke_jobs.ledger.reading.dependency_queries import Link
 from spoke_jobs.model import Attempt, AttemptReport, AttemptState, JobOptions, JobState

@@ -16,8 +16,8 @@ from tests.unit.operator.world import (
     World,
 )
 
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJobStatus
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
-from spoke_jobs.contract.spokejob import SpokeJobStatus
 from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.shared.object_fields import Page

@@ -13,9 +13,9 @@ from tests.unit.operator.world import World
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs_operator.core.admission.admit import Candidate
-from spoke_jobs_operator.core.holds.holds import Holds
 from spoke_jobs_operator.core.limits.limits import Limits, RateBound
 from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.obstacles.holds import Holds
 from spoke_jobs_operator.core.reconciling.cleanup import Retention
 from spoke_jobs_operator.core.reporting.job_events import JobEvent
 from spoke_jobs_operator.core.reporting.job_spans import JobSpan

@@ -15,8 +15,8 @@ from tests.unit.operator.test_quota import admitted
 from tests.unit.operator.test_room import causes, crowd, is_done, passes
 
 from spoke_jobs.contract.termination import ExitCode
-from spoke_jobs_operator.core.holds.start_hold import MOST
 from spoke_jobs_operator.core.limits.limits import Limits
+from spoke_jobs_operator.core.obstacles.start_hold import MOST
 
 JOBS = 60
 RUNNING = 20

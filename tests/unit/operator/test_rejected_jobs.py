@@ -9,7 +9,7 @@ from tests.unit.operator.test_pacing_machine import Crowd
 from tests.unit.operator.test_quota import admitted, nobody_failed
 from tests.unit.operator.test_room import causes, crowd, is_done, passes
 
-from spoke_jobs_operator.core.holds.rejection_hold import OF_A_TEMPLATE, OF_A_TYPE
+from spoke_jobs_operator.core.obstacles.rejection_hold import OF_A_TEMPLATE, OF_A_TYPE
 from spoke_jobs_operator.core.reporting.published_state import report
 from spoke_jobs_operator.shell.api.operator_client import Kind
 

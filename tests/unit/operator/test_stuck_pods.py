@@ -11,8 +11,8 @@ from tests.unit.operator.test_quota import admitted, nobody_failed
 from tests.unit.operator.test_room import FITS_NO_NODE, causes, crowd, is_done, passes
 from tests.unit.operator.world import Object
 
-from spoke_jobs_operator.core.holds.start_hold import MOST
 from spoke_jobs_operator.core.limits.limits import Limits
+from spoke_jobs_operator.core.obstacles.start_hold import MOST
 from spoke_jobs_operator.core.reporting.published_state import report
 from spoke_jobs_operator.shell.api.operator_client import Kind
 

@@ -25,9 +25,9 @@ from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs_operator import shell
 from spoke_jobs_operator.core.admission.admit import Usage
 from spoke_jobs_operator.core.admission.turns import Turns
-from spoke_jobs_operator.core.holds.holds import Holds
 from spoke_jobs_operator.core.limits.limits import Limits
 from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.obstacles.holds import Holds
 from spoke_jobs_operator.shell.api.operator_client import Client, Kind
 from spoke_jobs_operator.shell.reconciling import controller
 from spoke_jobs_operator.shell.reporting.limit_reporter import LimitReporter

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from scripts.kind_rules import CHARTS, role_file, template
 
-from spoke_jobs.contract.kinds import CUSTOM, Kind, Role
+from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind, Role
 from spoke_jobs.contract.names import GROUP
 
 ROOT = Path(__file__).parents[3]

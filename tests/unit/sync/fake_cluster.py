@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spoke_jobs.cluster.cluster_client import Body
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.names import ANNOTATION_SUSPENDED_BY, MANAGER_SYNC
 from spoke_jobs.shared.api_errors import NotFound
 from spoke_jobs.shared.object_fields import Page

@@ -6,7 +6,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from spoke_jobs.contract.spokejob import Outcome
+from spoke_jobs.contract.custom_resources.spokejob import Outcome
 from spoke_jobs.model import JobOptions, JobRequest, JobState
 from spoke_jobs.sync.sync_model import AttemptView, Row, SpokeJobView
 

@@ -13,8 +13,8 @@ from tests.unit.sync.fake_cluster import FakeCluster
 from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
 
 from spoke_jobs.cluster.cluster_client import Body
+from spoke_jobs.contract.custom_resources.spokejob import Outcome
 from spoke_jobs.contract.names import PRIORITY_LIMIT
-from spoke_jobs.contract.spokejob import Outcome
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.shared.api_errors import api_error

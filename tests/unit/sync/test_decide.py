@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
 
-from spoke_jobs.contract.spokejob import LedgerState, Outcome
+from spoke_jobs.contract.custom_resources.spokejob import LedgerState, Outcome
 from spoke_jobs.model import JobOptions, JobState, Progress
 from spoke_jobs.sync.decide import LONGEST_START_TIMEOUT_SECONDS, compare, decide, type_not_allowed
 from spoke_jobs.sync.sync_model import (

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.sync.making import LONG_AGO, NOW, row, seen
 
-from spoke_jobs.contract.spokejob import Outcome
+from spoke_jobs.contract.custom_resources.spokejob import Outcome
 from spoke_jobs.model import JobState
 from spoke_jobs.sync.decide import compare, decide
 from spoke_jobs.sync.sync_model import (

@@ -16,7 +16,7 @@ from urllib3 import HTTPResponse
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient, Timeouts
 from spoke_jobs.contract import names
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, Rate, parse_scope
 from spoke_jobs.limits.operator_limits import labels_of, ledger_digest, spokelimit_name

@@ -13,8 +13,8 @@ from tests.unit.sync.making import NOW, row
 from tests.unit.sync.test_interleavings import World
 
 from spoke_jobs.contract.causes import cause_class
+from spoke_jobs.contract.custom_resources.spokejob import LedgerState, Outcome
 from spoke_jobs.contract.retry import OWN_BACKOFF
-from spoke_jobs.contract.spokejob import LedgerState, Outcome
 from spoke_jobs.model import JobState
 from spoke_jobs.sync.decide import compare
 from spoke_jobs.sync.sync_model import AttemptView, Launch

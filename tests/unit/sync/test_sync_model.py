@@ -14,8 +14,8 @@ from tests.unit.sync.making import job
 
 from spoke_jobs.cluster.manifest import name_of, spokejob
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.custom_resources.spokejob import LedgerState, Outcome, SpokeJobSpec
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.contract.spokejob import LedgerState, Outcome, SpokeJobSpec
 from spoke_jobs.model import JobOptions, Progress
 from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.sync.sync_model import AttemptView, Row, read_view

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.explain.situations import NOW, a_job, an_attempt, before
 
 from spoke_jobs.cluster.cluster_view import ClusterView
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.explain.job_details import details
 from spoke_jobs.model import Attempt, JobOptions, JobRequest
 from spoke_jobs.web.attempt_cells import attempt_rows

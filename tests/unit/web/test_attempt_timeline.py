@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.explain.situations import NOW, a_job, an_attempt, before
 
-from spoke_jobs.contract.spokejob import AttemptStatus
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus
 from spoke_jobs.explain.tries import Try
 from spoke_jobs.ledger.audit.audit_events import Event
 from spoke_jobs.model import AttemptState, JobRequest

@@ -12,7 +12,7 @@ from tests.waiting import patient
 
 from spoke_jobs.cluster.cluster_view import ClusterView, PodTail, SpokeJobWaits
 from spoke_jobs.cluster.namespace_view import NamespaceView
-from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, SpokeJob, SpokeJobStatus
 from spoke_jobs.model import JobRequest
 from spoke_jobs.web import cluster_reads
 from spoke_jobs.web.cluster_reads import SLOW, ClusterReads

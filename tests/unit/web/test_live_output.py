@@ -8,7 +8,7 @@ import pytest
 from tests.unit.explain.situations import a_job, an_attempt, before
 
 from spoke_jobs.cluster.cluster_view import PodTail
-from spoke_jobs.contract.spokejob import AttemptStatus
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus
 from spoke_jobs.explain.tries import Try
 from spoke_jobs.model import AttemptReport, AttemptState, ContainerOutput, JobRequest, JobState
 from spoke_jobs.web.live_output import (

@@ -10,7 +10,7 @@ import pytest
 from spoke_jobs.cluster import installed_reads, namespace_reads, pod_logs, spokejob_reads
 from spoke_jobs.cluster.cluster_view import PodTail
 from spoke_jobs.cluster.namespace_view import NamespaceView
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.shared.api_errors import ApiError, Forbidden, NotFound, ServerError
 from spoke_jobs.shared.object_fields import Body

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 from spoke_jobs.contract.limit_model import Subject, limit_wait
 from spoke_jobs.contract.limit_scopes import LIMIT_REASONS, ScopeKind, counted_as
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
-from spoke_jobs_operator.core.holds.holds import Holds
-from spoke_jobs_operator.core.holds.room import Group, bump
 from spoke_jobs_operator.core.limits.limits import PREFIX, Limits, NamespaceLimits, RateBound
 from spoke_jobs_operator.core.limits.start_rates import StartRates
 from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.obstacles.holds import Holds
+from spoke_jobs_operator.core.obstacles.room import Group, bump
 
 from .row_order import exchange_places
 from .turns import Party, Turns

@@ -13,7 +13,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TypeVar
 
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.limit_model import Pause, Subject, applying
 from spoke_jobs.contract.limit_scopes import EACH, NAMED, SUFFIX, ScopeKind
 from spoke_jobs.contract.start_rate import StartRate

@@ -10,8 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.names import CONTAINER, GROUP
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.shared.object_fields import Body, digits
 
 from .template_annotations import TemplateRules, read_rules

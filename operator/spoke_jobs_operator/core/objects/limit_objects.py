@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from spoke_jobs.contract.custom_resources.spokelimit import PAUSE_TEXT_LIMIT, SpokeLimitSpec, SpokeLimitStatus
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.contract.names import ANNOTATION_PAUSED
-from spoke_jobs.contract.spokelimit import PAUSE_TEXT_LIMIT, SpokeLimitSpec, SpokeLimitStatus
 from spoke_jobs.shared.object_fields import Body, digits, items, mapping, moment, number, text
 
 from .api_objects import Key

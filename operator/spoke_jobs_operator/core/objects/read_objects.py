@@ -14,8 +14,8 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.names import LABEL_ATTEMPT, LABEL_MANAGED_BY, LABEL_SPOKEJOB, LABEL_TEMPLATE, MANAGER_OPERATOR
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.standby import ANNOTATION_DIGEST, ANNOTATION_VERIFIER, LABEL_STANDBY
 from spoke_jobs.shared.object_fields import Body, digits, mapping, moment, number
 from spoke_jobs.shared.object_fields import items as all_items

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from spoke_jobs.contract.custom_resources.spokejob import Resources
 from spoke_jobs.contract.names import GROUP
 from spoke_jobs.contract.quantities import in_bytes
-from spoke_jobs.contract.spokejob import Resources
 
 ANNOTATION_RESOURCES = f"{GROUP}/allowed-resources"
 """On a PodTemplate: the names of resources that a job may set, separated by commas."""

@@ -8,9 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from spoke_jobs.contract.spokejob import SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import HELD_BY_OTHERS, Wait
-from spoke_jobs_operator.core.holds.room import Sighting
+from spoke_jobs_operator.core.obstacles.room import Sighting
 
 
 @dataclass(frozen=True, slots=True)

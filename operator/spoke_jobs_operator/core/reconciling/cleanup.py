@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.spokejob import AttemptStatus, LedgerState, Outcome, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, LedgerState, Outcome, SpokeJob, SpokeJobStatus
 from spoke_jobs_operator.core.diagnosis.pod_end import has_ended
 from spoke_jobs_operator.core.objects.api_objects import Job, Pod
 

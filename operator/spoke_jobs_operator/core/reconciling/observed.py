@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.names import job_name
-from spoke_jobs.contract.spokejob import SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.admission.admit import Candidate
 from spoke_jobs_operator.core.diagnosis.attempt_state import Event
 from spoke_jobs_operator.core.diagnosis.refusals import Refusal
-from spoke_jobs_operator.core.holds.holds import REFUSALS
-from spoke_jobs_operator.core.holds.room import Group
 from spoke_jobs_operator.core.limits.limits import UNLIMITED, NamespaceLimits
 from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate
+from spoke_jobs_operator.core.obstacles.holds import REFUSALS
+from spoke_jobs_operator.core.obstacles.room import Group
 from spoke_jobs_operator.core.standby.assignment import Handover
 from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer, may_take_one
 

@@ -13,18 +13,18 @@ from datetime import datetime, timedelta
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.advice import with_reason
 from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, LedgerState, SpokeJobStatus
 from spoke_jobs.contract.names import job_name
 from spoke_jobs.contract.retry import GiveUp, after_failure, held_delay
-from spoke_jobs.contract.spokejob import AttemptStatus, LedgerState, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import HELD_BY_OTHERS, Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.attempt_state import STOPPING, Bounds, Ended, Event, Pends, Runs, Unclear
 from spoke_jobs_operator.core.diagnosis.diagnose import OBSTRUCTED, UNCOUNTED, diagnose
 from spoke_jobs_operator.core.diagnosis.pod_end import has_ended
 from spoke_jobs_operator.core.diagnosis.quota_refusal import quota_wait
 from spoke_jobs_operator.core.diagnosis.shortage import shortage
-from spoke_jobs_operator.core.holds.refusal_hold import PATIENCE as TRIED_WITHIN
-from spoke_jobs_operator.core.holds.room import Phase, sighting
 from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate, Unreadable
+from spoke_jobs_operator.core.obstacles.refusal_hold import PATIENCE as TRIED_WITHIN
+from spoke_jobs_operator.core.obstacles.room import Phase, sighting
 from spoke_jobs_operator.core.standby.assignment import Handover, Step, is_assigned, next_steps
 from spoke_jobs_operator.core.templates.build_job import SAFE_TO_EVICT, attempt_variables, own_labels, owner_reference
 from spoke_jobs_operator.core.templates.template_checks import check_template

@@ -15,8 +15,8 @@ from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
 from spoke_jobs.contract.condition import MESSAGE_LIMIT, Condition
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, Outcome, SpokeJobStatus
 from spoke_jobs.contract.retry import OWN_BACKOFF, GiveUp, TryAgain
-from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.contract.wait_status import WaitStatus
 from spoke_jobs_operator.core.diagnosis.attempt_state import STOPPING, Ended

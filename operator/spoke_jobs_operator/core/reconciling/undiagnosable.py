@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.failed_decisions import message_of
-from spoke_jobs.contract.spokejob import SpokeJob, SpokeJobStatus
 from spoke_jobs_operator.core.diagnosis.attempt_state import Ended
 from spoke_jobs_operator.core.objects.api_objects import Job
 

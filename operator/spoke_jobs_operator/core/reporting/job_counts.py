@@ -13,10 +13,10 @@ from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
+from spoke_jobs.contract.custom_resources.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.limit_model import Pause
 from spoke_jobs.contract.limit_scopes import EACH, NAMED, SUFFIX, ScopeKind
 from spoke_jobs.contract.metrics.metric_spec import OTHER
-from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs_operator.core.admission.admit import Usage, count_of
 from spoke_jobs_operator.core.limits.limits import Limits, named

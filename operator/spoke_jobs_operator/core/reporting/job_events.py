@@ -14,8 +14,8 @@ from enum import StrEnum
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES, Cause, CauseClass, cause_class
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, Outcome, SpokeJobStatus
 from spoke_jobs.contract.retry import is_charged
-from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import NEED_ATTENTION, WAITS, WaitReason
 
 NOTE_BYTES = 1024

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, SpokeJob, SpokeJobStatus
 from spoke_jobs_operator.core.objects.api_objects import Pod, Terminated
 from spoke_jobs_operator.core.reconciling.status import newly_ended
 from spoke_jobs_operator.core.standby.assignment import is_assigned, runs_since

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from spoke_jobs.contract.condition import Condition
+from spoke_jobs.contract.custom_resources.spokelimit import ENFORCED, PAUSED, SpokeLimitStatus
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
-from spoke_jobs.contract.spokelimit import ENFORCED, PAUSED, SpokeLimitStatus
 from spoke_jobs.contract.wait_reasons import pause_sentence
 from spoke_jobs_operator.core.admission.admit import Candidate, ScopeKey, Usage
 from spoke_jobs_operator.core.limits.limits import pause_of

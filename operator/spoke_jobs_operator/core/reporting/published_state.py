@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.limit_model import Pause
 from spoke_jobs.contract.limit_scopes import NAMED, ScopeKind
 from spoke_jobs.contract.operator_state import (
@@ -20,7 +21,6 @@ from spoke_jobs.contract.operator_state import (
     PublishedStandby,
     Running,
 )
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage, counts_of
 from spoke_jobs_operator.core.limits.limits import Limits, NamespaceLimits, named
 from spoke_jobs_operator.core.limits.start_rates import StartRates

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
 
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus
 from spoke_jobs.contract.executors import Lane
-from spoke_jobs.contract.spokejob import AttemptStatus
 from spoke_jobs_operator.core.diagnosis.pod_end import end_of
 from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Job, Pod, Terminated
 

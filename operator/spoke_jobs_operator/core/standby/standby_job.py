@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from spoke_jobs.contract import environment, names
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.standby import ANNOTATION_DIGEST, ANNOTATION_VERIFIER, LABEL_STANDBY
 from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, PodTemplate
 from spoke_jobs_operator.core.templates.build_job import job_of_template

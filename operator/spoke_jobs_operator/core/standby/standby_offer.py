@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from spoke_jobs.contract.causes import Cause, CauseClass
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.executors import Lane
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs_operator.core.objects.api_objects import Job, PodTemplate
 
 from .pool import Member, is_free

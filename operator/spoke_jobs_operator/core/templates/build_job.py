@@ -11,9 +11,9 @@ from typing import Any
 
 from spoke_jobs.contract import environment, labels, names
 from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs.contract.custom_resources.kinds import Kind
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.environment import PodAssignment
-from spoke_jobs.contract.kinds import Kind
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.trace_context import is_traceparent
 from spoke_jobs_operator.core.limits.limits import UNLIMITED, NamespaceLimits
 from spoke_jobs_operator.core.objects.api_objects import (

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from spoke_jobs.contract.custom_resources.spokejob import Retry
 from spoke_jobs.contract.quantities import in_bytes, in_mebibytes
-from spoke_jobs.contract.spokejob import Retry
 
 DEFAULT_BOUND = 4
 """The maximum of a SpokeJob that declares none, as a multiple of the first attempt's memory, or of what was measured

@@ -8,7 +8,7 @@ from typing import Any
 from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import allows_type
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.objects.api_objects import PodTemplate
 from spoke_jobs_operator.core.objects.resource_caps import violation

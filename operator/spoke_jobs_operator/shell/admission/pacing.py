@@ -16,12 +16,12 @@ from functools import partial
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage, admit, in_order, is_full, start, why_held
 from spoke_jobs_operator.core.admission.turns import Turns
-from spoke_jobs_operator.core.holds.holds import REFUSALS, Holds
-from spoke_jobs_operator.core.holds.room import NOT_YET, Group, Room, Sighting
 from spoke_jobs_operator.core.limits.limits import Limits
 from spoke_jobs_operator.core.limits.start_rates import StartRates
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.objects.limit_objects import SpokeLimitView
+from spoke_jobs_operator.core.obstacles.holds import REFUSALS, Holds
+from spoke_jobs_operator.core.obstacles.room import NOT_YET, Group, Room, Sighting
 from spoke_jobs_operator.core.reconciling.actions import Standing
 
 UNDECIDED = NOT_YET

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 from pydantic_core import to_json
 
-from spoke_jobs.contract.kinds import USUAL_METADATA, Kind
+from spoke_jobs.contract.custom_resources.kinds import USUAL_METADATA, Kind
 from spoke_jobs.shared.line_splitter import LineSplitter
 from spoke_jobs.shared.object_fields import items, mapping, text
 from spoke_jobs.shared.page_limits import FIRST_LIMIT, MOST_OF_AN_ANSWER, after_page, after_too_large, most_bytes

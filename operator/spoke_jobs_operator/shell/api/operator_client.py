@@ -16,9 +16,9 @@ from kubernetes.aio import client as kubernetes
 from kubernetes.aio import config as kubernetes_config
 
 from spoke_jobs.contract import names
-from spoke_jobs.contract.kinds import Kind
-from spoke_jobs.contract.spokejob import SpokeJobStatus
-from spoke_jobs.contract.spokelimit import SpokeLimitStatus
+from spoke_jobs.contract.custom_resources.kinds import Kind
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokelimit import SpokeLimitStatus
 from spoke_jobs.shared.api_errors import NoAnswer, NotFound, TooManyRequests, error_of_answer
 from spoke_jobs.shared.object_fields import Page, items, page_of
 from spoke_jobs.shared.page_limits import MOST_OBJECTS

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, Histogram, Metric
 from prometheus_client.registry import Collector
 
 from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.custom_resources.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.metrics.metric_families import exemplar_labels, gauge, live_counter, live_histogram
-from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.trace_context import sampled_trace_id_of
 from spoke_jobs_operator.core.reporting.job_counts import (
     Labels,

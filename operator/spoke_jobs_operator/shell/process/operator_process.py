@@ -9,12 +9,12 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from spoke_jobs.contract.kinds import Kind
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.custom_resources.kinds import Kind
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.shared import probe_server
 from spoke_jobs.shared.api_errors import ApiError, Conflict
-from spoke_jobs_operator.core.holds.holds import Holds
 from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.obstacles.holds import Holds
 from spoke_jobs_operator.operator_settings import Settings
 from spoke_jobs_operator.shell.admission.limit_keeper import LimitKeeper
 from spoke_jobs_operator.shell.admission.pacing import Pacer

@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 
+from spoke_jobs.contract.custom_resources.kinds import Kind
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.failed_decisions import REFUSED_TRIES, TRIES, FailedDecisions
-from spoke_jobs.contract.kinds import Kind
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.shared.api_errors import AlreadyExists, ApiError, api_error
 from spoke_jobs.shared.object_fields import version_of

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.names import LABEL_SPOKEJOB, is_object_name
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.shared.object_fields import digits, mapping, text, uid_of
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.reconciling.status import open_attempt

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from spoke_jobs.contract import names
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.shared.api_errors import ApiError, NotFound, TooManyRequests
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.reporting.job_events import JobEvent

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract.spokelimit import SpokeLimitStatus
+from spoke_jobs.contract.custom_resources.spokelimit import SpokeLimitStatus
 from spoke_jobs.shared.api_errors import ApiError, Conflict, NotFound
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.objects.limit_objects import SpokeLimitView

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.contract.operator_state import OperatorState, Publication, PublishedStandby
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.shared.api_errors import ApiError, NotFound
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.reporting.published_state import SHOWN_TURNS, report

@@ -11,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Status, StatusCode
 
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.trace_context import span_context_of
 from spoke_jobs.shared.otel_setup import TRACER, flush, set_up
 from spoke_jobs_operator.core.reporting.job_spans import JobSpan

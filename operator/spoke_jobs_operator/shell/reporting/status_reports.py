@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, Outcome, SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.trace_context import trace_id_of
 from spoke_jobs_operator.core.objects.api_objects import Key, Terminated, Unreadable
 from spoke_jobs_operator.core.reconciling.status import newly_ended

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract.kinds import Kind
-from spoke_jobs.contract.spokejob import SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.custom_resources.kinds import Kind
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.standby import PodState, assignment_body
 from spoke_jobs.shared.api_errors import ApiError, NotFound
 from spoke_jobs.shared.backoff import Backoff

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.standby import PodState, verifier_of
 from spoke_jobs.shared.api_errors import AlreadyExists, ApiError
 from spoke_jobs.shared.object_fields import uid_of

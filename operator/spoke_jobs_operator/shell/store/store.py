@@ -14,8 +14,8 @@ from functools import partial, update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from spoke_jobs.contract import names
-from spoke_jobs.contract.kinds import CUSTOM, Kind
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.shared.object_fields import digits
 from spoke_jobs_operator.core.objects.api_objects import (
     STANDBY_POOL,

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs.shared.object_fields import digits, uid_of

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TypeVar
 
 from spoke_jobs.contract import names
-from spoke_jobs.contract.kinds import CUSTOM, Kind
+from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind
 from spoke_jobs.shared.api_errors import ApiError, Forbidden, NotFound
 from spoke_jobs.shared.object_fields import digits, uid_of
 from spoke_jobs_operator.core.objects.api_objects import Key

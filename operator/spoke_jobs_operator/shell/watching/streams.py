@@ -20,7 +20,7 @@ import kopf
 import uvloop
 
 from spoke_jobs.contract import names
-from spoke_jobs.contract.kinds import CUSTOM, Kind
+from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind
 from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.shared.page_limits import MOST_OBJECTS

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spoke_jobs.cli.reference.docstrings import banner, table, wrapped
-from spoke_jobs.contract.crd import crd
-from spoke_jobs.contract.kinds import Kind
+from spoke_jobs.contract.custom_resources.crd import crd
+from spoke_jobs.contract.custom_resources.kinds import Kind
+from spoke_jobs.contract.custom_resources.spokelimit import ENFORCED, PAUSED
 from spoke_jobs.contract.names import ANNOTATION_PAUSED, API_VERSION
-from spoke_jobs.contract.spokelimit import ENFORCED, PAUSED
 
 _KINDS = {"integer": "whole number", "string": "text", "array": "list", "object": "object"}
 
@@ -23,7 +23,7 @@ def page() -> str:
     rules = "\n".join(wrapped(f"- {rule['message']}", "  ") for rule in spec[_RULES])
     headings = ("field", "type", "meaning")
     kind = Kind.SPOKELIMIT.kind
-    return f"""{banner("spoke_jobs.contract.spokelimit")}
+    return f"""{banner("spoke_jobs.contract.custom_resources.spokelimit")}
 # SpokeLimit
 
 A `{kind}` (`{API_VERSION}`, short name `spl`) limits or pauses jobs of its namespace, or holds settings of the

@@ -23,7 +23,7 @@ from tests.integration.operator.conftest import (
 from tests.integration.operator.recording import record
 from tests.integration.operator.sightings import Sightings
 
-from spoke_jobs.contract.spokejob import Budget
+from spoke_jobs.contract.custom_resources.spokejob import Budget
 
 NEVER_AGAIN = {"budget": dict.fromkeys(Budget.model_fields, 1)}
 CPU_QUOTA = "500m"

@@ -7,12 +7,12 @@ import pytest
 from tests.unit.operator.world import NAME, World
 
 from spoke_jobs.contract import wait_text
-from spoke_jobs.contract.crd import crd
+from spoke_jobs.contract.custom_resources.crd import crd
+from spoke_jobs.contract.custom_resources.kinds import Kind
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.environment import PodAssignment
-from spoke_jobs.contract.kinds import Kind
 from spoke_jobs.contract.labels import label_value
 from spoke_jobs.contract.names import TEMPLATE_NAME, is_object_name
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.objects.api_objects import PodTemplate
 from spoke_jobs_operator.core.objects.read_objects import read_template

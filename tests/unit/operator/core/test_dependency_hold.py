@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs_operator.core.holds.dependency_hold import DependencyHolds
-from spoke_jobs_operator.core.holds.probing import ENOUGH
 from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.obstacles.dependency_hold import DependencyHolds
+from spoke_jobs_operator.core.obstacles.probing import ENOUGH
 
 AWAY = Cause.DATABASE_UNREACHABLE
 

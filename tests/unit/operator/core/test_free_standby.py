@@ -13,10 +13,10 @@ from tests.unit.operator.core.objects import NOW
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage, admit, is_full, why_held
 from spoke_jobs_operator.core.admission.turns import Turns
-from spoke_jobs_operator.core.holds.holds import Holds
-from spoke_jobs_operator.core.holds.room import Phase, Sighting
 from spoke_jobs_operator.core.limits.limits import Limits
 from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.obstacles.holds import Holds
+from spoke_jobs_operator.core.obstacles.room import Phase, Sighting
 
 RUNS = Sighting(Phase.OTHER, node="node-1", runs=True, has_pod=True)
 PENDS = Sighting(Phase.NO_NODE, has_pod=True)

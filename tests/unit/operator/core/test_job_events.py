@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spoke_jobs.contract.causes import CAUSES, Cause, cause_class
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, Outcome, SpokeJobStatus
 from spoke_jobs.contract.retry import GiveUp, TryAgain, is_charged
-from spoke_jobs.contract.spokejob import AttemptStatus, Outcome, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.wait_status import WaitStatus
 from spoke_jobs_operator.core.diagnosis.diagnose import Ended

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.unit.operator.core.objects import NOW, exited, pod, running, stamp
 
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.retry import TryAgain
-from spoke_jobs.contract.spokejob import SpokeJob, SpokeJobStatus
 from spoke_jobs_operator.core.diagnosis.diagnose import Ended
 from spoke_jobs_operator.core.objects.api_objects import Pod
 from spoke_jobs_operator.core.objects.read_objects import read_pod

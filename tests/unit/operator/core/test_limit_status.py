@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.unit.operator.core.objects import NOW
 
-from spoke_jobs.contract.spokelimit import SpokeLimitStatus
+from spoke_jobs.contract.custom_resources.spokelimit import SpokeLimitStatus
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.objects.limit_objects import SpokeLimitView, read_spokelimit

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spoke_jobs.contract.custom_resources.spokejob import Retry
 from spoke_jobs.contract.quantities import in_bytes, in_mebibytes
-from spoke_jobs.contract.spokejob import Retry
 from spoke_jobs_operator.core.templates.memory_growth import grown
 
 

@@ -23,7 +23,7 @@ from tests.unit.operator.core.kubelet import (
 from tests.unit.operator.core.objects import NOW, job
 
 from spoke_jobs.contract.causes import CAUSES, Cause
-from spoke_jobs.contract.spokejob import SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import WAITS as REASONS
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Pends, Runs, Unclear

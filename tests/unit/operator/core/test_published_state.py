@@ -7,9 +7,9 @@ from typing import Any
 from tests.unit.operator.core.objects import NOW
 from tests.unit.operator.world import World
 
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.limit_model import Pause
 from spoke_jobs.contract.operator_state import Publication
-from spoke_jobs.contract.spokejob import SpokeJob
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage
 from spoke_jobs_operator.core.limits.limits import Bound, Limits, NamespaceLimits, RateBound

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.objects import job
 from tests.unit.operator.world import World
 
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs_operator.core.objects.api_objects import Key, Unreadable
 from spoke_jobs_operator.core.objects.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
 

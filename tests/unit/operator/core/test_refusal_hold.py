@@ -14,10 +14,10 @@ from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.quota_refusal import quota_wait
 from spoke_jobs_operator.core.diagnosis.refusals import read_refusal
-from spoke_jobs_operator.core.holds.probing import FORGOTTEN
-from spoke_jobs_operator.core.holds.refusal_hold import MOST_REFUSED, PATIENCE, RefusalHolds
-from spoke_jobs_operator.core.holds.room import Group, Phase, Sighting
 from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.obstacles.probing import FORGOTTEN
+from spoke_jobs_operator.core.obstacles.refusal_hold import MOST_REFUSED, PATIENCE, RefusalHolds
+from spoke_jobs_operator.core.obstacles.room import Group, Phase, Sighting
 
 GROUP = Group("ns", "default")
 FULL = Wait(WaitReason.QUOTA_EXCEEDED, object="few", quota=(QuotaUse("pods", "1", "5", "5"),))

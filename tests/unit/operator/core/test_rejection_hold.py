@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
-from spoke_jobs_operator.core.holds.rejection_hold import OF_A_TEMPLATE, OF_A_TYPE, RejectionHolds
-from spoke_jobs_operator.core.holds.room import Group
 from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.obstacles.rejection_hold import OF_A_TEMPLATE, OF_A_TYPE, RejectionHolds
+from spoke_jobs_operator.core.obstacles.room import Group
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GROUP = Group("ns", "default")

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.operator.core.objects import NOW
 from tests.unit.operator.core.standby_objects import standby_job, standby_pod
 
-from spoke_jobs.contract.spokejob import AttemptStatus
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus
 from spoke_jobs_operator.core.objects.api_objects import Terminated
 from spoke_jobs_operator.core.standby.assignment import Handover, Step, Told, next_steps, ran_seconds
 

@@ -14,8 +14,8 @@ from tests.unit.operator.core.standby_objects import DIGEST, member
 from tests.unit.operator.core.test_build_job import spokejob, template
 
 from spoke_jobs.contract import standby
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, SpokeJob
 from spoke_jobs.contract.environment import PodAssignment
-from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJob
 from spoke_jobs_operator.core.objects.api_objects import PodTemplate
 from spoke_jobs_operator.core.objects.read_objects import read_job
 from spoke_jobs_operator.core.objects.standby_bounds import NO_STANDBY, StandbyBounds, UnreadableBounds, read_bounds

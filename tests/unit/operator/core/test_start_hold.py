@@ -12,9 +12,9 @@ from tests.unit.operator.core.objects import NOW
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.attempt_state import Pends
-from spoke_jobs_operator.core.holds.room import Group, Phase, Sighting, sighting
-from spoke_jobs_operator.core.holds.start_hold import MOST, PROBE_AFTER, REMEMBERED, StartHolds
 from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.obstacles.room import Group, Phase, Sighting, sighting
+from spoke_jobs_operator.core.obstacles.start_hold import MOST, PROBE_AFTER, REMEMBERED, StartHolds
 
 GROUP = Group("ns", "default")
 NO_IMAGE = Wait(Cause.IMAGE_UNAVAILABLE, detail='image "app:1": not found')

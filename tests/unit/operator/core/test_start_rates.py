@@ -14,8 +14,8 @@ from tests.unit.operator.core.objects import NOW, stamp
 from tests.unit.operator.simulation import exceeds
 
 from spoke_jobs.contract import wait_text
+from spoke_jobs.contract.custom_resources.spokelimit import SpokeLimitStatus
 from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.spokelimit import SpokeLimitStatus
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 from tests.unit.operator.core.objects import NOW
 
-from spoke_jobs_operator.core.holds.room import (
+from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.obstacles.room import (
     NOT_YET,
     REMEMBERED,
     STARTING_ON_A_NODE,
@@ -17,7 +18,6 @@ from spoke_jobs_operator.core.holds.room import (
     Room,
     Sighting,
 )
-from spoke_jobs_operator.core.objects.api_objects import Key
 
 GROUP = Group("ns", "default")
 MOST = 20

@@ -12,8 +12,8 @@ from tests.unit.operator.core.objects import NOW as POD_NOW
 from tests.unit.operator.core.objects import exited, pod, running, stamp
 
 from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, SpokeJobStatus
 from spoke_jobs.contract.retry import TryAgain, is_charged
-from spoke_jobs.contract.spokejob import AttemptStatus, SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.attempt_state import Ended
 from spoke_jobs_operator.core.objects.api_objects import Pod

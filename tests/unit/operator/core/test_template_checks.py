@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.test_build_job import spokejob, template
 
 from spoke_jobs.contract import wait_text
+from spoke_jobs.contract.custom_resources.spokejob import Resources
 from spoke_jobs.contract.quantities import in_bytes
-from spoke_jobs.contract.spokejob import Resources
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.objects import template_annotations
 from spoke_jobs_operator.core.objects.resource_caps import ResourceCaps, UnreadableCaps, read_caps, violation

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from tests.unit.operator.core.objects import NOW
 
-from spoke_jobs.contract.spokelimit import SpokeLimitStatus
+from spoke_jobs.contract.custom_resources.spokelimit import SpokeLimitStatus
 from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs_operator.core.admission.admit import Candidate
 from spoke_jobs_operator.core.limits.limits import Limits, compiled

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from kubernetes.aio import client as kubernetes
 
-from spoke_jobs.contract.spokejob import SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJobStatus
 from spoke_jobs.shared.api_errors import ApiError, NoAnswer
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.shell.api.call_rate import CallRate

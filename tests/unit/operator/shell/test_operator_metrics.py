@@ -14,8 +14,8 @@ from tests.unit.operator.world import NAME, NAMESPACE, World
 from tests.waiting import patient
 
 from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.custom_resources.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.limit_model import Pause
-from spoke_jobs.contract.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.shared import probe_server
 from spoke_jobs_operator.core.admission.admit import Candidate

@@ -12,7 +12,7 @@ from tests.unit.operator.fake_client import FakeClient
 from tests.unit.operator.world import NAME, NAMESPACE, World
 from tests.waiting import eventually_async, patient
 
-from spoke_jobs.contract.spokejob import SpokeJob
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs_operator import __main__
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.objects.read_objects import read_spokejob

@@ -15,10 +15,10 @@ from tests.unit.operator.simulation import exceeds
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.admission.admit import Candidate
-from spoke_jobs_operator.core.holds.holds import Holds
 from spoke_jobs_operator.core.limits.limits import Bound, Limits, NamespaceLimits, RateBound
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.objects.limit_objects import read_spokelimit
+from spoke_jobs_operator.core.obstacles.holds import Holds
 from spoke_jobs_operator.core.reconciling.actions import Standing
 from spoke_jobs_operator.shell.admission import pacing
 from spoke_jobs_operator.shell.admission.pacing import Pacer

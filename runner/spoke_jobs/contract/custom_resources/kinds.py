@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJobSpec, SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokelimit import PAUSED, SpokeLimitSpec, SpokeLimitStatus
 from spoke_jobs.contract.limit_scopes import EXPECTED, SCOPE_FORM, SCOPE_START
 from spoke_jobs.contract.names import GROUP, VERSION
-from spoke_jobs.contract.spokejob import SpokeJobSpec, SpokeJobStatus
-from spoke_jobs.contract.spokelimit import PAUSED, SpokeLimitSpec, SpokeLimitStatus
 from spoke_jobs.contract.start_rate import FASTEST, LONGEST_PERIOD, MOST_STARTS, RATE_FORM
 
 

@@ -1,8 +1,8 @@
-"""The CustomResourceDefinitions, generated from the table of kinds (:mod:`spoke_jobs.contract.kinds`).
+"""The CustomResourceDefinitions, generated from the table of kinds (:mod:`spoke_jobs.contract.custom_resources.kinds`).
 
-``python -m spoke_jobs.contract.crd PLURAL`` prints one as YAML, and without an argument all plurals. ``crds/`` and the
-operator's chart contain the result. A structural schema is stricter than JSON Schema: it has no references, no
-``anyOf`` with null, and no titles.
+``python -m spoke_jobs.contract.custom_resources.crd PLURAL`` prints one as YAML, and without an argument all plurals.
+``crds/`` and the operator's chart contain the result. A structural schema is stricter than JSON Schema: it has no
+references, no ``anyOf`` with null, and no titles.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from spoke_jobs.contract.kinds import CUSTOM, Kind, ResourceDefinition, Rule
+from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind, ResourceDefinition, Rule
 
 _KEPT = (
     "enum", "minimum", "maximum", "minLength", "maxLength", "pattern", "maxItems", "maxProperties", "default", "format",
