@@ -33,7 +33,7 @@ from spoke_jobs.errors import ConfigurationError, InvalidLimit, InvalidPayload, 
 from spoke_jobs.execution import output_lines, usage_meter
 from spoke_jobs.job_options import JobOptions
 from spoke_jobs.ledger.columns import lenient
-from spoke_jobs.ledger.limits.limit_rows import to_limit
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import to_limit
 from spoke_jobs.ledger.schedules.schedule_rows import to_schedule_row
 from spoke_jobs.limits.limit_file import read_entries
 from spoke_jobs.limits.operator_limits import read_published_limit

@@ -3,8 +3,8 @@
 A NOTIFY in the caller's transaction would break two-phase commit, and all commits would wait for one lock. Errors here
 are ignored, because workers also poll. On SQLite, workers only poll.
 
-A change of a limit is notified in its own transaction (:mod:`spoke_jobs.ledger.limits.limit_rows`): such changes are
-rare, and workers must learn of a pause at its commit.
+A change of a limit is notified in its own transaction (:mod:`spoke_jobs.ledger.limits_and_pauses.limit_rows`): such
+changes are rare, and workers must learn of a pause at its commit.
 """
 
 from __future__ import annotations

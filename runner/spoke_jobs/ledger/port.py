@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.limits.limit_store import LimitStore
+from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
 from spoke_jobs.model import (
     ANY_CLAIM,
     ANY_JOB,

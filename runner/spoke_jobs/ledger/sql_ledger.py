@@ -20,7 +20,7 @@ from spoke_jobs.ledger.claims.eligibility import Due, OfRunner, Waiting, in_sql
 from spoke_jobs.ledger.columns.clock import clock_now, waited_seconds
 from spoke_jobs.ledger.engine import READ_ONLY, is_locked
 from spoke_jobs.ledger.lifecycle import checkpoints, dispatching, finish, retries, start_changes, transitions
-from spoke_jobs.ledger.limits.limit_rows import SqlLimits
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
 from spoke_jobs.ledger.maintenance import pruning, reaping, settling, start_timeouts, strays
 from spoke_jobs.ledger.notify import Notifier, on_request
 from spoke_jobs.ledger.port import NO_PROGRESS, NO_USAGE, ClaimRefusal

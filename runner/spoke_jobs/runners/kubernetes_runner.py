@@ -36,7 +36,7 @@ from spoke_jobs.ledger.after_commit import (
     wait_for_outer_commits,
 )
 from spoke_jobs.ledger.cluster import syncing
-from spoke_jobs.ledger.limits.limit_rows import OperatorLimits
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import OperatorLimits
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
 from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.model import JobRequest, JobState
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from spoke_jobs.cluster.cluster_client import SpokeJobClient
-    from spoke_jobs.ledger.limits.limit_store import LimitStore
+    from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
     from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 
 NAME = CLUSTER_RUNNER

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from spoke_jobs.ledger.limits.limit_store import LimitStore
+    from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
     from spoke_jobs.runners.runtime_schedules import RuntimeSchedules
 
 

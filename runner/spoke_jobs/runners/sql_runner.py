@@ -41,7 +41,7 @@ from spoke_jobs.type_names import TypeName
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from spoke_jobs.ledger.limits.limit_store import LimitStore
+    from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
 
 
 class SqlRunner(Runner):

@@ -24,7 +24,7 @@ from spoke_jobs.ledger.cluster import ended_attempts, syncing
 from spoke_jobs.ledger.cluster.syncing import SyncRow
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.engine import reason_of
-from spoke_jobs.ledger.limits.limit_rows import ledger_identity, read_limits
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import ledger_identity, read_limits
 from spoke_jobs.ledger.maintenance import overflow, pruning, reaping, settling, start_timeouts, strays
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import JobFilter

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.contract.custom_resources.kinds import Kind
-from spoke_jobs.ledger.limits.limit_rows import SqlLimits
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
 from spoke_jobs.limits.job_limit import JobLimit, undeclared_types
 from spoke_jobs.limits.operator_limits import (
     Change,

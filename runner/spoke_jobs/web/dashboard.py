@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.limits.limit_rows import limits_of
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import limits_of
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, Notifier
 from spoke_jobs.ledger.outbox.outbox_queries import OutboxQueries
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries

@@ -10,7 +10,7 @@ from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.process_actor import actor_name
-from spoke_jobs.ledger.limits.limit_store import LimitStore
+from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.limits.job_limit import KEEP, changed_bounds, parse_max_running, parse_scope
 from spoke_jobs.model import ANY_JOB

@@ -16,7 +16,7 @@ from spoke_jobs.errors import ConfigurationError, InvalidSchedule, SpokeJobsErro
 from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.engine import READ_ONLY, is_locked, is_timed_out
-from spoke_jobs.ledger.limits.limit_rows import read_limits
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import read_limits
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.schedules import schedule_rows, tick_statements
 from spoke_jobs.ledger.schedules.backfills import Period, PeriodProblem, dispatch_parts, read_period

@@ -15,7 +15,7 @@ from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.claim_turns import LastTurns
 from spoke_jobs.ledger.claims.turn_search import TurnSearch
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.limits.limit_cache import LimitCache
+from spoke_jobs.ledger.limits_and_pauses.limit_cache import LimitCache
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 

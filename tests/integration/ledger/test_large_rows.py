@@ -16,7 +16,7 @@ from tests.contract.ledger import LEASE, new_job
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.execution.attempt_decisions import load_job
 from spoke_jobs.ledger.columns.column_types import StorableText, StoredJson
-from spoke_jobs.ledger.limits.limit_rows import read_limits
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import read_limits
 from spoke_jobs.ledger.outbox.outbox_queries import ANY_TASK, OutboxQueries
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.rows import SMALL_PAYLOAD_BYTES

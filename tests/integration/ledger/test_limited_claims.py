@@ -29,8 +29,8 @@ from spoke_jobs.ledger.claims import unlimited_jobs
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.unlimited_jobs import UnlimitedClaims
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.limits.limit_cache import LimitCache
-from spoke_jobs.ledger.limits.limit_rows import SqlLimits
+from spoke_jobs.ledger.limits_and_pauses.limit_cache import LimitCache
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.admission import NOTHING_CLOSED, Bucket, Closed, LimitSet, bucket_of

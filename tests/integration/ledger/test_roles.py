@@ -28,7 +28,7 @@ from spoke_jobs.ledger import migrations
 from spoke_jobs.ledger.access.privileges import Comparison, Process
 from spoke_jobs.ledger.cluster import reports, syncing
 from spoke_jobs.ledger.engine import check_schema, create_engine
-from spoke_jobs.ledger.limits import limit_rows
+from spoke_jobs.ledger.limits_and_pauses import limit_rows
 from spoke_jobs.ledger.outbox.task_outbox import Outbox
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.reading.statistics import GroupedBy

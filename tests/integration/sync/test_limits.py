@@ -11,7 +11,7 @@ import yaml
 from tests.integration.sync.stage import GROUP, ROOT, VERSION, Body, Cluster, Stage
 from tests.waiting import eventually
 
-from spoke_jobs.ledger.limits.limit_rows import OperatorLimits, ledger_identity
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import OperatorLimits, ledger_identity
 from spoke_jobs.limits.job_limit import Bounds, Rate, parse_scope
 from spoke_jobs.limits.operator_limits import spokelimit_name
 

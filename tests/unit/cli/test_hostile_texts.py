@@ -29,7 +29,7 @@ from spoke_jobs.cli.commands import arguments
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.explain.words import line, lines
 from spoke_jobs.ledger.cluster import reports
-from spoke_jobs.ledger.limits.limit_rows import SqlLimits
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
 from spoke_jobs.ledger.notices import mute_rows
 from spoke_jobs.ledger.notices.notice_values import NewMute
 from spoke_jobs.ledger.outbox.task_outbox import insert_task

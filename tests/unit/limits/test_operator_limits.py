@@ -14,7 +14,7 @@ from tests.conftest import open_ledger
 from spoke_jobs.contract import names
 from spoke_jobs.contract.limit_scopes import NAMED, Scope, ScopeKind
 from spoke_jobs.errors import InvalidLimit
-from spoke_jobs.ledger.limits.limit_rows import OperatorLimits, SqlLimits
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import OperatorLimits, SqlLimits
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, Rate, parse_scope
 from spoke_jobs.limits.limit_file import LimitEntry, PauseEntry
 from spoke_jobs.limits.operator_limits import (

@@ -20,7 +20,7 @@ from tests.unit.sync.fake_cluster import FakeCluster
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.contract.failed_decisions import TRIES
 from spoke_jobs.ledger.lifecycle import finish
-from spoke_jobs.ledger.limits.limit_rows import SqlLimits
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import Claim, JobRequest, JobState

@@ -22,7 +22,7 @@ from spoke_jobs.errors import ConfigurationError, MissingSettings, SpokeJobsErro
 from spoke_jobs.ledger.access.privileges import Process, compare
 from spoke_jobs.ledger.access.role_privileges import held_privileges
 from spoke_jobs.ledger.engine import place
-from spoke_jobs.ledger.limits.limit_rows import ledger_identity
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import ledger_identity
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import UNFINISHED, JobFilter
 from spoke_jobs.registry import CHECK, Registry

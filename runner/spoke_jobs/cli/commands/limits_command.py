@@ -19,8 +19,8 @@ from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.explain.words import line
-from spoke_jobs.ledger.limits.limit_rows import limits_of
-from spoke_jobs.ledger.limits.limit_store import LimitStore
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import limits_of
+from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
 from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import (

@@ -19,8 +19,8 @@ from spoke_jobs.ledger.claims.claim_route import UNKNOWN
 from spoke_jobs.ledger.claims.claim_turns import LastTurns
 from spoke_jobs.ledger.claims.turn_search import TurnSearch
 from spoke_jobs.ledger.engine import is_locked
-from spoke_jobs.ledger.limits.limit_cache import KnownLimits, LimitCache
-from spoke_jobs.ledger.limits.limit_store import LimitStore
+from spoke_jobs.ledger.limits_and_pauses.limit_cache import KnownLimits, LimitCache
+from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
 from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.model import Claim
 

@@ -28,9 +28,9 @@ from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values
 from spoke_jobs.ledger.claims.eligibility import Open
 from spoke_jobs.ledger.columns.clock import clock_now
-from spoke_jobs.ledger.limits import bucket_rows
-from spoke_jobs.ledger.limits.limit_cache import LimitCache
-from spoke_jobs.ledger.limits.limit_rows import read_limits
+from spoke_jobs.ledger.limits_and_pauses import bucket_rows
+from spoke_jobs.ledger.limits_and_pauses.limit_cache import LimitCache
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import read_limits
 from spoke_jobs.ledger.sql.expressions import constant, counted_column
 from spoke_jobs.ledger.tables import job_attempt, job_limit, job_request
 from spoke_jobs.limits.admission import Admission, Bucket, Closed, LimitSet, bucket_of

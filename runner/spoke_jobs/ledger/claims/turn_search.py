@@ -29,7 +29,7 @@ from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.claim_turns import DueJob, LastTurns, TurnPlan, planned
 from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Start, Variant, search, search_text, search_values, steps_search
 from spoke_jobs.ledger.claims.eligibility import OfRunner, Open, Waiting, in_text
-from spoke_jobs.ledger.limits.limit_cache import KnownLimits, LimitCache
+from spoke_jobs.ledger.limits_and_pauses.limit_cache import KnownLimits, LimitCache
 from spoke_jobs.ledger.tables import job_request, sql_name
 from spoke_jobs.limits.admission import NOTHING_CLOSED, Closed
 

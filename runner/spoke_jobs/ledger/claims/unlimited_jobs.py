@@ -22,8 +22,8 @@ from spoke_jobs.ledger.claims import bulk
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.due_jobs import Variant, search, search_text, search_values
 from spoke_jobs.ledger.claims.eligibility import Open, open_text
-from spoke_jobs.ledger.limits.limit_cache import KnownLimits
-from spoke_jobs.ledger.limits.limit_rows import LAST_CHANGE
+from spoke_jobs.ledger.limits_and_pauses.limit_cache import KnownLimits
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import LAST_CHANGE
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.limits.admission import Closed
 from spoke_jobs.model import Claim

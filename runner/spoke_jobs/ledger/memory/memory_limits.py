@@ -12,7 +12,7 @@ from datetime import datetime
 from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.ledger.audit.audit_events import Action
-from spoke_jobs.ledger.limits.limit_store import Change, LimitStore, declarations
+from spoke_jobs.ledger.limits_and_pauses.limit_store import Change, LimitStore, declarations
 from spoke_jobs.limits.admission import Admission, Bucket, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, empty
 from spoke_jobs.limits.limit_file import Applied, LimitEntry, applied
@@ -20,7 +20,7 @@ from spoke_jobs.model import JobRequest, JobState
 
 
 class MemoryLimits(LimitStore):
-    """See :class:`spoke_jobs.ledger.limits.limit_store.LimitStore`. It keeps no job events."""
+    """See :class:`spoke_jobs.ledger.limits_and_pauses.limit_store.LimitStore`. It keeps no job events."""
 
     def __init__(self, lock: AbstractContextManager[object], now: Callable[[], datetime]) -> None:
         self._lock = lock

@@ -26,7 +26,7 @@ from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.lifecycle import checkpoints
-from spoke_jobs.ledger.limits.limit_rows import read_limits
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import read_limits
 from spoke_jobs.ledger.maintenance import pruning
 from spoke_jobs.ledger.reading import crowd, dependency_queries
 from spoke_jobs.ledger.reading.cancellers import canceller, with_cancellers

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, text
 
 from spoke_jobs.contract.limit_scopes import ScopeKind
-from spoke_jobs.ledger.limits.limit_rows import LAST_CHANGE, read_limits
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import LAST_CHANGE, read_limits
 from spoke_jobs.ledger.sql.expressions import like_patterns
 from spoke_jobs.ledger.tables import job_limit, sql_name
 from spoke_jobs.limits.admission import LimitSet

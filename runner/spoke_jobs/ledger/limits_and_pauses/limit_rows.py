@@ -22,8 +22,8 @@ from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
-from spoke_jobs.ledger.limits import bucket_rows
-from spoke_jobs.ledger.limits.limit_store import Change, LimitStore, declarations
+from spoke_jobs.ledger.limits_and_pauses import bucket_rows
+from spoke_jobs.ledger.limits_and_pauses.limit_store import Change, LimitStore, declarations
 from spoke_jobs.ledger.notify import CHANNEL, LIMITS
 from spoke_jobs.ledger.tables import job_limit, sql_name
 from spoke_jobs.limits.admission import LimitSet
