@@ -7,8 +7,8 @@ import re
 from scripts.pictures.dashboard import FOLDER, PAGES, SCREENS, gallery
 from tests.contract.dashboard_scene import ROUTES
 
-NO_PAGES = {"/changes", "/bulk/cancel"}
-"""The stream of changes, and a page that looks like another one."""
+NO_PAGES = {"/changes", "/bulk/cancel", "/jobs/#/output"}
+"""The stream of changes, a page that looks like another one, and the output, which the page of its job shows, too."""
 
 
 def test_each_page_has_pictures() -> None:
