@@ -4,6 +4,9 @@ This is 0.6 of the 0.9 seconds of CPU time that a worker takes to start; an oper
 long. So a test process has a fork server for each kind of program, which has imported the libraries of that program
 and nothing of the project. A program is a fork of it, which imports the project's modules, reads its environment and
 ends as after any other start. It is a child of the test process.
+
+All programs of a fork server have the same seed of hashes, so they iterate over a set of strings in the same order. A
+test about that needs ``subprocess.Popen``.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import patient
+
 _SERVER = Path(__file__).with_name("fork_server.py")
 _DATABASE = ("sqlalchemy.dialects.postgresql.psycopg", "psycopg")
 MODULES = {
@@ -33,8 +38,9 @@ MODULES = {
 READ_AT_THE_START = (
     *("AIOHTTP_", "FROZENLIST_", "MULTIDICT_", "PROMETHEUS_", "PROPCACHE_", "PSYCOPG_", "PYDANTIC_", "PYTHON"),
     *("SSLKEYLOGFILE", "TYPER_", "YARL_", "prometheus_"),
+    *("LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_"),
 )
-"""How the variables begin that Python reads when it starts, or a library when it is imported."""
+"""How the variables begin that Python or the C library reads when it starts, or a library when it is imported."""
 OBEYED = {"KUBECONFIG", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
 """Those that a fork of a fork server reads anew."""
 _PR_SET_CHILD_SUBREAPER = 36
@@ -59,19 +65,22 @@ class Program(subprocess.Popen[Any]):
     def _execute_child(self, args: Any, *rest: Any) -> None:
         executable, preexec, _close_fds, pass_fds, cwd, env, _info, _flags, shell, *pipes = rest
         environment = dict(os.environ if env is None else env)
-        if args[1] == "-c" or _for_the_interpreter(environment):  # as any other process
+        if args[1] == "-c" or not (server := _server(self._kind)).can_start_with(environment):  # as any other process
             super()._execute_child(args, *rest)  # type: ignore[misc]
             return
         p2cread, _p2cwrite, _c2pread, c2pwrite, _errread, errwrite, *how = pipes
+        restore_signals, *ids, umask, new_session, process_group = how
         assert not any((executable, preexec, pass_fds, shell)), "a fork server has none of these options"
+        assert restore_signals, "nor this one"
+        assert (ids, umask, process_group) == ([None] * 3, -1, -1), "nor these"
         request = {
             "arguments": args[1:],
             "environment": environment,
             "folder": str(cwd or Path.cwd()),
-            "new_session": how[5],
+            "new_session": new_session,
         }
         streams = [own if own != -1 else default for own, default in ((p2cread, 0), (c2pwrite, 1), (errwrite, 2))]
-        self.pid = _server(self._kind).fork(request, streams)
+        self.pid = server.fork(request, streams)
         self._child_created = True
         self._close_pipe_fds(*pipes[:6])  # type: ignore[attr-defined]
 
@@ -89,12 +98,6 @@ def completed(
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def _for_the_interpreter(environment: dict[str, str]) -> bool:
-    """Whether it has settings that only a new start obeys, and that are not those of the test process."""
-    names = {name for name in {*environment, *os.environ} if name.startswith(READ_AT_THE_START)}
-    return any(environment.get(name) != os.environ.get(name) for name in names - OBEYED)
-
-
 class _ForkServer:
     """A process that has imported the libraries of one kind of program."""
 
@@ -102,15 +105,22 @@ class _ForkServer:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._owner = os.getpid()
         ours = {name for name in os.environ if name.startswith(("SPOKE_", "PYTHONPATH"))}
-        environment = {name: value for name, value in os.environ.items() if name not in ours}
+        self._environment = {name: value for name, value in os.environ.items() if name not in ours}
         with other:
             self._process = subprocess.Popen(
                 [sys.executable, _SERVER, str(other.fileno()), *modules],
                 pass_fds=[other.fileno()],
-                env=environment,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
             )
+        self._socket.settimeout(patient(60))
         assert self._socket.recv(100), "the fork server has imported the libraries"
+
+    def can_start_with(self, environment: dict[str, str]) -> bool:
+        """Whether a program obeys it as after a start of Python. A setting that is read only then is the server's."""
+        own = self._environment
+        names = {name for name in {*environment, *own} if name.startswith(READ_AT_THE_START)}
+        return all(environment.get(name) == own.get(name) for name in names - OBEYED)
 
     def fork(self, request: dict[str, Any], streams: Sequence[int]) -> int:
         """Return the process id of a new child of this process."""
