@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
 from tests.contract.ledger import LEASE, new_job
 
@@ -116,6 +117,20 @@ class JobPageContract(DashboardScene):
         page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}").text
         assert "&lt;script&gt;" in page
         self.assert_inert(page)
+
+    @pytest.mark.parametrize(
+        "limits", [None, ["memory"], {"memory": None}, {"memory": "9" * 400}], ids=["none", "list", "null", "large"]
+    )
+    def test_resources_that_others_write_into_a_row_are_shown_or_left_out(
+        self, ledger: SqlLedger, browse: Open, limits: Any
+    ) -> None:
+        job = ledger.insert(new_job())
+        self.claimed(ledger)
+        with ledger.engine.begin() as connection:
+            options = json.dumps({"resources": {"limits": limits}})
+            connection.execute(text("UPDATE job_request SET options = :options"), {"options": options})
+        answer = browse(EVERYBODY).get(f"/jobs/{job.id}")
+        assert (answer.status_code, "Memory limit" in answer.text) == (200, limits == {"memory": "9" * 400})
 
     # The output
 
