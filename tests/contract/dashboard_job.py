@@ -150,11 +150,12 @@ class JobPageContract(DashboardScene):
         claim = self.claimed(ledger)
         browser, path = browse(EVERYBODY), f"/jobs/{claim.job.id}"
         assert "The ledger has none of it yet" in browser.get(path).text
-        for text in ("row 1", "row 1\nrow 2"):
-            ledger.keep_output(claim.token, text)
+        for printed in ("row 1", "row 1\nrow 2"):
+            ledger.keep_output(claim.token, printed)
             for page in (browser.get(path).text, browser.get(f"{path}/output").text):
-                assert f'<section id="job-output" aria-labelledby="output" data-follows="{path}/output">' in page
-                assert f">{text}\n</pre>" in page
+                follows = f'data-again-seconds="3" data-follows="{path}/output"'
+                assert f'<section id="job-output" aria-labelledby="output" {follows}>' in page
+                assert f">{printed}\n</pre>" in page
                 self.assert_for_everybody(page)
         ledger.fail(claim.token, Failure("JobError", "no", "ValueError", "row 3", for_good=True), decide=True)
         for page in (browser.get(path).text, browser.get(f"{path}/output").text):
@@ -189,6 +190,7 @@ class JobPageContract(DashboardScene):
             answer = browse(EVERYBODY).get(f"/jobs/{claim.job.id}{path}")
             assert answer.status_code == 200
             assert f"its pod, {POD}, could not be read: this account may not get pods/log" in answer.text
+            assert 'data-again-seconds="15"' in answer.text
 
     def test_what_pods_print_is_inert_and_bounded(
         self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
