@@ -8,12 +8,14 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any
 
 import pytest
 from sqlalchemy import text, update
 from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
 from tests.contract.ledger import LEASE, new_job
+from tests.waiting import patient
 
 from spoke_jobs.cluster.cluster_view import ClusterView, PodTail
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
@@ -39,6 +41,12 @@ def spokejob(job: JobRequest, **attempt: Any) -> SpokeJob:
 
 class JobPageContract(DashboardScene):
     """The attempts of one job."""
+
+    @pytest.fixture(autouse=True)
+    def _is_patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is made up is there at once, but a busy machine may take long to begin a read."""
+        for name in ("SECONDS", "FOLLOW_SECONDS"):
+            monkeypatch.setattr(f"spoke_jobs.web.cluster_reads.{name}", patient(60))
 
     @pytest.fixture
     def in_cluster(self, monkeypatch: pytest.MonkeyPatch) -> SpokeJobs:
@@ -254,6 +262,30 @@ class JobPageContract(DashboardScene):
                 page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}{path}").text
                 assert f"its pod, {POD}, could not be read: {why}" in page
         assert read == []
+
+    def test_who_follows_an_output_does_not_wait_for_a_cluster_that_is_away(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The page is read every few seconds, and each one would take a thread."""
+        answers = Event()
+
+        def view_of(job: JobRequest, _namespace: str, *, around: bool) -> ClusterView:
+            answers.wait(patient(60))
+            return ClusterView("report-1", "jobs", spokejob(job))
+
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.view_of", view_of)
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.FOLLOW_SECONDS", 0.01)
+        self.pods_print(monkeypatch, "row 1")
+        claim = self.in_pod(ledger)
+        browser = browse(EVERYBODY)
+        try:
+            page = browser.get(f"/jobs/{claim.job.id}/output").text
+            assert "could not be read: it has not answered yet" in page
+            assert 'data-again-seconds="15"' in page
+        finally:
+            answers.set()
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.FOLLOW_SECONDS", patient(60))
+        assert ">row 1\n</pre>" in browser.get(f"/jobs/{claim.job.id}/output").text
 
     # The drawing
 

@@ -23,14 +23,18 @@ from spoke_jobs.sync.writer import is_led
 
 SECONDS = 2.0
 """How long a page waits for the cluster."""
+FOLLOW_SECONDS = 0.3
+"""How long those who follow an output wait for it. They ask every few seconds, and take what is known then."""
 SHARED_SECONDS = 10.0
 """For how long pages share what one read of the whole namespace has found. A live page asks every few seconds."""
 SLOW = f"it did not answer within {SECONDS:g} s"
+NOT_YET = "it has not answered yet"
+TOO_MANY = "too many outputs are followed, and the cluster is slow"
 _THREADS = 4
-TAIL_SHARED_SECONDS = 2.0
-"""For how long those who follow the output of a pod share what one read has found."""
-_TAILS = 20
-"""Of how many pods the last lines are kept, for those who follow them."""
+FOLLOWED_SHARED_SECONDS = 2.0
+"""For how long those who follow an output share what one read has found."""
+_FOLLOWED = 20
+"""Of how many SpokeJobs, and of how many pods, it is kept what was read last, for those who follow their output."""
 _PULLS = 1_000
 """Of how many pods it is kept when their images were pulled."""
 _EVENTS_ARE_SENT = timedelta(seconds=5)
@@ -60,7 +64,13 @@ class _Shared(Generic[R]):
         self._seconds = shared_seconds
         self._lock = threading.Lock()
         self._reading: Future[R] | None = None
+        self._known: list[R] = []
         self._until = 0.0
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a read is under way, or waits for a thread."""
+        return self._reading is not None and not self._reading.done()
 
     def begin(self) -> Future[R]:
         """Return the read that is under way, or whose result is shared, or begin one."""
@@ -70,10 +80,47 @@ class _Shared(Generic[R]):
                 reading = self._reading = self._threads.submit(self._run)
         return reading
 
+    def newest(self, reading: Future[R], within_seconds: float, late: R) -> R:
+        """Return what a read finds; if it takes longer, what the one before has found, or else ``late``."""
+        return _result(reading, within_seconds, self._known[0] if self._known else late)
+
     def _run(self) -> R:
         found = self._read()
         self._until = self._clock() + self._seconds
+        self._known = [found]
         return found
+
+
+class _Followed(Generic[R]):
+    """Reads of things that somebody follows.
+
+    Each has one read at a time, and only so many are kept. So the number of reads that wait for a thread has a bound.
+    """
+
+    def __init__(self, threads: ThreadPoolExecutor, clock: Callable[[], float]) -> None:
+        self._threads = threads
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._each: dict[str, _Shared[R]] = {}
+
+    def newest(self, name: str, read: Callable[[], R], within_seconds: float, late: R, refused: R) -> R:
+        """Return what was read last of a thing, after a wait for a read that is under way.
+
+        :param late: the answer if nothing is known by then.
+        :param refused: the answer if all reads that are kept are of other things, and under way.
+        """
+        with self._lock:
+            shared = self._each.pop(name, None)
+            if shared is None and len(self._each) >= _FOLLOWED:
+                ended = next((each for each, other in self._each.items() if not other.is_reading), None)
+                if ended is None:
+                    return refused
+                del self._each[ended]
+            if shared is None:
+                shared = _Shared(read, self._threads, self._clock, FOLLOWED_SHARED_SECONDS)
+            self._each[name] = shared  # the last one that somebody asked for
+            reading = shared.begin()
+        return shared.newest(reading, within_seconds, late)
 
 
 class ClusterReads:
@@ -88,7 +135,8 @@ class ClusterReads:
         self._clock = clock
         # A node that does not answer takes a thread for long. So those who follow its pods have threads of their own.
         self._log_threads = ThreadPoolExecutor(_THREADS, "spoke-web-logs")
-        self._tails: dict[str, _Shared[PodTail]] = {}
+        self._tails = _Followed[PodTail](self._log_threads, clock)
+        self._views = _Followed[ClusterView | None](self._threads, clock)
         self._lock = threading.Lock()
         self._pulls: dict[str, Future[datetime | None]] = {}
         self._all_waits = _Shared(lambda: waits_in(namespace), self._threads, clock)
@@ -107,6 +155,19 @@ class ClusterReads:
         except TookTooLong:
             reading.cancel()  # if it has not begun: nobody waits for it any more
             return late
+
+    def followed_view(self, job: JobRequest, within_seconds: float) -> ClusterView | None:
+        """Read the job's SpokeJob alone, or take what was read last, for those who follow the job's output."""
+        if job.executor is not Executor.CLUSTER:
+            return None
+        name = spokejob_name(job.job_type, job.id, job.uid, job.run)
+        return self._views.newest(
+            name,
+            lambda: view_of(job, self._namespace, around=False),
+            within_seconds,
+            ClusterView(name, self._namespace, problem=NOT_YET),
+            ClusterView(name, self._namespace, problem=TOO_MANY),
+        )
 
     def pulled(self, view: ClusterView | None) -> Mapping[str, datetime]:
         """Read when the image of the newest attempt's pod was pulled, or take what another page has read.
@@ -128,18 +189,18 @@ class ClusterReads:
         at = _result(reading, SECONDS, None) if reading is not None else None
         return {newest.pod: at} if at is not None else {}
 
-    def tail(self, pod: str) -> PodTail:
-        """Read what the job of a pod has printed last, or take what another page has just read."""
-        with self._lock:
-            shared = self._tails.pop(pod, None)
-            if shared is None:
-                shared = _Shared(
-                    lambda: tail_in(pod, self._namespace), self._log_threads, self._clock, TAIL_SHARED_SECONDS
-                )
-            self._tails[pod] = shared  # the last one that somebody asked for
-            while len(self._tails) > _TAILS:
-                del self._tails[next(iter(self._tails))]
-        return _result(shared.begin(), SECONDS, PodTail(problem=SLOW))
+    def tail(self, pod: str, within_seconds: float | None = None) -> PodTail:
+        """Read what the job of a pod has printed last, or take what another page has just read.
+
+        :param within_seconds: None for as long as a page waits.
+        """
+        return self._tails.newest(
+            pod,
+            lambda: tail_in(pod, self._namespace),
+            SECONDS if within_seconds is None else within_seconds,
+            PodTail(problem=SLOW if within_seconds is None else NOT_YET),
+            PodTail(problem=TOO_MANY),
+        )
 
     def waits(self) -> SpokeJobWaits:
         """Read what SpokeJobs wait for, or take what another page has read of late."""

@@ -220,7 +220,7 @@ def test_a_page_does_not_wait_long_for_the_time_of_a_pull(monkeypatch: pytest.Mo
 
 def test_those_who_follow_a_pod_share_what_is_read_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
-    monkeypatch.setattr(cluster_reads, "_TAILS", 2)
+    monkeypatch.setattr(cluster_reads, "_FOLLOWED", 2)
     read: list[str] = []
 
     def tail_in(pod: str, namespace: str) -> PodTail:
@@ -233,7 +233,7 @@ def test_those_who_follow_a_pod_share_what_is_read_of_it(monkeypatch: pytest.Mon
     try:
         assert [reads.tail(pod).lines for pod in ("a", "a", "b")] == [("a in jobs",)] * 2 + [("b in jobs",)]
         assert read == ["a", "b"]
-        now += cluster_reads.TAIL_SHARED_SECONDS
+        now += cluster_reads.FOLLOWED_SHARED_SECONDS
         reads.tail("a")
         assert read[2:] == ["a"]
         for pod in ("c", "a", "b"):  # b was asked for before a
@@ -258,6 +258,97 @@ def test_nodes_that_do_not_answer_hold_up_nothing_else(monkeypatch: pytest.Monke
         assert {reads.tail(str(pod)).problem for pod in range(9)} == {SLOW}
         monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
         assert reads.waits().problem == "read"
+    finally:
+        answers.set()
+        reads.close()
+
+
+def test_those_who_follow_an_output_wait_for_it_only_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take what was read last, or what was wrong then."""
+    answers = threading.Event()
+    read: list[str] = []
+
+    def tail_in(pod: str, _namespace: str) -> PodTail:
+        read.append(pod)
+        if len(read) > 1:
+            answers.wait(patient(60))
+        return PodTail((f"line {len(read)}",), "away" if len(read) > 2 else "")
+
+    monkeypatch.setattr(cluster_reads, "tail_in", tail_in)
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    now = 100.0
+    reads = ClusterReads("jobs", lambda: now)
+    try:
+        assert reads.tail("a", patient(60)).lines == ("line 1",)
+        now += cluster_reads.FOLLOWED_SHARED_SECONDS
+        assert reads.tail("a", 0.01).lines == ("line 1",), "known from before"
+        assert reads.tail("b", 0.01).problem == cluster_reads.NOT_YET
+        answers.set()
+        assert {reads.tail("a").problem, reads.tail("b").problem} == {"away"}
+        answers.clear()
+        now += cluster_reads.FOLLOWED_SHARED_SECONDS
+        assert reads.tail("a", 0.01).problem == "away"
+    finally:
+        answers.set()
+        reads.close()
+
+
+def test_those_who_follow_a_job_share_what_is_read_of_its_spokejob(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+    answers.set()
+    read: list[int] = []
+
+    def view_of(job: JobRequest, _namespace: str, *, around: bool) -> ClusterView:
+        assert not around
+        read.append(job.id)
+        answers.wait(patient(60))
+        return ClusterView(f"read-{len(read)}")
+
+    monkeypatch.setattr(cluster_reads, "view_of", view_of)
+    now = 100.0
+    reads = ClusterReads("jobs", lambda: now)
+
+    def name(job_id: int, within_seconds: float) -> tuple[str, str]:
+        view = reads.followed_view(a_job(id=job_id, runner="kubernetes"), within_seconds)
+        assert view is not None
+        return view.name, view.problem
+
+    try:
+        assert reads.followed_view(a_job(), 0) is None
+        assert [name(job_id, patient(60)) for job_id in (1, 1, 2)] == [("read-1", "")] * 2 + [("read-2", "")]
+        answers.clear()
+        now += cluster_reads.FOLLOWED_SHARED_SECONDS
+        assert name(1, 0.01) == ("read-1", "")
+        assert name(3, 0.01)[1] == cluster_reads.NOT_YET
+        answers.set()
+        assert name(3, patient(60))[1] == ""
+        assert sorted(read) == [1, 1, 2, 3]
+    finally:
+        answers.set()
+        reads.close()
+
+
+def test_reads_of_output_that_are_under_way_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise those that nobody waits for any more would fill the queue while the cluster is away."""
+    monkeypatch.setattr(cluster_reads, "_FOLLOWED", 2)
+    answers = threading.Event()
+    read: list[str] = []
+
+    def tail_in(pod: str, _namespace: str) -> PodTail:
+        read.append(pod)
+        answers.wait(patient(60))
+        return PodTail((pod,))
+
+    monkeypatch.setattr(cluster_reads, "tail_in", tail_in)
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    reads = ClusterReads("jobs")
+    try:
+        problems = [reads.tail(pod, 0.01).problem for pod in ("a", "b", "c", "a", "c")]
+        late, many = cluster_reads.NOT_YET, cluster_reads.TOO_MANY
+        assert problems == [late, late, many, late, many]
+        answers.set()
+        assert [reads.tail(pod).lines for pod in ("a", "b", "c")] == [("a",), ("b",), ("c",)]
+        assert sorted(read) == ["a", "b", "c"]
     finally:
         answers.set()
         reads.close()
