@@ -17,8 +17,10 @@ from spoke_jobs.cluster.installed_reads import namespace_in, pulled_in, tail_in,
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.contract.executors import Executor, Lane
 from spoke_jobs.contract.names import is_object_name, spokejob_name
+from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.model import JobRequest
+from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs.sync.writer import is_led
 
 SECONDS = 2.0
@@ -170,24 +172,36 @@ class ClusterReads:
         )
 
     def pulled(self, view: ClusterView | None) -> Mapping[str, datetime]:
-        """Read when the image of the newest attempt's pod was pulled, or take what another page has read.
+        """Return when the images of the attempts' pods were pulled, as far as it was read. Read it of the newest one.
 
-        An API server looks through all events of the namespace for it, so each pod is asked about once, as soon as its
-        container has started, and while the events are there.
+        An API server looks through all events of the namespace for it, so each pod is asked about until there is an
+        answer, as soon as its container has started, and while the events are there.
         """
         attempts = view.spokejob.status.attempts if view is not None and view.spokejob is not None else ()
-        newest = attempts[-1] if attempts else None
-        if newest is None or newest.runs_since is None or newest.lane == Lane.STANDBY or not is_object_name(newest.pod):
+        if not attempts:
             return {}
-        age = datetime.now(UTC) - newest.runs_since
+        newest = attempts[-1]
+        begun = newest.runs_since if newest.lane != Lane.STANDBY and is_object_name(newest.pod) else None
+        age = datetime.now(UTC) - begun if begun is not None else timedelta(0)
         with self._lock:
             if newest.pod not in self._pulls and _EVENTS_ARE_SENT < age < _EVENTS_ARE_KEPT:
                 if len(self._pulls) >= _PULLS:
                     del self._pulls[next(iter(self._pulls))]
                 self._pulls[newest.pod] = self._threads.submit(pulled_in, newest.pod, self._namespace)
-            reading = self._pulls.get(newest.pod)
-        at = _result(reading, SECONDS, None) if reading is not None else None
-        return {newest.pod: at} if at is not None else {}
+            readings = {each.pod: self._pulls[each.pod] for each in attempts if each.pod in self._pulls}
+        wait(readings.values(), SECONDS)
+        found = {pod: self._pulled(pod, reading) for pod, reading in readings.items() if reading.done()}
+        return {pod: at for pod, at in found.items() if at is not None}
+
+    def _pulled(self, pod: str, reading: Future[datetime | None]) -> datetime | None:
+        """Return what a read has found. Forget it if it failed, so that the next page asks again."""
+        try:
+            return reading.result()
+        except (ApiError, ConfigurationError):
+            with self._lock:
+                if self._pulls.get(pod) is reading:
+                    del self._pulls[pod]
+            return None
 
     def tail(self, pod: str, within_seconds: float | None = None) -> PodTail:
         """Read what the job of a pod has printed last, or take what another page has just read.

@@ -13,7 +13,9 @@ from tests.waiting import patient
 from spoke_jobs.cluster.cluster_view import ClusterView, PodTail, SpokeJobWaits
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, SpokeJob, SpokeJobStatus
+from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.model import JobRequest
+from spoke_jobs.shared.api_errors import ApiUnavailable
 from spoke_jobs.web import cluster_reads
 from spoke_jobs.web.cluster_reads import SLOW, ClusterReads
 
@@ -134,10 +136,13 @@ def test_a_read_that_nobody_waits_for_any_more_is_not_begun(monkeypatch: pytest.
         reads.close()
 
 
-def seen(pod: str = "report-1-x", lane: str = "", ago_seconds: float | None = 60) -> ClusterView:
-    """What is read of a SpokeJob whose attempt has run for so long."""
+def seen(
+    pod: str = "report-1-x", lane: str = "", ago_seconds: float | None = 60, before: tuple[str, ...] = ()
+) -> ClusterView:
+    """What is read of a SpokeJob whose attempt has run for so long, after attempts in other pods."""
     runs = None if ago_seconds is None else datetime.now(UTC) - timedelta(seconds=ago_seconds)
-    attempt = AttemptStatus(number=1, job="report-1", pod=pod, lane=lane, runs_since=runs)
+    attempts = [AttemptStatus(number=number, job="report-1", pod=name) for number, name in enumerate(before, 1)]
+    attempts.append(AttemptStatus(number=len(before) + 1, job="report-1", pod=pod, lane=lane, runs_since=runs))
     read = SpokeJob.from_object(
         {
             "metadata": {"name": "n", "namespace": "jobs", "uid": "u", "resourceVersion": "1"}
@@ -145,7 +150,7 @@ def seen(pod: str = "report-1-x", lane: str = "", ago_seconds: float | None = 60
             "spec": {"uid": str(UUID(int=7)), "requestId": 12, "jobType": "report"},
         }
     )
-    return ClusterView("n", "jobs", read.model_copy(update={"status": SpokeJobStatus(attempts=(attempt,))}))
+    return ClusterView("n", "jobs", read.model_copy(update={"status": SpokeJobStatus(attempts=tuple(attempts))}))
 
 
 def test_of_each_pod_it_is_read_once_when_its_image_was_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +173,48 @@ def test_of_each_pod_it_is_read_once_when_its_image_was_pulled(monkeypatch: pyte
         assert asked == ["a", "b", "c"]
         assert reads.pulled(seen("a")) == {"a": at}
         assert asked[3:] == ["a"], "only some pods are kept"
+    finally:
+        reads.close()
+
+
+def test_what_was_read_of_the_pods_of_earlier_attempts_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    at, asked = datetime.now(UTC), list[str]()
+
+    def pulled_in(pod: str, _namespace: str) -> datetime:
+        asked.append(pod)
+        return at
+
+    monkeypatch.setattr(cluster_reads, "pulled_in", pulled_in)
+    reads = ClusterReads("jobs")
+    try:
+        reads.pulled(seen("a"))
+        assert reads.pulled(seen("c", before=("a", "b"))) == {"a": at, "c": at}
+        assert reads.pulled(seen("d", "standby", before=("a", "b", "c"))) == {"a": at, "c": at}
+        assert asked == ["a", "c"]
+    finally:
+        reads.close()
+
+
+@pytest.mark.parametrize(
+    "error", [ApiUnavailable(0, "", "no answer"), ConfigurationError("no credentials")], ids=["away", "no credentials"]
+)
+def test_an_error_does_not_say_when_an_image_was_pulled(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """So the next page asks again."""
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    at = datetime.now(UTC)
+    answers: list[datetime | Exception] = [error, at]
+
+    def pulled_in(_pod: str, _namespace: str) -> datetime:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(cluster_reads, "pulled_in", pulled_in)
+    reads = ClusterReads("jobs")
+    try:
+        assert [reads.pulled(seen()) for _ in range(3)] == [{}, {"report-1-x": at}, {"report-1-x": at}]
     finally:
         reads.close()
 
