@@ -207,7 +207,7 @@ class InProcessWorker:
             start_by = self._allowance.start_by(claim)
             if is_late(claim.job.id, start_by):
                 self._allowance.late(start_by, claim.asked_at)
-                self._services.ledger.release(claim.token)
+                self._give_back(claim)
                 return
             self._allowance.in_time(start_by)
             run_attempt(claim, self._services, threading.Event())
@@ -219,6 +219,15 @@ class InProcessWorker:
             self._unrecorded.record(claim.job.id, claim.token, _DATABASE_AWAY)
         except Exception:
             logger.exception("job %d: could not record its end; its lease will lapse", claim.job.id)
+
+    def _give_back(self, claim: Claim) -> None:
+        """Release a claim whose attempt was not started; it is not charged."""
+        try:
+            self._services.ledger.release(claim.token)
+        except Exception as error:
+            if not isinstance(error, DBAPIError):
+                logger.exception("job %d: unexpected error while its claim was released", claim.job.id)
+            self._unrecorded.record(claim.job.id, claim.token, Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning))
 
 
 def run_before_exit(finish: Callable[[], None]) -> None:
