@@ -305,19 +305,19 @@ class AsyncOrderLoop:
             return AttemptEnd(ExitCode.SUPERSEDED)
         claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
         running = self._running[order.token] = _LoopDriver(claim, self._common)
-        late = False
         try:
             if not self._room.locked():
                 await self._room.acquire()  # at once: waiting with a timeout takes a task of its own
             else:  # if no slot becomes free soon, release the order, so that another worker can claim the job
                 await asyncio.wait_for(self._room.acquire(), PATIENCE_SECONDS)
-                late = is_late(order.job_id, order.start_by)
         except TimeoutError:
             return AttemptEnd(ExitCode.NOT_STARTED)
         else:
             try:
                 changed = self._shared.outdated(order.asked_at)
                 held = changed and await self._common.in_thread(self._ledger.limits.holds, job)
+                # The slot and the question may have taken long. What reading the payload took is the job's own affair.
+                late = order.job is not None and is_late(order.job_id, order.start_by)
                 if late or held or self._stopping or running.stop_reason is not None:
                     return AttemptEnd(ExitCode.NOT_STARTED)
                 with self._common.output.of(job.id, order.token):
