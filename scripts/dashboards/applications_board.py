@@ -142,7 +142,8 @@ _RUNNING = Row(
         ),
         lines(
             "Ends of attempts in workers",
-            "By what their process reported. `superseded`: another process had the claim.",
+            "By what their process reported. `superseded`: another process had the claim. `not_started`: given back "
+            "uncharged, too late for a rate or because of a pause.",
             Unit.PER_SECOND,
             Query("sum by (end) (rate(spoke_worker_attempts_total{@WORKERS@}[$__rate_interval]))", "{{end}}"),
         ),

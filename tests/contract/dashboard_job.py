@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
 from tests.contract.ledger import LEASE, new_job
+from tests.waiting import patient
 
 from spoke_jobs.cluster.cluster_view import ClusterView, PodTail
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
@@ -38,6 +41,12 @@ def spokejob(job: JobRequest, **attempt: Any) -> SpokeJob:
 
 class JobPageContract(DashboardScene):
     """The attempts of one job."""
+
+    @pytest.fixture(autouse=True)
+    def _is_patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is made up is there at once, but a busy machine may take long to begin a read."""
+        for name in ("SECONDS", "FOLLOW_SECONDS"):
+            monkeypatch.setattr(f"spoke_jobs.web.cluster_reads.{name}", patient(60))
 
     @pytest.fixture
     def in_cluster(self, monkeypatch: pytest.MonkeyPatch) -> SpokeJobs:
@@ -117,6 +126,20 @@ class JobPageContract(DashboardScene):
         assert "&lt;script&gt;" in page
         self.assert_inert(page)
 
+    @pytest.mark.parametrize(
+        "limits", [None, ["memory"], {"memory": None}, {"memory": "9" * 400}], ids=["none", "list", "null", "large"]
+    )
+    def test_resources_that_others_write_into_a_row_are_shown_or_left_out(
+        self, ledger: SqlLedger, browse: Open, limits: Any
+    ) -> None:
+        job = ledger.insert(new_job())
+        self.claimed(ledger)
+        with ledger.engine.begin() as connection:
+            options = json.dumps({"resources": {"limits": limits}})
+            connection.execute(text("UPDATE job_request SET options = :options"), {"options": options})
+        answer = browse(EVERYBODY).get(f"/jobs/{job.id}")
+        assert (answer.status_code, "Memory limit" in answer.text) == (200, limits == {"memory": "9" * 400})
+
     # The output
 
     def pods_print(self, monkeypatch: pytest.MonkeyPatch, *lines: str, problem: str = "") -> list[str]:
@@ -135,11 +158,12 @@ class JobPageContract(DashboardScene):
         claim = self.claimed(ledger)
         browser, path = browse(EVERYBODY), f"/jobs/{claim.job.id}"
         assert "The ledger has none of it yet" in browser.get(path).text
-        for text in ("row 1", "row 1\nrow 2"):
-            ledger.keep_output(claim.token, text)
+        for printed in ("row 1", "row 1\nrow 2"):
+            ledger.keep_output(claim.token, printed)
             for page in (browser.get(path).text, browser.get(f"{path}/output").text):
-                assert f'<section id="job-output" aria-labelledby="output" data-follows="{path}/output">' in page
-                assert f">{text}\n</pre>" in page
+                follows = f'data-again-seconds="3" data-follows="{path}/output"'
+                assert f'<section id="job-output" aria-labelledby="output" {follows}>' in page
+                assert f">{printed}\n</pre>" in page
                 self.assert_for_everybody(page)
         ledger.fail(claim.token, Failure("JobError", "no", "ValueError", "row 3", for_good=True), decide=True)
         for page in (browser.get(path).text, browser.get(f"{path}/output").text):
@@ -174,6 +198,7 @@ class JobPageContract(DashboardScene):
             answer = browse(EVERYBODY).get(f"/jobs/{claim.job.id}{path}")
             assert answer.status_code == 200
             assert f"its pod, {POD}, could not be read: this account may not get pods/log" in answer.text
+            assert 'data-again-seconds="15"' in answer.text
 
     def test_what_pods_print_is_inert_and_bounded(
         self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
@@ -237,6 +262,30 @@ class JobPageContract(DashboardScene):
                 page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}{path}").text
                 assert f"its pod, {POD}, could not be read: {why}" in page
         assert read == []
+
+    def test_who_follows_an_output_does_not_wait_for_a_cluster_that_is_away(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The page is read every few seconds, and each one would take a thread."""
+        answers = Event()
+
+        def view_of(job: JobRequest, _namespace: str, *, around: bool) -> ClusterView:
+            answers.wait(patient(60))
+            return ClusterView("report-1", "jobs", spokejob(job))
+
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.view_of", view_of)
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.FOLLOW_SECONDS", 0.01)
+        self.pods_print(monkeypatch, "row 1")
+        claim = self.in_pod(ledger)
+        browser = browse(EVERYBODY)
+        try:
+            page = browser.get(f"/jobs/{claim.job.id}/output").text
+            assert "could not be read: it has not answered yet" in page
+            assert 'data-again-seconds="15"' in page
+        finally:
+            answers.set()
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.FOLLOW_SECONDS", patient(60))
+        assert ">row 1\n</pre>" in browser.get(f"/jobs/{claim.job.id}/output").text
 
     # The drawing
 

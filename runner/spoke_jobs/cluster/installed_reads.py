@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.shared.api_errors import ApiError
 
 if TYPE_CHECKING:
     from spoke_jobs.cluster.cluster_view import ClusterView, PodTail, SpokeJobWaits
@@ -53,15 +51,16 @@ def namespace_in(namespace: str) -> NamespaceView:
 
 
 def pulled_in(pod: str, namespace: str) -> datetime | None:
-    """Read when the image of a pod's job was pulled; None if nobody says it."""
+    """Read when the image of a pod's job was pulled; None if nobody says it.
+
+    :raises ApiError: if the events can't be read.
+    :raises ConfigurationError: if there are no credentials.
+    """
     if not (where := kube_environment.namespace(namespace)) or importlib.util.find_spec("kubernetes") is None:
         return None
     from spoke_jobs.cluster.spokejob_reads import read_pulled_at
 
-    try:
-        return read_pulled_at(pod, where)
-    except (ApiError, ConfigurationError):
-        return None
+    return read_pulled_at(pod, where)
 
 
 def tail_in(pod: str, namespace: str) -> PodTail:

@@ -43,6 +43,9 @@ class ExitCode(IntEnum):
     DATABASE_AWAY = 15
     """The database did not answer, so the attempt's end is not recorded. Only a worker's child processes use this code:
     the worker records the end once the database answers. A pod reports FAILED with the cause DatabaseUnreachable."""
+    NOT_STARTED = 16
+    """The attempt was not started: it would have come too late for the token of a rate, its job is paused, or its claim
+    had become too old. Only a worker's child processes use this code: the worker releases the claim, uncharged."""
 
 
 @dataclass(frozen=True, slots=True)

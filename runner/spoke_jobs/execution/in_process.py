@@ -17,6 +17,7 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.execution.attempt import AttemptServices, is_late
 from spoke_jobs.execution.lease import seconds_until_retry
 from spoke_jobs.execution.reaper import Reaper
+from spoke_jobs.execution.start_allowance import StartAllowance
 from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
 from spoke_jobs.ledger.after_commit import run_safely
@@ -151,6 +152,7 @@ class InProcessWorker:
         self._poll = poll_seconds
         self._reaper = Reaper(services.ledger, runner, lease_seconds, types=list(services.registry.jobs))
         self._unrecorded = UnrecordedEnds(services.ledger)
+        self._allowance = StartAllowance()
         self._wake = threading.Event()
         self._finishing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="spoke-in-process", daemon=True)
@@ -202,9 +204,12 @@ class InProcessWorker:
 
     def _run(self, claim: Claim) -> None:
         try:
-            if is_late(claim.job.id, claim.start_by):
-                self._services.ledger.release(claim.token)
+            start_by = self._allowance.start_by(claim)
+            if is_late(claim.job.id, start_by):
+                self._allowance.late(start_by, claim.asked_at)
+                self._give_back(claim)
                 return
+            self._allowance.in_time(start_by)
             run_attempt(claim, self._services, threading.Event())
             self._services.after_attempt()
         except DBAPIError as error:
@@ -214,6 +219,15 @@ class InProcessWorker:
             self._unrecorded.record(claim.job.id, claim.token, _DATABASE_AWAY)
         except Exception:
             logger.exception("job %d: could not record its end; its lease will lapse", claim.job.id)
+
+    def _give_back(self, claim: Claim) -> None:
+        """Release a claim whose attempt was not started; it is not charged."""
+        try:
+            self._services.ledger.release(claim.token)
+        except Exception as error:
+            if not isinstance(error, DBAPIError):
+                logger.exception("job %d: unexpected error while its claim was released", claim.job.id)
+            self._unrecorded.record(claim.job.id, claim.token, Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning))
 
 
 def run_before_exit(finish: Callable[[], None]) -> None:

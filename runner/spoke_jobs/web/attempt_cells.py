@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from spoke_jobs.contract.executors import Executor, Lane, lane_of
 from spoke_jobs.contract.quantities import in_bytes
@@ -16,6 +17,10 @@ _OPTIONAL = ("Lane", "Memory request", "Memory limit", "Peak memory", "CPU time"
 _HEADINGS = (*(name.capitalize() for name in ATTEMPT_HEADINGS), *_OPTIONAL)
 _LEFT_OUT = frozenset({"Node", "Exit", *_OPTIONAL})
 """The columns that are left out if none has a value."""
+_LARGEST_BYTES = 10**21
+"""The largest amount of memory that is converted. Rows may have any text."""
+_TEXT_LIMIT = 40
+"""The most characters of an amount that is shown as it is written."""
 
 
 def attempt_rows(shown: Details) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -47,22 +52,29 @@ def _memory(job: JobRequest, item: Try, peak: str) -> tuple[str, str, str]:
     request, limit = "", ""
     if item.seen is not None:
         request, limit = item.seen.memory_request, item.seen.memory_limit
-    elif item.executor(job) is not Executor.CLUSTER and isinstance(job.options.resources, Mapping):
-        limit = job.options.resources.get("limits", {}).get("memory", "")  # of what it says, a worker obeys this alone
+    elif item.executor(job) is not Executor.CLUSTER:
+        limit = _limit(job.options.resources)  # of what they say, a worker obeys this alone
     used = item.row.peak_memory_bytes if item.row is not None else None
     share = _share(used, request, "request") or _share(used, limit, "limit")
     return _amount(request), _amount(limit), f"{peak} ({share})" if share else peak
 
 
+def _limit(resources: Any) -> str:
+    """Return the limit of memory that a row's resources name; empty if they have another form."""
+    limits = resources.get("limits") if isinstance(resources, Mapping) else None
+    limit = limits.get("memory") if isinstance(limits, Mapping) else None
+    return limit if isinstance(limit, str) else ""
+
+
 def _amount(quantity: str) -> str:
-    """Format an amount of memory as peaks are formatted."""
+    """Format an amount of memory as peaks are formatted, or as it is written if it is no amount or too large."""
     amount = in_bytes(quantity)
-    return line(quantity) if amount is None else memory(int(amount))
+    return memory(int(amount)) if amount is not None and amount <= _LARGEST_BYTES else line(quantity, _TEXT_LIMIT)
 
 
 def _share(used: int | None, of: str, what: str) -> str:
     """Say which share of an amount was used; empty if one of them is not known."""
     amount = in_bytes(of)
-    if used is None or not amount:
+    if used is None or amount is None or not 1 <= amount <= _LARGEST_BYTES:
         return ""
     return f"{round(100 * Decimal(used) / amount):,} % of its {what}"

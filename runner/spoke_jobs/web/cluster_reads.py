@@ -17,20 +17,26 @@ from spoke_jobs.cluster.installed_reads import namespace_in, pulled_in, tail_in,
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.contract.executors import Executor, Lane
 from spoke_jobs.contract.names import is_object_name, spokejob_name
+from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.model import JobRequest
+from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs.sync.writer import is_led
 
 SECONDS = 2.0
 """How long a page waits for the cluster."""
+FOLLOW_SECONDS = 0.3
+"""How long those who follow an output wait for it. They ask every few seconds, and take what is known then."""
 SHARED_SECONDS = 10.0
 """For how long pages share what one read of the whole namespace has found. A live page asks every few seconds."""
 SLOW = f"it did not answer within {SECONDS:g} s"
+NOT_YET = "it has not answered yet"
+TOO_MANY = "too many outputs are followed, and the cluster is slow"
 _THREADS = 4
-TAIL_SHARED_SECONDS = 2.0
-"""For how long those who follow the output of a pod share what one read has found."""
-_TAILS = 20
-"""Of how many pods the last lines are kept, for those who follow them."""
+FOLLOWED_SHARED_SECONDS = 2.0
+"""For how long those who follow an output share what one read has found."""
+_FOLLOWED = 20
+"""Of how many SpokeJobs, and of how many pods, it is kept what was read last, for those who follow their output."""
 _PULLS = 1_000
 """Of how many pods it is kept when their images were pulled."""
 _EVENTS_ARE_SENT = timedelta(seconds=5)
@@ -60,7 +66,13 @@ class _Shared(Generic[R]):
         self._seconds = shared_seconds
         self._lock = threading.Lock()
         self._reading: Future[R] | None = None
+        self._known: list[R] = []
         self._until = 0.0
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a read is under way, or waits for a thread."""
+        return self._reading is not None and not self._reading.done()
 
     def begin(self) -> Future[R]:
         """Return the read that is under way, or whose result is shared, or begin one."""
@@ -70,10 +82,47 @@ class _Shared(Generic[R]):
                 reading = self._reading = self._threads.submit(self._run)
         return reading
 
+    def newest(self, reading: Future[R], within_seconds: float, late: R) -> R:
+        """Return what a read finds; if it takes longer, what the one before has found, or else ``late``."""
+        return _result(reading, within_seconds, self._known[0] if self._known else late)
+
     def _run(self) -> R:
         found = self._read()
         self._until = self._clock() + self._seconds
+        self._known = [found]
         return found
+
+
+class _Followed(Generic[R]):
+    """Reads of things that somebody follows.
+
+    Each has one read at a time, and only so many are kept. So the number of reads that wait for a thread has a bound.
+    """
+
+    def __init__(self, threads: ThreadPoolExecutor, clock: Callable[[], float]) -> None:
+        self._threads = threads
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._each: dict[str, _Shared[R]] = {}
+
+    def newest(self, name: str, read: Callable[[], R], within_seconds: float, late: R, refused: R) -> R:
+        """Return what was read last of a thing, after a wait for a read that is under way.
+
+        :param late: the answer if nothing is known by then.
+        :param refused: the answer if all reads that are kept are of other things, and under way.
+        """
+        with self._lock:
+            shared = self._each.pop(name, None)
+            if shared is None and len(self._each) >= _FOLLOWED:
+                ended = next((each for each, other in self._each.items() if not other.is_reading), None)
+                if ended is None:
+                    return refused
+                del self._each[ended]
+            if shared is None:
+                shared = _Shared(read, self._threads, self._clock, FOLLOWED_SHARED_SECONDS)
+            self._each[name] = shared  # the last one that somebody asked for
+            reading = shared.begin()
+        return shared.newest(reading, within_seconds, late)
 
 
 class ClusterReads:
@@ -88,7 +137,8 @@ class ClusterReads:
         self._clock = clock
         # A node that does not answer takes a thread for long. So those who follow its pods have threads of their own.
         self._log_threads = ThreadPoolExecutor(_THREADS, "spoke-web-logs")
-        self._tails: dict[str, _Shared[PodTail]] = {}
+        self._tails = _Followed[PodTail](self._log_threads, clock)
+        self._views = _Followed[ClusterView | None](self._threads, clock)
         self._lock = threading.Lock()
         self._pulls: dict[str, Future[datetime | None]] = {}
         self._all_waits = _Shared(lambda: waits_in(namespace), self._threads, clock)
@@ -108,38 +158,63 @@ class ClusterReads:
             reading.cancel()  # if it has not begun: nobody waits for it any more
             return late
 
-    def pulled(self, view: ClusterView | None) -> Mapping[str, datetime]:
-        """Read when the image of the newest attempt's pod was pulled, or take what another page has read.
+    def followed_view(self, job: JobRequest, within_seconds: float) -> ClusterView | None:
+        """Read the job's SpokeJob alone, or take what was read last, for those who follow the job's output."""
+        if job.executor is not Executor.CLUSTER:
+            return None
+        name = spokejob_name(job.job_type, job.id, job.uid, job.run)
+        return self._views.newest(
+            name,
+            lambda: view_of(job, self._namespace, around=False),
+            within_seconds,
+            ClusterView(name, self._namespace, problem=NOT_YET),
+            ClusterView(name, self._namespace, problem=TOO_MANY),
+        )
 
-        An API server looks through all events of the namespace for it, so each pod is asked about once, as soon as its
-        container has started, and while the events are there.
+    def pulled(self, view: ClusterView | None) -> Mapping[str, datetime]:
+        """Return when the images of the attempts' pods were pulled, as far as it was read. Read it of the newest one.
+
+        An API server looks through all events of the namespace for it, so each pod is asked about until there is an
+        answer, as soon as its container has started, and while the events are there.
         """
         attempts = view.spokejob.status.attempts if view is not None and view.spokejob is not None else ()
-        newest = attempts[-1] if attempts else None
-        if newest is None or newest.runs_since is None or newest.lane == Lane.STANDBY or not is_object_name(newest.pod):
+        if not attempts:
             return {}
-        age = datetime.now(UTC) - newest.runs_since
+        newest = attempts[-1]
+        begun = newest.runs_since if newest.lane != Lane.STANDBY and is_object_name(newest.pod) else None
+        age = datetime.now(UTC) - begun if begun is not None else timedelta(0)
         with self._lock:
             if newest.pod not in self._pulls and _EVENTS_ARE_SENT < age < _EVENTS_ARE_KEPT:
                 if len(self._pulls) >= _PULLS:
                     del self._pulls[next(iter(self._pulls))]
                 self._pulls[newest.pod] = self._threads.submit(pulled_in, newest.pod, self._namespace)
-            reading = self._pulls.get(newest.pod)
-        at = _result(reading, SECONDS, None) if reading is not None else None
-        return {newest.pod: at} if at is not None else {}
+            readings = {each.pod: self._pulls[each.pod] for each in attempts if each.pod in self._pulls}
+        wait(readings.values(), SECONDS)
+        found = {pod: self._pulled(pod, reading) for pod, reading in readings.items() if reading.done()}
+        return {pod: at for pod, at in found.items() if at is not None}
 
-    def tail(self, pod: str) -> PodTail:
-        """Read what the job of a pod has printed last, or take what another page has just read."""
-        with self._lock:
-            shared = self._tails.pop(pod, None)
-            if shared is None:
-                shared = _Shared(
-                    lambda: tail_in(pod, self._namespace), self._log_threads, self._clock, TAIL_SHARED_SECONDS
-                )
-            self._tails[pod] = shared  # the last one that somebody asked for
-            while len(self._tails) > _TAILS:
-                del self._tails[next(iter(self._tails))]
-        return _result(shared.begin(), SECONDS, PodTail(problem=SLOW))
+    def _pulled(self, pod: str, reading: Future[datetime | None]) -> datetime | None:
+        """Return what a read has found. Forget it if it failed, so that the next page asks again."""
+        try:
+            return reading.result()
+        except (ApiError, ConfigurationError):
+            with self._lock:
+                if self._pulls.get(pod) is reading:
+                    del self._pulls[pod]
+            return None
+
+    def tail(self, pod: str, within_seconds: float | None = None) -> PodTail:
+        """Read what the job of a pod has printed last, or take what another page has just read.
+
+        :param within_seconds: None for as long as a page waits.
+        """
+        return self._tails.newest(
+            pod,
+            lambda: tail_in(pod, self._namespace),
+            SECONDS if within_seconds is None else within_seconds,
+            PodTail(problem=SLOW if within_seconds is None else NOT_YET),
+            PodTail(problem=TOO_MANY),
+        )
 
     def waits(self) -> SpokeJobWaits:
         """Read what SpokeJobs wait for, or take what another page has read of late."""

@@ -22,6 +22,10 @@ LINE_LIMIT = 2_000
 OUTPUT_LIMIT = 64_000
 """The most characters that are shown, escapes included."""
 _PROBLEM_LIMIT = 300
+AGAIN_SECONDS = 3
+"""After how long browsers read the output of a running attempt again."""
+AFTER_PROBLEM_SECONDS = 15
+"""The same if it could not be read."""
 NOT_NAMED = "its SpokeJob does not name it yet"
 
 
@@ -35,6 +39,8 @@ class ShownOutput:
     """Where the rest is, or why there are no lines."""
     runs: bool = False
     """Whether the attempt runs, so that browsers read its output again."""
+    again_seconds: int = AGAIN_SECONDS
+    """After how long."""
 
 
 def running_pod(job: JobRequest, found: Sequence[Try]) -> str:
@@ -78,7 +84,8 @@ def _of_running(job: JobRequest, item: Try, pod: PodTail | None) -> ShownOutput:
         return ShownOutput(title, kept, rest if kept else none, runs=True)
     if pod is None or pod.problem:
         why = line(pod.problem, _PROBLEM_LIMIT) if pod is not None else NOT_NAMED
-        return ShownOutput(title, note=f"The output of its pod, {worker}, could not be read: {why}", runs=True)
+        note = f"The output of its pod, {worker}, could not be read: {why}"
+        return ShownOutput(title, note=note, runs=True, again_seconds=AFTER_PROBLEM_SECONDS if pod else AGAIN_SECONDS)
     printed = last(part for text in pod.lines for part in _parts(text))
     note = f"These are the last lines of its pod, {worker}." if printed else "It has printed nothing yet."
     return ShownOutput(title, printed, note, runs=True)

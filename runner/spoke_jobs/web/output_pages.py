@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 
 from spoke_jobs.cluster.cluster_view import ClusterView, PodTail
@@ -10,6 +11,7 @@ from spoke_jobs.explain.tries import Try, tries
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.model import JobRequest, JobState
+from spoke_jobs.web import cluster_reads
 from spoke_jobs.web.answers import NOT_FOUND, Answer, Asked, Page, Reading, refusal
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.live_output import running_pod, shown_output
@@ -19,15 +21,20 @@ _HIDDEN = refusal("Not allowed", "You may not see what jobs print.", 403)
 
 
 def tail_of_running(
-    cluster: ClusterReads, job: JobRequest, found: Sequence[Try], view: ClusterView | None
+    cluster: ClusterReads,
+    job: JobRequest,
+    found: Sequence[Try],
+    view: ClusterView | None,
+    within_seconds: float | None = None,
 ) -> PodTail | None:
     """Read what the pod that runs a job has printed last. If that is not possible, say why, or return None.
 
     :param view: what was read of the job's SpokeJob; None if it has none, or if the Kubernetes client is missing.
+    :param within_seconds: how long to wait for it; None for as long as a page waits.
     """
     pod = running_pod(job, found)
     if pod:
-        return cluster.tail(pod)
+        return cluster.tail(pod, within_seconds)
     problem = NOT_INSTALLED if view is None else view.problem
     return PodTail(problem=problem) if problem else None
 
@@ -52,9 +59,11 @@ class OutputPages:
         if job is None:
             return NOT_FOUND
         runs = job.state is JobState.RUNNING
-        view = self._cluster.view(job, around=False) if runs else None
+        until = time.monotonic() + cluster_reads.FOLLOW_SECONDS  # of both reads: browsers ask every few seconds
+        view = self._cluster.followed_view(job, cluster_reads.FOLLOW_SECONDS) if runs else None
         spokejob = view.spokejob if view is not None else None
         found = tries(job, self._queries.attempts(job.id), spokejob, self._queries.reports(job.id))
-        shown = shown_output(job, found, tail_of_running(self._cluster, job, found, view) if runs else None)
+        rest = max(until - time.monotonic(), 0.0)
+        shown = shown_output(job, found, tail_of_running(self._cluster, job, found, view, rest) if runs else None)
         title = f"Output of job {job.id}: {line(job.job_type, 80)}"
         return Page("output.html", {"title": title, "job_id": job.id, "output": shown}, live=True)

@@ -280,7 +280,7 @@ class AsyncOrderLoop:
                 self._leases.add(lease, Owner(partial(self._stop_soon, order.token)))
                 end = await self._run(order)
             else:  # the event loop or the worker was blocked: too little of the lease is left, or the token is old
-                await self._release(order)
+                end = AttemptEnd(ExitCode.NOT_STARTED)
         except DBAPIError as error:
             end = AttemptEnd(code_of_unrecorded(error))
             logger.error("job %d: could not record its end (%s)", order.job_id, type(error.orig).__name__)  # noqa: TRY400
@@ -305,23 +305,21 @@ class AsyncOrderLoop:
             return AttemptEnd(ExitCode.SUPERSEDED)
         claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
         running = self._running[order.token] = _LoopDriver(claim, self._common)
-        late = False
         try:
             if not self._room.locked():
                 await self._room.acquire()  # at once: waiting with a timeout takes a task of its own
             else:  # if no slot becomes free soon, release the order, so that another worker can claim the job
                 await asyncio.wait_for(self._room.acquire(), PATIENCE_SECONDS)
-                late = is_late(order.job_id, order.start_by)
         except TimeoutError:
-            await self._release(order)
-            return AttemptEnd(ExitCode.SUPERSEDED)
+            return AttemptEnd(ExitCode.NOT_STARTED)
         else:
             try:
                 changed = self._shared.outdated(order.asked_at)
                 held = changed and await self._common.in_thread(self._ledger.limits.holds, job)
+                # The slot and the question may have taken long. What reading the payload took is the job's own affair.
+                late = order.job is not None and is_late(order.job_id, order.start_by)
                 if late or held or self._stopping or running.stop_reason is not None:
-                    await self._release(order)
-                    return AttemptEnd(ExitCode.SUPERSEDED)
+                    return AttemptEnd(ExitCode.NOT_STARTED)
                 with self._common.output.of(job.id, order.token):
                     return await attempt(claim, running)
             finally:
@@ -329,13 +327,6 @@ class AsyncOrderLoop:
                 self._room.release()
         finally:
             del self._running[order.token]
-
-    async def _release(self, order: Order) -> None:
-        """Release the claim of an attempt that was not started. If its cancellation was requested, the job ends."""
-        try:
-            await self._common.in_thread(self._ledger.release, order.token)
-        except DBAPIError as error:
-            logger.warning("job %d: could not release its claim (%s)", order.job_id, type(error).__name__)
 
 
 async def _call(definition: Definition, context: JobContext, payload: Any, commit_at_once: bool) -> CallResult:

@@ -44,8 +44,6 @@ logger = logging.getLogger(__name__)
 
 Run = Callable[[Order, threading.Event], AttemptEnd]
 """Run an order's attempt; the event asks it to stop."""
-Release = Callable[[Order], None]
-"""Release the claim of an order that was not started."""
 
 
 def serve(connection: socket.socket, shared: SharedState, output_file: int) -> None:
@@ -72,18 +70,16 @@ def serve(connection: socket.socket, shared: SharedState, output_file: int) -> N
     )
 
     def run(order: Order, cancel: threading.Event) -> AttemptEnd:
+        if is_late(order.job_id, order.start_by):  # before the payload is read: a large one may take longer
+            return AttemptEnd(ExitCode.NOT_STARTED)
         output.begin(order.job_id, order.token)
         shared.enter(order.token)
         try:
-            if is_late(order.job_id, order.start_by):  # before the payload is read: a large one may take longer
-                release(order)
-                return AttemptEnd(ExitCode.SUPERSEDED)
             job = order.job or ledger.get(order.job_id)
             if job is None:
                 return AttemptEnd(ExitCode.SUPERSEDED)
             if shared.outdated(order.asked_at) and ledger.limits.holds(job):
-                release(order)
-                return AttemptEnd(ExitCode.SUPERSEDED)
+                return AttemptEnd(ExitCode.NOT_STARTED)
             claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
             shared.heartbeat_unanswered(False)  # of the previous attempt
             if not _is_stale(order) and order.asked_at is not None:  # otherwise the attempt begins with a renewal
@@ -98,15 +94,9 @@ def serve(connection: socket.socket, shared: SharedState, output_file: int) -> N
             shared.lease_ends(math.inf)
             shared.leave()
 
-    def release(order: Order) -> None:
-        try:
-            ledger.release(order.token)
-        except DBAPIError as error:
-            logger.warning("job %d: could not release its claim (%s)", order.job_id, type(error.orig).__name__)
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches children too, but the supervisor decides
     with contextlib.suppress(OSError):  # the supervisor has exited; the last attempt's end is in the ledger
-        OrderLoop(connection, run, release).run()
+        OrderLoop(connection, run).run()
     close_all(registry.middleware)
     ledger.close_notifier()
 
@@ -130,10 +120,9 @@ class _StopRequested(Exception):
 class OrderLoop:
     """Runs orders one at a time. It handles SIGTERM, so it must be created in the main thread."""
 
-    def __init__(self, connection: socket.socket, run: Run, release: Release) -> None:
+    def __init__(self, connection: socket.socket, run: Run) -> None:
         self._connection = connection
         self._run = run
-        self._release = release
         self._cancel = SignalEvent()
         self._idle = False
         self._received = b""
@@ -158,8 +147,7 @@ class OrderLoop:
                 order = decode(line)
                 if isinstance(order, Order) and waited_behind and _is_stale(order):
                     # The previous attempt was long, and the supervisor may have released this claim: never start it.
-                    self._release(order)
-                    code, token = ExitCode.SUPERSEDED, order.token
+                    code, token = ExitCode.NOT_STARTED, order.token
                 elif isinstance(order, Order):
                     end = self._execute(order)
                     code, token, trace_id = end.exit_code, order.token, end.trace_id

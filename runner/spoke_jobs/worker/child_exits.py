@@ -44,7 +44,7 @@ class ChildExits:
         """Handle a child that exited by itself or was killed by a limit."""
         self._copy_output(child)
         for item in child.orders.values():
-            if _was_not_started(child, item):
+            if not child.has_begun(item):
                 self.release(item.order)
                 continue
             failure = self._with_output(child, failure_of(child, item))
@@ -61,7 +61,7 @@ class ChildExits:
         """Handle a child that was stopped because the worker stops."""
         self._copy_output(child)
         for item in child.orders.values():
-            if _was_not_started(child, item):
+            if not child.has_begun(item):
                 self.release(item.order)
             else:
                 failure = Failure(Cause.INTERRUPTED, Cause.INTERRUPTED.meaning)
@@ -73,7 +73,10 @@ class ChildExits:
         self._record(order, _DATABASE_AWAY)
 
     def release(self, order: Order) -> None:
-        """Release the claim of an attempt that was not started; it is not charged."""
+        """Release the claim of an attempt that was not started; it is not charged.
+
+        If its cancellation was requested, the job ends.
+        """
         self._may_be_due()
         try:
             self._ledger.release(order.token)
@@ -130,13 +133,6 @@ def failure_of(child: Child, item: HeldOrder) -> Failure:
         name = signal_name(-code)
         return Failure(Cause.KILLED, f"{Cause.KILLED.meaning} ({name})", name)
     return Failure(Cause.JOB_EXITED, f"the job ended its process with exit code {code}")
-
-
-def _was_not_started(child: Child, item: HeldOrder) -> bool:
-    """Whether the child exited before it started the order."""
-    if child.kind is ChildKind.LOOP:
-        return not child.shared.lists(item.order.token)
-    return child.shared.at[0] != item.order.token
 
 
 def _caused_exit(child: Child, order: Order) -> bool:

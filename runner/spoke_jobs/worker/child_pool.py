@@ -109,6 +109,12 @@ class Child:
         # It runs its orders in their sequence, and may already run the next one.
         return not held or (report.token != running and report.token == next(iter(self.orders)))
 
+    def has_begun(self, item: HeldOrder) -> bool:
+        """Whether the child has begun an order that has not ended."""
+        if self.kind is ChildKind.LOOP:
+            return self.shared.lists(item.order.token)
+        return self.shared.at[0] == item.order.token
+
     def ran_seconds(self, item: HeldOrder) -> float:
         """Return for how long an attempt that ends now has run: since its order was sent, or an earlier attempt ended.
 
@@ -143,6 +149,8 @@ class HeldOrder:
     """Since when the child, which runs nothing else, has not begun it; None if that is not so."""
     observed: ObservedAttempt | None = None
     """What its claim said, for metrics."""
+    counted: bool = False
+    """Whether its start in time was counted."""
 
 
 @dataclass(frozen=True, slots=True)

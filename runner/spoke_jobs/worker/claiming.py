@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.execution.lease import FRESH
+from spoke_jobs.execution.start_allowance import StartAllowance
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Claim
 from spoke_jobs.registry import Registry
@@ -64,6 +66,7 @@ class Claiming:
         self._token_pause = 0.0
         """The least time until the next claim for a token. Under a rate of each queue, many tokens are for nobody."""
         self._limits_version = ledger.limits.version
+        self._allowance = StartAllowance()
 
     def expect_work(self) -> None:
         """Assume that there may be due jobs of every kind, after a notification or a poll interval."""
@@ -78,6 +81,20 @@ class Claiming:
     def token_due_in(self) -> float:
         """Seconds until a rate lets another attempt start."""
         return max(0.0, self._token_due - time.monotonic())
+
+    def started(self, item: HeldOrder) -> None:
+        """Note that a child has started an order."""
+        if not item.counted:
+            item.counted = True
+            self._allowance.in_time(item.order.start_by)
+
+    def not_started(self, item: HeldOrder) -> None:
+        """Note that a child did not start an order, because it was too late or for another reason."""
+        if time.monotonic() > item.order.start_by:
+            for child, other in self._pool.assignments():  # their ends are reported later, perhaps after hours
+                if child.has_begun(other):
+                    self.started(other)
+            self._allowance.late(item.order.start_by, item.order.asked_at)
 
     def record_duration(self, kind: ChildKind, seconds: float) -> None:
         """Record the duration of an ended attempt."""
@@ -166,7 +183,8 @@ class Claiming:
         job, options = claim.job, claim.job.options
         memory = bound_of(options, self._options.job_memory_bytes)
         most = self._options.seconds_of(options)
-        held = HeldOrder(Order.of(claim), options.timeout_seconds, job.locks_queue, memory, most)
+        order = replace(Order.of(claim), start_by=self._allowance.start_by(claim))
+        held = HeldOrder(order, options.timeout_seconds, job.locks_queue, memory, most)
         held.observed = claimed_attempt(claim)
         return held
 

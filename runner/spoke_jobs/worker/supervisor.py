@@ -30,6 +30,7 @@ from spoke_jobs.worker.child_pool import (
     Child,
     ChildKind,
     ChildPool,
+    HeldOrder,
     kill_processes_of,
     signal_name,
 )
@@ -234,15 +235,7 @@ class Supervisor:
         child.started_once = True
         self._failed_starts = 0
         if report.token is not None and (item := child.orders.pop(report.token, None)) is not None:
-            self._claiming.record_duration(child.kind, time.monotonic() - item.sent_at)
-            if report.exit_code is not None:
-                code, seconds = ExitCode(report.exit_code), child.ran_seconds(item)
-                self.metrics.ran(item.observed, code, seconds, report.trace_id)
-            if item.locks_queue:  # other jobs may wait for its queue
-                self._claiming.expect_work()
-            self._claiming.expect_room()
-            if report.exit_code == ExitCode.DATABASE_AWAY:
-                self._exits.lost_database(item.order)
+            self._end(child, item, report)
         if report.last:  # the child was told to stop, and starts none of its other orders
             for item in list(child.orders.values()):
                 del child.orders[item.order.token]
@@ -256,6 +249,23 @@ class Supervisor:
         child.ready = not report.last and child.kill_reason is None
         if report.last or worn:
             self._pool.close(child)
+
+    def _end(self, child: Child, item: HeldOrder, report: Report) -> None:
+        """Process the end of an order, which the child no longer holds."""
+        if report.exit_code == ExitCode.NOT_STARTED:
+            self._claiming.not_started(item)
+            self._exits.release(item.order)
+        else:
+            self._claiming.started(item)
+            self._claiming.record_duration(child.kind, time.monotonic() - item.sent_at)
+        if report.exit_code is not None:
+            code, seconds = ExitCode(report.exit_code), child.ran_seconds(item)
+            self.metrics.ran(item.observed, code, seconds, report.trace_id)
+        if item.locks_queue:  # other jobs may wait for its queue
+            self._claiming.expect_work()
+        self._claiming.expect_room()
+        if report.exit_code == ExitCode.DATABASE_AWAY:
+            self._exits.lost_database(item.order)
 
     def _ignore(self, child: Child) -> None:
         """Log, once for each child, that a job writes reports to its child's socket. Its limits stay in force."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -200,3 +201,44 @@ def test_a_claim_that_took_too_long_is_given_back_uncharged_and_takes_another_to
     assert site.ran == ["once"]
     assert [claim.number for claim in found][:2] == [1, 1]
     assert [attempt.number for attempt in site.runner.ledger.attempts(job.id)] == [1]
+
+
+def test_a_process_that_is_always_too_late_for_a_rate_still_runs_its_jobs(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.runner.ledger.limits.set(parse_scope("type:note"), lambda _old: Bounds(rate=Rate(100, 1, 5)))
+    real = SqlLedger.claim_batch
+
+    def claim_batch(self: SqlLedger, *arguments: Any) -> Sequence[Claim]:
+        claims = real(self, *arguments)
+        return [replace(claim, start_by=time.monotonic() - 0.02) for claim in claims]
+
+    monkeypatch.setattr(SqlLedger, "claim_batch", claim_batch)
+    for number in range(3):
+        site.runner.dispatch_job(JobData("note", number))
+    eventually(lambda: len(site.ran) == 3)
+    assert sum("not started in time for their rates" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("away", [True, False], ids=["away", "refused"])
+def test_a_late_claim_that_cannot_be_released_is_not_charged(
+    site: Site, monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    real, late = SqlLedger.claim_batch, list[Claim]()
+
+    def claim_batch(self: SqlLedger, *arguments: Any) -> Sequence[Claim]:
+        claims = real(self, *arguments)
+        if late or not claims:
+            return claims
+        late.extend(replace(claim, start_by=time.monotonic() - 1) for claim in claims)
+        return late
+
+    def release(*_arguments: Any) -> bool:
+        raise OperationalError("", {}, ConnectionError("away"), connection_invalidated=away)
+
+    monkeypatch.setattr(retry, "OWN_BACKOFF", {})
+    monkeypatch.setattr(SqlLedger, "claim_batch", claim_batch)
+    monkeypatch.setattr(SqlLedger, "release", release)
+    job = site.runner.dispatch_job(JobData("note", "once"))
+    eventually(lambda: site.states() == [JobState.SUCCEEDED])
+    assert [attempt.cause for attempt in site.runner.ledger.attempts(job.id)] == ["Interrupted", ""]

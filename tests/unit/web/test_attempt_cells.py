@@ -77,6 +77,31 @@ def test_of_a_job_in_a_worker_its_limit_alone_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    "resources",
+    [
+        {"limits": None},
+        {"limits": ["memory"]},
+        {"limits": {"memory": None}},
+        {"limits": {"memory": 1_024}},
+        {"limits": {"memory": ["1Gi"]}},
+        ["limits"],
+    ],
+    ids=str,
+)
+def test_resources_of_another_form_say_no_limit(resources: Any) -> None:
+    """Other code may write the row."""
+    assert cells(a_job(options=JobOptions(resources=resources)), used(512)) == {"Peak memory": "512 MiB"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"), [("9" * 400, f"{'9' * 39}…"), (f"0.{'0' * 5_000}1", "0 MiB")], ids=["large", "small"]
+)
+def test_the_peak_has_no_share_of_a_limit_that_is_no_amount_of_memory(limit: str, shown: str) -> None:
+    job = a_job(options=JobOptions(resources={"limits": {"memory": limit}}))
+    assert cells(job, used(512)) == {"Memory limit": shown, "Peak memory": "512 MiB"}
+
+
+@pytest.mark.parametrize(
     ("job", "attempt", "seen", "lane"),
     [
         (a_job(), an_attempt(), {}, None),

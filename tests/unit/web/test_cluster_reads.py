@@ -13,7 +13,9 @@ from tests.waiting import patient
 from spoke_jobs.cluster.cluster_view import ClusterView, PodTail, SpokeJobWaits
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, SpokeJob, SpokeJobStatus
+from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.model import JobRequest
+from spoke_jobs.shared.api_errors import ApiUnavailable
 from spoke_jobs.web import cluster_reads
 from spoke_jobs.web.cluster_reads import SLOW, ClusterReads
 
@@ -134,10 +136,13 @@ def test_a_read_that_nobody_waits_for_any_more_is_not_begun(monkeypatch: pytest.
         reads.close()
 
 
-def seen(pod: str = "report-1-x", lane: str = "", ago_seconds: float | None = 60) -> ClusterView:
-    """What is read of a SpokeJob whose attempt has run for so long."""
+def seen(
+    pod: str = "report-1-x", lane: str = "", ago_seconds: float | None = 60, before: tuple[str, ...] = ()
+) -> ClusterView:
+    """What is read of a SpokeJob whose attempt has run for so long, after attempts in other pods."""
     runs = None if ago_seconds is None else datetime.now(UTC) - timedelta(seconds=ago_seconds)
-    attempt = AttemptStatus(number=1, job="report-1", pod=pod, lane=lane, runs_since=runs)
+    attempts = [AttemptStatus(number=number, job="report-1", pod=name) for number, name in enumerate(before, 1)]
+    attempts.append(AttemptStatus(number=len(before) + 1, job="report-1", pod=pod, lane=lane, runs_since=runs))
     read = SpokeJob.from_object(
         {
             "metadata": {"name": "n", "namespace": "jobs", "uid": "u", "resourceVersion": "1"}
@@ -145,7 +150,7 @@ def seen(pod: str = "report-1-x", lane: str = "", ago_seconds: float | None = 60
             "spec": {"uid": str(UUID(int=7)), "requestId": 12, "jobType": "report"},
         }
     )
-    return ClusterView("n", "jobs", read.model_copy(update={"status": SpokeJobStatus(attempts=(attempt,))}))
+    return ClusterView("n", "jobs", read.model_copy(update={"status": SpokeJobStatus(attempts=tuple(attempts))}))
 
 
 def test_of_each_pod_it_is_read_once_when_its_image_was_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +173,48 @@ def test_of_each_pod_it_is_read_once_when_its_image_was_pulled(monkeypatch: pyte
         assert asked == ["a", "b", "c"]
         assert reads.pulled(seen("a")) == {"a": at}
         assert asked[3:] == ["a"], "only some pods are kept"
+    finally:
+        reads.close()
+
+
+def test_what_was_read_of_the_pods_of_earlier_attempts_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    at, asked = datetime.now(UTC), list[str]()
+
+    def pulled_in(pod: str, _namespace: str) -> datetime:
+        asked.append(pod)
+        return at
+
+    monkeypatch.setattr(cluster_reads, "pulled_in", pulled_in)
+    reads = ClusterReads("jobs")
+    try:
+        reads.pulled(seen("a"))
+        assert reads.pulled(seen("c", before=("a", "b"))) == {"a": at, "c": at}
+        assert reads.pulled(seen("d", "standby", before=("a", "b", "c"))) == {"a": at, "c": at}
+        assert asked == ["a", "c"]
+    finally:
+        reads.close()
+
+
+@pytest.mark.parametrize(
+    "error", [ApiUnavailable(0, "", "no answer"), ConfigurationError("no credentials")], ids=["away", "no credentials"]
+)
+def test_an_error_does_not_say_when_an_image_was_pulled(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """So the next page asks again."""
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    at = datetime.now(UTC)
+    answers: list[datetime | Exception] = [error, at]
+
+    def pulled_in(_pod: str, _namespace: str) -> datetime:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(cluster_reads, "pulled_in", pulled_in)
+    reads = ClusterReads("jobs")
+    try:
+        assert [reads.pulled(seen()) for _ in range(3)] == [{}, {"report-1-x": at}, {"report-1-x": at}]
     finally:
         reads.close()
 
@@ -220,7 +267,7 @@ def test_a_page_does_not_wait_long_for_the_time_of_a_pull(monkeypatch: pytest.Mo
 
 def test_those_who_follow_a_pod_share_what_is_read_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
-    monkeypatch.setattr(cluster_reads, "_TAILS", 2)
+    monkeypatch.setattr(cluster_reads, "_FOLLOWED", 2)
     read: list[str] = []
 
     def tail_in(pod: str, namespace: str) -> PodTail:
@@ -233,7 +280,7 @@ def test_those_who_follow_a_pod_share_what_is_read_of_it(monkeypatch: pytest.Mon
     try:
         assert [reads.tail(pod).lines for pod in ("a", "a", "b")] == [("a in jobs",)] * 2 + [("b in jobs",)]
         assert read == ["a", "b"]
-        now += cluster_reads.TAIL_SHARED_SECONDS
+        now += cluster_reads.FOLLOWED_SHARED_SECONDS
         reads.tail("a")
         assert read[2:] == ["a"]
         for pod in ("c", "a", "b"):  # b was asked for before a
@@ -258,6 +305,97 @@ def test_nodes_that_do_not_answer_hold_up_nothing_else(monkeypatch: pytest.Monke
         assert {reads.tail(str(pod)).problem for pod in range(9)} == {SLOW}
         monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
         assert reads.waits().problem == "read"
+    finally:
+        answers.set()
+        reads.close()
+
+
+def test_those_who_follow_an_output_wait_for_it_only_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take what was read last, or what was wrong then."""
+    answers = threading.Event()
+    read: list[str] = []
+
+    def tail_in(pod: str, _namespace: str) -> PodTail:
+        read.append(pod)
+        if len(read) > 1:
+            answers.wait(patient(60))
+        return PodTail((f"line {len(read)}",), "away" if len(read) > 2 else "")
+
+    monkeypatch.setattr(cluster_reads, "tail_in", tail_in)
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    now = 100.0
+    reads = ClusterReads("jobs", lambda: now)
+    try:
+        assert reads.tail("a", patient(60)).lines == ("line 1",)
+        now += cluster_reads.FOLLOWED_SHARED_SECONDS
+        assert reads.tail("a", 0.01).lines == ("line 1",), "known from before"
+        assert reads.tail("b", 0.01).problem == cluster_reads.NOT_YET
+        answers.set()
+        assert {reads.tail("a").problem, reads.tail("b").problem} == {"away"}
+        answers.clear()
+        now += cluster_reads.FOLLOWED_SHARED_SECONDS
+        assert reads.tail("a", 0.01).problem == "away"
+    finally:
+        answers.set()
+        reads.close()
+
+
+def test_those_who_follow_a_job_share_what_is_read_of_its_spokejob(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+    answers.set()
+    read: list[int] = []
+
+    def view_of(job: JobRequest, _namespace: str, *, around: bool) -> ClusterView:
+        assert not around
+        read.append(job.id)
+        answers.wait(patient(60))
+        return ClusterView(f"read-{len(read)}")
+
+    monkeypatch.setattr(cluster_reads, "view_of", view_of)
+    now = 100.0
+    reads = ClusterReads("jobs", lambda: now)
+
+    def name(job_id: int, within_seconds: float) -> tuple[str, str]:
+        view = reads.followed_view(a_job(id=job_id, runner="kubernetes"), within_seconds)
+        assert view is not None
+        return view.name, view.problem
+
+    try:
+        assert reads.followed_view(a_job(), 0) is None
+        assert [name(job_id, patient(60)) for job_id in (1, 1, 2)] == [("read-1", "")] * 2 + [("read-2", "")]
+        answers.clear()
+        now += cluster_reads.FOLLOWED_SHARED_SECONDS
+        assert name(1, 0.01) == ("read-1", "")
+        assert name(3, 0.01)[1] == cluster_reads.NOT_YET
+        answers.set()
+        assert name(3, patient(60))[1] == ""
+        assert sorted(read) == [1, 1, 2, 3]
+    finally:
+        answers.set()
+        reads.close()
+
+
+def test_reads_of_output_that_are_under_way_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise those that nobody waits for any more would fill the queue while the cluster is away."""
+    monkeypatch.setattr(cluster_reads, "_FOLLOWED", 2)
+    answers = threading.Event()
+    read: list[str] = []
+
+    def tail_in(pod: str, _namespace: str) -> PodTail:
+        read.append(pod)
+        answers.wait(patient(60))
+        return PodTail((pod,))
+
+    monkeypatch.setattr(cluster_reads, "tail_in", tail_in)
+    monkeypatch.setattr(cluster_reads, "SECONDS", patient(60))
+    reads = ClusterReads("jobs")
+    try:
+        problems = [reads.tail(pod, 0.01).problem for pod in ("a", "b", "c", "a", "c")]
+        late, many = cluster_reads.NOT_YET, cluster_reads.TOO_MANY
+        assert problems == [late, late, many, late, many]
+        answers.set()
+        assert [reads.tail(pod).lines for pod in ("a", "b", "c")] == [("a",), ("b",), ("c",)]
+        assert sorted(read) == ["a", "b", "c"]
     finally:
         answers.set()
         reads.close()

@@ -81,7 +81,10 @@ def test_why_a_pod_could_not_be_read() -> None:
     assert shown.runs, "it may be read later"
     assert shown.note.startswith(f"The output of its pod, {POD}, could not be read: no \\x1b[31mxxx")
     assert len(shown.note) < 400
-    assert shown_output(running(), [attempt()]).note.endswith("could not be read: its SpokeJob does not name it yet")
+    assert shown.again_seconds == 15, "the cluster may be away for long"
+    soon = shown_output(running(), [attempt()])
+    assert soon.note.endswith("could not be read: its SpokeJob does not name it yet")
+    assert soon.again_seconds == from_pod("one").again_seconds == 3
 
 
 def test_what_a_worker_has_stored_so_far() -> None:

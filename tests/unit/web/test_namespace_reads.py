@@ -154,7 +154,8 @@ def test_when_the_image_of_a_job_was_pulled(monkeypatch: pytest.MonkeyPatch) -> 
     assert pulled([event(at="", eventTime="2026-01-01T00:00:05.000000Z")], monkeypatch) == second
     assert pulled(of_others, monkeypatch) is None
     assert pulled([event(at="yesterday")], monkeypatch) is None
-    assert pulled(REFUSED, monkeypatch) is None
+    with pytest.raises(type(REFUSED)):
+        pulled(REFUSED, monkeypatch)
 
 
 class Log:

@@ -25,7 +25,7 @@ def run(order, cancel):
         print("the copy ended with", os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]), flush=True)
     return AttemptEnd(ExitCode.DONE, trace_id="a" * 32)
 
-OrderLoop(connection, run, lambda order: None).run()
+OrderLoop(connection, run).run()
 connection.close()
 reports = [decode(line) for line in supervisor.recv(4096).splitlines()]
 print("reports:", *[(report.exit_code, report.trace_id[:1]) for report in reports])
@@ -68,7 +68,7 @@ def run(order, cancel):
     print("asked to stop", cancel.is_set())
     return AttemptEnd(ExitCode.DONE)
 
-OrderLoop(connection, run, lambda order: None).run()
+OrderLoop(connection, run).run()
 connection.close()
 """
 

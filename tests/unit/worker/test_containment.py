@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections import deque
@@ -22,7 +23,7 @@ from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
-from spoke_jobs.model import AttemptState, Failure, JobState
+from spoke_jobs.model import AttemptState, Claim, Failure, JobState
 from spoke_jobs.runners.attempt_counts import ObservedAttempt
 from spoke_jobs.worker.child_messages import Order, Report, decode, encode
 from spoke_jobs.worker.child_pool import Child, ChildKind, HeldOrder
@@ -317,3 +318,100 @@ def test_an_attempt_has_run_since_the_child_s_last_end_and_an_order_that_was_not
     (rest,) = figures().runs.values()
     assert sum(rest.counts) == 2, "the third one had not begun"
     assert list(figures().failed.values()) == [1]
+
+
+@pytest.mark.parametrize("kind", ChildKind)
+def test_what_a_child_did_not_start_is_released_and_counted_apart_and_says_nothing_of_durations(
+    kind: ChildKind,
+) -> None:
+    for stage in staged(kind):
+        job = stage.ledger.insert(new_job())
+        (claim,) = stage.ledger.claim_batch("legacy", ["report"], "w", LEASE, 1)
+        held = HeldOrder(Order.of(claim), None, False)
+        held.observed = ObservedAttempt("report", "", "", None, False)
+        stage.child.orders[claim.token] = held
+        before = dict(stage.supervisor._claiming._seconds)
+        stage.receive(Report(ExitCode.NOT_STARTED, token=claim.token))
+        row = stage.ledger.get(job.id)
+        assert row is not None
+        assert (row.state, row.attempt, list(stage.ledger.attempts(job.id))) == (JobState.WAITING, 0, [])
+        counts = stage.supervisor.metrics.counts
+        assert (counts["ended_not_started"], counts["ended_superseded"]) == (1, 0)
+        assert stage.supervisor._claiming._seconds == before
+        assert not stage.supervisor.metrics.attempts.figures().runs
+
+
+def test_a_claim_that_a_child_did_not_start_and_that_cannot_be_released_is_not_charged(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = stage.ledger.insert(new_job())
+    (claim,) = stage.ledger.claim_batch("legacy", ["report"], "w", LEASE, 1)
+    stage.child.orders[claim.token] = HeldOrder(Order.of(claim), None, False)
+    with monkeypatch.context() as patched:
+        for method in ("release", "fail"):
+            patched.setattr(
+                stage.ledger, method, raises(OperationalError("", {}, ValueError(), connection_invalidated=True))
+            )
+        stage.receive(Report(ExitCode.NOT_STARTED, token=claim.token))
+    assert stage.ledger.attempts(job.id)[-1].state is AttemptState.RUNNING
+    stage.turn()
+    assert [attempt.cause for attempt in stage.ledger.attempts(job.id)] == [Cause.INTERRUPTED]
+
+
+class Late:
+    """A child that gets its orders too late to start them."""
+
+    def __init__(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stage = stage
+        self.claims: dict[UUID, Claim] = {}
+        real = stage.ledger.claim_batch
+
+        def claim_batch(*arguments: Any) -> list[Claim]:
+            claims = [replace(claim, start_by=time.monotonic() - 0.001) for claim in real(*arguments)]
+            self.claims |= {claim.token: claim for claim in claims}
+            return claims
+
+        monkeypatch.setattr(stage.ledger, "claim_batch", claim_batch)
+
+    def order(self) -> Order:
+        """Claim a job, and return its order."""
+        self.stage.supervisor._claiming.expect_work()
+        self.stage.turn()
+        return list(self.stage.child.orders.values())[-1].order
+
+    def gives_back(self, count: int) -> float:
+        """Report some orders that came too late; return how much more time the next one gets."""
+        for _ in range(count):
+            self.stage.receive(Report(ExitCode.NOT_STARTED, token=self.order().token))
+        order = self.order()
+        return order.start_by - self.claims[order.token].start_by
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(4, 0.0), (5, 0.1)])
+def test_a_worker_whose_child_is_always_late_gives_it_more_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, count: int, seconds: float
+) -> None:
+    late = Late(stage, monkeypatch)
+    stage.ledger.insert(new_job())
+    assert late.gives_back(count) == pytest.approx(seconds)
+
+
+def test_a_job_that_began_in_time_and_still_runs_counts_as_one_in_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = SharedState.make(SLOTS)
+    late = Late(stage, monkeypatch)
+    stage.ledger.insert(new_job())
+    late.gives_back(4)
+    running = Child(
+        ChildKind.THREAD, 1, 0, NoProcess(), stage.child.connection, None, other[0], StackFile(), OutputFile()
+    )
+    token = next(iter(stage.child.orders))
+    running.orders[token] = stage.child.orders.pop(token)
+    other[0].enter(token)
+    stage.supervisor._pool.children.append(running)
+    stage.ledger.insert(new_job())
+    assert late.gives_back(4) == pytest.approx(0.0)
+    running.stack_file.close()
+    running.output.close()
+    os.close(other[1])

@@ -159,7 +159,7 @@ WORKER = (
     counter(
         "spoke_worker_attempts",
         "Ended attempts, by the end that their process reported.",
-        Label("end", "the exit codes of attempts, such as `done` and `failed`"),
+        Label("end", "the exit codes of attempts, such as `done`, `failed` and `not_started` (released, not charged)"),
     ),
     gauge("spoke_worker_jobs_due", "Jobs that are due, including those whose queue is locked."),
     gauge("spoke_worker_oldest_due_seconds", "Seconds for which the oldest due job has been due."),

@@ -3,13 +3,15 @@
 (() => {
   const AGAIN_MS = 30000;
   const NOTE_MS = 30000; // how long a note says what somebody has done: another one may have undone it since
-  const OUTPUT_MS = 3000; // how often the output of a running attempt is read
   const loadedAt = Date.now();
   const changes = document.currentScript.dataset.changes;
   const box = document.getElementById("live-updates");
   const waits = document.getElementById("updates-wait");
   let stream = null;
   let pending = false;
+  let reading = false; // whether an answer is awaited
+  let readAt = loadedAt;
+  let place = null; // where somebody has scrolled to in the output; null: to its end
 
   function setPending(value) {
     pending = value;
@@ -45,19 +47,29 @@
     if (!pending) htmx.ajax("GET", address(), { target: "#live", select: "#live", swap: "outerHTML" });
   }
 
-  // The output of a running attempt changes more often than the rest of the page, and is read alone.
+  // The output of a running attempt changes more often than the rest of the page, and is read alone. The answer is the
+  // page of the output, which has another title.
   function readOutput() {
     const live = content();
     const output = live && live.querySelector("[data-follows]");
-    if (stream === null || pending || !output) return;
+    if (stream === null || pending || reading || !output) return;
+    if (Date.now() < readAt + 1000 * output.dataset.againSeconds) return;
     setPending(isInUse(live));
-    const swap = { target: "#job-output", select: "#job-output", swap: "outerHTML" };
+    const swap = { target: "#job-output", select: "#job-output", swap: "outerHTML ignoreTitle:true" };
     if (!pending) htmx.ajax("GET", output.dataset.follows, swap);
   }
 
-  function showEnd() {
-    const lines = document.querySelector("[data-follows] pre");
-    if (lines !== null) lines.scrollTop = lines.scrollHeight;
+  const followed = () => document.querySelector("[data-follows] pre");
+
+  function keepPlace() {
+    const lines = followed();
+    const atEnd = lines === null || lines.scrollTop + lines.clientHeight >= lines.scrollHeight - 2;
+    place = atEnd ? null : lines.scrollTop;
+  }
+
+  function showPlace() {
+    const lines = followed();
+    if (lines !== null) lines.scrollTop = place === null ? lines.scrollHeight : place;
   }
 
   function address() {
@@ -88,12 +100,21 @@
     setTimeout(follow, AGAIN_MS);
   }
 
+  document.addEventListener("htmx:beforeSend", (event) => {
+    reading = true;
+    event.detail.xhr.addEventListener("loadend", () => {
+      reading = false;
+      readAt = Date.now();
+    });
+  });
+
   // A page without the content is another one: the session has ended, for example. After an error of the server, of
   // its database or of a proxy, the next event reads the page again.
   document.addEventListener("htmx:beforeSwap", (event) => {
     const live = content();
     if (event.detail.serverResponse.includes('id="live"')) {
       if (box.checked && !isInUse(live)) {
+        keepPlace();
         event.detail.shouldSwap = true; // also what says that a task is gone: htmx swaps no content with status 404
         return;
       }
@@ -111,10 +132,10 @@
     refresh();
   });
   document.addEventListener("spoke-jobs:zone", refresh);
-  document.addEventListener("htmx:afterSwap", showEnd);
+  document.addEventListener("htmx:afterSwap", showPlace);
   setInterval(() => pending && refresh(), 1000);
-  setInterval(readOutput, OUTPUT_MS);
-  showEnd();
+  setInterval(readOutput, 1000);
+  showPlace();
   box.closest("[hidden]").hidden = false;
   follow();
 })();

@@ -100,19 +100,25 @@ class TestUpdates:
     def test_the_output_of_a_running_job_is_followed_by_itself(
         self, own_ledger: SqlLedger, show: Show, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Also if nothing tells of a change, and to its last line."""
+        """Also if nothing tells of a change, and to its last line, unless somebody has scrolled away from it."""
         dispatch(own_ledger)
         claim = claimed(own_ledger, "report")
         monkeypatch.setattr(change_stream, "LATEST_SECONDS", patient(600))
         tab = show(f"/jobs/{claim.job.id}")
+        title = tab.page.title()
         for number in (1, 300):
             own_ledger.keep_output(claim.token, "\n".join(f"row {row}" for row in range(1, number + 1)))
             tab.see(f"row {number}")
         lines = tab.page.locator("#job-output pre")
         assert lines.evaluate("pre => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 1")
+        lines.evaluate("pre => { pre.scrollTop = 40; }")
+        own_ledger.keep_output(claim.token, "\n".join(f"row {row}" for row in range(1, 302)))
+        tab.see("row 301")
+        assert lines.evaluate("pre => pre.scrollTop") == 40
         own_ledger.succeed(None, claim.token, None)
         tab.see("Last output, of attempt 1")
         assert is_same_document(tab)
+        assert tab.page.title() == title, "that of the page of the output is another one"
 
     def test_a_task_that_has_run_is_said_to_be_gone(self, own_ledger: SqlLedger, show: Show) -> None:
         task_id = failed_task(own_ledger, "send")
