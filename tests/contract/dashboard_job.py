@@ -195,8 +195,7 @@ class JobPageContract(DashboardScene):
         """Also if it ended after the job was read, since browsers do not ask again then."""
         job = ledger.insert(new_job())
         claims = [self.claimed(ledger)]
-        ledger.keep_output(claims[0].token, "the first")
-        ledger.fail(claims[0].token, Failure("JobError", "no"), decide=True)
+        ledger.fail(claims[0].token, Failure("JobError", "no", "ValueError", "the first"), decide=True)
         claims.append(self.claimed(ledger))
         running = DashboardQueries(ledger.engine).job(job.id, ANY_JOB)
         ledger.succeed(None, claims[1].token, None)
