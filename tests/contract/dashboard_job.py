@@ -19,9 +19,10 @@ from tests.waiting import patient
 
 from spoke_jobs.cluster.cluster_view import ClusterView, PodTail
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
+from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
-from spoke_jobs.model import Claim, Failure, JobRequest
+from spoke_jobs.model import ANY_JOB, Claim, Failure, JobRequest
 
 POD = "report-1-x"
 SpokeJobs = Callable[..., None]
@@ -169,6 +170,38 @@ class JobPageContract(DashboardScene):
         for page in (browser.get(path).text, browser.get(f"{path}/output").text):
             assert ">row 3\n</pre>" in page
             assert "data-follows" not in page
+
+    def test_of_a_job_that_runs_its_newest_attempt_alone_is_read(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Browsers ask every few seconds, and a job may have had hundreds of attempts with output."""
+        job = ledger.insert(new_job())
+        for number in (1, 2):
+            claim = self.claimed(ledger)
+            ledger.keep_output(claim.token, f"attempt {number}")
+            if number == 1:
+                ledger.fail(claim.token, Failure("JobError", "no"), decide=True)
+        for name in ("attempts", "reports"):
+            monkeypatch.setattr(DashboardQueries, name, lambda *_: pytest.fail("all were read"))
+        page = browse(EVERYBODY).get(f"/jobs/{job.id}/output").text
+        assert ">attempt 2\n</pre>" in page
+        with ledger.engine.connect() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM job_attempt")) == 2
+        assert [each.number for each in DashboardQueries(ledger.engine).newest_attempt(job.id)] == [2]
+
+    def test_the_output_of_an_attempt_that_has_just_ended_is_whole(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also if it ended after the job was read, since browsers do not ask again then."""
+        job = ledger.insert(new_job())
+        claims = [self.claimed(ledger)]
+        ledger.fail(claims[0].token, Failure("JobError", "no", "ValueError", "the first"), decide=True)
+        claims.append(self.claimed(ledger))
+        running = DashboardQueries(ledger.engine).job(job.id, ANY_JOB)
+        ledger.succeed(None, claims[1].token, None)
+        monkeypatch.setattr(DashboardQueries, "job", lambda *_, **__: running)
+        page = browse(EVERYBODY).get(f"/jobs/{job.id}/output").text
+        assert "Last output, of attempt 1, an earlier one" in page
 
     def test_the_output_of_a_pod_is_read_while_it_runs(
         self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch

@@ -296,17 +296,26 @@ class OverviewContract(DashboardScene):
         page = browser.get("/").text
         assert ">12 jobs ended in the last hour." in page
         assert "estimates" not in page
+        assert "may be missing" not in page, "all attempts were read"
         for module in ("ledger.reading.ended_counts", "web.sparklines"):
             monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", 4)
         page = browser.get("/").text
         assert "About 12 jobs ended in the last hour. The busiest minute was 5 min ago, with about 3.<" in page
         assert [60 - int(place) // 4 - 1 for _, place, *_ in self.bars(page)] == [12, 11, 6, 5]
-        assert "of the attempts that may have ended in the last hour, only 4 were read, evenly spread. " in page
+        assert "of the attempts that may have ended in the last hour, only 4 were read, evenly spread." in page
+        assert "may be missing" not in page, "the first attempt is in the hour"
         assert "No job failed for good in the last hour.<" in page, "all failures were counted"
         with ledger.engine.begin() as connection:
             before = clock_after(-3 * 3_600)
             connection.execute(update(job_attempt).where(job_attempt.c.id <= 8).values(claimed_at=before))
-        assert ">4 jobs ended in the last hour." in browser.get("/").text, "the others were claimed too long ago"
+        page = browser.get("/").text
+        assert ">4 jobs ended in the last hour." in page, "the others were claimed too long ago"
+        assert "estimates" not in page
+        assert "jobs that took longer than 15 min may be missing in the charts." in page
+        self.assert_for_everybody(page)
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).values(finished_at=clock_after(-3 * 3_600)))
+        assert "No job was found that ended in the last hour." in browser.get("/").text
 
     def test_the_charts_of_an_organization_do_not_depend_on_others(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
@@ -327,9 +336,11 @@ class OverviewContract(DashboardScene):
         assert ">3 jobs ended in the last hour." in page
         assert note in page
         with ledger.engine.begin() as connection:
-            long_ago = update(job_request).where(job_request.c.id == more[-2].id)
-            connection.execute(long_ago.values(created_at=clock_after(-2 * 3_600)))
-        assert note not in browser.get("/").text, "those before were dispatched before the hour"
+            connection.execute(update(job_request).values(created_at=clock_after(-2 * 3_600)))
+        assert note in browser.get("/").text, "a burst that was dispatched before the hour may have ended in it"
+        for job in more:
+            self.ended(ledger, job, 2 * 3_600)
+        assert note not in browser.get("/").text, "of those that were read, none ended in the hour"
         monkeypatch.setattr("spoke_jobs.ledger.reading.ended_counts.MOST_ORGANIZATIONS", 1)
         page = browse(replace(ONE, organizations=frozenset({1, 2, 3}))).get("/").text
         assert "The charts show no jobs of 2 further organizations" in page

@@ -10,7 +10,7 @@ from spoke_jobs.cluster.installed_reads import NOT_INSTALLED
 from spoke_jobs.explain.tries import Try, tries
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
-from spoke_jobs.model import JobRequest, JobState
+from spoke_jobs.model import AttemptState, JobRequest, JobState
 from spoke_jobs.web import cluster_reads
 from spoke_jobs.web.answers import NOT_FOUND, Answer, Asked, Page, Reading, refusal
 from spoke_jobs.web.cluster_reads import ClusterReads
@@ -62,7 +62,10 @@ class OutputPages:
         until = time.monotonic() + cluster_reads.FOLLOW_SECONDS  # of both reads: browsers ask every few seconds
         view = self._cluster.followed_view(job, cluster_reads.FOLLOW_SECONDS) if runs else None
         spokejob = view.spokejob if view is not None else None
-        found = tries(job, self._queries.attempts(job.id), spokejob, self._queries.reports(job.id))
+        # While an attempt runs, browsers ask every few seconds, and nothing of earlier ones is shown.
+        found = tries(job, self._queries.newest_attempt(job.id), spokejob) if runs else ()
+        if not found or found[-1].state != AttemptState.RUNNING:
+            found = tries(job, self._queries.attempts(job.id), spokejob, self._queries.reports(job.id))
         rest = max(until - time.monotonic(), 0.0)
         shown = shown_output(job, found, tail_of_running(self._cluster, job, found, view, rest) if runs else None)
         title = f"Output of job {job.id}: {line(job.job_type, 80)}"

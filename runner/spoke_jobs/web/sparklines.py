@@ -47,7 +47,8 @@ def ended_charts(ended: EndedJobs) -> Iterator[Sparkline]:
     period, all_read = ended.period, not (ended.jobs_each or ended.left_out)
     failed_about = ended.failures_estimated
     about = ended.estimated or failed_about
-    yield sparkline("ended", each, "ended", period, complete=all_read and not about, about=about)
+    complete = all_read and not about and not ended.long_left_out
+    yield sparkline("ended", each, "ended", period, complete=complete, about=about)
     yield sparkline(
         "failed",
         ended.failed,
@@ -63,11 +64,13 @@ def ended_charts(ended: EndedJobs) -> Iterator[Sparkline]:
 def ended_notes(ended: EndedJobs) -> Iterator[str]:
     """Say what the charts of ended jobs were not made of."""
     if ended.estimated:
-        longer = seconds(ended.period.seconds * EARLIER)
         yield (
             f"The charts are estimates: of the attempts that may have ended in the last {ended.period.text}, only "
-            f"{EXAMINED:,} were read, evenly spread. Those that took longer than {longer} may be missing."
+            f"{EXAMINED:,} were read, evenly spread."
         )
+    if ended.long_left_out:
+        longer = seconds(ended.period.seconds * EARLIER)
+        yield f"The attempts before were not read: jobs that took longer than {longer} may be missing in the charts."
     if ended.failures_estimated:
         yield (
             f"Of the failed and the cancelled jobs, only the {FAILED_COUNTED:,} that ended last were counted. The bars "
@@ -76,7 +79,7 @@ def ended_notes(ended: EndedJobs) -> Iterator[str]:
     if ended.jobs_each:
         yield (
             f"The charts show, of each organization, only the {ended.jobs_each:,} newest jobs that succeeded and the "
-            f"{ended.jobs_each:,} newest that failed: jobs that were dispatched before them are missing."
+            f"{ended.jobs_each:,} newest that failed: jobs that were dispatched before them may be missing."
         )
     if ended.left_out:
         yield f"The charts show no jobs of {count(ended.left_out, 'further organization')}: there are too many."

@@ -84,6 +84,8 @@ class EndedJobs:
     """From the first start to the end."""
     estimated: bool = False
     """Whether the successes were estimated from a part of the attempts."""
+    long_left_out: bool = False
+    """Whether attempts that began before a part of the period before it were not read (:data:`EARLIER`)."""
     failures_estimated: bool = False
     """Whether the earlier ones of the failed and the cancelled jobs were estimated from attempts."""
     jobs_each: int | None = None
@@ -109,6 +111,8 @@ class _Sample(NamedTuple):
     last: int
     step: int
     size: int
+    earlier: bool
+    """Whether there are attempts before the first one."""
 
 
 def ended_jobs(connection: Connection, organizations: Collection[int] | None, period: Period) -> EndedJobs:
@@ -141,6 +145,7 @@ def ended_jobs(connection: Connection, organizations: Collection[int] | None, pe
         _measured(((each.ago, each.wait) for each in found), period),
         _measured(((each.ago, each.run) for each in found), period),
         estimated=weight > 1,
+        long_left_out=sample is not None and sample.earlier,
         failures_estimated=cut,
     )
 
@@ -149,11 +154,12 @@ def _of_organizations(connection: Connection, organizations: Collection[int], pe
     read = sorted(organizations)[:MOST_ORGANIZATIONS]
     most = max(EXAMINED // max(2 * len(read), 1), 1)
     found: list[_Ended] = []
-    dispatched: defaultdict[tuple[int, bool], list[bool]] = defaultdict(list)
-    for organization, in_period, *values in connection.execute(_newest_of(read, most, period)) if read else ():
+    in_period: defaultdict[tuple[int, bool], list[bool]] = defaultdict(list)
+    for organization, *values in connection.execute(_newest_of(read, most, period)) if read else ():
         found.append(_Ended(*values))
-        dispatched[organization, found[-1].kind == _SUCCEEDED].append(in_period)
-    more = any(len(those) >= most and all(those) for those in dispatched.values())
+        in_period[organization, found[-1].kind == _SUCCEEDED].append(found[-1].ago is not None)
+    # Those before may have ended in the period as well, whenever they were dispatched.
+    more = any(len(those) >= most and any(those) for those in in_period.values())
     return EndedJobs(
         period,
         _scaled(found, _SUCCEEDED, period),
@@ -221,7 +227,7 @@ def _sample(connection: Connection, period: Period) -> _Sample | None:
         first = min(first_since(connection, (ids, claimed_at), since, lowest, first), first)
     slices = min(SLICES, EXAMINED)
     size = EXAMINED // slices
-    return _Sample(first, highest, max(size, -(-(highest - first + 1) // slices)), size)
+    return _Sample(first, highest, max(size, -(-(highest - first + 1) // slices)), size, earlier=first > lowest)
 
 
 def _sampled(connection: Connection, sample: _Sample, period: Period) -> Select[Any]:
@@ -267,8 +273,7 @@ def _failures(period: Period) -> Select[Any]:
 
 
 def _newest_of(organizations: Iterable[int], most: int, period: Period) -> Select[Any]:
-    """Select the newest jobs of each organization that succeeded and that failed, and whether they were dispatched in
-    the period."""
+    """Select the newest jobs of each organization that succeeded and that failed."""
     columns = job_request.c
     order = (columns.organization_id, columns.state, columns.id)
     names = ("organization_id", "state", "cause", "created_at", "run_after", "started_at", "finished_at")
@@ -287,5 +292,4 @@ def _newest_of(organizations: Iterable[int], most: int, period: Period) -> Selec
         for state in (JobState.SUCCEEDED.value, JobState.FAILED.value)
     ]
     newest = union_all(*(select(part) for part in parts)).subquery().c
-    in_period = is_within(newest.created_at, period).label("dispatched")
-    return select(newest.organization_id, in_period, *_measures(newest, period))
+    return select(newest.organization_id, *_measures(newest, period))

@@ -231,6 +231,11 @@ class Queries:
         with self._reading() as connection:
             return _attempts(connection, job_id)
 
+    def newest_attempt(self, job_id: int) -> tuple[Attempt, ...]:
+        """Get a job's newest attempt alone; empty if it had none."""
+        with self._reading() as connection:
+            return _attempts(connection, job_id, 1)
+
     def reports(self, job_id: int) -> tuple[AttemptReport, ...]:
         """Get what the cluster said about a job's newest failed attempts, oldest first, at most :data:`NEWEST`."""
         with self._reading() as connection:
@@ -398,12 +403,12 @@ def _now(connection: Connection) -> datetime:
     return connection.execute(select(clock_now())).scalar_one()
 
 
-def _attempts(connection: Connection, job_id: int) -> tuple[Attempt, ...]:
+def _attempts(connection: Connection, job_id: int, most: int = NEWEST) -> tuple[Attempt, ...]:
     newest = (
         select(*ATTEMPT_COLUMNS)
         .where(job_attempt.c.job_id == job_id)
         .order_by(desc(job_attempt.c.run), desc(job_attempt.c.number))
-        .limit(NEWEST)
+        .limit(most)
     )
     return tuple(to_attempt(row) for row in reversed(connection.execute(newest).mappings().all()))
 
