@@ -12,6 +12,7 @@ from spoke_jobs.model import Claim
 logger = logging.getLogger(__name__)
 
 _LATE_IN_A_ROW = 5
+"""Claims. One stop of the process makes all attempts of a claim late."""
 _SMALLEST_SECONDS, _LARGEST_SECONDS = 0.1, 30.0
 _KEPT = 0.99
 """Which part of the extra time a start in time leaves."""
@@ -31,7 +32,9 @@ class StartAllowance:
         self._clock = clock
         self.seconds = 0.0
         self._late = 0
-        """How many starts in a row were late."""
+        """Of how many claims in a row attempts were too late, and none was in time."""
+        self._counted = -math.inf
+        """When the last claim that counted was asked for."""
         self._grew_at = self._warned_at = -math.inf
 
     def start_by(self, claim: Claim) -> float:
@@ -49,11 +52,13 @@ class StartAllowance:
     def late(self, start_by: float, asked_at: float | None) -> None:
         """Note that an attempt was too late to start, now.
 
-        :param asked_at: see :class:`spoke_jobs.model.Claim`. What was claimed before the last growth had less time, and
-            does not count: one stop of the process makes many attempts late.
+        :param asked_at: see :class:`spoke_jobs.model.Claim`. A claim counts once. What was claimed before the last
+            growth had less time, and does not count.
         """
-        if asked_at is not None and asked_at < self._grew_at:
-            return
+        if asked_at is not None:
+            if asked_at <= self._counted or asked_at < self._grew_at:
+                return
+            self._counted = asked_at
         self._late += 1
         if self._late < _LATE_IN_A_ROW:
             return
@@ -65,7 +70,7 @@ class StartAllowance:
         self._warned_at = now
         late = now - start_by
         logger.warning(
-            "%d jobs in a row were claimed, but not started in time for their rates, the last one %.2f s too late; "
+            "no job of %d claims in a row was started in time for its rate, the last one %.2f s too late; "
             "jobs may now start %.2f s later, so that they start at all. Give the worker more processor time, or fewer "
             "slots: see docs/how-to/limits.md",
             _LATE_IN_A_ROW,
