@@ -392,7 +392,6 @@ _LEDGER_LIMITS = (
     _runner("With too many empty buckets, no rate is exceeded", "ledger/limits_and_pauses/bucket_rows", "if len(rows) == MOST_EMPTY:", "if False:"),
     _runner("Buckets that are full are deleted", "ledger/limits_and_pauses/bucket_rows", "most = max(_DELETED_AT_LEAST, 2 * len(rows))", "most = 0"),
     _runner("A claim says until when the token of its rate holds", "limits/job_limit", "return max(_SHORTEST_START,", "return 10 * max(_SHORTEST_START,"),
-    _runner("No attempt starts after the token of its rate", "execution/attempt", "return late > 0", "return False"),
 )  # fmt: skip
 
 _STARTS = (
