@@ -64,6 +64,13 @@ ROUTES = (
     ("GET", "/changes"),
 )
 """The pages and the forms. Each is tried without a session."""
+API_ROUTES = (
+    ("GET", "/api/v1/openapi.json"),
+    ("GET", "/api/v1/jobs"),
+    ("GET", "/api/v1/jobs/{job_id}"),
+    ("GET", "/api/v1/jobs/{job_id}/why"),
+)
+"""The requests of the JSON API, likewise."""
 Open = Callable[..., Browser]
 
 

@@ -13,7 +13,8 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.web import batch_views
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
-from spoke_jobs.web.job_search import TEXT_LIMIT, address, whole_number
+from spoke_jobs.web.job_search import address
+from spoke_jobs.web.query_values import TEXT_LIMIT, whole_number
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 PER_PAGE = 50

@@ -11,7 +11,7 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.wait_reasons import REASONS, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group
-from spoke_jobs.explain.reasons import Reason
+from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.explain.words import agreeing
 from spoke_jobs.ledger.reading.queries import Situation
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
@@ -143,11 +143,19 @@ def shown_situation(situation: Situation, viewer: Viewer) -> Situation:
 
 def shown_reason(reason: Reason, viewer: Viewer) -> Reason:
     """Return the reason, with a general text if its own may name or count jobs of other organizations."""
-    alone = reason.waits_for in _ABOUT_THE_JOB_ALONE if reason.waits_for else reason.code in _STATES_ALONE
-    if viewer.sees_all or alone:
+    if viewer.sees_all:
         return reason
+    alone = reason.waits_for in _ABOUT_THE_JOB_ALONE if reason.waits_for else reason.code in _STATES_ALONE
+    if alone:  # the sentence of a pause does not say how many jobs run, but the reason has their number
+        return replace(reason, job_id=None, number=None)
     text = reason.waits_for.meaning if reason.waits_for else _OTHER_JOBS
     return Reason(reason.code, text, until=reason.until, waits_for=reason.waits_for)
+
+
+def shown_explanation(explanation: Explanation, viewer: Viewer) -> Explanation:
+    """Return the explanation with each reason likewise, and without output that the viewer may not see."""
+    reasons = tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons))
+    return Explanation(reasons, explanation.output_tail if viewer.may_see_output else "")
 
 
 def shown_group(group: Group, viewer: Viewer) -> Group:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from tests.contract.browser import Browser
 from tests.contract.dashboard import DashboardContract
+from tests.contract.dashboard_api import ApiContract
 from tests.contract.dashboard_backfills import BackfillsContract
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
@@ -37,6 +38,12 @@ from spoke_jobs.web.change_stream import BEGIN, EVENT, ChangeStream
 
 
 class TestPostgresqlOverview(OverviewContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlApi(ApiContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from tests.contract.browser import Browser
 from tests.contract.dashboard import DashboardContract
+from tests.contract.dashboard_api import ApiContract
 from tests.contract.dashboard_backfills import BackfillsContract
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
@@ -172,6 +173,12 @@ class TestSqliteDashboard(DashboardContract):
         assert answer.status_code == 500
         assert "a secret" not in answer.text
         assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+class TestSqliteApi(ApiContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
 
 
 class TestSqliteBulk(BulkContract):
