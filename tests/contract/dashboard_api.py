@@ -5,23 +5,39 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
+from sqlalchemy import update
 from tests.contract.browser import Browser
-from tests.contract.dashboard_scene import API_ROUTES, EVERYBODY, HOSTILE, ONE, DashboardScene, Open
+from tests.contract.dashboard_scene import API_ROUTES, EVERYBODY, HOSTILE, ONE, Open
+from tests.contract.dashboard_schedules import ScheduleScene
 from tests.contract.ledger import new_job
 
+from spoke_jobs import Cron
+from spoke_jobs.explain.counts_json import Batches, BatchState, Events, LimitList
+from spoke_jobs.explain.groups import groups
+from spoke_jobs.explain.groups_json import ReasonGroups
 from spoke_jobs.explain.json_output import Explained, Jobs, Shown
+from spoke_jobs.explain.mutes_json import Mutes
+from spoke_jobs.explain.schedules_json import Schedules, schedule_problems
 from spoke_jobs.explain.why import explain
+from spoke_jobs.ledger.audit import audit_events
+from spoke_jobs.ledger.audit.audit_events import Action
+from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.notices import mute_rows
+from spoke_jobs.ledger.notices.notice_values import NewMute
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.limits.job_limit import Bounds, Rate, parse_scope
 from spoke_jobs.model import Failure
 from spoke_jobs.web.viewer import Viewer
 
 API = "/api/v1"
-ONE_WITH_VALUES = Viewer(name="eve", organizations=frozenset({1}), may_see_payloads=True)
+AGO = r"(?:[\d.]+ (?:ms|s|min|h) ?)+ago"
 LONG = "x" * 60_000
 
 
@@ -75,7 +91,7 @@ class Client:
             yield self.get(found[1].removeprefix(API))
 
 
-class ApiContract(DashboardScene):
+class ApiContract(ScheduleScene):
     """What a program gets."""
 
     @pytest.fixture
@@ -116,12 +132,74 @@ class ApiContract(DashboardScene):
         assert shown.dependencies
         explained = Explained.of(situation.job, explain(situation))
         of_api = client.get(f"/jobs/{job.id}/why")
-        ago = re.compile(r"\d+ m?s ago")
-        assert re.sub(ago, "", json.dumps(of_api)) == re.sub(ago, "", json.dumps(explained.model_dump(mode="json")))
+        assert re.sub(AGO, "", json.dumps(of_api)) == re.sub(AGO, "", json.dumps(explained.model_dump(mode="json")))
         jobs = Jobs.of(queries.with_cancellers(ledger.list_jobs(20)))
         assert client.get("/jobs") == jobs.model_dump(mode="json")
 
+    def test_the_other_documents_are_those_of_the_command_line(self, ledger: SqlLedger, client: Client) -> None:
+        self.failed_at(ledger, "ValueError@shop.f")
+        self.failed_at(ledger, "KeyError@shop.g")
+        job = ledger.insert(new_job())
+        ledger.cancel(job.id, "ada")
+        self.add(ledger, "nightly", Cron("0 3 * * *", timezone="America/New_York"))
+        batch = ledger.open_batch("april", new_job(job_type="export"))
+        ledger.insert(new_job(batch_id=batch.id))
+        ledger.limits.set(parse_scope("type:report"), lambda _: Bounds(3, Rate.parse("100/min")), "grace")
+        ledger.limits.pause(parse_scope("queue:mail"), "the provider is down", "grace")
+        queries = Queries(ledger.engine)
+        new = NewMute(cause="OutOfMemory", until=queries.now() + timedelta(days=2), reason="known")
+        with ledger.engine.begin() as connection:
+            mute_rows.add_mute(connection, new, "grace")
+            mutes = mute_rows.current_mutes(connection)
+        found = groups(queries.crowd(86_400.0))
+        assert {group.state for group in found} >= {"waiting", "blocked", "failed"}
+        failed = [group for group in found if group.state == "failed"]
+        rows, now = [self.row(ledger, "nightly")], queries.now()
+        problems = [*schedule_problems(rows, now, 86_400.0)]
+        for path, document in {
+            "/why": ReasonGroups.of(found, 86_400.0, problems),
+            "/failures": ReasonGroups.of(failed, 86_400.0, ()),
+            "/limits": LimitList.of(queries.limits()),
+            "/schedules": Schedules.of(rows, now, 5),
+            "/batches": Batches.of(ledger.batches(20)),
+            f"/batches/{batch.id}": BatchState.of(ledger.batches(1)[0]),
+            "/events": Events.of(queries.events(20)),
+            "/mutes": Mutes.of(mutes),
+        }.items():
+            shown = json.loads(re.sub(AGO, "", document.model_dump_json()))
+            assert json.loads(re.sub(AGO, "", json.dumps(client.get(path)))) == shown, path
+
     # Lists
+
+    def test_failures_are_those_of_a_period(self, ledger: SqlLedger, client: Client) -> None:
+        job = self.failed_at(ledger, "ValueError@shop.f")
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).values(finished_at=clock_after(-2 * 86_400)))
+        for path in ("/failures", "/why"):
+            assert client.get(path)["groups"] == []
+            assert client.get(path, within="1h")["period_seconds"] == 3_600
+            (group,) = client.get(path, within="7d")["groups"]
+            assert (group["job_id"], group["fingerprint"], group["count"]) == (job.id, "ValueError@shop.f", 1)
+            assert [error["parameter"] for error in client.get(path, 400, within="2d")["errors"]] == ["within"]
+
+    def test_other_lists_are_filtered_and_paged_by_key(self, ledger: SqlLedger, client: Client) -> None:
+        for number in range(5):
+            self.add(ledger, f"schedule {number}")
+            batch = ledger.open_batch(f"batch {number % 2}")
+            ledger.cancel_batch(batch.id, "ada" if number % 2 else "grace")
+        pages = client.pages("/schedules", limit=2)
+        assert [[each["name"][-1] for each in page["schedules"]] for page in pages] == [["0", "1"], ["2", "3"], ["4"]]
+        assert [each["name"] for each in client.get("/schedules", name="schedule 3")["schedules"]] == ["schedule 3"]
+        assert client.get("/schedules", name="schedule")["schedules"] == []
+        pages = client.pages("/batches", limit=2, name="*0", since="2000-01-01T00:00Z")
+        assert [[each["name"] for each in page["batches"]] for page in pages] == [["batch 0"] * 2, ["batch 0"]]
+        assert client.get("/batches", until="2000-01-01T00:00Z")["batches"] == []
+        client.get("/batches/999", 404)
+        pages = client.pages("/events", limit=2, by="gr*", action="cancel batch")
+        assert [[each["actor"] for each in page["events"]] for page in pages] == [["grace"] * 2, ["grace"]]
+        for query in ({"type": "other"}, {"job": 7}, {"until": "2000-01-01T00:00Z"}, {"action": "prune"}):
+            assert client.get("/events", **query)["events"] == [], query
+        client.get("/events", 400, action="dance")
 
     def test_jobs_are_filtered_and_paged_by_key(self, ledger: SqlLedger, client: Client) -> None:
         jobs = ledger.insert_many([new_job(job_type=f"type_{number % 2}") for number in range(14)])
@@ -183,7 +261,7 @@ class ApiContract(DashboardScene):
 
     @pytest.mark.parametrize("path", [path for _, path in API_ROUTES])
     def test_nobody_is_told_anything_without_signing_in(self, browse: Open, client: Client, path: str) -> None:
-        path = path.format(job_id=1)
+        path = path.format(job_id=1, batch_id=1)
         answer = browse(None).get(path)
         assert answer.status_code == 401
         client.check(path.removeprefix(API), answer)
@@ -243,6 +321,63 @@ class ApiContract(DashboardScene):
         shown = mine.get(f"/jobs/{after.id}")
         assert [each["needs_id"] for each in shown["dependencies"]] == [waits.id], "below theirs, nothing is named"
         assert mine.get("/jobs", organization=2)["jobs"] == []
+
+    def test_the_rest_that_is_of_other_organizations_does_not_exist(
+        self, ledger: SqlLedger, mine: Client, client: Client
+    ) -> None:
+        for organization, name in ((1, "ours"), (2, "theirs")):
+            of = {"organization_id": organization, "job_type": name}
+            self.failed_at(ledger, f"ValueError@{name}", **of | {"job_type": "report", "queue_name": name})
+            batch = ledger.open_batch(name, new_job(**of | {"organization_id": 2}))
+            ledger.insert(new_job(**of, batch_id=batch.id))
+            self.add(ledger, name, organization_id=organization)
+            ledger.cancel(ledger.insert(new_job(**of)).id, f"friend of {name}")
+        theirs = ledger.list_jobs(1)[0].id
+        skip = {"reason": "Overlap", "first": "2026-03-01T00:00:00+00:00", "last": "2026-03-01T00:00:00+00:00"}
+        skip["last"] = skip["first"] = Queries(ledger.engine).now().isoformat()
+        self.change(ledger, "ours", last_job_id=theirs, last_skip=skip | {"jobId": theirs, "detail": ""})
+        self.change(ledger, "theirs", last_skip=skip | {"jobId": theirs, "detail": ""})
+        found = [mine.get(path) for path in ("/why", "/failures", "/schedules", "/batches", "/events")]
+        assert "theirs" not in json.dumps(found)
+        assert "ours" in json.dumps(found[0])
+        assert [group["count"] for group in found[1]["groups"]] == [1, 1], "one by its code, one cancelled"
+        (problem,) = found[0]["schedules"]
+        assert (problem["name"], problem["advice"], problem["skip"]["job_id"]) == ("ours", "", None)
+        (schedule,) = found[2]["schedules"]
+        assert (schedule["last_job_id"], schedule["last_skip"]["job_id"]) == (None, None)
+        ((ours,), both) = (each.get("/batches")["batches"] for each in (mine, client))
+        assert (ours["name"], ours["then_id"]) == ("ours", None)
+        assert mine.get(f"/batches/{ours['id']}") == ours
+        mine.get(f"/batches/{both[0]['id']}", 404)
+        assert [each["actor"] for each in found[4]["events"]] == ["friend of ours"]
+        assert client.get("/batches/" + str(ours["id"]))["then_id"] is not None
+        for path in ("/limits", "/mutes"):
+            assert "organizations" in mine.get(path, 403)["detail"]
+
+    def test_what_counts_others_jobs_is_left_out(self, ledger: SqlLedger, mine: Client) -> None:
+        """Their number is a field of its own, beside a sentence that is about the job alone."""
+        ledger.insert(new_job(organization_id=2))
+        self.claimed(ledger)
+        ledger.limits.pause(parse_scope("type:report"), "upgrade", "grace")
+        job = ledger.insert(new_job(organization_id=1))
+        with ledger.engine.begin() as connection:
+            audit_events.record(connection, Action.RETRY, "ada", job_id=job.id, detail="with 7 jobs of theirs")
+        (reason, *_) = mine.get(f"/jobs/{job.id}/why")["reasons"]
+        assert (reason["reason"], reason["number"]) == ("Paused", None)
+        (event,) = mine.get("/events")["events"]
+        assert (event["actor"], event["detail"]) == ("ada", "")
+
+    def test_values_in_schedules_need_permission(self, ledger: SqlLedger, client: Client, browse: Open) -> None:
+        self.add(ledger, "nightly")
+        definition = self.row(ledger, "nightly").definition
+        self.change(ledger, "nightly", definition=definition | {"payload": "a secret"}, error="a secret")
+        refused = Client(browse(Viewer(name="eve", organizations=None)))
+        (shown,) = refused.get("/schedules")["schedules"]
+        assert set(shown["definition"]) == {"jobType", "timing", "payloadVersion", "options"}
+        assert shown["next"], "it is read all the same"
+        assert "secret" not in refused.last.text
+        (shown,) = client.get("/schedules")["schedules"]
+        assert (shown["definition"]["payload"], shown["error"]) == ("a secret", "a secret")
 
     # Errors
 

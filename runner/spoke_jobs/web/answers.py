@@ -68,6 +68,7 @@ NARROWER = "Choose narrower filters: a type, a queue or an organization."
 """What to do about a page of jobs for which the database takes too long."""
 LATER = "Try again when the database has less to do."
 """The same where there is nothing to choose."""
+NO_SUCH_BATCH = "There is no such batch, it was pruned, or you may not see it."
 PAYLOAD_LIMIT_BYTES = 100_000
 """The largest payload that is shown; `spoke-jobs show --payload` shows larger ones."""
 NOT_FOUND = refusal("Not found", "There is no such job, it was pruned, or you may not see it.", 404)

@@ -63,6 +63,11 @@ def parameter_problems(known: Iterable[Parameter], given: Sequence[tuple[str, st
     return dict(islice(found.items(), _MOST_PROBLEMS))
 
 
+def values_of(known: Iterable[Parameter], given: Mapping[str, str]) -> dict[str, Any]:
+    """Read the valid parameters of an address, or what holds without them, by their names."""
+    return {each.name: each.kind.read(given[each.name], UTC) if each.name in given else each.default for each in known}
+
+
 def whole_number(text: str, least: int, most: int) -> int | None:
     """Read a whole number; None if the text is none between the bounds."""
     if not (text.isascii() and text.isdigit() and len(text) < 20):

@@ -13,6 +13,7 @@ from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.explain.words import agreeing
+from spoke_jobs.ledger.audit.audit_events import Action, Event
 from spoke_jobs.ledger.reading.queries import Situation
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.model import ANY_JOB, JobFilter, JobRequest
@@ -126,6 +127,12 @@ def shown_schedule(row: ScheduleRow, viewer: Viewer) -> ScheduleRow:
     if skip is not None and skip.detail:
         skip = replace(skip, detail=hidden)
     return replace(row, last_skip=skip, error=hidden if row.error else "")
+
+
+def shown_event(event: Event, viewer: Viewer) -> Event:
+    """Return the event without a detail that may count jobs of others, or may hold values of a payload."""
+    shows = viewer.sees_all and (event.action != Action.FAIL_SCHEDULE or viewer.may_see_payloads)
+    return event if shows else replace(event, detail="")
 
 
 def shown_job(job: JobRequest, viewer: Viewer) -> JobRequest:

@@ -236,6 +236,19 @@ def _api(layout: Layout, viewer: str) -> Iterator[Address]:
         for name, job_id in _jobs(layout).items():
             yield _page(f"{api}/jobs/{{job_id}}", f"API: job, {name}", f"{api}/jobs/{job_id}")
             yield _page(f"{api}/jobs/{{job_id}}/why", f"API: why, {name}", f"{api}/jobs/{job_id}/why")
+        batch = layout.batch_of(layout.first_batched)
+        yield _page(f"{api}/batches/{{batch_id}}", "API: batch", f"{api}/batches/{batch}")
+        for name in ("limits", "mutes"):
+            yield _page(f"{api}/{name}", f"API: {name}", viewer=viewer)
+    for name in ("why", "failures"):
+        for within in ("1d", "30d"):
+            path = address(f"{api}/{name}", within=within)
+            yield _page(f"{api}/{name}", f"API: {name} within {within}", path, viewer)
+    for name in ("schedules", "batches", "events"):
+        yield _page(f"{api}/{name}", f"API: {name}", address(f"{api}/{name}", limit=100), viewer)
+    dispatched = {"since": "2026-01-01T00:00Z", "until": "2026-01-02T00:00Z"}
+    for name in ("batches", "events"):
+        yield _page(f"{api}/{name}", f"API: {name} of a day", address(f"{api}/{name}", **dispatched), viewer)
 
 
 def _of_some_organization(layout: Layout, viewer: str) -> Iterator[Address]:
