@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import sqlite3
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
@@ -187,14 +186,21 @@ class TestSqliteDashboard(DashboardContract):
     def test_an_error_of_the_database_is_a_problem_document(
         self, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def locked(*_: object) -> None:
-            raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("database is locked"))
+        class Cancelled(Exception):
+            sqlstate = "57014"
 
-        monkeypatch.setattr("spoke_jobs.web.api_views.listed_jobs", locked)
+        def slow(*_: object) -> None:
+            raise OperationalError("SELECT a secret", {}, Cancelled())
+
+        monkeypatch.setattr("spoke_jobs.web.api_views.listed_jobs", slow)
         answer = browse(EVERYBODY).get("/api/v1/jobs")
         assert (answer.status_code, answer.headers["content-type"]) == (503, PROBLEM)
-        assert answer.json()["title"] == "Service Unavailable"
-        assert "a secret" not in answer.text
+        assert answer.json() == {
+            "title": "Service Unavailable",
+            "status": 503,
+            "detail": "The database did not answer within 3 s, so the query was ended. Choose narrower filters: a "
+            "type, a queue or an organization.",
+        }
 
 
 class TestSqliteApi(ApiContract):
