@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import json
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic_core import to_json
 
 from spoke_jobs.shared.attribute_docs import of_attributes
+from spoke_jobs.shared.clean_text import storable
+
+TOO_DEEP = "nested too deep to be shown"
+
+
+def writable(value: Any) -> Any:
+    """Return a JSON value as UTF-8 can have it: with U+FFFD for lone surrogates, as text if it is nested too deep.
+
+    Otherwise the result of one job would leave all of a list without a document.
+    """
+    try:
+        to_json(value)
+    except ValueError:  # also pydantic's own
+        pass
+    else:
+        return value
+    try:
+        text = storable(json.dumps(value, ensure_ascii=False))
+        shown = json.loads(text)
+        to_json(shown)
+    except RecursionError:
+        return TOO_DEEP
+    except ValueError:
+        return text
+    return shown
+
+
+AnyJson = Annotated[Any, AfterValidator(writable)]
+"""A value that somebody else has made."""
 
 
 class Shape(BaseModel):
