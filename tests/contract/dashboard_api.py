@@ -290,17 +290,11 @@ class ApiContract(ScheduleScene):
         for end in ("", "/why"):
             assert "last line" in json.dumps(client.get(f"/jobs/{failed.id}{end}"))
 
-    def test_a_value_that_json_can_hardly_hold_spoils_no_list(self, ledger: SqlLedger, client: Client) -> None:
-        deep: Any = []
-        for _ in range(300):
-            deep = [deep]
-        for result in ({"name": "\udce9t\udce9"}, deep):
-            ledger.insert(new_job(payload=json.dumps(result)))
-            ledger.succeed(None, self.claimed(ledger).token, result)
-        nested, text = client.get("/jobs")["jobs"]
-        assert (nested["result"], text["result"]) == (json.dumps(deep), {"name": "\ufffdt\ufffd"})
-        for job in (nested, text):
-            assert client.get(f"/jobs/{job['id']}", payload="true")["payload"] == job["result"]
+    def test_a_payload_that_json_can_hardly_hold(self, ledger: SqlLedger, client: Client) -> None:
+        deep = f"{'[' * 300}{']' * 300}"
+        for payload, shown in ((r'{"name": "\udce9t"}', {"name": "\ufffdt"}), (deep, deep)):
+            job = ledger.insert(new_job(payload=payload))
+            assert client.get(f"/jobs/{job.id}", payload="true")["payload"] == shown
 
     def test_a_large_payload_is_left_out(self, ledger: SqlLedger, client: Client) -> None:
         for size, shown in ((LONG, True), (LONG * 2, False)):

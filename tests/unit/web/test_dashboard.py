@@ -183,6 +183,12 @@ class TestSqliteDashboard(DashboardContract):
         assert answer.json()["detail"] == "The dashboard's log has the error."
         assert "default-src 'none'" in answer.headers["content-security-policy"]
 
+    def test_a_result_that_utf_8_cannot_hold_spoils_no_list(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job())
+        ledger.succeed(None, self.claimed(ledger).token, {"name": "\udce9t"})
+        (job,) = browse(EVERYBODY).get("/api/v1/jobs").json()["jobs"]
+        assert job["result"] == {"name": "\ufffdt"}
+
     def test_an_error_of_the_database_is_a_problem_document(
         self, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -100,7 +100,11 @@ its codes:
 
 Each call prints one document. Later releases may add fields; they do not rename or remove any. Times are ISO 8601 in
 UTC. Payloads are left out, except by `show --payload`. No document contains a secret of the settings. The
-`message` and `output_tail` of a failed job may contain the application's values.
+`message` and `output_tail` of a failed job may contain the application's values. A value that UTF-8 cannot hold has
+U+FFFD in place of lone surrogates. One that is nested more than 250 times is text.
+
+The dashboard serves most of these documents to programs: see [its JSON
+API](../how-to/dashboard.md#read-it-from-programs).
 
 {_documents()}
 ### Codes of `why`
