@@ -12,11 +12,14 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from sqlalchemy import update
 from tests.contract.browser import Browser
+from tests.contract.dashboard_job import spokejob
 from tests.contract.dashboard_scene import API_ROUTES, EVERYBODY, HOSTILE, ONE, Open
 from tests.contract.dashboard_schedules import ScheduleScene
 from tests.contract.ledger import new_job
 
 from spoke_jobs import Cron
+from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits, WaitingSpokeJob
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.explain.counts_json import Batches, BatchState, Events, LimitList
 from spoke_jobs.explain.groups import groups
 from spoke_jobs.explain.groups_json import ReasonGroups
@@ -33,7 +36,7 @@ from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.limits.job_limit import Bounds, Rate, parse_scope
-from spoke_jobs.model import Failure
+from spoke_jobs.model import Failure, JobRequest
 from spoke_jobs.web.viewer import Viewer
 
 API = "/api/v1"
@@ -168,6 +171,33 @@ class ApiContract(ScheduleScene):
         }.items():
             shown = json.loads(re.sub(AGO, "", document.model_dump_json()))
             assert json.loads(re.sub(AGO, "", json.dumps(client.get(path)))) == shown, path
+
+    def test_what_the_cluster_says_of_jobs(
+        self, ledger: SqlLedger, client: Client, mine: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = ledger.insert(new_job(runner="kubernetes", organization_id=1))
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).values(submitted_at=clock_after(0)))
+        asked = []
+
+        def view_of(shown: JobRequest, _namespace: str, *, around: bool) -> ClusterView:
+            asked.append(around)
+            attempt = {"node": "node-7", "container": "job", "message": "0/3 nodes are available"}
+            return ClusterView("report-1", "jobs", spokejob(shown, **attempt))
+
+        waits = (WaitingSpokeJob(job.id, str(job.uid), Wait(WaitReason.CLUSTER_FULL, object="cpu"), None),)
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.view_of", view_of)
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.waits_in", lambda _namespace: SpokeJobWaits(waits))
+        for each in (client, mine):
+            cluster = each.get(f"/jobs/{job.id}")["cluster"]
+            assert (cluster["namespace"], cluster["attempts"][0]["node"]) == ("jobs", "node-7")
+            each.get(f"/jobs/{job.id}/why")
+        assert asked == [False, True, False, False], (
+            "the jobs around it are no business of the viewer of one organization"
+        )
+        reasons = [each.get("/why")["groups"][0]["reason"] for each in (client, mine)]
+        assert reasons[0] == "ClusterFull"
+        assert reasons[1] != "ClusterFull"
 
     # Lists
 

@@ -176,7 +176,7 @@ class ApiReads:
         if job is None or situation is None:
             return NOT_FOUND
         asks = not job.state.final or is_explained_by_cluster(job)
-        cluster = self._cluster.view(job, around=viewer.sees_all) if asks else None
+        cluster = self._cluster.view(job, around=viewer.sees_all and not job.state.final) if asks else None
         situation = shown_situation(replace(situation, now=situation.now.astimezone(UTC)), viewer)
         return Document(api_views.job_explained(situation.job, explain(situation, cluster), viewer))
 
