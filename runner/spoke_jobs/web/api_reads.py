@@ -98,7 +98,7 @@ class ApiReads:
             self._groups,
             "why",
             ReasonGroups,
-            f"What jobs wait for and why they failed: the {GROUPS_SHOWN} largest groups of each.",
+            f"What jobs wait for and why they failed: the {GROUPS_SHOWN} largest groups of each, of {GROUPED:,} jobs.",
             (WITHIN,),
         )
         yield ApiReading(
@@ -106,7 +106,7 @@ class ApiReads:
             self._failures,
             "why",
             ReasonGroups,
-            f"Why jobs failed: the {SHOWN} largest groups, without schedules.",
+            f"Why jobs failed: the {SHOWN} largest groups of {GROUPED:,} jobs, without schedules.",
             (WITHIN,),
         )
         yield ApiReading("/limits", self._limits, "limits ls", LimitList, "Limits, rates and pauses.", of_all=True)
