@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import text, update
 from tests.contract.dashboard_scene import (
+    API_ROUTES,
     EVERYBODY,
     HOST,
     HOSTILE,
@@ -149,7 +150,7 @@ class DashboardContract(DashboardScene):
 
     # Who may see and do what
 
-    @pytest.mark.parametrize(("method", "path"), ROUTES)
+    @pytest.mark.parametrize(("method", "path"), [*ROUTES, *API_ROUTES])
     def test_nobody_sees_or_does_anything_without_a_session(
         self, ledger: SqlLedger, browse: Open, method: str, path: str
     ) -> None:
@@ -177,7 +178,7 @@ class DashboardContract(DashboardScene):
             for route in dashboard._app.routes  # type: ignore[attr-defined]
             for method in route.methods - {"HEAD"}
         }
-        assert routes == {*ROUTES} | open_to_all
+        assert routes == {*ROUTES, *API_ROUTES} | open_to_all
         dashboard.close()
 
     def test_jobs_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:

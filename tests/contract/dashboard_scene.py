@@ -64,6 +64,21 @@ ROUTES = (
     ("GET", "/changes"),
 )
 """The pages and the forms. Each is tried without a session."""
+API_ROUTES = (
+    ("GET", "/api/v1/openapi.json"),
+    ("GET", "/api/v1/jobs"),
+    ("GET", "/api/v1/jobs/{job_id}"),
+    ("GET", "/api/v1/jobs/{job_id}/why"),
+    ("GET", "/api/v1/why"),
+    ("GET", "/api/v1/failures"),
+    ("GET", "/api/v1/limits"),
+    ("GET", "/api/v1/schedules"),
+    ("GET", "/api/v1/batches"),
+    ("GET", "/api/v1/batches/{batch_id}"),
+    ("GET", "/api/v1/events"),
+    ("GET", "/api/v1/mutes"),
+)
+"""The requests of the JSON API, likewise."""
 Open = Callable[..., Browser]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 from uuid import UUID
 
-from spoke_jobs.explain.shape import Shape
+from spoke_jobs.explain.shape import AnyJson, Shape
 from spoke_jobs.ledger.audit.audit_events import Event
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims
@@ -88,7 +88,7 @@ class OutboxTask(Shape):
     cause: str
     """Why the last attempt failed, or `UnknownTask` if it was set aside; empty if neither."""
     error_type: str
-    payload: Any = None
+    payload: AnyJson = None
     """With `--payload`; null otherwise, and if it is over 100 kB."""
 
     @classmethod

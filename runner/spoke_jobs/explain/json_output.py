@@ -21,7 +21,7 @@ from spoke_jobs.explain import set_up
 from spoke_jobs.explain.option_facts import SHOWN, options_as_json
 from spoke_jobs.explain.reasons import Explanation
 from spoke_jobs.explain.set_up import SetUp
-from spoke_jobs.explain.shape import Shape
+from spoke_jobs.explain.shape import AnyJson, Shape
 from spoke_jobs.job_options import OPTION_NAMES
 from spoke_jobs.ledger.reading.dependency_queries import Link
 from spoke_jobs.model import (
@@ -51,7 +51,7 @@ class JobRow(Shape):
     """The job's last progress message, or why it failed."""
     cause: str
     """Why the last attempt failed (docs/reference/causes.md); empty if it did not fail."""
-    result: Any
+    result: AnyJson
     """The return value."""
     queue_name: str
     locks_queue: bool
@@ -262,7 +262,7 @@ class Shown(Shape):
     job: JobRow
     options: Options
     payload_bytes: int
-    payload: Any = None
+    payload: AnyJson = None
     """With `--payload`; null otherwise, and if it is over 32 MiB."""
     attempts: tuple[JobAttempt, ...]
     """The ledger's attempts, at most the newest 200. An attempt is recorded when it is claimed."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Self
 
 from spoke_jobs.errors import InvalidSchedule
-from spoke_jobs.explain.shape import Shape
+from spoke_jobs.explain.shape import AnyJson, Shape
 from spoke_jobs.explain.words import clock, day_and_time, line, seconds
 from spoke_jobs.ledger.schedules.schedule_rows import Origin, ScheduleRow
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleState, state_of
@@ -56,7 +56,7 @@ class ScheduleEntry(Shape):
     last_skip: ScheduleSkip | None
     error: str
     """Why the job of the last due time could not be made; empty if it was."""
-    definition: Any
+    definition: AnyJson
     """Timing, payload and options, as the ledger stores them."""
 
     @classmethod

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Any, Protocol
 
 from spoke_jobs.contract.option_checks import LARGEST_ID
-from spoke_jobs.web.job_search import whole_number
+from spoke_jobs.explain.shape import Shape
+from spoke_jobs.web.query_values import Parameter, whole_number
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 
@@ -40,6 +42,16 @@ class Elsewhere:
 Answer = Page | Redirect | Elsewhere
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An answer of the JSON API."""
+
+    value: Shape
+    newer: str = ""
+    """The address of the same list with newer entries, below the API's; empty if there is none."""
+    older: str = ""
+
+
 def refusal(title: str, text: str, status: int, path: str = "/", back: str = "To the overview") -> Page:
     """Return a page that says why something is refused.
 
@@ -54,6 +66,11 @@ OF_ALL_ONLY = refusal(
 )
 NARROWER = "Choose narrower filters: a type, a queue or an organization."
 """What to do about a page of jobs for which the database takes too long."""
+LATER = "Try again when the database has less to do."
+"""The same where there is nothing to choose."""
+NO_SUCH_BATCH = "There is no such batch, it was pruned, or you may not see it."
+PAYLOAD_LIMIT_BYTES = 100_000
+"""The largest payload that is shown; `spoke-jobs show --payload` shows larger ones."""
 NOT_FOUND = refusal("Not found", "There is no such job, it was pruned, or you may not see it.", 404)
 
 
@@ -91,6 +108,36 @@ class Reading:
     """Whether only viewers of all organizations may see it."""
     too_slow: str = NARROWER
     """What to do if the database takes too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiReading:
+    """A request of the JSON API. Its OpenAPI document follows from these."""
+
+    path: str
+    """Below the API's, as a route of Starlette."""
+    read: Callable[[Viewer, Asked], Document | Page]
+    """A page that refuses becomes a problem document."""
+    command: str
+    """The command whose `--json` prints the same."""
+    shape: type[Shape]
+    """The form of the document."""
+    summary: str
+    """What the document has, as a sentence."""
+    parameters: tuple[Parameter, ...] = ()
+    of_all: bool = False
+    """Whether only viewers of all organizations may see it."""
+    too_slow: str = LATER
+
+    @property
+    def refuses(self) -> bool:
+        """Whether some viewers may not see it, or not with each parameter."""
+        return self.of_all or any(parameter.name == "payload" for parameter in self.parameters)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The names of the ids in its path."""
+        return tuple(re.findall(r"{(\w+)}", self.path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from spoke_jobs.ledger.audit.audit_events import (
     EventPage,
 )
 from spoke_jobs.shared.clean_text import is_storable
-from spoke_jobs.web.job_search import TEXT_LIMIT, address, whole_number
+from spoke_jobs.web.job_search import address
+from spoke_jobs.web.query_values import TEXT_LIMIT, whole_number
 from spoke_jobs.web.view_parts import When
-from spoke_jobs.web.viewer import Viewer
+from spoke_jobs.web.viewer import Viewer, shown_event
 
 FILTERS = ("action", "by", "type", "job")
 """The names of the filters in the address."""
@@ -100,10 +101,5 @@ def _item(event: Event, now: datetime, viewer: Viewer) -> EventItem:
         line(event.action),
         event.job_id,
         line(event.job_type),
-        line(event.detail) if _shows_detail(event, viewer) else "",
+        line(shown_event(event, viewer).detail),
     )
-
-
-def _shows_detail(event: Event, viewer: Viewer) -> bool:
-    """Whether the viewer may read the detail: it may count jobs of others, and may hold values of a payload."""
-    return viewer.sees_all and (event.action != Action.FAIL_SCHEDULE or viewer.may_see_payloads)

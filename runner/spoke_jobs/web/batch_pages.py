@@ -12,8 +12,9 @@ from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.web import batch_views
-from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
-from spoke_jobs.web.job_search import TEXT_LIMIT, address, whole_number
+from spoke_jobs.web.answers import NO_SUCH_BATCH, Acting, Answer, Asked, Page, Reading, Redirect, refusal
+from spoke_jobs.web.job_search import address
+from spoke_jobs.web.query_values import TEXT_LIMIT, whole_number
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 PER_PAGE = 50
@@ -71,8 +72,7 @@ class BatchPages:
         which = BatchFilter(id=batch_id, organizations=viewer.organizations)
         found = self._queries.batches(which, 1).batches if batch_id is not None else ()
         if not found:
-            text = "There is no such batch, it was pruned, or you may not see it."
-            return refusal("Not found", text, 404, *_BACK)
+            return refusal("Not found", NO_SUCH_BATCH, 404, *_BACK)
         (batch,) = found
         if batch.finished_at is not None:
             return refusal("Nothing was changed", "The batch has finished.", 409, *_BACK)

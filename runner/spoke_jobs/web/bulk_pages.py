@@ -21,7 +21,8 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ANY_JOB, JobFilter
 from spoke_jobs.web import bulk_views
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, refusal
-from spoke_jobs.web.job_search import JobSearch, read_search, whole_number
+from spoke_jobs.web.job_search import JobSearch, read_search
+from spoke_jobs.web.query_values import whole_number
 from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer
 
 AT_ONCE = 500

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from spoke_jobs.explain.changes import kinds_of
 from spoke_jobs.explain.words import count, line
 from spoke_jobs.ledger.reading.dashboard_queries import SelectedJobs
-from spoke_jobs.web.job_search import FILTER_LABELS, JobSearch, address
+from spoke_jobs.web.job_search import FILTERS, JobSearch, address
 from spoke_jobs.web.viewer import JobAction
 
 _PROBLEMS = 10
@@ -86,7 +86,7 @@ def preview(
     return BulkPreview(
         action.value,
         f"{action.value.capitalize()} {number} {jobs}",
-        tuple((FILTER_LABELS[name], line(text)) for name, text in search.given.items()),
+        tuple((FILTERS[name].label, line(text)) for name, text in search.given.items()),
         tuple(kinds_of(shown)),
         tuple(notes),
         doing if shown else "",
@@ -148,5 +148,5 @@ def result(
         f"The time was over: {others} not tried. Choose narrower filters to reach them." if passed_over else "",
         "" if next_up_to is None else address(f"/bulk/{action}", **given, up_to=next_up_to),
         "Older jobs may match, too: go on" if perhaps else "There are more jobs: go on",
-        address("/jobs", **{name: text for name, text in given.items() if name in FILTER_LABELS}),
+        address("/jobs", **{name: text for name, text in given.items() if name in FILTERS}),
     )

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
@@ -44,6 +44,8 @@ from spoke_jobs.web.answers import (
     not_allowed,
     refusal,
 )
+from spoke_jobs.web.api_endpoints import ApiEndpoints
+from spoke_jobs.web.api_reads import ApiReads
 from spoke_jobs.web.audit_pages import AuditPages
 from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
 from spoke_jobs.web.batch_pages import BatchPages
@@ -85,7 +87,9 @@ _POOL_SECONDS = 3.0
 COOKIE = "spoke_jobs_session"
 _EVENTS = "text/event-stream"
 
+UNEXPECTED = "The dashboard's log has the error."
 Endpoint = Callable[[Request], Awaitable[Response]]
+R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 
@@ -186,6 +190,7 @@ class Dashboard:
         self._threads = ThreadPoolExecutor(_THREADS, "spoke-web")
         self._rendering = page_rendering()
         self._stream = ChangeStream(engine)
+        self._api = ApiEndpoints(ApiReads(queries, cluster).routes(), self._viewer, self._read, self._schemes())
 
     def _notify(self) -> None:
         self._ledger.notifier.notify()
@@ -214,6 +219,7 @@ class Dashboard:
         get, post = ["GET"], ["POST"]
         return [
             *(self._route(each) for room in self._rooms for each in room.routes()),
+            *self._api.routes(),
             Route("/changes", self._changes, methods=get),
             Route(SIGN_IN, self._sign_in_page, methods=get),
             Route(SIGN_IN, self._sign_in, methods=post),
@@ -228,6 +234,10 @@ class Dashboard:
     async def on_http_error(self, request: Request, error: Exception) -> Response:
         """Answer for an unknown address or method."""
         assert isinstance(error, HTTPException)
+        if _is_api(request):
+            refused = self._api.refused(error.status_code)
+            refused.headers.update(error.headers or {})
+            return refused
         text = {404: "There is no such page.", 405: "This address does not answer to this method."}
         page = refusal("Not found" if error.status_code == 404 else "Refused", text.get(error.status_code, ""), 400)
         response = self._render(request, page, None, None)
@@ -237,7 +247,9 @@ class Dashboard:
 
     async def on_error(self, request: Request, error: Exception) -> Response:
         """Answer for an unexpected error. The log has it."""
-        page = refusal("Something went wrong", "The dashboard's log has the error.", 500)
+        if _is_api(request):
+            return self._api.refused(500, UNEXPECTED)
+        page = refusal("Something went wrong", UNEXPECTED, 500)
         return self._render(request, page, None, None)
 
     def _route(self, each: Reading | Acting) -> Route:
@@ -280,7 +292,7 @@ class Dashboard:
 
         return endpoint
 
-    async def _read(self, read: Callable[[], Answer], *, too_slow: str = NARROWER, changes: bool = False) -> Answer:
+    async def _read(self, read: Callable[[], R], *, too_slow: str = NARROWER, changes: bool = False) -> R | Page:
         """Run what blocks on a thread. An error of the database becomes a page.
 
         :param too_slow: what to do if the database takes too long.
@@ -409,6 +421,17 @@ class Dashboard:
         page = refusal("Not allowed", "You may not look at this dashboard, or you have to sign in.", 401)
         return self._render(request, page, None, None)
 
+    async def _viewer(self, request: Request) -> Viewer | None:
+        return await self._authorizer.viewer(request, self._session(request))
+
+    def _schemes(self) -> dict[str, Any]:
+        """Describe the ways to sign in for the OpenAPI document. A proxy or an application has its own."""
+        session = {"type": "apiKey", "in": "cookie", "name": f"__Host-{COOKIE}", "description": "Who has signed in."}
+        bearer = {"type": "http", "scheme": "bearer", "description": "The dashboard's token."}
+        if not self._authorizer.signs_in:
+            return {}
+        return {"session": session} | ({} if self._authorizer.provider is not None else {"bearer": bearer})
+
     def _session(self, request: Request) -> Session:
         """Return the browser's session, or a new one."""
         found = self._signer().session(request.cookies.get(self._cookie(request), ""), time.time())
@@ -463,6 +486,12 @@ class Dashboard:
             zone=str(reader_zone(request.cookies)),
         )
         return HTMLResponse(text, page.status)
+
+
+def _is_api(request: Request) -> bool:
+    """Whether a program asks, which reads no pages."""
+    below_root = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    return f"{below_root}/".startswith("/api/")
 
 
 async def _healthy(_request: Request) -> Response:

@@ -35,5 +35,5 @@ def database_problem(
     if is_not_allowed(error):
         return refusal("Not allowed", "The dashboard's database role may not do this: docs/deploying.md says why.", 503)
     if is_away(error):
-        return refusal("The database is away", "It can't be reached now. Reload the page in a moment.", 503)
+        return refusal("The database is away", "It can't be reached now. Try again in a moment.", 503)
     return None

@@ -10,34 +10,41 @@ from urllib.parse import quote, unquote, urlencode
 from spoke_jobs.contract.option_checks import LARGEST_ID, LARGEST_NUMBER
 from spoke_jobs.ledger.reading.listing_plan import NEWEST, Place
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
-from spoke_jobs.shared.clean_text import is_storable
+from spoke_jobs.web.query_values import MOMENT, TEXT, ValueKind, member_of, number, whole_number
 
-TEXTS = {
-    "type": "job_type",
-    "queue": "queue_name",
-    "cause": "cause",
-    "key": "unique_key",
-    "fingerprint": "fingerprint",
-    "schedule": "schedule",
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """A filter of the list of jobs."""
+
+    label: str
+    """What people call it."""
+    kind: ValueKind
+    selects: str
+    """The jobs that it selects, as in ``jobs of this type``."""
+    field: str = ""
+    """The field of :class:`JobFilter`; empty for the filter that leads to one job."""
+
+
+FILTERS: Mapping[str, SearchFilter] = {
+    "state": SearchFilter("State", member_of(JobState), "jobs in this state", "states"),
+    "type": SearchFilter("Type", TEXT, "jobs of this type, or of all that match a pattern (`sync_*`)", "job_type"),
+    "queue": SearchFilter("Queue", TEXT, "jobs of this queue, or of all that match a pattern", "queue_name"),
+    "organization": SearchFilter(
+        "Organization", number(0, LARGEST_NUMBER), "jobs of this organization", "organization_id"
+    ),
+    "batch": SearchFilter("Batch", number(1), "jobs of this batch", "batch_id"),
+    "cause": SearchFilter("Cause", TEXT, "jobs with this cause", "cause"),
+    "key": SearchFilter("Unique key", TEXT, "jobs with this unique key", "unique_key"),
+    "fingerprint": SearchFilter(
+        "Fingerprint", TEXT, "jobs that failed with this exception at this place", "fingerprint"
+    ),
+    "schedule": SearchFilter("Schedule", TEXT, "jobs of this schedule", "schedule"),
+    "since": SearchFilter("Dispatched since", MOMENT, "jobs dispatched since then", "since"),
+    "until": SearchFilter("Dispatched before", MOMENT, "jobs dispatched before then", "until"),
+    "id": SearchFilter("Id", number(1), "the job with this id"),
 }
-"""The filters that are texts, with the fields of :class:`JobFilter`."""
-FILTER_LABELS = {
-    "state": "State",
-    "type": "Type",
-    "queue": "Queue",
-    "organization": "Organization",
-    "batch": "Batch",
-    "cause": "Cause",
-    "key": "Unique key",
-    "fingerprint": "Fingerprint",
-    "schedule": "Schedule",
-    "since": "Dispatched since",
-    "until": "Dispatched before",
-    "id": "Id",
-}
-"""What people call the filters, by their names in an address."""
-_TIMES = ("since", "until")
-TEXT_LIMIT = 500
+"""By their names in an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,59 +67,26 @@ def read_search(query: Mapping[str, str], zone: tzinfo = UTC) -> JobSearch:
 
     :param zone: the reader's, in which a form gives times. In other addresses they are in UTC.
     """
-    given = {name: text for name in FILTER_LABELS if (text := query.get(name, "").strip())}
-    problems: dict[str, str] = {}
-    values: dict[str, object] = {}
-    for name, of_filter in TEXTS.items():
-        if name not in given:
-            continue
-        if len(given[name]) > TEXT_LIMIT or not is_storable(given[name]):
-            problems[name] = f"Give at most {TEXT_LIMIT} characters, without NUL."
-        else:
-            values[of_filter] = given[name]
-    if "state" in given:
-        if given["state"] in list(JobState):
-            values["states"] = (JobState(given["state"]),)
-        else:
-            problems["state"] = f"Choose one of: {', '.join(JobState)}."
-    if "organization" in given:
-        values["organization_id"] = number = whole_number(given["organization"], 0, LARGEST_NUMBER)
-        if number is None:
-            problems["organization"] = f"Give a whole number from 0 to {LARGEST_NUMBER:,}."
-    if "batch" in given:
-        values["batch_id"] = number = whole_number(given["batch"], 1, LARGEST_ID)
-        if number is None:
-            problems["batch"] = "Give a whole number from 1."
-    times: dict[str, datetime | None] = {name: _time(given[name], zone) for name in _TIMES if name in given}
-    values.update(times)
-    problems |= {name: "Give a date and a time: 2026-03-01T08:00." for name, time in times.items() if time is None}
-    given |= {name: f"{_minutes(time)}Z" for name, time in times.items() if time is not None}
-    local = {name: _minutes(time.astimezone(zone)) for name, time in times.items() if time is not None}
-    job_id = whole_number(given["id"], 1, LARGEST_ID) if "id" in given else None
-    if "id" in given and job_id is None:
-        problems["id"] = "Give a whole number from 1."
+    given = {name: text for name in FILTERS if (text := query.get(name, "").strip())}
+    values = {name: FILTERS[name].kind.read(text, zone) for name, text in given.items()}
+    problems = {name: FILTERS[name].kind.problem for name, value in values.items() if value is None}
+    if isinstance(state := values.get("state"), JobState):
+        values["state"] = (state,)
+    times = {name: time for name, time in values.items() if isinstance(time, datetime)}
+    given |= {name: f"{_minutes(time)}Z" for name, time in times.items()}
+    local = {name: _minutes(time.astimezone(zone)) for name, time in times.items()}
+    job_id = values.pop("id", None)
+    which = JobFilter(**{FILTERS[name].field: value for name, value in values.items()})
     place = Place(
         whole_number(query.get("before", ""), 1, LARGEST_ID), whole_number(query.get("after", ""), 0, LARGEST_ID)
     )
     if place.before is not None and place.after is not None:
         place = Place(place.before)
-    return JobSearch(JobFilter(**values), place, job_id, given, problems, local)  # type: ignore[arg-type]
+    return JobSearch(which, place, job_id, given, problems, local)
 
 
 def _minutes(time: datetime) -> str:
     return time.replace(tzinfo=None).isoformat(timespec="minutes")
-
-
-def _time(text: str, zone: tzinfo) -> datetime | None:
-    """Read a time, to the minute, in UTC; None if the text is none."""
-    try:
-        found = datetime.fromisoformat(text)
-        time = found if found.tzinfo is not None else found.replace(tzinfo=zone)
-        utc = time.astimezone(UTC).replace(second=0, microsecond=0)
-        utc.astimezone(zone)  # it can be shown
-    except (ValueError, OverflowError):
-        return None
-    return utc
 
 
 def address(path: str, **query: object) -> str:
@@ -129,11 +103,3 @@ def encoded(text: str) -> str:
 def decoded(text: str) -> str:
     """Read what :func:`encoded` wrote."""
     return unquote(text)
-
-
-def whole_number(text: str, least: int, most: int) -> int | None:
-    """Read a whole number; None if the text is none between the bounds."""
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        return None
-    number = int(text)
-    return number if least <= number <= most else None

@@ -55,7 +55,7 @@ from spoke_jobs.web.view_parts import (
     failures_note,
     group_item,
 )
-from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job, shown_reason
+from spoke_jobs.web.viewer import JobAction, Viewer, shown_explanation, shown_group, shown_job
 
 PEAKS = 20
 """Of how many of the newest successes of a job's type the peak memory is shown."""
@@ -440,7 +440,7 @@ def job_view(
     peaks = [usage.peak_memory_bytes for usage in usages if usage.peak_memory_bytes is not None][:PEAKS]
     message = line(job.result_message)
     headings, attempts = attempt_rows(shown)
-    reasons = tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons))
+    reasons = shown_explanation(explanation, viewer).reasons
     forms = tuple(_forms(job, now, viewer))
     explained = tuple(explained_reasons(reasons, job, viewer, forms))
     output = shown_output(job, shown.tries, pod_tail)

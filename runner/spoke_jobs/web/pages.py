@@ -22,9 +22,19 @@ from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, DashboardQ
 from spoke_jobs.ledger.reading.dependency_queries import LINKS
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import JobRequest, UnreadPayload
+from spoke_jobs.model import JobRequest
 from spoke_jobs.web import page_views
-from spoke_jobs.web.answers import NOT_FOUND, Acting, Answer, Asked, Page, Reading, Redirect, unchanged_job
+from spoke_jobs.web.answers import (
+    NOT_FOUND,
+    PAYLOAD_LIMIT_BYTES,
+    Acting,
+    Answer,
+    Asked,
+    Page,
+    Reading,
+    Redirect,
+    unchanged_job,
+)
 from spoke_jobs.web.cluster_reads import ClusterReads, sync_is_active
 from spoke_jobs.web.job_search import read_search
 from spoke_jobs.web.output_pages import tail_of_running
@@ -33,8 +43,6 @@ from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE
 from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job, shown_situation
 
 PER_PAGE = 50
-PAYLOAD_LIMIT_BYTES = 100_000
-"""The largest payload that is shown; `spoke-jobs show --payload` shows larger ones."""
 _FAILED_SECONDS = 86_400.0
 _EVENTS = 10
 SAID = {
@@ -192,12 +200,8 @@ class Pages:
 
     def _found(self, viewer: Viewer, job_id: int) -> JobRequest | None:
         """Get a job that the viewer may see, with its payload if they may see that and it is not large."""
-        which = viewer.narrowed()
-        job = self._queries.job(job_id, which)
-        if job is None or not viewer.may_see_payloads or not isinstance(job.payload, UnreadPayload):
-            return job
-        small = job.payload.size <= PAYLOAD_LIMIT_BYTES
-        return self._queries.job(job_id, which, with_payload=True) if small else job
+        most = PAYLOAD_LIMIT_BYTES if viewer.may_see_payloads else 0
+        return self._queries.job(job_id, viewer.narrowed(), payload_bytes=most)
 
 
 def _word(action: JobAction, after: JobRequest) -> str:

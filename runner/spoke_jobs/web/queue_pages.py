@@ -16,7 +16,8 @@ from spoke_jobs.limits.job_limit import KEEP, changed_bounds, parse_max_running,
 from spoke_jobs.model import ANY_JOB
 from spoke_jobs.web import queue_views
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
-from spoke_jobs.web.job_search import decoded, whole_number
+from spoke_jobs.web.job_search import decoded
+from spoke_jobs.web.query_values import whole_number
 from spoke_jobs.web.queue_views import ENDS
 from spoke_jobs.web.viewer import JobAction, Viewer
 

@@ -22,7 +22,8 @@ from spoke_jobs.ledger.reading.outbox_counts import (
     OutboxCounts,
 )
 from spoke_jobs.shared.clean_text import is_storable
-from spoke_jobs.web.job_search import TEXT_LIMIT, address, whole_number
+from spoke_jobs.web.job_search import address
+from spoke_jobs.web.query_values import TEXT_LIMIT, whole_number
 from spoke_jobs.web.view_parts import StateCount, When, capped
 from spoke_jobs.web.viewer import JobAction, Viewer
 

@@ -11,8 +11,9 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.wait_reasons import REASONS, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group
-from spoke_jobs.explain.reasons import Reason
+from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.explain.words import agreeing
+from spoke_jobs.ledger.audit.audit_events import Action, Event
 from spoke_jobs.ledger.reading.queries import Situation
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.model import ANY_JOB, JobFilter, JobRequest
@@ -128,6 +129,12 @@ def shown_schedule(row: ScheduleRow, viewer: Viewer) -> ScheduleRow:
     return replace(row, last_skip=skip, error=hidden if row.error else "")
 
 
+def shown_event(event: Event, viewer: Viewer) -> Event:
+    """Return the event without a detail that may count jobs of others, or may hold values of a payload."""
+    shows = viewer.sees_all and (event.action != Action.FAIL_SCHEDULE or viewer.may_see_payloads)
+    return event if shows else replace(event, detail="")
+
+
 def shown_job(job: JobRequest, viewer: Viewer) -> JobRequest:
     """Return the job without a message that names a job of another organization."""
     if viewer.sees_all or job.cause != Cause.DEPENDENCY_FAILED:
@@ -143,11 +150,19 @@ def shown_situation(situation: Situation, viewer: Viewer) -> Situation:
 
 def shown_reason(reason: Reason, viewer: Viewer) -> Reason:
     """Return the reason, with a general text if its own may name or count jobs of other organizations."""
-    alone = reason.waits_for in _ABOUT_THE_JOB_ALONE if reason.waits_for else reason.code in _STATES_ALONE
-    if viewer.sees_all or alone:
+    if viewer.sees_all:
         return reason
+    alone = reason.waits_for in _ABOUT_THE_JOB_ALONE if reason.waits_for else reason.code in _STATES_ALONE
+    if alone:  # the sentence of a pause does not say how many jobs run, but the reason has their number
+        return replace(reason, job_id=None, number=None)
     text = reason.waits_for.meaning if reason.waits_for else _OTHER_JOBS
     return Reason(reason.code, text, until=reason.until, waits_for=reason.waits_for)
+
+
+def shown_explanation(explanation: Explanation, viewer: Viewer) -> Explanation:
+    """Return the explanation with each reason likewise, and without output that the viewer may not see."""
+    reasons = tuple(dict.fromkeys(shown_reason(reason, viewer) for reason in explanation.reasons))
+    return Explanation(reasons, explanation.output_tail if viewer.may_see_output else "")
 
 
 def shown_group(group: Group, viewer: Viewer) -> Group:

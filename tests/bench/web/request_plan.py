@@ -36,6 +36,7 @@ NOT_ASKED: Mapping[str, str] = {
     "/sign-in/callback": "there is none on this machine alone",
     "/signed-out": "there is none on this machine alone",
     "/healthz": "it reads nothing",
+    "/api/v1/openapi.json": "it reads nothing",
 }
 """Routes that are left out, and why."""
 
@@ -68,6 +69,7 @@ def plan(layout: Layout) -> tuple[Address, ...]:
             _job_filters(layout),
             _other_filters(),
             *(_of_some_organization(layout, viewer) for viewer in (ONE, SMALL)),
+            *(_api(layout, viewer) for viewer in (ALL, ONE)),
         )
     )
 
@@ -222,6 +224,31 @@ def _other_filters() -> Iterator[Address]:
     yield _filter("/audit", "Audit, job", job=13)
     for case, name in {"many": "nightly*", "few": "nightly of customer 17", "none": "weekly*"}.items():
         yield _filter("/batches", f"Batches, name: {case}", name=name)
+
+
+def _api(layout: Layout, viewer: str) -> Iterator[Address]:
+    """The JSON API reads what the pages read. Its lists may be longer."""
+    api = "/api/v1"
+    yield _page(f"{api}/jobs", "API: jobs", address(f"{api}/jobs", limit=100), viewer)
+    pattern = {"type": "mail.*", "limit": 100}
+    yield _page(f"{api}/jobs", "API: jobs of an area", address(f"{api}/jobs", **pattern), viewer)
+    if viewer == ALL:
+        for name, job_id in _jobs(layout).items():
+            yield _page(f"{api}/jobs/{{job_id}}", f"API: job, {name}", f"{api}/jobs/{job_id}")
+            yield _page(f"{api}/jobs/{{job_id}}/why", f"API: why, {name}", f"{api}/jobs/{job_id}/why")
+        batch = layout.batch_of(layout.first_batched)
+        yield _page(f"{api}/batches/{{batch_id}}", "API: batch", f"{api}/batches/{batch}")
+        for name in ("limits", "mutes"):
+            yield _page(f"{api}/{name}", f"API: {name}", viewer=viewer)
+    for name in ("why", "failures"):
+        for within in ("1d", "30d"):
+            path = address(f"{api}/{name}", within=within)
+            yield _page(f"{api}/{name}", f"API: {name} within {within}", path, viewer)
+    for name in ("schedules", "batches", "events"):
+        yield _page(f"{api}/{name}", f"API: {name}", address(f"{api}/{name}", limit=100), viewer)
+    dispatched = {"since": "2026-01-01T00:00Z", "until": "2026-01-02T00:00Z"}
+    for name in ("batches", "events"):
+        yield _page(f"{api}/{name}", f"API: {name} of a day", address(f"{api}/{name}", **dispatched), viewer)
 
 
 def _of_some_organization(layout: Layout, viewer: str) -> Iterator[Address]:

@@ -1,13 +1,14 @@
 """Whatever somebody asks the dashboard who may do everything: no answer is a server's error, and all are inert.
 
-The dashboard has no OpenAPI document, because its requests are those of its pages. So the test describes them: each
-route, with all fields and parameters that the pages have.
+Pages have no OpenAPI document, so the test describes their requests: each route, with all fields and parameters that
+the pages have. The JSON API serves its own document.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from html import unescape
 from typing import Any
@@ -17,9 +18,10 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi import checks
 from tests.asgi_server import serving
 from tests.conftest import open_ledger
-from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ROUTES
+from tests.contract.dashboard_scene import API_ROUTES, EVERYBODY, HOSTILE, ROUTES
 from tests.contract.dashboard_schedules import APPLICATION
 from tests.integration.web.browser.filled_ledger import Filled, fill_with_hostile_texts
 
@@ -37,6 +39,21 @@ LIKELY = (
     *(HOSTILE, "%00", "\x00", "../../etc/passwd", "*", "%", "'", "\\"),
 )
 """Values that some of the fields expect, and others that may lead somewhere."""
+API = "/api/v1"
+MODES = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
+CHECKS = (
+    schemathesis.checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+)
+UNHURRIED: Mapping[str, Any] = {
+    "max_examples": EXAMPLES,
+    "deadline": None,
+    "database": None,
+    "derandomize": True,
+    "suppress_health_check": list(HealthCheck),
+}
 NAMES = re.compile(r'<(?:input|select)[^>]* name="([^"]+)"')
 ADDRESSES = re.compile(r'(?:href|action)="([^"]+)"')
 
@@ -122,8 +139,33 @@ def test_no_request_is_answered_by_a_server_error(site: Site) -> None:
             routes.add((case.method, case.path))
 
         strategy = operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE)
-        unhurried: dict[str, Any] = {"deadline": None, "database": None, "derandomize": True}
-        unhurried["suppress_health_check"] = list(HealthCheck)
-        settings(max_examples=EXAMPLES, **unhurried)(given(case=strategy)(exercise))()
+        settings(**UNHURRIED)(given(case=strategy)(exercise))()
     assert routes == {*ROUTES} - {("GET", "/changes")}
     assert site.session.get(f"{site.url}/").status_code == 200, "it still works"
+
+
+def test_each_answer_of_the_api_is_as_it_says(site: Site) -> None:
+    """To parameters that are valid by its document, to others, and about jobs with texts of attackers."""
+    found = site.session.get(f"{site.url}{API}/openapi.json")
+    schema, statuses = schemathesis.openapi.from_dict(found.json()), Counter[tuple[str, int]]()
+
+    def ask(case: Any) -> None:
+        answer = case.call(base_url=site.url + API, session=site.session, allow_redirects=False, timeout=60)
+        case.validate_response(answer, checks=list(CHECKS), additional_checks=[])
+        assert "\x1b" not in answer.text
+        assert "\u202e" not in answer.text
+        statuses[case.path, answer.status_code] += 1
+
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        for mode in MODES if operation.query or operation.path_parameters else MODES[:1]:
+            settings(**UNHURRIED)(given(case=operation.as_strategy(generation_mode=mode))(ask))()
+    assert {path for path, _ in statuses} == {path.removeprefix(API) for _, path in API_ROUTES}
+    assert statuses["/jobs", 200] > 0
+    assert statuses["/jobs", 400] > 0
+    ids = [*dataclasses.asdict(site.filled).values()]
+    for path in ("/jobs/{job_id}", "/jobs/{job_id}/why"):
+        for job_id in ids[:6]:
+            before = statuses[path, 200]
+            ask(schema[path]["GET"].Case(path_parameters={"job_id": job_id}))
+            assert statuses[path, 200] == before + 1

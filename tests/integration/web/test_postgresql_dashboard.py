@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from tests.contract.browser import Browser
 from tests.contract.dashboard import DashboardContract
+from tests.contract.dashboard_api import ApiContract
 from tests.contract.dashboard_backfills import BackfillsContract
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
@@ -18,7 +19,7 @@ from tests.contract.dashboard_job_list import JobListContract
 from tests.contract.dashboard_mutes import MutesContract
 from tests.contract.dashboard_overview import OverviewContract
 from tests.contract.dashboard_queues import QueuesContract
-from tests.contract.dashboard_scene import EVERYBODY, HOST, Open, token_in
+from tests.contract.dashboard_scene import API_ROUTES, EVERYBODY, HOST, Open, token_in
 from tests.contract.dashboard_schedules import SchedulesContract
 from tests.contract.dashboard_starts import StartsContract
 from tests.contract.dashboard_tasks import TasksContract
@@ -33,10 +34,17 @@ from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.sync.writer import Writer
 from spoke_jobs.web import app, change_stream, dashboard
+from spoke_jobs.web.api_document import PROBLEM
 from spoke_jobs.web.change_stream import BEGIN, EVENT, ChangeStream
 
 
 class TestPostgresqlOverview(OverviewContract):
+    @pytest.fixture
+    def ledger_url(self, postgres_ledger_url: str) -> str:
+        return postgres_ledger_url
+
+
+class TestPostgresqlApi(ApiContract):
     @pytest.fixture
     def ledger_url(self, postgres_ledger_url: str) -> str:
         return postgres_ledger_url
@@ -97,6 +105,9 @@ class TestPostgresqlDashboard(DashboardContract):
         answer = browser.get("/jobs")
         assert answer.status_code == 503
         assert "did not answer within 0.3 s" in answer.text
+        answer = browser.get("/api/v1/jobs")
+        assert (answer.status_code, answer.headers["content-type"]) == (503, PROBLEM)
+        assert "did not answer within 0.3 s" in answer.json()["detail"]
 
     def test_a_slow_search_for_tasks_does_not_advise_filters_that_it_lacks(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
@@ -165,7 +176,7 @@ class TestPostgresqlDashboard(DashboardContract):
     def test_a_role_that_may_only_read_shows_pages_and_changes_nothing(
         self, role_urls: dict[Process, str], ledger: SqlLedger
     ) -> None:
-        job = ledger.insert(new_job())
+        job, batch = ledger.insert(new_job()), ledger.open_batch("april")
         reader = app(authorize=lambda _request: EVERYBODY, hosts=[HOST], database=role_urls[Process.READER])
         with Browser(reader, HOST) as browser:
             for path in (
@@ -178,6 +189,7 @@ class TestPostgresqlDashboard(DashboardContract):
                 "/audit",
                 "/",
                 "/jobs",
+                *(path.format(job_id=job.id, batch_id=batch.id) for _, path in API_ROUTES),
                 f"/jobs/{job.id}",
             ):
                 page = browser.get(path)

@@ -49,7 +49,7 @@ from spoke_jobs.web.authorizers import LocalOnly
 from spoke_jobs.web.change_stream import BEGIN, EVENT
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.dashboard import Dashboard
-from spoke_jobs.web.job_search import FILTER_LABELS, read_search
+from spoke_jobs.web.job_search import FILTERS, read_search
 from spoke_jobs.web.viewer import Viewer as WebViewer
 
 FULL = Layout(10_000_000, 100_000)
@@ -79,7 +79,7 @@ def test_an_address_belongs_to_its_route() -> None:
 
 def test_every_filter_of_the_jobs_is_asked_for_alone() -> None:
     alone = [query for each in jobs_filters() if len(query := query_of(each)) == 1]
-    assert {name for query in alone for name in query} == set(FILTER_LABELS)
+    assert {name for query in alone for name in query} == set(FILTERS)
     assert all(len(values) > 1 for name, values in VALUES.items() if name != "batch")
     for each in jobs_filters():
         assert not read_search(query_of(each)).problems, each

@@ -9,8 +9,11 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
+from tests.conftest import open_ledger
 from tests.contract.browser import Browser
 from tests.contract.dashboard import DashboardContract
+from tests.contract.dashboard_api import ApiContract
 from tests.contract.dashboard_backfills import BackfillsContract
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
@@ -21,7 +24,7 @@ from tests.contract.dashboard_job_list import JobListContract
 from tests.contract.dashboard_mutes import MutesContract
 from tests.contract.dashboard_overview import OverviewContract
 from tests.contract.dashboard_queues import QueuesContract
-from tests.contract.dashboard_scene import EVERYBODY, HOST, ONE, ROUTES, TOKEN, Open, token_in
+from tests.contract.dashboard_scene import API_ROUTES, EVERYBODY, HOST, ONE, ROUTES, TOKEN, Open, token_in
 from tests.contract.dashboard_schedules import SchedulesContract
 from tests.contract.dashboard_starts import StartsContract
 from tests.contract.dashboard_tasks import TasksContract
@@ -30,6 +33,7 @@ from tests.contract.ledger import new_job
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Failure
 from spoke_jobs.web import TokenSignIn, app
+from spoke_jobs.web.api_document import PROBLEM
 
 
 class TestSqliteOverview(OverviewContract):
@@ -66,7 +70,7 @@ class TestSqliteDashboard(DashboardContract):
         browser = browse(EVERYBODY)
         pages = [
             path.format(job_id=1, batch_id=1, task_id=1, mute_id=1)
-            for method, path in ROUTES
+            for method, path in (*ROUTES, *API_ROUTES)
             if method == "GET" and path != "/changes"
         ]
         for path in (*pages, "/static/dashboard.css", "/sign-in", "/nothing"):
@@ -81,7 +85,8 @@ class TestSqliteDashboard(DashboardContract):
 
     def test_every_answer_has_the_headers(self, browse: Open) -> None:
         browser = browse(EVERYBODY)
-        for path in ("/", "/jobs", "/jobs/9", "/nothing", "/static/dashboard.css", "/static/other", "/sign-in"):
+        api = [path.format(job_id=9, batch_id=9) for _, path in API_ROUTES]
+        for path in ("/", "/jobs", "/jobs/9", "/nothing", "/static/dashboard.css", "/static/other", "/sign-in", *api):
             headers = browser.get(path).headers
             policy = headers["content-security-policy"]
             assert policy.startswith("default-src 'none'; ")
@@ -172,6 +177,42 @@ class TestSqliteDashboard(DashboardContract):
         assert answer.status_code == 500
         assert "a secret" not in answer.text
         assert "default-src 'none'" in answer.headers["content-security-policy"]
+        monkeypatch.setattr("spoke_jobs.web.api_views.listed_jobs", broken)
+        answer = browse(EVERYBODY).get("/api/v1/jobs")
+        assert (answer.status_code, answer.headers["content-type"]) == (500, PROBLEM)
+        assert answer.json()["detail"] == "The dashboard's log has the error."
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+    def test_a_result_that_utf_8_cannot_hold_spoils_no_list(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job())
+        ledger.succeed(None, self.claimed(ledger).token, {"name": "\udce9t"})
+        (job,) = browse(EVERYBODY).get("/api/v1/jobs").json()["jobs"]
+        assert job["result"] == {"name": "\ufffdt"}
+
+    def test_an_error_of_the_database_is_a_problem_document(
+        self, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Cancelled(Exception):
+            sqlstate = "57014"
+
+        def slow(*_: object) -> None:
+            raise OperationalError("SELECT a secret", {}, Cancelled())
+
+        monkeypatch.setattr("spoke_jobs.web.api_views.listed_jobs", slow)
+        answer = browse(EVERYBODY).get("/api/v1/jobs")
+        assert (answer.status_code, answer.headers["content-type"]) == (503, PROBLEM)
+        assert answer.json() == {
+            "title": "Service Unavailable",
+            "status": 503,
+            "detail": "The database did not answer within 3 s, so the query was ended. Choose narrower filters: a "
+            "type, a queue or an organization.",
+        }
+
+
+class TestSqliteApi(ApiContract):
+    @pytest.fixture
+    def ledger_url(self, sqlite_ledger_url: str) -> str:
+        return sqlite_ledger_url
 
 
 class TestSqliteBulk(BulkContract):
@@ -324,6 +365,19 @@ class TestSigningIn:
         for wrong in (f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer", "Bearer é"):
             assert browser.get("/", headers={"Authorization": wrong.encode()}).status_code == 401
 
+    def test_programs_are_asked_for_a_token_and_led_to_no_page(self, browser: Browser) -> None:
+        for path in ("/api/v1/jobs", "/api/v1/openapi.json"):
+            answer = browser.get(path)
+            assert (answer.status_code, answer.headers["content-type"]) == (401, PROBLEM)
+            assert answer.headers["www-authenticate"] == "Bearer"
+            answer = browser.get(path, headers={"Authorization": f"Bearer {TOKEN}"})
+            assert answer.status_code == 200
+            assert not browser.cookies, "programs keep no session"
+        assert set(answer.json()["components"]["securitySchemes"]) == {"bearer", "session"}
+        form = {"token": token_in(browser.get("/sign-in")), "secret": TOKEN}
+        browser.post("/sign-in", data=form)
+        assert browser.get("/api/v1/jobs").status_code == 200, "a browser's session does, too"
+
 
 def test_it_can_be_mounted_below_a_path(sqlite_ledger_url: str) -> None:
     from starlette.applications import Starlette
@@ -341,6 +395,21 @@ def test_it_can_be_mounted_below_a_path(sqlite_ledger_url: str) -> None:
         assert browser.get("/ops/jobs", headers={"Host": "10.0.0.7"}).status_code == 400
         for link in set(page.text.split('href="')[1:]):
             assert link.startswith(("/ops/", "#"))
+
+
+def test_the_api_below_a_path(sqlite_ledger_url: str) -> None:
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    for ledger in open_ledger(sqlite_ledger_url):
+        ledger.insert_many([new_job() for _ in range(2)])
+    dashboard = app(authorize=lambda _request: EVERYBODY, hosts=[HOST], database=sqlite_ledger_url)
+    with Browser(dashboard, HOST, below=Starlette(routes=[Mount("/ops", dashboard)])) as browser:
+        assert browser.get("/ops/api/v1/openapi.json").json()["servers"] == [{"url": "/ops/api/v1"}]
+        link = browser.get("/ops/api/v1/jobs?limit=1").headers["link"]
+        assert link == '</ops/api/v1/jobs?limit=1&before=2>; rel="next"'
+        assert browser.get("/ops/api/v1/nothing").headers["content-type"] == PROBLEM
+        assert browser.get("/ops/nothing").headers["content-type"] == "text/html; charset=utf-8"
 
 
 def test_signing_in_below_a_path_leads_to_a_page_below_it(sqlite_ledger_url: str) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from spoke_jobs.ledger.reading.dashboard_queries import Place
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
-from spoke_jobs.web.job_search import TEXT_LIMIT, address, decoded, encoded, read_search
+from spoke_jobs.web.job_search import address, decoded, encoded, read_search
+from spoke_jobs.web.query_values import TEXT_LIMIT
 
 NAMES = ("id", "state", "organization", "batch", "type", "queue", "cause", "key", "fingerprint")
 NAMES += ("schedule", "since", "until", "before", "after")

@@ -58,6 +58,7 @@ def test_a_job_that_holds_up_others_is_not_told_how_many() -> None:
 def test_what_is_about_the_job_alone_stays(reason: WaitReason) -> None:
     said = waits_for(reason, "not before 9:00", "wait")
     assert shown_reason(said, ONE) == said
+    assert shown_reason(replace(said, job_id=7, number=12), ONE) == said, "the sentence counts no others"
 
 
 @pytest.mark.parametrize("reason", ABOUT_OTHERS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
+from spoke_jobs.cli.reference.docstrings import banner, sentence, table
 from spoke_jobs.contract.causes import Cause, CauseClass
 from spoke_jobs.contract.retry import (
     DEFAULT_BUDGET,
@@ -16,6 +16,7 @@ from spoke_jobs.contract.task_causes import COUNTED, TaskCause
 from spoke_jobs.contract.wait_reasons import WAITS, Giver, WaitReason
 from spoke_jobs.job_options import TaskOptions
 from spoke_jobs.model import TASK_LOSSES
+from spoke_jobs.shared.attribute_docs import of_attributes
 
 _HEADINGS = ("cause", "meaning", "knowable when", "what to do", "while it is tried again", "tried again by default")
 _TASK_HEADINGS = (_HEADINGS[0], "class", *_HEADINGS[1:4], _HEADINGS[5])

@@ -12,7 +12,7 @@ import typer
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands.command_classes import value_kind
 from spoke_jobs.cli.commands.exits import MEANINGS
-from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table, wrapped
+from spoke_jobs.cli.reference.docstrings import banner, sentence, table, wrapped
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.why_codes import Code
@@ -32,6 +32,7 @@ from spoke_jobs.explain.mutes_json import Mutes
 from spoke_jobs.explain.schedules_json import Schedules
 from spoke_jobs.explain.shape import Shape
 from spoke_jobs.explain.sizes_json import Sizes
+from spoke_jobs.shared.attribute_docs import of_attributes
 
 DOCUMENTS: tuple[tuple[str, type[Shape]], ...] = (
     ("ls, watch", Jobs),
@@ -99,7 +100,11 @@ its codes:
 
 Each call prints one document. Later releases may add fields; they do not rename or remove any. Times are ISO 8601 in
 UTC. Payloads are left out, except by `show --payload`. No document contains a secret of the settings. The
-`message` and `output_tail` of a failed job may contain the application's values.
+`message` and `output_tail` of a failed job may contain the application's values. A value that UTF-8 cannot hold has
+U+FFFD in place of lone surrogates. One that is nested more than 250 times is text.
+
+The dashboard serves most of these documents to programs: see [its JSON
+API](../how-to/dashboard.md#read-it-from-programs).
 
 {_documents()}
 ### Codes of `why`
@@ -172,11 +177,8 @@ def _documents() -> str:
         if shape in done:
             continue
         done.add(shape)
-        said = of_attributes(shape.documented_by) if shape.documented_by else {}
-        rows = [
-            (f"`{name}`", _kind(field), sentence(field.description or said.get(name, "")))
-            for name, field in shape.model_fields.items()
-        ]
+        meanings = shape.meanings()
+        rows = [(f"`{name}`", _kind(field), sentence(meanings[name])) for name, field in shape.model_fields.items()]
         parts.append(f"### {_heading(shape)}\n\n{table(('field', 'type', 'meaning'), rows)}\n")
         waiting += [inner for field in shape.model_fields.values() for inner in _shapes_in(field.annotation)]
     return "\n".join(parts)

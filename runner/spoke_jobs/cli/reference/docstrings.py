@@ -2,37 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import re
 import textwrap
 from collections.abc import Iterable, Sequence
-
-
-def of_attributes(cls: type) -> dict[str, str]:
-    """Read the docstrings below a class's attributes, by attribute."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(tree, ast.ClassDef)
-    found: dict[str, str] = {}
-    for before, after in zip(tree.body, tree.body[1:], strict=False):
-        name = _assigned(before)
-        if name and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            found[name] = plain(str(after.value.value))
-    return found
-
-
-def _assigned(statement: ast.stmt) -> str | None:
-    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-        return statement.target.id
-    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-        return statement.targets[0].id
-    return None
-
-
-def plain(text: str) -> str:
-    """Convert reStructuredText to Markdown on one line."""
-    text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", text)
-    return " ".join(text.replace("``", "`").split())
 
 
 def sentence(text: str) -> str:

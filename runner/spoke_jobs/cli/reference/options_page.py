@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 
 from pydantic import SecretStr
 
-from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
+from spoke_jobs.cli.reference.docstrings import banner, sentence, table
 from spoke_jobs.contract.causes import Cause, CauseClass
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor, executor_of, lane_of
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
@@ -18,6 +18,7 @@ from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.runners.legacy_runner import LegacyRunner
 from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.settings import Settings
+from spoke_jobs.shared.attribute_docs import of_attributes
 
 _DECLARED = inspect.signature(Registry.job).parameters
 _DISPATCHED = {field.name for field in dataclasses.fields(JobData)}

@@ -10,8 +10,9 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from spoke_jobs.cli.reference.docstrings import banner, of_attributes, sentence, table
+from spoke_jobs.cli.reference.docstrings import banner, sentence, table
 from spoke_jobs.settings import Settings
+from spoke_jobs.shared.attribute_docs import of_attributes
 
 
 def page() -> str:

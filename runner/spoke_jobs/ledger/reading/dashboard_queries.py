@@ -44,7 +44,7 @@ from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_since, number_in_text
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.limits.job_limit import JobLimit
-from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState
+from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState, UnreadPayload
 
 CAP = 10_000
 """The most jobs of a state that are counted."""
@@ -196,16 +196,20 @@ class DashboardQueries(Queries):
             None if found.looked_to is None else found.looked,
         )
 
-    def job(self, job_id: int, which: JobFilter, *, with_payload: bool = False) -> JobRequest | None:
-        """Get a job that the filter selects.
+    def job(self, job_id: int, which: JobFilter, *, payload_bytes: int = 0) -> JobRequest | None:
+        """Get a job that the filter selects, with a small payload.
 
-        :param with_payload: also read a large payload.
+        :param payload_bytes: also read a larger payload of up to so many bytes.
         """
-        columns = REQUEST_COLUMNS if with_payload else MANY_COLUMNS
-        statement = select(*columns).where(job_request.c.id == job_id, *filters.conditions(which))
+        of_job = (job_request.c.id == job_id, *filters.conditions(which))
         with self._reading() as connection:
-            row = connection.execute(statement).mappings().first()
-            return with_cancellers(connection, [to_request(row)])[0] if row is not None else None
+            row = connection.execute(select(*MANY_COLUMNS).where(*of_job)).mappings().first()
+            if row is None:
+                return None
+            payload = to_request(row).payload
+            if isinstance(payload, UnreadPayload) and payload.size <= payload_bytes:
+                row = connection.execute(select(*REQUEST_COLUMNS).where(*of_job)).mappings().first() or row
+            return with_cancellers(connection, [to_request(row)])[0]
 
     def selected_of(self, ids: Collection[int], which: JobFilter) -> set[int]:
         """Return those of the ids whose jobs the filter selects."""
