@@ -19,12 +19,17 @@ from spoke_jobs.contract.executors import Executor, Lane
 from spoke_jobs.contract.names import is_object_name, spokejob_name
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.model import JobRequest
-from spoke_jobs.sync.writer import is_led
+from spoke_jobs.sync.writer import active_sync
+from spoke_jobs.web.view_parts import SyncSign
 
 SECONDS = 2.0
 """How long a page waits for the cluster."""
 SHARED_SECONDS = 10.0
 """For how long pages share what one read of the whole namespace has found. A live page asks every few seconds."""
+GLANCE_SECONDS = 0.1
+"""How long a page waits for what it can do without, beyond the time that its other reads take."""
+_GLANCED_SECONDS = 30.0
+"""For how long such a page shows what the last read has found while the next one is under way."""
 SLOW = f"it did not answer within {SECONDS:g} s"
 _THREADS = 4
 TAIL_SHARED_SECONDS = 2.0
@@ -61,6 +66,7 @@ class _Shared(Generic[R]):
         self._lock = threading.Lock()
         self._reading: Future[R] | None = None
         self._until = 0.0
+        self._latest: tuple[R, float] | None = None
 
     def begin(self) -> Future[R]:
         """Return the read that is under way, or whose result is shared, or begin one."""
@@ -70,9 +76,25 @@ class _Shared(Generic[R]):
                 reading = self._reading = self._threads.submit(self._run)
         return reading
 
+    def known(self, within_seconds: float) -> R | None:
+        """Return what is known by now, and have it read again if it is old; None if nothing is known.
+
+        While a read is under way, what the one before it has found will do for :data:`_GLANCED_SECONDS`.
+        """
+        reading, latest = self.begin(), self._latest
+        if latest is not None and self._clock() - latest[1] <= _GLANCED_SECONDS:
+            within_seconds = 0.0
+        else:
+            latest = None
+        try:
+            return reading.result(within_seconds)
+        except TookTooLong:
+            return latest[0] if latest is not None else None
+
     def _run(self) -> R:
         found = self._read()
-        self._until = self._clock() + self._seconds
+        now = self._clock()
+        self._until, self._latest = now + self._seconds, (found, now)
         return found
 
 
@@ -154,6 +176,17 @@ class ClusterReads:
             waits, 0, SpokeJobWaits(problem=SLOW)
         )
 
+    def expect_namespace(self) -> None:
+        """Begin to read the state of the namespace, for :meth:`glance`."""
+        self._all_else.begin()
+
+    def glance(self) -> NamespaceView | None:
+        """Return the state of the namespace if it is known by now; None if not.
+
+        A cluster that does not answer holds a page up for :data:`GLANCE_SECONDS` only, and not each one.
+        """
+        return self._all_else.known(GLANCE_SECONDS)
+
     def close(self) -> None:
         """Start no more reads."""
         for threads in (self._threads, self._log_threads):
@@ -167,9 +200,10 @@ def _result(reading: Future[R], within_seconds: float, late: R) -> R:
         return late
 
 
-def sync_is_active(engine: Engine) -> bool | None:
-    """Return whether a sync is active; None if the database cannot tell (SQLite)."""
+def read_sync(engine: Engine) -> SyncSign:
+    """Read whether a sync is active. SQLite cannot tell."""
     if engine.dialect.name != "postgresql":
-        return None
+        return SyncSign(None)
     with engine.connect().execution_options(**{READ_ONLY: True}) as connection:
-        return is_led(connection)
+        found = active_sync(connection)
+    return SyncSign(found is not None, found.since if found is not None else None)

@@ -23,6 +23,16 @@ NO_SYNC = "No sync is active: jobs that wait get no SpokeJob. Check that `spoke-
 
 
 @dataclass(frozen=True, slots=True)
+class SyncSign:
+    """What the database says of sync."""
+
+    active: bool | None
+    """Whether one is active; None if the database cannot tell."""
+    since: datetime | None = None
+    """Since when it has been connected; None if none is, or if the database does not tell this role."""
+
+
+@dataclass(frozen=True, slots=True)
 class When:
     """A time, and how far away it is."""
 

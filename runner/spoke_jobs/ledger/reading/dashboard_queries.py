@@ -18,6 +18,7 @@ from spoke_jobs.ledger.dependencies import batch_rows
 from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
 from spoke_jobs.ledger.notices.mute_rows import current_mutes
 from spoke_jobs.ledger.notices.notice_values import Mute
+from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.chart_periods import Period, bars_ago, by_bar
 from spoke_jobs.ledger.reading.crowd import failed_counts, failed_jobs
@@ -27,7 +28,7 @@ from spoke_jobs.ledger.reading.failure_facts import FACTS, failure_facts
 from spoke_jobs.ledger.reading.id_bounds import bounded_by_ids
 from spoke_jobs.ledger.reading.job_listing import listing
 from spoke_jobs.ledger.reading.listing_plan import Place
-from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
+from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, claiming_replicas, outbox_counts
 from spoke_jobs.ledger.reading.queries import Crowd, Queries, SelectedJob
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
 from spoke_jobs.ledger.reading.takers import TRACES
@@ -315,6 +316,11 @@ class DashboardQueries(Queries):
         """Count the tasks of the outbox. They belong to no organization."""
         with self._reading() as connection:
             return outbox_counts(connection)
+
+    def claiming_replicas(self) -> list[ReplicaClaims]:
+        """List the replicas of the task deployment that have claims under a valid lease."""
+        with self._reading() as connection:
+            return claiming_replicas(connection)
 
     def launch_backlog(self) -> LaunchBacklog:
         """Count the due jobs for which sync has created no SpokeJob yet, up to :data:`CAP`.
