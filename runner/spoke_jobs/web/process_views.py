@@ -92,7 +92,9 @@ def operator_process(seen: SeenOperator, now: datetime) -> Iterable[ProcessItem]
     state = ALIVE
     if now - at > SILENCE:
         state = "silent" if oldest is not None and now - oldest > SILENCE else IDLE_OR_GONE
-    yield ProcessItem("operator", name, state, seen=When.of(at, now))
+    leads = view.publication.leads_since
+    since = When.of(leads, now) if leads is not None else None
+    yield ProcessItem("operator", name, state, since=since, seen=When.of(at, now))
 
 
 def task_processes(claims: Iterable[ReplicaClaims]) -> Iterable[ProcessItem]:

@@ -229,6 +229,7 @@ class Simulation:
         )
         self.controller.keep_standby_pods(assignments, pools)
         self.published = pods.problems
+        self.pools = pods.counts
         return pools
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
