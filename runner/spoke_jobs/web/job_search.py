@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from urllib.parse import quote, unquote, urlencode
 
+from spoke_jobs.contract.executors import LANES
 from spoke_jobs.contract.option_checks import LARGEST_ID, LARGEST_NUMBER
 from spoke_jobs.ledger.reading.listing_plan import NEWEST, Place
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
@@ -27,6 +28,7 @@ FILTER_LABELS = {
     "queue": "Queue",
     "organization": "Organization",
     "batch": "Batch",
+    "lane": "Lane",
     "cause": "Cause",
     "key": "Unique key",
     "fingerprint": "Fingerprint",
@@ -36,6 +38,11 @@ FILTER_LABELS = {
     "id": "Id",
 }
 """What people call the filters, by their names in an address."""
+_CHOICES = {"state": tuple(map(str, JobState)), "lane": LANES}
+_NUMBERS = {
+    "organization": ("organization_id", 0, LARGEST_NUMBER, f"Give a whole number from 0 to {LARGEST_NUMBER:,}."),
+    "batch": ("batch_id", 1, LARGEST_ID, "Give a whole number from 1."),
+}
 _TIMES = ("since", "until")
 TEXT_LIMIT = 500
 
@@ -61,7 +68,11 @@ def read_search(query: Mapping[str, str], zone: tzinfo = UTC) -> JobSearch:
     :param zone: the reader's, in which a form gives times. In other addresses they are in UTC.
     """
     given = {name: text for name in FILTER_LABELS if (text := query.get(name, "").strip())}
-    problems: dict[str, str] = {}
+    problems = {
+        name: f"Choose one of: {', '.join(choices)}."
+        for name, choices in _CHOICES.items()
+        if given.get(name, choices[0]) not in choices
+    }
     values: dict[str, object] = {}
     for name, of_filter in TEXTS.items():
         if name not in given:
@@ -70,19 +81,14 @@ def read_search(query: Mapping[str, str], zone: tzinfo = UTC) -> JobSearch:
             problems[name] = f"Give at most {TEXT_LIMIT} characters, without NUL."
         else:
             values[of_filter] = given[name]
-    if "state" in given:
-        if given["state"] in list(JobState):
-            values["states"] = (JobState(given["state"]),)
-        else:
-            problems["state"] = f"Choose one of: {', '.join(JobState)}."
-    if "organization" in given:
-        values["organization_id"] = number = whole_number(given["organization"], 0, LARGEST_NUMBER)
-        if number is None:
-            problems["organization"] = f"Give a whole number from 0 to {LARGEST_NUMBER:,}."
-    if "batch" in given:
-        values["batch_id"] = number = whole_number(given["batch"], 1, LARGEST_ID)
-        if number is None:
-            problems["batch"] = "Give a whole number from 1."
+    if "state" in given and "state" not in problems:
+        values["states"] = (JobState(given["state"]),)
+    if "lane" in given and "lane" not in problems:
+        values["lane"] = given["lane"]
+    for name, (of_filter, least, most, wrong) in _NUMBERS.items():
+        if name in given:
+            values[of_filter] = number = whole_number(given[name], least, most)
+            problems |= {name: wrong} if number is None else {}
     times: dict[str, datetime | None] = {name: _time(given[name], zone) for name in _TIMES if name in given}
     values.update(times)
     problems |= {name: "Give a date and a time: 2026-03-01T08:00." for name, time in times.items() if time is None}

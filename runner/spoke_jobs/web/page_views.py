@@ -9,7 +9,7 @@ from datetime import datetime
 from spoke_jobs.cluster.cluster_view import ClusterView, PodTail
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.executors import LANES, Executor
 from spoke_jobs.contract.names import LABEL_REQUEST, PRIORITY_LIMIT, spokejob_name
 from spoke_jobs.explain.groups import Group, tried_again
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
@@ -261,6 +261,7 @@ class JobList:
     queues: tuple[str, ...] = ()
     states: tuple[str, ...] = field(default=tuple(state.value for state in JobState))
     causes: tuple[str, ...] = field(default=tuple(CAUSES))
+    lanes: tuple[str, ...] = LANES
 
 
 def job_list(
