@@ -71,6 +71,10 @@ def test_the_standby_pods_of_each_template_are_counted_for_the_cluster_page() ->
 
     assert counts() == {"default": (2, 0, 0), "small": (0, 1, 0)}
     assert s.pools("another") == []
+    (spokejob, free) = Key(NAMESPACE, "another"), Key(NAMESPACE, s.world.jobs[0]["metadata"]["name"])
+    s.standby_pods.reserve(spokejob, free)
+    assert {each.template: each.free + each.starting for each in s.pools(NAMESPACE)} == {"default": 1, "small": 1}
+    s.standby_pods.reserve(spokejob, None)
     dispatch(s)
     s.pass_time(1)
     default = counts()["default"]
