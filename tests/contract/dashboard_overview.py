@@ -23,7 +23,8 @@ from tests.waiting import patient
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.contract.operator_state import OperatorState, Publication
 from spoke_jobs.ledger.columns.clock import clock_after
-from spoke_jobs.ledger.outbox.task_outbox import Outbox, insert_task
+from spoke_jobs.ledger.outbox.task_outbox import Outbox, TaskFailure, insert_task
+from spoke_jobs.ledger.outbox.task_replicas import SlotUse
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -88,20 +89,23 @@ class OverviewContract(DashboardScene):
         monkeypatch.setattr("spoke_jobs.web.cluster_reads.GLANCE_SECONDS", patient(60))
         outboxes = {runner: Outbox(ledger.engine, runner) for runner in ("kubernetes", "legacy")}
         with ledger.engine.begin() as connection:
-            for number in range(6):
+            for number in range(7):
                 insert_task(connection, "legacy" if number == 5 else "kubernetes", "send", "{}")
         for runner, replica, lease, tasks in (
             *(("kubernetes", "tasks-1", LEASE, 2), ("kubernetes", "dead", 0.0, 1), ("kubernetes", "tasks-2", LEASE, 1)),
             ("legacy", "tasks-1", LEASE, 1),
         ):
             assert len(outboxes[runner].claim(["send"], replica, lease, tasks)) == tasks
+        (failed,) = outboxes["kubernetes"].claim(["send"], "tasks-3", LEASE, 1)
+        assert outboxes["kubernetes"].fail(failed, TaskFailure("TaskError", retry_seconds=600.0))
         page = browse(EVERYBODY).get("/").text
         (row,) = re.findall(r'<tr><th scope="row">operator</th>(.*?)</tr>', page)
         assert row.startswith("<td>spoke-operator-7d</td><td>alive</td><td></td><td></td><td><time ")
-        assert re.findall(r'<th scope="row">task replica</th><td>([^<]+)</td><td>(\w+)</td><td>(\d)</td>', page) == [
-            ("tasks-1", "alive", "3"),
-            ("tasks-2", "alive", "1"),
-        ]
+        replicas = re.compile(r'<th scope="row">task replica</th><td>([^<]+)</td><td>(\w+)</td><td>(\d?)</td>')
+        assert replicas.findall(page) == [("tasks-1", "alive", ""), ("tasks-2", "alive", "")], "of an earlier release"
+        outboxes["legacy"].sign("tasks-1", SlotUse(8, 2, 1), first=True)
+        page = browse(EVERYBODY).get("/").text
+        assert replicas.findall(page) == [("tasks-1", "alive", "3"), ("tasks-2", "alive", "")]
         self.assert_for_everybody(page)
         page = browse(ONE).get("/").text
         assert "task replica" not in page

@@ -203,12 +203,13 @@ class Pages:
         needed = _in_pods(crowd)
         yield from worker_processes(self._queries.workers(viewer.narrowed()), crowd.now)
         claims = self._queries.claiming_replicas() if viewer.sees_all else []
+        replicas = self._queries.task_replicas() if viewer.sees_all else []
         view = self._cluster.glance() if viewer.sees_all else None  # last, so that it had the time of the other reads
         uses_pods = needed or (view is not None and view.publication is not None)
         yield from sync_process(sync, crowd.now, needed=uses_pods)
         if viewer.sees_all:
             yield from operator_process(SeenOperator(view, waits, needed), crowd.now)
-            yield from task_processes(claims)
+            yield from task_processes(replicas, claims, crowd.now)
 
     def _batches(self, viewer: Viewer, job: JobRequest) -> list[Batch]:
         """Read the batches that a job is in or follows, as far as the viewer may see them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,8 +10,9 @@ from spoke_jobs.cluster.cluster_view import SILENCE, SpokeJobWaits
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims
+from spoke_jobs.ledger.outbox.task_replicas import TaskReplica
 from spoke_jobs.ledger.reading.dashboard_queries import SeenWorker
-from spoke_jobs.web.view_parts import SyncSign, When
+from spoke_jobs.web.view_parts import SyncSign, When, has_died
 
 _QUIET = timedelta(minutes=2)
 """A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
@@ -19,6 +20,8 @@ _TEXT_LIMIT = 200
 WORKER = "worker or pod"
 ALIVE = "alive"
 IDLE_OR_GONE = "idle or gone"
+GONE = "gone"
+TASK_REPLICA = "task replica"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,18 @@ def operator_process(seen: SeenOperator, now: datetime) -> Iterable[ProcessItem]
     yield ProcessItem("operator", name, state, since=since, seen=When.of(at, now))
 
 
-def task_processes(claims: Iterable[ReplicaClaims]) -> Iterable[ProcessItem]:
-    """Describe the replicas of the task deployment that have claims under a valid lease."""
-    for each in claims:
-        yield ProcessItem("task replica", line(each.replica) or "unknown", ALIVE, f"{each.claimed:,}")
+def task_processes(
+    replicas: Sequence[TaskReplica], claims: Iterable[ReplicaClaims], now: datetime
+) -> Iterable[ProcessItem]:
+    """Describe the replicas of the task deployment.
+
+    :param claims: the replicas with claims under a valid lease. Those of an earlier release give no other sign.
+    """
+    for each in replicas:
+        state, running = (GONE, "") if has_died(each, now) else (ALIVE, f"{each.used + each.used_async:,}")
+        since, seen = When.of(each.started_at, now), When.of(each.seen_at, now)
+        yield ProcessItem(TASK_REPLICA, line(each.name), state, running, since, seen)
+    signed = {each.name for each in replicas}
+    for claim in claims:
+        if claim.replica not in signed:
+            yield ProcessItem(TASK_REPLICA, line(claim.replica) or "unknown", ALIVE)

@@ -458,7 +458,7 @@ def test_failures_are_counted_by_time_in_a_bounded_number_of_rows(
 
 
 def test_the_outbox_is_counted_in_a_bounded_number_of_rows(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("EXAMINED", "FAILED_COUNTED"):
+    for name in ("EXAMINED", "FAILED_COUNTED", "_CLAIMS_EXAMINED"):
         monkeypatch.setattr(outbox_counts, name, 200)
     queries = DashboardQueries(ledger.engine)
     claims = "UPDATE task_outbox SET token = gen_random_uuid(), due_at = now() + id * interval '1 hour'"
@@ -468,6 +468,9 @@ def test_the_outbox_is_counted_in_a_bounded_number_of_rows(ledger: SqlLedger, mo
             connection.execute(text("VACUUM ANALYZE task_outbox"))
         found = plans(ledger, queries.outbox, ", ANALYZE")
         assert rows_read(found) <= 400, "200 due tasks, and 200 others"
+        assert "ix_task_outbox_due" in indexes(found)
+        found = plans(ledger, queries.claiming_replicas, ", ANALYZE")
+        assert rows_read(found) <= 201, "200 tasks that are not due, and one for the runner"
         assert "ix_task_outbox_due" in indexes(found)
 
 

@@ -10,8 +10,10 @@ from tests.unit.explain.situations import NOW
 from spoke_jobs.cluster.cluster_view import SpokeJobWaits
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.contract.operator_state import OperatorState, Publication
+from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims
+from spoke_jobs.ledger.outbox.task_replicas import TaskReplica
 from spoke_jobs.ledger.reading.dashboard_queries import SeenWorker
-from spoke_jobs.web.process_views import SeenOperator, operator_process, sync_process, worker_processes
+from spoke_jobs.web.process_views import SeenOperator, operator_process, sync_process, task_processes, worker_processes
 from spoke_jobs.web.view_parts import SyncSign, When
 
 
@@ -60,6 +62,21 @@ def test_sync_is_missed_only_where_it_is_needed() -> None:
     assert (item.state, item.since, item.seen) == ("none is active", None, None)
     (item,) = sync_process(SyncSign(True), NOW, needed=True)
     assert item.since is None, "the database does not tell this role"
+
+
+def test_the_replicas_of_the_task_deployment() -> None:
+    def replica(name: str, seen_seconds: float) -> TaskReplica:
+        seen = NOW - timedelta(seconds=seen_seconds)
+        return TaskReplica(name, NOW - timedelta(hours=2), seen, slots=8, used=3, used_async=1)
+
+    claims = [ReplicaClaims(name, 2, 0, NOW + timedelta(seconds=20)) for name in ("b", "older")]
+    items = list(task_processes([replica("a", 40), replica("b", 5), replica("c", 41)], claims, NOW))
+    assert [(each.name, each.state, each.running) for each in items] == [
+        *(("a", "alive", "4"), ("b", "alive", "4"), ("c", "gone", "")),
+        ("older", "alive", ""),
+    ]
+    assert {each.since.text for each in items if each.since is not None} == {"2 h ago"}
+    assert (items[1].seen, items[3].seen) == (When.of(NOW - timedelta(seconds=5), NOW), None)
 
 
 def test_a_worker_without_a_heartbeat_or_with_a_lapsed_lease_may_be_gone() -> None:
