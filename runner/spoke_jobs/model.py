@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from spoke_jobs.contract.executors import Executor, executor_of
+from spoke_jobs.contract.executors import Executor, executor_of, lane_in
 from spoke_jobs.contract.progress_token import LONGEST_VALID_SECONDS, ProgressToken
 from spoke_jobs.job_options import RETENTION_SECONDS as RETENTION_SECONDS
 from spoke_jobs.job_options import JobData as JobData
@@ -236,6 +236,8 @@ class JobFilter:
     until: datetime | None = None
     """The time before which the job was dispatched."""
     runner: str | None = None
+    lane: str | None = None
+    """The lane of the next attempt, or of the last one: see :func:`~spoke_jobs.contract.executors.lane_in`."""
     organizations: frozenset[int] | None = None
     """The organizations that somebody may see. With any, jobs of no organization do not pass."""
     unique_key: str | None = None
@@ -265,6 +267,7 @@ class JobFilter:
             and (self.since is None or job.created_at >= self.since)
             and (self.until is None or job.created_at < self.until)
             and (self.runner is None or job.runner == self.runner)
+            and (self.lane is None or lane_in(job.runner, job.options.lane) == self.lane)
             and (self.organizations is None or job.organization_id in self.organizations)
             and (self.unique_key is None or job.unique_key == self.unique_key)
             and (self.batch_id is None or job.batch_id == self.batch_id)

@@ -149,8 +149,17 @@ class ClusterContract(DashboardScene):
         self.assert_for_everybody(page)
         cluster(NamespaceView("shop", published()), SpokeJobWaits())
         page = browse(EVERYBODY).get("/cluster").text
-        assert "standby" not in page
+        assert "standby" not in page, "nor if an operator of an earlier release does not count them"
         assert "by node" not in page
+
+    def test_how_many_standby_pods_each_podtemplate_has(self, browse: Open, cluster: Cluster) -> None:
+        pools = [{"template": "large", "free": 1200, "starting": 1, "assigned": 3}, {"template": "<b>"}]
+        state = replace(published(standbyPods=pools), leads_since=datetime.now(UTC) - timedelta(hours=2, minutes=1))
+        cluster(NamespaceView("shop", state), SpokeJobWaits())
+        page = browse(EVERYBODY).get("/cluster").text
+        assert self.table(page, "standby-pods") == [["large", "1,200", "1", "3"], ["&lt;b&gt;", "0", "0", "0"]]
+        assert re.search(r"It became the leader <time [^>]+>2 h(?: 1 min)? ago</time>", page)
+        self.assert_for_everybody(page)
 
     def test_spokejobs_by_reason(self, browse: Open, cluster: Cluster) -> None:
         cluster(NamespaceView("shop", published()), WAITS)
@@ -223,7 +232,7 @@ class ClusterContract(DashboardScene):
         (note,) = re.findall(r'<p class="note">(.*?)</p>', page)
         assert "pauses and limits below are those that the operator published <time" in note
         assert "2 h ago</time>" in note
-        assert "Limits and pauses may have changed" in note
+        assert "They may have changed" in note
         assert page.index(note) < page.index('id="pauses"') < page.index('id="limits"')
         assert "Nothing was paused." in page
         assert "There was no limit and no rate." in page

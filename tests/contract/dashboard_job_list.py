@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, text, update
 from tests.contract.browser import Browser
 from tests.contract.dashboard_scene import (
     EVERYBODY,
@@ -16,6 +16,7 @@ from tests.contract.dashboard_scene import (
 )
 from tests.contract.ledger import new_job
 
+from spoke_jobs.contract.executors import LANES
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.reading.listing_plan import Place
@@ -24,6 +25,7 @@ from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import (
     ANY_JOB,
     JobFilter,
+    JobOptions,
     JobRequest,
     JobState,
 )
@@ -51,6 +53,10 @@ FILTERS = (
     JobFilter(organizations=frozenset(range(99)), job_type="export"),
     JobFilter(organizations=frozenset({1}), organization_id=2),
     JobFilter(organizations=frozenset()),
+    *(JobFilter(lane=lane) for lane in LANES),
+    *(JobFilter(lane=lane, states=(JobState.WAITING,)) for lane in LANES),
+    *(JobFilter(lane=lane, organizations=frozenset({1}), job_type="export") for lane in LANES),
+    JobFilter(lane="standby", queue_name="q1"),
     JobFilter(first_id=5, last_id=20),
     JobFilter(first_id=5, last_id=20, states=(JobState.WAITING, JobState.FAILED)),
 )
@@ -133,7 +139,8 @@ class JobListContract(DashboardScene):
                     organization_id=organization,
                     queue_name=f"q{number // 3}",
                     priority=number % 3,
-                    runner="legacy" if number < 5 else "kubernetes",
+                    runner="legacy" if number < 4 else "kubernetes-worker" if number < 5 else "kubernetes",
+                    options=JobOptions(lane="worker" if number == 5 else "standby" if number > 6 else "pod"),
                 )
                 for number in range(9)
                 for organization, job_type in ((1, "report"), (2, "export"), (None, "report"), (1, "export"))
@@ -146,6 +153,47 @@ class JobListContract(DashboardScene):
                 connection.execute(update(job_request).where(job_request.c.id.in_(ids)).values(ended))
         for job in others[::4]:
             self.of_schedule(ledger, job)
+
+    def test_the_lane_is_that_of_the_next_attempt(self, ledger: SqlLedger, browse: Open) -> None:
+        rows = (
+            *(("kubernetes", "pod"), ("kubernetes", "standby"), ("kubernetes-worker", "worker")),
+            *(("kubernetes", "worker"), ("legacy", "standby"), ("kubernetes", "standby")),
+        )
+        jobs = [ledger.insert(new_job(runner=runner, options=JobOptions(lane=lane))).id for runner, lane in rows]
+        browser = browse(EVERYBODY)
+        found = {lane: self.listed(browser.get(f"/jobs?lane={lane}").text) for lane in LANES}
+        assert found == {"pod": [jobs[3], jobs[0]], "standby": [jobs[5], jobs[1]], "worker": [jobs[2]]}, "one has moved"
+        page = browser.get("/jobs?lane=standby&state=waiting").text
+        assert self.listed(page) == found["standby"]
+        assert "<option selected>standby</option>" in page
+        assert "/bulk/cancel?state=waiting&amp;lane=standby" in page
+        preview = browser.get("/bulk/cancel?lane=standby").text
+        assert re.findall(r"<dt>Lane</dt><dd>(\w+)</dd>", preview) == ["standby"]
+        wrong = browser.get("/jobs?lane=gone")
+        assert (wrong.status_code, "Choose one of: pod, standby, worker." in wrong.text) == (400, True)
+
+    def test_options_of_other_code_do_not_stop_the_filter_for_a_lane(self, ledger: SqlLedger, browse: Open) -> None:
+        stored = (
+            '{"lane": "standby"}',
+            '{"labels": {"lane": "standby"}, "x": "\\"lane\\": \\"standby\\""}',
+            '["lane", "standby"]',
+            '"standby"',
+            '{"lane": "standby", "x": "\\u0000"}',
+            '{"lane": "standby", "x": "\\ud800"}',
+            '{"lane": ["standby"], "x": null}',
+            '{"lane" : "standby", "x": "\\u00e9%"}',
+        )
+        jobs = [ledger.insert(new_job(runner="kubernetes")).id for _ in stored]
+        with ledger.engine.begin() as connection:
+            for job_id, options in zip(jobs, stored, strict=True):
+                kind = "json" if ledger.engine.dialect.name == "postgresql" else "text"
+                statement = text(f"UPDATE job_request SET options = CAST(:options AS {kind}) WHERE id = :id")
+                connection.execute(statement, {"options": options, "id": job_id})
+        browser = browse(EVERYBODY)
+        standby, pod = (self.listed(browser.get(f"/jobs?lane={lane}").text) for lane in ("standby", "pod"))
+        assert sorted(standby + pod) == jobs
+        assert {jobs[0], jobs[7]} <= set(standby)
+        assert not set(standby) & {jobs[1], jobs[2], jobs[3], jobs[6]}
 
     def of_schedule(self, ledger: SqlLedger, job: JobRequest) -> None:
         """Let a schedule have dispatched a job."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,8 +18,13 @@ from tests.contract.dashboard_scene import (
     Open,
 )
 from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.waiting import patient
 
+from spoke_jobs.cluster.namespace_view import NamespaceView
+from spoke_jobs.contract.operator_state import OperatorState, Publication
 from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.outbox.task_outbox import Outbox, TaskFailure, insert_task
+from spoke_jobs.ledger.outbox.task_replicas import SlotUse
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -69,9 +75,59 @@ class OverviewContract(DashboardScene):
             moved = update(job_request).where(job_request.c.id == job.id).values(runner="kubernetes")
             connection.execute(moved)  # after its attempt in a worker
         page = browse(EVERYBODY).get("/").text
-        listed = re.findall(r'<th scope="row">([a-z-]+)</th><td>(\d)</td>', page)
+        row = r'<th scope="row">worker or pod</th><td>([a-z-]+)</td><td>alive</td><td>(\d)</td><td></td><td><time '
+        listed = re.findall(row, page)
         assert sorted(listed) == [("pod-that-runs", "1"), ("worker-of-legacy", "0"), ("worker-of-the-lane", "0")]
         assert "No worker is known" not in page
+
+    def test_the_operator_and_the_task_replicas_with_claims(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        at = datetime.now(UTC) - timedelta(seconds=20)
+        view = NamespaceView("shop", Publication(at, "spoke-operator-7d", OperatorState()))
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.namespace_in", lambda _namespace: view)
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.GLANCE_SECONDS", patient(60))
+        outboxes = {runner: Outbox(ledger.engine, runner) for runner in ("kubernetes", "legacy")}
+        with ledger.engine.begin() as connection:
+            for number in range(7):
+                insert_task(connection, "legacy" if number == 5 else "kubernetes", "send", "{}")
+        for runner, replica, lease, tasks in (
+            *(("kubernetes", "tasks-1", LEASE, 2), ("kubernetes", "dead", 0.0, 1), ("kubernetes", "tasks-2", LEASE, 1)),
+            ("legacy", "tasks-1", LEASE, 1),
+        ):
+            assert len(outboxes[runner].claim(["send"], replica, lease, tasks)) == tasks
+        (failed,) = outboxes["kubernetes"].claim(["send"], "tasks-3", LEASE, 1)
+        assert outboxes["kubernetes"].fail(failed, TaskFailure("TaskError", retry_seconds=600.0))
+        page = browse(EVERYBODY).get("/").text
+        (row,) = re.findall(r'<tr><th scope="row">operator</th>(.*?)</tr>', page)
+        assert row.startswith("<td>spoke-operator-7d</td><td>alive</td><td></td><td></td><td><time ")
+        replicas = re.compile(r'<th scope="row">task replica</th><td>([^<]+)</td><td>(\w+)</td><td>(\d?)</td>')
+        assert replicas.findall(page) == [("tasks-1", "alive", ""), ("tasks-2", "alive", "")], "of an earlier release"
+        outboxes["legacy"].sign("tasks-1", SlotUse(8, 2, 1), first=True)
+        page = browse(EVERYBODY).get("/").text
+        assert replicas.findall(page) == [("tasks-1", "alive", "3"), ("tasks-2", "alive", "")]
+        self.assert_for_everybody(page)
+        page = browse(ONE).get("/").text
+        assert "task replica" not in page
+        assert "spoke-operator-7d" not in page
+
+    def test_a_cluster_that_does_not_answer_does_not_hold_the_overview_up(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers = threading.Event()
+
+        def namespace_in(_namespace: str) -> NamespaceView:
+            answers.wait(patient(60))
+            return NamespaceView("shop")
+
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.namespace_in", namespace_in)
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.SECONDS", 0)  # for the SpokeJobs
+        ledger.insert(new_job(runner="kubernetes"))
+        try:
+            page = browse(EVERYBODY).get("/").text
+        finally:
+            answers.set()
+        assert "<td></td><td>unknown: the cluster has not answered yet</td>" in page
 
     def test_since_when_jobs_are_tried_again(self, ledger: SqlLedger, browse: Open) -> None:
         for organization, hours in ((2, 5), (1, 3), (1, 0)):

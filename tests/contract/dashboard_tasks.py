@@ -13,9 +13,10 @@ from tests.contract.ledger import LEASE, new_job
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.outbox.task_outbox import Outbox, OutboxTask, TaskFailure, insert_task
+from spoke_jobs.ledger.outbox.task_replicas import SlotUse
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import task_outbox
+from spoke_jobs.ledger.tables import task_outbox, task_replica
 from spoke_jobs.web import JobAction, Viewer
 
 NAMES = ["send", "mail"]
@@ -39,6 +40,27 @@ class TasksContract(DashboardScene):
         assert task.name == name
         assert Outbox(ledger.engine, "kubernetes").fail(task, TaskFailure("TaskError", "app.Refused", again))
         return task
+
+    def test_the_slots_of_replicas(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        browser = browse(EVERYBODY)
+        assert "No replica has said how many of its slots are in use." in browser.get("/tasks").text
+        outbox = Outbox(ledger.engine, "kubernetes")
+        for name, *use in (("tasks-1", 8, 3, 0), ("tasks-2", 1000, 1000, 2), ("gone", 8, 8, 8)):
+            outbox.sign(name, SlotUse(*use), first=True)
+        with ledger.engine.begin() as connection:
+            died = update(task_replica).where(task_replica.c.name == "gone").values(seen_at=clock_after(-60))
+            connection.execute(died)
+        page = browser.get("/tasks").text
+        assert "Slots in use: 1,003 of 1,008 by <code>def</code> tasks, 2 of 1,008 by" in page
+        assert [row[:4] for row in self.table(page, "replicas")] == [
+            ["gone", "gone", "", ""],
+            ["tasks-1", "alive", "3 of 8", "0 of 8"],
+            ["tasks-2", "alive", "1,000 of 1,000", "2 of 1,000"],
+        ]
+        assert "No replica has claimed a task." in page
+        self.assert_for_everybody(page)
+        monkeypatch.setattr("spoke_jobs.web.task_views.REPLICAS", 3)
+        assert "Slots are shown of the first 3 replicas, by name; there may be more." in browser.get("/tasks").text
 
     def state(self, ledger: SqlLedger, task_id: int) -> str | None:
         with ledger.engine.connect() as connection:

@@ -13,12 +13,13 @@ from tests.contract.ledger import LEASE
 from tests.waiting import eventually
 
 from spoke_jobs.errors import Superseded
-from spoke_jobs.ledger.columns.clock import LONGEST_WAIT_SECONDS
+from spoke_jobs.ledger.columns.clock import LONGEST_WAIT_SECONDS, clock_after
 from spoke_jobs.ledger.outbox import task_outbox as outbox_module
 from spoke_jobs.ledger.outbox.outbox_queries import ANY_TASK, OutboxQueries, TaskFilter
 from spoke_jobs.ledger.outbox.task_outbox import Outbox, OutboxTask, TaskFailure, insert_task
+from spoke_jobs.ledger.outbox.task_replicas import SlotUse, TaskReplica, replicas
 from spoke_jobs.ledger.outbox_row import TaskState
-from spoke_jobs.ledger.tables import task_outbox
+from spoke_jobs.ledger.tables import task_outbox, task_replica
 from spoke_jobs.model import UnreadPayload
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 
@@ -52,6 +53,28 @@ class OutboxContract:
         assert [(task.payload, task.attempt, task.losses) for task in first] == [("1", 1, 0), ("2", 1, 0)]
         assert [task.payload for task in second] == ["3"]
         assert self.claim(outbox) == []
+
+    def test_replicas_say_how_many_slots_are_in_use(self, engine: Engine, outbox: Outbox) -> None:
+        def said() -> dict[str, TaskReplica]:
+            with engine.connect() as connection:
+                return {each.name: each for each in replicas(connection, 9)}
+
+        outbox.sign("a", SlotUse(8, 3, 0), first=True)
+        began = said()["a"]
+        assert (began[3:], began.seen_at - began.started_at < timedelta(seconds=1)) == ((8, 3, 0), True)
+        outbox.sign("a", SlotUse(8, 0, 5), first=False)
+        later = said()["a"]
+        assert (later.started_at, later[3:]) == (began.started_at, (8, 0, 5))
+        assert later.seen_at > began.seen_at
+        outbox.sign("a", SlotUse(4, 0, 0), first=True)
+        assert said()["a"].started_at > began.started_at, "the container was restarted, and has the same name"
+        with engine.begin() as connection:
+            connection.execute(update(task_replica).values(seen_at=clock_after(-3601)))
+        outbox.sign("b", SlotUse(4, 0, 0), first=False)
+        outbox.sign("c", SlotUse(4, 0, 0), first=True)
+        assert [*said()] == ["b", "c"], "a has died an hour ago"
+        outbox.sign_off("b")
+        assert [*said()] == ["c"]
 
     def test_a_task_keeps_the_trace_in_which_it_was_dispatched(self, engine: Engine, outbox: Outbox) -> None:
         trace = f"00-{'1' * 32}-{'2' * 16}-01"

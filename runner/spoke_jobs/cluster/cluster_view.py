@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from spoke_jobs.contract.custom_resources.spokejob import Outcome, SpokeJob
-from spoke_jobs.contract.operator_state import Publication, PublishedStandby
+from spoke_jobs.contract.operator_state import Publication, PublishedPool, PublishedStandby
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.contract.wait_status import WaitStatus
 from spoke_jobs.shared.object_fields import Body, items, mapping, moment, number, text
@@ -30,6 +30,8 @@ class PublishedTurns:
     waiting: int = 0
     standby: tuple[PublishedStandby, ...] = ()
     """The PodTemplates that lack standby pods."""
+    standby_pods: tuple[PublishedPool, ...] = ()
+    """How many standby pods there are, by PodTemplate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ def read_published(data: Mapping[str, Any] | None) -> PublishedTurns | None:
     found = Publication.read(data)
     if found is None:
         return None
-    return PublishedTurns(found.at, found.state.turns, found.state.waiting, found.state.standby)
+    state = found.state
+    return PublishedTurns(found.at, state.turns, state.waiting, state.standby, state.standby_pods)
 
 
 def waits_of(bodies: Iterable[Body]) -> Iterator[WaitingSpokeJob]:

@@ -77,6 +77,16 @@ def lane_of(runner: str) -> Lane | None:
     return _LANES.get(runner)
 
 
+def lane_in(runner: str, lane: str) -> Lane | None:
+    """Return the lane of a job's next attempt; None if its runner has no lanes.
+
+    :param runner: the runner of its row.
+    :param lane: the lane among its options.
+    """
+    found = lane_of(runner)
+    return Lane.STANDBY if found is Lane.POD and lane == Lane.STANDBY else found
+
+
 def runner_after(runner: str, cause: str) -> str:
     """Return the runner of a job's row once an attempt has failed and another one follows.
 

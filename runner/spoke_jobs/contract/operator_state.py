@@ -92,6 +92,16 @@ class PublishedStandby(_Model):
     """Otherwise what keeps those that start from being ready: a cause, a reason to wait, or `NoAnswer`."""
 
 
+class PublishedPool(_Model):
+    """The standby pods of a PodTemplate that wants or has some."""
+
+    template: str
+    free: int = 0
+    starting: int = 0
+    assigned: int = 0
+    """How many have an attempt."""
+
+
 class Running(_Model):
     """How many jobs have a place."""
 
@@ -118,6 +128,8 @@ class OperatorState(_Model):
     holds: tuple[PublishedHold, ...] = ()
     standby: tuple[PublishedStandby, ...] = ()
     """The PodTemplates that lack standby pods."""
+    standby_pods: tuple[PublishedPool, ...] = Field(default=(), alias="standbyPods")
+    """How many standby pods there are, by PodTemplate. Operators of earlier releases do not say it."""
     reasons: dict[str, int] = {}
     """What the waiting and the starting jobs wait for, counted as the metric `spoke_operator_waiting` counts them."""
     turns: tuple[str, ...] = ()
@@ -145,11 +157,14 @@ class Publication:
     operator: str
     """The replica that wrote it."""
     state: OperatorState
+    leads_since: datetime | None = None
+    """Since when that replica has been the leader; None if its release does not say it."""
 
     def to_data(self) -> dict[str, str]:
         """Return the ConfigMap's data."""
         state = json.dumps(self.state.to_json(), sort_keys=True)
-        return {"operator": self.operator, "time": self.at.isoformat(), "state": state}
+        data = {"operator": self.operator, "time": self.at.isoformat(), "state": state}
+        return data if self.leads_since is None else data | {"since": self.leads_since.isoformat()}
 
     @classmethod
     def read(cls, data: Mapping[str, Any] | None) -> Self | None:
@@ -158,4 +173,4 @@ class Publication:
         state = read_json_object(text(data or {}, "state"))
         if at is None or isinstance(state, NotJson):
             return None
-        return cls(at, text(data or {}, "operator"), OperatorState.read(state))
+        return cls(at, text(data or {}, "operator"), OperatorState.read(state), moment(data or {}, "since"))

@@ -180,7 +180,7 @@ def _limits(checked: CheckResults, limits: Sequence[JobLimit], who: str) -> Find
 def _operator(checked: CheckResults, who: str, now: datetime, *, busy: bool) -> Finding:
     published, lease = checked.published, checked.lease
     if isinstance(published, PublishedTurns) and now - published.at <= SILENCE:
-        return Finding("operator", f"seen {ago(published.at, now)}")
+        return Finding("operator", f"seen {ago(published.at, now)}{_standby_pods(published)}")
     if lease is not None:
         return _leader(lease, who, now)
     if isinstance(published, ApiRefusal):
@@ -202,6 +202,19 @@ def _operator(checked: CheckResults, who: str, now: datetime, *, busy: bool) -> 
             "operator", problems=(f"jobs are unfinished, and no operator has been seen for {silent}: {advice}",)
         )
     return Finding("operator", unknown=f"it last published its state {silent} ago: {ask}")
+
+
+def _standby_pods(published: PublishedTurns) -> str:
+    """Say how many standby pods there are, by PodTemplate."""
+    found = published.standby_pods
+    said = [
+        f"{line(each.template, MESSAGE_LIMIT)}: {each.free:,} free, {each.starting:,} starting, "
+        f"{each.assigned:,} assigned"
+        for each in found[:_SHOWN]
+    ]
+    if len(found) > _SHOWN:
+        said.append(count(len(found) - _SHOWN, "further PodTemplate"))
+    return f" (standby pods: {'; '.join(said)})" if said else ""
 
 
 def _leader(lease: OperatorLease | ApiRefusal, who: str, now: datetime) -> Finding:

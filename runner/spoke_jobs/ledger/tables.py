@@ -236,6 +236,17 @@ task_outbox = Table(  # tasks written in a caller's transaction; deleted once th
     sqlite_autoincrement=True,
 )
 
+task_replica = Table(  # replica of the task deployment: its last sign, and its slots; for people only
+    "task_replica",
+    metadata,
+    Column("name", StorableText, primary_key=True),
+    Column("started_at", UTCDateTime, nullable=False),
+    Column("seen_at", UTCDateTime, nullable=False),
+    Column("slots", Count, nullable=False),
+    Column("used", Count, nullable=False),  # by `def` tasks
+    Column("used_async", Count, nullable=False),
+)
+
 job_event = Table(  # who changed what, and when; rows outlive those of their jobs
     "job_event",
     metadata,

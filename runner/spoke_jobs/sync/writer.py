@@ -9,6 +9,8 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, NullPool, text
 from sqlalchemy.exc import DBAPIError
@@ -52,7 +54,7 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 1
 
 
 _HOLDS = text("""
-SELECT 1 FROM pg_locks
+SELECT backend_start FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND objsubid = 1
     AND classid::bigint = :high AND objid::bigint = :low
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -60,10 +62,18 @@ LIMIT 1
 """)
 
 
-def is_led(connection: Connection) -> bool:
-    """Return whether a sync is active: whether a session holds its lock (PostgreSQL)."""
+class ActiveSync(NamedTuple):
+    """The session that holds the lock of the active sync."""
+
+    since: datetime | None
+    """Since when it has been connected; None if the server does not tell this role."""
+
+
+def active_sync(connection: Connection) -> ActiveSync | None:
+    """Find the active sync; None if no session holds its lock (PostgreSQL)."""
     high, low = divmod(LOCK % 2**64, 2**32)
-    return connection.execute(_HOLDS, {"high": high, "low": low}).first() is not None
+    row = connection.execute(_HOLDS, {"high": high, "low": low}).first()
+    return None if row is None else ActiveSync(row.backend_start)
 
 
 class ConnectionLost(Exception):

@@ -11,7 +11,7 @@ from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.web import cluster_views
 from spoke_jobs.web.answers import Answer, Asked, Page, Reading
-from spoke_jobs.web.cluster_reads import ClusterReads, sync_is_active
+from spoke_jobs.web.cluster_reads import ClusterReads, read_sync
 from spoke_jobs.web.viewer import Viewer
 
 
@@ -31,5 +31,5 @@ class ClusterPages:
         namespace, waits = self._cluster.namespace()
         backlog = self._queries.launch_backlog()
         waiting = groups(Crowd(backlog.now.astimezone(asked.zone), 0.0), waits.waiting)
-        view = cluster_views.cluster_page(namespace, waits, waiting, backlog, sync=sync_is_active(self._engine))
+        view = cluster_views.cluster_page(namespace, waits, waiting, backlog, sync=read_sync(self._engine).active)
         return Page("cluster.html", {"title": "Cluster", "view": view}, live=True)

@@ -21,7 +21,8 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.model import JobRequest
 from spoke_jobs.shared.api_errors import ApiError
-from spoke_jobs.sync.writer import is_led
+from spoke_jobs.sync.writer import active_sync
+from spoke_jobs.web.view_parts import SyncSign
 
 SECONDS = 2.0
 """How long a page waits for the cluster."""
@@ -29,6 +30,10 @@ FOLLOW_SECONDS = 0.3
 """How long those who follow an output wait for it. They ask every few seconds, and take what is known then."""
 SHARED_SECONDS = 10.0
 """For how long pages share what one read of the whole namespace has found. A live page asks every few seconds."""
+GLANCE_SECONDS = 0.1
+"""How long a page waits for what it can do without, beyond the time that its other reads take."""
+_GLANCED_SECONDS = 30.0
+"""For how long such a page shows what the last read has found while the next one is under way."""
 SLOW = f"it did not answer within {SECONDS:g} s"
 NOT_YET = "it has not answered yet"
 TOO_MANY = "too many outputs are followed, and the cluster is slow"
@@ -66,8 +71,8 @@ class _Shared(Generic[R]):
         self._seconds = shared_seconds
         self._lock = threading.Lock()
         self._reading: Future[R] | None = None
-        self._known: list[R] = []
         self._until = 0.0
+        self._latest: tuple[R, float] | None = None
 
     @property
     def is_reading(self) -> bool:
@@ -84,12 +89,27 @@ class _Shared(Generic[R]):
 
     def newest(self, reading: Future[R], within_seconds: float, late: R) -> R:
         """Return what a read finds; if it takes longer, what the one before has found, or else ``late``."""
-        return _result(reading, within_seconds, self._known[0] if self._known else late)
+        return _result(reading, within_seconds, self._latest[0] if self._latest is not None else late)
+
+    def known(self, within_seconds: float) -> R | None:
+        """Return what is known by now, and have it read again if it is old; None if nothing is known.
+
+        While a read is under way, what the one before it has found will do for :data:`_GLANCED_SECONDS`.
+        """
+        reading, latest = self.begin(), self._latest
+        if latest is not None and self._clock() - latest[1] <= _GLANCED_SECONDS:
+            within_seconds = 0.0
+        else:
+            latest = None
+        try:
+            return reading.result(within_seconds)
+        except TookTooLong:
+            return latest[0] if latest is not None else None
 
     def _run(self) -> R:
         found = self._read()
-        self._until = self._clock() + self._seconds
-        self._known = [found]
+        now = self._clock()
+        self._until, self._latest = now + self._seconds, (found, now)
         return found
 
 
@@ -229,6 +249,17 @@ class ClusterReads:
             waits, 0, SpokeJobWaits(problem=SLOW)
         )
 
+    def expect_namespace(self) -> None:
+        """Begin to read the state of the namespace, for :meth:`glance`."""
+        self._all_else.begin()
+
+    def glance(self) -> NamespaceView | None:
+        """Return the state of the namespace if it is known by now; None if not.
+
+        A cluster that does not answer holds a page up for :data:`GLANCE_SECONDS` only, and not each one.
+        """
+        return self._all_else.known(GLANCE_SECONDS)
+
     def close(self) -> None:
         """Start no more reads."""
         for threads in (self._threads, self._log_threads):
@@ -242,9 +273,10 @@ def _result(reading: Future[R], within_seconds: float, late: R) -> R:
         return late
 
 
-def sync_is_active(engine: Engine) -> bool | None:
-    """Return whether a sync is active; None if the database cannot tell (SQLite)."""
+def read_sync(engine: Engine) -> SyncSign:
+    """Read whether a sync is active. SQLite cannot tell."""
     if engine.dialect.name != "postgresql":
-        return None
+        return SyncSign(None)
     with engine.connect().execution_options(**{READ_ONLY: True}) as connection:
-        return is_led(connection)
+        found = active_sync(connection)
+    return SyncSign(found is not None, found.since if found is not None else None)

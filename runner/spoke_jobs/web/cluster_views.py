@@ -107,11 +107,23 @@ class TemplateItem:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolItem:
+    """The standby pods of a PodTemplate."""
+
+    template: str
+    free: str
+    starting: str
+    assigned: str
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorItem:
     """What the operator has published."""
 
     replica: str
     at: When
+    since: When | None
+    """Since when the replica has been the leader."""
     outdated: bool
     """Whether limits and pauses may have changed since. Without unfinished jobs, the operator publishes nothing."""
     counts: tuple[StateCount, ...]
@@ -122,6 +134,8 @@ class OperatorItem:
     holds: tuple[HoldItem, ...]
     standby: tuple[tuple[str, str], ...]
     """PodTemplates that lack standby pods, and why."""
+    pools: tuple[PoolItem, ...]
+    """How many standby pods each PodTemplate has."""
     turns: tuple[str, ...]
     more_turns: bool
 
@@ -244,6 +258,7 @@ def _operator(view: NamespaceView, now: datetime) -> OperatorItem | None:
     return OperatorItem(
         line(view.publication.operator, _TEXT_LIMIT) or "unknown",
         When.of(view.publication.at, now),
+        When.of(leads, now) if (leads := view.publication.leads_since) is not None else None,
         _is_old(view.publication.at, now),
         tuple(StateCount(what, f"{number:,}", "") for what, number in numbers),
         tuple(_limits(state)),
@@ -254,6 +269,10 @@ def _operator(view: NamespaceView, now: datetime) -> OperatorItem | None:
         tuple(_pause(pause, now) for pause in state.paused),
         tuple(_hold(hold, now) for hold in state.holds),
         tuple((_text(each.template), _text(why_no_standby(each, now))) for each in state.standby),
+        tuple(
+            PoolItem(_text(each.template), f"{each.free:,}", f"{each.starting:,}", f"{each.assigned:,}")
+            for each in state.standby_pods
+        ),
         tuple(_text(name) for name in state.turns[:SHOWN_TURNS]),
         len(state.turns) > SHOWN_TURNS,
     )

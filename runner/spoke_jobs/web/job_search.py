@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from urllib.parse import quote, unquote, urlencode
 
+from spoke_jobs.contract.executors import LANES
 from spoke_jobs.contract.option_checks import LARGEST_ID, LARGEST_NUMBER
 from spoke_jobs.ledger.reading.listing_plan import NEWEST, Place
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
-from spoke_jobs.web.query_values import MOMENT, TEXT, ValueKind, member_of, number, whole_number
+from spoke_jobs.web.query_values import MOMENT, TEXT, ValueKind, member_of, number, one_of, whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ FILTERS: Mapping[str, SearchFilter] = {
         "Organization", number(0, LARGEST_NUMBER), "jobs of this organization", "organization_id"
     ),
     "batch": SearchFilter("Batch", number(1), "jobs of this batch", "batch_id"),
+    "lane": SearchFilter("Lane", one_of(LANES), "jobs of this lane", "lane"),
     "cause": SearchFilter("Cause", TEXT, "jobs with this cause", "cause"),
     "key": SearchFilter("Unique key", TEXT, "jobs with this unique key", "unique_key"),
     "fingerprint": SearchFilter(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from spoke_jobs.cluster.cluster_view import ClusterView, PodTail
 from spoke_jobs.contract.advice import advice
 from spoke_jobs.contract.causes import CAUSES
-from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.executors import LANES, Executor
 from spoke_jobs.contract.names import LABEL_REQUEST, PRIORITY_LIMIT, spokejob_name
 from spoke_jobs.explain.groups import Group, tried_again
 from spoke_jobs.explain.job_details import ATTEMPT_HEADINGS, Details, state_text
@@ -29,7 +29,6 @@ from spoke_jobs.ledger.reading.dashboard_queries import (
     GROUPED,
     CappedCount,
     JobPage,
-    SeenWorker,
 )
 from spoke_jobs.ledger.reading.dependency_queries import Dependent
 from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
@@ -41,6 +40,7 @@ from spoke_jobs.web.attempt_timeline import AttemptTimeline, timelines
 from spoke_jobs.web.dependency_graph import Graph, dependency_graph
 from spoke_jobs.web.job_search import JobSearch, address
 from spoke_jobs.web.live_output import ShownOutput, shown_output
+from spoke_jobs.web.process_views import WORKER, ProcessItem
 from spoke_jobs.web.reason_remedies import ExplainedReason, JobForm, explained_reasons
 from spoke_jobs.web.sparklines import Sparkline, ended_charts, ended_notes
 from spoke_jobs.web.view_parts import (
@@ -64,24 +64,11 @@ GROUPS_SHOWN = 20
 ENDED_WITHIN = ("1h", "1d", "7d")
 """The periods in which ended jobs are shown, by their words in the address. The first one is shown if none is given."""
 _MESSAGE_LIMIT = 200
-_QUIET = timedelta(minutes=2)
-"""A worker without a heartbeat for so long may be gone. Running attempts renew their leases more often."""
 _CAUSE, _ERROR = (ATTEMPT_HEADINGS.index(name) for name in ("CAUSE", "ERROR"))
 _SHOWN_ATTEMPTS = 5
 """How many attempts are shown at once, the newest ones. The earlier ones are folded: they are often alike."""
 _AT_THE_TOP = frozenset({"message", "progress"})
 """The facts that the beginning of the page says."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerItem:
-    """A worker."""
-
-    name: str
-    running: int
-    seen: When
-    quiet: bool
-    """Whether it may be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +124,11 @@ class Overview:
     schedules: ScheduleTroubles
     ended: EndedView
     oldest: tuple[OldestItem, ...]
-    workers: tuple[WorkerItem, ...]
+    processes: tuple[ProcessItem, ...]
+    """What is alive, and what should be."""
+    has_workers: bool
     sync: str
-    """Whether sync is alive; empty if it is not needed."""
+    """That sync is not alive, and what follows; empty if it is alive, or is not needed."""
     notes: tuple[str, ...]
     """What could not be read, or is not complete."""
     is_empty: bool
@@ -153,10 +142,10 @@ def overview(
     counts: Mapping[JobState, CappedCount],
     groups: Iterable[Group],
     due: DueCounts,
-    workers: Iterable[SeenWorker],
     ended: EndedJobs,
     viewer: Viewer,
     *,
+    processes: tuple[ProcessItem, ...] = (),
     schedules: ScheduleTroubles = NO_TROUBLES,
     sync: str = "",
     cluster_problem: str = "",
@@ -188,15 +177,8 @@ def overview(
         schedules,
         _ended(ended),
         tuple(OldestItem(job.job_id, line(job.job_type), When.of(job.due_at, now)) for job in due.oldest),
-        tuple(
-            WorkerItem(
-                line(worker.worker),
-                worker.running,
-                When.of(worker.heartbeat_at, now),
-                worker.lapsed > 0 or now - worker.heartbeat_at > _QUIET,
-            )
-            for worker in workers
-        ),
+        processes,
+        any(each.kind == WORKER for each in processes),
         sync,
         tuple(notes),
         not any(number.number or number.more for number in counts.values()),
@@ -279,6 +261,7 @@ class JobList:
     queues: tuple[str, ...] = ()
     states: tuple[str, ...] = field(default=tuple(state.value for state in JobState))
     causes: tuple[str, ...] = field(default=tuple(CAUSES))
+    lanes: tuple[str, ...] = LANES
 
 
 def job_list(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from spoke_jobs.cluster.cluster_view import SpokeJobWaits
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.errors import DependencyNotMet, UniquenessConflict
 from spoke_jobs.explain.changes import Change, cancelled, retried
@@ -35,11 +36,19 @@ from spoke_jobs.web.answers import (
     Redirect,
     unchanged_job,
 )
-from spoke_jobs.web.cluster_reads import ClusterReads, sync_is_active
+from spoke_jobs.web.cluster_reads import ClusterReads, read_sync
 from spoke_jobs.web.job_search import read_search
 from spoke_jobs.web.output_pages import tail_of_running
+from spoke_jobs.web.process_views import (
+    ProcessItem,
+    SeenOperator,
+    operator_process,
+    sync_process,
+    task_processes,
+    worker_processes,
+)
 from spoke_jobs.web.schedule_views import schedule_troubles
-from spoke_jobs.web.view_parts import NO_SYNC, SYNC_IS_ACTIVE
+from spoke_jobs.web.view_parts import NO_SYNC, SyncSign
 from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job, shown_situation
 
 PER_PAGE = 50
@@ -80,19 +89,23 @@ class Pages:
         which = viewer.narrowed()
         within = asked.given.get("within", "")
         period = PERIODS[within if within in page_views.ENDED_WITHIN else page_views.ENDED_WITHIN[0]]
+        if viewer.sees_all:
+            self._cluster.expect_namespace()
         crowd = self._queries.crowd(_FAILED_SECONDS, which, GROUPED, page_views.GROUPS_SHOWN)
         crowd = replace(crowd, now=crowd.now.astimezone(asked.zone))
         waits = self._cluster.waits() if viewer.sees_all and has_spokejobs(crowd) else None
+        troubles = schedule_troubles(self._queries.perhaps_troubled(viewer.organizations), viewer)
+        sync = read_sync(self._ledger.engine)
         view = page_views.overview(
             crowd,
             self._queries.counts(which),
             groups(crowd, waits.waiting if waits else (), page_views.GROUPS_SHOWN + 1),
             self._queries.due(which),
-            self._queries.workers(which),
             self._queries.ended(which, period),
             viewer,
-            schedules=schedule_troubles(self._queries.perhaps_troubled(viewer.organizations), viewer),
-            sync=_sync(sync_is_active(self._ledger.engine), crowd),
+            processes=tuple(self._processes(viewer, crowd, waits, sync)),
+            sync=NO_SYNC if sync.active is False and _in_pods(crowd) else "",
+            schedules=troubles,
             cluster_problem=waits.problem if waits else "",
         )
         return Page("overview.html", {"title": "Overview", "view": view}, live=True)
@@ -191,6 +204,21 @@ class Pages:
             return unchanged_job(job_id, change.text)
         return Redirect(f"/jobs/{job_id}?said={_word(action, after)}")
 
+    def _processes(
+        self, viewer: Viewer, crowd: Crowd, waits: SpokeJobWaits | None, sync: SyncSign
+    ) -> Iterable[ProcessItem]:
+        """Describe the processes. The operator and the task deployment serve all organizations."""
+        needed = _in_pods(crowd)
+        yield from worker_processes(self._queries.workers(viewer.narrowed()), crowd.now)
+        claims = self._queries.claiming_replicas() if viewer.sees_all else []
+        replicas = self._queries.task_replicas() if viewer.sees_all else []
+        view = self._cluster.glance() if viewer.sees_all else None  # last, so that it had the time of the other reads
+        uses_pods = needed or (view is not None and view.publication is not None)
+        yield from sync_process(sync, crowd.now, needed=uses_pods)
+        if viewer.sees_all:
+            yield from operator_process(SeenOperator(view, waits, needed), crowd.now)
+            yield from task_processes(replicas, claims, crowd.now)
+
     def _batches(self, viewer: Viewer, job: JobRequest) -> list[Batch]:
         """Read the batches that a job is in or follows, as far as the viewer may see them."""
         found = [BatchFilter(then_id=job.id, organizations=viewer.organizations)]
@@ -214,11 +242,6 @@ def _listed(page: JobPage, search: Any, viewer: Viewer, names: RecentNames) -> p
     return page_views.job_list(page, search, viewer, names.types, names.queues)
 
 
-def _sync(active: bool | None, crowd: Crowd) -> str:
-    """Say whether sync is active, if that is known, and if it is not active, whether a job needs it."""
-    if active is None:
-        return ""
-    if active:
-        return SYNC_IS_ACTIVE
-    needed = any(each.kind.executor is Executor.CLUSTER for each in crowd.waiting)
-    return NO_SYNC if needed else ""
+def _in_pods(crowd: Crowd) -> bool:
+    """Whether a job waits for a pod."""
+    return any(each.kind.executor is Executor.CLUSTER for each in crowd.waiting)

@@ -46,9 +46,12 @@ class TaskPages:
         found = TaskPage([], more=False, looked_down_to=None) if problem else self._outbox.page(which, PER_PAGE)
         tasks = task_views.task_list(found, self._queries.now(), which, given, problem)
         # Whoever looks for tasks does not need the counts of all.
-        counts = task_views.outbox(self._queries.outbox()) if not given and which.before is None else None
+        counts = self._counts() if not given and which.before is None else None
         values = {"title": "Tasks", "tasks": tasks, "outbox": counts, "said": SAID.get(asked.given.get("said", ""), "")}
         return Page("tasks.html", values, 400 if problem else 200, live=not problem)
+
+    def _counts(self) -> task_views.Outbox:
+        return task_views.outbox(self._queries.outbox(), self._queries.task_replicas())
 
     def _task(self, viewer: Viewer, asked: Asked) -> Answer:
         task = self._found(asked)

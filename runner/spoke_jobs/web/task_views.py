@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from spoke_jobs.contract.task_causes import TASK_CAUSES
 from spoke_jobs.explain.task_details import task_advice, task_facts, task_meaning, task_payload
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.outbox.outbox_queries import LOOKED_THROUGH, ReplicaClaims, TaskFilter, TaskPage
+from spoke_jobs.ledger.outbox.task_replicas import TaskReplica
 from spoke_jobs.ledger.outbox_row import TaskRow, TaskState
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
 from spoke_jobs.ledger.reading.outbox_counts import (
@@ -24,7 +25,7 @@ from spoke_jobs.ledger.reading.outbox_counts import (
 from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.web.job_search import address
 from spoke_jobs.web.query_values import TEXT_LIMIT, whole_number
-from spoke_jobs.web.view_parts import StateCount, When, capped
+from spoke_jobs.web.view_parts import StateCount, When, capped, has_died
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 FILTERS = ("state", "name", "cause")
@@ -76,6 +77,19 @@ class ReplicaItem:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotsItem:
+    """The slots of a replica."""
+
+    name: str
+    state: str
+    used: str
+    """Of slots for `def` tasks; empty if the replica gives no sign any more."""
+    used_async: str
+    since: When
+    seen: When
+
+
+@dataclass(frozen=True, slots=True)
 class Outbox:
     """The counts of all tasks."""
 
@@ -83,6 +97,10 @@ class Outbox:
     names: tuple[NameItem, ...]
     failed: tuple[FailedItem, ...]
     replicas: tuple[ReplicaItem, ...]
+    """Those with claims."""
+    slots: tuple[SlotsItem, ...]
+    in_use: str
+    """How many slots of all replicas are in use; empty if none gives a sign."""
     notes: tuple[str, ...]
     """What is not complete."""
     claims_missing: bool
@@ -155,8 +173,12 @@ def read_filter(query: Mapping[str, str]) -> tuple[TaskFilter, Mapping[str, str]
     return TaskFilter(states, given.get("name"), given.get("cause"), before=before), given, problem
 
 
-def outbox(counts: OutboxCounts) -> Outbox:
-    """Describe the counts of all tasks."""
+def outbox(counts: OutboxCounts, replicas: Sequence[TaskReplica] = ()) -> Outbox:
+    """Describe the counts of all tasks.
+
+    :param replicas: what replicas of the task deployment have said last.
+    """
+    alive = [one for one in replicas if not has_died(one, counts.now)]
     numbers = {
         TaskState.DUE: sum(one.due for one in counts.names),
         TaskState.LATER: sum(one.later for one in counts.names),
@@ -179,6 +201,8 @@ def outbox(counts: OutboxCounts) -> Outbox:
     for what, found in (("names with the most due tasks", counts.names), ("largest groups of failures", counts.failed)):
         if len(found) > SHOWN:
             notes.append(f"These are the {SHOWN} {what}, of {len(found):,}.")
+    if len(replicas) >= REPLICAS:
+        notes.append(f"Slots are shown of the first {REPLICAS} replicas, by name; there may be more.")
     if counts.more_replicas:
         notes.append(f"These are the first {REPLICAS} replicas with claims, by name; there are more.")
     return Outbox(
@@ -193,6 +217,8 @@ def outbox(counts: OutboxCounts) -> Outbox:
         tuple(_name(one, counts.now) for one in counts.names[:SHOWN]),
         tuple(_failed(one, counts.now) for one in counts.failed[:SHOWN]),
         tuple(_replica(one, counts.now) for one in counts.replicas),
+        tuple(_slots(one, counts.now) for one in replicas),
+        _in_use(alive) if alive else "",
         tuple(notes),
         claims_missing=counts.more_due or counts.more_ahead,
     )
@@ -228,6 +254,23 @@ def _replica(one: ReplicaClaims, now: datetime) -> ReplicaItem:
     return ReplicaItem(
         line(one.replica) or "unknown", f"{one.claimed:,}", f"{one.lapsed:,}", When.planned(one.lease_ends_at, now)
     )
+
+
+def _slots(one: TaskReplica, now: datetime) -> SlotsItem:
+    died = has_died(one, now)
+    return SlotsItem(
+        line(one.name),
+        "gone" if died else "alive",
+        "" if died else f"{one.used:,} of {one.slots:,}",
+        "" if died else f"{one.used_async:,} of {one.slots:,}",
+        When.of(one.started_at, now),
+        When.of(one.seen_at, now),
+    )
+
+
+def _in_use(alive: Sequence[TaskReplica]) -> str:
+    slots, used, used_async = (sum(numbers) for numbers in zip(*(one[3:] for one in alive), strict=True))
+    return f"{used:,} of {slots:,} by `def` tasks, {used_async:,} of {slots:,} by `async def` tasks"
 
 
 def task_list(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.wait_reasons import WaitReason
@@ -13,6 +13,7 @@ from spoke_jobs.explain.groups import Group, oldest_of
 from spoke_jobs.explain.limit_texts import LONG_PAUSE
 from spoke_jobs.explain.words import ago, count, line, seconds, until
 from spoke_jobs.ledger.job_batch import Batch
+from spoke_jobs.ledger.outbox.task_replicas import SIGN_SECONDS, TaskReplica
 from spoke_jobs.ledger.reading.dashboard_queries import GROUPED, CappedCount
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.web.job_search import address
@@ -20,6 +21,16 @@ from spoke_jobs.web.viewer import JobAction, Viewer
 
 SYNC_IS_ACTIVE = "Sync is active."
 NO_SYNC = "No sync is active: jobs that wait get no SpokeJob. Check that `spoke-jobs sync` runs."
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSign:
+    """What the database says of sync."""
+
+    active: bool | None
+    """Whether one is active; None if the database cannot tell."""
+    since: datetime | None = None
+    """Since when it has been connected; None if none is, or if the database does not tell this role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,14 @@ class StateCount:
     number: str
     path: str
     """The address of their list."""
+
+
+_SIGNS_MISSED = timedelta(seconds=4 * SIGN_SECONDS)
+
+
+def has_died(replica: TaskReplica, now: datetime) -> bool:
+    """Whether a replica of the task deployment should have given a sign since its last one."""
+    return now - replica.seen_at > _SIGNS_MISSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def clearing(layout: Layout) -> Iterator[Step]:
     yield Step("tasks", "TRUNCATE task_outbox RESTART IDENTITY")
     yield Step("jobs", f"DELETE FROM job_request WHERE id > {layout.history}")
     yield Step("events", f"DELETE FROM job_event WHERE id > {layout.events}")
-    for table in ("job_schedule", "job_limit", "notice_mute"):
+    for table in ("job_schedule", "job_limit", "notice_mute", "task_replica"):
         yield Step(table, f"DELETE FROM {table}")
 
 
@@ -113,6 +113,7 @@ def recent(layout: Layout, now: str) -> Iterator[Step]:
     yield Step("the times of tasks are checked", "ALTER TABLE task_outbox ENABLE TRIGGER USER")
     yield Step("limits", _limits())
     yield Step("mutes", _mutes(now))
+    yield Step("replicas", _replicas())
     for table in ("job_request", "job_attempt", "job_event", "job_batch"):
         yield Step("numbers", f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))")
 
@@ -355,6 +356,13 @@ def _limits() -> str:
 INSERT INTO job_limit (scope, max_running, rate_count, rate_seconds, updated_at)
 VALUES ('type:mail.task8', 5, NULL, NULL, now()), ('organization:17', 2, NULL, NULL, now()),
     ('queue:queue5', NULL, 60, 60, now())"""
+
+
+def _replicas() -> str:
+    return """
+INSERT INTO task_replica (name, started_at, seen_at, slots, used, used_async)
+SELECT 'tasks-' || number, now(), now(), 8, number % 9, 0 FROM generate_series(1, 50) AS number
+"""
 
 
 def _mutes(now: str) -> str:

@@ -355,6 +355,10 @@ LISTS: dict[JobFilter, set[str]] = {
     JobFilter(unique_key="gone"): {"ix_job_request_unique_key"},
     JobFilter(batch_id=1): {"ix_job_request_batch_id"},
     JobFilter(schedule="gone"): {"uq_job_request_schedule"},
+    JobFilter(lane="standby"): set(),
+    JobFilter(lane="worker"): set(),
+    JobFilter(lane="pod", states=WAITING): {"ix_job_request_due"},
+    JobFilter(lane="standby", states=FAILED): {"ix_job_request_failed_by_id"},
     JobFilter(organization_id=3): {"ix_job_request_ended", "ix_job_request_turns"},
     JobFilter(organization_id=999): {"ix_job_request_ended", "ix_job_request_turns"},
     JobFilter(organizations=MINE, states=FAILED, cause="Timeout"): {"ix_job_request_ended"},
@@ -454,7 +458,7 @@ def test_failures_are_counted_by_time_in_a_bounded_number_of_rows(
 
 
 def test_the_outbox_is_counted_in_a_bounded_number_of_rows(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("EXAMINED", "FAILED_COUNTED"):
+    for name in ("EXAMINED", "FAILED_COUNTED", "_CLAIMS_EXAMINED"):
         monkeypatch.setattr(outbox_counts, name, 200)
     queries = DashboardQueries(ledger.engine)
     claims = "UPDATE task_outbox SET token = gen_random_uuid(), due_at = now() + id * interval '1 hour'"
@@ -464,6 +468,9 @@ def test_the_outbox_is_counted_in_a_bounded_number_of_rows(ledger: SqlLedger, mo
             connection.execute(text("VACUUM ANALYZE task_outbox"))
         found = plans(ledger, queries.outbox, ", ANALYZE")
         assert rows_read(found) <= 400, "200 due tasks, and 200 others"
+        assert "ix_task_outbox_due" in indexes(found)
+        found = plans(ledger, queries.claiming_replicas, ", ANALYZE")
+        assert rows_read(found) <= 201, "200 tasks that are not due, and one for the runner"
         assert "ix_task_outbox_due" in indexes(found)
 
 

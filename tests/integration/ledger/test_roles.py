@@ -190,6 +190,7 @@ _NO_READER = (
     "DELETE FROM queue_lock",
     "DELETE FROM job_checkpoint",
     "DELETE FROM task_outbox",
+    "DELETE FROM task_replica",
     "INSERT INTO job_event (at, action) VALUES (now(), 'cancel')",
     "DELETE FROM job_event",
     "DELETE FROM notice_outbox",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -202,13 +203,19 @@ class TestPostgresqlDashboard(DashboardContract):
     def test_whether_sync_is_active(self, ledger: SqlLedger, browse: Open, ledger_url: str) -> None:
         browser = browse(EVERYBODY)
         ledger.insert(new_job())
-        assert "Sync is active" not in browser.get("/").text
+        assert '<th scope="row">sync</th>' not in browser.get("/").text
         assert "No sync is active" not in browser.get("/").text, "no job needs it"
         ledger.insert(new_job(runner="kubernetes"))
-        assert "No sync is active" in browser.get("/").text
+        page = browser.get("/").text
+        assert "No sync is active" in page
+        assert '<tr><th scope="row">sync</th><td></td><td>none is active</td><td></td><td></td><td></td></tr>' in page
         writer = Writer(ledger_url)
         assert writer.lead()
-        assert "Sync is active." in browser.get("/").text
+        page = browser.get("/").text
+        (row,) = re.findall(r'<tr><th scope="row">sync</th>(.*?)</tr>', page)
+        assert row.startswith("<td></td><td>alive</td><td></td><td><time "), "this role may know since when"
+        assert row.count("<time ") == 2
+        assert "No sync is active" not in page
         writer.close()
         writer.engine.dispose()
 

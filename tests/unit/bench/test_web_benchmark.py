@@ -161,7 +161,7 @@ def test_the_statements_write_every_table_that_pages_read() -> None:
     written = {table for _, statement in statements(QUICK) for table in re.findall(r"INSERT INTO (\w+)", statement)}
     assert written | {"job_schedule"} >= {
         *("job_request", "job_attempt", "job_batch", "job_dependency", "queue_lock", "task_outbox"),
-        *("job_event", "job_limit", "job_schedule", "notice_mute"),
+        *("job_event", "job_limit", "job_schedule", "notice_mute", "task_replica"),
     }
     for scope in re.findall(
         r"\('(\w+:[\w.]+)'", next(step.statement for step in statements(QUICK) if step.what == "limits")

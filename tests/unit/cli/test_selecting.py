@@ -11,7 +11,7 @@ from tests.unit.cli.conftest import Run, claimed, document, fail
 from spoke_jobs.ledger.notices.notice_values import FailureGroup, GroupName
 from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import Failure, JobState
+from spoke_jobs.model import Failure, JobOptions, JobState
 from spoke_jobs.notices.notice_document import ReportedGroup
 
 SINCE, UNTIL = ("--since", "1h"), ("--until", "1h")
@@ -155,3 +155,16 @@ def test_the_commands_of_a_notice_select_the_jobs_of_its_group(ledger: SqlLedger
         states = {each.id: each.state for each in ledger.list_jobs()}
         assert [each.id for each in jobs if states[each.id] is JobState.WAITING] == [job.id]
         ledger.cancel(job.id)
+
+
+def test_the_jobs_of_a_lane(ledger: SqlLedger, run: Run) -> None:
+    pod, standby = (
+        ledger.insert(new_job(runner="kubernetes", options=JobOptions(lane=lane))).id for lane in ("pod", "standby")
+    )
+    worker = ledger.insert(new_job(runner="kubernetes-worker", options=JobOptions(lane="worker"))).id
+    for lane, job_id in (("pod", pod), ("standby", standby), ("worker", worker)):
+        assert [job["id"] for job in document(run("ls", "--lane", lane, "--json"))["jobs"]] == [job_id]
+    run("cancel", "--lane", "standby", "--yes")
+    assert {job.id: job.state for job in ledger.list_jobs(9)}[standby] is JobState.FAILED
+    assert {job.state for job in ledger.list_jobs(9) if job.id != standby} == {JobState.WAITING}
+    assert "Invalid value" in run("ls", "--lane", "gone", code=2).stderr

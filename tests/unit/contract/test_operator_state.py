@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,8 +27,17 @@ STATES = st.builds(
 
 @given(STATES)
 def test_what_is_written_is_read(state: OperatorState) -> None:
-    published = Publication(NOW, "operator-0", state)
+    published = Publication(NOW, "operator-0", state, NOW - timedelta(hours=1))
     assert Publication.read(published.to_data()) == published
+
+
+def test_an_operator_of_an_earlier_release_says_less() -> None:
+    data = Publication(NOW, "operator-0", OperatorState(waiting=3)).to_data()
+    assert "since" not in data
+    state = {name: value for name, value in json.loads(data["state"]).items() if name != "standbyPods"}
+    found = Publication.read(data | {"state": json.dumps(state)})
+    assert found is not None
+    assert (found.leads_since, found.state.standby_pods, found.state.waiting) == (None, (), 3)
 
 
 def test_each_kind_of_entry_is_read_as_it_was_written() -> None:
@@ -53,6 +62,7 @@ def test_each_kind_of_entry_is_read_as_it_was_written() -> None:
             {"template": "t", "failure": "ImagePullFailed", "retry_at": NOW.isoformat()},
             {"template": "u", "hindrance": "NoAnswer"},
         ],
+        "standbyPods": [{"template": "t", "free": 3, "starting": 1, "assigned": 2}],
     }
     assert OperatorState.read(value).to_json() == value
 

@@ -14,6 +14,7 @@ from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorL
 from spoke_jobs.cluster.cluster_view import PublishedTurns
 from spoke_jobs.cluster.rights import CREATE, RIGHTS, Account, Right
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
+from spoke_jobs.contract.operator_state import PublishedPool
 from spoke_jobs.explain.cluster_findings import Finding, findings
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
 from spoke_jobs.limits.operator_limits import PublishedView, ledger_digest, not_obeyed, to_publish
@@ -160,6 +161,9 @@ def test_what_may_not_be_looked_at_is_no_fault() -> None:
     assert "may not get configmaps spoke-operator-state" in seen["operator"].unknown
 
 
+POOLS = tuple(PublishedPool(template=f"t{number}", free=4, starting=1, assigned=2) for number in range(4))
+COUNTED = "4 free, 1 starting, 2 assigned"
+POOLS_SAID = f"standby pods: t0: {COUNTED}; t1: {COUNTED}; t2: {COUNTED}; 1 further PodTemplate"
 LEASE = OperatorLease("operator-0_abc", before(seconds=2), timedelta(seconds=15))
 LAPSED = OperatorLease("operator-0_abc", before(minutes=5), timedelta(seconds=15))
 
@@ -168,6 +172,11 @@ LAPSED = OperatorLease("operator-0_abc", before(minutes=5), timedelta(seconds=15
     ("changes", "said", "wrong"),
     [
         ({}, "seen 20 s ago", ""),
+        (
+            {"published": PublishedTurns(before(seconds=20), standby_pods=POOLS)},
+            f"seen 20 s ago ({POOLS_SAID})",
+            "",
+        ),
         ({"published": None, "busy": True}, "", "no operator has published its state in namespace shop"),
         ({"published": PublishedTurns(before(minutes=5)), "busy": True}, "", "no operator has been seen for 5 min"),
         ({"published": PublishedTurns(before(minutes=5)), "lease": LEASE}, "operator-0_abc leads", ""),

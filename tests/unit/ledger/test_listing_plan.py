@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given, strategies
 
+from spoke_jobs.contract.executors import LANES
 from spoke_jobs.ledger.reading.listing_plan import (
     BY_ID,
     MOST_SOURCES,
@@ -19,11 +20,14 @@ from spoke_jobs.ledger.reading.listing_plan import (
     sources,
     states_by_index,
 )
-from spoke_jobs.model import ANY_JOB, JobFilter, JobState
+from spoke_jobs.model import ANY_JOB, JobFilter, JobOptions, JobState
 
 WAITING, SUCCEEDED, FAILED = JobState.WAITING, JobState.SUCCEEDED, JobState.FAILED
 UNFINISHED = (JobState.BLOCKED, WAITING, JobState.RUNNING)
-KINDS = (Kind("legacy", 0), Kind("legacy", 5), Kind("other", 0))
+KINDS = (Kind("legacy", 0), Kind("legacy", 5), Kind("kubernetes", 0), Kind("kubernetes-worker", 0))
+
+
+PLAIN = JobOptions()
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Row:
     unique_key: str | None = None
     batch_id: int | None = None
     created_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    options: JobOptions = PLAIN
 
     @property
     def runner(self) -> str:
@@ -76,6 +81,7 @@ FILTERS = strategies.builds(
     organization_id=strategies.sampled_from((None, None, 1)),
     organizations=strategies.none() | strategies.frozensets(strategies.sampled_from((1, 2))),
     cause=strategies.sampled_from((None, None, "JobError")),
+    lane=strategies.sampled_from((None, None, *LANES)),
 )
 
 
@@ -163,3 +169,13 @@ def test_each_kind_of_waiting_jobs_and_each_organization_is_a_source() -> None:
     assert sources(ANY_JOB, KINDS) == (BY_ID,)
     many = [Kind("legacy", rank) for rank in range(MOST_SOURCES + 1)]
     assert sources(JobFilter(states=(WAITING,)), many) == (BY_ID,)
+
+
+def test_of_the_waiting_jobs_those_of_other_runners_are_not_read() -> None:
+    def of_runner(runner: str, *ranks: int) -> list[Source]:
+        return [Source(WAITING, (("runner", runner), ("rank", rank))) for rank in ranks]
+
+    for lane, runner in (("pod", "kubernetes"), ("standby", "kubernetes"), ("worker", "kubernetes-worker")):
+        assert [*sources(JobFilter(states=(WAITING,), lane=lane), KINDS)] == of_runner(runner, 0)
+    assert [*sources(JobFilter(states=(WAITING,), runner="legacy"), KINDS)] == of_runner("legacy", 0, 5)
+    assert [*sources(JobFilter(states=(WAITING,), runner="legacy", lane="pod"), KINDS)] == []

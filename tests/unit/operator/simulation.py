@@ -229,6 +229,8 @@ class Simulation:
         )
         self.controller.keep_standby_pods(assignments, pools)
         self.published = pods.problems
+        self.pools = pods.counts
+        self.standby_pods = pods
         return pools
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:

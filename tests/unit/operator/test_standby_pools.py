@@ -54,6 +54,36 @@ def test_a_template_that_is_gone_or_wants_none_any_more_leaves_none() -> None:
         assert s.world.jobs == []
 
 
+def test_the_standby_pods_of_each_template_are_counted_for_the_cluster_page() -> None:
+    """As the metric counts them, which knows the namespace alone."""
+    s = scene("2-3")
+    s.world.put_template(name="small", annotations=WANTS)
+    s.settle()
+
+    def counts() -> dict[str, tuple[int, int, int]]:
+        found = {each.template: (each.free, each.starting, each.assigned) for each in s.pools(NAMESPACE)}
+        values = [
+            s.metrics.registry.get_sample_value("spoke_operator_standby_pods", {"namespace": NAMESPACE, "state": state})
+            for state in ("free", "starting", "assigned")
+        ]
+        assert values == [sum(numbers) for numbers in zip(*found.values(), strict=True)]
+        return found
+
+    assert counts() == {"default": (2, 0, 0), "small": (0, 1, 0)}
+    assert s.pools("another") == []
+    (spokejob, free) = Key(NAMESPACE, "another"), Key(NAMESPACE, s.world.jobs[0]["metadata"]["name"])
+    s.standby_pods.reserve(spokejob, free)
+    assert {each.template: each.free + each.starting for each in s.pools(NAMESPACE)} == {"default": 1, "small": 1}
+    s.standby_pods.reserve(spokejob, None)
+    dispatch(s)
+    s.pass_time(1)
+    default = counts()["default"]
+    assert (default[0], default[2]) == (1, 1)
+    finish(s)
+    warm(s)
+    assert counts() == {"default": (2, 0, 0), "small": (1, 0, 0)}
+
+
 def test_old_pods_are_replaced() -> None:
     s = scene()
     (old,) = s.world.live_pods()

@@ -106,6 +106,46 @@ def test_a_page_waits_once_for_two_slow_reads(monkeypatch: pytest.MonkeyPatch) -
         reads.close()
 
 
+def test_a_glance_waits_for_nothing_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that is away would hold up each overview otherwise."""
+    answers, now, begun = threading.Event(), 100.0, 0
+
+    def namespace_in(namespace: str) -> NamespaceView:
+        nonlocal begun
+        begun += 1
+        number = begun
+        answers.wait(patient(60))
+        return NamespaceView(namespace, state_problem=f"read {number}")
+
+    monkeypatch.setattr(cluster_reads, "namespace_in", namespace_in)
+    monkeypatch.setattr(cluster_reads, "GLANCE_SECONDS", 0.01)
+    reads = ClusterReads("jobs", lambda: now)
+
+    def glance() -> str:
+        seen = reads.glance()
+        return seen.state_problem if seen is not None else "nothing"
+
+    try:
+        reads.expect_namespace()
+        assert [glance(), glance()] == ["nothing"] * 2
+        answers.set()
+        monkeypatch.setattr(cluster_reads, "GLANCE_SECONDS", patient(60))
+        assert glance() == "read 1"
+        answers.clear()
+        now += cluster_reads.SHARED_SECONDS
+        assert [glance(), glance()] == ["read 1"] * 2, "while the second read is under way"
+        now += 30.0
+        monkeypatch.setattr(cluster_reads, "GLANCE_SECONDS", 0.01)
+        assert glance() == "nothing", "what is that old is not shown"
+        answers.set()
+        monkeypatch.setattr(cluster_reads, "GLANCE_SECONDS", patient(60))
+        assert glance() == "read 2"
+        assert begun == 2
+    finally:
+        answers.set()
+        reads.close()
+
+
 def test_a_read_that_nobody_waits_for_any_more_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the reads for all pages of an outage would follow once the cluster answers."""
     monkeypatch.setattr(cluster_reads, "_THREADS", 1)

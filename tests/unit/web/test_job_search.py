@@ -14,7 +14,7 @@ from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 from spoke_jobs.web.job_search import address, decoded, encoded, read_search
 from spoke_jobs.web.query_values import TEXT_LIMIT
 
-NAMES = ("id", "state", "organization", "batch", "type", "queue", "cause", "key", "fingerprint")
+NAMES = ("id", "state", "organization", "batch", "lane", "type", "queue", "cause", "key", "fingerprint")
 NAMES += ("schedule", "since", "until", "before", "after")
 
 
@@ -28,6 +28,7 @@ def test_each_filter_is_read() -> None:
             "cause": "OOM",
             "key": "k",
             "batch": "5",
+            "lane": "standby",
             "schedule": "nightly report",
             "x": "y",
         }
@@ -40,10 +41,12 @@ def test_each_filter_is_read() -> None:
         cause="OOM",
         unique_key="k",
         batch_id=5,
+        lane="standby",
         schedule="nightly report",
     )
     assert search.problems == {}
-    assert set(search.given) == {"state", "type", "queue", "organization", "cause", "key", "batch", "schedule"}
+    given = {"state", "type", "queue", "organization", "cause", "key", "batch", "lane", "schedule"}
+    assert set(search.given) == given
 
 
 def test_times_are_in_the_readers_zone_unless_they_say_so() -> None:

@@ -17,6 +17,7 @@ from spoke_jobs.contract.operator_state import (
     PublishedBound,
     PublishedHold,
     PublishedPause,
+    PublishedPool,
     PublishedRate,
     PublishedStandby,
     Running,
@@ -42,11 +43,13 @@ def report(
     unfinished: Iterable[SpokeJob],
     has_place: Callable[[Key], bool] = lambda _key: False,
     standby: Sequence[PublishedStandby] = (),
+    standby_pods: Sequence[PublishedPool] = (),
 ) -> OperatorState:
     """Return the namespace's state.
 
     :param has_place: whether a SpokeJob is admitted or has an attempt, even if its status does not show that yet.
     :param standby: the PodTemplates of the namespace that lack standby pods.
+    :param standby_pods: how many standby pods each of its PodTemplates has.
     """
     mine = [item for item in unfinished if item.namespace == namespace]
     waiting = [item for item in mine if is_waiting(item)]
@@ -64,6 +67,7 @@ def report(
         starting=len(starting),
         holds=_holds(usage, namespace),
         standby=tuple(standby[:SHOWN_COUNTS]),
+        standby_pods=tuple(standby_pods[:SHOWN_COUNTS]),
         reasons=dict(sorted(Counter(map(waits_for, waiting)).items())),
         turns=tuple(islice((item.key.name for item in turns if item.key.namespace == namespace), SHOWN_TURNS)),
     )

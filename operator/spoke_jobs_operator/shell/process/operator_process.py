@@ -166,7 +166,10 @@ class Operator:
             begins=self._begin_namespace,
             limits=self._sources.compare,
         )
-        self._publisher = Publisher(client, self._store, self._pacer, self._identity, utc_now, self._standby.problems)
+        standby = self._standby
+        self._publisher = Publisher(
+            client, self._store, self._pacer, self._identity, utc_now, standby.problems, standby.counts
+        )
         self._metrics.queue_depth.set_function(lambda: len(self._queue))
         self._metrics.pending.set_function(lambda: self._pacer.room.pending if self._pacer.room else 0)
         self._metrics.without_room.set_function(lambda: self._pacer.room.wait_for_room if self._pacer.room else 0)
@@ -183,7 +186,8 @@ class Operator:
         # Without the setting, nothing is assigned, and standby pods from before are deleted.
         key = standby_key(settings.standby_key_file if settings.standby_pods else "")
         # A pod that no operator replaces ends by itself, some time later.
-        pods = StandbyPods(self._store, key, seconds=int(2 * settings.standby_max_age.total_seconds()))
+        seconds = int(2 * settings.standby_max_age.total_seconds())
+        pods = StandbyPods(self._store, key, seconds, keeps=settings.standby_pods)
         pods.on_change = self._add
         return pods
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from spoke_jobs.contract.operator_state import PublishedStandby
+from spoke_jobs.contract.operator_state import PublishedPool, PublishedStandby
 from spoke_jobs.contract.standby import secret_of, verifier_of
 from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Job, Key, Pod, PodTemplate
 from spoke_jobs_operator.core.standby.pool import Member
@@ -53,11 +53,13 @@ class StandbyPods:
 
     :param key: the operator's secret, from which that of each pod is derived.
     :param seconds: how long a standby pod waits at most.
+    :param keeps: whether PodTemplates get standby pods.
     """
 
-    def __init__(self, store: Store, key: bytes, seconds: int) -> None:
+    def __init__(self, store: Store, key: bytes, seconds: int, *, keeps: bool = True) -> None:
         self._store = store
         self._key = key
+        self._keeps = keeps
         self.seconds = seconds
         self.ready: set[str] = set()
         """The UIDs of the Jobs whose pods have answered that they are free."""
@@ -118,6 +120,22 @@ class StandbyPods:
         found = {key.name: memory for key, memory in self._memory.items() if key.namespace == namespace}
         return [_published(name, memory) for name, memory in sorted(found.items()) if memory.lacks_pods]
 
+    def counts(self, namespace: str) -> list[PublishedPool]:
+        """Count the standby pods of a namespace, by PodTemplate: of those that want some, and of those that have some.
+
+        The counts of all PodTemplates are those of the metric ``spoke_operator_standby_pods``.
+        """
+        wanting = self._store.standby_templates() if self._keeps else frozenset[Key]()
+        found = {key.name: Counter[str]() for key in wanting if key.namespace == namespace}
+        for template, members in self.members(namespace).items():
+            states, waits = found.setdefault(template, Counter()), (item.ready for item in members if _waits(item))
+            states.update("free" if ready else "starting" for ready in waits)
+        for spokejob, key in self._jobs.items():
+            job = self._store.jobs.get(key) if spokejob.namespace == namespace else None
+            if job is not None and job.standby is not None:
+                found.setdefault(job.standby.template, Counter())["assigned"] += 1
+        return [PublishedPool(template=name, **states) for name, states in sorted(found.items())]
+
     def digest(self, template: PodTemplate) -> str:
         """Return what a standby pod is made from now. It is computed once for each version of the PodTemplate."""
         memory = self.memory(template.meta.key)
@@ -165,6 +183,10 @@ class StandbyPods:
             del self._ours[uid]
         for template in [key for key in self._memory if self._store.templates.get(key) is None]:
             del self._memory[template]
+
+
+def _waits(member: Member) -> bool:
+    return not member.ended and not member.reserved
 
 
 def _published(template: str, memory: PoolMemory) -> PublishedStandby:

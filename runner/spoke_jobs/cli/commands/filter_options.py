@@ -14,6 +14,7 @@ import typer
 from spoke_jobs.cli.commands import parsing
 from spoke_jobs.cli.commands.arguments import check_number, parse_id
 from spoke_jobs.contract.causes import CAUSES
+from spoke_jobs.contract.executors import Lane
 from spoke_jobs.model import JobFilter, JobState
 from spoke_jobs.type_names import matches
 
@@ -79,6 +80,18 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
         Annotated[
             int | None,
             typer.Option("--batch", parser=parse_id, metavar="ID", help="Only jobs of this batch.", show_default=False),
+        ],
+    ),
+    "lane": (
+        "lane",
+        Annotated[
+            Lane | None,
+            typer.Option(
+                "--lane",
+                help="Only jobs in this lane (pod, standby, worker) of the runner `kubernetes`.",
+                metavar="LANE",
+                show_default=False,
+            ),
         ],
     ),
     "cause": (

@@ -20,7 +20,7 @@ _BATCH = 1000
 
 
 @reports_errors
-@selects_jobs("batch")
+@selects_jobs("batch", "lane")
 def prune(
     older_than: Annotated[
         float | None,

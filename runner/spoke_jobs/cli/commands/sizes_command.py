@@ -19,7 +19,7 @@ from spoke_jobs.type_names import SUFFIX, matches
 
 
 @reports_errors
-@selects_jobs("state", "batch", "cause", "fingerprint")
+@selects_jobs("state", "batch", "lane", "cause", "fingerprint")
 def sizes(which: JobFilter = ANY_JOB, json: arguments.Json = False) -> None:
     """Compare what jobs of each type ask for with what they used, and name the requests that would do.
 

@@ -22,7 +22,7 @@ _HOUR = 3600.0
 
 
 @reports_errors
-@selects_jobs("batch")
+@selects_jobs("batch", "lane")
 def stats(
     by: Annotated[
         GroupedBy, typer.Option(help="Group by type, state, queue, organization or cause.", metavar="WHAT")

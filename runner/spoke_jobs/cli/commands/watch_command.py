@@ -25,7 +25,7 @@ Read = Callable[[], tuple[datetime, list[JobRequest]]]
 
 
 @reports_errors
-@selects_jobs("state", "batch")
+@selects_jobs("state", "batch", "lane")
 def watch(
     job_ids: arguments.SomeIds = None,
     which: JobFilter = ANY_JOB,

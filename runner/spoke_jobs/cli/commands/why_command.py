@@ -24,7 +24,7 @@ _RECENT_SECONDS = 86_400.0
 
 
 @reports_errors
-@selects_jobs("state", "batch")
+@selects_jobs("state", "batch", "lane")
 def why(
     job_id: Annotated[
         int | None, typer.Argument(parser=arguments.parse_id, metavar="ID", help="The job's id.", show_default=False)

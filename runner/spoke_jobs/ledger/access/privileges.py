@@ -153,6 +153,7 @@ NEEDS: Mapping[str, Needs] = MappingProxyType(
             reader=_READ,
         ),
         "task_outbox": Needs(application=_WRITE, jobs={Verb.INSERT: task_outbox.COLUMNS}, reader=_READ),
+        "task_replica": Needs(application=_WRITE, jobs={}, reader=_READ),
         "job_event": Needs(
             application={Verb.SELECT: ALL, Verb.INSERT: ALL, Verb.DELETE: ALL},  # deletes those whose retention is over
             jobs={},

@@ -21,6 +21,7 @@ from spoke_jobs.ledger.columns.clock import clock_after, clock_now, waited_secon
 from spoke_jobs.ledger.columns.column_types import byte_length
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.lifecycle.transitions import superseded
+from spoke_jobs.ledger.outbox.task_replicas import SlotUse, sign, sign_off
 from spoke_jobs.ledger.sql.expressions import clock_once, constant, increased, known_in_sql
 from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.model import RETENTION_SECONDS, SUSPECT_LOSSES, UnreadPayload
@@ -317,6 +318,16 @@ class Outbox:
             "oldest": waited_seconds(oldest, now) if oldest is not None else 0.0,
             "failed": kept,
         }
+
+    def sign(self, replica: str, use: SlotUse, *, first: bool) -> None:
+        """Write that a replica is alive, and how many of its slots are in use."""
+        with self._single() as connection:
+            sign(connection, replica, use, first=first)
+
+    def sign_off(self, replica: str) -> None:
+        """Delete what a replica has written by :meth:`sign`."""
+        with self._single() as connection:
+            sign_off(connection, replica)
 
     def _pending(self) -> list[Any]:
         return [task_outbox.c.state == _PENDING, task_outbox.c.runner == self._runner]

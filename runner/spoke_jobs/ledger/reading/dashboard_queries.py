@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, case, desc, func, select, tuple_
+from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
@@ -15,9 +16,12 @@ from spoke_jobs.ledger.audit.audit_events import EventFilter, EventPage, event_p
 from spoke_jobs.ledger.claims.eligibility import Due, in_sql, not_launched
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.dependencies import batch_rows
+from spoke_jobs.ledger.engine import is_not_allowed
 from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
 from spoke_jobs.ledger.notices.mute_rows import current_mutes
 from spoke_jobs.ledger.notices.notice_values import Mute
+from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims
+from spoke_jobs.ledger.outbox.task_replicas import TaskReplica, replicas
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.chart_periods import Period, bars_ago, by_bar
 from spoke_jobs.ledger.reading.crowd import failed_counts, failed_jobs
@@ -27,7 +31,7 @@ from spoke_jobs.ledger.reading.failure_facts import FACTS, failure_facts
 from spoke_jobs.ledger.reading.id_bounds import bounded_by_ids
 from spoke_jobs.ledger.reading.job_listing import listing
 from spoke_jobs.ledger.reading.listing_plan import Place
-from spoke_jobs.ledger.reading.outbox_counts import OutboxCounts, outbox_counts
+from spoke_jobs.ledger.reading.outbox_counts import REPLICAS, OutboxCounts, claiming_replicas, outbox_counts
 from spoke_jobs.ledger.reading.queries import Crowd, Queries, SelectedJob
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
 from spoke_jobs.ledger.reading.takers import TRACES
@@ -319,6 +323,24 @@ class DashboardQueries(Queries):
         """Count the tasks of the outbox. They belong to no organization."""
         with self._reading() as connection:
             return outbox_counts(connection)
+
+    def claiming_replicas(self) -> list[ReplicaClaims]:
+        """List the replicas of the task deployment that have claims under a valid lease."""
+        with self._reading() as connection:
+            return claiming_replicas(connection)
+
+    def task_replicas(self) -> list[TaskReplica]:
+        """Read what replicas of the task deployment have said last, by name. At most :data:`REPLICAS` are read.
+
+        It is empty if this role may not read that: the right is new, and pages do without it.
+        """
+        try:
+            with self._reading() as connection:
+                return replicas(connection, REPLICAS)
+        except DBAPIError as error:
+            if is_not_allowed(error):
+                return []
+            raise
 
     def launch_backlog(self) -> LaunchBacklog:
         """Count the due jobs for which sync has created no SpokeJob yet, up to :data:`CAP`.

@@ -107,7 +107,7 @@ def _all_of(
 
     if (connection.scalar(select(func.count()).select_from(some(column).subquery())) or 0) > most:
         return None
-    each = some(*_COMPARED).subquery().c
+    each = some(*_COMPARED, *filters.compared(which)).subquery().c
     statement = select(*_listed(each)).where(*filters.conditions(which, each)).limit(limit + 1)
     if place.after is not None:
         statement = statement.where(each.id > place.after).order_by(asc(each.id))
@@ -151,7 +151,7 @@ def _read(connection: Connection, which: JobFilter, place: Place, source: Source
     elif beyond is not None:
         highest = min(highest, beyond - 1)
     rows = (
-        select(*_COMPARED)
+        select(*_COMPARED, *filters.compared(which))
         .where(*_of_index(source), *(job_request.c[name] == value for name, value in only))
         .where(tuple_(*columns) >= (*values, lowest), tuple_(*columns) <= (*values, highest))
         .order_by(*map(asc if upwards else desc, columns))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, row_runner
 from spoke_jobs.model import JobFilter, JobState
 from spoke_jobs.type_names import NAME_LIMIT
 
@@ -133,14 +134,15 @@ def sources(which: JobFilter, kinds: Sequence[Kind]) -> tuple[Source, ...]:
 
 def _of_states(which: JobFilter, states: Sequence[JobState], kinds: Sequence[Kind]) -> Iterator[Source]:
     owners, job_type = organizations(which), exact_type(which)
+    wanted = [kind for kind in kinds if _may_be_of(which, kind.runner)]
     if owners == []:
         return
     for state in states:
         if state is JobState.WAITING and owners is None:
-            for kind in kinds:
+            for kind in wanted:
                 yield Source(state, (("runner", kind.runner), ("rank", kind.rank)))
         elif state is JobState.WAITING:
-            for kind, owner in product(kinds, owners or ()):
+            for kind, owner in product(wanted, owners or ()):
                 yield Source(state, (("runner", kind.runner), ("organization_id", owner), ("rank", kind.rank)))
         elif state.final and owners is not None:
             for owner in owners:
@@ -149,6 +151,13 @@ def _of_states(which: JobFilter, states: Sequence[JobState], kinds: Sequence[Kin
             yield Source(state, (("job_type", job_type),))
         else:
             yield Source(state)
+
+
+def _may_be_of(which: JobFilter, runner: str) -> bool:
+    """Whether a job whose row has this runner may match."""
+    if which.lane is not None and runner != row_runner(CLUSTER_RUNNER, which.lane):
+        return False
+    return which.runner is None or which.runner == runner
 
 
 def merged(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Subquery, case, desc, func, select, union_all
+from sqlalchemy import Connection, Select, Subquery, case, desc, func, literal, select, union_all
 
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.outbox.outbox_queries import TASK_STATE, ReplicaClaims
@@ -19,6 +19,8 @@ EXAMINED = 10_000
 """The most due tasks that are counted, and the most others that have not failed for good."""
 FAILED_COUNTED = 5_000
 """The most failed tasks that are counted: those that failed last."""
+_CLAIMS_EXAMINED = 1_000
+"""Among how many tasks of a runner the claims are looked for, if nothing else is counted."""
 REPLICAS = 200
 """The most replicas that are listed."""
 _RUNNERS = 20
@@ -114,6 +116,27 @@ def outbox_counts(connection: Connection) -> OutboxCounts:
     )
 
 
+def claiming_replicas(connection: Connection) -> list[ReplicaClaims]:
+    """List the replicas that have claims under a valid lease, by name.
+
+    Leases are short. So claims are among the next :data:`_CLAIMS_EXAMINED` tasks of each runner that are not due.
+    """
+    now: datetime = connection.execute(select(clock_now())).scalar_one()
+    if not (runners := _runners(connection)):
+        return []
+    each = union_all(
+        *(select(_of_runner(runner, now, ahead=True, limit=_CLAIMS_EXAMINED)) for runner in runners)
+    ).subquery()
+    statement = (
+        select(each.c.worker, func.count(), literal(0), func.max(each.c.due_at))
+        .where(each.c.claimed)
+        .group_by(each.c.worker)
+        .order_by(each.c.worker)
+        .limit(REPLICAS)
+    )
+    return [ReplicaClaims(*row) for row in connection.execute(statement)]
+
+
 def _runners(connection: Connection) -> list[str]:
     """List the runners that have tasks which have not failed for good: one look into the index for each."""
     runner = task_outbox.c.runner
@@ -133,15 +156,18 @@ def _pending(runners: list[str], now: datetime) -> Subquery:
     The due ones and the others have a cap each. Otherwise, the claims would be missing behind many due tasks.
     """
     parts = [
-        union_all(*(select(_of_runner(runner, now, ahead=ahead)) for runner in runners)).limit(EXAMINED).subquery()
+        union_all(*(select(_of_runner(runner, now, ahead=ahead, limit=EXAMINED)) for runner in runners))
+        .limit(EXAMINED)
+        .subquery()
         for ahead in (False, True)
     ]
     return union_all(*(select(part) for part in parts)).subquery()
 
 
-def _of_runner(runner: str, now: datetime, *, ahead: bool) -> Subquery:
+def _of_runner(runner: str, now: datetime, *, ahead: bool, limit: int) -> Subquery:
     """Select a runner's tasks in the order of the index.
 
+    :param limit: how many at most.
     :param ahead: those that are not due, the next ones first. The claims are among these, because leases are short.
     """
     columns = task_outbox.c
@@ -159,7 +185,7 @@ def _of_runner(runner: str, now: datetime, *, ahead: bool) -> Subquery:
         )
         .where(columns.state == constant("pending"), columns.runner == runner, when)
         .order_by(columns.due_at, columns.id)
-        .limit(EXAMINED)
+        .limit(limit)
         .subquery()
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    Boolean,
     ClauseElement,
     ColumnElement,
     Float,
@@ -106,6 +107,33 @@ def _option_number(element: Any, compiler: Any, **keywords: Any) -> str:
     number = """'"\\s*:\\s*([0-9]{1,11}([.][0-9]{1,20})?(e-[0-9]{1,2})?)\\s*[,}]'"""
     found = f"cast(substring(cast({options} AS text) from '\"' || {name} || {number}) AS double precision)"
     return f"(CASE WHEN pg_column_size({options}) <= {JSON_LIMIT_BYTES} THEN {found} END)"
+
+
+class option_equals(GenericFunction[bool]):  # noqa: N801 (an SQL function)
+    """``option_equals(options, name, value)``: whether an option is a text, without escapes. False if it is not set.
+
+    As for :class:`option_number`, options that other code has written must cause no error. Those that are too large to
+    be read, or that have a character that PostgreSQL refuses, equal nothing.
+    """
+
+    type = Boolean()
+    inherit_cache = True
+    name = "option_equals"
+
+
+@compiles(option_equals)
+def _option_equals(element: Any, compiler: Any, **keywords: Any) -> str:
+    options, name, value = (compiler.process(clause, **keywords) for clause in element.clauses)
+    if compiler.dialect.name == "sqlite":
+        path = f"'$.' || {name}"
+        equals = f"coalesce(json_extract({options}, {path}) = {value}, 0)"
+        return f"(CASE WHEN json_valid({options}) THEN {equals} ELSE 0 END)"
+    text, escape = f"cast({options} AS text)", r"\\u(0000|[dD][89a-fA-F])"
+    within = f"pg_column_size({options}) <= {JSON_LIMIT_BYTES}"
+    # Most options are not parsed: a search for the value takes less time. An escape could make ``->>`` fail.
+    found = f"(CASE WHEN {text} ~ '{escape}' THEN false ELSE coalesce({options} ->> {name} = {value}, false) END)"
+    quoted = f"""'"' || {value} || '"'"""
+    return f"(CASE WHEN {within} AND strpos({text}, {quoted}) > 0 THEN {found} ELSE false END)"
 
 
 class minutes_between(GenericFunction[int]):  # noqa: N801 (an SQL function)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, literal
+from sqlalchemy import Boolean, ColumnElement, Text, case, false, literal, not_
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, Lane, row_runner
+from spoke_jobs.ledger.sql.expressions import constant, option_equals
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobFilter
 
@@ -17,13 +19,16 @@ _EQUAL = (
     *("unique_key", "batch_id", "schedule"),  # a subquery for other filters need not have these columns
 )
 """The fields that a column of the same name must equal."""
+STANDBY = "wants_standby"
+"""The name of :func:`wants_standby` among the columns of a subquery."""
 
 
-def conditions(which: JobFilter, columns: Any = job_request.c) -> Iterator[ColumnElement[bool]]:
+def conditions(which: JobFilter, subquery: Any = None) -> Iterator[ColumnElement[bool]]:
     """Yield the conditions on a row of ``job_request``.
 
-    :param columns: those of a subquery of it.
+    :param subquery: the columns of a subquery of it, with those of :func:`compared` if there is a filter for the lane.
     """
+    columns = job_request.c if subquery is None else subquery
     if which.states is not None:
         yield columns.state.in_(which.states)
     if which.job_type is not None:
@@ -33,6 +38,7 @@ def conditions(which: JobFilter, columns: Any = job_request.c) -> Iterator[Colum
     for name in _EQUAL:
         if (value := getattr(which, name)) is not None:
             yield columns[name] == value
+    yield from _in_lane(which.lane, subquery)
     if which.last_id is not None:
         yield columns.id <= which.last_id
     if which.first_id is not None:
@@ -45,6 +51,31 @@ def conditions(which: JobFilter, columns: Any = job_request.c) -> Iterator[Colum
         yield columns.created_at >= which.since
     if which.until is not None:
         yield columns.created_at < which.until
+
+
+def _in_lane(lane: str | None, subquery: Any) -> Iterator[ColumnElement[bool]]:
+    if lane is None:
+        return
+    runner = job_request.c.runner if subquery is None else subquery.runner
+    yield runner == constant(row_runner(CLUSTER_RUNNER, lane))
+    if lane != Lane.WORKER:
+        standby = wants_standby() if subquery is None else subquery[STANDBY]
+        yield standby if lane == Lane.STANDBY else not_(standby)
+
+
+def compared(which: JobFilter) -> tuple[ColumnElement[Any], ...]:
+    """Return what a subquery needs besides the columns that :func:`conditions` names."""
+    return () if which.lane in (None, Lane.WORKER) else (wants_standby().label(STANDBY),)
+
+
+def wants_standby() -> ColumnElement[bool]:
+    """Whether a job of the runner ``kubernetes`` wants a standby pod."""
+    wants = option_equals(
+        job_request.c.options,
+        literal("lane", Text, literal_execute=True),
+        literal(Lane.STANDBY.value, Text, literal_execute=True),
+    )
+    return case((job_request.c.runner == constant(CLUSTER_RUNNER), wants), else_=false())
 
 
 def matching(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:

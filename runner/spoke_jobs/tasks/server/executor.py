@@ -19,6 +19,7 @@ from functools import partial
 from spoke_jobs.contract.metrics.metric_catalogue import buckets_of
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.errors import UnknownName
+from spoke_jobs.ledger.outbox.task_replicas import SlotUse
 from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.registry import Registry
@@ -130,6 +131,14 @@ class TaskExecutor:
     def running(self) -> int:
         """How many slots are in use."""
         return sum(entry is not None for entry in self._slots())
+
+    @property
+    def slot_use(self) -> SlotUse:
+        """The slots, and how many are in use. Safe from any thread."""
+        of_threads, of_coroutines = (
+            sum(entry is not None for entry in list(slots.entries)) for slots in (self._threads, self._coroutines)
+        )
+        return SlotUse(len(self._threads.entries), of_threads, of_coroutines)
 
     @property
     def hung(self) -> int:

@@ -25,6 +25,7 @@ from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.ledger.engine import is_away, reason_of
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
 from spoke_jobs.ledger.outbox.task_outbox import HOUSEKEPT, Outbox, OutboxTask, TaskFailure
+from spoke_jobs.ledger.outbox.task_replicas import SIGN_SECONDS
 from spoke_jobs.model import SUSPECT_LOSSES, TASK_LOSSES, UnreadPayload
 from spoke_jobs.shared.outage_log import OutageLog
 from spoke_jobs.shared.readable_files import readable_of
@@ -118,6 +119,8 @@ class OutboxWorker:
         self._wakeup_sender.setblocking(False)
         self._wakeups.setblocking(False)
         self._next_claim = self._next_renewal = self._next_housekeeping = self._next_trial = self._next_recall = 0.0
+        self._next_sign = 0.0
+        self._has_signed = self._may_not_sign = False
         self._rate = 0.0
         self._rate_since = time.monotonic()
         self._ended_since = 0
@@ -176,6 +179,7 @@ class OutboxWorker:
                 wait = _RETRY_SECONDS
             if self._stopping and not self._ended:
                 self._release_all()
+                self._sign_off()
                 for socket_ in (*sockets, self._wakeup_sender):
                     socket_.close()
                 return
@@ -206,9 +210,12 @@ class OutboxWorker:
             self._keep_house()
         if not self._draining and now >= self._next_claim:
             self._claim(now)
+        if now >= self._next_sign:
+            self._next_sign = now + SIGN_SECONDS
+            self._sign()
         if self._ended:
             return 0.0
-        due = [self._next_housekeeping, *([self._next_renewal] if self._held else [])]
+        due = [self._next_housekeeping, self._next_sign, *([self._next_renewal] if self._held else [])]
         due += [] if self._draining else [self._next_claim]
         return max(0.0, min(min(due) - time.monotonic(), self._options.poll_seconds))
 
@@ -223,6 +230,24 @@ class OutboxWorker:
             logger.error("%d tasks of the outbox failed for good: no release knows their names", unknown)
         if aside := self._while_full(lambda: outbox.set_unknown_aside(names)):
             logger.warning("%d tasks of the outbox were set aside: this release does not know their names", aside)
+
+    def _sign(self) -> None:
+        """Say that this replica is alive. Tasks run without that, for example if its role lacks the right so far."""
+        try:
+            self._outbox.sign(self._worker, self._executor.slot_use, first=not self._has_signed)
+        except DBAPIError as error:
+            if is_away(error):
+                raise
+            if not self._may_not_sign:
+                logger.warning("the dashboard does not show this replica's slots: %s", reason_of(error))
+            self._may_not_sign = True
+        else:
+            self._has_signed, self._may_not_sign = True, False
+
+    def _sign_off(self) -> None:
+        if self._has_signed:
+            with contextlib.suppress(DBAPIError):
+                self._outbox.sign_off(self._worker)
 
     def _while_full(self, step: Callable[[], int]) -> int:
         """Repeat a step while it changes as many tasks as it may, for a bounded time. Return how many it changed."""

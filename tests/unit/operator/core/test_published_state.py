@@ -9,7 +9,7 @@ from tests.unit.operator.world import World
 
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.limit_model import Pause
-from spoke_jobs.contract.operator_state import Publication
+from spoke_jobs.contract.operator_state import Publication, PublishedPool
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage
 from spoke_jobs_operator.core.limits.limits import Bound, Limits, NamespaceLimits, RateBound
@@ -56,6 +56,7 @@ def test_a_namespace_is_told_of_its_own_and_of_what_is_common_to_all() -> None:
         "starting": 1,
         "holds": [],
         "standby": [],
+        "standbyPods": [],
         "reasons": {"LimitReached": 2, "New": 1, "PodPending": 1},
         "turns": ["x", "z"],
     }
@@ -64,12 +65,14 @@ def test_a_namespace_is_told_of_its_own_and_of_what_is_common_to_all() -> None:
 def test_it_fits_into_an_object_however_many_there_are() -> None:
     many = [candidate(f"a-name-as-long-as-any-{n:06}", queue=f"queue-{n}" * 10, org=n) for n in range(3000)]
     busiest = [candidate("more", queue="busiest", org=-1)] * 2
-    published = report("jobs", Limits(), Usage.of(many + busiest), many, [])
+    pools = [PublishedPool(template=f"{n:04}" + 249 * "t", free=n, starting=n, assigned=n) for n in range(1000)]
+    published = report("jobs", Limits(), Usage.of(many + busiest), many, [], standby_pods=pools)
     state = published.to_json()
     queues, turns = state["queues"], state["turns"]
     assert isinstance(queues, dict)
     assert (next(iter(queues)), len(queues)) == ("busiest", SHOWN_COUNTS)
     assert isinstance(turns, list)
+    assert len(state["standbyPods"]) == SHOWN_COUNTS
     assert (turns[0], len(turns)) == ("a-name-as-long-as-any-000000", SHOWN_TURNS)
     data = Publication(NOW, "me", published).to_data()
     assert json.loads(data["state"]) == state

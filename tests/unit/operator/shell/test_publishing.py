@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ import pytest
 from tests.unit.operator.world import NAMESPACE, START, World
 
 from spoke_jobs.contract.names import STATE_CONFIGMAP
+from spoke_jobs.contract.operator_state import PublishedPool
 from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs_operator.core.limits.limits import Limits
 from spoke_jobs_operator.core.objects.api_objects import Key
@@ -17,7 +19,7 @@ from spoke_jobs_operator.core.reconciling.actions import Standing
 from spoke_jobs_operator.core.reconciling.observed import candidate_of
 from spoke_jobs_operator.shell.admission.pacing import Pacer
 from spoke_jobs_operator.shell.api.operator_client import Client, Kind, NotLeading
-from spoke_jobs_operator.shell.reporting.publishing import SIGN_OF_LIFE_SECONDS, Publisher
+from spoke_jobs_operator.shell.reporting.publishing import SETTLES_SECONDS, SIGN_OF_LIFE_SECONDS, Publisher
 from spoke_jobs_operator.shell.store.store import Store
 
 
@@ -30,7 +32,15 @@ class Scene:
         self.written: list[tuple[Key, Mapping[str, str]]] = []
         self.tries = 0
         self.pacer = Pacer(Limits(running=1), lambda _: None)
-        self.publisher = Publisher(cast(Client, self), self.store, self.pacer, "me", lambda: self.now)
+        self.pools: list[PublishedPool] = []
+        self.publisher = Publisher(
+            cast(Client, self),
+            self.store,
+            self.pacer,
+            "me",
+            lambda: self.now,
+            standby_pods=lambda namespace: self.pools if namespace == NAMESPACE else [],
+        )
 
     async def publish(self, key: Key, data: Mapping[str, str]) -> None:
         """The client's."""
@@ -69,6 +79,42 @@ async def test_a_namespace_that_has_emptied_is_told_so() -> None:
     s.store.spokejob_seen(s.world.spokejob)
     assert await s.after(10) == 1
     assert json.loads(s.written[-1][1]["state"])["waiting"] == 0
+
+
+async def test_after_the_last_job_the_counts_of_standby_pods_are_published_until_they_settle() -> None:
+    s = Scene()
+    s.pools = [PublishedPool(template="t", assigned=1)]
+    await s.after(0)
+    s.world.change(Kind.SPOKEJOB, s.world.spokejob["metadata"]["name"], {"outcome": "Succeeded"}, under="status")
+    s.store.spokejob_seen(s.world.spokejob)
+    s.pools = [PublishedPool(template="t", starting=1)]
+    assert await s.after(10) == 1
+    assert await s.after(10) == 0
+    s.pools = [PublishedPool(template="t", free=1)]
+    assert await s.after(10) == 1
+    assert json.loads(s.written[-1][1]["state"])["standbyPods"] == [
+        {"template": "t", "free": 1, "starting": 0, "assigned": 0}
+    ]
+    s.pools = []
+    assert await s.after(1000) == 0, "it is not looked at any more"
+
+
+async def test_standby_pods_that_never_start_are_not_published_for_ever() -> None:
+    s = Scene()
+    s.pools = [PublishedPool(template="t", starting=1)]
+    await s.after(0)
+    s.world.change(Kind.SPOKEJOB, s.world.spokejob["metadata"]["name"], {"outcome": "Succeeded"}, under="status")
+    s.store.spokejob_seen(s.world.spokejob)
+    writes = [await s.after(10) for _ in range(100)]
+    assert sum(writes) <= 1 + SETTLES_SECONDS / SIGN_OF_LIFE_SECONDS
+    assert not any(writes[int(SETTLES_SECONDS / 10) + 1 :])
+
+
+async def test_it_says_since_when_it_leads() -> None:
+    s = Scene()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(s.publisher.run(every_seconds=60), 0.1)
+    assert s.written[0][1]["since"] == START.isoformat()
 
 
 @pytest.mark.parametrize("error", [api_error(403, "Forbidden", "no"), NotLeading("PATCH")])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from tests.contract.outbox import put, rows
 from tests.many_files import many_files, with_high_number
 from tests.waiting import eventually_async, patient
@@ -20,6 +20,7 @@ from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.outbox.task_outbox import UNKNOWN_SECONDS, Outbox, OutboxTask, insert_task
+from spoke_jobs.ledger.outbox.task_replicas import SlotUse, TaskReplica, replicas
 from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.tasks.server import outbox_worker
 from spoke_jobs.tasks.server.executor import TaskExecutor
@@ -75,6 +76,45 @@ async def test_tasks_that_older_replicas_set_aside_run_before_the_next_housekeep
         put_aside(engine, 20)
         await eventually_async(lambda: worker.counts.done == 21, "what was set aside has run")
     assert rows(engine) == []
+
+
+def signs(engine: Engine) -> list[TaskReplica]:
+    with engine.connect() as connection:
+        return replicas(connection, 9)
+
+
+async def test_a_replica_says_that_it_is_alive_until_it_stops(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_worker, "SIGN_SECONDS", 0.05)
+    async with serving(Outbox(engine, "kubernetes")):
+        await eventually_async(lambda: bool(signs(engine)), "it has signed")
+        (first,) = signs(engine)
+        assert first[3:] == (2, 0, 0)
+        await eventually_async(lambda: signs(engine)[0].seen_at > first.seen_at, "it has signed again")
+        assert signs(engine)[0].started_at == first.started_at
+    assert signs(engine) == []
+
+
+async def test_a_replica_works_without_the_right_to_say_that_it_is_alive(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outbox_worker, "SIGN_SECONDS", 0.05)
+    tries = 0
+
+    class Refused(Exception):
+        sqlstate = "42501"
+
+    class Unsigned(Outbox):
+        def sign(self, replica: str, use: SlotUse, *, first: bool) -> None:
+            nonlocal tries
+            tries += 1
+            raise ProgrammingError("INSERT", {}, Refused("permission denied for table task_replica"))
+
+    put(engine, "0", name="newer")
+    async with serving(Unsigned(engine, "kubernetes")) as worker:
+        await eventually_async(lambda: tries > 2 and worker.counts.done == 1, "it tries again, and runs the task")
+    assert worker.counts.database_errors == 0
+    (said,) = [text for text in caplog.messages if "slots" in text]
+    assert "permission denied for table task_replica" in said
 
 
 async def test_a_claim_that_fails_keeps_no_task_of_the_claim_before_it(engine: Engine) -> None:
