@@ -299,6 +299,7 @@ def _newest_of(organizations: Iterable[int], most: int, period: Period) -> Selec
     ]
     newest = union_all(*(select(part) for part in parts)).subquery().c
     in_period = is_within(newest.created_at, period).label("dispatched")
-    # No others are measured.
+    # Others are not measured. In a subquery, because the expressions that use it would read it several times.
     due = case((is_within(newest.finished_at, period), due_of_first(newest.id, newest.run)))
-    return select(newest.organization_id, in_period, *_measures(newest, due, period))
+    found = select(*newest, in_period, due.label("due_at")).subquery().c
+    return select(found.organization_id, found.dispatched, *_measures(found, found.due_at, period))
