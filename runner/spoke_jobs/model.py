@@ -356,6 +356,8 @@ class Attempt:
     """The CPU time of its process and of the child processes that ended."""
     wall_milliseconds: int | None = None
     """The wall time in which it used that."""
+    due_at: datetime | None = None
+    """When it had become due. Without a value, an earlier release claimed it."""
 
     @property
     def executor(self) -> Executor | None:

@@ -153,10 +153,12 @@ def last_hour(ledger: SqlLedger) -> None:
         ledger.succeed(None, claim.token, None)
         ended = now - timedelta(minutes=59 * (1 + math.sin(number * number)) / 2)
         started = ended - timedelta(seconds=4 + number % 17)
-        times = {"created_at": started - timedelta(seconds=1 + number % 7), "started_at": started, "finished_at": ended}
+        due = started - timedelta(seconds=1 + number % 7)
+        times = {"created_at": due, "started_at": started, "finished_at": ended}
+        of_attempt = {"due_at": due, "finished_at": ended}
         with ledger.engine.begin() as connection:
             connection.execute(update(job_request).where(job_request.c.id == job.id).values(**times))
-            connection.execute(update(job_attempt).where(job_attempt.c.job_id == job.id).values(finished_at=ended))
+            connection.execute(update(job_attempt).where(job_attempt.c.job_id == job.id).values(**of_attempt))
 
 
 def take(site: str, filled: Filled) -> None:

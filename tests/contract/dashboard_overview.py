@@ -298,11 +298,15 @@ class OverviewContract(DashboardScene):
                 job = self.succeeded(ledger, organization_id=organization)
                 finished_at = now - timedelta(seconds=ended + 5)
                 started_at = finished_at - timedelta(seconds=ran)
-                changed = {"created_at": started_at - timedelta(seconds=waited), "started_at": started_at}
+                due_at = started_at - timedelta(seconds=waited)
                 with ledger.engine.begin() as connection:
-                    connection.execute(
-                        update(job_request).where(job_request.c.id == job.id).values(**changed, finished_at=finished_at)
-                    )
+                    for statement in (
+                        update(job_request)
+                        .where(job_request.c.id == job.id)
+                        .values(started_at=started_at, finished_at=finished_at),
+                        update(job_attempt).where(job_attempt.c.job_id == job.id).values(due_at=due_at),
+                    ):
+                        connection.execute(statement)
         page = browse(ONE).get("/").text
         assert "4 jobs ended in the last hour." in page
         assert (

@@ -13,6 +13,7 @@ from tests.waiting import eventually
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import Superseded
 from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import (
     AttemptState,
     AttemptUsage,
@@ -53,18 +54,50 @@ class AttemptContract(LedgerSteps):
         at_once = ledger.insert(new_job(run_after=now - timedelta(hours=1)))
         assert self.claim_next(ledger).due_at == at_once.created_at
         later = ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(seconds=0.5)))
-        claims: list[Claim | None] = []
-
-        def claimed() -> bool:
-            claims.append(claim_one(ledger, "legacy", ["report"], "w", LEASE))
-            return claims[-1] is not None
-
-        eventually(claimed)
-        claim = claims[-1]
-        assert claim is not None
+        claim = self.claimed_once_due(ledger)
         assert claim.due_at == later.due_at
         assert claim.job.started_at is not None
         assert claim.job.started_at >= claim.due_at
+
+    def claimed_once_due(self, ledger: Ledger) -> Claim:
+        claim = eventually(lambda: claim_one(ledger, "legacy", ["report"], "w", LEASE))
+        assert claim is not None
+        return claim
+
+    @pytest.mark.parametrize("limited", ["", "type:export", "type:report", "all"])
+    def test_an_attempt_keeps_since_when_it_was_due(self, ledger: Ledger, limited: str) -> None:
+        """Also after its claim was given back: the job is due since the same time. A limit takes other statements."""
+        if limited:
+            ledger.limits.set(parse_scope(limited), lambda _old: Bounds(5), "ada")
+        at_once = ledger.insert(new_job())
+        claim = self.claimed_once_due(ledger)
+        assert [attempt.due_at for attempt in ledger.attempts(at_once.id)] == [at_once.created_at]
+        ledger.succeed(None, claim.token, None)
+        later = ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(seconds=0.5)))
+        for _ in range(2):
+            claim = self.claimed_once_due(ledger)
+            assert (claim.job.run_after, claim.due_at) == (None, later.run_after)
+            assert ledger.release(claim.token)
+            assert self.row(ledger, claim).run_after == later.run_after
+        claim = self.claimed_once_due(ledger)
+        ledger.succeed(None, claim.token, None)
+        assert [attempt.due_at for attempt in ledger.attempts(later.id)] == [later.run_after]
+
+    def test_each_attempt_has_a_due_time_of_its_own(self, ledger: Ledger) -> None:
+        """The next one has that of the retry, and the first one of a later run that of the retry by hand."""
+        job = ledger.insert(new_job())
+        due = [job.created_at]
+        ledger.fail(self.claim_next(ledger).token, Failure("JobError"), decide=True)
+        for by_hand in (False, True):
+            waiting = ledger.retry(job.id) if by_hand else ledger.get(job.id)
+            assert waiting is not None
+            assert waiting.run_after is not None
+            ended_at = ledger.attempts(job.id)[-1].finished_at
+            assert ended_at is not None
+            assert waiting.run_after >= ended_at
+            due.append(waiting.run_after)
+            ledger.fail(self.claim_next(ledger).token, Failure("JobError", for_good=True), decide=True)
+        assert [attempt.due_at for attempt in ledger.attempts(job.id)] == due
 
     def test_only_known_types_of_the_own_runner_are_claimed(self, ledger: Ledger) -> None:
         ledger.insert(new_job(job_type="newer"))
@@ -308,7 +341,7 @@ class AttemptContract(LedgerSteps):
         claim = self.claim_next(ledger)
         assert ledger.release(claim.token)
         after = self.row(ledger, claim)
-        assert after == before.evolve(updated_at=after.updated_at, run_after=None, result_message="")
+        assert after == before.evolve(updated_at=after.updated_at, result_message="")
         assert len(ledger.attempts(job.id)) == 1
         assert self.claim_next(ledger).number == 2
 

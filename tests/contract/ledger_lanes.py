@@ -115,12 +115,16 @@ class LaneContract(LedgerSteps):
     def test_after_an_attempt_that_was_killed_a_job_moves_to_a_pod(self, ledger: Ledger, cause: str) -> None:
         job = self.failed_in_worker(ledger, cause, queue_name="q", locks_queue=True)
         assert (job.runner, job.state, job.run, job.attempt) == (CLUSTER_RUNNER, JobState.WAITING, 2, 0)
-        assert (job.cause, job.result_message, job.run_after, job.submitted_at) == (cause, "why", None, None)
+        assert (job.cause, job.result_message, job.submitted_at) == (cause, "why", None)
         assert self.next_of_lane(ledger) is None, "no worker takes it again"
         in_pod = ledger.claim(job.id, job.uid, 2, 1, "pod", LEASE)
         assert isinstance(in_pod, Claim), "and the queue's lock is free"
         ledger.succeed(None, in_pod.token, "done")
-        assert [attempt.runner for attempt in ledger.attempts(job.id)] == [LANE_RUNNER, CLUSTER_RUNNER]
+        in_worker, moved = ledger.attempts(job.id)
+        assert (in_worker.runner, moved.runner) == (LANE_RUNNER, CLUSTER_RUNNER)
+        assert in_worker.finished_at is not None
+        assert moved.due_at is not None
+        assert moved.due_at >= in_worker.finished_at, "since then it has waited for a pod"
         assert self.row(ledger, in_pod).result == "done"
 
     @pytest.mark.parametrize("cause", ["JobError", "Bystander", "Interrupted", "DatabaseUnreachable", "RetryLater"])

@@ -61,8 +61,11 @@ class PodContract(LedgerSteps):
         self.pod_claim(ledger, job, 1, SHORT)
         second = self.pod_claim_once_lapsed(ledger, job, 2)
         assert second.number == 2
-        first = ledger.attempts(job.id)[0]
+        first, following = ledger.attempts(job.id)
         assert (first.state, first.cause) == (AttemptState.FAILED, "WorkerLost")
+        assert first.finished_at is not None
+        assert following.due_at is not None
+        assert following.due_at >= first.finished_at, "it has been due since then"
 
     def test_an_older_attempt_s_pod_is_refused(self, ledger: Ledger) -> None:
         job = ledger.insert(new_job())

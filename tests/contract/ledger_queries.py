@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
+from tests.contract.ledger_waits import WaitContract
 from tests.waiting import eventually
 
 from spoke_jobs.contract.executors import Executor
@@ -33,7 +34,7 @@ def start(ledger: SqlLedger, lease: float = LEASE, worker: str = "w") -> JobRequ
     return claim.job
 
 
-class QueriesContract:
+class QueriesContract(WaitContract):
     """The reads that `spoke-jobs why` and `watch` depend on."""
 
     @pytest.fixture

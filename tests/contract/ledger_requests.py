@@ -124,8 +124,11 @@ class RequestContract(LedgerSteps):
             assert (
                 again.state, again.run, again.attempt, again.status, again.cause, again.result_message, again.assigned
             ) == blank  # fmt: skip
-            times = (again.run_after, again.started_at, again.finished_at, again.expires_at, again.cancel_requested_at)
-            assert times == (None,) * 5
+            times = (again.started_at, again.finished_at, again.expires_at, again.cancel_requested_at)
+            assert times == (None,) * 4
+            assert again.run_after is not None
+            assert ended.finished_at is not None
+            assert again.run_after >= ended.finished_at, "its wait is measured from now"
             assert again.start_by is not None
             assert first.start_by is not None
             assert again.start_by > first.start_by

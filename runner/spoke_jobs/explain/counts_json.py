@@ -40,9 +40,9 @@ class StatsGroup(Shape):
     failed: int
     """Jobs that failed in the period."""
     wait: DurationPercentiles | None
-    """From the time when a job was due to its first start, for jobs that ended in the period."""
+    """From the time when a job was due to its first start in its newest run, for jobs that ended in the period."""
     took: DurationPercentiles | None
-    """From the first start to the end, for the same jobs."""
+    """From that start to the end, for the same jobs."""
     blocked: int
     """Jobs that wait for the ends of others."""
     oldest_blocked_at: datetime | None

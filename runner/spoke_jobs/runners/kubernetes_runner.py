@@ -192,15 +192,15 @@ class KubernetesRunner(SqlRunner):
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
         if any(job.runner == LANE_RUNNER or needs_measurements(job) for job in jobs):
             self._notify()
-        # Sync launches jobs that aren't due yet, and those whose size depends on what earlier ones used. With a
-        # unique_key, the row may be of an earlier dispatch: it may have started, be submitted, or even belong to
-        # another runner. Then there is nothing to do here.
+        # Sync launches jobs that aren't due yet, and those whose size depends on what earlier ones used. A later run is
+        # due from its beginning. With a unique_key, the row may be of an earlier dispatch: it may have started, be
+        # submitted, or even belong to another runner. Then there is nothing to do here.
         self._submitter.submit(
             job
             for job in jobs
             if (job.runner, job.state, job.attempt) == (NAME, JobState.WAITING, 0)
             and job.submitted_at is None
-            and job.run_after is None
+            and (job.run_after is None or job.run > 1)
             and not needs_measurements(job)
         )
 

@@ -247,14 +247,15 @@ class MemoryRunner(Runner):
             finally:
                 context.close()
             return True
+        now = self._clock()
         claims = self.ledger.claim_batch(NAME, list(self.registry.jobs), "memory", _LEASE_SECONDS)
         if not claims:
             if (wait := self.ledger.limits.next_token_seconds) is not None:
                 self._clock.forward_to(self._clock() + timedelta(seconds=wait))
                 return True
-            # A suspended job does not become claimable by its time.
+            # Time makes no job claimable that is suspended, or that is due already and waits for something else.
             waiting = [job for job in self.jobs if job.state is JobState.WAITING and job.suspended_at is None]
-            due = [job.run_after for job in waiting if job.run_after]
+            due = [later for job in waiting if (later := job.due_later(now)) is not None]
             if not due:
                 return False
             self._clock.forward_to(min(due))

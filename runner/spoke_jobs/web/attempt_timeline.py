@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 from spoke_jobs.contract.executors import moved_to_pod
@@ -21,6 +21,8 @@ from spoke_jobs.web.view_parts import When
 
 WIDTH = 600
 HEIGHT = 16
+_AT_ONCE = timedelta(seconds=1)
+"""An attempt that was due within this time since it was queued did not wait for a time. Both are read from clocks."""
 _NARROWEST = 3
 """The width of a period that takes hardly any time beside the others."""
 
@@ -109,10 +111,12 @@ def _steps(
     row, seen = item.row, item.seen
     begun = (seen.started_at if seen else None) or item.begun_at
     queued = _queued_at(job, item, previous, events)
-    if queued is not None and begun is not None:
-        yield QUEUED, queued
-        if job.run_after is not None and queued < job.run_after <= begun:  # the row has only the last one
-            yield DUE, job.run_after
+    if begun is not None:
+        if queued is not None:
+            yield QUEUED, queued
+        due = _due_at(job, item, queued)
+        if due is not None and due <= begun:
+            yield DUE, due
     if seen is not None:
         image = pulled.get(seen.pod) if seen.pod else None
         for name, at in (
@@ -140,6 +144,14 @@ def _queued_at(job: JobRequest, item: Try, previous: Try | None, events: Sequenc
     if by_hand:
         return max(by_hand)
     return previous.ended_at if previous is not None and moved_to_pod(job.runner, job.options.lane) else None
+
+
+def _due_at(job: JobRequest, item: Try, queued: datetime | None) -> datetime | None:
+    """Return when an attempt was due, if that was later than it was queued, or if nobody knows when it was queued."""
+    due = item.row.due_at if item.row is not None else None
+    if due is None and queued is not None:
+        due = job.run_after  # of the job's last attempt only, until that is claimed
+    return due if due is None or queued is None or due - queued >= _AT_ONCE else None
 
 
 def _is_before(at: datetime, item: Try) -> bool:

@@ -437,7 +437,7 @@ def test_ended_jobs_are_counted_and_measured_in_a_bounded_number_of_rows(
         assert not {("job_request", ""), ("job_attempt", "")} & scans(found)
         found = plans(ledger, lambda: queries.ended(two, period), ", ANALYZE")  # noqa: B023
         assert rows_read(found) <= 200, "50 of each organization and each state"
-        assert scans(found) == {("job_request", "ix_job_request_ended")}
+        assert scans(found) == {("job_request", "ix_job_request_ended"), ("job_attempt", "uq_job_attempt_job_id")}
     ended = queries.ended(ANY_JOB, PERIODS["7d"])
     assert sum(ended.succeeded) > 5_000, "estimated from 200"
 

@@ -297,6 +297,12 @@ class TestInTheCluster:
         assert "report-12-00000000" in reason.text
         assert ("spoke-jobs sync" in reason.advice) is advised
 
+    def test_a_row_that_has_just_moved_is_not_late(self) -> None:
+        """It has been due for as long as it has waited for a worker."""
+        job = a_job(runner="kubernetes", run=2, run_after=before(minutes=1), updated_at=before(seconds=2))
+        (reason,) = [one for one in explain(a_situation(job)).reasons if one.code is Code.NOT_SUBMITTED]
+        assert reason.advice == ""
+
     def test_a_row_that_sync_holds_back_for_its_type(self) -> None:
         job = a_job(runner="kubernetes", created_at=before(minutes=1), updated_at=before(minutes=1))
         (reason,) = explain(a_situation(job), ClusterView(NAME, excluded=True)).reasons

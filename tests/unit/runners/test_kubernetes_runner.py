@@ -234,8 +234,9 @@ def test_only_what_is_new_and_due_is_tried(monkeypatch: pytest.MonkeyPatch) -> N
         given | {"state": JobState.RUNNING},
         {"runner": "legacy"},
     ]
-    runner._launch_many([job(id=1, **given), *(job(id=2, **other) for other in others)])
-    assert tried == [1]
+    retried = given | {"run": 2, "run_after": job().created_at}
+    runner._launch_many([job(id=1, **given), *(job(id=2, **other) for other in others), job(id=3, **retried)])
+    assert tried == [1, 3]
 
 
 def test_a_job_of_the_lane_worker_notifies_the_workers_and_creates_no_spokejob(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from tests.contract.stages import MemoryStage
 from tests.contract.tasks import TaskContract
 
 from spoke_jobs import InvalidJobData, Registry, abatch, batch, use_runner
+from spoke_jobs.limits.job_limit import parse_scope
 from spoke_jobs.model import JobData, JobState
 from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.settings import Settings
@@ -43,6 +44,17 @@ class TestMemoryRunner(RunnerContract, ChangedStartContract, RefusalContract, Ta
             if text == "suspended":
                 stage.runner.suspend_job(job.id)
         assert [job.state for job in stage.runner.drain()] == [JobState.WAITING, JobState.SUCCEEDED]
+
+
+def test_draining_leaves_a_retried_job_that_a_pause_holds_back() -> None:
+    registry = Registry()
+    registry.job("report")(lambda _ctx: 1 // 0)
+    runner = MemoryRunner(Settings(), registry)
+    job = runner.dispatch_job(JobData("report"))
+    assert [one.state for one in runner.drain()] == [JobState.FAILED]
+    runner.retry_job(job.id)
+    runner.ledger.limits.pause(parse_scope("type:report"), "the carrier is down")
+    assert [one.state for one in runner.drain()] == [JobState.WAITING]
 
 
 async def test_a_batch_whose_block_raises_stays_open_also_on_an_event_loop() -> None:

@@ -134,6 +134,19 @@ def test_a_job_that_no_worker_takes_in_time_moves_to_a_pod(
     assert {row(ledger, each).runner for each in (patient, eager)} == {LANE_RUNNER}
 
 
+def test_a_job_that_moves_has_been_due_since_the_time_that_its_dispatch_named(
+    ledger: SqlLedger, engine: Engine, turns: Turns
+) -> None:
+    job = overflowing(ledger)
+    age(engine, 60)
+    with engine.begin() as connection:
+        connection.execute(update(job_request).values(run_after=clock_after(-50)))
+    due = row(ledger, job).run_after
+    turns()
+    moved = row(ledger, job)
+    assert (moved.runner, moved.run_after) == ("kubernetes", due)
+
+
 def test_a_job_waits_for_a_pause_and_for_its_queue_in_its_own_lane(
     ledger: SqlLedger, engine: Engine, cluster: FakeCluster, turns: Turns
 ) -> None:

@@ -24,9 +24,12 @@ def at(seconds: float) -> datetime:
     return before(seconds=100 - seconds)
 
 
-def claimed(number: int = 1, begun: float = 20, ended: float | None = None, run: int = 1) -> Try:
+def claimed(
+    number: int = 1, begun: float = 20, ended: float | None = None, run: int = 1, due: float | None = None
+) -> Try:
     end = {} if ended is None else {"state": AttemptState.FAILED, "finished_at": at(ended), "cause": "JobError"}
-    return Try(run, number, an_attempt(run=run, number=number, claimed_at=at(begun), **end))
+    due_at = None if due is None else at(due)
+    return Try(run, number, an_attempt(run=run, number=number, claimed_at=at(begun), due_at=due_at, **end))
 
 
 def seen(**times: float) -> Try:
@@ -116,6 +119,20 @@ def test_a_job_that_is_due_later_waits_twice() -> None:
     assert shown.text == "Attempt 1 waited 15 s, waited 5 s once it was due, ran for 30 s."
     later = a_job(created_at=at(0), run_after=at(70))
     assert steps(claimed(ended=50), job=later) == [[("queued", 0), ("started", 20), ("ended", 50)]], "of the next one"
+
+
+def test_each_attempt_says_when_it_was_due() -> None:
+    """Its claim has recorded that, and has removed it from the job's row."""
+    first, second = claimed(ended=30, due=15), claimed(2, 45, 60, due=40)
+    assert [text.text for text in drawn(first, second, job=a_job(created_at=at(0), run_after=at(41)))] == [
+        "Attempt 1 waited 15 s, waited 5 s once it was due, ran for 10 s.",
+        "Attempt 2 waited 10 s, waited 5 s once it was due, ran for 15 s.",
+    ]
+    at_once = claimed(2, 45, 60, due=30.9)
+    assert steps(first, at_once)[1] == [("queued", 30), ("started", 45), ("ended", 60)], "it waited for no time"
+    moved = claimed(1, 80, 90, run=2, due=70)
+    assert steps(moved) == [[("due", 70), ("started", 80), ("ended", 90)]], "nobody knows since when it was queued"
+    assert drawn(moved)[0].text == "Attempt 1 of run 2 waited 10 s once it was due, ran for 10 s."
 
 
 def test_the_next_attempt_is_queued_since_the_end_of_the_last() -> None:

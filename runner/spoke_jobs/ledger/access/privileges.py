@@ -89,7 +89,7 @@ _JOB_OF_ATTEMPT = _written(
 )
 _SUBMISSION = frozenset({"submitted_at"})
 """A pod with SPOKE_SUBMIT=runner records that it created the SpokeJob of a job that it dispatched."""
-_ATTEMPT_BEGUN = _written(transitions.new_attempt(DATABASE_CLOCK, 1, 1, 1, "", "", 1), {"token": None})
+_ATTEMPT_BEGUN = _written(transitions.new_attempt(DATABASE_CLOCK, 1, 1, 1, "", None, "", 1), {"token": None})
 _READ: Access = {Verb.SELECT: ALL}
 _WRITE: Access = {Verb.SELECT: ALL, Verb.INSERT: ALL, Verb.UPDATE: ALL, Verb.DELETE: ALL}
 

@@ -65,6 +65,7 @@ _NEW_ATTEMPT = transitions.new_attempt(
     literal_column("run"),
     literal_column("attempt"),
     literal_column("runner"),
+    literal_column("due_at"),
     literal_column(":worker"),
     _LEASE,
 ) | {"token": literal_column("claim_token")}
@@ -89,7 +90,7 @@ _JOB_SUCCEEDED = {
 }
 
 DUE_AT = "greatest(created_at, run_after) AS due_at"
-"""Since when a job has been due. A claim removes ``run_after``, so that it is read before."""
+"""Since when a job has been due. A claim moves that from the job's row to the attempt's."""
 
 _EXAMINED = "examined AS (SELECT count(*) AS candidates, (SELECT count(*) FROM limited) AS limits FROM candidates)"
 # If there are limits, this claims nothing (see limited_claims). FOR KEY SHARE locks the table, and so waits for a

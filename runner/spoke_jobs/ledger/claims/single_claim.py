@@ -51,8 +51,10 @@ def claim(
         return _take_over(connection, job, live, worker, lease_seconds)
     if live is not None:
         ended = fail(connection, live.token, transitions.WORKER_LOST, decide=False)
-        if ended is not None and ended.state.final:  # its cancellation had been requested
-            return AlreadyFinal(ended)
+        if ended is not None:
+            if ended.state.final:  # its cancellation had been requested
+                return AlreadyFinal(ended)
+            job = job.evolve(run_after=ended.run_after)  # the next attempt has been due since then
     elif job.state is JobState.RUNNING and _has_live_attempt(connection, job_id):
         raise Contended  # it was claimed after the first read
     # Without an attempt, other code has written the state or has ended the attempt: the job waits.
@@ -106,7 +108,9 @@ def start(
     connection: Connection, job: JobRequest, number: int, token: UUID, worker: str, lease_seconds: float
 ) -> Claim:
     """Write a new attempt of a waiting job, and its claim."""
-    attempt = transitions.new_attempt(DATABASE_CLOCK, job.id, job.run, number, job.runner, worker, lease_seconds)
+    attempt = transitions.new_attempt(
+        DATABASE_CLOCK, job.id, job.run, number, job.runner, job.due_at, worker, lease_seconds
+    )
     connection.execute(insert(job_attempt).values(attempt | {"token": token}))
     row = connection.execute(
         update(job_request)

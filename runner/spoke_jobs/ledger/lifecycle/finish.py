@@ -13,13 +13,13 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Update, and_, case, delete, func, select, update
+from sqlalchemy import Connection, Update, and_, case, delete, func, literal, select, update
 
 from spoke_jobs.contract.causes import CAUSES, CauseClass
 from spoke_jobs.contract.retry import GiveUp, TryAgain
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
-from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, clock_after, clock_now
+from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, UTCDateTime, clock_after, clock_now
 from spoke_jobs.ledger.dependencies import batch_rows, dependency_rows
 from spoke_jobs.ledger.dependencies.dependency_rules import Edge, Needed, after_ends, failure_of, failure_of_batch
 from spoke_jobs.ledger.job_batch import Batch
@@ -197,16 +197,20 @@ def fail(connection: Connection, token: UUID, failure: Failure, *, decide: bool)
 
 def release(connection: Connection, token: UUID) -> bool:
     """Undo a claim whose attempt was not started: the job waits as before. Return False if the claim is gone."""
+    released = delete(job_attempt).where(live(token))
     attempt = connection.execute(
-        delete(job_attempt).where(live(token)).returning(job_attempt.c.job_id, job_attempt.c.number)
+        released.returning(job_attempt.c.job_id, job_attempt.c.number, job_attempt.c.due_at)
     ).one_or_none()
     if attempt is None:
         return False
     _release_queue(connection, token)
+    due_at = literal(attempt.due_at, UTCDateTime)
     row = connection.execute(
         update(job_request)
         .where(job_request.c.id == attempt.job_id)
-        .values(transitions.job_released(DATABASE_CLOCK, attempt.number))
+        .values(
+            transitions.job_released(DATABASE_CLOCK, attempt.number, case((due_at > job_request.c.created_at, due_at)))
+        )
         .returning(job_request.c.cancel_requested_at)
     ).one()
     if row.cancel_requested_at is not None:

@@ -142,14 +142,15 @@ def attempt_claimed(clock: Clock, worker: Any, lease_seconds: Any) -> Changes:
 
 
 def new_attempt(
-    clock: Clock, job_id: Any, run: Any, number: Any, runner: Any, worker: Any, lease_seconds: Any
+    clock: Clock, job_id: Any, run: Any, number: Any, runner: Any, due_at: Any, worker: Any, lease_seconds: Any
 ) -> Changes:
     """The row of a new attempt.
 
     :param runner: the runner of the job's row.
+    :param due_at: since when the job has been due. The claim removes that from the job's row.
     """
-    of_job = {"job_id": job_id, "run": run, "number": number, "runner": runner, "state": AttemptState.RUNNING}
-    return of_job | attempt_claimed(clock, worker, lease_seconds)
+    of_job = {"job_id": job_id, "run": run, "number": number, "runner": runner, "due_at": due_at}
+    return of_job | {"state": AttemptState.RUNNING} | attempt_claimed(clock, worker, lease_seconds)
 
 
 def job_progressed(clock: Clock, percent: Any, message: Any) -> Changes:
@@ -227,8 +228,11 @@ def job_moved(clock: Clock, failure: Failure, runner: str, run: Any) -> Changes:
 
 
 def job_overflowed(clock: Clock, runner: str, run: Any) -> Changes:
-    """The row of a job that has waited for too long, and starts its next run under another runner, at once."""
-    begins = {"runner": runner, "run": run, "attempt": 0, "run_after": None, "start_by": None, "started_at": None}
+    """The row of a job that has waited for too long, and starts its next run under another runner, at once.
+
+    Its ``run_after`` stays, so that its wait is measured from then.
+    """
+    begins = {"runner": runner, "run": run, "attempt": 0, "start_by": None, "started_at": None}
     return {"updated_at": clock.now()} | begins
 
 
@@ -281,14 +285,17 @@ def unblocked_times(clock: FixedClock, job: JobRequest) -> tuple[datetime, datet
     return max(job.run_after or clock.now(), clock.now()), later
 
 
-def job_released(clock: Clock, number: int) -> Changes:
-    """The row of a job after its claim was undone and its attempt was not started."""
+def job_released(clock: Clock, number: int, run_after: Any) -> Changes:
+    """The row of a job after its claim was undone and its attempt was not started.
+
+    :param run_after: when it had become due, unless that was at its dispatch or is not known.
+    """
     changes = {"state": JobState.WAITING, "assigned": False, "attempt": number - 1, "updated_at": clock.now()}
-    return changes | ({"started_at": None} if number == 1 else {})
+    return changes | {"run_after": run_after} | ({"started_at": None} if number == 1 else {})
 
 
 def job_retried(clock: Clock, run: Any, start_timeout_seconds: Any, open_dependencies: int = 0) -> Changes:
-    """The row of a failed job at the start of its next run.
+    """The row of a failed job at the start of its next run. Its wait is measured from now.
 
     :param open_dependencies: how many jobs it waits for.
     """
@@ -302,7 +309,7 @@ def job_retried(clock: Clock, run: Any, start_timeout_seconds: Any, open_depende
         "result_message": "",
         "cause": "",
         "fingerprint": "",
-        "run_after": None,
+        "run_after": clock.now(),
         "start_by": clock.after(start_timeout_seconds),
         "cancel_requested_at": None,
         "suspended_at": None,

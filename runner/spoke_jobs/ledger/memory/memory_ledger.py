@@ -310,7 +310,9 @@ class MemoryLedger(MemoryRows):
             job_id = row.attempt.job_id
             self._attempts[job_id].remove(row)
             self._release_queue(token)
-            job = self._change(job_id, transitions.job_released(self._clock(), row.attempt.number))
+            due_at, created_at = row.attempt.due_at, self._jobs[job_id].created_at
+            run_after = due_at if due_at is not None and due_at > created_at else None
+            job = self._change(job_id, transitions.job_released(self._clock(), row.attempt.number, run_after))
             if job.cancel_requested_at is not None:
                 self._give_up(job_id, transitions.CANCELLED)
             return True

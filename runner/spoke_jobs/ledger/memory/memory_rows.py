@@ -200,7 +200,7 @@ class MemoryRows(ABC):
 
     def _start(self, job: JobRequest, number: int, worker: str, lease_seconds: float) -> Claim:
         clock, token = self._clock(), uuid.uuid4()
-        given = transitions.new_attempt(clock, job.id, job.run, number, job.runner, worker, lease_seconds)
+        given = transitions.new_attempt(clock, job.id, job.run, number, job.runner, job.due_at, worker, lease_seconds)
         attempt = Attempt(**given)
         self._attempts[job.id].append(AttemptRow(attempt, token))
         if job.locks_queue:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -41,7 +41,7 @@ from spoke_jobs.ledger.columns.clock import LONGEST_WAIT_SECONDS, clock_now
 from spoke_jobs.ledger.reading.chart_periods import Period, bars_ago, by_bar, is_within, place_of
 from spoke_jobs.ledger.reading.id_bounds import first_since
 from spoke_jobs.ledger.reading.statistics import Durations
-from spoke_jobs.ledger.sql.expressions import clock_once, constant, number_in_text, seconds_between
+from spoke_jobs.ledger.sql.expressions import clock_once, constant, due_of_first, number_in_text, seconds_between
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import JobState
 
@@ -79,9 +79,9 @@ class EndedJobs:
     """Those that failed for good, without the cancelled ones."""
     cancelled: tuple[int, ...]
     wait: Measured
-    """From the time when a job was due to its first start."""
+    """From the time when a job was due to its first start in its newest run."""
     run: Measured
-    """From the first start to the end."""
+    """From that start to the end."""
     estimated: bool = False
     """Whether the successes were estimated from a part of the attempts."""
     long_left_out: bool = False
@@ -189,9 +189,14 @@ def _measured(found: Iterable[tuple[int | None, float | None]], period: Period) 
     return Measured(tuple(map(Durations.of, values)), Durations.of([one for each in values for one in each]))
 
 
-def _measures(columns: Any, period: Period) -> tuple[ColumnElement[Any], ...]:
-    """Return what :class:`_Ended` has of a job that has ended."""
-    due = func.coalesce(columns.run_after, columns.created_at)
+def _measures(
+    columns: Any, due_of_first: ColumnElement[datetime | None], period: Period
+) -> tuple[ColumnElement[Any], ...]:
+    """Return what :class:`_Ended` has of a job that has ended.
+
+    :param due_of_first: since when the first attempt of its newest run had been due, if that is known.
+    """
+    due = func.coalesce(due_of_first, columns.run_after, columns.created_at)
     kind = case(
         (columns.state == constant(JobState.SUCCEEDED), _SUCCEEDED),
         (columns.cause == constant(Cause.CANCELLED), _CANCELLED),
@@ -240,7 +245,7 @@ def _sampled(connection: Connection, sample: _Sample, period: Period) -> Select[
     attempts: FromClause = job_attempt
     if connection.dialect.name == "postgresql":
         # The limit says that a slice is short. Without it, a plan takes it for a part of the table.
-        columns = (job_attempt.c.job_id, job_attempt.c.run, job_attempt.c.number)
+        columns = (job_attempt.c.job_id, job_attempt.c.run, job_attempt.c.number, job_attempt.c.due_at)
         attempts = select(*columns).where(within).order_by(ids).limit(number_in_text(sample.size)).lateral("attempt")
         within = true()
     ended = and_(
@@ -249,7 +254,10 @@ def _sampled(connection: Connection, sample: _Sample, period: Period) -> Select[
         job_request.c.attempt == attempts.c.number,
         job_request.c.state.in_(_FINAL),
     )
-    return select(*_measures(job_request.c, period)).select_from(slices.join(attempts, within).join(job_request, ended))
+    of_first = due_of_first(job_request.c.id, job_request.c.run)
+    due = case((attempts.c.number == number_in_text(1), attempts.c.due_at), else_=of_first)  # most have one attempt
+    measures = _measures(job_request.c, due, period)
+    return select(*measures).select_from(slices.join(attempts, within).join(job_request, ended))
 
 
 def _counted(ended: Select[Any]) -> Select[Any]:
@@ -276,7 +284,10 @@ def _newest_of(organizations: Iterable[int], most: int, period: Period) -> Selec
     """Select the newest jobs of each organization that succeeded and that failed."""
     columns = job_request.c
     order = (columns.organization_id, columns.state, columns.id)
-    names = ("organization_id", "state", "cause", "created_at", "run_after", "started_at", "finished_at")
+    names = (
+        *("id", "run", "organization_id", "state", "cause"),
+        *("created_at", "run_after", "started_at", "finished_at"),
+    )
     ended = (
         select(*(columns[name] for name in names))
         # Ranges of one value, and not equalities: so only the index of ended jobs has the order.
@@ -292,4 +303,7 @@ def _newest_of(organizations: Iterable[int], most: int, period: Period) -> Selec
         for state in (JobState.SUCCEEDED.value, JobState.FAILED.value)
     ]
     newest = union_all(*(select(part) for part in parts)).subquery().c
-    return select(newest.organization_id, *_measures(newest, period))
+    # Others are not measured. In a subquery, because the expressions that use it would read it several times.
+    due = case((is_within(newest.finished_at, period), due_of_first(newest.id, newest.run)))
+    found = select(*newest, due.label("due_at")).subquery().c
+    return select(found.organization_id, *_measures(found, found.due_at, period))

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, desc, func, select
 from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.sql import filters
-from spoke_jobs.ledger.sql.expressions import constant, due_since
+from spoke_jobs.ledger.sql.expressions import constant, due_of_first, due_since
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import ANY_JOB, AttemptState, JobFilter, JobState
 
@@ -81,9 +81,9 @@ class StatisticsGroup:
     failed: int = 0
     """Jobs that failed in the period."""
     wait: Durations | None = None
-    """From the time when a job was due to its first start, for jobs that ended in the period."""
+    """From the time when a job was due to its first start in its newest run, for jobs that ended in the period."""
     took: Durations | None = None
-    """From the first start to the end, for the same jobs."""
+    """From that start to the end, for the same jobs."""
     blocked: int = 0
     oldest_blocked_at: datetime | None = None
     """When the oldest blocked job was dispatched; None if no job is blocked."""
@@ -174,8 +174,9 @@ def statistics(connection: Connection, by: GroupedBy, period_seconds: float, whi
             counts[_text(name)].succeeded = number
         else:
             counts[_text(name)].failed = number
+    due = func.coalesce(due_of_first(job_request.c.id, job_request.c.run), due_since())
     measured = (
-        select(column, due_since(), job_request.c.started_at, job_request.c.finished_at)
+        select(column, due, job_request.c.started_at, job_request.c.finished_at)
         .where(*final, job_request.c.started_at.is_not(None))
         .order_by(desc(job_request.c.id))
         .limit(MEASURED)

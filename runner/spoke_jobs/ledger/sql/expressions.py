@@ -56,6 +56,13 @@ def due_since() -> ColumnElement[datetime]:
     return func.coalesce(job_request.c.run_after, job_request.c.created_at)
 
 
+def due_of_first(job_id: ColumnElement[int], run: ColumnElement[int]) -> ScalarSelect[datetime]:
+    """Since when the first attempt of a run had been due; NULL if there is none, or an earlier release claimed it."""
+    first = job_attempt.alias("first_attempt").c
+    of_run = select(first.due_at).where(first.job_id == job_id, first.run == run)
+    return of_run.order_by(first.number).limit(number_in_text(1)).scalar_subquery()
+
+
 def unfinished() -> ColumnElement[bool]:
     """Whether a job has not ended."""
     return job_request.c.state.in_([constant(state) for state in UNFINISHED])
