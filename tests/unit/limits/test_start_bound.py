@@ -58,9 +58,7 @@ def test_a_window_of_whole_intervals_has_at_most_the_burst_and_its_tokens(
 @pytest.mark.parametrize(
     ("rate", "seconds"), [("5/s", 0.15), ("100/min", 0.45), ("1/h", 2700), ("20/s", 0.15), ("10000/s", 0.15)]
 )
-def test_a_worker_has_three_quarters_of_an_interval_to_start_an_attempt(
-    rate: str, seconds: float
-) -> None:
+def test_a_worker_has_three_quarters_of_an_interval_to_start_an_attempt(rate: str, seconds: float) -> None:
     assert Rate.parse(rate).start_seconds == pytest.approx(seconds)
 
 
