@@ -32,7 +32,8 @@ class StartContract(LedgerSteps):
         assert changed is not None
         assert changed.run_after is not None
         assert changed.start_by is not None
-        assert changed.start_by - changed.run_after == timedelta(seconds=100), "its start timeout begins now"
+        timeout = changed.start_by - changed.run_after
+        assert abs(timeout - timedelta(seconds=100)) < timedelta(milliseconds=1), "its start timeout begins now"
         assert changed.start_by < in_an_hour()
         assert self.claim_next(ledger).job.id == job.id
 
