@@ -222,6 +222,18 @@ def slow(ctx: JobContext, payload: Slow) -> None:
     leave_an_effect(ctx)
 
 
+@job(
+    "e2e_writes_midway",
+    payload=Slow,
+    retry=RetryPolicy(backoff_seconds=0.2, backoff_max_seconds=2, budget={CauseClass.INFRASTRUCTURE: 20}),
+)
+def write_midway(ctx: JobContext, payload: Slow) -> None:
+    """Write a row midway, which only the commit of the success keeps. Who kills it comes before or after that row."""
+    time.sleep(payload.seconds / 2)
+    ctx.session.execute(insert(effect).values(job_id=ctx.job.id, pod=os.environ.get("SPOKE_POD", "")))
+    time.sleep(payload.seconds / 2)
+
+
 class Waits(BaseModel):
     """What to wait for: that a gate is open, or (without one) that the database can't be reached."""
 
