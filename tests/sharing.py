@@ -12,6 +12,7 @@ _OWN_NAMESPACES = (
     "test_first_release",
     "test_maintenance",
     "test_outages",
+    "test_random_kills",
     "test_upgrades",
 )
 """Modules of tests/e2e that install what they need in namespaces of their own."""

@@ -416,12 +416,14 @@ def installed(
     tasks: Object | None = None,
     pods: Object | None = None,
     common: Object | None = None,
+    database: Object | None = None,
 ) -> Iterator[Product]:
     """The chart's release ``texting`` in the namespace, with its database and tasks in reach of this process.
 
     :param tasks: values of the task deployment.
     :param pods: values of the PodTemplates' defaults.
     :param common: values of all its pods.
+    :param database: values of PostgreSQL.
     """
     release = "texting"
     values = {
@@ -437,7 +439,7 @@ def installed(
             "networkPolicy": {"ingress": {"metrics": [{"podSelector": {"matchLabels": WATCHER}}]}},
         }
         | (common or {}),
-        "postgresql": {"serviceType": "NodePort"},
+        "postgresql": {"serviceType": "NodePort"} | (database or {}),
     }
     cluster.install(release, chart, namespace, values)
     with port_forward(cluster, namespace, f"service/{release}-tasks", 8080) as port:
