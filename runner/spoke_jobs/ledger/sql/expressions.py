@@ -156,10 +156,16 @@ class minutes_between(GenericFunction[int]):  # noqa: N801 (an SQL function)
 
 @compiles(minutes_between)
 def _minutes_between(element: Any, compiler: Any, **keywords: Any) -> str:
-    since, until = (compiler.process(clause, **keywords) for clause in element.clauses)
-    if compiler.dialect.name == "sqlite":
+    since, until, sqlite = _times_of(element, compiler, keywords)
+    if sqlite:
         return f"((strftime('%s', {until}) - strftime('%s', {since})) / 60)"
     return f"cast(floor(extract(epoch FROM {until} - {since}) / 60) AS integer)"
+
+
+def _times_of(element: Any, compiler: Any, keywords: dict[str, Any]) -> tuple[str, str, bool]:
+    """Return the SQL of a function's two times, and whether it is for SQLite."""
+    since, until = (compiler.process(clause, **keywords) for clause in element.clauses)
+    return since, until, compiler.dialect.name == "sqlite"
 
 
 class seconds_between(GenericFunction[float]):  # noqa: N801 (an SQL function)
@@ -175,8 +181,8 @@ class seconds_between(GenericFunction[float]):  # noqa: N801 (an SQL function)
 
 @compiles(seconds_between)
 def _seconds_between(element: Any, compiler: Any, **keywords: Any) -> str:
-    since, until = (compiler.process(clause, **keywords) for clause in element.clauses)
-    if compiler.dialect.name == "sqlite":
+    since, until, sqlite = _times_of(element, compiler, keywords)
+    if sqlite:
         return f"round((julianday({until}) - julianday({since})) * 86400.0, 3)"  # days have no more digits
     return f"cast(extract(epoch FROM {until} - {since}) AS double precision)"
 
