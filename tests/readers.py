@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic_core import to_json
+
 from spoke_jobs.cli.commands.limit_input import parse
 from spoke_jobs.cli.commands.parsing import json_of
 from spoke_jobs.cluster import cluster_checks
@@ -31,6 +33,7 @@ from spoke_jobs.contract.termination import decode
 from spoke_jobs.contract.trace_context import is_traceparent
 from spoke_jobs.errors import ConfigurationError, InvalidLimit, InvalidPayload, InvalidSchedule
 from spoke_jobs.execution import output_lines, usage_meter
+from spoke_jobs.explain.shape import writable
 from spoke_jobs.job_options import JobOptions
 from spoke_jobs.ledger.columns import lenient
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import to_limit
@@ -327,6 +330,7 @@ READERS: Mapping[str, Reader] = {
     "row-values": of_text(
         lambda text: (lenient.read_json(text), lenient.read_uid(text), lenient.read_sqlite_time(text))
     ),
+    "shown-value": of_text(lambda text: to_json(writable({"text": text, "value": lenient.read_json(text)}))),
     "row-options": of_object(lambda body: (JobOptions.from_json(body), RetryPolicy.from_json(body))),
     "limit-row": of_object(_limit_row),
     "schedule-row": of_object(_schedule_row),

@@ -357,7 +357,8 @@ class Attempt:
     wall_milliseconds: int | None = None
     """The wall time in which it used that."""
     due_at: datetime | None = None
-    """When it had become due. Without a value, an earlier release claimed it."""
+    """When it had become due; for a later attempt in a pod, when the one before it failed: the ledger does not know the
+    operator's backoff. Without a value, an earlier release claimed it."""
 
     @property
     def executor(self) -> Executor | None:

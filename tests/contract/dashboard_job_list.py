@@ -19,7 +19,7 @@ from tests.contract.ledger import new_job
 from spoke_jobs.contract.executors import LANES
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
-from spoke_jobs.ledger.reading.listing_plan import Place
+from spoke_jobs.ledger.reading.listing_plan import MOST_SOURCES, Place
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import (
@@ -171,6 +171,12 @@ class JobListContract(DashboardScene):
         assert re.findall(r"<dt>Lane</dt><dd>(\w+)</dd>", preview) == ["standby"]
         wrong = browser.get("/jobs?lane=gone")
         assert (wrong.status_code, "Choose one of: pod, standby, worker." in wrong.text) == (400, True)
+
+    def test_a_lane_s_jobs_are_found_beside_those_of_many_priorities(self, ledger: SqlLedger, browse: Open) -> None:
+        job = ledger.insert(new_job(runner="kubernetes"))
+        for number in range(MOST_SOURCES + 1):
+            ledger.insert(new_job(runner="kubernetes-worker", priority=number, options=JobOptions(lane="worker")))
+        assert self.listed(browse(EVERYBODY).get("/jobs?lane=pod&state=waiting").text) == [job.id]
 
     def test_options_of_other_code_do_not_stop_the_filter_for_a_lane(self, ledger: SqlLedger, browse: Open) -> None:
         stored = (

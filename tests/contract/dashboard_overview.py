@@ -103,7 +103,7 @@ class OverviewContract(DashboardScene):
         assert row.startswith("<td>spoke-operator-7d</td><td>alive</td><td></td><td></td><td><time ")
         replicas = re.compile(r'<th scope="row">task replica</th><td>([^<]+)</td><td>(\w+)</td><td>(\d?)</td>')
         assert replicas.findall(page) == [("tasks-1", "alive", ""), ("tasks-2", "alive", "")], "of an earlier release"
-        outboxes["legacy"].sign("tasks-1", SlotUse(8, 2, 1), first=True)
+        outboxes["legacy"].sign("tasks-1", SlotUse(8, 2, 1), age_seconds=0, first=True)
         page = browse(EVERYBODY).get("/").text
         assert replicas.findall(page) == [("tasks-1", "alive", "3"), ("tasks-2", "alive", "")]
         self.assert_for_everybody(page)

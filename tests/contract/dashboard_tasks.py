@@ -46,7 +46,7 @@ class TasksContract(DashboardScene):
         assert "No replica has said how many of its slots are in use." in browser.get("/tasks").text
         outbox = Outbox(ledger.engine, "kubernetes")
         for name, *use in (("tasks-1", 8, 3, 0), ("tasks-2", 1000, 1000, 2), ("gone", 8, 8, 8)):
-            outbox.sign(name, SlotUse(*use), first=True)
+            outbox.sign(name, SlotUse(*use), age_seconds=0, first=True)
         with ledger.engine.begin() as connection:
             died = update(task_replica).where(task_replica.c.name == "gone").values(seen_at=clock_after(-60))
             connection.execute(died)

@@ -59,20 +59,24 @@ class OutboxContract:
             with engine.connect() as connection:
                 return {each.name: each for each in replicas(connection, 9)}
 
-        outbox.sign("a", SlotUse(8, 3, 0), first=True)
+        outbox.sign("a", SlotUse(8, 3, 0), age_seconds=60, first=True)
         began = said()["a"]
-        assert (began[3:], began.seen_at - began.started_at < timedelta(seconds=1)) == ((8, 3, 0), True)
-        outbox.sign("a", SlotUse(8, 0, 5), first=False)
+        assert (began[3:], (began.seen_at - began.started_at).total_seconds()) == ((8, 3, 0), pytest.approx(60, abs=1))
+        outbox.sign("a", SlotUse(8, 0, 5), age_seconds=70, first=False)
         later = said()["a"]
         assert (later.started_at, later[3:]) == (began.started_at, (8, 0, 5))
         assert later.seen_at > began.seen_at
-        outbox.sign("a", SlotUse(4, 0, 0), first=True)
+        outbox.sign("a", SlotUse(4, 0, 0), age_seconds=0, first=True)
         assert said()["a"].started_at > began.started_at, "the container was restarted, and has the same name"
         with engine.begin() as connection:
             connection.execute(update(task_replica).values(seen_at=clock_after(-3601)))
-        outbox.sign("b", SlotUse(4, 0, 0), first=False)
-        outbox.sign("c", SlotUse(4, 0, 0), first=True)
-        assert [*said()] == ["b", "c"], "a has died an hour ago"
+        assert said() == {}, "a has died an hour ago, and nobody is there to delete its row"
+        outbox.sign("b", SlotUse(4, 0, 0), age_seconds=7200, first=False)
+        outbox.sign("c", SlotUse(4, 0, 0), age_seconds=0, first=True)
+        with engine.connect() as connection:
+            assert connection.scalars(select(task_replica.c.name).order_by("name")).all() == ["b", "c"]
+        frozen = said()["b"]  # its row had been deleted meanwhile
+        assert (frozen.seen_at - frozen.started_at).total_seconds() == pytest.approx(7200, abs=1)
         outbox.sign_off("b")
         assert [*said()] == ["c"]
 

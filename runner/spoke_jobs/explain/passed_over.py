@@ -20,8 +20,8 @@ _ALIVE = timedelta(minutes=1)
 
 
 def due_since(job: JobRequest) -> datetime:
-    """Return since when a job has been due."""
-    return max(job.created_at, job.run_after) if job.run_after else max(job.created_at, job.updated_at)
+    """Return since when a waiting job has been due: at most since its row was changed, as by a claim given back."""
+    return max(job.created_at, job.updated_at, job.run_after or job.created_at)
 
 
 def claimable_since(job: JobRequest, takers: Takers) -> datetime:

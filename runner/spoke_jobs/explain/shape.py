@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from spoke_jobs.shared.attribute_docs import of_attributes
 from spoke_jobs.shared.clean_text import storable
+from spoke_jobs.shared.strict_json import NotJson, read_json
 
 TOO_DEEP = "nested too deep to be shown"
 
@@ -27,13 +28,10 @@ def writable(value: Any) -> Any:
         return value
     try:
         text = storable(json.dumps(value, ensure_ascii=False))
-        shown = json.loads(text)
-        to_json(shown)
     except RecursionError:
         return TOO_DEEP
-    except ValueError:
-        return text
-    return shown
+    shown = read_json(text)
+    return text if isinstance(shown, NotJson) else shown
 
 
 AnyJson = Annotated[Any, AfterValidator(writable)]

@@ -174,7 +174,7 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
             cause=Cause.TYPE_NOT_ALLOWED,
         )
         return
-    late = now - max(due_since(job), job.updated_at) > 2 * SOON  # it may just have moved to a pod
+    late = now - due_since(job) > 2 * SOON  # it may just have moved to a pod
     yield waits_for(
         WaitReason.NOT_SUBMITTED,
         f"it has no SpokeJob yet; its name will be {name}",

@@ -89,6 +89,12 @@ def test_not_by_a_claim_at_the_moment_when_it_was_due() -> None:
     assert not is_passed_over(an_export(claimed_at=before(seconds=57)))
 
 
+def test_not_by_a_claim_before_the_job_was_given_back() -> None:
+    released = {"run_after": before(minutes=10), "updated_at": before(seconds=20)}
+    assert not is_passed_over(an_export(claimed_at=before(minutes=5)), **released)
+    assert is_passed_over(an_export(claimed_at=before(seconds=10)), **released)
+
+
 def test_a_job_that_was_retried_by_hand_is_due_since_then() -> None:
     assert claimable_since(a_job(created_at=before(days=3), updated_at=before(seconds=9)), Takers()) == before(
         seconds=9

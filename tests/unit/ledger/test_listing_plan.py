@@ -179,3 +179,6 @@ def test_of_the_waiting_jobs_those_of_other_runners_are_not_read() -> None:
         assert [*sources(JobFilter(states=(WAITING,), lane=lane), KINDS)] == of_runner(runner, 0)
     assert [*sources(JobFilter(states=(WAITING,), runner="legacy"), KINDS)] == of_runner("legacy", 0, 5)
     assert [*sources(JobFilter(states=(WAITING,), runner="legacy", lane="pod"), KINDS)] == []
+    # Of so many kinds, those of the runner may not have been read.
+    many = [Kind("kubernetes-worker", rank) for rank in range(MOST_SOURCES + 1)]
+    assert sources(JobFilter(states=(WAITING,), lane="pod"), many) == (BY_ID,)

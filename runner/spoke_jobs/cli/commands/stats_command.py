@@ -43,10 +43,11 @@ def stats(
 ) -> None:
     """Count waiting, blocked, running and recently ended jobs, and show how long they waited and took.
 
-    WAIT is the time from when a job was due to its first start, TOOK the time from then to its end: the median, and
-    the 95th percentile (WAIT95, TOOK95). Of a job that was retried by hand, both are about its newest run. If an
-    earlier release has claimed it, it is not known when it was due, and WAIT counts from its dispatch. OLDEST is for
-    how long the oldest waiting job has been due, LONGEST how long ago the oldest blocked job was dispatched.
+    WAIT is the time from when a job was due to its first start, TOOK the time from then to its end: the median, and the
+    95th percentile (WAIT95, TOOK95). Of a job that was retried by hand, or moved to a pod, both are about its newest
+    run. If an earlier release has claimed it, it is not known when it was due, and WAIT counts from its dispatch.
+    OLDEST is for how long the oldest waiting job has been due, LONGEST how long ago the oldest blocked job was
+    dispatched.
 
     If the output is not a terminal, each line has twelve fields, separated by tabs, and durations are in seconds. The
     last two fields are about blocked jobs.

@@ -319,10 +319,10 @@ class Outbox:
             "failed": kept,
         }
 
-    def sign(self, replica: str, use: SlotUse, *, first: bool) -> None:
+    def sign(self, replica: str, use: SlotUse, *, age_seconds: float, first: bool) -> None:
         """Write that a replica is alive, and how many of its slots are in use."""
         with self._single() as connection:
-            sign(connection, replica, use, first=first)
+            sign(connection, replica, use, age_seconds=age_seconds, first=first)
 
     def sign_off(self, replica: str) -> None:
         """Delete what a replica has written by :meth:`sign`."""

@@ -41,16 +41,17 @@ class TaskReplica(NamedTuple):
     used_async: int
 
 
-def sign(connection: Connection, name: str, use: SlotUse, *, first: bool) -> None:
+def sign(connection: Connection, name: str, use: SlotUse, *, age_seconds: float, first: bool) -> None:
     """Write the row of a replica, and delete those of replicas that died long ago.
 
-    :param first: whether the process has just started. The container that was restarted before had the same name.
+    :param age_seconds: for how long its process has run.
+    :param first: whether the process has not signed so far. The container that was restarted before had the same name.
     """
-    now = clock_now()
-    values = {"seen_at": now, **use._asdict()}
+    started = clock_after(-age_seconds)
+    values = {"seen_at": clock_now(), **use._asdict()}
     new = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(task_replica)
-    new = new.values(name=name, started_at=now, **values)
-    put = new.on_conflict_do_update(index_elements=["name"], set_=values | ({"started_at": now} if first else {}))
+    new = new.values(name=name, started_at=started, **values)
+    put = new.on_conflict_do_update(index_elements=["name"], set_=values | ({"started_at": started} if first else {}))
     connection.execute(put)
     connection.execute(delete(task_replica).where(task_replica.c.seen_at < clock_after(-FORGOTTEN_SECONDS)))
 
@@ -61,7 +62,8 @@ def sign_off(connection: Connection, name: str) -> None:
 
 
 def replicas(connection: Connection, limit: int) -> list[TaskReplica]:
-    """Read what replicas have said last, by name."""
+    """Read what replicas have said last, by name, without those that are forgotten: nobody may delete their rows."""
     columns = [task_replica.c[name] for name in TaskReplica._fields]
-    rows = connection.execute(select(*columns).order_by(task_replica.c.name).limit(number_in_text(limit)))
+    remembered = select(*columns).where(task_replica.c.seen_at >= clock_after(-FORGOTTEN_SECONDS))
+    rows = connection.execute(remembered.order_by(task_replica.c.name).limit(number_in_text(limit)))
     return [TaskReplica(*row) for row in rows]

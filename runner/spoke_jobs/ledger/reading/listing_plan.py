@@ -125,11 +125,13 @@ def exact_type(which: JobFilter) -> str | None:
 def sources(which: JobFilter, kinds: Sequence[Kind]) -> tuple[Source, ...]:
     """Return where to look for the jobs that a filter selects. No job is in two of them.
 
-    :param kinds: those of the waiting jobs.
+    :param kinds: those of the waiting jobs. If these are more than :data:`MOST_SOURCES`, others may be missing.
     """
     states = states_by_index(which)
-    found = () if states is None else tuple(_of_states(which, states, kinds))
-    return (BY_ID,) if states is None or len(found) > MOST_SOURCES else found
+    if states is None or len(kinds) > MOST_SOURCES:
+        return (BY_ID,)
+    found = tuple(_of_states(which, states, kinds))
+    return (BY_ID,) if len(found) > MOST_SOURCES else found
 
 
 def _of_states(which: JobFilter, states: Sequence[JobState], kinds: Sequence[Kind]) -> Iterator[Source]:

@@ -119,6 +119,7 @@ class OutboxWorker:
         self._wakeup_sender.setblocking(False)
         self._wakeups.setblocking(False)
         self._next_claim = self._next_renewal = self._next_housekeeping = self._next_trial = self._next_recall = 0.0
+        self._began = time.monotonic()
         self._next_sign = 0.0
         self._has_signed = self._may_not_sign = False
         self._rate = 0.0
@@ -234,7 +235,8 @@ class OutboxWorker:
     def _sign(self) -> None:
         """Say that this replica is alive. Tasks run without that, for example if its role lacks the right so far."""
         try:
-            self._outbox.sign(self._worker, self._executor.slot_use, first=not self._has_signed)
+            age = time.monotonic() - self._began
+            self._outbox.sign(self._worker, self._executor.slot_use, age_seconds=age, first=not self._has_signed)
         except DBAPIError as error:
             if is_away(error):
                 raise

@@ -104,7 +104,7 @@ async def test_a_replica_works_without_the_right_to_say_that_it_is_alive(
         sqlstate = "42501"
 
     class Unsigned(Outbox):
-        def sign(self, replica: str, use: SlotUse, *, first: bool) -> None:
+        def sign(self, replica: str, use: SlotUse, *, age_seconds: float, first: bool) -> None:
             nonlocal tries
             tries += 1
             raise ProgrammingError("INSERT", {}, Refused("permission denied for table task_replica"))
