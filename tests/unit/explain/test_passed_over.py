@@ -90,7 +90,7 @@ def test_not_by_a_claim_at_the_moment_when_it_was_due() -> None:
 
 
 def test_not_by_a_claim_before_the_job_was_given_back() -> None:
-    released = {"run_after": before(minutes=10), "updated_at": before(seconds=20)}
+    released = {"created_at": before(minutes=20), "run_after": before(minutes=10), "updated_at": before(seconds=20)}
     assert not is_passed_over(an_export(claimed_at=before(minutes=5)), **released)
     assert is_passed_over(an_export(claimed_at=before(seconds=10)), **released)
 
