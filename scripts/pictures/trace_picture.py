@@ -32,7 +32,7 @@ PICTURE = ROOT / "docs/pictures/trace.svg"
 SCREENSHOT = PICTURE.with_name("trace-jaeger.png")
 PAGE = ROOT / "docs/how-to/traces.md"
 BEGIN, END = "<!-- trace: written by scripts/pictures/draw trace -->", "<!-- trace: end -->"
-TITLE = "The trace of a request, the job that it dispatches, the job's second attempt, and a task of that"
+TITLE = "The trace of a request, its job, the job's second attempt, and a task of that"
 SPANS = Counter(f"{what} import_contacts" for what in ("send", *("claim", "process", "complete") * 2))
 SPANS.update(("POST /upload", "send welcome", "process welcome"))
 """The names of the spans of the trace. FastAPI makes others in the one of the request."""
