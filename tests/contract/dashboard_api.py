@@ -409,6 +409,22 @@ class ApiContract(ScheduleScene):
         (shown,) = client.get("/schedules")["schedules"]
         assert (shown["definition"]["payload"], shown["error"]) == ("a secret", "a secret")
 
+    def test_a_large_payload_of_a_schedule_is_left_out(self, ledger: SqlLedger, client: Client) -> None:
+        names = [f"schedule {number}" for number in range(5)]
+        for name in names:
+            self.add(ledger, name)
+            self.change(ledger, name, definition=self.row(ledger, name).definition | {"payload": LONG * 2})
+        shown = client.get("/schedules")["schedules"]
+        assert [each["name"] for each in shown] == names
+        assert all("payload" not in each["definition"] and each["next"] for each in shown)
+        assert len(client.last.content) < len(LONG)
+        (alone,) = client.get("/schedules", name=names[0])["schedules"]
+        assert "payload" not in alone["definition"]
+        self.change(ledger, names[0], definition=self.row(ledger, names[0]).definition | {"payload": LONG})
+        (alone,) = client.get("/schedules", name=names[0])["schedules"]
+        assert alone["definition"]["payload"] == LONG
+        assert "payload" not in client.get("/schedules")["schedules"][0]["definition"]
+
     # Errors
 
     def test_an_address_that_does_not_exist(self, client: Client) -> None:

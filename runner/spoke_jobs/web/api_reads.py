@@ -51,7 +51,12 @@ PAYLOAD = Parameter(
     "payload", YES_OR_NO, f"Whether to have the payload; null if it is over {PAYLOAD_LIMIT_BYTES:,} bytes.", False
 )
 WITHIN = Parameter("within", one_of(PERIODS), "How long ago a job may have failed.", PERIOD)
-NAME = Parameter("name", TEXT, "Only the schedule with this name.")
+NAME = Parameter(
+    "name",
+    TEXT,
+    "Only the schedule with this name. Its `definition` has no `payload` if it takes over "
+    f"{PAYLOAD_LIMIT_BYTES:,} bytes; in the list, if it takes over {api_views.SMALL_DEFINITION_BYTES:,}.",
+)
 AFTER_NAME = Parameter("after", TEXT, "Only schedules after this name: the next ones.")
 BATCH_FILTERS = (
     Parameter("name", TEXT, "Only batches of this name, or of all that match a pattern (`import*`)."),
@@ -201,13 +206,14 @@ class ApiReads:
     def _schedules(self, viewer: Viewer, asked: Asked) -> Document | Page:
         name = asked.given.get("name")
         if name is not None:
-            page = self._queries.schedule(name, viewer.organizations)
+            page, definition_bytes = self._queries.schedule(name, viewer.organizations), PAYLOAD_LIMIT_BYTES
         else:
+            definition_bytes = api_views.SMALL_DEFINITION_BYTES
             page = self._queries.schedules(asked.given.get("after", ""), _limit(asked), viewer.organizations)
         visible = self._visible({row.last_job_id for row in page.rows}, viewer)
         goes_on = page.more or (page.rows and not page.looked_through)  # the next look begins at the last one of these
         return Document(
-            api_views.listed_schedules(page, visible, viewer),
+            api_views.listed_schedules(page, visible, viewer, definition_bytes),
             older=_list("/schedules", asked, after=page.rows[-1].name) if goes_on else "",
         )
 
