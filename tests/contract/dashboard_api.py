@@ -287,6 +287,12 @@ class ApiContract(ScheduleScene):
             assert client.get("/jobs", **query)["jobs"] == []
         assert {row["id"] for row in client.get("/jobs", since="2000-01-01T00:00")["jobs"]} == {job.id, other.id}
 
+    def test_the_spaces_of_a_filter_count(self, ledger: SqlLedger, client: Client) -> None:
+        jobs = {key: ledger.insert(new_job(unique_key=key)) for key in ("k", " k")}
+        for key, job in jobs.items():
+            assert [row["id"] for row in client.get("/jobs", key=key)["jobs"]] == [job.id], key
+        assert client.get("/jobs", type=" report")["jobs"] == []
+
     # Who may see what
 
     @pytest.mark.parametrize("path", [path for _, path in API_ROUTES])

@@ -21,7 +21,8 @@ from spoke_jobs.ledger.audit.audit_events import Action, EventFilter
 from spoke_jobs.ledger.job_batch import BatchFilter
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
 from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, DashboardQueries
-from spoke_jobs.model import JobRequest
+from spoke_jobs.ledger.reading.listing_plan import Place
+from spoke_jobs.model import JobFilter, JobRequest
 from spoke_jobs.web import api_views
 from spoke_jobs.web.answers import (
     NARROWER,
@@ -36,7 +37,7 @@ from spoke_jobs.web.answers import (
 )
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.failure_views import MUTES_SHOWN, PERIOD, SHOWN
-from spoke_jobs.web.job_search import FILTERS, address, read_search
+from spoke_jobs.web.job_search import FILTERS, address
 from spoke_jobs.web.page_views import GROUPS_SHOWN
 from spoke_jobs.web.query_values import MOMENT, TEXT, YES_OR_NO, Parameter, number, one_of, values_of
 from spoke_jobs.web.viewer import Viewer, shown_situation
@@ -145,8 +146,7 @@ class ApiReads:
         )
 
     def _jobs(self, viewer: Viewer, asked: Asked) -> Document | Page:
-        search = read_search(asked.given)
-        page = self._queries.page(viewer.narrowed(search.which), _limit(asked), search.place)
+        page = self._queries.page(viewer.narrowed(_job_filter(asked)), _limit(asked), _place(asked))
         return Document(
             api_views.listed_jobs(page.jobs, viewer),
             "" if page.newer is None else _list("/jobs", asked, after=page.newer),
@@ -265,6 +265,19 @@ def _period_seconds(asked: Asked) -> float:
 
 def _limit(asked: Asked) -> int:
     return int(asked.given.get("limit", PER_PAGE))
+
+
+def _job_filter(asked: Asked) -> JobFilter:
+    """Return the filter of jobs. Unlike that of the page's form, its texts are taken as they are, with spaces."""
+    given = {FILTERS[name].field: value for name, value in values_of(JOB_FILTERS, asked.given).items()}
+    if (state := given.pop("states")) is not None:
+        given["states"] = (state,)
+    return JobFilter(**{field: value for field, value in given.items() if value is not None})
+
+
+def _place(asked: Asked) -> Place:
+    before, after = values_of((BEFORE, AFTER), asked.given).values()
+    return Place(before, after if before is None else None)
 
 
 def _list(path: str, asked: Asked, **place: Any) -> str:
