@@ -287,6 +287,12 @@ class ApiContract(ScheduleScene):
             assert client.get("/jobs", **query)["jobs"] == []
         assert {row["id"] for row in client.get("/jobs", since="2000-01-01T00:00")["jobs"]} == {job.id, other.id}
 
+    def test_the_spaces_of_a_filter_count(self, ledger: SqlLedger, client: Client) -> None:
+        jobs = {key: ledger.insert(new_job(unique_key=key)) for key in ("k", " k")}
+        for key, job in jobs.items():
+            assert [row["id"] for row in client.get("/jobs", key=key)["jobs"]] == [job.id], key
+        assert client.get("/jobs", type=" report")["jobs"] == []
+
     # Who may see what
 
     @pytest.mark.parametrize("path", [path for _, path in API_ROUTES])
@@ -408,6 +414,22 @@ class ApiContract(ScheduleScene):
         assert "secret" not in refused.last.text
         (shown,) = client.get("/schedules")["schedules"]
         assert (shown["definition"]["payload"], shown["error"]) == ("a secret", "a secret")
+
+    def test_a_large_payload_of_a_schedule_is_left_out(self, ledger: SqlLedger, client: Client) -> None:
+        names = [f"schedule {number}" for number in range(5)]
+        for name in names:
+            self.add(ledger, name)
+            self.change(ledger, name, definition=self.row(ledger, name).definition | {"payload": LONG * 2})
+        shown = client.get("/schedules")["schedules"]
+        assert [each["name"] for each in shown] == names
+        assert all("payload" not in each["definition"] and each["next"] for each in shown)
+        assert len(client.last.content) < len(LONG)
+        (alone,) = client.get("/schedules", name=names[0])["schedules"]
+        assert "payload" not in alone["definition"]
+        self.change(ledger, names[0], definition=self.row(ledger, names[0]).definition | {"payload": LONG})
+        (alone,) = client.get("/schedules", name=names[0])["schedules"]
+        assert alone["definition"]["payload"] == LONG
+        assert "payload" not in client.get("/schedules")["schedules"][0]["definition"]
 
     # Errors
 

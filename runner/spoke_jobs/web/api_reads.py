@@ -21,7 +21,8 @@ from spoke_jobs.ledger.audit.audit_events import Action, EventFilter
 from spoke_jobs.ledger.job_batch import BatchFilter
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
 from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, DashboardQueries
-from spoke_jobs.model import JobRequest
+from spoke_jobs.ledger.reading.listing_plan import Place
+from spoke_jobs.model import JobFilter, JobRequest
 from spoke_jobs.web import api_views
 from spoke_jobs.web.answers import (
     NARROWER,
@@ -36,7 +37,7 @@ from spoke_jobs.web.answers import (
 )
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.failure_views import MUTES_SHOWN, PERIOD, SHOWN
-from spoke_jobs.web.job_search import FILTERS, address, read_search
+from spoke_jobs.web.job_search import FILTERS, address
 from spoke_jobs.web.page_views import GROUPS_SHOWN
 from spoke_jobs.web.query_values import MOMENT, TEXT, YES_OR_NO, Parameter, number, one_of, values_of
 from spoke_jobs.web.viewer import Viewer, shown_situation
@@ -51,7 +52,12 @@ PAYLOAD = Parameter(
     "payload", YES_OR_NO, f"Whether to have the payload; null if it is over {PAYLOAD_LIMIT_BYTES:,} bytes.", False
 )
 WITHIN = Parameter("within", one_of(PERIODS), "How long ago a job may have failed.", PERIOD)
-NAME = Parameter("name", TEXT, "Only the schedule with this name.")
+NAME = Parameter(
+    "name",
+    TEXT,
+    "Only the schedule with this name. Its `definition` has no `payload` if it takes over "
+    f"{PAYLOAD_LIMIT_BYTES:,} bytes; in the list, if it takes over {api_views.SMALL_DEFINITION_BYTES:,}.",
+)
 AFTER_NAME = Parameter("after", TEXT, "Only schedules after this name: the next ones.")
 BATCH_FILTERS = (
     Parameter("name", TEXT, "Only batches of this name, or of all that match a pattern (`import*`)."),
@@ -140,8 +146,7 @@ class ApiReads:
         )
 
     def _jobs(self, viewer: Viewer, asked: Asked) -> Document | Page:
-        search = read_search(asked.given)
-        page = self._queries.page(viewer.narrowed(search.which), _limit(asked), search.place)
+        page = self._queries.page(viewer.narrowed(_job_filter(asked)), _limit(asked), _place(asked))
         return Document(
             api_views.listed_jobs(page.jobs, viewer),
             "" if page.newer is None else _list("/jobs", asked, after=page.newer),
@@ -201,13 +206,14 @@ class ApiReads:
     def _schedules(self, viewer: Viewer, asked: Asked) -> Document | Page:
         name = asked.given.get("name")
         if name is not None:
-            page = self._queries.schedule(name, viewer.organizations)
+            page, definition_bytes = self._queries.schedule(name, viewer.organizations), PAYLOAD_LIMIT_BYTES
         else:
+            definition_bytes = api_views.SMALL_DEFINITION_BYTES
             page = self._queries.schedules(asked.given.get("after", ""), _limit(asked), viewer.organizations)
         visible = self._visible({row.last_job_id for row in page.rows}, viewer)
         goes_on = page.more or (page.rows and not page.looked_through)  # the next look begins at the last one of these
         return Document(
-            api_views.listed_schedules(page, visible, viewer),
+            api_views.listed_schedules(page, visible, viewer, definition_bytes),
             older=_list("/schedules", asked, after=page.rows[-1].name) if goes_on else "",
         )
 
@@ -259,6 +265,19 @@ def _period_seconds(asked: Asked) -> float:
 
 def _limit(asked: Asked) -> int:
     return int(asked.given.get("limit", PER_PAGE))
+
+
+def _job_filter(asked: Asked) -> JobFilter:
+    """Return the filter of jobs. Unlike that of the page's form, its texts are taken as they are, with spaces."""
+    given = {FILTERS[name].field: value for name, value in values_of(JOB_FILTERS, asked.given).items()}
+    if (state := given.pop("states")) is not None:
+        given["states"] = (state,)
+    return JobFilter(**{field: value for field, value in given.items() if value is not None})
+
+
+def _place(asked: Asked) -> Place:
+    before, after = values_of((BEFORE, AFTER), asked.given).values()
+    return Place(before, after if before is None else None)
 
 
 def _list(path: str, asked: Asked, **place: Any) -> str:

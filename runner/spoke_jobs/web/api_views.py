@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.explain.counts_json import Batches, BatchState, Events
@@ -26,6 +28,8 @@ FOLLOWING = 5
 """How many due times of a schedule are listed."""
 PROBLEMS = 50
 """The most schedules with a problem that are listed."""
+SMALL_DEFINITION_BYTES = 10_000
+"""The largest definition of a schedule, as JSON, that a list has with the payload. It has many of them."""
 _WITHOUT_VALUES = ("jobType", "timing", "payloadVersion", "options")
 """The parts of a schedule's definition that hold no values of its payload."""
 
@@ -99,21 +103,33 @@ def _problems(troubled: Iterable[SchedulePage], period_seconds: float, viewer: V
             yield found if viewer.sees_all else found.model_copy(update={"advice": ""})
 
 
-def listed_schedules(page: SchedulePage, visible: Collection[int], viewer: Viewer) -> Schedules:
+def listed_schedules(
+    page: SchedulePage, visible: Collection[int], viewer: Viewer, definition_bytes: int = SMALL_DEFINITION_BYTES
+) -> Schedules:
     """Return what `schedules ls --json` prints.
 
     :param visible: the newest jobs of the schedules, as far as the viewer may see them.
+    :param definition_bytes: larger definitions are without their payloads.
     """
-    rows = [_schedule(shown_schedule(row, viewer), visible, viewer) for row in page.rows]
+    rows = [_schedule(shown_schedule(row, viewer), visible, viewer, definition_bytes) for row in page.rows]
     return Schedules.of(rows, page.now, FOLLOWING)
 
 
-def _schedule(row: ScheduleRow, visible: Collection[int], viewer: Viewer) -> ScheduleRow:
+def _schedule(row: ScheduleRow, visible: Collection[int], viewer: Viewer, definition_bytes: int) -> ScheduleRow:
     definition = row.definition
-    if not viewer.may_see_payloads:  # one of another release may hold them anywhere
+    if not viewer.may_see_payloads or not _is_within(definition, definition_bytes):
+        # One of another release may hold a payload anywhere.
         known = definition if isinstance(definition, Mapping) else {}
         definition = {name: known[name] for name in _WITHOUT_VALUES if name in known}
     return replace(row, definition=definition, last_job_id=row.last_job_id if row.last_job_id in visible else None)
+
+
+def _is_within(value: Any, size: int) -> bool:
+    """Whether a JSON value takes at most so many bytes."""
+    try:
+        return len(json.dumps(value)) <= size
+    except RecursionError:
+        return False
 
 
 def shown_batch(batch: Batch, visible: Collection[int]) -> BatchState:
