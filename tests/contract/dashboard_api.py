@@ -434,7 +434,7 @@ class ApiContract(ScheduleScene):
     # Errors
 
     def test_an_address_that_does_not_exist(self, client: Client) -> None:
-        for path in ("/nothing", "/jobs/7/nothing"):
+        for path in ("/nothing", "/jobs/7/nothing", "/jobs/", "/openapi.json/"):
             answer = client.browser.get(API + path)
             assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
             assert answer.json()["status"] == 404
