@@ -241,6 +241,15 @@ class ApiContract(ScheduleScene):
         assert len(client.get("/jobs")["jobs"]) == 14
         assert "link" not in client.last.headers
 
+    def test_each_place_leads_on_to_a_valid_one(self, ledger: SqlLedger, client: Client) -> None:
+        ids = [ledger.insert(new_job()).id for _ in range(3)]
+        for place in (0, 1, ids[1], 9223372036854775807):
+            for rel in ("next", "prev"):
+                list(client.pages("/jobs", rel, after=place, limit=1))
+                list(client.pages("/jobs", rel, before=place or 1, limit=1))
+        pages = client.pages("/jobs", after=9223372036854775807, limit=2)
+        assert [[job["id"] for job in page["jobs"]] for page in pages] == [[], [ids[2], ids[1]], [ids[0]]]
+
     @pytest.mark.parametrize(
         ("query", "name"),
         [
