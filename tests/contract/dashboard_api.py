@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
-from sqlalchemy import update
+from sqlalchemy import insert, update
 from tests.contract.browser import Browser
 from tests.contract.dashboard_job import spokejob
 from tests.contract.dashboard_scene import API_ROUTES, EVERYBODY, HOSTILE, ONE, Open
@@ -33,10 +33,12 @@ from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.notices import mute_rows
 from spoke_jobs.ledger.notices.notice_values import NewMute
 from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.schedules.schedule_rows import skip_to_json
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import job_request
+from spoke_jobs.ledger.tables import attempt_report, job_request
 from spoke_jobs.limits.job_limit import Bounds, Rate, parse_scope
 from spoke_jobs.model import Failure, JobRequest
+from spoke_jobs.schedules.occurrences import Skip, SkipReason
 from spoke_jobs.web.viewer import Viewer
 
 API = "/api/v1"
@@ -241,6 +243,15 @@ class ApiContract(ScheduleScene):
         assert len(client.get("/jobs")["jobs"]) == 14
         assert "link" not in client.last.headers
 
+    def test_each_place_leads_on_to_a_valid_one(self, ledger: SqlLedger, client: Client) -> None:
+        ids = [ledger.insert(new_job()).id for _ in range(3)]
+        for place in (0, 1, ids[1], 9223372036854775807):
+            for rel in ("next", "prev"):
+                list(client.pages("/jobs", rel, after=place, limit=1))
+                list(client.pages("/jobs", rel, before=place or 1, limit=1))
+        pages = client.pages("/jobs", after=9223372036854775807, limit=2)
+        assert [[job["id"] for job in page["jobs"]] for page in pages] == [[], [ids[2], ids[1]], [ids[0]]]
+
     @pytest.mark.parametrize(
         ("query", "name"),
         [
@@ -331,6 +342,24 @@ class ApiContract(ScheduleScene):
         for payload, shown in ((r'{"name": "\udce9t"}', {"name": "\ufffdt"}), (deep, deep)):
             job = ledger.insert(new_job(payload=payload))
             assert client.get(f"/jobs/{job.id}", payload="true")["payload"] == shown
+
+    def test_texts_in_json_that_no_document_can_have(self, ledger: SqlLedger, client: Client) -> None:
+        for name in ("broken", "whole"):
+            self.add(ledger, name)
+        now = Queries(ledger.engine).now()
+        written = skip_to_json(Skip(SkipReason.INVALID, now, now, detail="caf\udce9"))
+        assert written["detail"] == "caf\ufffd"
+        self.change(ledger, "broken", last_skip=written | {"detail": "caf\udce9"})
+        broken, whole = client.get("/schedules")["schedules"]
+        assert (broken["last_skip"]["detail"], whole["name"]) == ("caf\ufffd", "whole")
+        assert any("caf\ufffd" in each["text"] for each in client.get("/why")["schedules"])
+        job = ledger.insert(new_job())
+        report = {"job_id": job.id, "run": 1, "number": 1, "cause": "JobError", "message": "", "pod": ""}
+        outputs = [{"container": "job\ud83d", "text": "caf\udce9"}]
+        with ledger.engine.begin() as connection:
+            connection.execute(insert(attempt_report).values(**report, created_at=now, outputs=outputs))
+        (shown,) = client.get(f"/jobs/{job.id}")["reports"]
+        assert shown["outputs"] == [{"container": "job\ufffd", "text": "caf\ufffd"}]
 
     def test_a_large_payload_is_left_out(self, ledger: SqlLedger, client: Client) -> None:
         for size, shown in ((LONG, True), (LONG * 2, False)):
@@ -434,7 +463,7 @@ class ApiContract(ScheduleScene):
     # Errors
 
     def test_an_address_that_does_not_exist(self, client: Client) -> None:
-        for path in ("/nothing", "/jobs/7/nothing"):
+        for path in ("/nothing", "/jobs/7/nothing", "/jobs/", "/openapi.json/"):
             answer = client.browser.get(API + path)
             assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
             assert answer.json()["status"] == 404

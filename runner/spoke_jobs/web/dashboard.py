@@ -135,6 +135,8 @@ def app(
         exception_handlers={HTTPException: dashboard.on_http_error, Exception: dashboard.on_error},
         lifespan=dashboard.lifespan,
     )
+    # The redirect would lead to http:// behind a proxy that ends TLS, and programs may send their token there, too.
+    pages.router.redirect_slashes = False
     # Around Starlette's own middleware, so that its answers have the headers, too.
     return Guard(pages, hosts, dashboard.close, dashboard.end_streams)
 

@@ -74,5 +74,8 @@ def reports_of(connection: Connection, job_id: int, limit: int) -> tuple[Attempt
 
 
 def _report(row: dict[str, Any]) -> AttemptReport:
-    outputs = tuple(ContainerOutput(str(item["container"]), str(item["text"])) for item in row["outputs"] or ())
+    # JSON can have lone surrogates, and no document or page could.
+    outputs = tuple(
+        ContainerOutput(storable(str(item["container"])), storable(str(item["text"]))) for item in row["outputs"] or ()
+    )
     return AttemptReport(row["run"], row["number"], row["cause"], row["message"], row["pod"], outputs)

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
+from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.ledger.audit.audit_events import EventFilter, EventPage, event_page
 from spoke_jobs.ledger.claims.eligibility import Due, in_sql, not_launched
 from spoke_jobs.ledger.columns.clock import clock_now
@@ -176,7 +177,7 @@ class DashboardQueries(Queries):
             further = ids[-1] if found.more else found.looked_to
             back = None if place.before is None else max(ids, default=place.before - 1)
             if upwards := place.after is not None:
-                back = min(ids, default=place.after + 1)
+                back = min(ids, default=min(place.after + 1, LARGEST_ID))
             return JobPage(
                 connection.execute(select(clock_now())).scalar_one(),
                 tuple(with_cancellers(connection, jobs)),

@@ -22,6 +22,7 @@ from spoke_jobs.ledger.sql.expressions import known_in_sql
 from spoke_jobs.ledger.tables import job_schedule
 from spoke_jobs.schedules.occurrences import Skip, SkipReason
 from spoke_jobs.schedules.schedule import Schedule
+from spoke_jobs.shared.clean_text import storable
 
 STALE_SECONDS = 180.0
 """A schedule that no process has served for this long is orphaned."""
@@ -105,7 +106,7 @@ def skip_to_json(skip: Skip) -> dict[str, Any]:
         "first": skip.first.isoformat(),
         "last": skip.last.isoformat(),
         "jobId": skip.job_id,
-        "detail": skip.detail,
+        "detail": storable(skip.detail),
     }
 
 
@@ -113,7 +114,7 @@ def skip_of(value: Any) -> Skip | None:
     """Read a skip; None if there is none, or another release wrote it in another form."""
     try:
         first, last = (datetime.fromisoformat(value[name]) for name in ("first", "last"))
-        return Skip(SkipReason(value["reason"]), first, last, value.get("jobId"), value.get("detail", ""))
+        return Skip(SkipReason(value["reason"]), first, last, value.get("jobId"), storable(value.get("detail", "")))
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
