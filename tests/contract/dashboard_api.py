@@ -304,6 +304,22 @@ class ApiContract(ScheduleScene):
             assert [row["id"] for row in client.get("/jobs", key=key)["jobs"]] == [job.id], key
         assert client.get("/jobs", type=" report")["jobs"] == []
 
+    def test_schedules_are_looked_for_among_many_of_others(
+        self, ledger: SqlLedger, mine: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.SCHEDULES_LOOKED_THROUGH", 2)
+        for name in ("a1", "a2", "a3", "a4", "a5", "c1", "c2", "c3"):
+            self.add(ledger, name, organization_id=2)
+        for name in ("b", "d"):
+            self.add(ledger, name, organization_id=1)
+        pages = mine.pages("/schedules")
+        assert [[each["name"] for each in page["schedules"]] for page in pages] == [["b"], ["d"], []]
+        monkeypatch.setattr("spoke_jobs.web.api_reads.SCHEDULE_LOOKS", 2)
+        assert "`name`" in mine.get("/schedules", 503)["detail"]
+        assert "a4" not in mine.last.text
+        assert [each["name"] for each in mine.get("/schedules", after="a2")["schedules"]] == ["b"]
+        assert [each["name"] for each in mine.get("/schedules", name="d")["schedules"]] == ["d"]
+
     # Who may see what
 
     @pytest.mark.parametrize("path", [path for _, path in API_ROUTES])

@@ -25,7 +25,7 @@ _REFUSALS = {
     403: "You may not see this.",
     404: "There is no such thing, it was pruned, or you may not see it.",
     500: "Unexpected error. The dashboard's log has it.",
-    503: "The database takes too long, is busy or away.",
+    503: "The database takes too long, is busy or away, or has more schedules than can be looked through.",
 }
 _DESCRIPTION = (
     "What the dashboard of spoke-jobs knows, as the documents that `spoke-jobs COMMAND --json` prints. Within a "

@@ -20,7 +20,7 @@ from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.ledger.audit.audit_events import Action, EventFilter
 from spoke_jobs.ledger.job_batch import BatchFilter
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
-from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, DashboardQueries
+from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, SCHEDULES_LOOKED_THROUGH, DashboardQueries
 from spoke_jobs.ledger.reading.listing_plan import Place
 from spoke_jobs.model import JobFilter, JobRequest
 from spoke_jobs.web import api_views
@@ -73,6 +73,14 @@ EVENT_FILTERS = (
     Parameter("until", MOMENT, "Only events before then."),
 )
 _EVENT_FIELDS = {"job": "job_id", "by": "actor", "type": "job_type"}
+SCHEDULE_LOOKS = 10
+"""How often more schedules are looked through for the first one that the viewer may see."""
+_TOO_MANY_SCHEDULES = refusal(
+    "Too many schedules",
+    f"You may see none of the next {SCHEDULE_LOOKS * SCHEDULES_LOOKED_THROUGH:,} schedules by name, and there may be "
+    "more. Ask for one by `name`, or for those after another name with `after`.",
+    503,
+)
 _NO_BATCH = refusal("Not found", NO_SUCH_BATCH, 404)
 _NO_PAYLOADS = refusal("Not allowed", "You may not see payloads: leave out `payload`.", 403)
 
@@ -209,7 +217,11 @@ class ApiReads:
             page, definition_bytes = self._queries.schedule(name, viewer.organizations), PAYLOAD_LIMIT_BYTES
         else:
             definition_bytes = api_views.SMALL_DEFINITION_BYTES
-            page = self._queries.schedules(asked.given.get("after", ""), _limit(asked), viewer.organizations)
+            page = self._queries.schedules(
+                asked.given.get("after", ""), _limit(asked), viewer.organizations, most_looks=SCHEDULE_LOOKS
+            )
+            if not page.rows and not page.looked_through:
+                return _TOO_MANY_SCHEDULES
         visible = self._visible({row.last_job_id for row in page.rows}, viewer)
         goes_on = page.more or (page.rows and not page.looked_through)  # the next look begins at the last one of these
         return Document(
