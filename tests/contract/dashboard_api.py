@@ -175,7 +175,7 @@ class ApiContract(ScheduleScene):
             assert json.loads(re.sub(AGO, "", json.dumps(client.get(path)))) == shown, path
 
     def test_what_the_cluster_says_of_jobs(
-        self, ledger: SqlLedger, client: Client, mine: Client, monkeypatch: pytest.MonkeyPatch
+        self, ledger: SqlLedger, client: Client, mine: Client, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         job = ledger.insert(new_job(runner="kubernetes", organization_id=1))
         with ledger.engine.begin() as connection:
@@ -200,6 +200,16 @@ class ApiContract(ScheduleScene):
         reasons = [each.get("/why")["groups"][0]["reason"] for each in (client, mine)]
         assert reasons[0] == "ClusterFull"
         assert reasons[1] != "ClusterFull"
+        for read, said in (
+            (SpokeJobWaits(waits), ()),
+            (SpokeJobWaits(waits, more=True), ("more SpokeJobs than were read",)),
+            (SpokeJobWaits(problem="no route to it"), ("could not be read: no route to it",)),
+        ):
+            monkeypatch.setattr("spoke_jobs.web.cluster_reads.waits_in", lambda _namespace, read=read: read)
+            found = Client(browse(EVERYBODY)).get("/why")["incomplete"]  # one that has read nothing yet
+            assert len(found) == len(said)
+            assert all(part in sentence for part, sentence in zip(said, found, strict=True))
+        assert mine.get("/why")["incomplete"] == []
 
     # Lists
 

@@ -52,12 +52,21 @@ class ReasonGroups(Shape):
     """First the waiting jobs, then the failed ones, in each case the largest group first."""
     schedules: tuple[ScheduleProblem, ...]
     """Schedules with due times in the period that dispatched no job, and those that dispatch none."""
+    incomplete: tuple[str, ...]
+    """What could not be read in the cluster, as sentences. Empty if nothing was missing, or nothing had to be read."""
 
     @classmethod
-    def of(cls, groups: Sequence[Group], period_seconds: float, schedules: Sequence[ScheduleProblem]) -> Self:
+    def of(
+        cls,
+        groups: Sequence[Group],
+        period_seconds: float,
+        schedules: Sequence[ScheduleProblem],
+        incomplete: Sequence[str] = (),
+    ) -> Self:
         """Convert groups and schedules."""
         return cls(
             period_seconds=period_seconds,
             groups=tuple(ReasonGroup.of(group) for group in groups),
             schedules=tuple(schedules),
+            incomplete=tuple(incomplete),
         )

@@ -10,8 +10,9 @@ from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
+from spoke_jobs.cluster.cluster_view import SpokeJobWaits
 from spoke_jobs.explain.counts_json import Batches, BatchState, Events, LimitList
-from spoke_jobs.explain.groups import groups, has_spokejobs
+from spoke_jobs.explain.groups import groups, has_spokejobs, unread
 from spoke_jobs.explain.groups_json import ReasonGroups
 from spoke_jobs.explain.json_output import Explained, Jobs, Shown
 from spoke_jobs.explain.mutes_json import Mutes
@@ -197,10 +198,10 @@ class ApiReads:
         seconds = _period_seconds(asked)
         crowd = self._queries.crowd(seconds, viewer.narrowed(), GROUPED, GROUPS_SHOWN)
         crowd = replace(crowd, now=crowd.now.astimezone(UTC))
-        waits = self._cluster.waits().waiting if viewer.sees_all and has_spokejobs(crowd) else ()
-        found = groups(crowd, waits, GROUPS_SHOWN)
+        waits = self._cluster.waits() if viewer.sees_all and has_spokejobs(crowd) else SpokeJobWaits()
+        found = groups(crowd, waits.waiting, GROUPS_SHOWN)
         troubled = self._queries.perhaps_troubled(viewer.organizations)
-        return Document(api_views.grouped(found, seconds, troubled, viewer))
+        return Document(api_views.grouped(found, seconds, troubled, viewer, unread(waits)))
 
     def _failures(self, viewer: Viewer, asked: Asked) -> Document | Page:
         seconds = _period_seconds(asked)

@@ -82,7 +82,11 @@ def job_explained(job: JobRequest, explanation: Explanation, viewer: Viewer) -> 
 
 
 def grouped(
-    groups: Iterable[Group], period_seconds: float, troubled: Iterable[SchedulePage], viewer: Viewer
+    groups: Iterable[Group],
+    period_seconds: float,
+    troubled: Iterable[SchedulePage],
+    viewer: Viewer,
+    incomplete: Sequence[str] = (),
 ) -> ReasonGroups:
     """Return what `why --json` prints without an id.
 
@@ -92,6 +96,7 @@ def grouped(
         [shown_group(group, viewer) for group in groups],
         period_seconds,
         [*islice(_problems(troubled, period_seconds, viewer), PROBLEMS)],
+        incomplete,
     )
 
 
