@@ -17,8 +17,8 @@ class ReasonGroup(Shape):
     state: str
     """waiting, blocked or failed."""
     reason: str
-    """Of waiting jobs, one of the codes below, or the operator's reason or cause (docs/reference/causes.md):
-    `cancel --reason` takes it. Of failed jobs, the cause."""
+    """Of waiting jobs, a code (docs/reference/cli.md lists them), or the operator's reason or cause
+    (docs/reference/causes.md): `cancel --reason` takes it. Of failed jobs, the cause."""
     fingerprint: str
     """The type and the place of the exception: `retry --failed --fingerprint` takes it. Empty if there was none."""
     text: str
