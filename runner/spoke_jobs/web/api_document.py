@@ -46,7 +46,7 @@ def problem(status: int, detail: str, errors: Mapping[str, str] = NO_ERRORS) -> 
     return found
 
 
-def openapi(routes: Sequence[ApiReading], root: str, schemes: dict[str, Any]) -> dict[str, Any]:
+def openapi(routes: Sequence[ApiReading], root: str, schemes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document, as JSON values.
 
     :param root: the path below which the dashboard is mounted.
@@ -62,10 +62,11 @@ def openapi(routes: Sequence[ApiReading], root: str, schemes: dict[str, Any]) ->
         "openapi": "3.1.0",
         "info": {"title": "spoke-jobs dashboard", "version": "1", "description": _DESCRIPTION},
         "servers": [{"url": f"{root}{API}"}],
-        "security": [{name: []} for name in schemes],
+        # Without a scheme, a proxy or the application decides. An empty list would say that anybody may ask.
+        **({"security": [{name: []} for name in schemes]} if schemes else {}),
         "paths": {route.path: {"get": _operation(route)} for route in routes} | {OPENAPI: {"get": _own()}},
         "components": {
-            "securitySchemes": schemes,
+            "securitySchemes": dict(schemes),
             "responses": refused,
             "schemas": schemas["$defs"] | {"Problem": _PROBLEM},
         },

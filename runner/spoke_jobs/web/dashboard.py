@@ -192,7 +192,8 @@ class Dashboard:
         self._threads = ThreadPoolExecutor(_THREADS, "spoke-web")
         self._rendering = page_rendering()
         self._stream = ChangeStream(engine)
-        self._api = ApiEndpoints(ApiReads(queries, cluster).routes(), self._viewer, self._read, self._schemes())
+        table = ApiReads(queries, cluster).routes()
+        self._api = ApiEndpoints(table, self._viewer, self._read, self._cookie, self._schemes)
 
     def _notify(self) -> None:
         self._ledger.notifier.notify()
@@ -426,9 +427,9 @@ class Dashboard:
     async def _viewer(self, request: Request) -> Viewer | None:
         return await self._authorizer.viewer(request, self._session(request))
 
-    def _schemes(self) -> dict[str, Any]:
+    def _schemes(self, cookie: str) -> dict[str, Any]:
         """Describe the ways to sign in for the OpenAPI document. A proxy or an application has its own."""
-        session = {"type": "apiKey", "in": "cookie", "name": f"__Host-{COOKIE}", "description": "Who has signed in."}
+        session = {"type": "apiKey", "in": "cookie", "name": cookie, "description": "Who has signed in."}
         bearer = {"type": "http", "scheme": "bearer", "description": "The dashboard's token."}
         if not self._authorizer.signs_in:
             return {}

@@ -70,6 +70,11 @@ def test_each_operation_has_a_name_and_says_what_it_does(document: dict[str, Any
     assert document["security"] == [{"bearer": []}]
 
 
+def test_where_a_proxy_or_a_function_decides_nothing_is_said_about_signing_in() -> None:
+    """An empty list would say that no authentication is needed."""
+    assert "security" not in openapi(ROUTES, "", {})
+
+
 def descriptions(value: Any) -> Iterator[str]:
     """All descriptions in a value."""
     if isinstance(value, dict):
