@@ -35,12 +35,20 @@ _DESCRIPTION = (
 )
 
 
+def phrase(status: int) -> str:
+    """Return the title of a status, also of one that no standard has."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
 def problem(status: int, detail: str, errors: Mapping[str, str] = NO_ERRORS) -> dict[str, Any]:
     """Return the document of an error (RFC 9457).
 
     :param errors: what is wrong with parameters, by their names.
     """
-    found: dict[str, Any] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    found: dict[str, Any] = {"title": phrase(status), "status": status, "detail": detail}
     if errors:
         found["errors"] = [{"parameter": name, "detail": text} for name, text in errors.items()]
     return found

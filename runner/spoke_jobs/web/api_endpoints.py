@@ -13,12 +13,12 @@ from starlette.routing import Route
 
 from spoke_jobs.shared.clean_text import visible_json
 from spoke_jobs.web.answers import LATER, OF_ALL_ONLY, ApiReading, Asked, Page
-from spoke_jobs.web.api_document import API, JSON, NO_ERRORS, OPENAPI, PROBLEM, openapi, problem
+from spoke_jobs.web.api_document import API, JSON, NO_ERRORS, OPENAPI, openapi, phrase
+from spoke_jobs.web.problem_responses import problem_response
 from spoke_jobs.web.query_values import NO_PARAMETERS, parameter_problems
 from spoke_jobs.web.viewer import Viewer
 
 NOT_SIGNED_IN = "You may not look at this dashboard, or you have to sign in."
-_NO_SUCH = {404: f"There is no such address: {API}{OPENAPI} lists them.", 405: "The API only reads: send GET."}
 R = TypeVar("R")
 
 
@@ -58,12 +58,24 @@ class ApiEndpoints:
         own = Route(f"{API}{OPENAPI}", self._openapi, methods=["GET"])
         return [own, *(Route(f"{API}{each.path}", self._endpoint(each), methods=["GET"]) for each in self._table)]
 
-    def refused(self, status: int, detail: str = "", errors: Mapping[str, str] = NO_ERRORS) -> Response:
+    def unanswered(self, request: Request, status: int, detail: str) -> Response:
+        """Return the problem document of a request that no endpoint answers.
+
+        :param detail: what is wrong; empty if only the status says it.
+        """
+        root = request.scope.get("root_path", "")
+        said = {
+            404: f"There is no such address: {root}{API}{OPENAPI} lists them.",
+            405: "The API only reads: send GET.",
+        }
+        return self.refused(status, detail or said.get(status, f"{phrase(status)}."))
+
+    def refused(self, status: int, detail: str, errors: Mapping[str, str] = NO_ERRORS) -> Response:
         """Return the problem document of an error."""
-        text = json.dumps(problem(status, detail or _NO_SUCH.get(status, ""), errors))
-        # RFC 9110 wants a challenge, and there is one for tokens only.
-        challenges = status == 401 and "bearer" in self._schemes("")
-        return Response(visible_json(text), status, {"WWW-Authenticate": "Bearer"} if challenges else None, PROBLEM)
+        response = problem_response(status, detail, errors)
+        if status == 401 and "bearer" in self._schemes(""):  # RFC 9110 wants a challenge, and there is one for tokens
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
 
     def _endpoint(self, route: ApiReading) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:

@@ -123,7 +123,7 @@ def _moment(text: str, zone: tzinfo) -> datetime | None:
 
 TEXT = ValueKind(
     _text,
-    f"Give at most {TEXT_LIMIT} characters, without NUL.",
+    f"Give 1 to {TEXT_LIMIT} characters, not only spaces, and no NUL.",
     {"type": "string", "minLength": 1, "maxLength": TEXT_LIMIT, "pattern": r"\S"},
 )
 MOMENT = ValueKind(
