@@ -233,6 +233,8 @@ class ApiContract(ScheduleScene):
         assert [[each["name"][-1] for each in page["schedules"]] for page in pages] == [["0", "1"], ["2", "3"], ["4"]]
         assert [each["name"] for each in client.get("/schedules", name="schedule 3")["schedules"]] == ["schedule 3"]
         assert client.get("/schedules", name="schedule")["schedules"] == []
+        problem = client.get("/schedules", 400, name="schedule 3", after="schedule 4", limit=1)
+        assert problem["errors"] == [{"parameter": "after", "detail": "Leave it out, or leave out name."}]
         pages = client.pages("/batches", limit=2, name="*0", since="2000-01-01T00:00Z")
         assert [[each["name"] for each in page["batches"]] for page in pages] == [["batch 0"] * 2, ["batch 0"]]
         assert client.get("/batches", until="2000-01-01T00:00Z")["batches"] == []

@@ -59,7 +59,9 @@ NAME = Parameter(
     "Only the schedule with this name. Its `definition` has no `payload` if it takes over "
     f"{PAYLOAD_LIMIT_BYTES:,} bytes; in the list, if it takes over {api_views.SMALL_DEFINITION_BYTES:,}.",
 )
-AFTER_NAME = Parameter("after", TEXT, "Only schedules after this name: the next ones.")
+AFTER_NAME = Parameter(
+    "after", TEXT, "Only schedules after this name: the next ones. Not with `name`.", not_with="name"
+)
 BATCH_FILTERS = (
     Parameter("name", TEXT, "Only batches of this name, or of all that match a pattern (`import*`)."),
     Parameter("since", MOMENT, "Only batches opened since then."),
