@@ -391,6 +391,35 @@ class ApiContract(ScheduleScene):
         (shown,) = client.get(f"/jobs/{job.id}")["reports"]
         assert shown["outputs"] == [{"container": "job\ufffd", "text": "caf\ufffd"}]
 
+    @pytest.mark.parametrize(
+        ("odd", "shown"),
+        [
+            ({"first": "2026-03-01T08:00", "last": "2026-03-01T08:00"}, {"first": "2026-03-01T08:00:00Z"}),
+            ({"first": "0001-01-01T00:00:00+01:00"}, {"first": "0002-01-01T00:00:00Z"}),
+            ({"last": "9999-12-31T23:59:59-01:00"}, {"last": "9998-12-31T00:00:00Z"}),
+            ({"jobId": "seven"}, {"job_id": None}),
+            ({"jobId": [7], "detail": None}, {"job_id": None, "detail": ""}),
+            ({"detail": 7}, {"detail": "7"}),
+            ({"first": 7}, None),
+            ({"last": "soon"}, None),
+        ],
+    )
+    def test_a_skip_that_another_release_wrote(
+        self, ledger: SqlLedger, client: Client, odd: dict[str, Any], shown: dict[str, Any] | None
+    ) -> None:
+        self.add(ledger, "nightly")
+        now = Queries(ledger.engine).now()
+        self.change(ledger, "nightly", last_skip=skip_to_json(Skip(SkipReason.OVERLAP, now, now)) | odd)
+        client.get("/why")
+        (found,) = client.get("/schedules")["schedules"]
+        if shown is None:
+            assert found["last_skip"] is None
+        else:
+            assert {name: found["last_skip"][name] for name in shown} == shown
+        client.browser.cookies.set("spoke-jobs-zone", "America/New_York")
+        for page in ("/", "/schedules"):
+            assert client.browser.get(page).status_code == 200
+
     def test_a_large_payload_is_left_out(self, ledger: SqlLedger, client: Client) -> None:
         for size, shown in ((LONG, True), (LONG * 2, False)):
             job = ledger.insert(new_job(payload=json.dumps(size)))

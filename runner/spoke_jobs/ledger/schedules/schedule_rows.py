@@ -18,6 +18,7 @@ from spoke_jobs.errors import InvalidSchedule
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
+from spoke_jobs.ledger.columns.lenient import read_iso_time, read_number, read_text
 from spoke_jobs.ledger.sql.expressions import known_in_sql
 from spoke_jobs.ledger.tables import job_schedule
 from spoke_jobs.schedules.occurrences import Skip, SkipReason
@@ -113,8 +114,9 @@ def skip_to_json(skip: Skip) -> dict[str, Any]:
 def skip_of(value: Any) -> Skip | None:
     """Read a skip; None if there is none, or another release wrote it in another form."""
     try:
-        first, last = (datetime.fromisoformat(value[name]) for name in ("first", "last"))
-        return Skip(SkipReason(value["reason"]), first, last, value.get("jobId"), storable(value.get("detail", "")))
+        first, last = (read_iso_time(value[name]) for name in ("first", "last"))
+        job_id, detail = read_number(value.get("jobId")), storable(read_text(value.get("detail")) or "")
+        return Skip(SkipReason(value["reason"]), first, last, job_id, detail)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
