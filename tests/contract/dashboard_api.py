@@ -14,7 +14,7 @@ from sqlalchemy import insert, update
 from tests.contract.browser import Browser
 from tests.contract.dashboard_job import spokejob
 from tests.contract.dashboard_scene import API_ROUTES, EVERYBODY, HOSTILE, ONE, Open
-from tests.contract.dashboard_schedules import ScheduleScene
+from tests.contract.dashboard_schedules import HOURLY, ScheduleScene
 from tests.contract.ledger import new_job
 
 from spoke_jobs import Cron
@@ -33,6 +33,7 @@ from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.notices import mute_rows
 from spoke_jobs.ledger.notices.notice_values import NewMute
 from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.schedules.schedule_rows import skip_to_json
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import attempt_report, job_request
@@ -512,6 +513,16 @@ class ApiContract(ScheduleScene):
         assert [each["name"] for each in shown] == names
         assert all("payload" not in each["definition"] and each["next"] for each in shown)
         assert len(client.last.content) < len(LONG)
+        with ledger.engine.connect() as connection:
+            self.change(ledger, names[1], served_at=None, definition=self.row(ledger, names[0]).definition)
+            self.change(
+                ledger, names[2], served_at=None, definition=self.row(ledger, names[2]).definition | {"payload": 7}
+            )
+            rows = [*schedule_rows.schedules_after(connection, names[0], 2)]
+            rows += schedule_rows.perhaps_troubled(connection, names[0], 9, None)
+        payloads = [row.definition.get("payload") for row in rows]
+        assert payloads == [None, 7] * 2, "not even read, except one by one"
+        assert all(row.schedule().timing == HOURLY for row in rows)
         (alone,) = client.get("/schedules", name=names[0])["schedules"]
         assert "payload" not in alone["definition"]
         self.change(ledger, names[0], definition=self.row(ledger, names[0]).definition | {"payload": LONG})

@@ -23,6 +23,7 @@ from spoke_jobs.ledger.job_batch import BatchFilter
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
 from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, SCHEDULES_LOOKED_THROUGH, DashboardQueries
 from spoke_jobs.ledger.reading.listing_plan import Place
+from spoke_jobs.ledger.schedules.schedule_rows import SMALL_DEFINITION_BYTES
 from spoke_jobs.model import JobFilter, JobRequest
 from spoke_jobs.web import api_views
 from spoke_jobs.web.answers import (
@@ -57,7 +58,7 @@ NAME = Parameter(
     "name",
     TEXT,
     "Only the schedule with this name. Its `definition` has no `payload` if it takes over "
-    f"{PAYLOAD_LIMIT_BYTES:,} bytes; in the list, if it takes over {api_views.SMALL_DEFINITION_BYTES:,}.",
+    f"{PAYLOAD_LIMIT_BYTES:,} bytes; in the list, if it takes over {SMALL_DEFINITION_BYTES:,}.",
 )
 AFTER_NAME = Parameter(
     "after", TEXT, "Only schedules after this name: the next ones. Not with `name`.", not_with="name"
@@ -217,9 +218,8 @@ class ApiReads:
     def _schedules(self, viewer: Viewer, asked: Asked) -> Document | Page:
         name = asked.given.get("name")
         if name is not None:
-            page, definition_bytes = self._queries.schedule(name, viewer.organizations), PAYLOAD_LIMIT_BYTES
+            page = self._queries.schedule(name, viewer.organizations)
         else:
-            definition_bytes = api_views.SMALL_DEFINITION_BYTES
             page = self._queries.schedules(
                 asked.given.get("after", ""), _limit(asked), viewer.organizations, most_looks=SCHEDULE_LOOKS
             )
@@ -228,7 +228,7 @@ class ApiReads:
         visible = self._visible({row.last_job_id for row in page.rows}, viewer)
         goes_on = page.more or (page.rows and not page.looked_through)  # the next look begins at the last one of these
         return Document(
-            api_views.listed_schedules(page, visible, viewer, definition_bytes),
+            api_views.listed_schedules(page, visible, viewer),
             older=_list("/schedules", asked, after=page.rows[-1].name) if goes_on else "",
         )
 
