@@ -14,7 +14,7 @@ from sqlalchemy import insert, update
 from tests.contract.browser import Browser
 from tests.contract.dashboard_job import spokejob
 from tests.contract.dashboard_scene import API_ROUTES, EVERYBODY, HOSTILE, ONE, Open
-from tests.contract.dashboard_schedules import ScheduleScene
+from tests.contract.dashboard_schedules import HOURLY, ScheduleScene
 from tests.contract.ledger import new_job
 
 from spoke_jobs import Cron
@@ -33,6 +33,7 @@ from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.notices import mute_rows
 from spoke_jobs.ledger.notices.notice_values import NewMute
 from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.schedules.schedule_rows import skip_to_json
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import attempt_report, job_request
@@ -175,7 +176,7 @@ class ApiContract(ScheduleScene):
             assert json.loads(re.sub(AGO, "", json.dumps(client.get(path)))) == shown, path
 
     def test_what_the_cluster_says_of_jobs(
-        self, ledger: SqlLedger, client: Client, mine: Client, monkeypatch: pytest.MonkeyPatch
+        self, ledger: SqlLedger, client: Client, mine: Client, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         job = ledger.insert(new_job(runner="kubernetes", organization_id=1))
         with ledger.engine.begin() as connection:
@@ -200,6 +201,16 @@ class ApiContract(ScheduleScene):
         reasons = [each.get("/why")["groups"][0]["reason"] for each in (client, mine)]
         assert reasons[0] == "ClusterFull"
         assert reasons[1] != "ClusterFull"
+        for read, said in (
+            (SpokeJobWaits(waits), ()),
+            (SpokeJobWaits(waits, more=True), ("more SpokeJobs than were read",)),
+            (SpokeJobWaits(problem="no route to it"), ("could not be read: no route to it",)),
+        ):
+            monkeypatch.setattr("spoke_jobs.web.cluster_reads.waits_in", lambda _namespace, read=read: read)
+            found = Client(browse(EVERYBODY)).get("/why")["incomplete"]  # one that has read nothing yet
+            assert len(found) == len(said)
+            assert all(part in sentence for part, sentence in zip(said, found, strict=True))
+        assert mine.get("/why")["incomplete"] == []
 
     # Lists
 
@@ -223,6 +234,8 @@ class ApiContract(ScheduleScene):
         assert [[each["name"][-1] for each in page["schedules"]] for page in pages] == [["0", "1"], ["2", "3"], ["4"]]
         assert [each["name"] for each in client.get("/schedules", name="schedule 3")["schedules"]] == ["schedule 3"]
         assert client.get("/schedules", name="schedule")["schedules"] == []
+        problem = client.get("/schedules", 400, name="schedule 3", after="schedule 4", limit=1)
+        assert problem["errors"] == [{"parameter": "after", "detail": "Leave it out, or leave out name."}]
         pages = client.pages("/batches", limit=2, name="*0", since="2000-01-01T00:00Z")
         assert [[each["name"] for each in page["batches"]] for page in pages] == [["batch 0"] * 2, ["batch 0"]]
         assert client.get("/batches", until="2000-01-01T00:00Z")["batches"] == []
@@ -278,6 +291,8 @@ class ApiContract(ScheduleScene):
         problem = client.get(f"/jobs?{query}", 400)
         assert [error["parameter"] for error in problem["errors"]] == [name]
         assert "\x1b" not in client.last.text
+        if query in ("type=", "type=%20"):
+            assert problem["errors"][0]["detail"] == "Give 1 to 500 characters, not only spaces, and no NUL."
 
     def test_each_filter_of_the_page_selects(self, ledger: SqlLedger, client: Client) -> None:
         other = self.failed(ledger, job_type="export", queue_name="q2", organization_id=2)
@@ -303,6 +318,22 @@ class ApiContract(ScheduleScene):
         for key, job in jobs.items():
             assert [row["id"] for row in client.get("/jobs", key=key)["jobs"]] == [job.id], key
         assert client.get("/jobs", type=" report")["jobs"] == []
+
+    def test_schedules_are_looked_for_among_many_of_others(
+        self, ledger: SqlLedger, mine: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.SCHEDULES_LOOKED_THROUGH", 2)
+        for name in ("a1", "a2", "a3", "a4", "a5", "c1", "c2", "c3"):
+            self.add(ledger, name, organization_id=2)
+        for name in ("b", "d"):
+            self.add(ledger, name, organization_id=1)
+        pages = mine.pages("/schedules")
+        assert [[each["name"] for each in page["schedules"]] for page in pages] == [["b"], ["d"], []]
+        monkeypatch.setattr("spoke_jobs.web.api_reads.SCHEDULE_LOOKS", 2)
+        assert "`name`" in mine.get("/schedules", 503)["detail"]
+        assert "a4" not in mine.last.text
+        assert [each["name"] for each in mine.get("/schedules", after="a2")["schedules"]] == ["b"]
+        assert [each["name"] for each in mine.get("/schedules", name="d")["schedules"]] == ["d"]
 
     # Who may see what
 
@@ -360,6 +391,35 @@ class ApiContract(ScheduleScene):
             connection.execute(insert(attempt_report).values(**report, created_at=now, outputs=outputs))
         (shown,) = client.get(f"/jobs/{job.id}")["reports"]
         assert shown["outputs"] == [{"container": "job\ufffd", "text": "caf\ufffd"}]
+
+    @pytest.mark.parametrize(
+        ("odd", "shown"),
+        [
+            ({"first": "2026-03-01T08:00", "last": "2026-03-01T08:00"}, {"first": "2026-03-01T08:00:00Z"}),
+            ({"first": "0001-01-01T00:00:00+01:00"}, {"first": "0002-01-01T00:00:00Z"}),
+            ({"last": "9999-12-31T23:59:59-01:00"}, {"last": "9998-12-31T00:00:00Z"}),
+            ({"jobId": "seven"}, {"job_id": None}),
+            ({"jobId": [7], "detail": None}, {"job_id": None, "detail": ""}),
+            ({"detail": 7}, {"detail": "7"}),
+            ({"first": 7}, None),
+            ({"last": "soon"}, None),
+        ],
+    )
+    def test_a_skip_that_another_release_wrote(
+        self, ledger: SqlLedger, client: Client, odd: dict[str, Any], shown: dict[str, Any] | None
+    ) -> None:
+        self.add(ledger, "nightly")
+        now = Queries(ledger.engine).now()
+        self.change(ledger, "nightly", last_skip=skip_to_json(Skip(SkipReason.OVERLAP, now, now)) | odd)
+        client.get("/why")
+        (found,) = client.get("/schedules")["schedules"]
+        if shown is None:
+            assert found["last_skip"] is None
+        else:
+            assert {name: found["last_skip"][name] for name in shown} == shown
+        client.browser.cookies.set("spoke-jobs-zone", "America/New_York")
+        for page in ("/", "/schedules"):
+            assert client.browser.get(page).status_code == 200
 
     def test_a_large_payload_is_left_out(self, ledger: SqlLedger, client: Client) -> None:
         for size, shown in ((LONG, True), (LONG * 2, False)):
@@ -453,6 +513,16 @@ class ApiContract(ScheduleScene):
         assert [each["name"] for each in shown] == names
         assert all("payload" not in each["definition"] and each["next"] for each in shown)
         assert len(client.last.content) < len(LONG)
+        with ledger.engine.connect() as connection:
+            self.change(ledger, names[1], served_at=None, definition=self.row(ledger, names[0]).definition)
+            self.change(
+                ledger, names[2], served_at=None, definition=self.row(ledger, names[2]).definition | {"payload": 7}
+            )
+            rows = [*schedule_rows.schedules_after(connection, names[0], 2)]
+            rows += schedule_rows.perhaps_troubled(connection, names[0], 9, None)
+        payloads = [row.definition.get("payload") for row in rows]
+        assert payloads == [None, 7] * 2, "not even read, except one by one"
+        assert all(row.schedule().timing == HOURLY for row in rows)
         (alone,) = client.get("/schedules", name=names[0])["schedules"]
         assert "payload" not in alone["definition"]
         self.change(ledger, names[0], definition=self.row(ledger, names[0]).definition | {"payload": LONG})

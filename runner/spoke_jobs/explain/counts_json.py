@@ -213,7 +213,7 @@ class JobEvent(Shape):
     at: datetime
     actor: str
     """Who did it: the system's user and host, in a pod its service account, an application whose deploy changed a
-    limit, or the name given with `--as`. Nobody verifies it. Empty if unknown."""
+    limit, or the name given with `spoke-jobs COMMAND --as`. Nobody verifies it. Empty if unknown."""
     action: str
     """`cancel`, `retry`, `run now`, `set priority`, `suspend job`, `resume job`, `prune`, `retry task`, `pause`,
     `resume`, `set limit`, `reset limit`, or what was done to a schedule: `add schedule` for example."""

@@ -12,7 +12,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
-from spoke_jobs.cluster.cluster_view import WaitingSpokeJob
+from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.advice import (
     cluster_group_advice,
@@ -195,6 +195,13 @@ def oldest_of(group: Group, now: datetime) -> str:
 def has_spokejobs(crowd: Crowd) -> bool:
     """Whether SpokeJobs can say more about the jobs that wait."""
     return any(each.kind.executor is Executor.CLUSTER and each.kind.submitted for each in crowd.waiting)
+
+
+def unread(waits: SpokeJobWaits) -> tuple[str, ...]:
+    """Say in sentences what the groups lack because not all SpokeJobs were read."""
+    if waits.problem:
+        return (f"The cluster could not be read: {line(waits.problem, MESSAGE_LIMIT)}",)
+    return ("There are more SpokeJobs than were read; the ledger counts the rest.",) if waits.more else ()
 
 
 def reasons(crowd: Crowd) -> Mapping[WaitingKind, str]:

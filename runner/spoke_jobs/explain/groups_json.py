@@ -17,8 +17,8 @@ class ReasonGroup(Shape):
     state: str
     """waiting, blocked or failed."""
     reason: str
-    """Of waiting jobs, one of the codes below, or the operator's reason or cause (docs/reference/causes.md):
-    `cancel --reason` takes it. Of failed jobs, the cause."""
+    """Of waiting jobs, a code (docs/reference/cli.md lists them), or the operator's reason or cause
+    (docs/reference/causes.md): `cancel --reason` takes it. Of failed jobs, the cause."""
     fingerprint: str
     """The type and the place of the exception: `retry --failed --fingerprint` takes it. Empty if there was none."""
     text: str
@@ -52,12 +52,21 @@ class ReasonGroups(Shape):
     """First the waiting jobs, then the failed ones, in each case the largest group first."""
     schedules: tuple[ScheduleProblem, ...]
     """Schedules with due times in the period that dispatched no job, and those that dispatch none."""
+    incomplete: tuple[str, ...]
+    """What could not be read in the cluster, as sentences. Empty if nothing was missing, or nothing had to be read."""
 
     @classmethod
-    def of(cls, groups: Sequence[Group], period_seconds: float, schedules: Sequence[ScheduleProblem]) -> Self:
+    def of(
+        cls,
+        groups: Sequence[Group],
+        period_seconds: float,
+        schedules: Sequence[ScheduleProblem],
+        incomplete: Sequence[str] = (),
+    ) -> Self:
         """Convert groups and schedules."""
         return cls(
             period_seconds=period_seconds,
             groups=tuple(ReasonGroup.of(group) for group in groups),
             schedules=tuple(schedules),
+            incomplete=tuple(incomplete),
         )

@@ -263,7 +263,8 @@ class Shown(Shape):
     options: Options
     payload_bytes: int
     payload: AnyJson = None
-    """With `--payload`; null otherwise, and if it is over 32 MiB."""
+    """Null unless it was asked for, and if it is too large: over 32 MiB, or over 100,000 bytes in the dashboard's API.
+    """
     attempts: tuple[JobAttempt, ...]
     """The ledger's attempts, at most the newest 200. An attempt is recorded when it is claimed."""
     reports: tuple[Report, ...]
@@ -309,7 +310,7 @@ class JobReason(Shape):
     """One reason of `why`."""
 
     code: Code
-    """A stable name; the table of codes is below."""
+    """A stable name (docs/reference/cli.md lists them)."""
     text: str
     """A sentence for people. It may change between releases."""
     advice: str

@@ -25,7 +25,7 @@ _REFUSALS = {
     403: "You may not see this.",
     404: "There is no such thing, it was pruned, or you may not see it.",
     500: "Unexpected error. The dashboard's log has it.",
-    503: "The database takes too long, is busy or away.",
+    503: "The database takes too long, is busy or away, or has more schedules than can be looked through.",
 }
 _DESCRIPTION = (
     "What the dashboard of spoke-jobs knows, as the documents that `spoke-jobs COMMAND --json` prints. Within a "
@@ -35,18 +35,26 @@ _DESCRIPTION = (
 )
 
 
+def phrase(status: int) -> str:
+    """Return the title of a status, also of one that no standard has."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
 def problem(status: int, detail: str, errors: Mapping[str, str] = NO_ERRORS) -> dict[str, Any]:
     """Return the document of an error (RFC 9457).
 
     :param errors: what is wrong with parameters, by their names.
     """
-    found: dict[str, Any] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    found: dict[str, Any] = {"title": phrase(status), "status": status, "detail": detail}
     if errors:
         found["errors"] = [{"parameter": name, "detail": text} for name, text in errors.items()]
     return found
 
 
-def openapi(routes: Sequence[ApiReading], root: str, schemes: dict[str, Any]) -> dict[str, Any]:
+def openapi(routes: Sequence[ApiReading], root: str, schemes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document, as JSON values.
 
     :param root: the path below which the dashboard is mounted.
@@ -62,10 +70,11 @@ def openapi(routes: Sequence[ApiReading], root: str, schemes: dict[str, Any]) ->
         "openapi": "3.1.0",
         "info": {"title": "spoke-jobs dashboard", "version": "1", "description": _DESCRIPTION},
         "servers": [{"url": f"{root}{API}"}],
-        "security": [{name: []} for name in schemes],
+        # Without a scheme, a proxy or the application decides. An empty list would say that anybody may ask.
+        **({"security": [{name: []} for name in schemes]} if schemes else {}),
         "paths": {route.path: {"get": _operation(route)} for route in routes} | {OPENAPI: {"get": _own()}},
         "components": {
-            "securitySchemes": schemes,
+            "securitySchemes": dict(schemes),
             "responses": refused,
             "schemas": schemas["$defs"] | {"Problem": _PROBLEM},
         },

@@ -13,12 +13,12 @@ from starlette.routing import Route
 
 from spoke_jobs.shared.clean_text import visible_json
 from spoke_jobs.web.answers import LATER, OF_ALL_ONLY, ApiReading, Asked, Page
-from spoke_jobs.web.api_document import API, JSON, NO_ERRORS, OPENAPI, PROBLEM, openapi, problem
+from spoke_jobs.web.api_document import API, JSON, NO_ERRORS, OPENAPI, openapi, phrase
+from spoke_jobs.web.problem_responses import problem_response
 from spoke_jobs.web.query_values import NO_PARAMETERS, parameter_problems
 from spoke_jobs.web.viewer import Viewer
 
 NOT_SIGNED_IN = "You may not look at this dashboard, or you have to sign in."
-_NO_SUCH = {404: f"There is no such address: {API}{OPENAPI} lists them.", 405: "The API only reads: send GET."}
 R = TypeVar("R")
 
 
@@ -34,7 +34,8 @@ class ApiEndpoints:
 
     :param table: the requests.
     :param viewer: finds who sends a request; None for nobody who may look.
-    :param schemes: the ways to sign in, as the OpenAPI document describes them.
+    :param cookie: finds the name of the cookie with which a browser has signed in.
+    :param schemes: the ways to sign in, as the OpenAPI document describes them, for a name of the cookie.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class ApiEndpoints:
         table: Iterable[ApiReading],
         viewer: Callable[[Request], Awaitable[Viewer | None]],
         read: Reads,
-        schemes: Mapping[str, Any],
+        cookie: Callable[[Request], str],
+        schemes: Callable[[str], Mapping[str, Any]],
     ) -> None:
         self._table = tuple(table)
         self._viewer = viewer
         self._read = read
-        self._schemes = dict(schemes)
+        self._cookie = cookie
+        self._schemes = schemes
         self._document = lru_cache(maxsize=4)(self._new_document)
 
     def routes(self) -> list[Route]:
@@ -55,12 +58,24 @@ class ApiEndpoints:
         own = Route(f"{API}{OPENAPI}", self._openapi, methods=["GET"])
         return [own, *(Route(f"{API}{each.path}", self._endpoint(each), methods=["GET"]) for each in self._table)]
 
-    def refused(self, status: int, detail: str = "", errors: Mapping[str, str] = NO_ERRORS) -> Response:
+    def unanswered(self, request: Request, status: int, detail: str) -> Response:
+        """Return the problem document of a request that no endpoint answers.
+
+        :param detail: what is wrong; empty if only the status says it.
+        """
+        root = request.scope.get("root_path", "")
+        said = {
+            404: f"There is no such address: {root}{API}{OPENAPI} lists them.",
+            405: "The API only reads: send GET.",
+        }
+        return self.refused(status, detail or said.get(status, f"{phrase(status)}."))
+
+    def refused(self, status: int, detail: str, errors: Mapping[str, str] = NO_ERRORS) -> Response:
         """Return the problem document of an error."""
-        text = json.dumps(problem(status, detail or _NO_SUCH.get(status, ""), errors))
-        # RFC 9110 wants a challenge, and there is one for tokens only.
-        challenges = status == 401 and "bearer" in self._schemes
-        return Response(visible_json(text), status, {"WWW-Authenticate": "Bearer"} if challenges else None, PROBLEM)
+        response = problem_response(status, detail, errors)
+        if status == 401 and "bearer" in self._schemes(""):  # RFC 9110 wants a challenge, and there is one for tokens
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
 
     def _endpoint(self, route: ApiReading) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -87,11 +102,12 @@ class ApiEndpoints:
             return self.refused(401, NOT_SIGNED_IN)
         if errors := parameter_problems(NO_PARAMETERS, request.query_params.multi_items()):
             return self.refused(400, "A parameter is not valid.", errors)
-        text = await self._read(partial(self._document, request.scope.get("root_path", "")), too_slow=LATER)
+        document = partial(self._document, request.scope.get("root_path", ""), self._cookie(request))
+        text = await self._read(document, too_slow=LATER)
         return self._page(text) if isinstance(text, Page) else Response(text, media_type=JSON)
 
-    def _new_document(self, root: str) -> str:
-        return json.dumps(openapi(self._table, root, self._schemes))
+    def _new_document(self, root: str, cookie: str) -> str:
+        return json.dumps(openapi(self._table, root, self._schemes(cookie)))
 
     def _page(self, page: Page) -> Response:
         """Return the problem document that says the same as a page that refuses."""

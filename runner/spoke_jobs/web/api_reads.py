@@ -10,8 +10,9 @@ from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
+from spoke_jobs.cluster.cluster_view import SpokeJobWaits
 from spoke_jobs.explain.counts_json import Batches, BatchState, Events, LimitList
-from spoke_jobs.explain.groups import groups, has_spokejobs
+from spoke_jobs.explain.groups import groups, has_spokejobs, unread
 from spoke_jobs.explain.groups_json import ReasonGroups
 from spoke_jobs.explain.json_output import Explained, Jobs, Shown
 from spoke_jobs.explain.mutes_json import Mutes
@@ -20,8 +21,9 @@ from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.ledger.audit.audit_events import Action, EventFilter
 from spoke_jobs.ledger.job_batch import BatchFilter
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
-from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, DashboardQueries
+from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, SCHEDULES_LOOKED_THROUGH, DashboardQueries
 from spoke_jobs.ledger.reading.listing_plan import Place
+from spoke_jobs.ledger.schedules.schedule_rows import SMALL_DEFINITION_BYTES
 from spoke_jobs.model import JobFilter, JobRequest
 from spoke_jobs.web import api_views
 from spoke_jobs.web.answers import (
@@ -56,9 +58,11 @@ NAME = Parameter(
     "name",
     TEXT,
     "Only the schedule with this name. Its `definition` has no `payload` if it takes over "
-    f"{PAYLOAD_LIMIT_BYTES:,} bytes; in the list, if it takes over {api_views.SMALL_DEFINITION_BYTES:,}.",
+    f"{PAYLOAD_LIMIT_BYTES:,} bytes; in the list, if it takes over {SMALL_DEFINITION_BYTES:,}.",
 )
-AFTER_NAME = Parameter("after", TEXT, "Only schedules after this name: the next ones.")
+AFTER_NAME = Parameter(
+    "after", TEXT, "Only schedules after this name: the next ones. Not with `name`.", not_with="name"
+)
 BATCH_FILTERS = (
     Parameter("name", TEXT, "Only batches of this name, or of all that match a pattern (`import*`)."),
     Parameter("since", MOMENT, "Only batches opened since then."),
@@ -73,6 +77,14 @@ EVENT_FILTERS = (
     Parameter("until", MOMENT, "Only events before then."),
 )
 _EVENT_FIELDS = {"job": "job_id", "by": "actor", "type": "job_type"}
+SCHEDULE_LOOKS = 10
+"""How often more schedules are looked through for the first one that the viewer may see."""
+_TOO_MANY_SCHEDULES = refusal(
+    "Too many schedules",
+    f"You may see none of the next {SCHEDULE_LOOKS * SCHEDULES_LOOKED_THROUGH:,} schedules by name, and there may be "
+    "more. Ask for one by `name`, or for those after another name with `after`.",
+    503,
+)
 _NO_BATCH = refusal("Not found", NO_SUCH_BATCH, 404)
 _NO_PAYLOADS = refusal("Not allowed", "You may not see payloads: leave out `payload`.", 403)
 
@@ -189,10 +201,10 @@ class ApiReads:
         seconds = _period_seconds(asked)
         crowd = self._queries.crowd(seconds, viewer.narrowed(), GROUPED, GROUPS_SHOWN)
         crowd = replace(crowd, now=crowd.now.astimezone(UTC))
-        waits = self._cluster.waits().waiting if viewer.sees_all and has_spokejobs(crowd) else ()
-        found = groups(crowd, waits, GROUPS_SHOWN)
+        waits = self._cluster.waits() if viewer.sees_all and has_spokejobs(crowd) else SpokeJobWaits()
+        found = groups(crowd, waits.waiting, GROUPS_SHOWN)
         troubled = self._queries.perhaps_troubled(viewer.organizations)
-        return Document(api_views.grouped(found, seconds, troubled, viewer))
+        return Document(api_views.grouped(found, seconds, troubled, viewer, unread(waits)))
 
     def _failures(self, viewer: Viewer, asked: Asked) -> Document | Page:
         seconds = _period_seconds(asked)
@@ -206,14 +218,17 @@ class ApiReads:
     def _schedules(self, viewer: Viewer, asked: Asked) -> Document | Page:
         name = asked.given.get("name")
         if name is not None:
-            page, definition_bytes = self._queries.schedule(name, viewer.organizations), PAYLOAD_LIMIT_BYTES
+            page = self._queries.schedule(name, viewer.organizations)
         else:
-            definition_bytes = api_views.SMALL_DEFINITION_BYTES
-            page = self._queries.schedules(asked.given.get("after", ""), _limit(asked), viewer.organizations)
+            page = self._queries.schedules(
+                asked.given.get("after", ""), _limit(asked), viewer.organizations, most_looks=SCHEDULE_LOOKS
+            )
+            if not page.rows and not page.looked_through:
+                return _TOO_MANY_SCHEDULES
         visible = self._visible({row.last_job_id for row in page.rows}, viewer)
         goes_on = page.more or (page.rows and not page.looked_through)  # the next look begins at the last one of these
         return Document(
-            api_views.listed_schedules(page, visible, viewer, definition_bytes),
+            api_views.listed_schedules(page, visible, viewer),
             older=_list("/schedules", asked, after=page.rows[-1].name) if goes_on else "",
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -20,18 +20,15 @@ from spoke_jobs.ledger.audit.audit_events import Event
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dashboard_queries import SchedulePage
 from spoke_jobs.ledger.reading.dependency_queries import Link
-from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
+from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow, without_payload
 from spoke_jobs.model import Attempt, AttemptReport, JobRequest, Saved
+from spoke_jobs.web.answers import PAYLOAD_LIMIT_BYTES
 from spoke_jobs.web.viewer import Viewer, shown_event, shown_explanation, shown_group, shown_job, shown_schedule
 
 FOLLOWING = 5
 """How many due times of a schedule are listed."""
 PROBLEMS = 50
 """The most schedules with a problem that are listed."""
-SMALL_DEFINITION_BYTES = 10_000
-"""The largest definition of a schedule, as JSON, that a list has with the payload. It has many of them."""
-_WITHOUT_VALUES = ("jobType", "timing", "payloadVersion", "options")
-"""The parts of a schedule's definition that hold no values of its payload."""
 
 
 def shown_row(job: JobRequest, viewer: Viewer) -> JobRequest:
@@ -82,7 +79,11 @@ def job_explained(job: JobRequest, explanation: Explanation, viewer: Viewer) -> 
 
 
 def grouped(
-    groups: Iterable[Group], period_seconds: float, troubled: Iterable[SchedulePage], viewer: Viewer
+    groups: Iterable[Group],
+    period_seconds: float,
+    troubled: Iterable[SchedulePage],
+    viewer: Viewer,
+    incomplete: Sequence[str] = (),
 ) -> ReasonGroups:
     """Return what `why --json` prints without an id.
 
@@ -92,6 +93,7 @@ def grouped(
         [shown_group(group, viewer) for group in groups],
         period_seconds,
         [*islice(_problems(troubled, period_seconds, viewer), PROBLEMS)],
+        incomplete,
     )
 
 
@@ -103,24 +105,19 @@ def _problems(troubled: Iterable[SchedulePage], period_seconds: float, viewer: V
             yield found if viewer.sees_all else found.model_copy(update={"advice": ""})
 
 
-def listed_schedules(
-    page: SchedulePage, visible: Collection[int], viewer: Viewer, definition_bytes: int = SMALL_DEFINITION_BYTES
-) -> Schedules:
+def listed_schedules(page: SchedulePage, visible: Collection[int], viewer: Viewer) -> Schedules:
     """Return what `schedules ls --json` prints.
 
     :param visible: the newest jobs of the schedules, as far as the viewer may see them.
-    :param definition_bytes: larger definitions are without their payloads.
     """
-    rows = [_schedule(shown_schedule(row, viewer), visible, viewer, definition_bytes) for row in page.rows]
+    rows = [_schedule(shown_schedule(row, viewer), visible, viewer) for row in page.rows]
     return Schedules.of(rows, page.now, FOLLOWING)
 
 
-def _schedule(row: ScheduleRow, visible: Collection[int], viewer: Viewer, definition_bytes: int) -> ScheduleRow:
+def _schedule(row: ScheduleRow, visible: Collection[int], viewer: Viewer) -> ScheduleRow:
     definition = row.definition
-    if not viewer.may_see_payloads or not _is_within(definition, definition_bytes):
-        # One of another release may hold a payload anywhere.
-        known = definition if isinstance(definition, Mapping) else {}
-        definition = {name: known[name] for name in _WITHOUT_VALUES if name in known}
+    if not viewer.may_see_payloads or not _is_within(definition, PAYLOAD_LIMIT_BYTES):
+        definition = without_payload(definition)
     return replace(row, definition=definition, last_job_id=row.last_job_id if row.last_job_id in visible else None)
 
 

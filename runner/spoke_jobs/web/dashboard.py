@@ -44,6 +44,7 @@ from spoke_jobs.web.answers import (
     not_allowed,
     refusal,
 )
+from spoke_jobs.web.api_document import phrase
 from spoke_jobs.web.api_endpoints import ApiEndpoints
 from spoke_jobs.web.api_reads import ApiReads
 from spoke_jobs.web.audit_pages import AuditPages
@@ -60,6 +61,7 @@ from spoke_jobs.web.job_search import address
 from spoke_jobs.web.output_pages import OutputPages
 from spoke_jobs.web.page_rendering import page_rendering
 from spoke_jobs.web.pages import Pages
+from spoke_jobs.web.problem_responses import is_api
 from spoke_jobs.web.queue_pages import QueuePages
 from spoke_jobs.web.reader_zone import reader_zone
 from spoke_jobs.web.schedule_pages import SchedulePages
@@ -192,7 +194,8 @@ class Dashboard:
         self._threads = ThreadPoolExecutor(_THREADS, "spoke-web")
         self._rendering = page_rendering()
         self._stream = ChangeStream(engine)
-        self._api = ApiEndpoints(ApiReads(queries, cluster).routes(), self._viewer, self._read, self._schemes())
+        table = ApiReads(queries, cluster).routes()
+        self._api = ApiEndpoints(table, self._viewer, self._read, self._cookie, self._schemes)
 
     def _notify(self) -> None:
         self._ledger.notifier.notify()
@@ -234,14 +237,16 @@ class Dashboard:
         ]
 
     async def on_http_error(self, request: Request, error: Exception) -> Response:
-        """Answer for an unknown address or method."""
+        """Answer for an unknown address or method, or for what `authorize` refuses with an exception."""
         assert isinstance(error, HTTPException)
-        if _is_api(request):
-            refused = self._api.refused(error.status_code)
+        said = str(error.detail) if error.detail != phrase(error.status_code) else ""  # FastAPI's is any JSON value
+        if is_api(request.scope):
+            refused = self._api.unanswered(request, error.status_code, said)
             refused.headers.update(error.headers or {})
             return refused
         text = {404: "There is no such page.", 405: "This address does not answer to this method."}
-        page = refusal("Not found" if error.status_code == 404 else "Refused", text.get(error.status_code, ""), 400)
+        title = "Not found" if error.status_code == 404 else "Refused"
+        page = refusal(title, said or text.get(error.status_code, f"{phrase(error.status_code)}."), 400)
         response = self._render(request, page, None, None)
         response.status_code = error.status_code
         response.headers.update(error.headers or {})
@@ -249,7 +254,7 @@ class Dashboard:
 
     async def on_error(self, request: Request, error: Exception) -> Response:
         """Answer for an unexpected error. The log has it."""
-        if _is_api(request):
+        if is_api(request.scope):
             return self._api.refused(500, UNEXPECTED)
         page = refusal("Something went wrong", UNEXPECTED, 500)
         return self._render(request, page, None, None)
@@ -426,9 +431,9 @@ class Dashboard:
     async def _viewer(self, request: Request) -> Viewer | None:
         return await self._authorizer.viewer(request, self._session(request))
 
-    def _schemes(self) -> dict[str, Any]:
+    def _schemes(self, cookie: str) -> dict[str, Any]:
         """Describe the ways to sign in for the OpenAPI document. A proxy or an application has its own."""
-        session = {"type": "apiKey", "in": "cookie", "name": f"__Host-{COOKIE}", "description": "Who has signed in."}
+        session = {"type": "apiKey", "in": "cookie", "name": cookie, "description": "Who has signed in."}
         bearer = {"type": "http", "scheme": "bearer", "description": "The dashboard's token."}
         if not self._authorizer.signs_in:
             return {}
@@ -488,12 +493,6 @@ class Dashboard:
             zone=str(reader_zone(request.cookies)),
         )
         return HTMLResponse(text, page.status)
-
-
-def _is_api(request: Request) -> bool:
-    """Whether a program asks, which reads no pages."""
-    below_root = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    return f"{below_root}/".startswith("/api/")
 
 
 async def _healthy(_request: Request) -> Response:

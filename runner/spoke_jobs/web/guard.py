@@ -7,8 +7,9 @@ from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from spoke_jobs.web.problem_responses import refusal_response
 
 HEALTH = "/healthz"
 """Kubelets call it by a pod's address, so that it has no name of this host."""
@@ -61,8 +62,8 @@ class Guard:
         if below_root == HEALTH or self._is_ours(Headers(scope=scope)):
             await self._app(scope, receive, with_headers)
             return
-        text = "The dashboard does not serve this host. Its names are given with --host-name, or as `hosts`.\n"
-        await PlainTextResponse(text, 400)(scope, receive, with_headers)
+        text = "The dashboard does not serve this host. Its names are given with --host-name, or as `hosts`."
+        await refusal_response(scope, 400, text)(scope, receive, with_headers)
 
     def _is_ours(self, headers: Headers) -> bool:
         given = headers.getlist("host")

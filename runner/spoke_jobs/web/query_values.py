@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
@@ -38,6 +38,8 @@ class Parameter:
     """A sentence."""
     default: Any = None
     """What holds without it, if that is a value."""
+    not_with: str = ""
+    """The name of a parameter with which it can't be given, because it would change nothing."""
 
 
 NO_PARAMETERS: tuple[Parameter, ...] = ()
@@ -45,12 +47,13 @@ _MOST_PROBLEMS = 20
 _LONGEST_NAME = 100
 
 
-def parameter_problems(known: Iterable[Parameter], given: Sequence[tuple[str, str]]) -> dict[str, str]:
+def parameter_problems(known: Collection[Parameter], given: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Find what is wrong with the parameters of an address, by their names. They have no time zone of their own.
 
     A name that is not known is wrong: it may be mistyped, and without the filter the answer would be another one.
     """
     kinds = {parameter.name: parameter.kind for parameter in known}
+    excluded = {parameter.name: parameter.not_with for parameter in known if parameter.not_with}
     times = Counter(name for name, _ in given)
     found: dict[str, str] = {}
     for name, text in given:
@@ -60,6 +63,8 @@ def parameter_problems(known: Iterable[Parameter], given: Sequence[tuple[str, st
             found[name] = "Give it once."
         elif kinds[name].read(text, UTC) is None:
             found[name] = kinds[name].problem
+        elif excluded.get(name) in times:
+            found[name] = f"Leave it out, or leave out {excluded[name]}."
     return dict(islice(found.items(), _MOST_PROBLEMS))
 
 
@@ -123,7 +128,7 @@ def _moment(text: str, zone: tzinfo) -> datetime | None:
 
 TEXT = ValueKind(
     _text,
-    f"Give at most {TEXT_LIMIT} characters, without NUL.",
+    f"Give 1 to {TEXT_LIMIT} characters, not only spaces, and no NUL.",
     {"type": "string", "minLength": 1, "maxLength": TEXT_LIMIT, "pattern": r"\S"},
 )
 MOMENT = ValueKind(

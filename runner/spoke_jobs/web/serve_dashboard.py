@@ -10,12 +10,12 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.web.guard import HEALTH, Guard
+from spoke_jobs.web.problem_responses import refusal_response
 from spoke_jobs.web.progress_app import ProgressApp
 
 PROGRESS = "/progress"
@@ -61,7 +61,7 @@ class _BoundedApp:
         if scope["type"] != "http" or scope["path"] == HEALTH:
             await self._app(scope, receive, send)
         elif self._running >= _REQUESTS:
-            await PlainTextResponse("Too many requests are in progress.\n", 503)(scope, receive, send)
+            await refusal_response(scope, 503, "Too many requests are in progress.")(scope, receive, send)
         else:
             self._running += 1
             try:

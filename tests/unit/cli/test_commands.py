@@ -8,15 +8,17 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from tests.contract.ledger import new_job
 from tests.unit.cli.conftest import Run, claimed, document, fail
 from typer.testing import CliRunner
 
 from spoke_jobs.cli.command_line import app
 from spoke_jobs.cli.commands import arguments
+from spoke_jobs.cluster.cluster_view import SpokeJobWaits
+from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import attempt_report, job_attempt, job_checkpoint
+from spoke_jobs.ledger.tables import attempt_report, job_attempt, job_checkpoint, job_request
 from spoke_jobs.model import CHECKPOINT, Failure, JobOptions, JobState
 
 APP = "tests.contract.app:registry"
@@ -384,6 +386,21 @@ class TestWhyOfAll:
         assert [(group["state"], group["count"]) for group in found["groups"]] == [("waiting", 2), ("failed", 2)]
         assert run("why", "--failed-within", "0s").stdout.count("\n") == 1
         assert "leave out the id" in run("why", 1, "--failed-within", "1h", code=2).stderr
+
+    def test_a_cluster_that_was_not_read(self, ledger: SqlLedger, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        ledger.insert(new_job())
+        assert document(run("why", "--json"))["incomplete"] == []
+        ledger.insert(new_job(runner="kubernetes"))
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).values(submitted_at=clock_after(0)))
+        for read, said in (
+            (SpokeJobWaits(), []),
+            (SpokeJobWaits(more=True), ["There are more SpokeJobs than were read; the ledger counts the rest."]),
+            (SpokeJobWaits(problem="no route to it"), ["The cluster could not be read: no route to it"]),
+        ):
+            monkeypatch.setattr("spoke_jobs.cli.commands.job_groups.spokejob_waits", lambda read=read: read)
+            result = run("why", "--json")
+            assert document(result)["incomplete"] == result.stderr.splitlines() == said
 
     def test_without_jobs_there_is_nothing_to_print(self, run: Run) -> None:
         assert run("why").stdout == ""

@@ -70,6 +70,30 @@ def test_each_operation_has_a_name_and_says_what_it_does(document: dict[str, Any
     assert document["security"] == [{"bearer": []}]
 
 
+def test_where_a_proxy_or_a_function_decides_nothing_is_said_about_signing_in() -> None:
+    """An empty list would say that no authentication is needed."""
+    assert "security" not in openapi(ROUTES, "", {})
+
+
+def descriptions(value: Any) -> Iterator[str]:
+    """All descriptions in a value."""
+    if isinstance(value, dict):
+        if isinstance(found := value.get("description"), str):
+            yield found
+        for each in value.values():
+            yield from descriptions(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from descriptions(each)
+
+
+def test_no_description_is_true_of_the_command_line_only(document: dict[str, Any]) -> None:
+    """The same texts are in the reference of the command line, whose options and tables are not here."""
+    found = [*descriptions(document)]
+    assert len(found) > 100
+    assert [text for text in found if re.search(r"`--|\bbelow\b", text)] == []
+
+
 def test_the_filters_of_jobs_are_those_of_the_page(document: dict[str, Any]) -> None:
     names = [each["name"] for each in document["paths"]["/jobs"]["get"]["parameters"]]
     assert names == [*(name for name in FILTERS if name != "id"), "limit", "before", "after"]

@@ -34,6 +34,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Failure
 from spoke_jobs.web import TokenSignIn, app
 from spoke_jobs.web.api_document import PROBLEM
+from spoke_jobs.web.dashboard import COOKIE
 
 
 class TestSqliteOverview(OverviewContract):
@@ -377,6 +378,26 @@ class TestSigningIn:
         form = {"token": token_in(browser.get("/sign-in")), "secret": TOKEN}
         browser.post("/sign-in", data=form)
         assert browser.get("/api/v1/jobs").status_code == 200, "a browser's session does, too"
+
+
+def test_the_openapi_document_names_the_cookie_that_the_dashboard_sets(sqlite_ledger_url: str) -> None:
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    for host, root, secure in ((HOST, "", True), (HOST, "/ops", True), (HOST, "", False), ("localhost", "", True)):
+        dashboard = app(
+            authorize=TokenSignIn(TOKEN, EVERYBODY),
+            hosts=[HOST, "localhost"],
+            database=sqlite_ledger_url,
+            secure_cookies=secure,
+        )
+        site = Starlette(routes=[Mount(root, dashboard)]) if root else None
+        with Browser(dashboard, host, below=site) as browser:
+            browser.get(f"{root}/sign-in")
+            (name,) = browser.cookies
+            answer = browser.get(f"{root}/api/v1/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"})
+            assert answer.json()["components"]["securitySchemes"]["session"]["name"] == name
+            assert name == ("__Host-spoke_jobs_session" if (host, root, secure) == (HOST, "", True) else COOKIE)
 
 
 def test_it_can_be_mounted_below_a_path(sqlite_ledger_url: str) -> None:

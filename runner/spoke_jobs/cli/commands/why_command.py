@@ -68,7 +68,7 @@ def _print_groups(ledger: SqlLedger, queries: Queries, period_seconds: float, wh
     from spoke_jobs.explain.schedules_json import ScheduleProblem, schedule_problems
     from spoke_jobs.ledger.schedules.schedule_rows import read_schedules
 
-    found, now = find_groups(queries, period_seconds, which)
+    found, now, incomplete = find_groups(queries, period_seconds, which)
     if not found:
         refuse_unknown_names(ledger, which)
     schedules: list[ScheduleProblem] = []
@@ -80,7 +80,7 @@ def _print_groups(ledger: SqlLedger, queries: Queries, period_seconds: float, wh
         from spoke_jobs.cli.printing import print_document
         from spoke_jobs.explain.groups_json import ReasonGroups
 
-        print_document(ReasonGroups.of(found, period_seconds, schedules))
+        print_document(ReasonGroups.of(found, period_seconds, schedules, incomplete))
     elif arguments.on_a_terminal():
         print_groups(found, period_seconds, now)
         print_texts(schedule_output.problem_texts(schedules))

@@ -81,11 +81,19 @@ def read_sqlite_time(value: Any) -> datetime | None:
         return None
     try:
         if isinstance(value, str):
-            found = datetime.fromisoformat(value)
-            return in_utc(found.replace(tzinfo=UTC) if found.tzinfo is None else found)
+            return read_iso_time(value)
         return in_utc(UNKNOWN_TIME + timedelta(seconds=value / 1000 if abs(value) >= _MILLISECONDS_FROM else value))
     except (ValueError, TypeError, OverflowError):
         return UNKNOWN_TIME
+
+
+def read_iso_time(text: str) -> datetime:
+    """Read ISO text, in UTC unless it has an offset.
+
+    :raises ValueError: if it is no time.
+    """
+    found = datetime.fromisoformat(text)
+    return in_utc(found.replace(tzinfo=UTC) if found.tzinfo is None else found)
 
 
 def in_utc(value: datetime) -> datetime:

@@ -363,12 +363,26 @@ class DashboardQueries(Queries):
             now = connection.execute(select(clock_now())).scalar_one()
         return LaunchBacklog(now, CappedCount(min(number, CAP), number > CAP or examined >= EXAMINED), oldest_at)
 
-    def schedules(self, after: str, limit: int, organizations: Collection[int] | None) -> SchedulePage:
+    def schedules(
+        self, after: str, limit: int, organizations: Collection[int] | None, *, most_looks: int = 1
+    ) -> SchedulePage:
         """Read a page of schedules, by name.
 
         :param after: only schedules after this name.
         :param organizations: only schedules whose jobs are of one of these; None: all schedules.
+        :param most_looks: how often to look through :data:`SCHEDULES_LOOKED_THROUGH` more if none was found.
         """
+        for _ in range(most_looks):
+            page, last = self._look_for_schedules(after, limit, organizations)
+            if page.rows or last is None:
+                break
+            after = last
+        return page
+
+    def _look_for_schedules(
+        self, after: str, limit: int, organizations: Collection[int] | None
+    ) -> tuple[SchedulePage, str | None]:
+        """Return a page of schedules, and the last name that was looked at if there may be more after it."""
         found: list[ScheduleRow] = []
         last: str | None = None
         more = True
@@ -381,7 +395,7 @@ class DashboardQueries(Queries):
                 found += _of_organizations(rows, organizations)
                 more = len(rows) > limit
                 after = rows[-1].name if rows else after
-        return SchedulePage(now, tuple(found[:limit]), len(found) > limit, last is None or len(found) > limit)
+        return SchedulePage(now, tuple(found[:limit]), len(found) > limit, last is None or len(found) > limit), last
 
     def schedule(self, name: str, organizations: Collection[int] | None) -> SchedulePage:
         """Read one schedule. Without one of this name, or if it is of another organization, the page is empty."""

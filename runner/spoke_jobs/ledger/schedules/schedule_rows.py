@@ -6,18 +6,20 @@ Each change locks its row, so that it and a tick follow each other. The caller c
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, cast, delete, false, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Text, cast, delete, false, or_, select, type_coerce, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.errors import InvalidSchedule
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
+from spoke_jobs.ledger.columns.column_types import StoredJson
+from spoke_jobs.ledger.columns.lenient import read_iso_time, read_number, read_text
 from spoke_jobs.ledger.sql.expressions import known_in_sql
 from spoke_jobs.ledger.tables import job_schedule
 from spoke_jobs.schedules.occurrences import Skip, SkipReason
@@ -91,12 +93,35 @@ def is_orphaned(served_at: datetime | None, now: datetime) -> bool:
 
 
 COLUMNS = tuple(job_schedule.c[name] for name in ScheduleRow.__slots__)
+SMALL_DEFINITION_BYTES = 10_000
+"""The largest definition, as JSON, that lists have with the payload. With many large ones, they could fill the memory.
+"""
+_SMALL_DEFINITION = type_coerce(job_schedule.c.definition, StoredJson(SMALL_DEFINITION_BYTES)).label("definition")
+_MANY_COLUMNS = tuple(_SMALL_DEFINITION if column.name == "definition" else column for column in COLUMNS)
+_WITHOUT_PAYLOAD = ("jobType", "timing", "payloadVersion", "options")
+"""The parts of a definition that hold no values of its payload."""
 
 
 def to_schedule_row(row: Mapping[Any, Any]) -> ScheduleRow:
     """Read a row with :data:`COLUMNS`."""
     values: dict[str, Any] = dict(row)
     return ScheduleRow(**values | {"origin": Origin(values["origin"]), "last_skip": skip_of(values["last_skip"])})
+
+
+def without_payload(definition: Any) -> dict[str, Any]:
+    """Return the definition without its payload, which one of another release may hold anywhere."""
+    known = definition if isinstance(definition, Mapping) else {}
+    return {name: known[name] for name in _WITHOUT_PAYLOAD if name in known}
+
+
+def _read_many(connection: Connection, statement: Select[Any]) -> list[ScheduleRow]:
+    """Read rows with :data:`_MANY_COLUMNS`: the larger definitions one by one, without their payloads."""
+    found = [to_schedule_row(row) for row in connection.execute(statement).mappings()]
+    for index, row in enumerate(found):
+        if row.definition is None:
+            whole = connection.scalar(select(job_schedule.c.definition).where(job_schedule.c.name == row.name))
+            found[index] = replace(row, definition=None if whole is None else without_payload(whole))
+    return found
 
 
 def skip_to_json(skip: Skip) -> dict[str, Any]:
@@ -113,8 +138,9 @@ def skip_to_json(skip: Skip) -> dict[str, Any]:
 def skip_of(value: Any) -> Skip | None:
     """Read a skip; None if there is none, or another release wrote it in another form."""
     try:
-        first, last = (datetime.fromisoformat(value[name]) for name in ("first", "last"))
-        return Skip(SkipReason(value["reason"]), first, last, value.get("jobId"), storable(value.get("detail", "")))
+        first, last = (read_iso_time(value[name]) for name in ("first", "last"))
+        job_id, detail = read_number(value.get("jobId")), storable(read_text(value.get("detail")) or "")
+        return Skip(SkipReason(value["reason"]), first, last, job_id, detail)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
@@ -137,16 +163,15 @@ def schedules_after(
     until: str | None = None,
     organizations: Collection[int] | None = None,
 ) -> list[ScheduleRow]:
-    """Read the next schedules after a name, by name.
+    """Read the next schedules after a name, by name, the larger ones without their payloads.
 
     :param until: only schedules up to this name.
     :param organizations: only schedules whose jobs may be of one of these, as far as the database can tell.
     """
-    statement = select(*COLUMNS).where(job_schedule.c.name > name).order_by(job_schedule.c.name).limit(limit)
+    statement = select(*_MANY_COLUMNS).where(job_schedule.c.name > name).order_by(job_schedule.c.name).limit(limit)
     if until is not None:
         statement = statement.where(job_schedule.c.name <= until)
-    found = connection.execute(statement.where(*_perhaps_of(organizations))).mappings()
-    return [to_schedule_row(row) for row in found]
+    return _read_many(connection, statement.where(*_perhaps_of(organizations)))
 
 
 def name_after(connection: Connection, name: str, number: int) -> str | None:
@@ -172,7 +197,7 @@ def _perhaps_of(organizations: Collection[int] | None) -> Iterator[ColumnElement
 def perhaps_troubled(
     connection: Connection, name: str, limit: int, organizations: Collection[int] | None
 ) -> list[ScheduleRow]:
-    """Read the next schedules after a name that may have a problem, by name.
+    """Read the next schedules after a name that may have a problem, by name, the larger ones without their payloads.
 
     They are due, or no process has served them of late, or they have left out due times, or could not make a job.
 
@@ -181,9 +206,8 @@ def perhaps_troubled(
     table = job_schedule.c
     unserved = table.served_at.is_(None) | (table.served_at < clock_after(-STALE_SECONDS))
     troubled = unserved | (table.next_due_at < clock_now()) | (table.error != "") | table.last_skip.is_not(None)
-    found = select(*COLUMNS).where(table.name > name, troubled, *_perhaps_of(organizations))
-    rows = connection.execute(found.order_by(table.name).limit(limit)).mappings()
-    return [to_schedule_row(row) for row in rows]
+    found = select(*_MANY_COLUMNS).where(table.name > name, troubled, *_perhaps_of(organizations))
+    return _read_many(connection, found.order_by(table.name).limit(limit))
 
 
 def declare(
