@@ -96,16 +96,20 @@ LIMIT_REASONS = {ScopeKind.ALL: WaitReason.LIMIT_REACHED} | {
 _NAMED_OF = {each: kind for kind, each in EACH.items()}
 
 
-def _in_words(words: Sequence[str], last: str) -> str:
+def in_words(words: Sequence[str], last: str) -> str:
+    """Return words as a sentence lists them.
+
+    :param last: the word before the last of them.
+    """
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
-EXPECTED = _in_words(
-    ["all", *(f"{dimension.kind}:{name}" for dimension in DIMENSIONS for name in dimension.shown), *EACH.values()], "or"
-)
-"""The forms, for error messages."""
-EACH_FORMS = _in_words([*EACH.values()], "and")
-EACH_NAMES = _in_words([*EACH], "or")
+FORMS = ("all", *(f"{each.kind}:{name}" for each in DIMENSIONS for name in each.shown), *EACH.values())
+"""The forms, for people."""
+EXPECTED = in_words(FORMS, "or")
+"""The forms, for error messages and helps."""
+EACH_FORMS = in_words([*EACH.values()], "and")
+EACH_NAMES = in_words([*EACH], "or")
 SCOPE_START = (*sorted(NAMED, key=len, reverse=True), "all", "each-")
 """How the forms that this release knows begin."""
 _PLAIN = "|".join(dimension.kind for dimension in DIMENSIONS if dimension.form == ".+")
