@@ -316,7 +316,7 @@ class QueriesContract(WaitContract):
             ledger.insert(new_job(organization_id=organization))
         ledger.limits.pause(parse_scope("organization:1"), "they asked", by="ann")
         crowd = queries.crowd(3600)
-        found = {each.kind.organization_id: (each.count, crowd.held.get(each.kind)) for each in crowd.waiting}
+        found = {each.kind.subject.organization_id: (each.count, crowd.held.get(each.kind)) for each in crowd.waiting}
         assert (found[1][0], found[None]) == (2, (1, None))
         assert found[1][1] is not None
         assert (found[1][1].code, found[1][1].by) == ("Paused", "ann")
@@ -328,7 +328,7 @@ class QueriesContract(WaitContract):
 
         def counted() -> dict[tuple[int | None, str], int]:
             waiting = queries.crowd(3600).waiting
-            return {(each.kind.organization_id, each.kind.queue_name): each.count for each in waiting}
+            return {(each.kind.subject.organization_id, each.kind.subject.queue_name): each.count for each in waiting}
 
         assert counted() == {(None, ""): 5}
         ledger.limits.pause(parse_scope("organization:1"), "they asked")

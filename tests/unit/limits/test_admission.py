@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import NAMED, SCOPE_LIMIT, Scope, ScopeKind
+from spoke_jobs.contract.limit_scopes import NAMED, SCOPE_LIMIT, Scope, ScopeKind, Subject
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.errors import InvalidLimit

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Self
 from sqlalchemy import ColumnElement, and_, false, not_, or_, select, true
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER, Executor, Lane, lane_of
-from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import (
     ALL_KINDS,
     DIMENSIONS,
@@ -24,6 +23,7 @@ from spoke_jobs.contract.limit_scopes import (
     TYPE_DIMENSION,
     Dimension,
     ScopeKind,
+    Subject,
 )
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest

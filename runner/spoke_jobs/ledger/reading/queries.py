@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, Engine, and_, desc, func, or_, select, tuple_
 
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import ANY_EVENT, Event, EventFilter
@@ -290,9 +290,7 @@ class Queries:
             limits = LimitSet(read_limits(connection))
             counts, more = crowd.waiting_counts(connection, limits, which, cap)
             held = limited_claims.current_admission(connection).why_held if limits else lambda _subject: None
-            subjects = {
-                each.kind: crowd.subject_of(each.kind) for each in counts if each.kind.executor is not Executor.CLUSTER
-            }
+            subjects = {each.kind: each.kind.subject for each in counts if each.kind.executor is not Executor.CLUSTER}
             by_subject = {subject: held(subject) for subject in set(subjects.values())}
             waits = {kind: wait for kind, subject in subjects.items() if (wait := by_subject[subject]) is not None}
             of_workers = [each.kind for each in counts if each.kind.executor is Executor.WORKERS]
@@ -309,7 +307,7 @@ class Queries:
                 _holders(connection, _numbers_behind(counts)),
                 {runner: takers_of(connection, runner, types[runner]) for runner in runners},
                 waits,
-                {each.kind for each in free if any(limits.of(crowd.subject_of(each.kind)))},
+                {each.kind for each in free if any(limits.of(each.kind.subject))},
                 _small_jobs(connection, [each.first_id for each in free]),
                 crowd.largest_shares(connection, [runner for runner, found in types.items() if found], which, cap),
                 failure_facts(connection, which, failed, counts, most),
