@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from spoke_jobs.contract.executors import NOT_OF_WORKERS, Executor, executor_of
 from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Subject
-from spoke_jobs.ledger.claims.eligibility import Due, QueueFree
+from spoke_jobs.ledger.claims.eligibility import Due, QueueFree, first_unmet
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.first_waiting import first_of_each, may_be_more, waiting_runners
 from spoke_jobs.ledger.sql import filters
@@ -63,6 +63,9 @@ class WaitingKind:
     """The job that holds the lock of their queue; None if they need none, or if it is free."""
     suspended: bool = False
     """Whether somebody has suspended them."""
+    unmet: str = ""
+    """The condition of claims that they do not fulfill, if they are due and wait for a worker. See
+    :func:`.eligibility.first_unmet`."""
 
     @property
     def job_type(self) -> str:
@@ -289,6 +292,7 @@ def _waiting(
         queue_lock.c.job_id.label("holder"),
         *(limited_column(dimension, limits.scopes).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
         job_request.c.suspended_at.is_not(None).label("suspended"),
+        case((unclaimed, ""), else_=first_unmet()).label("unmet"),
         due_since().label("due_at"),
         job_request.c.started_at,
         job_request.c.id,

@@ -20,7 +20,16 @@ from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import ANY_EVENT, Event, EventFilter
 from spoke_jobs.ledger.claims import limited_claims
-from spoke_jobs.ledger.claims.eligibility import Due, OfRunner, QueueFree, Waiting, in_sql
+from spoke_jobs.ledger.claims.eligibility import (
+    EXPLAINED,
+    Due,
+    OfRunner,
+    QueueFree,
+    Unmet,
+    Waiting,
+    first_unmet,
+    in_sql,
+)
 from spoke_jobs.ledger.cluster.reports import reports_of
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
@@ -108,6 +117,8 @@ class Situation:
     """The pause, the limit or the rate that holds it back, whatever its runner."""
     limited: bool = False
     """Whether a limit, a rate or a pause of the ledger applies to it, even if that does not hold it back now."""
+    unmet: Unmet | None = None
+    """What is said of the condition of claims that it does not fulfill, if it waits for a worker."""
     ahead: int = 0
     """The number of due jobs with a free queue that come before it: those of a higher priority and, of its own
     organization, the older ones."""
@@ -361,6 +372,7 @@ class Queries:
                 holder=holder,
                 limit=admission.why_held(Subject.of(job)),
                 limited=admission.limits_any(Subject.of(job)),
+                unmet=_unmet(connection, job),
                 ahead=ahead,
                 turns=_turns(connection, job, cap),
                 ahead_in_queue=ahead_in_queue if job.locks_queue else 0,
@@ -432,6 +444,12 @@ def _with_usual(connection: Connection, holder: Holder) -> Holder:
     return replace(holder, usual_seconds=usual_seconds(connection, holder.job_type))
 
 
+def _unmet(connection: Connection, job: JobRequest) -> Unmet | None:
+    if job.executor is not Executor.WORKERS:
+        return None
+    return EXPLAINED.get(connection.scalar(select(first_unmet()).where(job_request.c.id == job.id)) or "")
+
+
 class _Ahead(NamedTuple):
     """The due jobs that start before a waiting one in any case."""
 
@@ -495,7 +513,7 @@ def _turns(connection: Connection, job: JobRequest, cap: int | None) -> Turns:
 
 def _may_start(kind: WaitingKind) -> bool:
     """Whether a worker may start the jobs of a kind now, as far as their rows say."""
-    waits = kind.later or kind.blocked or kind.holder is not None
+    waits = kind.later or kind.blocked or kind.holder is not None or kind.unmet
     return not waits and kind.executor is Executor.WORKERS
 
 
