@@ -14,7 +14,7 @@ from spoke_jobs.contract.limit_scopes import ALL_KINDS, DIMENSIONS, Dimension, S
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobRequest
 
-VALUES: dict[str, Any] = {"job_type": "a.b", "queue_name": "q", "organization_id": 7, "limit_key": "k"}
+VALUES: dict[str, Any] = {dimension.field: 7 if dimension.is_number else "a.b" for dimension in DIMENSIONS}
 each_dimension = pytest.mark.parametrize("dimension", DIMENSIONS, ids=lambda each: str(each.kind))
 
 
