@@ -5,7 +5,8 @@ dispatch``, what ``spoke-jobs show`` prints, also with ``--json``, and docs/refe
 
 1. here: its entry in :data:`OPTIONS`, and its field in :class:`JobData` (and in :class:`JobOptions` to be stored),
 2. a keyword of :meth:`spoke_jobs.registry.Registry.job`, if it can be declared,
-3. a field of :class:`spoke_jobs.contract.custom_resources.spokejob.SpokeJobSpec`, if the SpokeJob's spec is to hold it.
+3. a field of :class:`spoke_jobs.contract.custom_resources.spokejob.SpokeJobSpec`, if the SpokeJob's spec is to hold it,
+4. its effect in the operator's ``core/templates/build_job.py``, if it changes the pod.
 
 ``tests/unit/test_job_options.py`` names what is missing.
 """

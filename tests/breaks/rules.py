@@ -178,9 +178,9 @@ _LEADING = (
 _LIMITS = (
     _core("A SpokeLimit limits its own namespace only", "limits/limits", "return self.namespaces.get(namespace, self.usual)", "return next(iter(self.namespaces.values()), self.usual)"),
     _core("The limit of each queue holds for a queue that has a larger one of its own", "limits/limits", "*_values([item], \"max_running\"), of_each)", "*_values([item], \"max_running\"))"),
-    _runner("A job without a queue counts against no limit of a queue", "contract/limit_scopes", "    if queue and (", "    if ("),
+    _runner("A job without a queue counts against no limit of a queue", "contract/limit_scopes", "        if queue and (", "        if ("),
     _core("The pause of a queue holds back no other queue", "limits/limits", "in applying(self.pauses, subject)]", "in applying(self.pauses, subject._replace(queue_name=subject.queue_name and next(iter(named(self.pauses, ScopeKind.QUEUE)), subject.queue_name)))]"),
-    _runner("The pause of each organization holds back every organization", "contract/limit_scopes", "        yield _EACH_ORGANIZATION, \"each-organization\", name\n", ""),
+    _runner("The pause of each organization holds back every organization", "contract/limit_scopes", "            yield _EACH_ORGANIZATION, \"each-organization\", name\n", ""),
     _core("The operator's own pause holds back namespaces with SpokeLimits, too", "limits/limits", "pauses=_pauses(usual.paused or pause, items, now)", "pauses=_pauses(pause, items, now)"),
     _core("The annotation of a Namespace pauses it", "objects/limit_objects", "paused=isinstance(reason, str) and reason != NOT_PAUSED", "paused=False"),
     _core("The annotation with the value `false` pauses nothing", "objects/limit_objects", " and reason != NOT_PAUSED", ""),
@@ -395,6 +395,8 @@ _LEDGER_LIMITS = (
 )  # fmt: skip
 
 _STARTS = (
+    _runner("`why` names a condition of claims that keeps a job from being started", "ledger/claims/eligibility", "not_(func.coalesce(condition.expression(), false()))", "false()"),
+    _runner("`why` without an id names a condition of claims that keeps jobs from being started", "ledger/reading/crowd", "case((unclaimed, \"\"), else_=first_unmet())", "case((unclaimed, \"\"), else_=\"\")"),
     _runner("Workers claim no suspended job", "ledger/claims/eligibility", "return and_(clock_once() >= DUE_FROM, NotSuspended().expression())", "return clock_once() >= DUE_FROM"),
     _runner("The runner `memory` starts no suspended job", "ledger/claims/eligibility", "return job.due_later(facts.now) is None and NotSuspended().holds(job, facts)", "return job.due_later(facts.now) is None"),
     _runner("A resumed job may start", "ledger/lifecycle/start_rules", "changes: Changes = {\"suspended_at\": None}", "changes: Changes = {\"suspended_at\": job.suspended_at}"),

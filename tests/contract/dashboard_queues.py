@@ -12,6 +12,7 @@ from sqlalchemy import update
 from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, token_in
 from tests.contract.ledger import new_job
 
+from spoke_jobs.contract.limit_scopes import FORMS
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.queries import Queries
@@ -227,6 +228,10 @@ class QueuesContract(DashboardScene):
         fields = re.findall(r'<(input|select) id="', form[0])
         assert widths[fields.index("select")] == "max-content"
         assert not re.search(r"^[^{}]*\bselect \{[^}]*[{; ]width:", styles, re.MULTILINE), "its own width, then"
+
+    def test_the_forms_say_what_a_scope_may_be(self, browse: Open) -> None:
+        page = browse(EVERYBODY).get("/queues").text
+        assert all(f"<code>{form}</code>" in page for form in FORMS)
 
     # What it changes
 

@@ -21,6 +21,7 @@ from spoke_jobs.ledger.claims import eligibility
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.due_jobs import Variant, search, search_text, search_values
 from spoke_jobs.ledger.claims.eligibility import (
+    CLAIMABLE,
     Condition,
     Facts,
     OfAge,
@@ -31,6 +32,7 @@ from spoke_jobs.ledger.claims.eligibility import (
     StartTimedOut,
     WithinStartTimeout,
     all_hold,
+    first_unmet,
     in_sql,
     in_text,
     of_claim,
@@ -224,6 +226,20 @@ class EligibilityContract:
                     for where in (search(variant, Open), f"{open_text(closes(closed))} AND {search(variant)}"):
                         statement = search_text(f"SELECT id FROM {sql_name('job_request')} WHERE {where}")
                         assert set(connection.scalars(statement, values)) == expected
+
+        check()
+
+    def test_why_names_the_first_condition_that_a_row_does_not_fulfill(self, ledger: SqlLedger) -> None:
+        @EXAMPLES
+        @given(rows=ROWS, locked=st.sets(NAMES, max_size=3))
+        def check(rows: list[Given], locked: set[str]) -> None:
+            named = [kind() for kind in CLAIMABLE if kind.unmet is not None]
+            with rolled_back(ledger) as connection:
+                jobs, facts = written(connection, rows, locked)
+                expected = [
+                    next((type(one).__name__ for one in named if not one.holds(job, facts)), "") for job in jobs
+                ]
+                assert list(connection.scalars(select(first_unmet()).order_by(job_request.c.id))) == expected
 
         check()
 

@@ -15,6 +15,7 @@ from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ChangeRefused, UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.claims.eligibility import WithinStartTimeout
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.crowd import Share
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts
@@ -303,6 +304,30 @@ class QueriesContract(WaitContract):
         assert kinds[behind[1].id] == first.kind
         assert len(kinds) == 8
 
+    def test_a_condition_of_claims_that_does_not_hold(self, ledger: SqlLedger, queries: Queries) -> None:
+        late, retried, in_cluster, later = (
+            ledger.insert(new_job(options=JobOptions(start_timeout_seconds=60), **changes))
+            for changes in ({}, {}, {"runner": "kubernetes"}, {"run_after": datetime(2100, 1, 1, tzinfo=UTC)})
+        )
+        in_time = ledger.insert(new_job(options=JobOptions(start_timeout_seconds=60)))
+        with ledger.engine.begin() as connection:
+            expired = update(job_request).where(job_request.c.id != in_time.id).values(start_by=clock_after(-1))
+            connection.execute(expired)
+            connection.execute(update(job_request).where(job_request.c.id == retried.id).values(attempt=1))
+        unmet = {
+            job.id: situation.unmet
+            for job in (late, retried, in_cluster, in_time)
+            if (situation := queries.situation(job.id)) is not None
+        }
+        assert unmet == {late.id: WithinStartTimeout.unmet, retried.id: None, in_cluster.id: None, in_time.id: None}
+        kinds = {job.id: job.kind.unmet for job in queries.waiting()}
+        assert kinds == dict.fromkeys((retried.id, in_cluster.id, later.id, in_time.id), "") | {
+            late.id: "WithinStartTimeout"
+        }
+        crowd = queries.crowd(3600)
+        assert {number for number, job in crowd.first_jobs.items() if job.id == late.id} == set(), "no worker starts it"
+        assert sum(each.count for each in crowd.waiting if each.kind.unmet) == 1
+
     def test_of_a_text_that_is_too_long_the_beginning_is_read(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job())
         with ledger.engine.begin() as connection:
@@ -316,7 +341,7 @@ class QueriesContract(WaitContract):
             ledger.insert(new_job(organization_id=organization))
         ledger.limits.pause(parse_scope("organization:1"), "they asked", by="ann")
         crowd = queries.crowd(3600)
-        found = {each.kind.organization_id: (each.count, crowd.held.get(each.kind)) for each in crowd.waiting}
+        found = {each.kind.subject.organization_id: (each.count, crowd.held.get(each.kind)) for each in crowd.waiting}
         assert (found[1][0], found[None]) == (2, (1, None))
         assert found[1][1] is not None
         assert (found[1][1].code, found[1][1].by) == ("Paused", "ann")
@@ -328,7 +353,7 @@ class QueriesContract(WaitContract):
 
         def counted() -> dict[tuple[int | None, str], int]:
             waiting = queries.crowd(3600).waiting
-            return {(each.kind.organization_id, each.kind.queue_name): each.count for each in waiting}
+            return {(each.kind.subject.organization_id, each.kind.subject.queue_name): each.count for each in waiting}
 
         assert counted() == {(None, ""): 5}
         ledger.limits.pause(parse_scope("organization:1"), "they asked")

@@ -10,44 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol, Self, TypeVar
+from typing import TypeVar
 
-from spoke_jobs.contract.limit_scopes import ALL_KINDS, Place, ScopeKind, scopes_of
+from spoke_jobs.contract.limit_scopes import ALL_KINDS, Place, ScopeKind, Subject
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 
 V = TypeVar("V")
-
-
-class Named(Protocol):
-    """A job, by what limits know of it."""
-
-    @property
-    def job_type(self) -> str: ...
-    @property
-    def queue_name(self) -> str: ...
-    @property
-    def organization_id(self) -> int | None: ...
-    @property
-    def limit_key(self) -> str | None: ...
-
-
-class Subject(NamedTuple):
-    """What limits know of a job. Jobs with the same values count alike."""
-
-    job_type: str
-    queue_name: str
-    organization_id: int | None
-    limit_key: str | None = None
-
-    @classmethod
-    def of(cls, job: Named) -> Self:
-        """Take the values from a job."""
-        return cls(job.job_type, job.queue_name, job.organization_id, job.limit_key)
-
-    def scopes(self, kinds: Collection[ScopeKind] = ALL_KINDS) -> Iterator[Place]:
-        """Yield the scopes that apply, the narrowest first."""
-        return scopes_of(self.job_type, self.queue_name, self.organization_id, self.limit_key, kinds)
 
 
 def applying(

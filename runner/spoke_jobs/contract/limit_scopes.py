@@ -1,10 +1,16 @@
-"""The scopes of limits and pauses: to which jobs a limit applies. The ledger and the operator share the grammar."""
+"""The scopes of limits and pauses: to which jobs a limit applies. The ledger and the operator share the grammar.
+
+To let limits know one more value of a job, add its row to :data:`DIMENSIONS`, its forms to :class:`ScopeKind`, its
+field to :class:`Subject`, and its line to :meth:`Subject.scopes`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
+from typing import NamedTuple, Self
 
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.shared.clean_text import is_storable
@@ -45,7 +51,9 @@ class Dimension:
     each: ScopeKind | None
     """The form that stands for each name."""
     field: str
-    """The field of a :class:`.limit_model.Subject`, and the column of a job's row."""
+    """The field of a :class:`Subject`, and the column of a job's row."""
+    spec_field: str
+    """The field of a SpokeJob's spec."""
     none: str | None = None
     """The value of jobs without it."""
     shown: tuple[str, ...] = ("NAME",)
@@ -67,20 +75,29 @@ class Dimension:
 
 
 DIMENSIONS = (
-    Dimension(_TYPE, _EACH_TYPE, "job_type", "", ("NAME", "PREFIX.*"), "[^*]+([.][*])?", WaitReason.TYPE_LIMIT_REACHED),
-    Dimension(_QUEUE, _EACH_QUEUE, "queue_name", "", reason=WaitReason.QUEUE_LIMIT_REACHED),
+    Dimension(
+        _TYPE,
+        _EACH_TYPE,
+        "job_type",
+        "job_type",
+        "",
+        ("NAME", "PREFIX.*"),
+        "[^*]+([.][*])?",
+        WaitReason.TYPE_LIMIT_REACHED,
+    ),
+    Dimension(_QUEUE, _EACH_QUEUE, "queue_name", "queue", "", reason=WaitReason.QUEUE_LIMIT_REACHED),
     Dimension(
         _ORGANIZATION,
         _EACH_ORGANIZATION,
         "organization_id",
+        "organization",
         shown=("NUMBER",),
         form="[0-9]{1,18}",
         reason=WaitReason.ORGANIZATION_LIMIT_REACHED,
     ),
-    Dimension(_KEY, None, "limit_key", reason=WaitReason.KEY_LIMIT_REACHED),
+    Dimension(_KEY, None, "limit_key", "limit_key", reason=WaitReason.KEY_LIMIT_REACHED),
 )
-"""The table of kinds of limits. The claims' SQL, the definition of SpokeLimits, admission and the texts follow from it.
-A further kind also needs its line in :func:`scopes_of`."""
+"""What limits know of a job. The claims' SQL, the definition of SpokeLimits, admission and the texts follow from it."""
 TYPE_DIMENSION, *_OTHERS = DIMENSIONS
 """The only one whose names have prefixes."""
 PLAIN_DIMENSIONS = tuple(_OTHERS)
@@ -93,19 +110,25 @@ LIMIT_REASONS = {ScopeKind.ALL: WaitReason.LIMIT_REACHED} | {
     kind: dimension.reason for dimension in DIMENSIONS for kind in dimension.kinds
 }
 """What a job waits for if the limit of a scope is reached."""
+NUMBERED = frozenset(dimension.kind for dimension in DIMENSIONS if dimension.is_number)
+"""The forms that are followed by a number."""
 _NAMED_OF = {each: kind for kind, each in EACH.items()}
 
 
-def _in_words(words: Sequence[str], last: str) -> str:
+def in_words(words: Sequence[str], last: str) -> str:
+    """Return words as a sentence lists them.
+
+    :param last: the word before the last of them.
+    """
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
-EXPECTED = _in_words(
-    ["all", *(f"{dimension.kind}:{name}" for dimension in DIMENSIONS for name in dimension.shown), *EACH.values()], "or"
-)
-"""The forms, for error messages."""
-EACH_FORMS = _in_words([*EACH.values()], "and")
-EACH_NAMES = _in_words([*EACH], "or")
+FORMS = ("all", *(f"{each.kind}:{name}" for each in DIMENSIONS for name in each.shown), *EACH.values())
+"""The forms, for people."""
+EXPECTED = in_words(FORMS, "or")
+"""The forms, for error messages and helps."""
+EACH_FORMS = in_words([*EACH.values()], "and")
+EACH_NAMES = in_words([*EACH], "or")
 SCOPE_START = (*sorted(NAMED, key=len, reverse=True), "all", "each-")
 """How the forms that this release knows begin."""
 _PLAIN = "|".join(dimension.kind for dimension in DIMENSIONS if dimension.form == ".+")
@@ -131,11 +154,11 @@ class Scope:
             return None
         if len(text) > SCOPE_LIMIT or not is_storable(text):
             return None
-        if kind is ScopeKind.ORGANIZATION and not (name.isascii() and name.isdigit()):
+        if kind in NUMBERED and not (name.isascii() and name.isdigit()):
             return None
         if kind is ScopeKind.TYPE and "*" in name and not _is_pattern(name):
             return None
-        return cls(kind, str(int(name)) if kind is ScopeKind.ORGANIZATION else name)
+        return cls(kind, str(int(name)) if kind in NUMBERED else name)
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" if self.kind in NAMED else str(self.kind)
@@ -158,28 +181,49 @@ def patterns_of(name: str) -> Iterator[str]:
         yield name + SUFFIX
 
 
-def scopes_of(
-    job_type: str, queue: str, organization: int | None, key: str | None, kinds: Collection[ScopeKind] = ALL_KINDS
-) -> Iterator[Place]:
-    """Yield the scopes that apply to a job, the narrowest first.
+class Subject(NamedTuple):
+    """What limits know of a job: the values of the :data:`DIMENSIONS`. Jobs with the same values count alike."""
 
-    :param queue: empty for none.
-    :param kinds: the forms that are wanted. Others may come with them.
-    """
-    if key is not None and _KEY in kinds:
-        yield _KEY, f"key:{key}", key
-    if _TYPE in kinds or _EACH_TYPE in kinds:
-        yield _TYPE, f"type:{job_type}", job_type
-        yield _EACH_TYPE, "each-type", job_type
-        for pattern in patterns_of(job_type):
-            if pattern != job_type:
-                yield _TYPE, f"type:{pattern}", pattern
-    if queue and (_QUEUE in kinds or _EACH_QUEUE in kinds):
-        yield _QUEUE, f"queue:{queue}", queue
-        yield _EACH_QUEUE, "each-queue", queue
-    if organization is not None and (_ORGANIZATION in kinds or _EACH_ORGANIZATION in kinds):
-        name = str(organization)
-        yield _ORGANIZATION, f"organization:{name}", name
-        yield _EACH_ORGANIZATION, "each-organization", name
-    if _ALL in kinds:
-        yield _ALL, "all", ""
+    job_type: str = ""
+    queue_name: str = ""
+    """Empty for none."""
+    organization_id: int | None = None
+    limit_key: str | None = None
+
+    @classmethod
+    def of(cls, job: object) -> Self:
+        """Take the values from a job's row, or from what has fields of the same names."""
+        return cls._make(_of_row(job))
+
+    @classmethod
+    def of_spec(cls, spec: object) -> Self:
+        """Take the values from the spec of a SpokeJob."""
+        return cls._make(_of_spec(spec))
+
+    def scopes(self, kinds: Collection[ScopeKind] = ALL_KINDS) -> Iterator[Place]:
+        """Yield the scopes that apply, the narrowest first.
+
+        :param kinds: the forms that are wanted. Others may come with them.
+        """
+        job_type, queue, organization, key = self
+        if key is not None and _KEY in kinds:
+            yield _KEY, f"key:{key}", key
+        if _TYPE in kinds or _EACH_TYPE in kinds:
+            yield _TYPE, f"type:{job_type}", job_type
+            yield _EACH_TYPE, "each-type", job_type
+            for pattern in patterns_of(job_type):
+                if pattern != job_type:
+                    yield _TYPE, f"type:{pattern}", pattern
+        if queue and (_QUEUE in kinds or _EACH_QUEUE in kinds):
+            yield _QUEUE, f"queue:{queue}", queue
+            yield _EACH_QUEUE, "each-queue", queue
+        if organization is not None and (_ORGANIZATION in kinds or _EACH_ORGANIZATION in kinds):
+            name = str(organization)
+            yield _ORGANIZATION, f"organization:{name}", name
+            yield _EACH_ORGANIZATION, "each-organization", name
+        if _ALL in kinds:
+            yield _ALL, "all", ""
+
+
+_of_row = attrgetter(*(dimension.field for dimension in DIMENSIONS))
+_of_spec = attrgetter(*(dimension.spec_field for dimension in DIMENSIONS))

@@ -468,6 +468,13 @@ class WaitReason(StrEnum):
         code=Code.QUEUE_TURN,
         given_by=Giver.WHY,
     )
+    NOT_CLAIMABLE = ReasonRow(
+        "NotClaimable",
+        "It is due, and a condition of claims keeps workers from starting it: the text says which.",
+        "",
+        code=Code.NOT_CLAIMABLE,
+        given_by=Giver.WHY,
+    )
     TAKEN = ReasonRow(
         "TakenElsewhere",
         "Other code has marked it as assigned, and runs it.",

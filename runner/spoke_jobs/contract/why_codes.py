@@ -23,6 +23,7 @@ class Code(StrEnum):
     BLOCKED = "blocked"
     QUEUE_LOCK = "queue_lock"
     QUEUE_TURN = "queue_turn"
+    NOT_CLAIMABLE = "not_claimable"
     TAKEN = "taken"
     NO_WORKER = "no_worker"
     PASSED_OVER = "passed_over"

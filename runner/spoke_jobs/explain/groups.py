@@ -31,6 +31,7 @@ from spoke_jobs.explain.lock_holders import progress_of
 from spoke_jobs.explain.passed_over import SOON, passed_over
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.words import ago, agreeing, clock, count, line, memory, seconds, until
+from spoke_jobs.ledger.claims.eligibility import EXPLAINED
 from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind, largest_first
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts
 from spoke_jobs.ledger.reading.queries import Crowd
@@ -132,6 +133,8 @@ class _Finder:
             return _Finding(WaitReason.BACKING_OFF, f"{kind.cause} {kind.fingerprint}")
         if kind.executor is Executor.CLUSTER:
             return _Finding(WaitReason.SUBMITTED if kind.submitted else WaitReason.NOT_SUBMITTED, "")
+        if kind.unmet:
+            return _Finding(WaitReason.NOT_CLAIMABLE, kind.unmet)
         if (wait := crowd.held.get(kind)) is not None:
             return _Finding(WAITS[wait.code], f"{wait.source} {wait.object}")
         if kind.holder is not None:
@@ -281,6 +284,8 @@ def _advice(
     kind, wait = first.kind, crowd.held.get(first.kind)
     if finding.reason == WaitReason.WORKERS_BUSY:
         return _busy_advice(finding, first, crowd, number)
+    if finding.reason == WaitReason.NOT_CLAIMABLE:
+        return EXPLAINED[finding.about].advice
     advised = ledger_group_advice(
         finding.reason,
         job_id=job_id if kind.holder is None else kind.holder,
@@ -331,6 +336,9 @@ def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int, pla
             return f"of the type {line(kind.job_type)} {be} passed over: it seems that no running worker knows the type"
         case WaitReason.WORKERS_BUSY:
             return _busy(finding, crowd, number)
+        case WaitReason.NOT_CLAIMABLE:
+            them = agreeing(number, "it", "them")
+            return f"{be} due, and no worker starts {them}: {EXPLAINED[finding.about].text}"
         case WaitReason.NO_WORKER:
             them = agreeing(number, "it", "them")
             return f"{be} due, and no worker for the runner {line(kind.runner)} takes {them}"

@@ -57,24 +57,33 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
     if (due := job.due_later(now)) is not None:
         yield _later(job, due, now)
         return  # nobody knows yet which jobs will come first at that time
-    if (limited := _limited(situation)) is not None:
-        yield limited
-    if (held := _held(situation)) is not None:
-        yield held
+    holds = [reason for reason in (_unmet(situation), _limited(situation), _held(situation)) if reason is not None]
+    yield from holds
     if job.executor is not Executor.CLUSTER:
-        holds = limited is not None or held is not None
-        yield from _for_a_worker(situation, holds)
+        yield from _for_a_worker(situation, bool(holds))
         if not holds and (reason := moves(job, now)) is not None:
             yield reason
-    # In a cluster the operator applies the start timeout, from the creation of each attempt's Job.
-    if job.executor is not Executor.CLUSTER and (deadline := start_deadline(job)) is not None:
-        limit = seconds(job.options.start_timeout_seconds or 0)
-        yield Reason(
-            Code.START_BY,
-            f"unless it has started by {clock(deadline, now)} ({when(deadline, now)}), it fails with "
-            f"StartTimeout (its start timeout is {limit})",
-            until=deadline,
-        )
+        if (reason := _start_by(job, now)) is not None:
+            yield reason
+
+
+def _unmet(situation: Situation) -> Reason | None:
+    if (unmet := situation.unmet) is None:
+        return None
+    return waits_for(WaitReason.NOT_CLAIMABLE, f"no worker starts it: {unmet.text}", unmet.advice)
+
+
+def _start_by(job: JobRequest, now: datetime) -> Reason | None:
+    """Say until when it must have started. In a cluster the operator decides that, from the creation of each Job."""
+    deadline = start_deadline(job)
+    if deadline is None or deadline <= now:
+        return None
+    limit = seconds(job.options.start_timeout_seconds or 0)
+    text = (
+        f"unless it has started by {clock(deadline, now)} ({when(deadline, now)}), it fails with StartTimeout (its "
+        f"start timeout is {limit})"
+    )
+    return Reason(Code.START_BY, text, until=deadline)
 
 
 def suspended(situation: Situation) -> Reason | None:

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
 
-from spoke_jobs.contract.limit_model import Pause, Subject, applying, limit_wait, rate_wait
+from spoke_jobs.contract.limit_model import Pause, applying, limit_wait, rate_wait
 from spoke_jobs.contract.limit_scopes import (
     LIMIT_REASONS,
     PLAIN_DIMENSIONS,
@@ -21,6 +21,7 @@ from spoke_jobs.contract.limit_scopes import (
     Dimension,
     Scope,
     ScopeKind,
+    Subject,
 )
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.limits.job_limit import JobLimit, Rate

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from spoke_jobs.contract import names
 from spoke_jobs.contract.custom_resources.spokelimit import PAUSE_TEXT_LIMIT, PauseSpec, SpokeLimitSpec
-from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
+from spoke_jobs.contract.limit_scopes import NUMBERED, Scope
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.limits.job_limit import NO_BOUNDS, JobLimit, LimitPause
@@ -53,7 +53,7 @@ def not_obeyed(scope: Scope) -> str:
 
 def _fits(scope: Scope) -> bool:
     """Whether the API server accepts the scope in a SpokeLimit."""
-    return "\n" not in scope.name and (scope.kind is not ScopeKind.ORGANIZATION or len(scope.name) <= _DIGITS)
+    return "\n" not in scope.name and (scope.kind not in NUMBERED or len(scope.name) <= _DIGITS)
 
 
 def check_obeyed(scope: Scope) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
+from spoke_jobs.contract.limit_scopes import FORMS, Scope, ScopeKind, in_words
 from spoke_jobs.explain.limit_texts import LIMIT_HEADINGS, limit_cells, pause_text
 from spoke_jobs.explain.words import line, seconds
 from spoke_jobs.ledger.reading.queries import LimitState
@@ -93,6 +93,8 @@ class QueuePage:
     scope: str = ""
     """What the forms have as their scope at first."""
     ends: tuple[tuple[str, str], ...] = ENDS
+    scope_forms: str = in_words([f"`{form}`" for form in FORMS], "or")
+    """What a scope may be, with backticks around code."""
 
 
 def queue_page(

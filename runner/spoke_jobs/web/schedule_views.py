@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
-from spoke_jobs.contract.limit_model import Subject, applying
+from spoke_jobs.contract.limit_model import applying
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.explain.limit_texts import pause_text
 from spoke_jobs.explain.schedules_json import (
     ORPHANED,

@@ -95,7 +95,7 @@ _ABOUT_THE_JOB_ALONE = frozenset(
     {
         *(WaitReason.DUE_LATER, WaitReason.ASKED_LATER, WaitReason.BACKING_OFF, WaitReason.TAKEN, WaitReason.NEXT),
         *(WaitReason.NOT_SUBMITTED, WaitReason.SUBMITTED, WaitReason.SPOKEJOB_GONE, WaitReason.PAUSED),
-        WaitReason.SUSPENDED,
+        *(WaitReason.SUSPENDED, WaitReason.NOT_CLAIMABLE),
     }
 )
 """Reasons to wait whose texts say nothing about other jobs."""

@@ -10,8 +10,7 @@ from tests.integration.ledger.hostile_rows import LARGEST, claimed, end_of, ledg
 from tests.waiting import eventually
 
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import ScopeKind
+from spoke_jobs.contract.limit_scopes import ScopeKind, Subject
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.ledger.claims import limited_claims, single_claim
 from spoke_jobs.ledger.cluster import syncing

@@ -22,8 +22,7 @@ from tests.contract.ledger import LEASE, new_job
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import ScopeKind
+from spoke_jobs.contract.limit_scopes import ScopeKind, Subject
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, RetryPolicy
 from spoke_jobs.ledger.claims import unlimited_jobs
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest

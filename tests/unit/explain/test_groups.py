@@ -16,6 +16,7 @@ from spoke_jobs.cluster.cluster_view import WaitingSpokeJob, waits_of
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import WAITS, Giver, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
@@ -29,8 +30,8 @@ from spoke_jobs.model import JobRequest
 
 PAGE = Path(__file__).parents[3] / "docs/why.md"
 KIND = WaitingKind(
+    Subject("report"),
     runner="legacy",
-    job_type="report",
     priority=0,
     later=False,
     cause="",
@@ -44,6 +45,8 @@ CLUSTER = replace(KIND, runner="kubernetes", submitted=True)
 
 
 def waiting(count: int = 3, oldest_at: datetime | None = None, first_id: int = 40, **kind: Any) -> WaitingCount:
+    if "job_type" in kind:
+        kind["subject"] = Subject(kind.pop("job_type"))
     return WaitingCount(replace(KIND, **kind), count, oldest_at or before(minutes=1), first_id)
 
 
@@ -193,6 +196,9 @@ IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = 
     (WaitReason.PAUSED, {}, {"held": {KIND: PAUSE}}, "waits: paused by", "wait: paused by"),
     (WaitReason.SUSPENDED, {"suspended": True, "later": True, "cause": "JobError"}, {},
      "is suspended", "are suspended"),
+    (WaitReason.NOT_CLAIMABLE, {"unmet": "WithinStartTimeout"}, {},
+     "is due, and no worker starts it: the start timeout has expired",
+     "are due, and no worker starts them: the start timeout has expired"),
     (WaitReason.NO_WORKER, {}, {},
      "is due, and no worker for the runner legacy takes it", "are due, and no worker for the runner legacy takes them"),
     (WaitReason.WORKERS_BUSY, {}, {"load": (a_load(),)},

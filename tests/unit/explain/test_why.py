@@ -26,6 +26,7 @@ from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.reasons import Reason
 from spoke_jobs.explain.why import explain, is_explained_by_cluster
+from spoke_jobs.ledger.claims.eligibility import WithinStartTimeout
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import Blocking
 from spoke_jobs.ledger.reading.queries import Situation, Turns
@@ -240,6 +241,15 @@ class TestWaiting:
         job = a_job(start_by=after(minutes=4), options=JobOptions(start_timeout_seconds=300))
         assert said(a_situation(job, ahead=1, load=(a_load(),)))[Code.START_BY].until == after(minutes=4)
         assert Code.START_BY not in said(a_situation(replace(job, runner="kubernetes"))), "the operator's, by attempt"
+
+    def test_for_a_condition_of_claims_that_does_not_hold(self) -> None:
+        late = a_job(start_by=before(minutes=4), options=JobOptions(start_timeout_seconds=300))
+        reason = only(a_situation(late, unmet=WithinStartTimeout.unmet, load=(a_load(),)))
+        assert (reason.code, reason.text) == (
+            Code.NOT_CLAIMABLE,
+            "no worker starts it: the start timeout has expired",
+        )
+        assert "StartTimeout" in reason.advice
 
 
 @pytest.mark.parametrize("state", [JobState.WAITING, JobState.RUNNING])

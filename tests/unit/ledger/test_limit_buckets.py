@@ -16,7 +16,7 @@ from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, new_job
 from tests.waiting import eventually
 
-from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.errors import MigrationRefused
 from spoke_jobs.ledger.claims.limited_claims import current_admission
 from spoke_jobs.ledger.engine import create_engine as ledger_engine

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import NAMED, SCOPE_LIMIT, Scope, ScopeKind
+from spoke_jobs.contract.limit_scopes import DIMENSIONS, NAMED, SCOPE_LIMIT, Scope, ScopeKind, Subject
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.errors import InvalidLimit
@@ -352,10 +352,12 @@ TestAdmitting.settings = settings(max_examples=40, stateful_step_count=25, deadl
 
 
 def test_every_kind_of_scope_has_a_reason_of_its_own() -> None:
+    values: dict[str, Any] = {dimension.field: 7 if dimension.is_number else "7" for dimension in DIMENSIONS}
+    everything = Subject(**values)
     for kind in ScopeKind:
         name = "7" if kind in NAMED else ""
         limits = LimitSet([JobLimit(Scope(kind, name), Bounds(0), id=1)])
-        wait = Admission(limits, {}, NOW).why_held(Subject("7", "7", 7, "7"))
+        wait = Admission(limits, {}, NOW).why_held(everything)
         assert wait is not None
         assert sentence(wait).endswith(f"0 of at most 0 (limit {Scope(kind, name)})")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fullest_window import excess, most_in
 
-from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
 

@@ -22,7 +22,8 @@ from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, NAMESPACE, TEMPLATE, Object, World, ended, finished
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.limit_model import Subject, applying
+from spoke_jobs.contract.limit_model import applying
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.contract.termination import ExitCode, TerminationMessage
 from spoke_jobs_operator.core.limits.limits import Limits

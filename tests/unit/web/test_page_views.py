@@ -7,6 +7,7 @@ from dataclasses import replace
 from tests.contract.dashboard_scene import EVERYBODY, ONE
 from tests.unit.explain.situations import NOW
 
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.ledger.reading.crowd import WaitingCount, WaitingKind
@@ -18,7 +19,7 @@ from spoke_jobs.web.view_parts import group_item
 
 
 def test_without_failures_for_good_the_overview_names_the_other_ones() -> None:
-    kind = WaitingKind("legacy", "", 0, True, "JobError", "E@f", False, False, False, None)
+    kind = WaitingKind(Subject(), "legacy", 0, True, "JobError", "E@f", False, False, False, None)
     others = (replace(kind, cause="RetryLater"), replace(kind, later=False, cause=""), replace(kind, blocked=True))
     behind = tuple(WaitingCount(other, 3, NOW, number) for number, other in enumerate(others, 50))
     again = (WaitingCount(kind, 30, NOW, 40), WaitingCount(replace(kind, cause="Killed"), 10, NOW, 41))

@@ -16,8 +16,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-from spoke_jobs.contract.limit_model import Subject, limit_wait
-from spoke_jobs.contract.limit_scopes import LIMIT_REASONS, ScopeKind, counted_as
+from spoke_jobs.contract.limit_model import limit_wait
+from spoke_jobs.contract.limit_scopes import LIMIT_REASONS, ScopeKind, Subject, counted_as
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.limits.limits import PREFIX, Limits, NamespaceLimits, RateBound
 from spoke_jobs_operator.core.limits.start_rates import StartRates
@@ -77,16 +77,13 @@ class Candidate:
     key: Key
     priority: int
     created_at: datetime
-    queue: str = ""
+    subject: Subject
+    """What limits know of it."""
     locks_queue: bool = False
-    organization: int | None = None
     template: str = ""
     request_id: int = 0
-    job_type: str = ""
-    limit_key: str = ""
     standby: bool = False
     """Whether its next attempt may take a standby pod."""
-    _subject: Subject | None = field(default=None, init=False, repr=False, compare=False)
     _party: Party | None = field(default=None, init=False, repr=False, compare=False)
     _scopes: tuple[CountedScope, ...] | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -95,18 +92,10 @@ class Candidate:
         return rules.rates_of(self.subject)
 
     @property
-    def subject(self) -> Subject:
-        """What limits know of the SpokeJob. It is made once: one admission asks for it several times."""
-        if (subject := self._subject) is None:
-            subject = Subject(self.job_type, self.queue, self.organization, self.limit_key or None)
-            object.__setattr__(self, "_subject", subject)
-        return subject
-
-    @property
     def counted(self) -> tuple[CountedScope, ...]:
         """The scopes of limits that apply, the narrowest first."""
         if (scopes := self._scopes) is None:
-            if self.job_type.count(".") > _MOST_PREFIXES:
+            if self.subject.job_type.count(".") > _MOST_PREFIXES:
                 return _counted(self.key.namespace, self.subject)
             scopes = _kept(self.key.namespace, self.subject)
             object.__setattr__(self, "_scopes", scopes)
@@ -121,7 +110,7 @@ class Candidate:
     def party(self) -> Party:
         """The party that the SpokeJob belongs to. It is made once."""
         if (party := self._party) is None:
-            party = Party(self.key.namespace, self.organization)
+            party = Party(self.key.namespace, self.subject.organization_id)
             object.__setattr__(self, "_party", party)
         return party
 
@@ -133,7 +122,7 @@ class Candidate:
     @property
     def queue_key(self) -> QueueKey:
         """The SpokeJob's queue."""
-        return QueueKey(self.key.namespace, self.queue)
+        return QueueKey(self.key.namespace, self.subject.queue_name)
 
 
 @dataclass(slots=True)
@@ -170,7 +159,7 @@ class Usage:
         if item.locks_queue and self.counts_locks:
             self.locked_by.setdefault(item.queue_key, []).append(item.key)
         if self.holds is not None:
-            self.holds.admit(item.key, item.group, item.job_type, adopted=adopted, standby=item.standby)
+            self.holds.admit(item.key, item.group, item.subject.job_type, adopted=adopted, standby=item.standby)
 
     def remove(self, item: Candidate) -> None:
         """Stop counting a SpokeJob that releases its place."""
@@ -230,7 +219,7 @@ def _paused(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimit
 
 def _queue_lock(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits) -> Wait | None:
     if item.locks_queue and (holders := usage.locked_by.get(item.queue_key)):
-        return Wait(WaitReason.QUEUE_LOCKED, holder=holders[0].name, object=item.queue)
+        return Wait(WaitReason.QUEUE_LOCKED, holder=holders[0].name, object=item.subject.queue_name)
     return None
 
 
@@ -273,7 +262,8 @@ def _hold(item: Candidate, usage: Usage, limits: Limits, rules: NamespaceLimits)
     own = None if rules.running is None else rules.running.value
     places = [most for most in (limits.running, own) if most is not None]
     fewest = min(places, default=None)
-    return usage.holds.why(item.key, item.group, item.job_type, item.created_at, fewest, standby=item.standby)
+    job_type = item.subject.job_type
+    return usage.holds.why(item.key, item.group, job_type, item.created_at, fewest, standby=item.standby)
 
 
 CHECKS = (

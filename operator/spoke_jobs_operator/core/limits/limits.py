@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from spoke_jobs.contract.custom_resources.kinds import Kind
-from spoke_jobs.contract.limit_model import Pause, Subject, applying
-from spoke_jobs.contract.limit_scopes import EACH, NAMED, SUFFIX, ScopeKind
+from spoke_jobs.contract.limit_model import Pause, applying
+from spoke_jobs.contract.limit_scopes import EACH, NAMED, NUMBERED, SUFFIX, ScopeKind, Subject
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.objects.limit_objects import NamespaceView, SpokeLimitView
@@ -189,7 +189,7 @@ def named(limits: Mapping[str, V], kind: ScopeKind) -> dict[str, V]:
     """Return those of named queues, for example, by the name, in its order."""
     start = f"{kind}:"
     found = [(scope.removeprefix(start), value) for scope, value in limits.items() if scope.startswith(start)]
-    return dict(sorted(found, key=lambda each: (int(each[0]) if kind is ScopeKind.ORGANIZATION else 0, each[0])))
+    return dict(sorted(found, key=lambda each: (int(each[0]) if kind in NUMBERED else 0, each[0])))
 
 
 def compiled(

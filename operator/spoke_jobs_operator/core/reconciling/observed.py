@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.names import job_name
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.admission.admit import Candidate
@@ -78,13 +79,10 @@ def candidate_of(spokejob: SpokeJob) -> Candidate:
         key=Key(spokejob.namespace, spokejob.name),
         priority=spec.priority,
         created_at=spokejob.created_at,
-        queue=spec.queue,
+        subject=Subject.of_spec(spec),
         locks_queue=spec.locks_queue,
-        organization=spec.organization,
         template=spec.pod_template,
         request_id=spec.request_id,
-        job_type=spec.job_type,
-        limit_key=spec.limit_key or "",
         standby=may_take_one(spokejob),
     )
 

@@ -138,7 +138,7 @@ class LimitUse(NamedTuple):
     """As a SpokeLimit names it."""
     limit: int
     used: int
-    """For `each-queue`, `each-organization` and `each-type`: the attempts of the busiest one."""
+    """For `each-queue` and the like: the attempts of the busiest one."""
 
 
 class PausedScope(NamedTuple):
@@ -179,7 +179,7 @@ class RateUse(NamedTuple):
     scope: str
     per_second: float
     tokens: int
-    """For `each-queue`, `each-organization` and `each-type`: of the one that has the fewest."""
+    """For `each-queue` and the like: of the one that has the fewest."""
 
 
 def rate_uses(limits: Limits, rates: StartRates) -> Iterator[RateUse]:

@@ -51,7 +51,7 @@ class Counts:
         return cls(counts)
 
     def of(self, namespace: str, scope: Scope) -> int:
-        """Return the count of a scope. For each-type, each-queue and each-organization it is the sum of all of them."""
+        """Return the count of a scope. For `each-queue` and the like it is the sum of all of them."""
         return self.in_scope[ScopeKey(namespace, str(scope))]
 
 

@@ -148,7 +148,7 @@ class Pacer:
         """
         key, holds = candidate.key, self.usage.holds
         if rejected is not None and holds is not None:
-            holds.rejected(key, candidate.group, candidate.job_type, rejected)
+            holds.rejected(key, candidate.group, candidate.subject.job_type, rejected)
         elif standing is Standing.IDLE or (standing is Standing.WAITS and self._is_held_otherwise(candidate)):
             self._forget_rejection(key)
         if standing is Standing.FINISHED:

@@ -15,7 +15,7 @@ from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors, us
 from spoke_jobs.cli.commands.filter_options import closest
 from spoke_jobs.cli.commands.ledger_access import NEWEST, known_types, open_ledger, open_queries
 from spoke_jobs.cli.printing import new_console, print_note, print_text, print_texts
-from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
+from spoke_jobs.contract.limit_scopes import EXPECTED, Scope, ScopeKind
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.explain.words import line
@@ -64,8 +64,7 @@ ScopeName = Annotated[
     typer.Argument(
         parser=_scope,
         metavar="SCOPE",
-        help="all, type:NAME, type:PREFIX.*, queue:NAME, organization:NUMBER, key:NAME, each-type, "
-        "each-queue or each-organization.",
+        help=f"{EXPECTED}.",
         show_default=False,
     ),
 ]
@@ -124,7 +123,7 @@ def set_limit(
 ) -> None:
     """Change a limit. What is not given stays as it is. It is obeyed at once, and a deploy does not undo it.
 
-    With each-type, each-queue and each-organization, both bounds are those of each type, queue or organization.
+    With a scope like each-queue, both bounds are those of each queue.
     """
     if max_running is None and rate is None and burst is None:
         usage_error("give --max-running, --rate or --burst")

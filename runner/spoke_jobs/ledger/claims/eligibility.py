@@ -1,8 +1,9 @@
 """The conditions under which a waiting job may start, each in SQL and as a predicate on a row.
 
 Claims, counts, listings, sync, `why` and the ledger in memory compose them, so that all agree on which jobs may start.
-To add a condition to each claim of both ledgers, write its class here and name it in :data:`CLAIMABLE`. A contract test
-holds the forms of each condition to each other.
+To add a condition to each claim of both ledgers, write its class here and name it in :data:`CLAIMABLE`. With its text
+(:attr:`Condition.unmet`), `why` names it, for one job and for all. A contract test holds the forms of each condition to
+each other.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
-from sqlalchemy import ColumnElement, and_, false, not_, or_, select, true
+from sqlalchemy import ColumnElement, and_, case, false, func, not_, or_, select, true
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER, Executor, Lane, lane_of
-from spoke_jobs.contract.limit_model import Subject
 from spoke_jobs.contract.limit_scopes import (
     ALL_KINDS,
     DIMENSIONS,
@@ -24,6 +24,7 @@ from spoke_jobs.contract.limit_scopes import (
     TYPE_DIMENSION,
     Dimension,
     ScopeKind,
+    Subject,
 )
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
@@ -55,6 +56,16 @@ class Facts:
     """The queues whose lock a job holds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """What `why` says of due jobs that do not fulfill a condition. The same texts serve one job and many."""
+
+    text: str
+    """Why no worker starts them: the end of a sentence."""
+    advice: str = ""
+    """A sentence; empty if nothing needs to be done."""
+
+
 class Condition(ABC):
     """A condition on a row of ``job_request``. All forms give the same result."""
 
@@ -62,6 +73,9 @@ class Condition(ABC):
     text: ClassVar[str] = ""
     """PostgreSQL, with the parameters of :meth:`values`. Empty for a condition without parameters, whose text follows
     from its expression."""
+    unmet: ClassVar[Unmet | None] = None
+    """What `why` says if it does not hold. None for a condition that depends on the worker, or that `why` explains in a
+    way of its own, for example with the job that holds the lock."""
 
     @classmethod
     def of(cls, request: ClaimRequest) -> Self:
@@ -158,6 +172,10 @@ class Due(Condition):
 class WithinStartTimeout(Condition):
     """It has been started before, or its start timeout has not expired."""
 
+    unmet = Unmet(
+        "the start timeout has expired", "Check that a worker runs: it ends such jobs as StartTimeout within seconds."
+    )
+
     def expression(self) -> ColumnElement[bool]:
         return or_(job_request.c.start_by.is_(None), job_request.c.attempt > 0, job_request.c.start_by > clock_now())
 
@@ -226,6 +244,20 @@ class QueueFree(Condition):
 
 CLAIMABLE: tuple[type[Condition], ...] = (Waiting, OfRunner, Due, WithinStartTimeout, OfTypes, QueueFree)
 """The conditions of each claim."""
+_OF_THE_JOB = tuple(kind() for kind in CLAIMABLE if kind not in (OfRunner, OfTypes))
+"""Those of them that do not depend on the worker."""
+EXPLAINED = {type(condition).__name__: condition.unmet for condition in _OF_THE_JOB if condition.unmet is not None}
+"""What `why` says of each of them, by its name."""
+
+
+def first_unmet() -> ColumnElement[str]:
+    """Return the name of the first condition of :data:`EXPLAINED` that a row does not fulfill; empty for none."""
+    named = (
+        (not_(func.coalesce(condition.expression(), false())), type(condition).__name__)
+        for condition in _OF_THE_JOB
+        if condition.unmet is not None
+    )
+    return case(*named, else_="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,7 +436,7 @@ def of_free_worker(closed: Closed) -> tuple[Condition, ...]:
 
     :param closed: what a pause, a limit or a rate holds back. A job of it waits for that, wherever it is to run.
     """
-    return (Waiting(), OfRunner(LANE_RUNNER), Due(), WithinStartTimeout(), QueueFree(), Open(closed))
+    return (OfRunner(LANE_RUNNER), *_OF_THE_JOB, Open(closed))
 
 
 def of_overflow(closed: Closed) -> tuple[Condition, ...]:

@@ -21,8 +21,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, desc, func, select
 
-from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import DIMENSIONS, ScopeKind
+from spoke_jobs.contract.limit_scopes import DIMENSIONS, ScopeKind, Subject
 from spoke_jobs.ledger.claims import bulk
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import Scope
+from spoke_jobs.contract.limit_scopes import Scope, Subject
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.limits import job_limit

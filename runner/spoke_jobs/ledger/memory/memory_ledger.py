@@ -14,7 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.retry import GiveUp, TryAgain
 from spoke_jobs.errors import DependencyNotMet
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest

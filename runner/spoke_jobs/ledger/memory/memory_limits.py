@@ -9,8 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 
-from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import Scope
+from spoke_jobs.contract.limit_scopes import Scope, Subject
 from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.limits_and_pauses.limit_store import Change, LimitStore, declarations
 from spoke_jobs.limits.admission import Admission, Bucket, LimitSet

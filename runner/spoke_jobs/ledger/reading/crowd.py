@@ -29,9 +29,8 @@ from sqlalchemy import (
 )
 
 from spoke_jobs.contract.executors import NOT_OF_WORKERS, Executor, executor_of
-from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS
-from spoke_jobs.ledger.claims.eligibility import Due, QueueFree
+from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Subject
+from spoke_jobs.ledger.claims.eligibility import Due, QueueFree, first_unmet
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.first_waiting import first_of_each, may_be_more, waiting_runners
 from spoke_jobs.ledger.sql import filters
@@ -45,9 +44,9 @@ from spoke_jobs.model import ANY_JOB, AttemptState, JobFilter, JobState
 class WaitingKind:
     """What the rows of some waiting jobs have in common."""
 
+    subject: Subject
+    """What limits know of them. It has a queue, for example, only if a limit is for this queue, or for each queue."""
     runner: str
-    job_type: str
-    """Empty if their type says nothing about what they wait for: if they are not due, or no worker claims them."""
     priority: int
     later: bool
     """Whether they are not due yet, or suspended."""
@@ -62,14 +61,16 @@ class WaitingKind:
     """Whether they depend on jobs that have not ended."""
     holder: int | None
     """The job that holds the lock of their queue; None if they need none, or if it is free."""
-    queue_name: str = ""
-    """Their queue, if a limit is for it, or for each queue; else empty."""
-    organization_id: int | None = None
-    """Their organization, likewise; else None."""
-    limit_key: str | None = None
-    """Their key, if a limit is for keys; else None."""
     suspended: bool = False
     """Whether somebody has suspended them."""
+    unmet: str = ""
+    """The condition of claims that they do not fulfill, if they are due and wait for a worker. See
+    :func:`.eligibility.first_unmet`."""
+
+    @property
+    def job_type(self) -> str:
+        """Empty if it says nothing about what they wait for: if they are not due, or no worker claims them."""
+        return self.subject.job_type
 
     @property
     def executor(self) -> Executor:
@@ -125,12 +126,7 @@ class Share(NamedTuple):
     running: int
 
 
-def subject_of(kind: WaitingKind) -> Subject:
-    """Return what limits know of the jobs of a kind."""
-    return Subject(kind.job_type, kind.queue_name, kind.organization_id, kind.limit_key)
-
-
-_KIND = tuple(field.name for field in fields(WaitingKind))
+_KIND = (*Subject._fields, *(field.name for field in fields(WaitingKind) if field.name != "subject"))
 
 
 class WaitingJob(NamedTuple):
@@ -296,6 +292,7 @@ def _waiting(
         queue_lock.c.job_id.label("holder"),
         *(limited_column(dimension, limits.scopes).label(dimension.field) for dimension in PLAIN_DIMENSIONS),
         job_request.c.suspended_at.is_not(None).label("suspended"),
+        case((unclaimed, ""), else_=first_unmet()).label("unmet"),
         due_since().label("due_at"),
         job_request.c.started_at,
         job_request.c.id,
@@ -314,4 +311,5 @@ def _waiting(
 
 def _kind_of(row: Any) -> WaitingKind:
     """Read the kind of a row that begins with its fields."""
-    return WaitingKind(*row[: len(_KIND)])
+    values = len(Subject._fields)
+    return WaitingKind(Subject(*row[:values]), *row[values : len(_KIND)])

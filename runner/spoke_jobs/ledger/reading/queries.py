@@ -15,12 +15,21 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, Engine, and_, desc, func, or_, select, tuple_
 
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import ANY_EVENT, Event, EventFilter
 from spoke_jobs.ledger.claims import limited_claims
-from spoke_jobs.ledger.claims.eligibility import Due, OfRunner, QueueFree, Waiting, in_sql
+from spoke_jobs.ledger.claims.eligibility import (
+    EXPLAINED,
+    Due,
+    OfRunner,
+    QueueFree,
+    Unmet,
+    Waiting,
+    first_unmet,
+    in_sql,
+)
 from spoke_jobs.ledger.cluster.reports import reports_of
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.engine import READ_ONLY
@@ -108,6 +117,8 @@ class Situation:
     """The pause, the limit or the rate that holds it back, whatever its runner."""
     limited: bool = False
     """Whether a limit, a rate or a pause of the ledger applies to it, even if that does not hold it back now."""
+    unmet: Unmet | None = None
+    """What is said of the condition of claims that it does not fulfill, if it waits for a worker."""
     ahead: int = 0
     """The number of due jobs with a free queue that come before it: those of a higher priority and, of its own
     organization, the older ones."""
@@ -290,9 +301,7 @@ class Queries:
             limits = LimitSet(read_limits(connection))
             counts, more = crowd.waiting_counts(connection, limits, which, cap)
             held = limited_claims.current_admission(connection).why_held if limits else lambda _subject: None
-            subjects = {
-                each.kind: crowd.subject_of(each.kind) for each in counts if each.kind.executor is not Executor.CLUSTER
-            }
+            subjects = {each.kind: each.kind.subject for each in counts if each.kind.executor is not Executor.CLUSTER}
             by_subject = {subject: held(subject) for subject in set(subjects.values())}
             waits = {kind: wait for kind, subject in subjects.items() if (wait := by_subject[subject]) is not None}
             of_workers = [each.kind for each in counts if each.kind.executor is Executor.WORKERS]
@@ -309,7 +318,7 @@ class Queries:
                 _holders(connection, _numbers_behind(counts)),
                 {runner: takers_of(connection, runner, types[runner]) for runner in runners},
                 waits,
-                {each.kind for each in free if any(limits.of(crowd.subject_of(each.kind)))},
+                {each.kind for each in free if any(limits.of(each.kind.subject))},
                 _small_jobs(connection, [each.first_id for each in free]),
                 crowd.largest_shares(connection, [runner for runner, found in types.items() if found], which, cap),
                 failure_facts(connection, which, failed, counts, most),
@@ -363,6 +372,7 @@ class Queries:
                 holder=holder,
                 limit=admission.why_held(Subject.of(job)),
                 limited=admission.limits_any(Subject.of(job)),
+                unmet=_unmet(connection, job),
                 ahead=ahead,
                 turns=_turns(connection, job, cap),
                 ahead_in_queue=ahead_in_queue if job.locks_queue else 0,
@@ -434,6 +444,12 @@ def _with_usual(connection: Connection, holder: Holder) -> Holder:
     return replace(holder, usual_seconds=usual_seconds(connection, holder.job_type))
 
 
+def _unmet(connection: Connection, job: JobRequest) -> Unmet | None:
+    if job.executor is not Executor.WORKERS:
+        return None
+    return EXPLAINED.get(connection.scalar(select(first_unmet()).where(job_request.c.id == job.id)) or "")
+
+
 class _Ahead(NamedTuple):
     """The due jobs that start before a waiting one in any case."""
 
@@ -497,7 +513,7 @@ def _turns(connection: Connection, job: JobRequest, cap: int | None) -> Turns:
 
 def _may_start(kind: WaitingKind) -> bool:
     """Whether a worker may start the jobs of a kind now, as far as their rows say."""
-    waits = kind.later or kind.blocked or kind.holder is not None
+    waits = kind.later or kind.blocked or kind.holder is not None or kind.unmet
     return not waits and kind.executor is Executor.WORKERS
 
 

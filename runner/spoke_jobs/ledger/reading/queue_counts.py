@@ -10,8 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, case, desc, func, select
 
-from spoke_jobs.contract.limit_model import Subject
-from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Scope, ScopeKind
+from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Scope, ScopeKind, Subject
 from spoke_jobs.ledger.claims.eligibility import Due
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.reading.first_waiting import first_of_each, may_be_more, waiting_runners

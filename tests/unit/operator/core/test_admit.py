@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract import wait_text
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs_operator.core.admission import admit as admit_core
 from spoke_jobs_operator.core.admission.admit import Candidate, ScopeKey, Usage, in_order, why_held
 from spoke_jobs_operator.core.admission.admit import admit as admit_in_turn
@@ -30,7 +31,8 @@ def candidate(
     ns: str = "ns",
     row: int = 0,
 ) -> Candidate:
-    return Candidate(Key(ns, name), priority, NOW - timedelta(seconds=age), queue, locks, org, request_id=row)
+    created_at = NOW - timedelta(seconds=age)
+    return Candidate(Key(ns, name), priority, created_at, Subject("", queue, org), locks, request_id=row)
 
 
 def admit(
@@ -167,7 +169,7 @@ def test_rows_of_other_queues_and_jobs_that_lock_none_keep_the_order_of_their_ag
 def test_priority_and_turns_come_before_the_row() -> None:
     urgent = replace(EARLY_SECOND, priority=1)
     assert [key.name for key in admit([LATE_FIRST, urgent], [], Limits())] == ["second-2"]
-    of_another = replace(EARLY_SECOND, organization=5)
+    of_another = replace(EARLY_SECOND, subject=Subject("", "q", 5))
     assert [key.name for key in admit([LATE_FIRST, of_another], [], Limits())] == ["second-2"]
 
 
@@ -187,14 +189,14 @@ def test_priority_and_turns_come_before_the_row() -> None:
 )
 def test_jobs_that_lock_a_queue_exchange_their_places_and_no_others_do(waiting: list[Candidate]) -> None:
     def place(item: Candidate) -> str | Key:
-        return item.queue if item.locks_queue else item.key
+        return item.subject.queue_name if item.locks_queue else item.key
 
     order = in_order(waiting, Usage(), Limits(), Turns(), len(waiting))
     by_age = sorted(waiting, key=lambda item: item.age)
     assert Counter(order) == Counter(waiting)
     assert [place(item) for item in order] == [place(item) for item in by_age]
     for queue in ("", "q", "r"):
-        rows = [item.request_id for item in order if item.locks_queue and item.queue == queue]
+        rows = [item.request_id for item in order if item.locks_queue and item.subject.queue_name == queue]
         assert rows == sorted(rows)
 
 
@@ -221,8 +223,8 @@ def test_limits_and_locks_hold_and_nobody_waits_for_nothing(waiting: list[Candid
     for bound, counts in (
         (limits.running, [len(chosen)]),
         (limits.in_namespace, Counter(item.key.namespace for item in chosen).values()),
-        (limits.in_queue, Counter(item.queue_key for item in chosen if item.queue).values()),
-        (limits.for_organization, Counter(item.party for item in chosen if item.organization).values()),
+        (limits.in_queue, Counter(item.queue_key for item in chosen if item.subject.queue_name).values()),
+        (limits.for_organization, Counter(item.party for item in chosen if item.subject.organization_id).values()),
     ):
         assert bound is None or all(count <= bound for count in counts)
     assert all(len(holders) == 1 for holders in usage.locked_by.values())
@@ -242,7 +244,7 @@ def test_a_changed_copy_is_counted_as_what_it_is_now() -> None:
     """What a job counts as is made once for each candidate."""
     first = candidate("a", queue="q", org=1)
     usage = Usage.of([first])
-    copy = replace(first, queue="r", organization=2)
+    copy = replace(first, subject=Subject("", "r", 2))
     usage.add(copy)
     assert (copy.subject.queue_name, copy.party.organization) == ("r", 2)
     assert (usage.in_scope[ScopeKey("ns", "queue:q")], usage.in_scope[ScopeKey("ns", "queue:r")]) == (1, 1)
@@ -255,6 +257,6 @@ def test_types_with_many_prefixes_fill_no_memory() -> None:
     """Each prefix is a scope, and whoever may create SpokeJobs chooses the types."""
     before = admit_core._kept.cache_info().currsize
     for number in range(20):
-        usage = Usage.of([replace(candidate("a"), job_type=f"t{number}{'.x' * 50}")])
+        usage = Usage.of([replace(candidate("a"), subject=Subject(f"t{number}{'.x' * 50}"))])
         assert usage.in_scope[ScopeKey("ns", f"type:t{number}.x.*")] == 1
     assert admit_core._kept.cache_info().currsize == before

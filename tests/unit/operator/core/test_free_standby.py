@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage, admit, is_full, why_held
 from spoke_jobs_operator.core.admission.turns import Turns
 from spoke_jobs_operator.core.limits.limits import Limits
@@ -23,7 +24,7 @@ PENDS = Sighting(Phase.NO_NODE, has_pod=True)
 
 
 def candidate(name: str, *, standby: bool = True, age: float = 0, **fields: Any) -> Candidate:
-    values: dict[str, Any] = {"priority": 0, "template": "a"} | fields
+    values: dict[str, Any] = {"priority": 0, "subject": Subject(), "template": "a"} | fields
     return Candidate(Key("ns", name), created_at=NOW - timedelta(seconds=age), standby=standby, **values)
 
 

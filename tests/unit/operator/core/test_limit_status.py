@@ -9,18 +9,19 @@ from typing import Any
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract.custom_resources.spokelimit import SpokeLimitStatus
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.objects.limit_objects import SpokeLimitView, read_spokelimit
 from spoke_jobs_operator.core.reporting.limit_status import Counts, is_urgent, status_of
 
 RUNNING = [
-    Candidate(Key("ns", "a"), 0, NOW, "q", organization=1, job_type="in.csv", limit_key="k"),
-    Candidate(Key("ns", "b"), 0, NOW, "", organization=2),
-    Candidate(Key("ns", "c"), 0, NOW, "p"),
-    Candidate(Key("other", "d"), 0, NOW, "q", organization=1),
+    Candidate(Key("ns", "a"), 0, NOW, Subject("in.csv", "q", 1, "k")),
+    Candidate(Key("ns", "b"), 0, NOW, Subject(organization_id=2)),
+    Candidate(Key("ns", "c"), 0, NOW, Subject("", "p")),
+    Candidate(Key("other", "d"), 0, NOW, Subject("", "q", 1)),
 ]
-WAITING = [Candidate(Key("ns", f"w{n}"), 0, NOW, "q", job_type="mail", limit_key="k") for n in range(3)]
+WAITING = [Candidate(Key("ns", f"w{n}"), 0, NOW, Subject("mail", "q", None, "k")) for n in range(3)]
 SCOPES = (
     *("all", "queue:q", "queue:none", "organization:2", "each-queue", "each-organization"),
     *("type:in.csv", "type:in.*", "type:mail", "each-type", "key:k"),
@@ -61,7 +62,7 @@ def test_each_scope_counts_its_own() -> None:
 
 def test_waiting_types_and_prefixes_that_no_limit_names_are_not_counted() -> None:
     """Whoever may create SpokeJobs chooses their types, and a type has up to a hundred prefixes."""
-    hostile = [Candidate(Key("ns", f"w{n}"), 0, NOW, "", job_type=f"in{'.a' * 90}.{n}") for n in range(100)]
+    hostile = [Candidate(Key("ns", f"w{n}"), 0, NOW, Subject(f"in{'.a' * 90}.{n}")) for n in range(100)]
     for scope, count in (("type:in.*", 100), ("type:in.a.*", 100), ("type:out.*", 0), ("all", 100)):
         counts = Counts.waiting(hostile, [spokelimit(scope)])
         assert len([key for key in counts.in_scope if key.scope.startswith("type:")]) <= 1

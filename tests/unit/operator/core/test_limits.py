@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract import wait_text
-from spoke_jobs.contract.limit_model import Pause, Subject, applying
-from spoke_jobs.contract.limit_scopes import Scope
+from spoke_jobs.contract.limit_model import Pause, applying
+from spoke_jobs.contract.limit_scopes import Scope, Subject
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, parse_scope
@@ -56,7 +56,7 @@ def candidate(
     type_: str = "mail",
     key: str = "",
 ) -> Candidate:
-    return Candidate(Key(ns, name), priority, NOW, queue, False, org, job_type=type_, limit_key=key)
+    return Candidate(Key(ns, name), priority, NOW, Subject(type_, queue, org, key or None))
 
 
 def limits_of(*items: SpokeLimitView, base: Limits = Limits(), pauses: tuple[NamespaceView, ...] = ()) -> Limits:  # noqa: B008

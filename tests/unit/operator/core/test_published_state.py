@@ -9,6 +9,7 @@ from tests.unit.operator.world import World
 
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.limit_model import Pause
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.operator_state import Publication, PublishedPool
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage
@@ -20,7 +21,7 @@ from spoke_jobs_operator.core.reporting.published_state import SHOWN_COUNTS, SHO
 
 
 def candidate(name: str, namespace: str = "jobs", *, queue: str = "", org: int | None = None) -> Candidate:
-    return Candidate(Key(namespace, name), 0, NOW, queue, False, org)
+    return Candidate(Key(namespace, name), 0, NOW, Subject("", queue, org))
 
 
 def spokejob(status: Mapping[str, Any], namespace: str = "jobs") -> SpokeJob:

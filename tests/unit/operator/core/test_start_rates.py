@@ -15,7 +15,7 @@ from tests.unit.operator.simulation import exceeds
 
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.custom_resources.spokelimit import SpokeLimitStatus
-from spoke_jobs.contract.limit_model import Subject
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
@@ -64,8 +64,16 @@ NEW = set_at(60)
 """The metadata of one whose rate was surely set after the leader began."""
 
 
-def candidate(name: str = "x", ns: str = "ns", **fields: Any) -> Candidate:
-    return Candidate(Key(ns, name), 0, NOW, **fields)
+def candidate(
+    name: str = "x",
+    ns: str = "ns",
+    *,
+    job_type: str = "",
+    queue: str = "",
+    organization: int | None = None,
+    limit_key: str = "",
+) -> Candidate:
+    return Candidate(Key(ns, name), 0, NOW, Subject(job_type, queue, organization, limit_key or None))
 
 
 class Leader:
@@ -173,8 +181,8 @@ def test_the_operator_decides_as_workers_do(
     for seconds, fields in jobs:
         now += timedelta(seconds=seconds)
         admission = Admission(LimitSet(ledger), {}, now, buckets)
-        subject = Subject(fields["job_type"], fields["queue"], fields["organization"], fields["limit_key"] or None)
-        assert leader.starts(candidate(**fields), now) == admission.admit(subject)
+        job = candidate(**fields)
+        assert leader.starts(job, now) == admission.admit(job.subject)
         buckets |= admission.taken
 
 
@@ -255,7 +263,8 @@ def test_of_more_rates_than_have_buckets_all_hold(
         now += timedelta(seconds=seconds)
         job = candidate(**fields)
         if leader.starts(job, now):
-            names = {"all": "", "queue:q": job.queue if job.queue == "q" else None, "each-queue": job.queue or None}
+            queue = job.subject.queue_name
+            names = {"all": "", "queue:q": queue if queue == "q" else None, "each-queue": queue or None}
             for number, (scope, _) in enumerate(given_):
                 if (name := names[scope]) is not None:
                     times.setdefault((number, name), []).append(now)

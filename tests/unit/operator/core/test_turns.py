@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs_operator.core.admission import turns as turns_module
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage, admit, in_order
 from spoke_jobs_operator.core.admission.turns import Party, Turns
@@ -19,7 +20,7 @@ from spoke_jobs_operator.shell.admission.pacing import Pacer
 
 
 def candidate(namespace: str, number: int, priority: int = 0, org: int | None = None) -> Candidate:
-    return Candidate(Key(namespace, f"{number:05}"), priority, NOW, organization=org)
+    return Candidate(Key(namespace, f"{number:05}"), priority, NOW, Subject(organization_id=org))
 
 
 class Line:

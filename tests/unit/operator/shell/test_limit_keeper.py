@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.operator.core.objects import NOW
 
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs_operator.core.admission.admit import Candidate
 from spoke_jobs_operator.core.limits.limits import Limits
 from spoke_jobs_operator.core.objects.api_objects import Key
@@ -20,7 +21,7 @@ from spoke_jobs_operator.shell.store.store import Store
 
 
 def candidate(name: str, ns: str = "ns", queue: str = "") -> Candidate:
-    return Candidate(Key(ns, name), 0, NOW, queue)
+    return Candidate(Key(ns, name), 0, NOW, Subject("", queue))
 
 
 class Scene:

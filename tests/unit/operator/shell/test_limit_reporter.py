@@ -10,6 +10,7 @@ import pytest
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract.custom_resources.spokelimit import SpokeLimitStatus
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs_operator.core.admission.admit import Candidate
 from spoke_jobs_operator.core.limits.limits import Limits, compiled
@@ -70,7 +71,7 @@ class Scene:
 
 
 def candidate(name: str) -> Candidate:
-    return Candidate(Key("ns", name), 0, NOW)
+    return Candidate(Key("ns", name), 0, NOW, Subject())
 
 
 async def test_changes_are_written_and_counts_only_every_few_seconds() -> None:

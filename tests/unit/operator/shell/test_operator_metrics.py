@@ -16,6 +16,7 @@ from tests.waiting import patient
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.custom_resources.spokejob import Outcome, SpokeJob
 from spoke_jobs.contract.limit_model import Pause
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.shared import probe_server
 from spoke_jobs_operator.core.admission.admit import Candidate
@@ -176,7 +177,7 @@ def test_rates_are_shown_with_the_tokens_that_are_left() -> None:
     others = {f"key:{number:03}": (replace(slow, limit=Key("a", f"k{number}")),) for number in range(60)}
     rates = {"queue:q": (fast, slow), **others}
     s = Scene(limits=Limits(namespaces={"a": NamespaceLimits(rates=rates)}))
-    s.pacer.settle(Candidate(Key("a", "x"), 0, NOW, "q"), Standing.WAITS)
+    s.pacer.settle(Candidate(Key("a", "x"), 0, NOW, Subject("", "q")), Standing.WAITS)
     per_second, tokens = s.scrape("rate_per_second"), s.scrape("rate_tokens")
     assert len(per_second) == len(tokens) == 50, "those with the fewest tokens"
     assert (per_second["a", "queue:q"], tokens["a", "queue:q"]) == (0.1, 4)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 from tests.unit.operator.simulation import exceeds
 
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.admission.admit import Candidate
@@ -25,7 +26,7 @@ from spoke_jobs_operator.shell.admission.pacing import Pacer
 
 
 def candidate(name: str, priority: int = 0, *, queue: str = "", org: int | None = None) -> Candidate:
-    return Candidate(Key("ns", name), priority, NOW, queue, bool(queue), org)
+    return Candidate(Key("ns", name), priority, NOW, Subject("", queue, org), bool(queue))
 
 
 A, B, C = candidate("a"), candidate("b"), candidate("c", priority=5)
@@ -240,12 +241,12 @@ def test_jobs_start_when_their_token_comes_in_the_order_of_turns_and_nothing_pol
 
 def test_of_a_token_that_somebody_waits_for_a_new_job_is_not_the_first_taker() -> None:
     p = Paced(q="1/10s")
-    old = [Candidate(Key("ns", f"old-{number}"), 0, NOW, "q") for number in range(3)]
+    old = [Candidate(Key("ns", f"old-{number}"), 0, NOW, Subject("", "q")) for number in range(3)]
     for each in old:
         p.pacer.settle(each, Standing.WAITS)
     assert p.started == [("old-0", 0)]
     p.now += timedelta(seconds=10)  # the timer has not fired yet
-    p.pacer.settle(Candidate(Key("ns", "new"), 0, NOW + timedelta(seconds=10), "q"), Standing.WAITS)
+    p.pacer.settle(Candidate(Key("ns", "new"), 0, NOW + timedelta(seconds=10), Subject("", "q")), Standing.WAITS)
     p.pacer.settle(B, Standing.WAITS)
     assert p.started == [("old-0", 0), ("old-1", 10), ("b", 10)], "b takes no token"
     p.after(100)
@@ -256,7 +257,8 @@ def test_of_many_queues_with_rates_each_gets_its_starts_and_no_more() -> None:
     rates = {"a": "1/s", "b": "1/3s", "c": "2/min"}
     p = Paced(**rates)
     for number in range(300):
-        p.pacer.settle(Candidate(Key("ns", f"{'abc'[number % 3]}-{number}"), 0, NOW, "abc"[number % 3]), Standing.WAITS)
+        queue = "abc"[number % 3]
+        p.pacer.settle(Candidate(Key("ns", f"{queue}-{number}"), 0, NOW, Subject("", queue)), Standing.WAITS)
     p.after(60)
     starts = Counter(name[0] for name, _ in p.started)
     assert starts == {"a": 61, "b": 21, "c": 3}
@@ -282,7 +284,7 @@ def test_everybody_starts_in_the_time_that_the_slowest_rate_takes_for_all(
 ) -> None:
     p = Paced(**rates)
     for number, (queue, organization, seconds) in enumerate(jobs):
-        p.pacer.settle(Candidate(Key("ns", f"{number}"), 0, p.now, queue, False, organization), Standing.WAITS)
+        p.pacer.settle(Candidate(Key("ns", f"{number}"), 0, p.now, Subject("", queue, organization)), Standing.WAITS)
         p.after(seconds)
     p.after(len(jobs) * (max(INTERVALS[rate] for rate in rates.values()) + 1))
     assert {name for name, _ in p.started} == {str(number) for number in range(len(jobs))}
