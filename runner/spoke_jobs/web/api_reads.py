@@ -78,7 +78,7 @@ EVENT_FILTERS = (
 )
 _EVENT_FIELDS = {"job": "job_id", "by": "actor", "type": "job_type"}
 SCHEDULE_LOOKS = 10
-"""How often more schedules are looked through for the first one that the viewer may see."""
+"""How often schedules are looked through, until there is one that the viewer may see."""
 _TOO_MANY_SCHEDULES = refusal(
     "Too many schedules",
     f"You may see none of the next {SCHEDULE_LOOKS * SCHEDULES_LOOKED_THROUGH:,} schedules by name, and there may be "

@@ -370,7 +370,7 @@ class DashboardQueries(Queries):
 
         :param after: only schedules after this name.
         :param organizations: only schedules whose jobs are of one of these; None: all schedules.
-        :param most_looks: how often to look through :data:`SCHEDULES_LOOKED_THROUGH` more if none was found.
+        :param most_looks: how often to look through :data:`SCHEDULES_LOOKED_THROUGH` schedules, until one is found.
         """
         for _ in range(most_looks):
             page, last = self._look_for_schedules(after, limit, organizations)
