@@ -45,6 +45,7 @@ from spoke_jobs.runners.prepare import prepare_task
 from spoke_jobs.runners.sql_runner import SqlRunner
 from spoke_jobs.runners.submitter import Submitter
 from spoke_jobs.settings import Settings
+from spoke_jobs.shared.fork_gate import ForkGate
 from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:
@@ -58,9 +59,8 @@ NAME = CLUSTER_RUNNER
 
 logger = logging.getLogger(__name__)
 
-_importing = threading.RLock()
-"""Held during an import and during a fork. A child that inherited a half-finished import could not finish it."""
-os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
+_gate = ForkGate(seconds=2.0)
+"""Each try is inside. Otherwise a child could inherit locks of OpenSSL, and none of its own tries would ever end."""
 
 
 class KubernetesRunner(SqlRunner):
@@ -210,7 +210,8 @@ class KubernetesRunner(SqlRunner):
     def _submit(self, job: JobRequest) -> bool:
         """Try once, and return whether the API server was called. Raise only for failures that affect every job."""
         try:
-            return self._try(job)
+            with _gate.inside():
+                return self._try(job)
         finally:
             if self._submitter.closed:  # meanwhile: nobody else closes the connection that this thread used
                 self.ledger.engine.dispose()
@@ -261,7 +262,7 @@ class KubernetesRunner(SqlRunner):
         return self.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT")  # one round trip, not three
 
     def _client(self) -> SpokeJobClient:
-        with _importing:
+        with _gate.importing:
             from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 
         # Credentials may come from a program. It runs once, and only the threads that need the client wait for it.
