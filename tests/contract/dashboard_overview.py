@@ -146,7 +146,7 @@ class OverviewContract(DashboardScene):
 
     def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.CAP", 2)
-        for module in ("web.pages", "web.page_views", "web.view_parts"):
+        for module in ("web.pages", "web.overview_views", "web.view_parts"):
             monkeypatch.setattr(f"spoke_jobs.{module}.GROUPED", 2)
         for _ in range(3):
             self.failed(ledger)
@@ -162,7 +162,7 @@ class OverviewContract(DashboardScene):
     def test_the_largest_groups_are_shown(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("spoke_jobs.web.page_views.GROUPS_SHOWN", 1)
+        monkeypatch.setattr("spoke_jobs.web.overview_views.GROUPS_SHOWN", 1)
         for place, number in (("one", 1), ("two", 2)):
             for _ in range(number):
                 self.failed_at(ledger, place)
@@ -204,7 +204,7 @@ class OverviewContract(DashboardScene):
     ) -> None:
         ledger.insert_many([new_job() for _ in range(4)])
         for most, number, note in ((5, "4", False), (3, "3+", True)):
-            for module in ("ledger.reading.due_counts", "web.page_views"):
+            for module in ("ledger.reading.due_counts", "web.overview_views"):
                 monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", most)
             page = browse(EVERYBODY).get("/").text
             assert f"Jobs that are due and wait: {number}." in page

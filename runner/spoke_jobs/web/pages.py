@@ -24,7 +24,7 @@ from spoke_jobs.ledger.reading.dependency_queries import LINKS
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest
-from spoke_jobs.web import page_views
+from spoke_jobs.web import overview_views, page_views
 from spoke_jobs.web.answers import (
     NOT_FOUND,
     PAYLOAD_LIMIT_BYTES,
@@ -88,18 +88,18 @@ class Pages:
         """Show all jobs, by state and by reason."""
         which = viewer.narrowed()
         within = asked.given.get("within", "")
-        period = PERIODS[within if within in page_views.ENDED_WITHIN else page_views.ENDED_WITHIN[0]]
+        period = PERIODS[within if within in overview_views.ENDED_WITHIN else overview_views.ENDED_WITHIN[0]]
         if viewer.sees_all:
             self._cluster.expect_namespace()
-        crowd = self._queries.crowd(_FAILED_SECONDS, which, GROUPED, page_views.GROUPS_SHOWN)
+        crowd = self._queries.crowd(_FAILED_SECONDS, which, GROUPED, overview_views.GROUPS_SHOWN)
         crowd = replace(crowd, now=crowd.now.astimezone(asked.zone))
         waits = self._cluster.waits() if viewer.sees_all and has_spokejobs(crowd) else None
         troubles = schedule_troubles(self._queries.perhaps_troubled(viewer.organizations), viewer)
         sync = read_sync(self._ledger.engine)
-        view = page_views.overview(
+        view = overview_views.overview(
             crowd,
             self._queries.counts(which),
-            groups(crowd, waits.waiting if waits else (), page_views.GROUPS_SHOWN + 1),
+            groups(crowd, waits.waiting if waits else (), overview_views.GROUPS_SHOWN + 1),
             self._queries.due(which),
             self._queries.ended(which, period),
             viewer,
