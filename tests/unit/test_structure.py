@@ -31,7 +31,7 @@ FORBIDDEN = {
     "runner/spoke_jobs/ledger/rows.py": ("spoke_jobs.registry",),
     "runner/spoke_jobs/execution/pod.py": ("kubernetes", "starlette"),
     "runner/spoke_jobs/explain/why.py": ("rich", "spoke_jobs.cluster.cluster_client"),
-    "runner/spoke_jobs/web/page_views.py": ("jinja2", "starlette", "spoke_jobs.web.pages"),
+    "runner/spoke_jobs/web/job_views.py": ("jinja2", "starlette", "spoke_jobs.web.pages"),
     "runner/spoke_jobs/contract/retry.py": ("spoke_jobs.settings",),
     "runner/spoke_jobs/shared/backoff.py": ("spoke_jobs.contract.names", "spoke_jobs.errors"),
 }

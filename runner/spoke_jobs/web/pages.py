@@ -24,7 +24,7 @@ from spoke_jobs.ledger.reading.dependency_queries import LINKS
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest
-from spoke_jobs.web import overview_views, page_views
+from spoke_jobs.web import job_views, overview_views
 from spoke_jobs.web.answers import (
     NOT_FOUND,
     PAYLOAD_LIMIT_BYTES,
@@ -157,13 +157,13 @@ class Pages:
             with_result=viewer.may_see_payloads,
             zone=asked.zone,
         )
-        view = page_views.job_view(
+        view = job_views.job_view(
             shown,
             explain(shown_situation(replace(situation, now=now), viewer), cluster),
             now,
             viewer,
             cluster=cluster,
-            around=page_views.Around(
+            around=job_views.Around(
                 tuple(each for each in dependents if each.job_id in visible),
                 tuple(batches),
                 frozenset(visible),
@@ -238,8 +238,8 @@ def _word(action: JobAction, after: JobRequest) -> str:
     return "cancelled" if after.state.final else "asked"
 
 
-def _listed(page: JobPage, search: Any, viewer: Viewer, names: RecentNames) -> page_views.JobList:
-    return page_views.job_list(page, search, viewer, names.types, names.queues)
+def _listed(page: JobPage, search: Any, viewer: Viewer, names: RecentNames) -> job_views.JobList:
+    return job_views.job_list(page, search, viewer, names.types, names.queues)
 
 
 def _in_pods(crowd: Crowd) -> bool:

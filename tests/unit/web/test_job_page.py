@@ -13,7 +13,7 @@ from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.job_details import details
 from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.model import AttemptReport, AttemptState, AttemptUsage, JobState
-from spoke_jobs.web.page_views import JobView, job_view
+from spoke_jobs.web.job_views import JobView, job_view
 
 
 def page(*causes: str, error_type: str = "", **changes: Any) -> JobView:
