@@ -1,4 +1,4 @@
-"""All waiting and recently failed jobs, grouped by reason, with one action for each group."""
+"""All waiting and recently failed jobs of the ledger, grouped by reason, with one action for each group."""
 
 from __future__ import annotations
 
@@ -9,81 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.explain.situations import NOW, a_holder, a_job, a_load, a_trace, after, before
+from tests.unit.explain.crowds import CLUSTER, KIND, crowd, failed, only, spokejob, waiting
+from tests.unit.explain.situations import NOW, a_holder, a_load, a_trace, after, before
 
 from spoke_jobs.cli.rendering.groups_output import print_groups
-from spoke_jobs.cluster.cluster_view import WaitingSpokeJob, waits_of
-from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.limit_scopes import Subject
-from spoke_jobs.contract.quota_message import QuotaUse
-from spoke_jobs.contract.wait_reasons import WAITS, Giver, Wait, WaitReason
+from spoke_jobs.contract.wait_reasons import Giver, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group, groups, oldest_of, reasons, tried_again
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind
+from spoke_jobs.ledger.reading.crowd import Share, WaitingCount
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts
-from spoke_jobs.ledger.reading.queries import Crowd
-from spoke_jobs.ledger.reading.takers import Takers
-from spoke_jobs.model import JobRequest
 
 PAGE = Path(__file__).parents[3] / "docs/why.md"
-KIND = WaitingKind(
-    Subject("report"),
-    runner="legacy",
-    priority=0,
-    later=False,
-    cause="",
-    fingerprint="",
-    submitted=False,
-    assigned=False,
-    blocked=False,
-    holder=None,
-)
-CLUSTER = replace(KIND, runner="kubernetes", submitted=True)
-
-
-def waiting(count: int = 3, oldest_at: datetime | None = None, first_id: int = 40, **kind: Any) -> WaitingCount:
-    if "job_type" in kind:
-        kind["subject"] = Subject(kind.pop("job_type"))
-    return WaitingCount(replace(KIND, **kind), count, oldest_at or before(minutes=1), first_id)
-
-
-def failed(**changes: Any) -> FailedCount:
-    values: dict[str, Any] = {
-        "cause": "JobError",
-        "fingerprint": "ValueError@shop.importing.load_rows",
-        "job_type": "import_contacts",
-        "types": 1,
-        "count": 12,
-        "oldest_at": before(hours=2),
-        "newest_at": before(minutes=2),
-        "newest_id": 77,
-    }
-    return FailedCount(**(values | changes))
-
-
-def crowd(*counts: WaitingCount, **around: Any) -> Crowd:
-    """Some waiting jobs, and what is around them: ``load`` and ``traces`` are of the runner legacy."""
-    takers = Takers(**{name: around.pop(name) for name in ("load", "traces") if name in around})
-    firsts = {each.first_id: first_of(each) for each in counts}
-    return Crowd(NOW, 86_400, counts, takers={"legacy": takers}, first_jobs=firsts, **around)
-
-
-def first_of(each: WaitingCount) -> JobRequest:
-    return a_job(
-        id=each.first_id,
-        job_type=each.kind.job_type,
-        created_at=each.oldest_at,
-        updated_at=each.oldest_at,
-        priority=each.kind.priority,
-    )
-
-
-def only(found: tuple[Group, ...]) -> Group:
-    (group,) = found
-    return group
 
 
 @pytest.mark.parametrize(
@@ -237,10 +176,7 @@ def test_each_sentence_of_the_ledger_is_tried_with_one_job_and_with_two() -> Non
     assert {reason for reason, *_ in IN_NUMBERS} >= given
 
 
-def test_in_the_cluster_and_after_failures_sentences_agree_with_the_number_too() -> None:
-    full = [spokejob(number, "ClusterFull", object="memory") for number in (3, 4)]
-    assert only(groups(crowd(), full[:1])).text.startswith("waits (ClusterFull)")
-    assert only(groups(crowd(), full)).text.startswith("wait (ClusterFull)")
+def test_after_failures_sentences_agree_with_the_number_too() -> None:
     assert only(groups(crowd(failed=(failed(count=1),)))).text.endswith("load_rows, 2 min ago (job 77)")
     assert only(groups(crowd(failed=(failed(count=2),)))).text.endswith("load_rows, most recently 2 min ago (job 77)")
 
@@ -320,129 +256,6 @@ class TestBusyWorkers:
         assert (group.reason, group.advice) == (Code.WORKERS_BUSY, "")
 
 
-def spokejob(job_id: int, code: str, **wait: Any) -> WaitingSpokeJob:
-    return WaitingSpokeJob(job_id, f"uid-{job_id}", Wait(code, **wait), before(minutes=job_id))
-
-
-def test_spokejobs_say_what_they_wait_for_and_the_ledger_counts_the_rest() -> None:
-    quota = {"object": "compute", "quota": (QuotaUse("requests.cpu", "1", "8", "8"),)}
-    found = groups(
-        crowd(WaitingCount(CLUSTER, 6, before(hours=1), 1)),
-        [
-            *(spokejob(number, "QuotaExceeded", **quota) for number in (4, 2, 3)),
-            spokejob(5, "QueueLocked", holder="report-1-abc", object="7:reports"),
-            spokejob(6, "QueueLocked", holder="report-2-abc", object="8:reports"),
-        ],
-    )
-    assert [(group.reason, group.count) for group in found] == [
-        ("QuotaExceeded", 3),
-        ("QueueLocked", 1),
-        ("QueueLocked", 1),
-        (Code.SUBMITTED, 1),
-    ]
-    assert "compute" in found[0].text
-    assert (found[0].job_id, found[0].oldest_at) == (2, before(minutes=4))
-    assert found[0].advice.startswith("No action is needed if other pods end.")
-
-
-def test_the_list_of_jobs_whose_spokejobs_wait_has_what_they_have_in_common() -> None:
-    """The first of them may have started when somebody opens it."""
-
-    def where(*places: tuple[str, str, int]) -> tuple[tuple[str, str], ...]:
-        spokejobs = [
-            replace(spokejob(number, "ClusterFull"), job_type=job_type, queue=queue, organization=organization)
-            for number, (job_type, queue, organization) in enumerate(places, 5)
-        ]
-        return only(groups(crowd(), spokejobs)).where
-
-    state = ("state", "waiting")
-    assert where(("report", "", 7), ("report", "", 7)) == (state, ("type", "report"), ("organization", "7"))
-    assert where(("report", "q", 7), ("export", "q", 8)) == (state, ("queue", "q"))
-    assert where(("report", "a", 0), ("export", "b", 0)) == (state,)
-    assert where(("re*", "", 0), ("re*", "", 0)) == (state,), "it would be read as a pattern"
-    assert where(("report", "q", 7)) == (), "its page says more"
-
-
-@pytest.mark.parametrize("code", [*WAITS, *CAUSES])
-@pytest.mark.parametrize("known", [False, True], ids=["only the code", "an object"])
-def test_jobs_that_wait_in_the_cluster_have_the_name_and_the_meaning_of_the_reason(code: str, known: bool) -> None:
-    """The status of a SpokeJob never holds Kubernetes' message, so the text must do without it."""
-    group = only(groups(crowd(), [spokejob(5, code, object="the-object" if known else "")]))
-    meaning, said = wait_text.meaning(code), wait_text.says_all(Wait(code, object="the-object" if known else ""))
-    assert group.text.startswith(f"waits ({code}")
-    assert "None" not in group.text
-    assert said or meaning.rstrip(".") in group.text
-    assert not known or "the-object" in group.text or wait_text.is_complete(Wait(code))
-    shown = ("`spoke-jobs why 5` shows the message.", "`spoke-jobs show 5`")
-    assert "message" not in group.advice or said or any(command in group.advice for command in shown)
-
-
-def test_a_quota_that_stays_used_up_needs_an_action() -> None:
-    quota: dict[str, Any] = {"object": "compute", "quota": (QuotaUse("requests.cpu", "1", "8", "8"),)}
-
-    def advice(**gap: float) -> str:
-        some = spokejob(5, "QuotaExceeded", since=before(minutes=1), **quota)
-        some = replace(some, namespace="shop")
-        return only(groups(crowd(), [some, spokejob(6, "QuotaExceeded", since=before(**gap), **quota)])).advice
-
-    assert advice(minutes=9).startswith("No action is needed if other pods end.")
-    assert advice(minutes=53).endswith(
-        "or ends what uses it. `kubectl describe resourcequota compute -n shop` shows the amounts, `kubectl get pods "
-        "-n shop` the pods."
-    )
-
-
-def test_pods_that_do_not_start_have_the_cause_with_its_meaning_and_its_advice() -> None:
-    stuck = [spokejob(number, "PodsNotStarting", object="ImageUnavailable") for number in range(5, 10)]
-    group = only(groups(crowd(), stuck))
-    assert group.text.startswith(
-        "wait (PodsNotStarting, ImageUnavailable): Several pods of its PodTemplate can't start"
-    )
-    assert group.text.endswith(" The container's image could not be pulled")
-    assert group.advice == (
-        "`spoke-jobs why 5` shows the message. Check the image's name and tag in the PodTemplate. If the message names "
-        "a pull Secret, create that. Once that is corrected, the jobs start by themselves."
-    )
-    group = only(groups(crowd(), [spokejob(5, "PodsNotStarting", object="OfANewerRelease")]))
-    assert "(PodsNotStarting, OfANewerRelease)" in group.text
-    assert group.advice.startswith("`spoke-jobs why 5` shows the message. The message says what keeps the pods from")
-
-
-IMAGE = "shop/reports:2026.11.31"
-PULL = f'Back-off pulling image "{IMAGE}": ErrImagePull: failed to pull and unpack image "{IMAGE}": {IMAGE}: not found'
-
-
-def test_pods_of_a_template_with_a_bad_image_are_named_with_template_and_image() -> None:
-    def of_reports(number: int, code: str, message: str, **wait: Any) -> WaitingSpokeJob:
-        return replace(spokejob(number, code, **wait), template="reports", message=message)
-
-    found = groups(
-        crowd(),
-        [
-            *(
-                of_reports(n, "PodsNotStarting", f"ImageUnavailable: {PULL}", object="ImageUnavailable")
-                for n in range(6)
-            ),
-            *(of_reports(n, "ImageUnavailable", PULL) for n in range(10, 15)),
-        ],
-    )
-    held, pending = found
-    assert held.text.startswith("wait for pods of the PodTemplate reports (PodsNotStarting, ImageUnavailable): ")
-    assert pending.text.startswith("wait for pods of the PodTemplate reports (ImageUnavailable): ")
-    for group in found:
-        assert group.message == f"image pull: {IMAGE}: not found"
-        assert group.advice == (
-            "Check the image's name and tag in the PodTemplate. Once that is corrected, the jobs start by themselves."
-        )
-
-
-def test_a_missing_pull_secret_is_advised_only_if_the_message_names_one() -> None:
-    message = f"{PULL}. Unable to retrieve some image pull secrets (registry)"
-    group = only(groups(crowd(), [replace(spokejob(5, "ImageUnavailable"), message=message)]))
-    assert group.message.endswith("; no pull Secret registry")
-    assert "If the message names a pull Secret, create that." in group.advice
-
-
 @pytest.mark.parametrize("cause", CAUSES)
 def test_the_advice_for_groups_says_which_command_shows_the_message(cause: str) -> None:
     later = replace(waiting(later=True, cause=cause), oldest_at=after(minutes=1))
@@ -452,57 +265,6 @@ def test_the_advice_for_groups_says_which_command_shows_the_message(cause: str) 
             or f"`spoke-jobs show {group.job_id}`" in group.advice
             or (f"`spoke-jobs why {group.job_id}` shows the message." in group.advice)
         )
-
-
-def test_of_the_cluster_s_objects_only_those_count_that_wait_and_say_why() -> None:
-    def body(number: int, outcome: str = "Waiting", **status: Any) -> dict[str, Any]:
-        return {
-            "metadata": {"creationTimestamp": "2026-03-01T11:00:00Z"},
-            "spec": {"requestId": number, "uid": f"uid-{number}"},
-            "status": {"outcome": outcome} | status,
-        }
-
-    full = {"code": "ClusterFull", "object": "memory"}
-    read = list(
-        waits_of(
-            [
-                body(1, waiting=full),
-                body(2),
-                body(3, "Running", waiting=full),
-                body(4, waiting={"object": "no code"}),
-                body(0, waiting=full),
-            ]
-        )
-    )
-    assert [(each.job_id, each.uid, each.wait.code, each.created_at) for each in read] == [
-        (1, "uid-1", "ClusterFull", before(hours=1))
-    ]
-
-
-def test_what_is_read_of_a_spokejob_that_waits() -> None:
-    body = {
-        "metadata": {"namespace": "shop"},
-        "spec": {
-            "requestId": 7,
-            "uid": "u",
-            "podTemplate": "reports",
-            "jobType": "report",
-            "queue": "imports",
-            "organization": 3,
-        },
-        "status": {
-            "outcome": "Waiting",
-            "waiting": {"code": "ImageUnavailable"},
-            "conditions": [
-                {"reason": "ImageUnavailable", "status": "True", "message": "an earlier one"},
-                {"reason": "Other", "status": "False", "message": "another"},
-                {"reason": "ImageUnavailable", "status": "False", "message": PULL},
-            ],
-        },
-    }
-    (read,) = waits_of([body])
-    assert (read.template, read.namespace, read.message) == ("reports", "shop", PULL)
-    assert (read.job_type, read.queue, read.organization) == ("report", "imports", 3)
 
 
 def test_failed_jobs_have_one_command_for_all_of_them() -> None:
