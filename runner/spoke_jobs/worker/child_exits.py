@@ -17,6 +17,7 @@ from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure
 from spoke_jobs.worker.child_messages import Order
 from spoke_jobs.worker.child_pool import Child, ChildKind, HeldOrder, signal_name
+from spoke_jobs.worker.suspect_types import TAKES_DOWN
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
@@ -28,15 +29,23 @@ class ChildExits:
     """Records the ends of attempts. While the database is unreachable, keeps them in memory.
 
     :param may_be_due: called whenever a job may be due again.
+    :param took_down: called for an attempt that has taken down its child.
     :param keep_output: whether the ledger keeps what the attempts printed.
     """
 
     def __init__(
-        self, ledger: Ledger, metrics: WorkerMetrics, may_be_due: Callable[[], None], *, keep_output: bool
+        self,
+        ledger: Ledger,
+        metrics: WorkerMetrics,
+        may_be_due: Callable[[], None],
+        took_down: Callable[[Child, HeldOrder], None],
+        *,
+        keep_output: bool,
     ) -> None:
         self._ledger = ledger
         self._metrics = metrics
         self._may_be_due = may_be_due
+        self._took_down = took_down
         self._keep_output = keep_output
         self._unrecorded = UnrecordedEnds(ledger)
 
@@ -52,6 +61,8 @@ class ChildExits:
             logger.warning(
                 "job %d, attempt %d: %s", item.order.job_id, item.order.number, failure.message, extra=fields
             )
+            if failure.cause in TAKES_DOWN:
+                self._took_down(child, item)
             self._metrics.died()
             self._metrics.ran(item.observed, ExitCode.FAILED, child.ran_seconds(item))
             self._record(item.order, failure)
