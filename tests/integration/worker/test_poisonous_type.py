@@ -6,7 +6,6 @@ that alternate, each with a worker of its own. The 99th percentile may double.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
 
 PROCESSES = 4
-PAIRS = int(os.environ.get("PAIRS", 5))
+PAIRS = 5
 SECONDS = 8.0
 """Of a round's dispatches."""
 QUICK_PER_SECOND = 30
@@ -41,7 +40,7 @@ class Lane(Site):
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder)
-        self.options = OPTIONS
+        self.options: tuple[str, ...] = OPTIONS
         self._environment |= {"SPOKE_APP": f"{poison_app.__name__}:registry", "SPOKE_LEASE_SECONDS": "60"}
         if self.engine.dialect.name == "postgresql":
             self.runner.close()
@@ -87,7 +86,7 @@ def lane(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lane]:
     name = {"sqlite": "sqlite_ledger_url", "postgresql": "postgres_ledger_url"}[request.param]
     made = Lane(request.getfixturevalue(name), tmp_path)
     yield made
-    made.engine.dispose()
+    made.close()
 
 
 @pytest.mark.alone
@@ -99,7 +98,9 @@ def lane(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lane]:
     indirect=["lane"],
 )
 def test_the_other_types_take_at_most_twice_as_long(lane: Lane, way: str) -> None:
-    without, beside, causes = [], [], Counter[str]()
+    without: list[float] = []
+    beside: list[float] = []
+    causes = Counter[str]()
     for pair in range(PAIRS):
         for poisoned in (False, True) if pair % 2 else (True, False):
             p99, found = lane.round(way if poisoned else "")
