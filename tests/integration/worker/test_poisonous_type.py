@@ -52,9 +52,9 @@ class Lane(Site):
             self.runner.registry = poison_app.registry
 
     def seconds(self, jobs: list[int]) -> list[float]:
-        """How long each took from its dispatch to its end; those that have not ended are left out."""
+        """How long each took from its dispatch to its success; those that have not succeeded are left out."""
         columns = (job_request.c.created_at, job_request.c.finished_at)
-        statement = select(*columns).where(job_request.c.id.in_(jobs), job_request.c.finished_at.is_not(None))
+        statement = select(*columns).where(job_request.c.id.in_(jobs), job_request.c.state == "succeeded")
         with self.engine.connect() as connection:
             return sorted((end - begin).total_seconds() for begin, end in connection.execute(statement))
 
