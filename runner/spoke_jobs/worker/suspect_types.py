@@ -18,7 +18,7 @@ TAKES_DOWN = frozenset({Cause.KILLED, Cause.OUT_OF_MEMORY, Cause.TIMEOUT, Cause.
 """The causes of attempts that have taken down their process, and for which nobody else is to blame."""
 PAUSE_FACTOR = 4.0
 """How many times longer than a job has kept a process from others the pause after it is."""
-LONGEST_PAUSE_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 30.0
 
 
 @dataclass(slots=True)
