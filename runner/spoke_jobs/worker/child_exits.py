@@ -29,7 +29,7 @@ class ChildExits:
     """Records the ends of attempts. While the database is unreachable, keeps them in memory.
 
     :param may_be_due: called whenever a job may be due again.
-    :param took_down: called for an attempt that has taken down its child.
+    :param took_down: called for a child that jobs of one type have taken down, with the oldest of these attempts.
     :param keep_output: whether the ledger keeps what the attempts printed.
     """
 
@@ -52,6 +52,7 @@ class ChildExits:
     def died(self, child: Child) -> None:
         """Handle a child that exited by itself or was killed by a limit."""
         self._copy_output(child)
+        blamed: list[HeldOrder] = []
         for item in child.orders.values():
             if not child.has_begun(item):
                 self.release(item.order)
@@ -62,10 +63,13 @@ class ChildExits:
                 "job %d, attempt %d: %s", item.order.job_id, item.order.number, failure.message, extra=fields
             )
             if failure.cause in TAKES_DOWN:
-                self._took_down(child, item)
+                blamed.append(item)
             self._metrics.died()
             self._metrics.ran(item.observed, ExitCode.FAILED, child.ran_seconds(item))
             self._record(item.order, failure)
+        # If nobody knows which job of an event loop has ended it, all are blamed.
+        if len({item.type_name for item in blamed}) == 1:
+            self._took_down(child, blamed[0])
         child.output.close()
 
     def interrupted(self, child: Child) -> None:

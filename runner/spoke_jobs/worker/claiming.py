@@ -110,18 +110,20 @@ class Claiming:
 
     def took_down(self, child: Child, item: HeldOrder) -> None:
         """Note that an attempt has taken down its child. A worker of one type has no other type to protect."""
+        name = item.type_name
         if len(self._types_of(child.kind)) == 1:
             return
         now = time.monotonic()
-        lost = child.ran_seconds(item) + self._start_seconds
-        suspect = self._suspects.took_down(item.type_name, item.order.job_id, lost, now)
-        paused = max(0.0, suspect.paused_until - now)
+        losses = self._suspects.took_down(name, child.ran_seconds(item) + self._start_seconds, now)
+        if name not in self._suspects:
+            return
+        pause = max(0.0, losses.paused_until - now)
         logger.warning(
-            "%d jobs in a row of the type %s have taken down their process; the next one starts in %.0f s or later",
-            suspect.taken_down,
-            item.type_name,
-            paused,
-            extra={"job_type": item.type_name, "pause_seconds": round(paused, 1)},
+            "jobs of the type %s have taken down %d processes in a row; held back, paused for %.1f s",
+            name,
+            losses.count,
+            pause,
+            extra={"job_type": name, "processes_lost": losses.count, "pause_seconds": round(pause, 1)},
         )
 
     def ended_well(self, item: HeldOrder) -> None:

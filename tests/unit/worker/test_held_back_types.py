@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -22,22 +22,24 @@ from spoke_jobs.worker.supervisor import Supervisor
 from spoke_jobs.worker.worker_options import WorkerOptions
 
 CHILDREN = 3
+SLOTS = 4
+"""Of an event loop."""
 
 
 class Worker:
     """A supervisor with children whose part the test plays."""
 
-    def __init__(self, *types: str) -> None:
+    def __init__(self, *types: str, loop_types: tuple[str, ...] = (), children: int = CHILDREN) -> None:
         self.now = 1000.0
         self.ledger = MemoryLedger()
-        self.supervisor = Supervisor(self.ledger, WorkerOptions("legacy", types, CHILDREN, LEASE, 60.0))
+        self.supervisor = Supervisor(self.ledger, WorkerOptions("legacy", types, children, LEASE, 60.0, loop_types))
+        self.suspects = self.supervisor._claiming._suspects
         self.sockets, self.shared = [], []
-        for _ in range(CHILDREN):
+        for kind in [ChildKind.THREAD] * (children if types else 0) + [ChildKind.LOOP] * bool(loop_types):
             ours, theirs = socket.socketpair()
-            shared, descriptor = SharedState.make(0)
-            child = Child(
-                ChildKind.THREAD, 1, 1, NoProcess(), ours, None, shared, StackFile(), OutputFile(), ready=True
-            )
+            shared, descriptor = SharedState.make(SLOTS)
+            slots, ahead = (1, 1) if kind is ChildKind.THREAD else (SLOTS, 0)
+            child = Child(kind, slots, ahead, NoProcess(), ours, None, shared, StackFile(), OutputFile(), ready=True)
             self.sockets += [ours, theirs]
             self.shared.append(SharedState.open(descriptor))
             self.supervisor._pool.children.append(child)
@@ -56,8 +58,14 @@ class Worker:
         """Claim, begin what each child got, and count what the worker holds, by type."""
         self.supervisor._claiming.claim()
         for child, shared in zip(self.children, self.shared, strict=True):
-            if child.orders and shared.at[0] not in child.orders:
+            if child.kind is ChildKind.LOOP:
+                for token in child.orders:
+                    shared.lists(token) or shared.add(token)
+            elif child.orders and shared.at[0] not in child.orders:
                 shared.enter(next(iter(child.orders)))
+        return self.held()
+
+    def held(self) -> Counter[str]:
         return Counter(item.type_name for _, item in self.supervisor._pool.assignments())
 
     def place_of(self, job_type: str) -> int:
@@ -67,10 +75,22 @@ class Worker:
 
     def die(self, job_type: str) -> None:
         """Let a child die of its job. Another takes its place."""
-        place = self.place_of(job_type)
+        self.replace(self.place_of(job_type))
+
+    def die_loop(self, job_type: str) -> None:
+        """Let the event loop's process die while the code of a job of the type runs; empty: of no job."""
+        (place,) = (place for place, child in enumerate(self.children) if child.kind is ChildKind.LOOP)
+        held = self.children[place].orders.items()
+        if job_type:
+            self.shared[place].enter(next(token for token, item in held if item.type_name == job_type))
+        self.replace(place)
+
+    def replace(self, place: int) -> None:
         child = self.children[place]
         child.process.returncode = -9
         self.supervisor._exits.died(child)
+        for token in child.orders:
+            self.shared[place].remove(token)
         child.orders.clear()
         child.output = OutputFile()
         self.shared[place].leave()
@@ -95,24 +115,62 @@ class Worker:
 
 
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    made = Worker("bad", "good")
-    monkeypatch.setattr(claiming, "time", SimpleNamespace(monotonic=lambda: made.now))
-    yield made
-    made.close()
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Worker]]:
+    """Makes a worker whose clock the test has."""
+    made: list[Worker] = []
+
+    def worker(*types: str, loop_types: tuple[str, ...] = (), children: int = CHILDREN) -> Worker:
+        made.append(new := Worker(*types, loop_types=loop_types, children=children))
+        monkeypatch.setattr(claiming, "time", SimpleNamespace(monotonic=lambda: new.now))
+        return new
+
+    monkeypatch.setattr(SharedState, "running_seconds", 0.0)  # whatever the machine takes for a test
+    yield worker
+    for one in made:
+        one.close()
 
 
-def test_one_job_of_the_type_runs_at_a_time_beside_the_others(worker: Worker) -> None:
+@pytest.fixture
+def worker(make: Callable[..., Worker]) -> Worker:
+    return make("bad", "good")
+
+
+def test_one_lost_process_changes_nothing(worker: Worker) -> None:
     worker.dispatch("bad", 10)
     assert worker.claim() == {"bad": 3}
     worker.die("bad")
-    worker.dispatch("good", 10)
-    assert worker.claim() == {"bad": 2, "good": 1}
+    assert worker.claim() == {"bad": 3}
     worker.end("bad")
-    assert worker.claim() == {"bad": 2, "good": 1}, "one has ended, and its process goes on: it is not the type"
+    worker.die("bad")
+    assert worker.claim() == {"bad": 3}, "not in a row"
+
+
+def test_a_suspect_type_waits_beside_the_others(worker: Worker) -> None:
+    worker.dispatch("bad", 10)
+    worker.claim()
     worker.die("bad")
     worker.die("bad")
-    assert worker.claim() == {"good": 3}
+    worker.dispatch("good", 10)
+    assert worker.claim() == {"bad": 1, "good": 2}
+    worker.end("bad")
+    assert "bad" not in worker.suspects
+    worker.end("good")
+    worker.end("good")
+    assert worker.claim()["bad"] >= 1, "one has ended, and its process goes on: it is not the type"
+
+
+@pytest.mark.parametrize(
+    ("types", "at", "losses"), [("aabb", "a", {"a": 1}), ("aabb", "", {}), ("aa", "", {"a": 1}), ("a", "", {"a": 1})]
+)
+def test_the_death_of_an_event_loop_counts_once_and_for_the_type_that_is_to_blame(
+    make: Callable[..., Worker], types: str, at: str, losses: dict[str, int]
+) -> None:
+    worker = make(loop_types=("a", "b"))
+    for job_type in types:
+        worker.dispatch(job_type, 1)
+    assert worker.claim() == Counter(types)
+    worker.die_loop(at)
+    assert {name: found.count for name, found in worker.suspects._losses.items()} == losses
 
 
 def test_a_paused_type_has_a_turn_after_its_pause_and_before_the_others(worker: Worker) -> None:
@@ -122,7 +180,7 @@ def test_a_paused_type_has_a_turn_after_its_pause_and_before_the_others(worker: 
         worker.die("bad")
     worker.dispatch("good", 100)
     assert worker.claim() == {"good": 3}
-    worker.now += 3600
+    worker.now += 30
     assert worker.claim() == {"good": 3}, "all processes are busy"
     worker.end("good")
     assert worker.claim() == {"good": 2, "bad": 1}
@@ -131,24 +189,25 @@ def test_a_paused_type_has_a_turn_after_its_pause_and_before_the_others(worker: 
     worker.end("bad", 10)  # its own error, which costs no process
     worker.end("good")
     assert worker.claim()["bad"] >= 1
-    assert "bad" not in worker.supervisor._claiming._suspects
+    assert "bad" not in worker.suspects
 
 
 def test_no_job_waits_in_the_process_of_a_suspect(worker: Worker) -> None:
     worker.supervisor._claiming._seconds = dict.fromkeys(ChildKind, 0.001)  # jobs are short: orders are held ahead
-    worker.dispatch("bad", 1)
+    worker.dispatch("bad", 2)
     worker.claim()
     worker.die("bad")
+    worker.die("bad")
+    worker.now += 30
     worker.dispatch("bad", 1)
     worker.dispatch("good", 20)
     assert worker.claim() == {"bad": 1, "good": 4}
     assert len(worker.children[worker.place_of("bad")].orders) == 1
 
 
-def test_a_worker_that_takes_no_other_type_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = Worker("bad")
+def test_a_worker_that_takes_no_other_type_goes_on(make: Callable[..., Worker]) -> None:
+    worker = make("bad")
     worker.dispatch("bad", 10)
     for _ in range(3):
         assert worker.claim() == {"bad": 3}
         worker.die("bad")
-    worker.close()
