@@ -195,13 +195,11 @@ class Claiming:
         return late and not child.shared.lists(item.order.token)
 
     def _claim_for(self, kind: ChildKind, types: tuple[str, ...], limit: int) -> int:
+        only = self._options.only
+        if hidden := self._suspects.hidden_in(types):
+            only = replace(only, not_types=(*only.not_types, *hidden))
         claims = self._ledger.claim_batch(
-            self._options.runner,
-            types,
-            worker_name(),
-            self._options.lease_seconds,
-            limit,
-            self._options.only,
+            self._options.runner, types, worker_name(), self._options.lease_seconds, limit, only
         )
         self.queried = True
         if self._ledger.limits.version != self._limits_version:  # a notification was lost, or there are none

@@ -211,3 +211,36 @@ def test_a_worker_that_takes_no_other_type_goes_on(make: Callable[..., Worker]) 
     for _ in range(3):
         assert worker.claim() == {"bad": 3}
         worker.die("bad")
+
+
+@pytest.mark.parametrize("loop", [False, True], ids=["of one kind", "of both kinds"])
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_suspect_name_under_a_prefix_is_held_back_and_the_rest_of_the_prefix_is_not(
+    make: Callable[..., Worker], loop: bool, busy: bool
+) -> None:
+    types = ("ingest.*", "mail")
+    worker = make(*types, loop_types=("ingest.csv", "chat")) if loop else make(*types, "ingest.csv")
+    worker.supervisor._claiming._seconds = dict.fromkeys(ChildKind, 0.001)  # jobs are short: orders are held ahead
+    if busy:
+        worker.dispatch("mail", 3)
+        assert worker.claim() == {"mail": 3}
+    for _ in range(2):
+        worker.suspects.took_down("ingest.csv", 7.0, worker.now)
+    worker.dispatch("ingest.csv", 10)
+    worker.dispatch("ingest.xml", 2)
+    assert worker.claim() == ({"mail": 3, "ingest.*": 2} if busy else {"ingest.*": 2})
+    if not busy:
+        worker.now += 30
+        worker.dispatch("ingest.xml", 10)
+        assert worker.claim()["ingest.csv"] == 1
+
+
+def test_a_suspect_prefix_takes_no_turn_of_a_suspect_name_under_it(make: Callable[..., Worker]) -> None:
+    worker = make("ingest.*", "ingest.csv")
+    for name in 2 * ("ingest.*", "ingest.csv"):
+        worker.suspects.took_down(name, 7.0, worker.now)
+    worker.suspects["ingest.*"].paused_until = 0.0
+    worker.dispatch("ingest.csv", 10)
+    assert worker.claim() == {}
+    worker.dispatch("ingest.xml", 10)
+    assert worker.claim() == {"ingest.*": 1}
