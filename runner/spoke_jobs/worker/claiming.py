@@ -155,14 +155,20 @@ class Claiming:
 
     def _claim_suspects(self, kind: ChildKind) -> bool:
         """Claim a job of each suspect type that may start now; False if there may be more."""
-        for name in (suspects := self._suspects.among(self._types_of(kind))):
-            suspect = self._suspects[name]
-            if not suspect.may_have_work or time.monotonic() < suspect.paused_until:
-                continue
-            runs = any(item.type_name == name for _, item in self._pool.assignments())
-            if not runs and any(child.room(ahead=False) for child in self._pool.of(kind)):
-                suspect.may_have_work = self._claim_for(kind, (name,), 1) == 1
+        suspects = self._suspects.among(self._types_of(kind))
+        for name in suspects:
+            if self._may_start(kind, name) and any(child.room(ahead=False) for child in self._pool.of(kind)):
+                self._suspects[name].may_have_work = self._claim_for(kind, (name,), 1) == 1
         return not any(self._suspects[name].may_have_work for name in suspects)
+
+    def _may_start(self, kind: ChildKind, name: str) -> bool:
+        """Whether a job of a suspect type may start once a child is free: one of each, in half of the children."""
+        losses = self._suspects[name]
+        if not losses.may_have_work or time.monotonic() < losses.paused_until:
+            return False
+        children = self._pool.of(kind)
+        running = [item.type_name for child in children for item in child.orders.values() if item.alone]
+        return name not in running and len(running) < max(1, len(children) // 2)
 
     def release_stale(self, receive: Callable[[Child], object]) -> None:
         """Release the claims of orders that wait in a child behind a long job, or that an event loop has not read.

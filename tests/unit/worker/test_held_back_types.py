@@ -244,3 +244,27 @@ def test_a_suspect_prefix_takes_no_turn_of_a_suspect_name_under_it(make: Callabl
     assert worker.claim() == {}
     worker.dispatch("ingest.xml", 10)
     assert worker.claim() == {"ingest.*": 1}
+
+
+def test_jobs_that_began_before_the_suspicion_do_not_count(worker: Worker) -> None:
+    worker.dispatch("bad", 10)
+    worker.claim()
+    worker.die("bad")
+    worker.die("bad")
+    worker.now += 30
+    assert worker.claim() == {"bad": 2}, "one of them with three processes for it alone"
+
+
+@pytest.mark.parametrize(("children", "at_once"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 3)])
+def test_suspect_types_have_half_of_the_processes_at_most(
+    make: Callable[..., Worker], children: int, at_once: int
+) -> None:
+    worker = make("bad1", "bad2", "bad3", "bad4", "good", children=children)
+    for number in (1, 2, 3, 4):
+        for _ in range(2):
+            worker.suspects.took_down(f"bad{number}", 7.0, worker.now)
+        worker.dispatch(f"bad{number}", 5)
+    worker.dispatch("good", 10)
+    worker.now += 30
+    assert worker.claim()["good"] == children - at_once
+    assert worker.held().total() == children
