@@ -257,6 +257,8 @@ class Claiming:
         now = sum(child.room(ahead=False) for child in children)
         if self._seconds[kind] >= _SHORT_SECONDS or self._ledger.limits.rated:
             return now  # under a rate, an order that waits in a child would start later than its token
+        if any(self._may_start(kind, name) for name in self._suspects.among(self._types_of(kind))):
+            return now  # no child would ever be free for a suspect type
         ahead = sum(child.room(ahead=True) for child in children)
         return ahead if now or ahead >= sum(child.takes_ahead for child in children) else 0
 

@@ -49,6 +49,12 @@ class Worker:
     def children(self) -> list[Child]:
         return self.supervisor._pool.children
 
+    def hold_orders_ahead(self) -> None:
+        """Let all jobs be short, whatever the machine takes for them."""
+        claims = self.supervisor._claiming
+        claims._seconds = dict.fromkeys(ChildKind, 0.001)
+        claims.record_duration = lambda _kind, _seconds: None  # type: ignore[method-assign]
+
     def dispatch(self, job_type: str, count: int) -> None:
         for _ in range(count):
             self.ledger.insert(new_job(job_type=job_type))
@@ -193,7 +199,7 @@ def test_a_paused_type_has_a_turn_after_its_pause_and_before_the_others(worker: 
 
 
 def test_no_job_waits_in_the_process_of_a_suspect(worker: Worker) -> None:
-    worker.supervisor._claiming._seconds = dict.fromkeys(ChildKind, 0.001)  # jobs are short: orders are held ahead
+    worker.hold_orders_ahead()
     worker.dispatch("bad", 2)
     worker.claim()
     worker.die("bad")
@@ -220,7 +226,7 @@ def test_a_suspect_name_under_a_prefix_is_held_back_and_the_rest_of_the_prefix_i
 ) -> None:
     types = ("ingest.*", "mail")
     worker = make(*types, loop_types=("ingest.csv", "chat")) if loop else make(*types, "ingest.csv")
-    worker.supervisor._claiming._seconds = dict.fromkeys(ChildKind, 0.001)  # jobs are short: orders are held ahead
+    worker.hold_orders_ahead()
     if busy:
         worker.dispatch("mail", 3)
         assert worker.claim() == {"mail": 3}
@@ -268,3 +274,21 @@ def test_suspect_types_have_half_of_the_processes_at_most(
     worker.now += 30
     assert worker.claim()["good"] == children - at_once
     assert worker.held().total() == children
+
+
+@pytest.mark.parametrize("children", [1, 3])
+def test_a_suspect_type_has_its_turn_beside_a_backlog_of_short_jobs(make: Callable[..., Worker], children: int) -> None:
+    worker = make("bad", "good", children=children)
+    worker.hold_orders_ahead()
+    for _ in range(2):
+        worker.suspects.took_down("bad", 7.0, worker.now)
+    worker.dispatch("good", 100)
+    assert worker.claim() == {"good": 2 * children}
+    worker.dispatch("bad", 1)
+    worker.now += 30
+    for _ in range(2 * children):
+        assert worker.held()["bad"] == 0
+        worker.end("good")
+        if worker.claim()["bad"]:
+            break
+    assert worker.held()["bad"] == 1
