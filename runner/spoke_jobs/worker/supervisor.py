@@ -86,7 +86,7 @@ class Supervisor:
             self.ledger,
             self.metrics,
             may_be_due=self._claiming.expect_work,
-            took_down=self._claiming.took_down,
+            took_down=self._took_down,
             keep_output=self.options.keep_output,
         )
 
@@ -262,7 +262,7 @@ class Supervisor:
         else:
             self._claiming.started(item)
             self._claiming.record_duration(child.kind, time.monotonic() - item.sent_at)
-        if report.exit_code in _ENDS_WELL:
+        if report.exit_code in _ENDS_WELL and not report.last and item.cancelled_at is None:
             self._claiming.ended_well(item)
         if report.exit_code is not None:
             code, seconds = ExitCode(report.exit_code), child.ran_seconds(item)
@@ -297,6 +297,10 @@ class Supervisor:
                     f"the worker's child processes exit as soon as they start (exit code {child.process.returncode}): "
                     "see their output above"
                 )
+
+    def _took_down(self, child: Child, item: HeldOrder) -> None:
+        if not self._stopping:  # it claims no more jobs
+            self._claiming.took_down(child, item)
 
     def _shut_down(self) -> None:
         """Ask running jobs to stop, wait for the grace period, then kill the children and record the ends."""

@@ -11,6 +11,7 @@ import pytest
 from tests.contract.ledger import LEASE, new_job
 from tests.unit.worker.test_child_pool import NoProcess
 
+from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
 from spoke_jobs.worker import claiming
 from spoke_jobs.worker.child_messages import Report
@@ -101,15 +102,18 @@ class Worker:
         child.output = OutputFile()
         self.shared[place].leave()
 
-    def end(self, job_type: str, code: int = 0) -> None:
-        """Let a job end. Its child goes on."""
+    def end(self, job_type: str, code: int = 0, *, last: bool = False) -> None:
+        """Let a job end. Its child goes on, or ends in good order.
+
+        :param last: whether the child was told to stop.
+        """
         place = self.place_of(job_type)
         child = self.children[place]
         token = child.shared.at[0]
         assert token is not None
         self.shared[place].leave()
         self.ledger.succeed(None, token, None)
-        self.supervisor._process(child, Report(code, token=token))
+        self.supervisor._process(child, Report(code, last=last, token=token))
 
     def close(self) -> None:
         self.supervisor._selector.close()
@@ -292,3 +296,28 @@ def test_a_suspect_type_has_its_turn_beside_a_backlog_of_short_jobs(make: Callab
         if worker.claim()["bad"]:
             break
     assert worker.held()["bad"] == 1
+
+
+def test_a_job_that_was_stopped_says_nothing_of_its_type(worker: Worker) -> None:
+    worker.dispatch("bad", 4)
+    worker.claim()
+    worker.die("bad")
+    worker.die("bad")
+    worker.end("bad", ExitCode.FAILED, last=True)
+    assert "bad" in worker.suspects
+    worker.now += 30
+    worker.claim()
+    for _, item in worker.supervisor._pool.assignments():
+        item.cancelled_at = worker.now
+    worker.end("bad", ExitCode.FAILED)
+    assert "bad" in worker.suspects
+
+
+def test_a_worker_that_stops_holds_back_nothing(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    worker.dispatch("bad", 3)
+    worker.claim()
+    worker.supervisor._stopping = True
+    for _ in range(3):
+        worker.die("bad")
+    assert "bad" not in worker.suspects
+    assert "held back" not in caplog.text
