@@ -144,6 +144,8 @@ class Claiming:
             pause = min(max(2 * self._token_pause, shortest), longest)
             self.expect_work()
             self._token_due, self._token_pause = math.inf, pause
+        if self._suspects.forget_old(time.monotonic()):
+            self.expect_work()
         for kind in ChildKind:
             idle = self._claim_suspects(kind) and idle
             types = self._suspects.without(self._types_of(kind))

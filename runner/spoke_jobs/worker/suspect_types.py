@@ -2,8 +2,9 @@
 
 A new child takes some tenths of a second of CPU time to start, and more to import a large application. So a burst of
 jobs that take down their processes could keep all of a worker's processes from its other jobs. A type is *suspect* once
-its jobs have taken down two processes in a row, until one of its jobs ends and its process goes on. One loss is no
-reason to hold back a type: it may be this job alone. After each further loss the worker pauses the type.
+its jobs have taken down two processes in a row, until one of its jobs ends and its process goes on, and for ten minutes
+at most. One loss is no reason to hold back a type: it may be this job alone. From the second loss on, the worker pauses
+the type after each.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ TAKES_DOWN = frozenset({Cause.KILLED, Cause.OUT_OF_MEMORY, Cause.TIMEOUT, Cause.
 PAUSE_FACTOR = 4.0
 """How many times longer than a job has kept a process from others the pause after it is."""
 LONGEST_PAUSE_SECONDS = 30.0
+_FORGOTTEN_SECONDS = 600.0
+"""How long a loss counts. The next job of the type may take hours, and others would have to wait for it."""
 _LOSSES = 2
 """From so many losses in a row on, a type is suspect."""
 
@@ -28,6 +31,7 @@ class Losses:
 
     count: int = 0
     """How many in a row."""
+    last_at: float = 0.0
     paused_until: float = 0.0
     may_have_work: bool = True
     """Whether the ledger may have due jobs of the type."""
@@ -74,9 +78,18 @@ class SuspectTypes:
         """
         losses = self._losses.setdefault(name, Losses())
         losses.count += 1
+        losses.last_at = now
         if self._pauses and losses.count >= _LOSSES:
             losses.paused_until = now + min(PAUSE_FACTOR * lost_seconds, LONGEST_PAUSE_SECONDS)
         return losses
+
+    def forget_old(self, now: float) -> bool:
+        """Forget the types that have lost no process for a long time. Return whether one of them was suspect."""
+        old = [name for name, losses in self._losses.items() if now > losses.last_at + _FORGOTTEN_SECONDS]
+        suspect = any(name in self for name in old)
+        for name in old:
+            del self._losses[name]
+        return suspect
 
     def ended_well(self, name: str) -> bool:
         """Note that a job of a type has ended, and its process goes on. Return whether the type was suspect."""

@@ -321,3 +321,13 @@ def test_a_worker_that_stops_holds_back_nothing(worker: Worker, caplog: pytest.L
         worker.die("bad")
     assert "bad" not in worker.suspects
     assert "held back" not in caplog.text
+
+
+def test_jobs_of_a_type_do_not_wait_for_a_long_one(worker: Worker) -> None:
+    for _ in range(2):
+        worker.suspects.took_down("bad", 7.0, worker.now)
+    worker.dispatch("bad", 10)
+    worker.now += 600
+    assert worker.claim() == {"bad": 1}
+    worker.now += 1
+    assert worker.claim() == {"bad": 3}

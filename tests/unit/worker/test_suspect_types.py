@@ -36,3 +36,16 @@ def test_a_worker_that_drains_does_not_wait_for_a_pause() -> None:
     for _ in range(5):
         suspects.took_down("a", 0.5, 100.0)
     assert suspects["a"].paused_until == 0.0
+
+
+def test_a_loss_counts_for_ten_minutes() -> None:
+    suspects = SuspectTypes(pauses=True)
+    suspects.took_down("a", 0.5, 100.0)
+    assert not suspects.forget_old(701.0), "it was not suspect"
+    suspects.took_down("a", 0.5, 800.0)
+    assert "a" not in suspects, "not in a row"
+    suspects.took_down("a", 0.5, 1300.0)
+    assert not suspects.forget_old(1900.0)
+    assert "a" in suspects
+    assert suspects.forget_old(1901.0)
+    assert "a" not in suspects
