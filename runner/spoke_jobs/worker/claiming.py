@@ -146,6 +146,7 @@ class Claiming:
             self._token_due, self._token_pause = math.inf, pause
         if self._suspects.forget_old(time.monotonic()):
             self.expect_work()
+        self._metrics.held_back_types = len(self._suspects)
         for kind in ChildKind:
             idle = self._claim_suspects(kind) and idle
             types = self._suspects.without(self._types_of(kind))

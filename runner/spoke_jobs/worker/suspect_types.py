@@ -54,6 +54,9 @@ class SuspectTypes:
     def __getitem__(self, name: str) -> Losses:
         return self._losses[name]
 
+    def __len__(self) -> int:
+        return sum(name in self for name in self._losses)
+
     def among(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return those of the types that are suspect."""
         return tuple(name for name in names if name in self) if self._losses else ()

@@ -162,11 +162,13 @@ def test_a_suspect_type_waits_beside_the_others(worker: Worker) -> None:
     worker.die("bad")
     worker.dispatch("good", 10)
     assert worker.claim() == {"bad": 1, "good": 2}
+    assert worker.supervisor.metrics.held_back_types == 1
     worker.end("bad")
     assert "bad" not in worker.suspects
     worker.end("good")
     worker.end("good")
     assert worker.claim()["bad"] >= 1, "one has ended, and its process goes on: it is not the type"
+    assert worker.supervisor.metrics.held_back_types == 0
 
 
 @pytest.mark.parametrize(
