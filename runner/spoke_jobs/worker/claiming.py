@@ -114,16 +114,17 @@ class Claiming:
         if len(self._types_of(child.kind)) == 1:
             return
         now = time.monotonic()
-        losses = self._suspects.took_down(name, child.ran_seconds(item) + self._start_seconds, now)
+        lost_seconds = child.ran_seconds(item) + self._start_seconds
+        losses = self._suspects.took_down(name, item.order.job_id, lost_seconds, now)
         if name not in self._suspects:
             return
         pause = max(0.0, losses.paused_until - now)
         logger.warning(
-            "jobs of the type %s have taken down %d processes in a row; held back, paused for %.1f s",
+            "%d jobs in a row of the type %s have taken down their processes; held back, paused for %.1f s",
+            losses.jobs,
             name,
-            losses.count,
             pause,
-            extra={"job_type": name, "processes_lost": losses.count, "pause_seconds": round(pause, 1)},
+            extra={"job_type": name, "pause_seconds": round(pause, 1)},
         )
 
     def ended_well(self, item: HeldOrder) -> None:

@@ -2,9 +2,9 @@
 
 A new child takes some tenths of a second of CPU time to start, and more to import a large application. So a burst of
 jobs that take down their processes could keep all of a worker's processes from its other jobs. A type is *suspect* once
-its jobs have taken down two processes in a row, until one of its jobs ends and its process goes on, and for ten minutes
-at most. One loss is no reason to hold back a type: it may be this job alone. From the second loss on, the worker pauses
-the type after each.
+two of its jobs in a row have taken down processes, until one of its jobs ends and its process goes on, and for ten
+minutes at most. Attempts of one job do not count twice: their number has a bound of its own, the job's retry budget.
+The worker pauses a suspect type after each loss.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ PAUSE_FACTOR = 4.0
 LONGEST_PAUSE_SECONDS = 30.0
 _FORGOTTEN_SECONDS = 600.0
 """How long a loss counts. The next job of the type may take hours, and others would have to wait for it."""
-_LOSSES = 2
-"""From so many losses in a row on, a type is suspect."""
+_JOBS = 2
+"""From so many jobs in a row on, a type is suspect."""
 
 
 @dataclass(slots=True)
 class Losses:
     """The processes that the last jobs of a type have taken down."""
 
-    count: int = 0
-    """How many in a row."""
+    jobs: int = 0
+    """How many of its jobs in a row have taken down processes."""
+    last_job: int | None = None
+    """The last one of them."""
     last_at: float = 0.0
     paused_until: float = 0.0
     may_have_work: bool = True
@@ -49,7 +51,7 @@ class SuspectTypes:
 
     def __contains__(self, name: str) -> bool:
         found = self._losses.get(name)
-        return found is not None and found.count >= _LOSSES
+        return found is not None and found.jobs >= _JOBS
 
     def __getitem__(self, name: str) -> Losses:
         return self._losses[name]
@@ -74,15 +76,16 @@ class SuspectTypes:
         for losses in self._losses.values():
             losses.may_have_work = True
 
-    def took_down(self, name: str, lost_seconds: float, now: float) -> Losses:
+    def took_down(self, name: str, job_id: int, lost_seconds: float, now: float) -> Losses:
         """Note that a job of a type has taken down its process. Call this once for each process.
 
         :param lost_seconds: how long the process ran the job, and how long the next one takes to start.
         """
         losses = self._losses.setdefault(name, Losses())
-        losses.count += 1
+        losses.jobs += job_id != losses.last_job
+        losses.last_job = job_id
         losses.last_at = now
-        if self._pauses and losses.count >= _LOSSES:
+        if self._pauses and losses.jobs >= _JOBS:
             losses.paused_until = now + min(PAUSE_FACTOR * lost_seconds, LONGEST_PAUSE_SECONDS)
         return losses
 

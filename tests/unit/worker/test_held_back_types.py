@@ -92,6 +92,12 @@ class Worker:
             self.shared[place].enter(next(token for token, item in held if item.type_name == job_type))
         self.replace(place)
 
+    def suspect(self, *names: str) -> None:
+        """Let two other jobs of each type have taken down their processes, so that it is paused for 28 s."""
+        for name in names:
+            for job_id in (1001, 1002):
+                self.suspects.took_down(name, job_id, 7.0, self.now)
+
     def replace(self, place: int) -> None:
         child = self.children[place]
         child.process.returncode = -9
@@ -145,7 +151,7 @@ def worker(make: Callable[..., Worker]) -> Worker:
     return make("bad", "good")
 
 
-def test_one_lost_process_changes_nothing(worker: Worker) -> None:
+def test_one_job_that_takes_down_its_process_changes_nothing(worker: Worker) -> None:
     worker.dispatch("bad", 10)
     assert worker.claim() == {"bad": 3}
     worker.die("bad")
@@ -182,7 +188,7 @@ def test_the_death_of_an_event_loop_counts_once_and_for_the_type_that_is_to_blam
         worker.dispatch(job_type, 1)
     assert worker.claim() == Counter(types)
     worker.die_loop(at)
-    assert {name: found.count for name, found in worker.suspects._losses.items()} == losses
+    assert {name: found.jobs for name, found in worker.suspects._losses.items()} == losses
 
 
 def test_a_paused_type_has_a_turn_after_its_pause_and_before_the_others(worker: Worker) -> None:
@@ -236,8 +242,7 @@ def test_a_suspect_name_under_a_prefix_is_held_back_and_the_rest_of_the_prefix_i
     if busy:
         worker.dispatch("mail", 3)
         assert worker.claim() == {"mail": 3}
-    for _ in range(2):
-        worker.suspects.took_down("ingest.csv", 7.0, worker.now)
+    worker.suspect("ingest.csv")
     worker.dispatch("ingest.csv", 10)
     worker.dispatch("ingest.xml", 2)
     assert worker.claim() == ({"mail": 3, "ingest.*": 2} if busy else {"ingest.*": 2})
@@ -249,8 +254,7 @@ def test_a_suspect_name_under_a_prefix_is_held_back_and_the_rest_of_the_prefix_i
 
 def test_a_suspect_prefix_takes_no_turn_of_a_suspect_name_under_it(make: Callable[..., Worker]) -> None:
     worker = make("ingest.*", "ingest.csv")
-    for name in 2 * ("ingest.*", "ingest.csv"):
-        worker.suspects.took_down(name, 7.0, worker.now)
+    worker.suspect("ingest.*", "ingest.csv")
     worker.suspects["ingest.*"].paused_until = 0.0
     worker.dispatch("ingest.csv", 10)
     assert worker.claim() == {}
@@ -273,8 +277,7 @@ def test_suspect_types_have_half_of_the_processes_at_most(
 ) -> None:
     worker = make("bad1", "bad2", "bad3", "bad4", "good", children=children)
     for number in (1, 2, 3, 4):
-        for _ in range(2):
-            worker.suspects.took_down(f"bad{number}", 7.0, worker.now)
+        worker.suspect(f"bad{number}")
         worker.dispatch(f"bad{number}", 5)
     worker.dispatch("good", 10)
     worker.now += 30
@@ -286,8 +289,7 @@ def test_suspect_types_have_half_of_the_processes_at_most(
 def test_a_suspect_type_has_its_turn_beside_a_backlog_of_short_jobs(make: Callable[..., Worker], children: int) -> None:
     worker = make("bad", "good", children=children)
     worker.hold_orders_ahead()
-    for _ in range(2):
-        worker.suspects.took_down("bad", 7.0, worker.now)
+    worker.suspect("bad")
     worker.dispatch("good", 100)
     assert worker.claim() == {"good": 2 * children}
     worker.dispatch("bad", 1)
@@ -326,8 +328,7 @@ def test_a_worker_that_stops_holds_back_nothing(worker: Worker, caplog: pytest.L
 
 
 def test_jobs_of_a_type_do_not_wait_for_a_long_one(worker: Worker) -> None:
-    for _ in range(2):
-        worker.suspects.took_down("bad", 7.0, worker.now)
+    worker.suspect("bad")
     worker.dispatch("bad", 10)
     worker.now += 600
     assert worker.claim() == {"bad": 1}
