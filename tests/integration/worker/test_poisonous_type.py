@@ -27,11 +27,12 @@ PROCESSES = 4
 PAIRS = 5
 SECONDS = 8.0
 """Of a round's dispatches."""
-QUICK_PER_SECOND = 30
-"""They keep three in eight of the processes busy."""
-EVERY = 6
-"""After so many quick jobs, a poisonous one is dispatched."""
+PER_SECOND = {0.05: 30, 0.01: 60}
+"""How many quick jobs are dispatched, by how long each takes. Of 0.05 s, they keep three in eight processes busy."""
+POISONOUS_PER_SECOND = 5
 WITHIN = 2.0
+LEAST_SECONDS = 0.05
+"""A smaller 99th percentile counts as this one: the milliseconds of a busy machine do not decide."""
 OPTIONS = ("--processes", str(PROCESSES), "--job-memory", "400Mi")
 
 
@@ -40,6 +41,7 @@ class Lane(Site):
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder)
+        self.quick_seconds = 0.05
         self.options: tuple[str, ...] = OPTIONS
         self._environment |= {"SPOKE_APP": f"{poison_app.__name__}:registry", "SPOKE_LEASE_SECONDS": "60"}
         if self.engine.dialect.name == "postgresql":
@@ -63,15 +65,17 @@ class Lane(Site):
 
         :param way: the cause by which the poisonous jobs end; empty: there are none.
         """
+        self._environment["POISON_QUICK_SECONDS"] = str(self.quick_seconds)
+        per_second = PER_SECOND[self.quick_seconds]
         with self.worker(*self.options):
             warm = [self.dispatch("quick") for _ in range(5 * PROCESSES)]
             self.wait(lambda: len(self.seconds(warm)) == len(warm))
             quick, poisonous = [], []
             began = time.monotonic()
-            for number in range(round(QUICK_PER_SECOND * SECONDS)):
-                time.sleep(max(0.0, began + number / QUICK_PER_SECOND - time.monotonic()))
+            for number in range(round(per_second * SECONDS)):
+                time.sleep(max(0.0, began + number / per_second - time.monotonic()))
                 quick.append(self.dispatch("also_quick" if number % 2 else "quick"))
-                if way and number % EVERY == 0:
+                if way and number % (per_second // POISONOUS_PER_SECOND) == 0:
                     poisonous.append(self.dispatch("poisonous", way))
             self.wait(lambda: len(self.seconds(quick)) == len(quick))
             took = self.seconds(quick)
@@ -93,11 +97,18 @@ def lane(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lane]:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("lane", "way"),
-    [("postgresql", "Killed"), ("postgresql", "OutOfMemory"), ("postgresql", "Timeout"), ("sqlite", "Killed")],
+    ("lane", "way", "quick_seconds"),
+    [
+        ("postgresql", "Killed", 0.05),
+        ("postgresql", "Killed", 0.01),
+        ("postgresql", "OutOfMemory", 0.05),
+        ("postgresql", "Timeout", 0.05),
+        ("sqlite", "Killed", 0.05),
+    ],
     indirect=["lane"],
 )
-def test_the_other_types_take_at_most_twice_as_long(lane: Lane, way: str) -> None:
+def test_the_other_types_take_at_most_twice_as_long(lane: Lane, way: str, quick_seconds: float) -> None:
+    lane.quick_seconds = quick_seconds
     without: list[float] = []
     beside: list[float] = []
     causes = Counter[str]()
@@ -109,4 +120,4 @@ def test_the_other_types_take_at_most_twice_as_long(lane: Lane, way: str) -> Non
     figures = [[round(1000 * one) for one in group] for group in (beside, without)]
     print(f"\n{way}: p99 {figures[0]} ms beside {causes.total()} such jobs, {figures[1]} ms without")
     assert causes[way] >= PAIRS, "some have run"
-    assert median(beside) <= WITHIN * median(without)
+    assert median(beside) <= WITHIN * max(median(without), LEAST_SECONDS)
