@@ -33,7 +33,8 @@ from texting.sample import make_sample
 
 ROWS = 5_000
 WITHIN = 1.2
-"""How many times as large as the other figure one may be. A request for memory is never less than what was shown."""
+"""How many times as large as the other figure one may be, without the rounding of a request for CPU. A request for
+memory is never less than what was shown."""
 Dispatch = Callable[[Session, Campaign], JobRequest]
 STEPS: tuple[Dispatch, ...] = (
     lambda session, campaign: upload_contacts(session, campaign, make_sample(ROWS, 7).data)[1],
@@ -88,7 +89,7 @@ def proposed() -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.alone
-def test_requests_are_at_most_a_fifth_above_what_the_processes_had(
+def test_requests_are_at_most_a_fifth_and_the_rounding_above_what_the_processes_had(
     sessions: sessionmaker[Session], runner: KubernetesRunner, texting_database_url: str
 ) -> None:
     campaign = make_campaign(sessions)
@@ -103,4 +104,5 @@ def test_requests_are_at_most_a_fifth_above_what_the_processes_had(
         memory, cores = (float(in_bytes(needs[name][resource]) or 0) for resource in ("memory", "cpu"))
         print(f"\n{name}: {needs[name]}, shown {pod.peak_bytes / 2**20:.1f} MiB, {pod.cores * 1000:.0f}m")
         assert 1 <= memory / pod.peak_bytes <= WITHIN, name
-        assert 1 / WITHIN <= cores / pod.cores <= WITHIN, name
+        # Rounding up to two digits adds at most a tenth to what was measured.
+        assert 1 / WITHIN <= cores / pod.cores <= WITHIN * 1.1, name

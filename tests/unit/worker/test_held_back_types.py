@@ -67,7 +67,8 @@ class Worker:
         for child, shared in zip(self.children, self.shared, strict=True):
             if child.kind is ChildKind.LOOP:
                 for token in child.orders:
-                    shared.lists(token) or shared.add(token)
+                    if not shared.lists(token):
+                        shared.add(token)
             elif child.orders and shared.at[0] not in child.orders:
                 shared.enter(next(iter(child.orders)))
         return self.held()
