@@ -19,7 +19,7 @@ from spoke_jobs.job_options import JobData as JobData
 from spoke_jobs.job_options import JobOptions as JobOptions
 from spoke_jobs.settings import load_settings, usable_progress_keys
 from spoke_jobs.shared.secret_file import Secret
-from spoke_jobs.type_names import matches
+from spoke_jobs.type_names import SUFFIX, matches, overlaps
 
 
 class JobState(StrEnum):
@@ -294,6 +294,13 @@ class ClaimFilter:
     def takes_type(self, name: str) -> bool:
         """Whether the worker may take jobs of the type."""
         return _passes(name, self.types, self.not_types)
+
+    def takes_some(self, name: str) -> bool:
+        """Whether the worker may take jobs of the type or, if the name is a prefix, of some types that match it."""
+        if not name.endswith(SUFFIX):
+            return self.takes_type(name)
+        wanted = not self.types or any(overlaps(name, pattern) for pattern in self.types)
+        return wanted and not any(matches(name, pattern) for pattern in self.not_types)
 
     def fits(self, job: JobRequest) -> bool:
         """Whether the job passes the filter."""

@@ -46,6 +46,13 @@ def matches(text: str, pattern: str) -> bool:
     return True
 
 
+def overlaps(prefix: str, pattern: str) -> bool:
+    """Whether some name matches both a prefix like ``ingest.*`` and a pattern of the command line."""
+    stem = prefix.removesuffix("*")
+    first, *rest = pattern.split("*")
+    return first.startswith(stem) or (bool(rest) and stem.startswith(first))
+
+
 def is_known(name: str, types: Collection[str]) -> bool:
     """Return whether the types contain the name or a pattern that it matches."""
     return name in types or any(candidate in types for candidate in patterns_of(name))

@@ -50,6 +50,7 @@ class BatchContract(LedgerSteps):
         assert taken((), ("slow",)) == [kinds[0]]
         assert taken((), ("slow*", "")) == kinds[:3]
         assert taken((), (), ("r*",)) == kinds[3:]
+        assert taken((), (), ("r%port", "ingest.csv")) == [kinds[0], kinds[1], kinds[4]]
         assert taken((), (), (), ("slow*",)) == [kinds[1], kinds[3], kinds[4]]
         assert taken(("report",), (), (), ("slow",)) == [kinds[1]]
         assert taken(("r%*", "_*"), ()) == [kinds[2]]

@@ -166,5 +166,9 @@ def until_file(ctx: JobContext, payload: str) -> int:
     return ctx.attempt
 
 
+@registry.job("nothing.*")
+def nothing_of_prefix(_ctx: JobContext, _payload: Any) -> None: ...
+
+
 @newer_registry.job("newer")
 def newer(_ctx: JobContext, _payload: Any) -> None: ...

@@ -227,13 +227,18 @@ async def async_bad(ctx: JobContext, payload: str) -> Any:
     return WAYS[payload][0](ctx)
 
 
-@registry.job("async_bad_in_subtask", retry=EAGER)
 async def async_bad_in_subtask(ctx: JobContext, payload: str) -> Any:
     async def part() -> Any:
         await asyncio.sleep(0)
         return WAYS[payload][0](ctx)
 
     return (await asyncio.gather(part(), asyncio.sleep(0.01)))[0]
+
+
+for _way in WAYS:  # a type for each, since a worker holds back a type whose jobs take down their processes
+    registry.job(f"bad_{_way}", retry=EAGER, on_failure="told_of_failure")(bad)
+    registry.job(f"async_bad_{_way}", retry=EAGER, on_failure="told_of_failure")(async_bad)
+    registry.job(f"async_bad_in_subtask_{_way}", retry=EAGER)(async_bad_in_subtask)
 
 
 def _others() -> list[asyncio.Task[Any]]:

@@ -47,7 +47,7 @@ class EndsContract:
         """All of them at once, and those of one event loop with jobs that do no harm."""
         site._environment["SPOKE_LEASE_SECONDS"] = "300"  # on a busy machine a loop of so many may renew late
         go_on = site.folder / "go on"
-        jobs = {way: site.dispatch(f"{kind}bad", way, retry=ONCE) for way in rough_loop.WAYS}
+        jobs = {way: site.dispatch(f"{kind}bad_{way}", way, retry=ONCE) for way in rough_loop.WAYS}
         good = [site.dispatch("async_until_file", str(go_on), retry=ONCE) for _ in range(3)] if kind else []
         with site.worker("--processes", "2") as worker:
             for way, job_id in jobs.items():
@@ -80,7 +80,7 @@ class EndsContract:
         go_on = site.folder / "go on"
         good = site.dispatch("async_until_file", str(go_on), retry=ONCE)
         ways = ("sys_exit", "os_exit", "killed", "base_exception", "nul")
-        jobs = {way: site.dispatch("async_bad_in_subtask", way, retry=ONCE) for way in ways}
+        jobs = {way: site.dispatch(f"async_bad_in_subtask_{way}", way, retry=ONCE) for way in ways}
         with site.worker("--processes", "1"):
             for way, job_id in jobs.items():
                 ends_with(site, job_id, rough_loop.WAYS[way][1])

@@ -17,6 +17,7 @@ from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure
 from spoke_jobs.worker.child_messages import Order
 from spoke_jobs.worker.child_pool import Child, ChildKind, HeldOrder, signal_name
+from spoke_jobs.worker.suspect_types import TAKES_DOWN
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
@@ -28,21 +29,30 @@ class ChildExits:
     """Records the ends of attempts. While the database is unreachable, keeps them in memory.
 
     :param may_be_due: called whenever a job may be due again.
+    :param took_down: called for a child that jobs of one type have taken down, with the oldest of these attempts.
     :param keep_output: whether the ledger keeps what the attempts printed.
     """
 
     def __init__(
-        self, ledger: Ledger, metrics: WorkerMetrics, may_be_due: Callable[[], None], *, keep_output: bool
+        self,
+        ledger: Ledger,
+        metrics: WorkerMetrics,
+        may_be_due: Callable[[], None],
+        took_down: Callable[[Child, HeldOrder], None],
+        *,
+        keep_output: bool,
     ) -> None:
         self._ledger = ledger
         self._metrics = metrics
         self._may_be_due = may_be_due
+        self._took_down = took_down
         self._keep_output = keep_output
         self._unrecorded = UnrecordedEnds(ledger)
 
     def died(self, child: Child) -> None:
         """Handle a child that exited by itself or was killed by a limit."""
         self._copy_output(child)
+        blamed: list[HeldOrder] = []
         for item in child.orders.values():
             if not child.has_begun(item):
                 self.release(item.order)
@@ -52,9 +62,14 @@ class ChildExits:
             logger.warning(
                 "job %d, attempt %d: %s", item.order.job_id, item.order.number, failure.message, extra=fields
             )
+            if failure.cause in TAKES_DOWN:
+                blamed.append(item)
             self._metrics.died()
             self._metrics.ran(item.observed, ExitCode.FAILED, child.ran_seconds(item))
             self._record(item.order, failure)
+        # If nobody knows which job of an event loop has ended it, all are blamed.
+        if len({item.type_name for item in blamed}) == 1:
+            self._took_down(child, blamed[0])
         child.output.close()
 
     def interrupted(self, child: Child) -> None:

@@ -75,6 +75,7 @@ class Child:
     """Whether one of its jobs has written a report itself."""
     closing: bool = False
     """Whether to close our side of the connection once everything is sent."""
+    made_at: float = field(default_factory=time.monotonic)
     ready: bool = False
     started_once: bool = False
     orders: dict[UUID, HeldOrder] = field(default_factory=dict)
@@ -126,7 +127,10 @@ class Child:
     @property
     def takes_ahead(self) -> int:
         """The number of orders that the child may hold ahead now."""
-        return 0 if self.kind is ChildKind.THREAD and self.shared.running_seconds > _LONG_SECONDS else self.ahead
+        if self.kind is ChildKind.LOOP:
+            return self.ahead
+        alone = any(item.alone for item in self.orders.values())
+        return 0 if alone or self.shared.running_seconds > _LONG_SECONDS else self.ahead
 
 
 @dataclass
@@ -141,6 +145,10 @@ class HeldOrder:
     """How much memory its child may have while it runs; None: any."""
     worker_seconds: float | None = None
     """How long the attempt may run before the job moves to a pod; None: as long as it likes."""
+    type_name: str = ""
+    """The name or the prefix by which the worker takes the job's type."""
+    alone: bool = False
+    """Whether its child holds no orders ahead: it is of a suspect type."""
     sent_at: float = field(default_factory=time.monotonic)
     cancelled_at: float | None = None
     too_long_at: float | None = None

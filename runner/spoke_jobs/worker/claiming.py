@@ -1,11 +1,12 @@
 """Claim jobs and assign them to children.
 
 While attempts are short, a child also holds a few orders ahead. If its current attempt then takes long, the claims of
-these orders are released.
+these orders are released. Jobs of suspect types are claimed by themselves, and run in a child without other orders.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -22,8 +23,11 @@ from spoke_jobs.type_names import patterns_of
 from spoke_jobs.worker.child_messages import Order
 from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool, HeldOrder
 from spoke_jobs.worker.memory_watch import bound_of
+from spoke_jobs.worker.suspect_types import SuspectTypes
 from spoke_jobs.worker.worker_metrics import WorkerMetrics, claimed_attempt
 from spoke_jobs.worker.worker_options import WorkerOptions
+
+logger = logging.getLogger(__name__)
 
 _SHORT_SECONDS = 0.05
 """While attempts take less than this on average, children hold orders ahead."""
@@ -67,10 +71,14 @@ class Claiming:
         """The least time until the next claim for a token. Under a rate of each queue, many tokens are for nobody."""
         self._limits_version = ledger.limits.version
         self._allowance = StartAllowance()
+        self._suspects = SuspectTypes(pauses=not options.drain)
+        self._start_seconds = 1.0
+        """How long the last child took to start."""
 
     def expect_work(self) -> None:
         """Assume that there may be due jobs of every kind, after a notification or a poll interval."""
         self._may_have_work = dict.fromkeys(ChildKind, True)
+        self._suspects.expect_work()
         self._token_pause = 0.0
 
     def expect_room(self) -> None:
@@ -96,6 +104,34 @@ class Claiming:
                     self.started(other)
             self._allowance.late(item.order.start_by, item.order.asked_at)
 
+    def child_started(self, seconds: float) -> None:
+        """Note how long a child has taken to start."""
+        self._start_seconds = seconds
+
+    def took_down(self, child: Child, item: HeldOrder) -> None:
+        """Note that an attempt has taken down its child. A worker of one type has no other type to protect."""
+        name = item.type_name
+        if len(self._types_of(child.kind)) == 1:
+            return
+        now = time.monotonic()
+        lost_seconds = child.ran_seconds(item) + self._start_seconds
+        losses = self._suspects.took_down(name, item.order.job_id, lost_seconds, now)
+        if name not in self._suspects:
+            return
+        pause = max(0.0, losses.paused_until - now)
+        logger.warning(
+            "%d jobs in a row of the type %s have taken down their processes; held back, paused for %.1f s",
+            losses.jobs,
+            name,
+            pause,
+            extra={"job_type": name, "pause_seconds": round(pause, 1)},
+        )
+
+    def ended_well(self, item: HeldOrder) -> None:
+        """Note that an attempt has ended, and its child goes on."""
+        if self._suspects.ended_well(item.type_name):
+            self.expect_work()
+
     def record_duration(self, kind: ChildKind, seconds: float) -> None:
         """Record the duration of an ended attempt."""
         self._seconds[kind] += (seconds - self._seconds[kind]) * _WEIGHT
@@ -109,12 +145,34 @@ class Claiming:
             pause = min(max(2 * self._token_pause, shortest), longest)
             self.expect_work()
             self._token_due, self._token_pause = math.inf, pause
+        if self._suspects.forget_old(time.monotonic()):
+            self.expect_work()
+        self._metrics.held_back_types = len(self._suspects)
         for kind in ChildKind:
-            while self._may_have_work[kind] and (room := self._room_of(kind)) and self._types_of(kind):
+            idle = self._claim_suspects(kind) and idle
+            types = self._suspects.without(self._types_of(kind))
+            while self._may_have_work[kind] and (room := self._room_of(kind)) and types:
                 limit = rounded(min(self._options.batch, room))
-                self._may_have_work[kind] = self._claim_for(kind, limit) == limit
-            idle = idle and (not self._types_of(kind) or not self._may_have_work[kind])
+                self._may_have_work[kind] = self._claim_for(kind, types, limit) == limit
+            idle = idle and (not types or not self._may_have_work[kind])
         return idle and self._token_due == math.inf
+
+    def _claim_suspects(self, kind: ChildKind) -> bool:
+        """Claim a job of each suspect type that may start now; False if there may be more."""
+        suspects = self._suspects.among(self._types_of(kind))
+        for name in suspects:
+            if self._may_start(kind, name) and any(child.room(ahead=False) for child in self._pool.of(kind)):
+                self._suspects[name].may_have_work = self._claim_for(kind, (name,), 1) == 1
+        return not any(self._suspects[name].may_have_work for name in suspects)
+
+    def _may_start(self, kind: ChildKind, name: str) -> bool:
+        """Whether a job of a suspect type may start once a child is free: one of each, in half of the children."""
+        losses = self._suspects[name]
+        if not losses.may_have_work or time.monotonic() < losses.paused_until:
+            return False
+        children = self._pool.of(kind)
+        running = [item.type_name for child in children for item in child.orders.values() if item.alone]
+        return name not in running and len(running) < max(1, len(children) // 2)
 
     def release_stale(self, receive: Callable[[Child], object]) -> None:
         """Release the claims of orders that wait in a child behind a long job, or that an event loop has not read.
@@ -146,14 +204,12 @@ class Claiming:
         late = item.order.asked_at is not None and time.monotonic() > item.sent_at + item.order.lease_seconds / 2 + 0.5
         return late and not child.shared.lists(item.order.token)
 
-    def _claim_for(self, kind: ChildKind, limit: int) -> int:
+    def _claim_for(self, kind: ChildKind, types: tuple[str, ...], limit: int) -> int:
+        only = self._options.only
+        if hidden := self._suspects.hidden_in(types):
+            only = replace(only, not_types=(*only.not_types, *hidden))
         claims = self._ledger.claim_batch(
-            self._options.runner,
-            self._types_of(kind),
-            worker_name(),
-            self._options.lease_seconds,
-            limit,
-            self._options.only,
+            self._options.runner, types, worker_name(), self._options.lease_seconds, limit, only
         )
         self.queried = True
         if self._ledger.limits.version != self._limits_version:  # a notification was lost, or there are none
@@ -167,24 +223,29 @@ class Claiming:
         self._metrics.claimed(claims)
         assigned = 0
         for claim in claims:
-            name = claim.job.job_type
             # The claim may be for the other kind: a prefix of one kind also matches names of the other.
-            own = next(kind for key in (name, *patterns_of(name)) for kind in ChildKind if key in self._types_of(kind))
-            child = max(self._pool.of(own), key=lambda child: child.room(ahead=True), default=None)
-            if own is not kind and (child is None or not child.room(ahead=True)):
+            name, own = self._key_of(claim.job.job_type)
+            alone = name in self._suspects
+            child = max(self._pool.of(own), key=lambda child: child.room(ahead=not alone), default=None)
+            if (own is not kind or alone) and (child is None or not child.room(ahead=not alone)):
                 self._ledger.release(claim.token)
                 continue
             assert child is not None
-            self._pool.order(child, self._held(claim))
+            self._pool.order(child, self._held(claim, name, alone=alone))
             assigned += 1
         return assigned
 
-    def _held(self, claim: Claim) -> HeldOrder:
+    def _key_of(self, job_type: str) -> tuple[str, ChildKind]:
+        """Return the name or the prefix by which the worker takes a type, and the kind of its jobs."""
+        keys = (job_type, *patterns_of(job_type))
+        return next((key, kind) for key in keys for kind in ChildKind if key in self._types_of(kind))
+
+    def _held(self, claim: Claim, name: str, *, alone: bool) -> HeldOrder:
         job, options = claim.job, claim.job.options
         memory = bound_of(options, self._options.job_memory_bytes)
         most = self._options.seconds_of(options)
         order = replace(Order.of(claim), start_by=self._allowance.start_by(claim))
-        held = HeldOrder(order, options.timeout_seconds, job.locks_queue, memory, most)
+        held = HeldOrder(order, options.timeout_seconds, job.locks_queue, memory, most, name, alone)
         held.observed = claimed_attempt(claim)
         return held
 
@@ -200,6 +261,8 @@ class Claiming:
         now = sum(child.room(ahead=False) for child in children)
         if self._seconds[kind] >= _SHORT_SECONDS or self._ledger.limits.rated:
             return now  # under a rate, an order that waits in a child would start later than its token
+        if any(self._may_start(kind, name) for name in self._suspects.among(self._types_of(kind))):
+            return now  # no child would ever be free for a suspect type
         ahead = sum(child.room(ahead=True) for child in children)
         return ahead if now or ahead >= sum(child.takes_ahead for child in children) else 0
 

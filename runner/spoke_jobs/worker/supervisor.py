@@ -46,6 +46,8 @@ _CRASHES_AT_START = 3
 _TURN_SECONDS = 1.0
 """The longest pause between two checks of limits, leases, cancellations and children, whatever the poll interval."""
 _PRUNED_AT_ONCE = 1000
+_ENDS_WELL = frozenset({ExitCode.DONE, ExitCode.FAILED, ExitCode.FAILED_FOR_GOOD})
+"""The codes of attempts that a child has run to their end."""
 _CANCELS, _RELEASES, _REAPS = "asks for cancellations", "releases claims", "reaps"
 _PRUNES, _TICKS, _CLAIMS = "prunes", "dispatches the jobs of schedules", "claims jobs"
 """The names of the routines of a turn."""
@@ -84,6 +86,7 @@ class Supervisor:
             self.ledger,
             self.metrics,
             may_be_due=self._claiming.expect_work,
+            took_down=self._took_down,
             keep_output=self.options.keep_output,
         )
 
@@ -232,6 +235,7 @@ class Supervisor:
             return
         if not child.started_once:
             self._memory.started(child)
+            self._claiming.child_started(time.monotonic() - child.made_at)
         child.started_once = True
         self._failed_starts = 0
         if report.token is not None and (item := child.orders.pop(report.token, None)) is not None:
@@ -258,6 +262,8 @@ class Supervisor:
         else:
             self._claiming.started(item)
             self._claiming.record_duration(child.kind, time.monotonic() - item.sent_at)
+        if report.exit_code in _ENDS_WELL and not report.last and item.cancelled_at is None:
+            self._claiming.ended_well(item)
         if report.exit_code is not None:
             code, seconds = ExitCode(report.exit_code), child.ran_seconds(item)
             self.metrics.ran(item.observed, code, seconds, report.trace_id)
@@ -291,6 +297,10 @@ class Supervisor:
                     f"the worker's child processes exit as soon as they start (exit code {child.process.returncode}): "
                     "see their output above"
                 )
+
+    def _took_down(self, child: Child, item: HeldOrder) -> None:
+        if not self._stopping:  # it claims no more jobs
+            self._claiming.took_down(child, item)
 
     def _shut_down(self) -> None:
         """Ask running jobs to stop, wait for the grace period, then kill the children and record the ends."""

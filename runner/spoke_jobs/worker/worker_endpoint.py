@@ -66,6 +66,7 @@ def exposition(metrics: WorkerMetrics, reads: Reads) -> Exposition:
 def _of_metrics(metrics: WorkerMetrics) -> Iterator[Metric]:
     _, report = metrics.report()
     yield gauge("spoke_worker_running", report["running"])
+    yield gauge("spoke_worker_held_back_types", report["heldBackTypes"])
     yield gauge("spoke_worker_seconds_since_poll", report["secondsSincePoll"])
     for name in ("claimed", "died", "reaped"):
         yield counter(f"spoke_worker_{name}", metrics.counts[name])

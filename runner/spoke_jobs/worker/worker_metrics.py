@@ -49,6 +49,7 @@ class WorkerMetrics:
         self._polled = clock()
         self.stopping = False
         self.running = 0
+        self.held_back_types = 0
         self.counts: Counter[str] = Counter()
         """Claimed jobs, attempts by exit code, children that exited with an attempt, reaped attempts, and errors."""
         self.attempts = AttemptCounts(MetricSource.WORKER, organizations)
@@ -102,6 +103,7 @@ class WorkerMetrics:
             metrics = {
                 "secondsSincePoll": round(since, 1),
                 "running": self.running,
+                "heldBackTypes": self.held_back_types,
                 "stopping": self.stopping,
                 **dict(sorted(self.counts.items())),
             }

@@ -30,12 +30,17 @@ from texting.models import Base
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def texting_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def texting_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of the test's own."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'texting.sqlite3'}"
-        return
-    postgres_url: str = request.getfixturevalue("postgres_url")
+        return f"sqlite:///{tmp_path / 'texting.sqlite3'}"
+    url: str = request.getfixturevalue("texting_postgres_url")
+    return url
+
+
+@pytest.fixture
+def texting_postgres_url(postgres_url: str) -> Iterator[str]:
+    """An empty database of the test's own, on PostgreSQL."""
     name = f"test_{uuid4().hex[:12]}"
     server = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:

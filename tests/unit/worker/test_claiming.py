@@ -41,7 +41,9 @@ def test_tokens_that_nobody_needs_keep_no_worker_busy(monkeypatch: pytest.Monkey
     ledger = IdleLedger()
     child: Any = SimpleNamespace(room=lambda *, ahead: 1)
     pool: Any = SimpleNamespace(of=lambda _kind: [child])
-    options: Any = SimpleNamespace(runner="legacy", types=("a",), loop_types=(), batch=8, lease_seconds=30, only=None)
+    options: Any = SimpleNamespace(
+        runner="legacy", types=("a",), loop_types=(), batch=8, lease_seconds=30, only=None, drain=False
+    )
     metrics: Any = SimpleNamespace(claimed=lambda _claims: None)
     claims = Claiming(ledger, options, pool, metrics, registry=SimpleNamespace())  # type: ignore[arg-type]
     for _ in range(10_000):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spoke_jobs.contract.executors import LANE_RUNNER
-from spoke_jobs.model import JobOptions
+from spoke_jobs.model import ClaimFilter, JobOptions
 from spoke_jobs.worker.worker_options import WorkerOptions
 
 
@@ -25,3 +25,26 @@ def test_how_long_an_attempt_may_run_in_a_worker(
 ) -> None:
     options = WorkerOptions(runner, ("a",), 1, 60.0, 1.0, worker_seconds=of_worker)
     assert options.seconds_of(JobOptions(worker_seconds=of_job)) == most
+
+
+@pytest.mark.parametrize(
+    ("types", "not_types", "some"),
+    [
+        ((), (), True),
+        (("ingest.csv",), (), True),
+        (("mail", "in*"), (), True),
+        (("in*.csv",), (), True),
+        (("*",), (), True),
+        (("mail",), (), False),
+        (("ingest",), (), False),
+        (("mail*", "out*"), (), False),
+        ((), ("ingest.csv",), True),
+        ((), ("*.csv",), True),
+        ((), ("ingest.*",), False),
+        (("ingest.csv",), ("in*",), False),
+    ],
+)
+def test_whether_a_worker_takes_some_types_of_a_prefix(
+    types: tuple[str, ...], not_types: tuple[str, ...], some: bool
+) -> None:
+    assert ClaimFilter(types, not_types=not_types).takes_some("ingest.*") is some

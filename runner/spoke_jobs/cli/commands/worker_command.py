@@ -17,7 +17,6 @@ from spoke_jobs.loader import load_runner
 from spoke_jobs.model import ClaimFilter
 from spoke_jobs.settings import load_settings
 from spoke_jobs.shared import garbage_collection
-from spoke_jobs.type_names import SUFFIX
 
 
 @logs_errors
@@ -134,10 +133,8 @@ def worker(
     )
     types, loop_types = types_of(registry)
     declared = types + loop_types
-    # A prefix stays: the claim's own condition leaves out its other types.
-    types, loop_types = (
-        tuple(name for name in names if name.endswith(SUFFIX) or only.takes_type(name)) for names in (types, loop_types)
-    )
+    # A prefix stays if the worker takes one of its types: the claim's own condition leaves out the others.
+    types, loop_types = (tuple(filter(only.takes_some, names)) for names in (types, loop_types))
     if not types and not loop_types:
         usage_error(f"no declared type passes --type and --exclude-type (declared: {', '.join(declared)})")
     options = WorkerOptions(

@@ -152,6 +152,7 @@ SYNC = (
 
 WORKER = (
     gauge("spoke_worker_running", "Attempts that run now."),
+    gauge("spoke_worker_held_back_types", "Types held back by this worker, whose jobs take down their processes."),
     gauge("spoke_worker_seconds_since_poll", "Seconds since the ledger last answered."),
     counter("spoke_worker_claimed", "Jobs claimed."),
     counter("spoke_worker_died", "Child processes that exited while running an attempt."),
