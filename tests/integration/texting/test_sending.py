@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -270,6 +271,41 @@ def test_an_answer_that_may_change_is_raised_to_be_tried_again(serve: Callable[[
     with pytest.raises(httpx.HTTPStatusError):
         client.send(key="k", to="+12125550100", text="hi")
     client.close()
+
+
+class _ClosesIdleConnections(BaseHTTPRequestHandler):
+    """A carrier that closes each connection as its second request comes, as servers do that found it idle."""
+
+    protocol_version = "HTTP/1.1"
+    accepted: ClassVar[list[str | None]] = []
+
+    def setup(self) -> None:
+        super().setup()
+        self.requests = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.requests += 1
+        self.close_connection = self.requests > 1
+        if not self.close_connection:
+            self.accepted.append(self.headers["Idempotency-Key"])
+            self.send_response(202)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_message_is_sent_although_the_carrier_closes_an_idle_connection() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _ClosesIdleConnections) as server:
+        threading.Thread(target=server.serve_forever).start()
+        client = Carrier(f"http://127.0.0.1:{server.server_port}", timeout_seconds=5)
+        for key in "abc":
+            client.send(key=key, to="+12125550100", text="hi")
+        client.close()
+        server.shutdown()
+    assert _ClosesIdleConnections.accepted == ["a", "b", "c"]
 
 
 def _http_only(app: Any) -> Any:
