@@ -166,6 +166,12 @@ _RUNNING = Row(
             Query("sum(rate(spoke_worker_died_total{@WORKERS@}[$__rate_interval]))", "child process exited"),
             Query("sum(rate(spoke_worker_reaped_total{@WORKERS@}[$__rate_interval]))", "worker lost"),
         ),
+        lines(
+            "Types held back",
+            "By worker: types whose jobs take down their processes.",
+            Unit.COUNT,
+            Query("spoke_worker_held_back_types{@WORKERS@}", "{{pod}}{{instance}}"),
+        ),
     ),
 )
 _LIMITS = Row(
