@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import Enum
+from functools import lru_cache
 
 from spoke_jobs.contract.limit_scopes import SUFFIX as SUFFIX
 from spoke_jobs.contract.limit_scopes import patterns_of as patterns_of
@@ -56,3 +57,25 @@ def overlaps(prefix: str, pattern: str) -> bool:
 def is_known(name: str, types: Collection[str]) -> bool:
     """Return whether the types contain the name or a pattern that it matches."""
     return name in types or any(candidate in types for candidate in patterns_of(name))
+
+
+def closest(name: str, types: Collection[str]) -> str | None:
+    """Return the name itself or its longest pattern, whichever the types contain; None if they contain neither."""
+    return next((candidate for candidate in (name, *patterns_of(name)) if candidate in types), None)
+
+
+@lru_cache(maxsize=64)
+def apart(types: tuple[str, ...], others: tuple[str, ...]) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    """Divide types so that each job is asked for by the declaration that is closest to its name.
+
+    :param types: names and patterns like ``ingest.*``.
+    :param others: further ones, whose jobs are to be left out, also where a pattern among ``types`` matches them.
+    :returns: groups of the types, each with those of the others to leave out of it: in nearly all cases one group. A
+        type below one of the others, ``a.b.c`` below ``a.b.*`` below ``a.*``, is in a group of its own.
+    """
+    left_out = tuple(other for other in others if other not in types and is_known(other, types))
+    below = tuple(name for name in types if is_known(name, left_out))
+    if not below:
+        return ((types, left_out),)
+    rest = tuple(name for name in types if name not in below)
+    return (*apart(rest, others), *apart(below, others))

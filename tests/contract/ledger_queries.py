@@ -570,6 +570,19 @@ class QueriesContract(WaitContract):
         assert found is not None
         assert (found.job.state, found.suspension) == (state, ("ada@laptop", "wait for the import"))
 
+    def test_a_job_is_not_due_before_its_dispatch(self, ledger: SqlLedger, queries: Queries) -> None:
+        job = ledger.insert(new_job(run_after=datetime.now(UTC) - timedelta(days=1)))
+        since = {
+            "row": job.due_at,
+            "statistics": queries.statistics(GroupedBy.TYPE, 3600, ANY_JOB).total.oldest_due_at,
+            "why": queries.crowd(3600).waiting[0].oldest_at,
+        }
+        assert since == dict.fromkeys(since, job.created_at)
+        assert ledger.backlog("legacy")["oldest"] < 3600
+        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
+        assert claim is not None
+        assert claim.due_at == job.created_at
+
     def test_suspended_jobs_are_not_due(self, ledger: SqlLedger, queries: Queries) -> None:
         held, free, last = (ledger.insert(new_job()) for _ in range(3))
         ledger.suspend(held.id)

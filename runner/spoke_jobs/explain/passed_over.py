@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from spoke_jobs.ledger.claims.eligibility import waiting_since
 from spoke_jobs.ledger.reading.takers import Takers, Trace
 from spoke_jobs.model import JobRequest
 
@@ -19,14 +20,9 @@ _ALIVE = timedelta(minutes=1)
 """A worker that has given a sign within this time may still run. Running attempts renew their leases more often."""
 
 
-def due_since(job: JobRequest) -> datetime:
-    """Return since when a waiting job has been due: at most since its row was changed, as by a claim given back."""
-    return max(job.created_at, job.updated_at, job.run_after or job.created_at)
-
-
 def claimable_since(job: JobRequest, takers: Takers) -> datetime:
     """Return since when a due job that waits for nothing else could have been claimed, as far as is known."""
-    times = [due_since(job)]
+    times = [waiting_since(job)]
     if takers.rules_since is not None:
         times.append(takers.rules_since)
     if job.locks_queue:

@@ -21,10 +21,10 @@ from spoke_jobs.explain.in_cluster import in_the_cluster
 from spoke_jobs.explain.limit_texts import forgotten_pause
 from spoke_jobs.explain.lock_holders import progress_of
 from spoke_jobs.explain.moves import moves
-from spoke_jobs.explain.passed_over import SOON, claimable_since, due_since, later_claims, may_be_known, passed_over
+from spoke_jobs.explain.passed_over import SOON, claimable_since, later_claims, may_be_known, passed_over
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Reason, waits_for, when
 from spoke_jobs.explain.words import ago, clock, count, line, seconds, until
-from spoke_jobs.ledger.claims.eligibility import start_deadline
+from spoke_jobs.ledger.claims.eligibility import start_deadline, waiting_since
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import Link
 from spoke_jobs.ledger.reading.queries import Situation, Turns
@@ -183,7 +183,7 @@ def _in_the_cluster(situation: Situation, cluster: ClusterView | None) -> Iterat
             cause=Cause.TYPE_NOT_ALLOWED,
         )
         return
-    late = now - due_since(job) > 2 * SOON  # it may just have moved to a pod
+    late = now - waiting_since(job) > 2 * SOON  # it may just have moved to a pod
     yield waits_for(
         WaitReason.NOT_SUBMITTED,
         f"it has no SpokeJob yet; its name will be {name}",

@@ -194,7 +194,11 @@ class Ledger(Protocol):
         """
 
     def release(self, token: UUID) -> bool:
-        """Undo a claim whose attempt was not started: the job waits as before. Return False if the claim is gone."""
+        """Undo a claim whose attempt was not started. Return False if the claim is gone.
+
+        The job waits as before, and has been due since the same time. But the claim has cleared the message of its last
+        attempt's failure; the cause stays.
+        """
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
         """Fail the attempts whose lease has lapsed (``WorkerLost``); return their jobs."""

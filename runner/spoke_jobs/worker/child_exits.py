@@ -152,10 +152,10 @@ def failure_of(child: Child, item: HeldOrder) -> Failure:
 
 def _caused_exit(child: Child, order: Order) -> bool:
     """Whether the order's attempt caused its child's exit, as far as the supervisor can know."""
+    if child.kill_reason is not None:  # the order behind the one to be killed may have begun meanwhile
+        return child.kill_reason.token in (None, order.token)
     if child.kind is ChildKind.THREAD:
         return True
-    if child.kill_reason is not None:
-        return child.kill_reason.token in (None, order.token)
     holder, _ = child.shared.at
     return holder not in child.orders or holder == order.token
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import signal
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from uuid import UUID, uuid4
@@ -24,6 +25,8 @@ from spoke_jobs.worker.job_output import OutputFile
 from spoke_jobs.worker.leftovers import MARK, kill_marked
 from spoke_jobs.worker.shared_state import SharedState
 from spoke_jobs.worker.stack_file import StackFile
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 1.0
 """How long an order may wait for a slot in an async child before its claim is released."""
@@ -297,6 +300,22 @@ class ChildPool:
             if reason.cause == Cause.TIMEOUT:
                 child.stacks = child.stack_file.ask(child.process.pid)
         kill_group(child)
+
+    def kill_exceeding(
+        self, exceeded: Callable[[Child], KillReason | None], kill: Callable[[Child, KillReason], None]
+    ) -> None:
+        """Kill the children that exceed a limit, from a background thread.
+
+        Meanwhile the main thread may forget a child that has exited. If one cannot be examined, go on with the others:
+        without this thread, nobody ends jobs in native code at their timeouts or leases.
+        """
+        for child in list(self.children):
+            try:
+                if child.orders and child.kill_reason is None and (reason := exceeded(child)) is not None:
+                    kill(child, reason)
+            except Exception:
+                if child in self.children:
+                    logger.exception("could not examine a child process", extra={"child_pid": child.process.pid})
 
     def forget(self, child: Child) -> None:
         """Remove an exited child, and close its connection."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from spoke_jobs.execution.start_allowance import StartAllowance
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Claim
 from spoke_jobs.registry import Registry
-from spoke_jobs.type_names import patterns_of
+from spoke_jobs.type_names import apart, closest
 from spoke_jobs.worker.child_messages import Order
 from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool, HeldOrder
 from spoke_jobs.worker.memory_watch import bound_of
@@ -50,12 +51,21 @@ class Claiming:
     """Claims jobs for a pool of children.
 
     Every method that queries the ledger raises DBAPIError if the database fails.
+
+    :param give_back: releases the claim of an order that no child has, also while the database is away.
     """
 
     def __init__(
-        self, ledger: Ledger, options: WorkerOptions, pool: ChildPool, metrics: WorkerMetrics, registry: Registry
+        self,
+        ledger: Ledger,
+        options: WorkerOptions,
+        pool: ChildPool,
+        metrics: WorkerMetrics,
+        registry: Registry,
+        give_back: Callable[[Order], object],
     ) -> None:
         self._ledger = ledger
+        self._give_back = give_back
         self._registry = registry
         self._options = options
         self._pool = pool
@@ -205,9 +215,17 @@ class Claiming:
         return late and not child.shared.lists(item.order.token)
 
     def _claim_for(self, kind: ChildKind, types: tuple[str, ...], limit: int) -> int:
+        """Claim and assign up to so many jobs of the types; return how many."""
+        assigned = 0
+        for group, left_out in apart(types, (*self._options.types, *self._options.loop_types)):
+            if assigned < limit:
+                assigned += self._claim_group(kind, group, left_out, limit - assigned)
+        return assigned
+
+    def _claim_group(self, kind: ChildKind, types: tuple[str, ...], left_out: tuple[str, ...], limit: int) -> int:
         only = self._options.only
-        if hidden := self._suspects.hidden_in(types):
-            only = replace(only, not_types=(*only.not_types, *hidden))
+        if left_out:
+            only = replace(only, not_types=(*only.not_types, *left_out))
         claims = self._ledger.claim_batch(
             self._options.runner, types, worker_name(), self._options.lease_seconds, limit, only
         )
@@ -219,26 +237,37 @@ class Claiming:
             self._token_pause = 0.0
         if (wait := self._ledger.limits.next_token_seconds) is not None:
             self._token_due = min(self._token_due, time.monotonic() + max(wait, self._token_pause))
-        claims = with_declared_options(claims, self._registry, self._ledger)
-        self._metrics.claimed(claims)
+        left = deque(claims)
         assigned = 0
-        for claim in claims:
-            # The claim may be for the other kind: a prefix of one kind also matches names of the other.
-            name, own = self._key_of(claim.job.job_type)
-            alone = name in self._suspects
-            child = max(self._pool.of(own), key=lambda child: child.room(ahead=not alone), default=None)
-            if (own is not kind or alone) and (child is None or not child.room(ahead=not alone)):
-                self._ledger.release(claim.token)
-                continue
-            assert child is not None
-            self._pool.order(child, self._held(claim, name, alone=alone))
-            assigned += 1
+        try:
+            left = deque(with_declared_options(claims, self._registry, self._ledger))
+            self._metrics.claimed(left)
+            while left:
+                assigned += self._assign(kind, left[0])
+                left.popleft()
+        except BaseException:
+            for claim in left:  # nobody else knows of these claims
+                self._give_back(Order.of(claim))
+            raise
         return assigned
+
+    def _assign(self, kind: ChildKind, claim: Claim) -> bool:
+        """Assign a claim to a child, or release it if there is no room; return whether it is assigned."""
+        name, own = self._key_of(claim.job.job_type)
+        alone = name in self._suspects
+        child = max(self._pool.of(own), key=lambda child: child.room(ahead=not alone), default=None)
+        if (own is not kind or alone) and (child is None or not child.room(ahead=not alone)):
+            self._ledger.release(claim.token)
+            return False
+        assert child is not None
+        self._pool.order(child, self._held(claim, name, alone=alone))
+        return True
 
     def _key_of(self, job_type: str) -> tuple[str, ChildKind]:
         """Return the name or the prefix by which the worker takes a type, and the kind of its jobs."""
-        keys = (job_type, *patterns_of(job_type))
-        return next((key, kind) for key in keys for kind in ChildKind if key in self._types_of(kind))
+        name = closest(job_type, (*self._options.types, *self._options.loop_types))
+        assert name is not None
+        return name, ChildKind.LOOP if name in self._options.loop_types else ChildKind.THREAD
 
     def _held(self, claim: Claim, name: str, *, alone: bool) -> HeldOrder:
         job, options = claim.job, claim.job.options

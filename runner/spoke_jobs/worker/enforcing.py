@@ -112,9 +112,7 @@ class LimitEnforcer:
         This thread reads the children's shared state, because the supervisor may not have processed their reports yet.
         """
         while not self._over.wait(self._lease_seconds / 100 if self._lease_seconds < 25 else 0.25):
-            for child in list(self._pool.children):
-                if child.orders and child.kill_reason is None and (reason := self._exceeded(child)) is not None:
-                    self.kill(child, reason)
+            self._pool.kill_exceeding(self._exceeded, self.kill)
 
     def _exceeded(self, child: Child) -> KillReason | None:
         holder, held_for = child.shared.at

@@ -99,9 +99,7 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         while not self._over.wait(_SECONDS):
-            for child in list(self.pool.children):
-                if child.orders and child.kill_reason is None and (reason := self.exceeded(child)) is not None:
-                    self.kill(child, reason)
+            self.pool.kill_exceeding(self.exceeded, self.kill)
 
     def exceeded(self, child: Child) -> KillReason | None:
         """The reason to kill a child that has taken more memory than it may; None if there is none.

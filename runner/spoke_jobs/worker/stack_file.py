@@ -34,9 +34,10 @@ class StackFile:
     def ask(self, pid: int) -> str:
         """Ask the child for its stacks; return them, or empty text if it writes none in time.
 
-        Without a handler, for example because the job has removed it, the signal ends the child.
+        Without a handler, for example because the job has removed it, the signal ends the child. Once a child has
+        ended, another thread may close the file at any time.
         """
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: of a closed file
             os.kill(pid, SIGNAL)
             give_up, size = time.monotonic() + _SECONDS, 0
             while time.monotonic() < give_up:

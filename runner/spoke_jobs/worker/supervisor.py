@@ -24,7 +24,7 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.runners.ticker import Ticker
 from spoke_jobs.shared.outage_log import OutageLog
 from spoke_jobs.worker.child_exits import ChildExits
-from spoke_jobs.worker.child_messages import Report, Stop
+from spoke_jobs.worker.child_messages import Order, Report, Stop
 from spoke_jobs.worker.child_pool import (
     DISCONNECTED_SECONDS,
     Child,
@@ -77,7 +77,14 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self._pool = ChildPool(self._selector)
-        self._claiming = Claiming(self.ledger, self.options, self._pool, self.metrics, self.registry)
+        self._claiming = Claiming(
+            self.ledger,
+            self.options,
+            self._pool,
+            self.metrics,
+            self.registry,
+            give_back=self._give_back,
+        )
         self._limits = LimitEnforcer(self.ledger, self.options.lease_seconds, self._pool)
         self._memory = MemoryWatch(self._pool, self._limits.kill, self.options.job_memory_bytes)
         self._routines = ContainedRoutines(logger, (DBAPIError, ConfigurationError), self.metrics.failed)
@@ -297,6 +304,10 @@ class Supervisor:
                     f"the worker's child processes exit as soon as they start (exit code {child.process.returncode}): "
                     "see their output above"
                 )
+
+    def _give_back(self, order: Order) -> None:
+        """Release the claim of an order that no child has."""
+        self._exits.release(order)
 
     def _took_down(self, child: Child, item: HeldOrder) -> None:
         if not self._stopping:  # it claims no more jobs

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spoke_jobs.contract.causes import Cause
-from spoke_jobs.type_names import is_known
 
 TAKES_DOWN = frozenset({Cause.KILLED, Cause.OUT_OF_MEMORY, Cause.TIMEOUT, Cause.JOB_EXITED})
 """The causes of attempts that have taken down their process, and for which nobody else is to blame."""
@@ -66,10 +65,6 @@ class SuspectTypes:
     def without(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return those of the types that are not suspect."""
         return tuple(name for name in names if name not in self) if self._losses else names
-
-    def hidden_in(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the suspect types that are not among the types, but match a prefix among them."""
-        return tuple(name for name in self._losses if name in self and name not in names and is_known(name, names))
 
     def expect_work(self) -> None:
         """Assume that there may be due jobs of every type."""

@@ -17,8 +17,9 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
 from spoke_jobs.worker import enforcing
+from spoke_jobs.worker.child_exits import failure_of
 from spoke_jobs.worker.child_messages import Order, Stop, decode
-from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool, HeldOrder
+from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool, HeldOrder, KillReason
 from spoke_jobs.worker.enforcing import LimitEnforcer
 from spoke_jobs.worker.job_output import OutputFile
 from spoke_jobs.worker.shared_state import SharedState
@@ -72,6 +73,39 @@ def held() -> Iterator[Held]:
         process.wait()
         child.stack_file.close()
         child.output.close()
+
+
+def test_a_child_that_ends_while_it_is_asked_for_its_stacks_stops_nobody_from_ending_others(held: Held) -> None:
+    """The job has removed the handler, or the kernel ends the process: the main thread forgets it meanwhile."""
+    held.child.orders[held.order.token].limit = 0.0
+    held.shared.enter(held.order.token)
+    held.shared.lease_ends(time.monotonic())
+    pool = held.limits._pool
+    with subprocess.Popen(["sleep", "600"], process_group=0) as first:
+        ours, theirs = socket.socketpair()
+        shared, descriptor = SharedState.make()
+        other = Child(ChildKind.THREAD, 1, 1, first, ours, None, shared, StackFile(), OutputFile())
+        order = Order(2, 1, uuid4(), LEASE)
+        other.orders[order.token] = HeldOrder(order, 0.0, False)
+        its = SharedState.open(descriptor)
+        its.enter(order.token)
+        its.lease_ends(time.monotonic())
+        pool.children.insert(0, other)
+        pool._selector.register(ours, selectors.EVENT_READ, other)
+        with ours, theirs:
+            held.limits.start()
+            eventually(lambda: first.poll() is not None, "the signal ends it")
+            pool.forget(other)
+            assert held.killed() == (held.order.token, Cause.TIMEOUT)
+        other.output.close()
+
+
+def test_the_order_behind_a_killed_one_is_a_bystander(held: Held) -> None:
+    """It has begun between the decision to kill the child and its end."""
+    held.child.kill_reason = KillReason(uuid4(), Cause.TIMEOUT)
+    held.child.process.kill()
+    held.child.process.wait()
+    assert failure_of(held.child, held.child.orders[held.order.token]).cause == Cause.BYSTANDER
 
 
 @pytest.mark.parametrize(

@@ -428,7 +428,7 @@ def overflows_at(job: JobRequest) -> datetime | None:
 
 def waiting_since(job: JobRequest) -> datetime:
     """Return since when a waiting job has waited for somebody to run it, or when it will begin to."""
-    return max(job.updated_at, job.run_after or job.created_at)
+    return max(job.updated_at, job.due_at)
 
 
 def of_free_worker(closed: Closed) -> tuple[Condition, ...]:

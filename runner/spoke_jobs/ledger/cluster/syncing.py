@@ -133,9 +133,10 @@ def unlaunched(
 
 def backlog(connection: Connection) -> tuple[int, float]:
     """Count the due jobs without a recorded submission, and the seconds for which the oldest has been due."""
-    due = func.greatest(job_request.c.created_at, due_since())
     count, oldest, now = connection.execute(
-        select(func.count(), type_coerce(func.min(due), UTCDateTime), clock_now()).where(*in_sql(*of_launch(0.0)))
+        select(func.count(), type_coerce(func.min(due_since()), UTCDateTime), clock_now()).where(
+            *in_sql(*of_launch(0.0))
+        )
     ).one()
     # PostgreSQL before 17 cannot subtract `-infinity`, which other code may have written.
     return count, waited_seconds(oldest, now) if count else 0.0

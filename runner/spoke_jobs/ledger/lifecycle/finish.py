@@ -196,7 +196,11 @@ def fail(connection: Connection, token: UUID, failure: Failure, *, decide: bool)
 
 
 def release(connection: Connection, token: UUID) -> bool:
-    """Undo a claim whose attempt was not started: the job waits as before. Return False if the claim is gone."""
+    """Undo a claim whose attempt was not started. Return False if the claim is gone.
+
+    The job waits as before, and has been due since the same time. But the claim has cleared the message of its last
+    attempt's failure; the cause stays.
+    """
     released = delete(job_attempt).where(live(token))
     attempt = connection.execute(
         released.returning(job_attempt.c.job_id, job_attempt.c.number, job_attempt.c.due_at)

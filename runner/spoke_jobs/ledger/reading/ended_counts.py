@@ -41,7 +41,14 @@ from spoke_jobs.ledger.columns.clock import LONGEST_WAIT_SECONDS, clock_now
 from spoke_jobs.ledger.reading.chart_periods import Period, bars_ago, by_bar, is_within, place_of
 from spoke_jobs.ledger.reading.id_bounds import first_since
 from spoke_jobs.ledger.reading.statistics import Durations
-from spoke_jobs.ledger.sql.expressions import clock_once, constant, due_of_first, number_in_text, seconds_between
+from spoke_jobs.ledger.sql.expressions import (
+    clock_once,
+    constant,
+    due_of_first,
+    due_since,
+    number_in_text,
+    seconds_between,
+)
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import JobState
 
@@ -196,7 +203,7 @@ def _measures(
 
     :param due_of_first: since when the first attempt of its newest run had been due, if that is known.
     """
-    due = func.coalesce(due_of_first, columns.run_after, columns.created_at)
+    due = func.coalesce(due_of_first, due_since(columns))
     kind = case(
         (columns.state == constant(JobState.SUCCEEDED), _SUCCEEDED),
         (columns.cause == constant(Cause.CANCELLED), _CANCELLED),

@@ -51,9 +51,12 @@ def clock_once(after_seconds: float = 0.0) -> ScalarSelect[datetime]:
     return select(clock_after(after_seconds) if after_seconds else clock_now()).scalar_subquery()
 
 
-def due_since() -> ColumnElement[datetime]:
-    """Since when a job has been due, or when it will be."""
-    return func.coalesce(job_request.c.run_after, job_request.c.created_at)
+def due_since(columns: Any = job_request.c) -> ColumnElement[datetime]:
+    """Since when a job has been due, or when it will be: a time before its dispatch counts as its dispatch.
+
+    :param columns: those of ``job_request``.
+    """
+    return later_of(columns.run_after, columns.created_at)
 
 
 def due_of_first(job_id: ColumnElement[int], run: ColumnElement[int]) -> ScalarSelect[datetime]:
