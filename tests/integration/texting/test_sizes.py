@@ -68,6 +68,7 @@ def run(job: JobRequest, url: str) -> TimedPod:
         PodAssignment(job.id, job.uid, 1).to_environment()
         | {
             "JOB_RUNNER": "kubernetes",
+            "SPOKE_SUBMIT": "sync",
             "SPOKE_APP": "texting.jobs",
             "SPOKE_NAMESPACE": "shop",
             "SPOKE_TASKS_URL": "http://127.0.0.1:1",
