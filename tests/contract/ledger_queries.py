@@ -454,6 +454,21 @@ class QueriesContract(WaitContract):
         assert found is not None
         assert found.id == batch.id
 
+    def test_who_has_retried_the_job_behind_a_batch(self, ledger: SqlLedger, queries: Queries) -> None:
+        batch = ledger.open_batch("march", new_job(job_type="summary"))
+        job = ledger.insert(new_job(batch_id=batch.id))
+        ledger.close_batch(batch.id)
+        ledger.cancel(job.id)
+        ledger.settle()
+        ledger.retry(job.id, "grace@desk")
+        found = [
+            (event.actor, event.job_id, event.detail) for event in queries.events(which=EventFilter(action="retry"))
+        ]
+        assert found == [
+            ("grace@desk", batch.then_id, f"run 2, with job {job.id}"),
+            ("grace@desk", job.id, f"run 2, unfinished again in batch {batch.id}"),
+        ]
+
     def test_the_last_failure_is_the_one_that_happened_last(self, ledger: SqlLedger, queries: Queries) -> None:
         """A job that is retried keeps its id, so that the job with the highest id may have failed before it."""
         last: dict[str, int] = {}

@@ -146,6 +146,7 @@ class TestNamesThatNothingHas:
             (["--type", "export.*"], "Invalid value for --type: no job has a type that matches 'export.*'"),
             (["--queue", "9:report"], "Invalid value for --queue: no job is in the queue '9:report'"),
             (["--queue", "9:*"], "Invalid value for --queue: no job is in a queue that matches '9:*'"),
+            (["--batch", "999"], "Invalid value for --batch: no job is in batch 999"),
         ],
     )
     def test_is_refused_with_the_closest(self, command: list[str], filters: list[str], error: str) -> None:

@@ -170,6 +170,8 @@ def check_filters(which: JobFilter, known: Callable[[JobFilter], bool], types: C
     if queue is not None and not known(JobFilter(queue_name=queue)):
         which_queue = "in a queue that matches" if "*" in queue else "in the queue"
         raise typer.BadParameter(f"no job is {which_queue} {queue!r}", param_hint="--queue")
+    if which.batch_id is not None and not known(JobFilter(batch_id=which.batch_id)):
+        raise typer.BadParameter(f"no job is in batch {which.batch_id}", param_hint="--batch")
     if fingerprint is not None and not known(JobFilter(fingerprint=fingerprint)):
         raise typer.BadParameter(
             f"no job has the fingerprint {fingerprint!r}: `spoke-jobs why` prints those of failed jobs",
