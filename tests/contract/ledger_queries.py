@@ -11,7 +11,7 @@ from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
 from tests.contract.ledger_waits import WaitContract
 from tests.waiting import eventually
 
-from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor, row_runner
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ChangeRefused, UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
@@ -518,6 +518,20 @@ class QueriesContract(WaitContract):
         assert [(group.name, group.waiting) for group in only.groups] == [("q", 1)]
         assert {group.name for group in queries.statistics(GroupedBy.CAUSE, 3600, ANY_JOB).groups} == {"", "JobError"}
         assert [group.name for group in queries.statistics(GroupedBy.ORGANIZATION, 3600, ANY_JOB).groups] == ["3"]
+
+    def test_statistics_of_lanes(self, ledger: SqlLedger, queries: Queries) -> None:
+        jobs = [ledger.insert(new_job())]
+        for lane in ("pod", "standby", "standby", "worker", "worker", "worker"):
+            runner = row_runner(CLUSTER_RUNNER, lane)
+            jobs.append(ledger.insert(new_job(runner=runner, options=JobOptions(lane=lane))))
+        ledger.cancel(jobs[-1].id)
+
+        def counted(which: JobFilter) -> dict[str, tuple[int, int]]:
+            groups = queries.statistics(GroupedBy.LANE, 3600, which).groups
+            return {group.name: (group.waiting, group.failed) for group in groups}
+
+        assert counted(ANY_JOB) == {"": (1, 0), "pod": (1, 0), "standby": (2, 0), "worker": (2, 1)}
+        assert counted(JobFilter(lane="standby")) == {"standby": (2, 0)}
 
     def test_statistics_count_what_ended_within_the_period(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job())
