@@ -171,6 +171,14 @@ def test_code_is_changed_in_code(engine: Engine, run: Run) -> None:
     assert "declared in code" in run("add", "often", "report", "--every", "1h", "--replace", code=1).output
 
 
+def test_a_schedule_of_the_code_that_no_worker_has_stored_yet_is_not_added(engine: Engine, run: Run) -> None:
+    for flags in ((), ("--replace",)):
+        refused = run("add", "often", "report", "--every", "1h", *flags, code=1).output
+        assert "the schedule 'often' is declared in code: change it there" in refused
+        assert "pause" not in refused, "there is nothing to pause yet"
+    assert _rows(engine, "often") == []
+
+
 def test_backfill(engine: Engine, run: Run) -> None:
     run("add", "hourly", "report", "--every", "1h")
     period = ("--from", "2026-03-01T00:00Z", "--to", "2026-03-01T05:00Z")
@@ -222,6 +230,14 @@ def test_only_jobs_that_are_new_count_as_dispatched(engine: Engine, run: Run) ->
         (["--cron", "0 3 * * *", "--timezone", "Mars/Olympus"], 1, "timezone is 'Mars/Olympus'"),
         (["--every", "0s"], 1, "an interval is 0 s long"),
         (["--every", "1.5s"], 2, "whole seconds"),
+        (["--every", "5m", "--timezone", "Europe/Paris"], 2, "an interval has none"),
+        (["--every", "5m", "--timezone", "Bogus/Zone"], 2, "an interval has none"),
+        (
+            ["--cron", "0 6 * * *", "--end", "2020-12-31T00:00Z"],
+            1,
+            "never due again: At 06:00 every day (UTC) (with end 2",
+        ),
+        (["--every", "5m", "--end", "2020-12-31T00:00Z"], 1, "never due again: Every 5 minutes (with end 2020-12-31T"),
         ([], 2, "either --cron or --every"),
         (["--every", "5m", "--payload", '{"day": 5}'], 1, "day"),
         (["--every", "5m", "--misfire", "never"], 2, "misfire"),
@@ -230,6 +246,7 @@ def test_only_jobs_that_are_new_count_as_dispatched(engine: Engine, run: Run) ->
 def test_what_is_refused(run: Run, arguments: list[str], code: int, message: str) -> None:
     found = run("add", "s", "report", *arguments, code=code).output
     assert message in " ".join(found.split())
+    assert listed(run) == {}
 
 
 def test_times_without_a_job_are_in_the_readers_zone_for_people_and_iso_for_programs(engine: Engine, run: Run) -> None:
