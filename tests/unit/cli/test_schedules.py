@@ -156,7 +156,9 @@ def test_added_changed_run_and_removed(engine: Engine, run: Run) -> None:
     job = SqlLedger(engine).get(int(job_id))
     assert job is not None
     assert (job.schedule, job.payload) == ("night", '{"day":"x"}')
-    assert "to remove 1 schedule" in run("rm", "night", code=2).output
+    asked = run("rm", "night", code=2).output
+    assert "to remove 1 schedule without a question, add --yes" in " ".join(asked.split())
+    assert "--dry-run" not in asked, "it has no such option"
     run("rm", "night", "--yes", "--as", "ada")
     run("rm", "night", "--yes", code=3)
     with engine.connect() as connection:

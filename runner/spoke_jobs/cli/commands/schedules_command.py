@@ -256,8 +256,8 @@ def rm(name: Name, yes: arguments.Yes = False, actor: arguments.Actor = None) ->
     engine = open_ledger().engine
     with engine.connect() as connection:
         row = _found(schedule_rows.read_schedules(connection, name), name)
-    if not confirm("remove 1 schedule", [f"the schedule {line(row.name)} of {line(row.job_type)}"],
-                   dry_run=False, yes=yes):  # fmt: skip
+    which = [f"the schedule {line(row.name)} of {line(row.job_type)}"]
+    if not confirm("remove 1 schedule", which, dry_run=None, yes=yes):
         return
     with engine.begin() as connection:
         if not schedule_rows.remove(connection, name, name_of_actor(actor)):
