@@ -319,7 +319,8 @@ class TestRetry:
         dry = run("retry", "--failed", "--dry-run").stdout.splitlines()
         assert dry == ["1 failed job of the type report", "1 failed job of the type export", "would retry 2 jobs"]
         refused = run("retry", "--failed", code=2)
-        assert "to retry 2 jobs without a question, add --yes" in " ".join(refused.stderr.split())
+        hint = "to retry 2 jobs without a question, add --yes (--dry-run only shows how many)"
+        assert hint in " ".join(refused.stderr.split())
         assert {job.state for job in ledger.list_jobs()} == {JobState.FAILED}
 
     def test_one_whose_key_is_taken_keeps_no_other_from_starting(self, ledger: SqlLedger, run: Run) -> None:

@@ -204,6 +204,21 @@ def test_a_file_is_applied_shown_first_and_pruned(ledger: SqlLedger, run: Run) -
     assert "can't be read" in run("limits", "apply", "-f", "/nowhere/limits.yaml", code=1).stderr
 
 
+def test_apply_says_what_stays_in_effect_besides_the_file(ledger: SqlLedger, run: Run) -> None:
+    text = "[{scope: all, max_running: 40}]"
+    run("limits", "apply", "-f", "-", input=text)
+    run("limits", "set", "all", "--max-running", 7)
+    for flags in (["--dry-run"], []):
+        shown = run("limits", "apply", "-f", "-", *flags, input=text).stderr
+        assert shown.startswith("nothing to change\nall: max_running 7, which somebody set, stays in effect")
+    run("limits", "reset", "all")
+    run("limits", "apply", "-f", "-", "--prune", input="[{scope: all, paused: upgrade}]")
+    pruned = run("limits", "apply", "-f", "-", "--prune", input="[]")
+    assert pruned.stderr.startswith("nothing to change\nall: not in the file; it stays paused: upgrade")
+    assert run("resume", "all").stdout == "all\tresumed\n"
+    assert list(ledger.limits.all()) == []
+
+
 def test_under_kubernetes_what_the_operator_does_not_obey_is_refused_by_name(
     ledger: SqlLedger, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
