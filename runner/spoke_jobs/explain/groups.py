@@ -18,6 +18,7 @@ from spoke_jobs.contract.advice import (
     cluster_group_advice,
     failed_group_advice,
     ledger_group_advice,
+    limit_advice,
     pause_advice,
     room_advice,
 )
@@ -286,6 +287,8 @@ def _advice(
         return _busy_advice(finding, first, crowd, number)
     if finding.reason == WaitReason.NOT_CLAIMABLE:
         return EXPLAINED[finding.about].advice
+    if finding.reason.code is Code.LIMIT:
+        return limit_advice(crowd.held[kind], _scope(wait))
     advised = ledger_group_advice(
         finding.reason,
         job_id=job_id if kind.holder is None else kind.holder,

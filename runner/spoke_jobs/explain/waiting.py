@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.contract.advice import limit_advice
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import LANE_RUNNER, Executor
 from spoke_jobs.contract.names import spokejob_name
@@ -242,7 +243,7 @@ def _limited(situation: Situation) -> Reason | None:
         line(sentence(wait), MESSAGE_LIMIT),
         f"{f'{doubt} ' if doubt else ''}To end the pause: `spoke-jobs resume {shlex.quote(scope)}`"
         if paused
-        else f"no action is needed; to start it sooner: `spoke-jobs limits set {shlex.quote(scope)}`",
+        else limit_advice(wait, scope),
         until=wait.retry_at,
         number=wait.running,
         cause=wait.code,

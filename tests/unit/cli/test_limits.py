@@ -44,12 +44,36 @@ def test_a_full_limit_is_named_with_its_numbers(ledger: SqlLedger, run: Run) -> 
     reason = why(run, 2)
     assert (reason["code"], reason["cause"], reason["number"]) == ("limit", "QueueLimitReached", 1)
     assert reason["text"] == "running jobs of the queue 'slow': 1 of at most 1 (limit each-queue)"
-    assert "spoke-jobs limits set each-queue" in reason["advice"]
+    assert "spoke-jobs limits set each-queue --max-running 2`" in reason["advice"]
     assert [line.split("\t")[6] for line in run("ls").stdout.splitlines()] == ["QueueLimitReached"] * 2 + ["-"]
     run("limits", "set", "type:report", "--rate", "1/h")
     run("limits", "set", "each-queue", "--max-running", "none")
     ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)
     assert why(run, 3)["text"] == "starts at most 1/h (limit type:report)"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "advised", "after"),
+    [
+        (("--max-running", 0), "until somebody raises the limit", "max_running 1"),
+        (("--max-running", 1), "No action is needed", "max_running 2"),
+        (("--rate", "1/h"), "No action is needed", "rate 2/h"),
+        (("--rate", "1/h", "--burst", 2), "No action is needed", "rate 2/h, burst 2"),
+    ],
+)
+def test_the_command_that_raises_a_limit_can_be_run(
+    ledger: SqlLedger, run: Run, bounds: tuple[object, ...], advised: str, after: str
+) -> None:
+    ledger.insert_many([new_job() for _ in range(3)])
+    run("limits", "set", "type:report", *bounds)
+    claimed = ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)
+    of_one = why(run, 3)["advice"]
+    assert json.loads(run("why", "--json").stdout)["groups"][0]["advice"] == of_one
+    assert advised in of_one
+    command = of_one.rpartition("`spoke-jobs ")[2].removesuffix("`.")
+    assert run(*command.split()).stdout == f"type:report\t{after}\n"
+    if "rate" not in command:
+        assert len(ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)) == 1, claimed
 
 
 def test_a_rate_of_each_queue_holds_up_only_its_own_jobs(ledger: SqlLedger, run: Run) -> None:

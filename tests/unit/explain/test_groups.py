@@ -71,7 +71,15 @@ PAGE = Path(__file__).parents[3] / "docs/why.md"
             {"held": {KIND: Wait("TypeLimitReached", object="report", running=2, limit=2, source="limit each-type")}},
             Code.LIMIT,
             "running jobs of the type 'report': 2 of at most 2",
-            "`spoke-jobs limits set each-type`",
+            "No action is needed. To start jobs sooner: `spoke-jobs limits set each-type --max-running 3`.",
+        ),
+        (
+            {},
+            {"held": {KIND: Wait("QueueLimitReached", object="z", running=0, limit=0, source="limit queue:z")}},
+            Code.LIMIT,
+            "running jobs of the queue 'z': 0 of at most 0",
+            "Nothing of the scope starts until somebody raises the limit: "
+            "`spoke-jobs limits set queue:z --max-running 1`.",
         ),
         ({}, {}, Code.NO_WORKER, "no worker for the runner legacy takes them", "Start one: `spoke-jobs worker`."),
         (
