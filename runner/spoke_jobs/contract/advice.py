@@ -82,7 +82,7 @@ def advice(
     if known is None:
         return ""
     text = known.advise(job_id)
-    return f"{text} {with_id(_START_AGAIN, job_id)}" if _is_given_to_waiting_jobs(known) else text
+    return f"{text} {with_id(_START_AGAIN, job_id)}" if is_given_to_waiting_jobs(known) else text
 
 
 def ledger_group_advice(
@@ -227,6 +227,6 @@ def _with_message(text: str, command: str) -> str:
     return f"`spoke-jobs {command}` shows the message. {text}"
 
 
-def _is_given_to_waiting_jobs(cause: CauseRow) -> bool:
+def is_given_to_waiting_jobs(cause: CauseRow) -> bool:
     """Whether a job that waits gets the same advice. It continues by itself, and one that has ended does not."""
     return cause.waited_for or cause.before_an_attempt or cause in _GIVEN_TO_WAITING_JOBS

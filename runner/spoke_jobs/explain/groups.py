@@ -208,10 +208,10 @@ def unread(waits: SpokeJobWaits) -> tuple[str, ...]:
     return ("There are more SpokeJobs than were read; the ledger counts the rest.",) if waits.more else ()
 
 
-def reasons(crowd: Crowd) -> Mapping[WaitingKind, str]:
+def reasons(crowd: Crowd) -> Mapping[WaitingKind, WaitReason]:
     """Return the reason of each kind of waiting jobs."""
     finder = _Finder(crowd)
-    return MappingProxyType({each.kind: finder.find(each).reason.code for each in crowd.waiting})
+    return MappingProxyType({each.kind: finder.find(each).reason for each in crowd.waiting})
 
 
 def tried_again(crowd: Crowd) -> int:

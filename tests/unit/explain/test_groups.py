@@ -78,8 +78,7 @@ PAGE = Path(__file__).parents[3] / "docs/why.md"
             {"held": {KIND: Wait("QueueLimitReached", object="z", running=0, limit=0, source="limit queue:z")}},
             Code.LIMIT,
             "running jobs of the queue 'z': 0 of at most 0",
-            "Nothing of the scope starts until somebody raises the limit: "
-            "`spoke-jobs limits set queue:z --max-running 1`.",
+            "starts until somebody raises the limit: `spoke-jobs limits set queue:z --max-running 1`.",
         ),
         ({}, {}, Code.NO_WORKER, "no worker for the runner legacy takes them", "Start one: `spoke-jobs worker`."),
         (
@@ -122,7 +121,7 @@ def test_what_waiting_jobs_wait_for(
     assert (group.state, group.reason, group.count) == ("blocked" if kind.get("blocked") else "waiting", reason, 3)
     assert text in group.text
     assert advice in group.advice
-    assert reasons(crowd(each, **around)) == {each.kind: reason}
+    assert {kind: found.code for kind, found in reasons(crowd(each, **around)).items()} == {each.kind: reason}
 
 
 PAUSE = Wait("Paused", object="all", source="the pause of all")
