@@ -511,6 +511,7 @@ class WaitReason(StrEnum):
         "It is due: the next claim of a worker finds it.",
         "",
         code=Code.NEXT,
+        group_advice="If none starts soon, check the patterns of the workers (`--type`, `--queue` and `--exclude-*`).",
         given_by=Giver.WHY,
     )
     NOT_SUBMITTED = ReasonRow(

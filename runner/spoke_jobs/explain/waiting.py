@@ -295,7 +295,11 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
             number=running,
         )
     else:
-        yield waits_for(WaitReason.NEXT, "it is the next one: it starts when a worker polls or is notified")
+        yield waits_for(
+            WaitReason.NEXT,
+            "it is the next one: it starts when a worker polls or is notified",
+            _not_taken(situation) or WaitReason.NEXT.group_advice if waited >= SOON else "",
+        )
 
 
 def _not_counted(job: JobRequest, turns: Turns) -> str:

@@ -160,7 +160,7 @@ IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = 
      "has a SpokeJob; the ledger does not know what it waits for",
      "have a SpokeJob; the ledger does not know what they wait for"),
     (WaitReason.NEXT, {}, {"traces": (a_trace(heartbeat_at=before(seconds=1)),)},
-     "has just become due: it starts when", "have just become due: they start when"),
+     "is due, and no worker has taken it yet", "are due, and no worker has taken them yet"),
 ]  # fmt: skip
 """A reason, what leads to it, and how the sentences about one job and about two begin."""
 
@@ -196,8 +196,26 @@ def test_the_age_of_one_job_is_not_that_of_the_oldest() -> None:
 
 
 def test_jobs_that_have_just_become_due_are_no_problem() -> None:
-    group = only(groups(crowd(waiting(oldest_at=before(seconds=1)))))
+    group = only(groups(crowd(waiting(1, before(seconds=1)))))
     assert (group.reason, group.advice) == (Code.NEXT, "")
+    assert group.text.startswith("has just become due: it starts when")
+    assert only(groups(crowd(waiting(2, before(seconds=1))))).text.startswith("have just become due: they start when")
+
+
+def test_jobs_that_no_worker_takes_have_not_just_become_due() -> None:
+    """A worker runs, and its patterns leave them out."""
+    alive = {"traces": (a_trace(heartbeat_at=before(seconds=1)),)}
+    old, new = groups(crowd(waiting(2), waiting(1, before(seconds=1), 50, job_type="export"), **alive))
+    assert (old.reason, old.count, new.reason, new.count) == (Code.NEXT, 2, Code.NEXT, 1)
+    assert old.text == "are due, and no worker has taken them yet"
+    assert "`--type`, `--queue` and `--exclude-*`" in old.advice
+    assert (new.text.startswith("has just become due"), new.advice) == (True, "")
+
+
+def test_jobs_that_another_job_or_a_pause_held_back_until_now_need_no_action() -> None:
+    alive = {"traces": (a_trace(heartbeat_at=before(seconds=1)),)}
+    group = only(groups(crowd(waiting(2), rules_since=before(seconds=2), **alive)))
+    assert (group.text, group.advice) == ("are due, and no worker has taken them yet", "")
 
 
 def test_kinds_with_one_reason_are_one_group_and_the_largest_is_the_first() -> None:

@@ -234,6 +234,13 @@ class TestWaiting:
         job = a_job(created_at=before(seconds=1), updated_at=before(seconds=1))
         assert only(a_situation(job)).code is Code.NEXT
 
+    def test_for_a_worker_whose_patterns_leave_it_out(self) -> None:
+        reason = only(a_situation(traces=(a_trace(heartbeat_at=before(seconds=1)),)))
+        assert reason.code is Code.NEXT
+        assert "`--type`, `--queue` and `--exclude-*`" in reason.advice
+        unknown = only(a_situation(traces=(a_trace(job_type="other", heartbeat_at=before(seconds=1)),)))
+        assert unknown.advice.startswith("no worker is known to have run its type")
+
     def test_a_retried_job_is_due_since_then(self) -> None:
         assert only(a_situation(a_job(run=2, updated_at=before(seconds=1)))).code is Code.NEXT
 
