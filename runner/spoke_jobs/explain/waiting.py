@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.contract.advice import limit_advice
@@ -271,7 +271,7 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
             worker=later[0].worker,
         )
     elif running == 0 and waited >= SOON and not _seen_just_now(situation):
-        yield _no_worker(situation, waited)
+        yield _no_worker(situation)
     elif situation.ahead or situation.more_ahead:
         in_queue = situation.ahead == situation.ahead_in_queue and not situation.more_ahead
         whose = f" of its queue {line(job.queue_name)}" if in_queue else ""
@@ -305,8 +305,8 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
 def _not_counted(job: JobRequest, turns: Turns) -> str:
     """Say which jobs were examined if none of them is sure to start before the job."""
     if not _takes_turns(job, turns):
-        return "many jobs of locked queues come first: of a higher priority, or older ones"
-    return "it is not known how many due jobs come first: many have locked queues, or take turns with it"
+        return "many jobs of locked queues or full limits come first: of a higher priority, or older ones"
+    return "it is not known how many due jobs come first: many wait for locks or limits, or take turns with it"
 
 
 def _takes_turns(job: JobRequest, turns: Turns) -> bool:
@@ -341,8 +341,9 @@ def _not_taken(situation: Situation) -> str:
     return ""
 
 
-def _no_worker(situation: Situation, waited: timedelta) -> Reason:
+def _no_worker(situation: Situation) -> Reason:
     job, now = situation.job, situation.now
+    due = now - waiting_since(job)
     seen = _last_sign(situation)
     last = "the ledger has no trace of one" if seen is None else f"the last sign of one was {ago(seen, now)}"
     unseen = not any(trace.job_type == job.job_type for trace in situation.takers.traces)
@@ -356,7 +357,7 @@ def _no_worker(situation: Situation, waited: timedelta) -> Reason:
         advice += f"; if one runs, its SPOKE_APP doesn't declare {line(job.job_type)}"
     return waits_for(
         WaitReason.NO_WORKER,
-        f"it has been due for {seconds(waited.total_seconds())}, and no worker for the runner {line(job.runner)} takes "
+        f"it has been due for {seconds(due.total_seconds())}, and no worker for the runner {line(job.runner)} takes "
         f"it: nothing runs, {last}{gone}",
         advice,
     )

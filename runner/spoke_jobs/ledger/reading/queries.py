@@ -24,6 +24,7 @@ from spoke_jobs.ledger.claims.eligibility import (
     EXPLAINED,
     Due,
     OfRunner,
+    Open,
     QueueFree,
     Unmet,
     Waiting,
@@ -120,11 +121,11 @@ class Situation:
     unmet: Unmet | None = None
     """What is said of the condition of claims that it does not fulfill, if it waits for a worker."""
     ahead: int = 0
-    """The number of due jobs with a free queue that come before it: those of a higher priority and, of its own
-    organization, the older ones."""
+    """The number of due jobs with a free queue, held back by no limit, that come before it: those of a higher priority
+    and, of its own organization, the older ones."""
     turns: Turns = NO_TURNS
     ahead_in_queue: int = 0
-    """The number of them that lock the same queue, free or not."""
+    """The number of them, and of those whose queue is locked, that lock the same queue."""
     more_ahead: bool = False
     """Whether more jobs come before it than were examined, so that there may be more of both."""
     behind_in_queue: int = 0
@@ -364,7 +365,8 @@ class Queries:
                     failed_batch=batch,
                 )
             admission = limited_claims.current_admission(connection)
-            ahead, ahead_in_queue, examined = _ahead(connection, job, cap)
+            is_open = Open(admission.closed()).expression()
+            ahead, ahead_in_queue, examined = _ahead(connection, job, is_open, cap)
             return Situation(
                 now,
                 job,
@@ -374,7 +376,7 @@ class Queries:
                 limited=admission.limits_any(Subject.of(job)),
                 unmet=_unmet(connection, job),
                 ahead=ahead,
-                turns=_turns(connection, job, cap),
+                turns=_turns(connection, job, is_open, cap),
                 ahead_in_queue=ahead_in_queue if job.locks_queue else 0,
                 more_ahead=cap is not None and examined >= cap,
                 takers=takers_of(connection, job.runner, {job.job_type}),
@@ -460,14 +462,18 @@ class _Ahead(NamedTuple):
     """These, and the older ones of the same priority that other organizations have."""
 
 
-def _ahead(connection: Connection, job: JobRequest, cap: int | None) -> _Ahead:
-    """Count the jobs before a waiting one, or those among as many that are claimed first."""
+def _ahead(connection: Connection, job: JobRequest, is_open: ColumnElement[bool], cap: int | None) -> _Ahead:
+    """Count the jobs before a waiting one, or those among as many that are claimed first.
+
+    :param is_open: that no pause, limit or rate holds a job back. One that is held back lets those behind it pass.
+    """
     same_queue = and_(job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
     sure = or_(  # Organizations take turns.
         job_request.c.rank < -job.priority, job_request.c.organization_id.is_not_distinct_from(job.organization_id)
     )
+    first = and_(sure, is_open)
     before = (
-        select(and_(sure, QueueFree().expression()).label("free"), and_(sure, same_queue).label("same_queue"))
+        select(and_(first, QueueFree().expression()).label("free"), and_(first, same_queue).label("same_queue"))
         .where(*_due_before(job))
         .order_by(job_request.c.rank, job_request.c.id)
         .limit(cap)
@@ -489,9 +495,10 @@ def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:
     return (*in_sql(Waiting(), OfRunner(job.runner), Due()), before)
 
 
-def _turns(connection: Connection, job: JobRequest, cap: int | None) -> Turns:
+def _turns(connection: Connection, job: JobRequest, is_open: ColumnElement[bool], cap: int | None) -> Turns:
     other = job_request.c.organization_id
-    takes = and_(Due().expression(), QueueFree().expression(), other.is_distinct_from(job.organization_id))
+    free = and_(Due().expression(), QueueFree().expression(), is_open)
+    takes = and_(free, other.is_distinct_from(job.organization_id))
     # A range of one value, and not an equality: so only the index of waiting jobs has the order.
     order, value = (job_request.c.runner, job_request.c.rank), (job.runner, -job.priority)
     each = (
