@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from datetime import datetime
 from signal import Signals
 
@@ -119,6 +120,15 @@ def limit_advice(wait: Wait, scope: str) -> str:
     if wait.limit == 0:
         return f"Nothing of the scope starts until somebody raises the limit: {command}."
     return f"No action is needed. To start jobs sooner: {command}."
+
+
+def more_pauses_advice(scopes: Iterable[str]) -> str:
+    """Return the advice for jobs that further pauses hold back.
+
+    :param scopes: their scopes.
+    """
+    commands = " and ".join(f"`spoke-jobs resume {shlex.quote(scope)}`" for scope in scopes)
+    return f"The jobs stay paused until this is done, too: {commands}."
 
 
 def room_advice(scope: str, most: int) -> str:

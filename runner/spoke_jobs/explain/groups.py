@@ -19,6 +19,7 @@ from spoke_jobs.contract.advice import (
     failed_group_advice,
     ledger_group_advice,
     limit_advice,
+    more_pauses_advice,
     pause_advice,
     room_advice,
 )
@@ -137,7 +138,8 @@ class _Finder:
         if kind.unmet:
             return _Finding(WaitReason.NOT_CLAIMABLE, kind.unmet)
         if (wait := crowd.held.get(kind)) is not None:
-            return _Finding(WAITS[wait.code], f"{wait.source} {wait.object}")
+            more = (each.source for each in crowd.more_pauses.get(kind, ()))
+            return _Finding(WAITS[wait.code], " ".join((wait.source, wait.object, *more)))
         if kind.holder is not None:
             return _Finding(WaitReason.QUEUE_LOCKED, str(kind.holder))
         workers, waited = self._of(kind.runner), crowd.now - each.oldest_at
@@ -313,6 +315,8 @@ def _advice(
         scope=_scope(wait),
         with_message=with_message,
     )
+    if more := crowd.more_pauses.get(kind):
+        advised = f"{advised} {more_pauses_advice([each.object for each in more])}"
     doubt = forgotten_pause(wait, crowd.now) if wait is not None else ""
     return f"{doubt} {advised}" if doubt else advised
 

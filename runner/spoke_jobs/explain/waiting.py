@@ -15,7 +15,7 @@ from spoke_jobs.contract.advice import limit_advice
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import LANE_RUNNER, Executor
 from spoke_jobs.contract.names import spokejob_name
-from spoke_jobs.contract.wait_reasons import LONG, WAITS, WaitReason
+from spoke_jobs.contract.wait_reasons import LONG, WAITS, Wait, WaitReason
 from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.in_cluster import in_the_cluster
@@ -58,7 +58,8 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
     if (due := job.due_later(now)) is not None:
         yield _later(job, due, now)
         return  # nobody knows yet which jobs will come first at that time
-    holds = [reason for reason in (_unmet(situation), _limited(situation), _held(situation)) if reason is not None]
+    known = (_unmet(situation), *_limited(situation), _held(situation))
+    holds = [reason for reason in known if reason is not None]
     yield from holds
     if job.executor is not Executor.CLUSTER:
         yield from _for_a_worker(situation, bool(holds))
@@ -230,14 +231,17 @@ def _held(situation: Situation) -> Reason | None:
     return waits_for(WaitReason.QUEUE_LOCKED, text, advice, job_id=holder.job_id, worker=holder.worker, number=behind)
 
 
-def _limited(situation: Situation) -> Reason | None:
-    """The pause or the limit that workers obey. In a cluster the operator has its own."""
-    wait = situation.limit
-    if wait is None or situation.job.executor is Executor.CLUSTER:
-        return None
+def _limited(situation: Situation) -> Iterator[Reason]:
+    """The pauses or the limit that workers obey. In a cluster the operator has its own."""
+    if situation.limit is not None and situation.job.executor is not Executor.CLUSTER:
+        for wait in (situation.limit, *situation.more_pauses):
+            yield _limited_by(wait, situation.now)
+
+
+def _limited_by(wait: Wait, now: datetime) -> Reason:
     paused = wait.code == WaitReason.PAUSED
     scope = wait.object if paused else wait.source.removeprefix("limit ")
-    doubt = forgotten_pause(wait, situation.now)
+    doubt = forgotten_pause(wait, now)
     return waits_for(
         WAITS[wait.code],
         line(sentence(wait), MESSAGE_LIMIT),

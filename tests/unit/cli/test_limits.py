@@ -37,6 +37,30 @@ def test_a_pause_is_shown_on_each_job_that_it_holds_back_until_it_ends(ledger: S
     assert "type:report is not paused" in run("resume", "type:report", code=3).stderr
 
 
+def test_each_pause_of_a_job_is_named(ledger: SqlLedger, run: Run) -> None:
+    job = ledger.insert(new_job())
+    for scope in ("all", "type:report"):
+        run("pause", scope, "--reason", f"because of {scope}")
+    reasons = json.loads(run("why", job.id, "--json").stdout)["reasons"]
+    assert [(reason["code"], reason["advice"].rpartition("resume ")[2]) for reason in reasons] == [
+        ("paused", "type:report`"),
+        ("paused", "all`"),
+    ]
+    assert "because of all" in reasons[1]["text"]
+
+    def of_all() -> str:
+        (group,) = json.loads(run("why", "--json").stdout)["groups"]
+        return str(group["advice"])
+
+    assert of_all() == (
+        "To end the pause: `spoke-jobs resume type:report`. The jobs stay paused until this is done, too: "
+        "`spoke-jobs resume all`."
+    )
+    run("resume", "all")
+    assert of_all() == "To end the pause: `spoke-jobs resume type:report`."
+    assert len(json.loads(run("why", job.id, "--json").stdout)["reasons"]) == 1
+
+
 def test_a_full_limit_is_named_with_its_numbers(ledger: SqlLedger, run: Run) -> None:
     ledger.insert_many([new_job(queue_name="slow", priority=number) for number in range(3, 0, -1)])
     run("limits", "set", "each-queue", "--max-running", 1)

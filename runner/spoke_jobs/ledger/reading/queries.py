@@ -116,6 +116,8 @@ class Situation:
     """The job that holds the lock of this job's queue, or this job; None if it needs no lock, or the lock is free."""
     limit: Wait | None = None
     """The pause, the limit or the rate that holds it back, whatever its runner."""
+    more_pauses: tuple[Wait, ...] = ()
+    """The other pauses that hold it back."""
     limited: bool = False
     """Whether a limit, a rate or a pause of the ledger applies to it, even if that does not hold it back now."""
     unmet: Unmet | None = None
@@ -171,6 +173,8 @@ class Crowd:
     """What is known of the workers, by runner."""
     held: Mapping[WaitingKind, Wait] = field(default_factory=dict)
     """The pause, limit or rate that holds back jobs, by their kind."""
+    more_pauses: Mapping[WaitingKind, tuple[Wait, ...]] = field(default_factory=dict)
+    """The other pauses that hold back jobs, by their kind."""
     limited: Collection[WaitingKind] = frozenset()
     """The kinds of jobs to which a limit, a rate or a pause applies, even if that does not hold them back now."""
     first_jobs: Mapping[int, JobRequest] = field(default_factory=dict)
@@ -301,9 +305,11 @@ class Queries:
         with self._reading() as connection:
             limits = LimitSet(read_limits(connection))
             counts, more = crowd.waiting_counts(connection, limits, which, cap)
-            held = limited_claims.current_admission(connection).why_held if limits else lambda _subject: None
+            admission = (
+                limited_claims.current_admission(connection) if limits else Admission(limits, {}, _now(connection))
+            )
             subjects = {each.kind: each.kind.subject for each in counts if each.kind.executor is not Executor.CLUSTER}
-            by_subject = {subject: held(subject) for subject in set(subjects.values())}
+            by_subject = {subject: admission.why_held(subject) for subject in set(subjects.values())}
             waits = {kind: wait for kind, subject in subjects.items() if (wait := by_subject[subject]) is not None}
             of_workers = [each.kind for each in counts if each.kind.executor is Executor.WORKERS]
             runners = sorted({kind.runner for kind in of_workers if not kind.later and not kind.blocked})
@@ -319,6 +325,7 @@ class Queries:
                 _holders(connection, _numbers_behind(counts)),
                 {runner: takers_of(connection, runner, types[runner]) for runner in runners},
                 waits,
+                {kind: others for kind in waits if (others := tuple(admission.pauses(subjects[kind]))[1:])},
                 {each.kind for each in free if any(limits.of(each.kind.subject))},
                 _small_jobs(connection, [each.first_id for each in free]),
                 crowd.largest_shares(connection, [runner for runner, found in types.items() if found], which, cap),
@@ -373,6 +380,7 @@ class Queries:
                 attempts,
                 holder=holder,
                 limit=admission.why_held(Subject.of(job)),
+                more_pauses=tuple(admission.pauses(Subject.of(job)))[1:],
                 limited=admission.limits_any(Subject.of(job)),
                 unmet=_unmet(connection, job),
                 ahead=ahead,
