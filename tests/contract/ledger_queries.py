@@ -119,6 +119,24 @@ class QueriesContract(WaitContract):
         assert situation is not None
         assert (situation.ahead, situation.ahead_in_queue) == (0, 0)
 
+    def test_what_a_limit_holds_back_lets_the_jobs_behind_it_pass(self, ledger: SqlLedger, queries: Queries) -> None:
+        for organization in (3, 7):
+            ledger.insert_many([new_job(queue_name="z", locks_queue=True, organization_id=organization)] * 2)
+        ledger.insert(new_job())
+        mine = ledger.insert(new_job())
+        held = ledger.insert(new_job(queue_name="z", locks_queue=True))
+
+        def ahead_of(job: JobRequest) -> tuple[int, int, int]:
+            found = queries.situation(job.id)
+            assert found is not None
+            return found.ahead, found.ahead_in_queue, found.turns.organizations
+
+        assert (ahead_of(mine), ahead_of(held)) == ((3, 0, 1), (4, 2, 1))
+        ledger.limits.set(parse_scope("queue:z"), lambda _: Bounds(0), "ann")
+        assert (ahead_of(mine), ahead_of(held)) == ((1, 0, 0), (2, 0, 0))
+        ledger.limits.pause(parse_scope("all"), "no", "ann")
+        assert ahead_of(mine) == (0, 0, 0)
+
     def test_where_organizations_take_turns_only_its_own_older_jobs_come_before_a_job(
         self, ledger: SqlLedger, queries: Queries
     ) -> None:

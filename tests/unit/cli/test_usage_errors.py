@@ -138,6 +138,10 @@ class TestNamesThatNothingHas:
         ("filters", "error"),
         [
             (["--cause", "timeuot"], "causes in docs/reference/causes.md. Did you mean 'Timeout'"),
+            (
+                ["--cause", "Paused"],
+                "is a reason to wait, and no cause: `spoke-jobs why` groups the waiting jobs by re",
+            ),
             (["--cause", "xyz"], "Invalid value for --cause: 'xyz' is none of the causes"),
             (["--type", "recrod"], "no job has the type 'recrod', and the application declares none. Did you mean 're"),
             (["--type", "ingest.cvs"], "Did you mean 'ingest.csv'"),

@@ -15,6 +15,7 @@ from spoke_jobs.cli.commands import parsing
 from spoke_jobs.cli.commands.arguments import check_number, parse_id
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Lane
+from spoke_jobs.contract.wait_reasons import REASONS
 from spoke_jobs.model import JobFilter, JobState
 from spoke_jobs.type_names import matches
 
@@ -164,6 +165,12 @@ def check_filters(which: JobFilter, known: Callable[[JobFilter], bool], types: C
     """
     cause, queue, fingerprint = which.cause, which.queue_name, which.fingerprint
     if cause is not None and not known(JobFilter(cause=cause)):
+        if cause in REASONS:
+            raise typer.BadParameter(
+                f"{cause!r} is a reason to wait, and no cause: `spoke-jobs why` groups the waiting jobs by reason, and "
+                f"`spoke-jobs cancel --reason {cause}` selects those that wait for it",
+                param_hint="--cause",
+            )
         check_cause(cause, CAUSES)
     if which.job_type is not None and not known(JobFilter(job_type=which.job_type)):
         check_type(which.job_type, types)
