@@ -197,9 +197,9 @@ def batch(
     :param on_failed: what follows if one of them fails: ``fail`` fails that job with ``DependencyFailed``, ``run`` runs
         it.
     :param session: write all in this session's transaction.
-    :raises InvalidJobData: if ``on_failed`` is neither, or the name can't be stored.
+    :raises InvalidJobData: if ``on_failed`` is neither, ``then`` is no JobData, or the name can't be stored.
     """
-    _check_batch(name, on_failed)
+    _check_batch(name, then, on_failed)
     runner = current_runner()
     opened = OpenBatch(runner.open_batch(name, then, on_failed, session=session), session)
     yield opened
@@ -211,16 +211,18 @@ async def abatch(
     name: str, then: JobData | None = None, on_failed: str = "fail", *, session: AsyncSession | None = None
 ) -> AsyncIterator[AsyncOpenBatch]:
     """:func:`batch` for callers on an event loop: ``async with abatch(...) as march``."""
-    _check_batch(name, on_failed)
+    _check_batch(name, then, on_failed)
     runner = current_runner()
     opened = AsyncOpenBatch(await runner.aopen_batch(name, then, on_failed, session=session), session)
     yield opened
     await runner.aclose_batch(opened.id, session=session)
 
 
-def _check_batch(name: str, on_failed: str) -> None:
+def _check_batch(name: str, then: JobData | None, on_failed: str) -> None:
     if problem := _BATCH_NAME(name):
         raise InvalidJobData(f"the name of a batch{problem}")
+    if not isinstance(then, JobData | None):
+        raise InvalidJobData(f"the batch {name!r}: then is {then!r}, where JobData is expected")
     if on_failed not in AFTER_FAILED:
         raise InvalidJobData(f"the batch {name!r}: on_failed is {on_failed!r}, where 'fail' or 'run' is expected")
 

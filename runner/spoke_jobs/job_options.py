@@ -230,8 +230,9 @@ OPTIONS: Mapping[str, Option] = {
         ),
         Option(
             "unique_for",
-            "For how many seconds after its dispatch a job that has succeeded still has its `unique_key`, at most its "
-            "`retention_seconds`. None: until it has ended.",
+            "Another dispatch with the same `unique_key` also returns the row of a job that has succeeded, if that was "
+            "dispatched at most so many seconds before. At most its `retention_seconds`. None: only of an unfinished "
+            "job.",
             _SECONDS,
             in_seconds=True,
         ),

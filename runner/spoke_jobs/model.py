@@ -128,7 +128,7 @@ class NewJob(DispatchedRow):
     after_failed: str = "fail"
     """Whether it also runs after the failure of a job that it depends on: ``fail`` or ``run``."""
     unique_for: float | None = None
-    """For how many seconds a job that has succeeded still has the unique key, after its dispatch."""
+    """How many seconds ago a job with the unique key may have been dispatched that has succeeded."""
     on_conflict: str = "keep"
     """Whether a job that has the unique key and has not begun gets the payload and the due time of this one."""
     uid: UUID | None = None

@@ -11,7 +11,7 @@ from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
 from tests.contract.ledger_waits import WaitContract
 from tests.waiting import eventually
 
-from spoke_jobs.contract.executors import Executor
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor, row_runner
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ChangeRefused, UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
@@ -118,6 +118,24 @@ class QueriesContract(WaitContract):
         situation = queries.situation(urgent.id)
         assert situation is not None
         assert (situation.ahead, situation.ahead_in_queue) == (0, 0)
+
+    def test_what_a_limit_holds_back_lets_the_jobs_behind_it_pass(self, ledger: SqlLedger, queries: Queries) -> None:
+        for organization in (3, 7):
+            ledger.insert_many([new_job(queue_name="z", locks_queue=True, organization_id=organization)] * 2)
+        ledger.insert(new_job())
+        mine = ledger.insert(new_job())
+        held = ledger.insert(new_job(queue_name="z", locks_queue=True))
+
+        def ahead_of(job: JobRequest) -> tuple[int, int, int]:
+            found = queries.situation(job.id)
+            assert found is not None
+            return found.ahead, found.ahead_in_queue, found.turns.organizations
+
+        assert (ahead_of(mine), ahead_of(held)) == ((3, 0, 1), (4, 2, 1))
+        ledger.limits.set(parse_scope("queue:z"), lambda _: Bounds(0), "ann")
+        assert (ahead_of(mine), ahead_of(held)) == ((1, 0, 0), (2, 0, 0))
+        ledger.limits.pause(parse_scope("all"), "no", "ann")
+        assert ahead_of(mine) == (0, 0, 0)
 
     def test_where_organizations_take_turns_only_its_own_older_jobs_come_before_a_job(
         self, ledger: SqlLedger, queries: Queries
@@ -454,6 +472,21 @@ class QueriesContract(WaitContract):
         assert found is not None
         assert found.id == batch.id
 
+    def test_who_has_retried_the_job_behind_a_batch(self, ledger: SqlLedger, queries: Queries) -> None:
+        batch = ledger.open_batch("march", new_job(job_type="summary"))
+        job = ledger.insert(new_job(batch_id=batch.id))
+        ledger.close_batch(batch.id)
+        ledger.cancel(job.id)
+        ledger.settle()
+        ledger.retry(job.id, "grace@desk")
+        found = [
+            (event.actor, event.job_id, event.detail) for event in queries.events(which=EventFilter(action="retry"))
+        ]
+        assert found == [
+            ("grace@desk", batch.then_id, f"run 2, with job {job.id}"),
+            ("grace@desk", job.id, f"run 2, unfinished again in batch {batch.id}"),
+        ]
+
     def test_the_last_failure_is_the_one_that_happened_last(self, ledger: SqlLedger, queries: Queries) -> None:
         """A job that is retried keeps its id, so that the job with the highest id may have failed before it."""
         last: dict[str, int] = {}
@@ -503,6 +536,20 @@ class QueriesContract(WaitContract):
         assert [(group.name, group.waiting) for group in only.groups] == [("q", 1)]
         assert {group.name for group in queries.statistics(GroupedBy.CAUSE, 3600, ANY_JOB).groups} == {"", "JobError"}
         assert [group.name for group in queries.statistics(GroupedBy.ORGANIZATION, 3600, ANY_JOB).groups] == ["3"]
+
+    def test_statistics_of_lanes(self, ledger: SqlLedger, queries: Queries) -> None:
+        jobs = [ledger.insert(new_job())]
+        for lane in ("pod", "standby", "standby", "worker", "worker", "worker"):
+            runner = row_runner(CLUSTER_RUNNER, lane)
+            jobs.append(ledger.insert(new_job(runner=runner, options=JobOptions(lane=lane))))
+        ledger.cancel(jobs[-1].id)
+
+        def counted(which: JobFilter) -> dict[str, tuple[int, int]]:
+            groups = queries.statistics(GroupedBy.LANE, 3600, which).groups
+            return {group.name: (group.waiting, group.failed) for group in groups}
+
+        assert counted(ANY_JOB) == {"": (1, 0), "pod": (1, 0), "standby": (2, 0), "worker": (2, 1)}
+        assert counted(JobFilter(lane="standby")) == {"standby": (2, 0)}
 
     def test_statistics_count_what_ended_within_the_period(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job())

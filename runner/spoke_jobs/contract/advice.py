@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from datetime import datetime
 from signal import Signals
 
@@ -17,6 +18,7 @@ from spoke_jobs.contract.cause_row import TRIED_AGAIN, CauseRow, with_id
 from spoke_jobs.contract.causes import CAUSES, CHECK_IMAGE, Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.names import is_object_name
+from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.contract.wait_reasons import LONG, NEED_ATTENTION, WAITS, Wait, WaitReason
 from spoke_jobs.contract.wait_text import says_all
 
@@ -81,7 +83,7 @@ def advice(
     if known is None:
         return ""
     text = known.advise(job_id)
-    return f"{text} {with_id(_START_AGAIN, job_id)}" if _is_given_to_waiting_jobs(known) else text
+    return f"{text} {with_id(_START_AGAIN, job_id)}" if is_given_to_waiting_jobs(known) else text
 
 
 def ledger_group_advice(
@@ -91,7 +93,7 @@ def ledger_group_advice(
 
     :param job_id: the job that they wait for, or one of them.
     :param cause: how their last attempts failed; empty if they did not.
-    :param scope: the scope of the pause or the limit of the ledger that holds them back; else empty.
+    :param scope: the scope of the pause of the ledger that holds them back; else empty.
     :param with_message: whether the reader sees the message of one of the jobs beside the advice.
     """
     if cause == Cause.JOB_ERROR and with_message:
@@ -101,6 +103,32 @@ def ledger_group_advice(
         return text if with_message else _with_message(text, f"why {job_id}")
     text = with_id(reason.group_advice, job_id)
     return text.replace("TYPE", job_type).replace("SCOPE", shlex.quote(scope))
+
+
+def limit_advice(wait: Wait, scope: str) -> str:
+    """Return the advice for jobs that a limit or a rate of the ledger holds back.
+
+    :param wait: what they wait for.
+    :param scope: the scope of the limit.
+    """
+    command = f"spoke-jobs limits set {shlex.quote(scope)}"
+    if wait.code == WaitReason.RATE_LIMIT_REACHED:
+        rate = StartRate.from_text(wait.object).doubled
+        burst = f" --burst {rate.burst}" if rate.burst != 1 else ""
+        return f"No action is needed. To start jobs sooner: `{command} --rate {rate.text}{burst}`."
+    command = f"`{command} --max-running {max(wait.limit or 0, wait.running or 0) + 1}`"
+    if wait.limit == 0:
+        return f"Nothing of the scope starts until somebody raises the limit: {command}."
+    return f"No action is needed. To start jobs sooner: {command}."
+
+
+def more_pauses_advice(scopes: Iterable[str]) -> str:
+    """Return the advice for jobs that further pauses hold back.
+
+    :param scopes: their scopes.
+    """
+    commands = " and ".join(f"`spoke-jobs resume {shlex.quote(scope)}`" for scope in scopes)
+    return f"The jobs stay paused until this is done, too: {commands}."
 
 
 def room_advice(scope: str, most: int) -> str:
@@ -209,6 +237,6 @@ def _with_message(text: str, command: str) -> str:
     return f"`spoke-jobs {command}` shows the message. {text}"
 
 
-def _is_given_to_waiting_jobs(cause: CauseRow) -> bool:
+def is_given_to_waiting_jobs(cause: CauseRow) -> bool:
     """Whether a job that waits gets the same advice. It continues by itself, and one that has ended does not."""
     return cause.waited_for or cause.before_an_attempt or cause in _GIVEN_TO_WAITING_JOBS

@@ -53,7 +53,7 @@ class Lane(StrEnum):
 
 LANES = tuple(str(lane) for lane in Lane)
 _ROW_RUNNERS = {Lane.POD: CLUSTER_RUNNER, Lane.STANDBY: CLUSTER_RUNNER, Lane.WORKER: LANE_RUNNER}
-_LANES = {CLUSTER_RUNNER: Lane.POD, LANE_RUNNER: Lane.WORKER}
+LANES_OF_RUNNERS = {CLUSTER_RUNNER: Lane.POD, LANE_RUNNER: Lane.WORKER}
 """The lanes by the runner of a row. Which pod an attempt gets is the operator's decision, so a row does not say it."""
 _NEED_A_POD = frozenset({Cause.OUT_OF_MEMORY, Cause.KILLED, Cause.WORKER_LOST, Cause.TOO_LONG_FOR_WORKER})
 """The causes after which a job leaves its worker. The job has taken too much of it, or may have taken it down."""
@@ -66,7 +66,7 @@ def row_runner(runner: str, lane: str) -> str:
         runners but ``kubernetes`` have no lanes.
     :param lane: the job's lane.
     """
-    return _ROW_RUNNERS[Lane(lane)] if runner in _LANES else runner
+    return _ROW_RUNNERS[Lane(lane)] if runner in LANES_OF_RUNNERS else runner
 
 
 def lane_of(runner: str) -> Lane | None:
@@ -74,7 +74,7 @@ def lane_of(runner: str) -> Lane | None:
 
     Jobs of the lane :attr:`Lane.STANDBY` run in pods, so their rows are those of the lane :attr:`Lane.POD`.
     """
-    return _LANES.get(runner)
+    return LANES_OF_RUNNERS.get(runner)
 
 
 def lane_in(runner: str, lane: str) -> Lane | None:

@@ -7,7 +7,7 @@ later. The functions are pure. Times between tokens are whole microseconds, so t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import ClassVar, Self
 
@@ -24,6 +24,7 @@ RATE_LENGTH = 20
 UNITS = {"s": 1, "min": 60, "m": 60, "h": 3_600, "d": 86_400}
 """The seconds of each unit of a period."""
 _RATE = re.compile(rf"(\d{{1,9}})\s*/\s*(\d{{0,6}})({'|'.join(UNITS)})", re.ASCII)
+_BURST = ", burst "
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,25 @@ class StartRate:
             raise cls.error(f"{short_repr(text)} is not a rate: give {RATE_FORM}")
         return cls(int(found[1]), int(found[2] or 1) * UNITS[found[3]], burst)
 
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Read what `str()` made."""
+        rate, _, burst = text.partition(_BURST)
+        return cls.parse(rate, int(burst or 1))
+
     def __str__(self) -> str:
-        return self.text + (f", burst {self.burst}" if self.burst != 1 else "")
+        return self.text + (f"{_BURST}{self.burst}" if self.burst != 1 else "")
 
     @property
     def text(self) -> str:
         """The rate without its burst, as :meth:`parse` reads it."""
         unit = {1: "s", 60: "min", 3_600: "h", 86_400: "d"}.get(self.seconds, f"{self.seconds}s")
         return f"{self.count}/{unit}"
+
+    @property
+    def doubled(self) -> Self:
+        """The same rate with twice as many starts, or with as many as there may be."""
+        return replace(self, count=min(2 * self.count, MOST_STARTS, FASTEST * self.seconds))
 
     @property
     def interval(self) -> int:

@@ -87,7 +87,8 @@ class ReasonRow:
     a job."""
     group_advice: str = ""
     """What the reader can do about a group of jobs that wait outside of the cluster. `ID` is the job that they wait
-    for, or the first of them; `TYPE` is their type; `SCOPE` that of a pause or a limit."""
+    for, or the first of them; `TYPE` is their type; `SCOPE` that of a pause. The advice on a limit has numbers
+    (:func:`.advice.limit_advice`)."""
     lasting: str = ""
     """What the reader can do about a SpokeJob that has waited for :data:`LONG`; empty for the same as before. `QUOTA`
     stands for the ResourceQuota's name."""
@@ -137,9 +138,6 @@ def _clock(moment: datetime) -> str:
 
 def _since(wait: Wait) -> str:
     return f" since {wait.since:%H:%M:%S} UTC" if wait.since else ""
-
-
-_LIMITED = "No action is needed. To start jobs sooner: `spoke-jobs limits set SCOPE`."
 
 
 class WaitReason(StrEnum):
@@ -207,7 +205,6 @@ class WaitReason(StrEnum):
         "No action is needed. To start it sooner, raise the limit.",
         code=Code.LIMIT,
         setting="SPOKE_OPERATOR_MAX_RUNNING_IN_QUEUE",
-        group_advice=_LIMITED,
         for_a_place=True,
         needs=("object", "running", "limit"),
         says=lambda wait: f"running jobs of the queue {wait.object!r}: {_full(wait)}{_by_source(wait)}",
@@ -218,7 +215,6 @@ class WaitReason(StrEnum):
         "No action is needed. To start it sooner, raise the limit.",
         code=Code.LIMIT,
         setting="SPOKE_OPERATOR_MAX_RUNNING_FOR_ORGANIZATION",
-        group_advice=_LIMITED,
         for_a_place=True,
         needs=("object", "running", "limit"),
         says=lambda wait: f"running jobs of organization {wait.object}: {_full(wait)}{_by_source(wait)}",
@@ -228,7 +224,6 @@ class WaitReason(StrEnum):
         "The limit on running jobs of its type is reached (`spoke-jobs limits ls`, or a SpokeLimit).",
         "No action is needed. To start it sooner, raise the limit.",
         code=Code.LIMIT,
-        group_advice=_LIMITED,
         for_a_place=True,
         needs=("object", "running", "limit"),
         says=lambda wait: f"running jobs of the type {wait.object!r}: {_full(wait)}{_by_source(wait)}",
@@ -238,7 +233,6 @@ class WaitReason(StrEnum):
         "The limit on running jobs with its limit_key is reached (`spoke-jobs limits ls`, or a SpokeLimit).",
         "No action is needed. To start it sooner, raise the limit.",
         code=Code.LIMIT,
-        group_advice=_LIMITED,
         for_a_place=True,
         needs=("object", "running", "limit"),
         says=lambda wait: f"running jobs with the key {wait.object!r}: {_full(wait)}{_by_source(wait)}",
@@ -248,7 +242,6 @@ class WaitReason(StrEnum):
         "As many attempts of its scope have started as the rate allows (`spoke-jobs limits ls`, or a SpokeLimit).",
         "No action is needed. To start it sooner, raise the rate.",
         code=Code.LIMIT,
-        group_advice=_LIMITED,
         for_a_place=True,
         needs=("object",),
         says=lambda wait: f"starts at most {wait.object}{_by_source(wait)}",
@@ -259,7 +252,6 @@ class WaitReason(StrEnum):
         "No action is needed. To start it sooner, raise the limit.",
         code=Code.LIMIT,
         setting="SPOKE_OPERATOR_MAX_RUNNING_IN_NAMESPACE",
-        group_advice=_LIMITED,
         for_a_place=True,
         needs=("running", "limit"),
         says=lambda wait: f"running jobs of the namespace: {_full(wait)}{_by_source(wait)}",
@@ -270,7 +262,6 @@ class WaitReason(StrEnum):
         "No action is needed. It can start when older jobs have ended. To start it sooner, raise the limit.",
         code=Code.LIMIT,
         setting="SPOKE_OPERATOR_MAX_UNFINISHED_IN_NAMESPACE",
-        group_advice=_LIMITED,
         for_a_place=True,
         needs=("running", "limit"),
         says=lambda wait: (
@@ -284,7 +275,6 @@ class WaitReason(StrEnum):
         "No action is needed. To start it sooner, raise the limit.",
         code=Code.LIMIT,
         setting="SPOKE_OPERATOR_MAX_RUNNING",
-        group_advice=_LIMITED,
         for_a_place=True,
         needs=("running", "limit"),
         says=lambda wait: f"running jobs: {_full(wait)}{_by_source(wait)}",
@@ -521,6 +511,7 @@ class WaitReason(StrEnum):
         "It is due: the next claim of a worker finds it.",
         "",
         code=Code.NEXT,
+        group_advice="If none starts soon, check the patterns of the workers (`--type`, `--queue` and `--exclude-*`).",
         given_by=Giver.WHY,
     )
     NOT_SUBMITTED = ReasonRow(

@@ -18,6 +18,8 @@ from spoke_jobs.contract.advice import (
     cluster_group_advice,
     failed_group_advice,
     ledger_group_advice,
+    limit_advice,
+    more_pauses_advice,
     pause_advice,
     room_advice,
 )
@@ -28,7 +30,7 @@ from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.in_short import obstacle_in_short
 from spoke_jobs.explain.limit_texts import forgotten_pause
 from spoke_jobs.explain.lock_holders import progress_of
-from spoke_jobs.explain.passed_over import SOON, passed_over
+from spoke_jobs.explain.passed_over import SOON, claimable_since, passed_over
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.words import ago, agreeing, clock, count, line, memory, seconds, until
 from spoke_jobs.ledger.claims.eligibility import EXPLAINED
@@ -136,7 +138,8 @@ class _Finder:
         if kind.unmet:
             return _Finding(WaitReason.NOT_CLAIMABLE, kind.unmet)
         if (wait := crowd.held.get(kind)) is not None:
-            return _Finding(WAITS[wait.code], f"{wait.source} {wait.object}")
+            more = (each.source for each in crowd.more_pauses.get(kind, ()))
+            return _Finding(WAITS[wait.code], " ".join((wait.source, wait.object, *more)))
         if kind.holder is not None:
             return _Finding(WaitReason.QUEUE_LOCKED, str(kind.holder))
         workers, waited = self._of(kind.runner), crowd.now - each.oldest_at
@@ -146,7 +149,8 @@ class _Finder:
             return _Finding(WaitReason.WORKERS_BUSY, kind.runner)
         if waited >= SOON and (workers.seen is None or crowd.now - workers.seen >= SOON):
             return _Finding(WaitReason.NO_WORKER, kind.runner)
-        return _Finding(WaitReason.NEXT, kind.runner)
+        about = f"{kind.runner} {_is_new(each, crowd)} {_should_have_begun(each, crowd)}"
+        return _Finding(WaitReason.NEXT, about)
 
     def _of(self, runner: str) -> _Workers:
         if runner not in self._workers:
@@ -207,10 +211,10 @@ def unread(waits: SpokeJobWaits) -> tuple[str, ...]:
     return ("There are more SpokeJobs than were read; the ledger counts the rest.",) if waits.more else ()
 
 
-def reasons(crowd: Crowd) -> Mapping[WaitingKind, str]:
+def reasons(crowd: Crowd) -> Mapping[WaitingKind, WaitReason]:
     """Return the reason of each kind of waiting jobs."""
     finder = _Finder(crowd)
-    return MappingProxyType({each.kind: finder.find(each).reason.code for each in crowd.waiting})
+    return MappingProxyType({each.kind: finder.find(each).reason for each in crowd.waiting})
 
 
 def tried_again(crowd: Crowd) -> int:
@@ -250,6 +254,19 @@ def _message(job_id: int, crowd: Crowd) -> str:
     return line(facts.message, MESSAGE_LIMIT) if facts is not None else ""
 
 
+def _is_new(each: WaitingCount, crowd: Crowd) -> bool:
+    """Whether the jobs have just become due."""
+    return crowd.now - each.oldest_at < SOON
+
+
+def _should_have_begun(each: WaitingCount, crowd: Crowd) -> bool:
+    """Whether an idle worker that takes the first of these jobs would have started it by now."""
+    if (first := crowd.first_jobs.get(each.first_id)) is None:
+        return not _is_new(each, crowd)
+    takers = crowd.takers.get(each.kind.runner, NOBODY)
+    return crowd.now - max(each.oldest_at, claimable_since(first, takers)) >= SOON
+
+
 def _waiting(finding: _Finding, counts: list[WaitingCount], crowd: Crowd, number: int) -> Group:
     first = min(counts, key=lambda each: each.oldest_at)
     kind = first.kind
@@ -284,8 +301,12 @@ def _advice(
     kind, wait = first.kind, crowd.held.get(first.kind)
     if finding.reason == WaitReason.WORKERS_BUSY:
         return _busy_advice(finding, first, crowd, number)
+    if finding.reason == WaitReason.NEXT and not _should_have_begun(first, crowd):
+        return ""
     if finding.reason == WaitReason.NOT_CLAIMABLE:
         return EXPLAINED[finding.about].advice
+    if finding.reason.code is Code.LIMIT:
+        return limit_advice(crowd.held[kind], _scope(wait))
     advised = ledger_group_advice(
         finding.reason,
         job_id=job_id if kind.holder is None else kind.holder,
@@ -294,6 +315,8 @@ def _advice(
         scope=_scope(wait),
         with_message=with_message,
     )
+    if more := crowd.more_pauses.get(kind):
+        advised = f"{advised} {more_pauses_advice([each.object for each in more])}"
     doubt = forgotten_pause(wait, crowd.now) if wait is not None else ""
     return f"{doubt} {advised}" if doubt else advised
 
@@ -342,6 +365,8 @@ def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int, pla
         case WaitReason.NO_WORKER:
             them = agreeing(number, "it", "them")
             return f"{be} due, and no worker for the runner {line(kind.runner)} takes {them}"
+        case WaitReason.NEXT if not _is_new(first, crowd):
+            return f"{be} due, and no worker has taken {agreeing(number, 'it', 'them')} yet"
         case _:
             return agreeing(number, *_SENTENCES[finding.reason])
 

@@ -23,6 +23,7 @@ from spoke_jobs.explain.tries import STARTING, Try, tries
 from spoke_jobs.explain.words import ago, count, line, memory, moment, seconds
 from spoke_jobs.ledger.audit.audit_events import Event
 from spoke_jobs.ledger.claims.eligibility import start_deadline
+from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import LINKS, Dependent, Link
 from spoke_jobs.ledger.reading.queries import NEWEST
 from spoke_jobs.model import (
@@ -87,6 +88,7 @@ def details(
     saved: Sequence[Saved] = (),
     links: Sequence[Link] = (),
     *,
+    follows: Batch | None = None,
     with_payload: bool = False,
     with_result: bool = True,
     zone: tzinfo | None = None,
@@ -94,6 +96,7 @@ def details(
 ) -> Details:
     """Describe a job, with times in the reader's time zone.
 
+    :param follows: the batch that the job follows, to be named; None for none.
     :param with_payload: whether to read the payload.
     :param payload_hint: what would show the payload if it is not read; empty for nothing.
     :param with_result: whether to name the result.
@@ -105,6 +108,7 @@ def details(
         job,
         (
             *_facts(job, attempts, found, now, zone, with_result=with_result),
+            *([("follows", line(str(follows)))] if follows is not None else []),
             *_saved(saved, now),
             *_not_shown(attempts),
             *_not_charged(job, found),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from spoke_jobs.cluster.cluster_view import ClusterView
+from spoke_jobs.contract.advice import limit_advice
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import LANE_RUNNER, Executor
 from spoke_jobs.contract.names import spokejob_name
-from spoke_jobs.contract.wait_reasons import LONG, WAITS, WaitReason
+from spoke_jobs.contract.wait_reasons import LONG, WAITS, Wait, WaitReason
 from spoke_jobs.contract.wait_text import sentence
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.in_cluster import in_the_cluster
@@ -57,7 +58,8 @@ def waiting(situation: Situation, cluster: ClusterView | None = None) -> Iterato
     if (due := job.due_later(now)) is not None:
         yield _later(job, due, now)
         return  # nobody knows yet which jobs will come first at that time
-    holds = [reason for reason in (_unmet(situation), _limited(situation), _held(situation)) if reason is not None]
+    known = (_unmet(situation), *_limited(situation), _held(situation))
+    holds = [reason for reason in known if reason is not None]
     yield from holds
     if job.executor is not Executor.CLUSTER:
         yield from _for_a_worker(situation, bool(holds))
@@ -229,20 +231,23 @@ def _held(situation: Situation) -> Reason | None:
     return waits_for(WaitReason.QUEUE_LOCKED, text, advice, job_id=holder.job_id, worker=holder.worker, number=behind)
 
 
-def _limited(situation: Situation) -> Reason | None:
-    """The pause or the limit that workers obey. In a cluster the operator has its own."""
-    wait = situation.limit
-    if wait is None or situation.job.executor is Executor.CLUSTER:
-        return None
+def _limited(situation: Situation) -> Iterator[Reason]:
+    """The pauses or the limit that workers obey. In a cluster the operator has its own."""
+    if situation.limit is not None and situation.job.executor is not Executor.CLUSTER:
+        for wait in (situation.limit, *situation.more_pauses):
+            yield _limited_by(wait, situation.now)
+
+
+def _limited_by(wait: Wait, now: datetime) -> Reason:
     paused = wait.code == WaitReason.PAUSED
     scope = wait.object if paused else wait.source.removeprefix("limit ")
-    doubt = forgotten_pause(wait, situation.now)
+    doubt = forgotten_pause(wait, now)
     return waits_for(
         WAITS[wait.code],
         line(sentence(wait), MESSAGE_LIMIT),
         f"{f'{doubt} ' if doubt else ''}To end the pause: `spoke-jobs resume {shlex.quote(scope)}`"
         if paused
-        else f"no action is needed; to start it sooner: `spoke-jobs limits set {shlex.quote(scope)}`",
+        else limit_advice(wait, scope),
         until=wait.retry_at,
         number=wait.running,
         cause=wait.code,
@@ -270,7 +275,7 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
             worker=later[0].worker,
         )
     elif running == 0 and waited >= SOON and not _seen_just_now(situation):
-        yield _no_worker(situation, waited)
+        yield _no_worker(situation)
     elif situation.ahead or situation.more_ahead:
         in_queue = situation.ahead == situation.ahead_in_queue and not situation.more_ahead
         whose = f" of its queue {line(job.queue_name)}" if in_queue else ""
@@ -294,14 +299,18 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
             number=running,
         )
     else:
-        yield waits_for(WaitReason.NEXT, "it is the next one: it starts when a worker polls or is notified")
+        yield waits_for(
+            WaitReason.NEXT,
+            "it is the next one: it starts when a worker polls or is notified",
+            _not_taken(situation) or WaitReason.NEXT.group_advice if waited >= SOON else "",
+        )
 
 
 def _not_counted(job: JobRequest, turns: Turns) -> str:
     """Say which jobs were examined if none of them is sure to start before the job."""
     if not _takes_turns(job, turns):
-        return "many jobs of locked queues come first: of a higher priority, or older ones"
-    return "it is not known how many due jobs come first: many have locked queues, or take turns with it"
+        return "many jobs of locked queues or full limits come first: of a higher priority, or older ones"
+    return "it is not known how many due jobs come first: many wait for locks or limits, or take turns with it"
 
 
 def _takes_turns(job: JobRequest, turns: Turns) -> bool:
@@ -336,8 +345,9 @@ def _not_taken(situation: Situation) -> str:
     return ""
 
 
-def _no_worker(situation: Situation, waited: timedelta) -> Reason:
+def _no_worker(situation: Situation) -> Reason:
     job, now = situation.job, situation.now
+    due = now - waiting_since(job)
     seen = _last_sign(situation)
     last = "the ledger has no trace of one" if seen is None else f"the last sign of one was {ago(seen, now)}"
     unseen = not any(trace.job_type == job.job_type for trace in situation.takers.traces)
@@ -351,7 +361,7 @@ def _no_worker(situation: Situation, waited: timedelta) -> Reason:
         advice += f"; if one runs, its SPOKE_APP doesn't declare {line(job.job_type)}"
     return waits_for(
         WaitReason.NO_WORKER,
-        f"it has been due for {seconds(waited.total_seconds())}, and no worker for the runner {line(job.runner)} takes "
+        f"it has been due for {seconds(due.total_seconds())}, and no worker for the runner {line(job.runner)} takes "
         f"it: nothing runs, {last}{gone}",
         advice,
     )

@@ -181,11 +181,13 @@ class Admission:
 
     def why_held(self, subject: Subject) -> Wait | None:
         """Return why a job can't start now; None if it can. A pause is named before a limit."""
-        applying = list(self._limits.of(subject))
-        for limit, _ in applying:
-            if (wait := self._paused(limit)) is not None:
-                return wait
-        return next((wait for counted in applying if (wait := self._full(*counted)) is not None), None)
+        for pause in self.pauses(subject):
+            return pause
+        return next((wait for counted in self._limits.of(subject) if (wait := self._full(*counted)) is not None), None)
+
+    def pauses(self, subject: Subject) -> Iterator[Wait]:
+        """Yield each pause that keeps a job from starting, the narrowest first."""
+        return (wait for limit, _ in self._limits.of(subject) if (wait := self._paused(limit)) is not None)
 
     def limits_any(self, subject: Subject) -> bool:
         """Whether a limit, a rate or a pause applies to a job, even if that does not hold it back now."""

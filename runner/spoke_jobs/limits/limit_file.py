@@ -7,7 +7,8 @@ stays until they reset it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Literal
@@ -182,6 +183,35 @@ def applied(
             known[limit.scope] = Applied(limit, _without_file(after), now)
         changes = list(known.values())
     return [change for change in changes if change.after != change.before]
+
+
+def left_in_effect(
+    present: Iterable[JobLimit],
+    changes: Iterable[Applied],
+    entries: Iterable[LimitEntry],
+    now: datetime,
+    *,
+    prune: bool = False,
+) -> Iterator[str]:
+    """Say what is in effect besides the entries once the changes are made, unless a change says so itself.
+
+    This is about the bounds of listed scopes that somebody has set, and with ``prune`` about the pauses of scopes that
+    are not listed. Nothing records whether an earlier file set such a pause.
+    """
+    made = {change.after.scope: change for change in changes}
+    listed = {entry.scope: entry for entry in entries}
+    limits = {limit.scope: limit for limit in present} | {scope: change.after for scope, change in made.items()}
+    for scope, limit in limits.items():
+        entry, change, pause = listed.get(scope), made.get(scope), limit.paused_at(now)
+        name = shlex.quote(str(scope))
+        told = change is not None and change.after.default != change.before.default
+        if entry is not None and entry.bounds is not None and limit.bounds != entry.bounds and not told:
+            yield (
+                f"{scope}: {limit.bounds}, which somebody set, stays in effect, not {entry.bounds}: "
+                f"`spoke-jobs limits reset {name}` returns to the file's"
+            )
+        if prune and entry is None and pause is not None and not (told and limit.default is None):
+            yield f"{scope}: not in the file{still_paused(pause)}. `spoke-jobs resume {name}` ends the pause"
 
 
 def _after(limit: JobLimit, entry: LimitEntry, now: datetime, by: str) -> JobLimit:

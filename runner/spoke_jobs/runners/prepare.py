@@ -24,6 +24,7 @@ from spoke_jobs.job_options import (
 from spoke_jobs.model import NewJob
 from spoke_jobs.payloads import JOB_LIMIT_BYTES, NO_PAYLOAD, TASK_LIMIT_BYTES, encode_payload
 from spoke_jobs.registry import Definition, Registry, with_follower
+from spoke_jobs.shared.durations import seconds
 from spoke_jobs.shared.validation_text import an
 from spoke_jobs.type_names import TypeName, plain_name
 
@@ -112,7 +113,8 @@ def _unique_problem(data: JobData, retention_seconds: float) -> str:
         return f"{'unique_for' if data.unique_for is not None else 'on_conflict'} is given, and no unique_key"
     if data.unique_for is not None and data.unique_for > retention_seconds:
         return (
-            f"unique_for is {data.unique_for:g} s, but the row is deleted {retention_seconds:g} s after the job's end: "
+            f"unique_for is {seconds(data.unique_for)}, but the row is deleted {seconds(retention_seconds)} after the "
+            "job's end: "
             "raise retention_seconds"
         )
     return ""

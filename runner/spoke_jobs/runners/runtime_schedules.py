@@ -38,8 +38,9 @@ class RuntimeSchedules:
     ) -> None:
         """Write a schedule."""
         made = self._registry.make_schedule(name, job, timing, payload, options)
+        declared = self._registry.declares_schedule(name)
         with self._transaction(session) as connection:
-            schedule_rows.put(connection, self._runner, made, by, replace=replace)
+            schedule_rows.put(connection, self._runner, made, by, replace=replace, declared=declared)
 
     def remove(self, name: str, by: str, session: Session | None) -> bool:
         """Delete a schedule. Return False if there is none."""

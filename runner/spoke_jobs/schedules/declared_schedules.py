@@ -39,6 +39,10 @@ class ScheduleDeclarations:
         """
         return [self.make_schedule(name, *parts) for name, parts in self._schedules.items()]
 
+    def declares_schedule(self, name: str) -> bool:
+        """Whether code declares a schedule of that name, stored or not."""
+        return name in self._schedules
+
     def make_schedule(
         self, name: str, job: TypeName, timing: Cron | Every, payload: Any, options: Mapping[str, Any]
     ) -> Schedule:

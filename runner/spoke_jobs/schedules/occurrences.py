@@ -133,6 +133,29 @@ def without_taken(decision: Decision, taken: Mapping[datetime, int]) -> Decision
     return replace(decision, dispatch=left, skip=skip, cancel=decision.cancel if left else ())
 
 
+def not_made(decision: Decision, due: datetime, detail: str) -> Skip:
+    """Return the skip of a decision whose jobs can't be made: all its due times, the first of which is ``due``."""
+    skipped = () if decision.skip is None else (decision.skip.last,)
+    return Skip(SkipReason.INVALID, due, max((due, *decision.dispatch, *skipped)), detail=detail)
+
+
+def everything_due(timing: Timing, due: datetime, now: datetime) -> Decision:
+    """Return a decision about all due times up to ``now``, of which it names only the latest."""
+    return Decision((_latest(timing, due, now),), timing.after(now))
+
+
+def as_one_run(stored: Skip | None, new: Skip, timing: Timing, last_due: datetime | None) -> Skip:
+    """Return the skip to store: the new one, which begins with the stored one if both are one run.
+
+    They are if both have the same reason, and neither a job nor another due time is between them.
+
+    :param last_due: the due time of the schedule's newest job.
+    """
+    if stored is None or stored.reason is not new.reason or timing.after(stored.last) != new.first:
+        return new
+    return new if last_due is not None and last_due >= stored.first else replace(new, first=stored.first)
+
+
 def delay_of(timing: Timing, name: str, due: datetime) -> timedelta:
     """Return how much later than ``due`` a job may start: the same in whichever process, from 0 to the jitter."""
     key = f"{name} {due.timestamp()}".encode()

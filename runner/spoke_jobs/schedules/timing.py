@@ -126,6 +126,14 @@ class Timing(ABC):
             yield found
             found = self.after(found)
 
+    def check_due_after(self, moment: datetime) -> None:
+        """Refuse a timing that has no occurrence later than ``moment``, mostly because its end is over.
+
+        :raises InvalidSchedule: if it has none.
+        """
+        if self.after(moment) is None:
+            raise InvalidSchedule(f"it is never due again: {self.describe()}{_within(self)}")
+
     @abstractmethod
     def _after(self, moment: datetime) -> datetime | None:
         """Return the first due time later than ``moment``, without a look at ``start`` and ``end``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -248,6 +249,52 @@ def test_a_payload_that_no_longer_validates_fails_by_name_once_and_holds_up_no_o
     assert recorded.detail.startswith("broken: ")
 
 
+@pytest.fixture
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each tick decide on one due time, as if it came before the next one."""
+
+    def decide(timing: Every, due: datetime, now: datetime, unfinished: Sequence[int]) -> occurrences.Decision:
+        return occurrences.decide(timing, due, now, unfinished, 1)
+
+    monkeypatch.setattr(tick_statements, "decide", decide)
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+def test_a_run_of_failures_is_one_skip_which_the_advice_repairs(engine: Engine) -> None:
+    with engine.begin() as connection:
+        timing = Every(hours=1, misfire="all")
+        schedule = declared(payload=None).make_schedule("broken", "report", timing, {"day": "x"}, {})
+        schedule_rows.put(connection, "legacy", schedule, "ada")
+    first = set_back(engine, "broken", 4 * HOUR)
+    assert tick(engine, declared(payload=Strict)) == []
+    found = row(engine, "broken")
+    assert found.last_skip is not None
+    last = first + 3 * HOUR
+    assert (found.last_skip.first, found.last_skip.last) == (first, last)
+    (problem,) = schedule_problems([found], datetime.now(UTC), 86_400)
+    assert f"--from {first.isoformat()} --to {last.isoformat()}" in problem.advice
+    shorter = schedule_rows.skip_to_json(replace(found.last_skip, last=last - HOUR))
+    for last_due_at, begin in ((first - HOUR, first), (first, last)):
+        change(engine, "broken", next_due_at=last, last_skip=shorter, last_due_at=last_due_at)
+        assert tick(engine, declared(payload=Strict)) == []
+        again = row(engine, "broken").last_skip
+        assert again is not None
+        assert (again.first, again.last) == (begin, last), "a job that was dispatched between ends a run"
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+@pytest.mark.parametrize(("overlap", "key"), [("skip", None), ("allow", "k")])
+def test_due_times_that_an_earlier_job_holds_back_are_one_skip(engine: Engine, overlap: str, key: str | None) -> None:
+    registry = declared(("hourly", Every(hours=1, misfire="all", overlap=overlap)), unique_key=key)
+    tick(engine, registry)
+    first = set_back(engine, "hourly", 4 * HOUR)
+    (job,) = tick(engine, registry)
+    skip = row(engine, "hourly").last_skip
+    assert skip is not None
+    assert (job.scheduled_for, skip.first, skip.last) == (first, first + HOUR, first + 3 * HOUR)
+    assert (skip.reason, skip.job_id) == (SkipReason.UNIQUE_KEY if key else SkipReason.OVERLAP, job.id)
+
+
 def test_a_validator_that_raises_anything_fails_only_its_schedule(engine: Engine) -> None:
     with engine.begin() as connection:
         schedule = declared(payload=None).make_schedule("odd", "report", Every(hours=1), {"day": "x"}, {})
@@ -436,12 +483,14 @@ def test_a_job_that_the_database_refuses_holds_up_no_other(engine: Engine) -> No
     registry.schedule("closed", "report", Every(hours=1), queue_name="closed")
     tick(engine, registry)
     for name in ("first", "closed", "last"):
-        set_back(engine, name, HOUR)
+        set_back(engine, name, 3 * HOUR if name == "closed" else HOUR)
     assert sorted(str(job.schedule) for job in tick(engine, registry)) == ["first", "last"]
     found = row(engine, "closed")
     assert "theirs" in found.error or "the queue is closed" in found.error
     assert found.next_due_at is not None
     assert found.next_due_at > datetime.now(UTC) - timedelta(seconds=5), "the due time is skipped, not tried for ever"
+    assert found.last_skip is not None
+    assert found.last_skip.last == found.next_due_at - HOUR, "all that was due is skipped"
 
 
 def test_of_two_who_add_a_name_at_once_the_second_is_refused(postgres_ledger_url: str) -> None:

@@ -19,6 +19,7 @@ def test_a_batch_that_was_left_open_is_seen_and_closed(ledger: SqlLedger, run: R
     (line,) = run("batches", "ls").stdout.splitlines()
     assert line.split("\t")[:7] == ["1", "march", "open", "2", "1", "0", str(batch.then_id)]
     assert "blocked\tit follows batch 1 (march): 1 of 2 jobs ended; it is open" in run("why", batch.then_id).stdout
+    assert "follows\tbatch 1 (march), 1 of 2 jobs ended" in run("show", batch.then_id).stdout
     assert run("batches", "close", batch.id).stdout == "batch 1 (march): closed\n"
     facts = dict(line.split("\t") for line in run("batches", "show", batch.id).stdout.splitlines())
     assert (facts["state"], facts["jobs"], facts["then"]) == ("closed", "2", f"job {batch.then_id}")

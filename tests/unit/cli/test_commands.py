@@ -319,7 +319,8 @@ class TestRetry:
         dry = run("retry", "--failed", "--dry-run").stdout.splitlines()
         assert dry == ["1 failed job of the type report", "1 failed job of the type export", "would retry 2 jobs"]
         refused = run("retry", "--failed", code=2)
-        assert "to retry 2 jobs without a question, add --yes" in " ".join(refused.stderr.split())
+        hint = "to retry 2 jobs without a question, add --yes (--dry-run only shows how many)"
+        assert hint in " ".join(refused.stderr.split())
         assert {job.state for job in ledger.list_jobs()} == {JobState.FAILED}
 
     def test_one_whose_key_is_taken_keeps_no_other_from_starting(self, ledger: SqlLedger, run: Run) -> None:
@@ -437,6 +438,28 @@ class TestWhyOfAll:
         )
         states = {job.id: job.state for job in ledger.list_jobs()}
         assert (states[other], states[due]) == (JobState.WAITING, JobState.RUNNING)
+
+    @pytest.mark.parametrize("reason", ["Paused", "paused", "QueueLimitReached", "limit"])
+    def test_a_reason_may_be_given_as_ls_prints_it(self, ledger: SqlLedger, run: Run, reason: str) -> None:
+        job = ledger.insert(new_job(queue_name="q"))
+        ledger.insert(new_job())
+        if reason.lower() == "paused":
+            run("pause", "queue:q", "--reason", "x")
+        else:
+            run("limits", "set", "queue:q", "--max-running", 0)
+        assert run("cancel", "--reason", reason, "--yes").stdout == f"{job.id}\treport\tcancelled\n"
+
+    def test_what_is_no_reason_to_wait_is_refused_with_those_that_there_are(self, ledger: SqlLedger, run: Run) -> None:
+        def refused(reason: str) -> str:
+            return " ".join(run("cancel", "--reason", reason, "--yes", code=2).stderr.split())
+
+        assert "'running' is no reason to wait; no job waits" in refused("running")
+        ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(hours=1)))
+        ledger.insert(new_job())
+        run("pause", "all", "--reason", "x")
+        said = "no reason to wait (`--cause JobError` selects jobs that are tried again after it); jobs wait for: "
+        assert f"{said}due_later, paused" in refused("JobError")
+        assert run("cancel", "--reason", "ImageUnavailable", "--yes").stdout == "no jobs match the filters\n"
 
 
 class TestStats:

@@ -37,6 +37,30 @@ def test_a_pause_is_shown_on_each_job_that_it_holds_back_until_it_ends(ledger: S
     assert "type:report is not paused" in run("resume", "type:report", code=3).stderr
 
 
+def test_each_pause_of_a_job_is_named(ledger: SqlLedger, run: Run) -> None:
+    job = ledger.insert(new_job())
+    for scope in ("all", "type:report"):
+        run("pause", scope, "--reason", f"because of {scope}")
+    reasons = json.loads(run("why", job.id, "--json").stdout)["reasons"]
+    assert [(reason["code"], reason["advice"].rpartition("resume ")[2]) for reason in reasons] == [
+        ("paused", "type:report`"),
+        ("paused", "all`"),
+    ]
+    assert "because of all" in reasons[1]["text"]
+
+    def of_all() -> str:
+        (group,) = json.loads(run("why", "--json").stdout)["groups"]
+        return str(group["advice"])
+
+    assert of_all() == (
+        "To end the pause: `spoke-jobs resume type:report`. The jobs stay paused until this is done, too: "
+        "`spoke-jobs resume all`."
+    )
+    run("resume", "all")
+    assert of_all() == "To end the pause: `spoke-jobs resume type:report`."
+    assert len(json.loads(run("why", job.id, "--json").stdout)["reasons"]) == 1
+
+
 def test_a_full_limit_is_named_with_its_numbers(ledger: SqlLedger, run: Run) -> None:
     ledger.insert_many([new_job(queue_name="slow", priority=number) for number in range(3, 0, -1)])
     run("limits", "set", "each-queue", "--max-running", 1)
@@ -44,12 +68,36 @@ def test_a_full_limit_is_named_with_its_numbers(ledger: SqlLedger, run: Run) -> 
     reason = why(run, 2)
     assert (reason["code"], reason["cause"], reason["number"]) == ("limit", "QueueLimitReached", 1)
     assert reason["text"] == "running jobs of the queue 'slow': 1 of at most 1 (limit each-queue)"
-    assert "spoke-jobs limits set each-queue" in reason["advice"]
+    assert "spoke-jobs limits set each-queue --max-running 2`" in reason["advice"]
     assert [line.split("\t")[6] for line in run("ls").stdout.splitlines()] == ["QueueLimitReached"] * 2 + ["-"]
     run("limits", "set", "type:report", "--rate", "1/h")
     run("limits", "set", "each-queue", "--max-running", "none")
     ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)
     assert why(run, 3)["text"] == "starts at most 1/h (limit type:report)"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "advised", "after"),
+    [
+        (("--max-running", 0), "until somebody raises the limit", "max_running 1"),
+        (("--max-running", 1), "No action is needed", "max_running 2"),
+        (("--rate", "1/h"), "No action is needed", "rate 2/h"),
+        (("--rate", "1/h", "--burst", 2), "No action is needed", "rate 2/h, burst 2"),
+    ],
+)
+def test_the_command_that_raises_a_limit_can_be_run(
+    ledger: SqlLedger, run: Run, bounds: tuple[object, ...], advised: str, after: str
+) -> None:
+    ledger.insert_many([new_job() for _ in range(3)])
+    run("limits", "set", "type:report", *bounds)
+    claimed = ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)
+    of_one = why(run, 3)["advice"]
+    assert json.loads(run("why", "--json").stdout)["groups"][0]["advice"] == of_one
+    assert advised in of_one
+    command = of_one.rpartition("`spoke-jobs ")[2].removesuffix("`.")
+    assert run(*command.split()).stdout == f"type:report\t{after}\n"
+    if "rate" not in command:
+        assert len(ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)) == 1, claimed
 
 
 def test_a_rate_of_each_queue_holds_up_only_its_own_jobs(ledger: SqlLedger, run: Run) -> None:
@@ -202,6 +250,21 @@ def test_a_file_is_applied_shown_first_and_pruned(ledger: SqlLedger, run: Run) -
     refused = run("limits", "apply", "-f", "-", input="[{scope: each-type, rate: 5}]", code=1).stderr
     assert "entry 1 (each-type): rate is 5: give a text like '5/s'" in refused
     assert "can't be read" in run("limits", "apply", "-f", "/nowhere/limits.yaml", code=1).stderr
+
+
+def test_apply_says_what_stays_in_effect_besides_the_file(ledger: SqlLedger, run: Run) -> None:
+    text = "[{scope: all, max_running: 40}]"
+    run("limits", "apply", "-f", "-", input=text)
+    run("limits", "set", "all", "--max-running", 7)
+    for flags in (["--dry-run"], []):
+        shown = run("limits", "apply", "-f", "-", *flags, input=text).stderr
+        assert shown.startswith("nothing to change\nall: max_running 7, which somebody set, stays in effect")
+    run("limits", "reset", "all")
+    run("limits", "apply", "-f", "-", "--prune", input="[{scope: all, paused: upgrade}]")
+    pruned = run("limits", "apply", "-f", "-", "--prune", input="[]")
+    assert pruned.stderr.startswith("nothing to change\nall: not in the file; it stays paused: upgrade")
+    assert run("resume", "all").stdout == "all\tresumed\n"
+    assert list(ledger.limits.all()) == []
 
 
 def test_under_kubernetes_what_the_operator_does_not_obey_is_refused_by_name(

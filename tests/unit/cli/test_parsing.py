@@ -33,6 +33,11 @@ def test_durations_that_no_time_can_be_counted_from(text: str) -> None:
             parse(text)
 
 
+def test_a_time_in_the_past_is_not_given_from_now() -> None:
+    with pytest.raises(ValueError, match=r"'[+]2h' is a time in the future: give 2h \(ago\)"):
+        parsing.past("+2h")
+
+
 def test_moments() -> None:
     assert parsing.moment("2026-03-01T09:00+01:00") == datetime(2026, 3, 1, 8, tzinfo=UTC)
     assert parsing.moment("2026-03-01T09:00Z") == datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -44,7 +49,10 @@ def test_moments() -> None:
     [
         ("tomorrow", "is not a time"),
         ("0001-01-01T00:00+10:00", "is not a time"),
-        ("2026-03-01T09:00", "has no time zone"),
+        ("2026-03-01T09:00", "write 2026-03-01T09:00Z for UTC, or 2026-03-01T09:00[+]01:00"),
+        ("2026-03-01", "write 2026-03-01T00:00Z for UTC, or 2026-03-01T00:00[+]01:00"),
+        ("2026-03-01T09:00:30.5", "write 2026-03-01T09:00:30.500000Z for UTC"),
+        ("2026-03-01+01:00", "is not a time"),
         ("+soon", "not a duration"),
     ],
 )

@@ -156,7 +156,9 @@ def test_added_changed_run_and_removed(engine: Engine, run: Run) -> None:
     job = SqlLedger(engine).get(int(job_id))
     assert job is not None
     assert (job.schedule, job.payload) == ("night", '{"day":"x"}')
-    assert "to remove 1 schedule" in run("rm", "night", code=2).output
+    asked = run("rm", "night", code=2).output
+    assert "to remove 1 schedule without a question, add --yes" in " ".join(asked.split())
+    assert "--dry-run" not in asked, "it has no such option"
     run("rm", "night", "--yes", "--as", "ada")
     run("rm", "night", "--yes", code=3)
     with engine.connect() as connection:
@@ -169,6 +171,14 @@ def test_code_is_changed_in_code(engine: Engine, run: Run) -> None:
     tick(engine)
     assert "declared in code" in run("rm", "often", "--yes", code=1).output
     assert "declared in code" in run("add", "often", "report", "--every", "1h", "--replace", code=1).output
+
+
+def test_a_schedule_of_the_code_that_no_worker_has_stored_yet_is_not_added(engine: Engine, run: Run) -> None:
+    for flags in ((), ("--replace",)):
+        refused = run("add", "often", "report", "--every", "1h", *flags, code=1).output
+        assert "the schedule 'often' is declared in code: change it there" in refused
+        assert "pause" not in refused, "there is nothing to pause yet"
+    assert _rows(engine, "often") == []
 
 
 def test_backfill(engine: Engine, run: Run) -> None:
@@ -222,6 +232,14 @@ def test_only_jobs_that_are_new_count_as_dispatched(engine: Engine, run: Run) ->
         (["--cron", "0 3 * * *", "--timezone", "Mars/Olympus"], 1, "timezone is 'Mars/Olympus'"),
         (["--every", "0s"], 1, "an interval is 0 s long"),
         (["--every", "1.5s"], 2, "whole seconds"),
+        (["--every", "5m", "--timezone", "Europe/Paris"], 2, "an interval has none"),
+        (["--every", "5m", "--timezone", "Bogus/Zone"], 2, "an interval has none"),
+        (
+            ["--cron", "0 6 * * *", "--end", "2020-12-31T00:00Z"],
+            1,
+            "never due again: At 06:00 every day (UTC) (with end 2",
+        ),
+        (["--every", "5m", "--end", "2020-12-31T00:00Z"], 1, "never due again: Every 5 minutes (with end 2020-12-31T"),
         ([], 2, "either --cron or --every"),
         (["--every", "5m", "--payload", '{"day": 5}'], 1, "day"),
         (["--every", "5m", "--misfire", "never"], 2, "misfire"),
@@ -230,6 +248,7 @@ def test_only_jobs_that_are_new_count_as_dispatched(engine: Engine, run: Run) ->
 def test_what_is_refused(run: Run, arguments: list[str], code: int, message: str) -> None:
     found = run("add", "s", "report", *arguments, code=code).output
     assert message in " ".join(found.split())
+    assert listed(run) == {}
 
 
 def test_times_without_a_job_are_in_the_readers_zone_for_people_and_iso_for_programs(engine: Engine, run: Run) -> None:

@@ -138,6 +138,10 @@ class TestNamesThatNothingHas:
         ("filters", "error"),
         [
             (["--cause", "timeuot"], "causes in docs/reference/causes.md. Did you mean 'Timeout'"),
+            (
+                ["--cause", "Paused"],
+                "is a reason to wait, and no cause: `spoke-jobs why` groups the waiting jobs by re",
+            ),
             (["--cause", "xyz"], "Invalid value for --cause: 'xyz' is none of the causes"),
             (["--type", "recrod"], "no job has the type 'recrod', and the application declares none. Did you mean 're"),
             (["--type", "ingest.cvs"], "Did you mean 'ingest.csv'"),
@@ -146,6 +150,7 @@ class TestNamesThatNothingHas:
             (["--type", "export.*"], "Invalid value for --type: no job has a type that matches 'export.*'"),
             (["--queue", "9:report"], "Invalid value for --queue: no job is in the queue '9:report'"),
             (["--queue", "9:*"], "Invalid value for --queue: no job is in a queue that matches '9:*'"),
+            (["--batch", "999"], "Invalid value for --batch: no job is in batch 999"),
         ],
     )
     def test_is_refused_with_the_closest(self, command: list[str], filters: list[str], error: str) -> None:

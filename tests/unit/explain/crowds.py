@@ -53,8 +53,8 @@ def failed(**changes: Any) -> FailedCount:
 
 
 def crowd(*counts: WaitingCount, **around: Any) -> Crowd:
-    """Some waiting jobs, and what is around them: ``load`` and ``traces`` are of the runner legacy."""
-    takers = Takers(**{name: around.pop(name) for name in ("load", "traces") if name in around})
+    """Some waiting jobs, and what is around them: ``load``, ``traces`` and ``rules_since`` are of the runner legacy."""
+    takers = Takers(**{name: around.pop(name) for name in ("load", "traces", "rules_since") if name in around})
     firsts = {each.first_id: first_of(each) for each in counts}
     return Crowd(NOW, 86_400, counts, takers={"legacy": takers}, first_jobs=firsts, **around)
 

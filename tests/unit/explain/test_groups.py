@@ -71,7 +71,14 @@ PAGE = Path(__file__).parents[3] / "docs/why.md"
             {"held": {KIND: Wait("TypeLimitReached", object="report", running=2, limit=2, source="limit each-type")}},
             Code.LIMIT,
             "running jobs of the type 'report': 2 of at most 2",
-            "`spoke-jobs limits set each-type`",
+            "No action is needed. To start jobs sooner: `spoke-jobs limits set each-type --max-running 3`.",
+        ),
+        (
+            {},
+            {"held": {KIND: Wait("QueueLimitReached", object="z", running=0, limit=0, source="limit queue:z")}},
+            Code.LIMIT,
+            "running jobs of the queue 'z': 0 of at most 0",
+            "starts until somebody raises the limit: `spoke-jobs limits set queue:z --max-running 1`.",
         ),
         ({}, {}, Code.NO_WORKER, "no worker for the runner legacy takes them", "Start one: `spoke-jobs worker`."),
         (
@@ -114,7 +121,7 @@ def test_what_waiting_jobs_wait_for(
     assert (group.state, group.reason, group.count) == ("blocked" if kind.get("blocked") else "waiting", reason, 3)
     assert text in group.text
     assert advice in group.advice
-    assert reasons(crowd(each, **around)) == {each.kind: reason}
+    assert {kind: found.code for kind, found in reasons(crowd(each, **around)).items()} == {each.kind: reason}
 
 
 PAUSE = Wait("Paused", object="all", source="the pause of all")
@@ -153,7 +160,7 @@ IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = 
      "has a SpokeJob; the ledger does not know what it waits for",
      "have a SpokeJob; the ledger does not know what they wait for"),
     (WaitReason.NEXT, {}, {"traces": (a_trace(heartbeat_at=before(seconds=1)),)},
-     "has just become due: it starts when", "have just become due: they start when"),
+     "is due, and no worker has taken it yet", "are due, and no worker has taken them yet"),
 ]  # fmt: skip
 """A reason, what leads to it, and how the sentences about one job and about two begin."""
 
@@ -189,8 +196,26 @@ def test_the_age_of_one_job_is_not_that_of_the_oldest() -> None:
 
 
 def test_jobs_that_have_just_become_due_are_no_problem() -> None:
-    group = only(groups(crowd(waiting(oldest_at=before(seconds=1)))))
+    group = only(groups(crowd(waiting(1, before(seconds=1)))))
     assert (group.reason, group.advice) == (Code.NEXT, "")
+    assert group.text.startswith("has just become due: it starts when")
+    assert only(groups(crowd(waiting(2, before(seconds=1))))).text.startswith("have just become due: they start when")
+
+
+def test_jobs_that_no_worker_takes_have_not_just_become_due() -> None:
+    """A worker runs, and its patterns leave them out."""
+    alive = {"traces": (a_trace(heartbeat_at=before(seconds=1)),)}
+    old, new = groups(crowd(waiting(2), waiting(1, before(seconds=1), 50, job_type="export"), **alive))
+    assert (old.reason, old.count, new.reason, new.count) == (Code.NEXT, 2, Code.NEXT, 1)
+    assert old.text == "are due, and no worker has taken them yet"
+    assert "`--type`, `--queue` and `--exclude-*`" in old.advice
+    assert (new.text.startswith("has just become due"), new.advice) == (True, "")
+
+
+def test_jobs_that_another_job_or_a_pause_held_back_until_now_need_no_action() -> None:
+    alive = {"traces": (a_trace(heartbeat_at=before(seconds=1)),)}
+    group = only(groups(crowd(waiting(2), rules_since=before(seconds=2), **alive)))
+    assert (group.text, group.advice) == ("are due, and no worker has taken them yet", "")
 
 
 def test_kinds_with_one_reason_are_one_group_and_the_largest_is_the_first() -> None:

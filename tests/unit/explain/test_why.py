@@ -106,6 +106,11 @@ class TestWaiting:
         assert words in reason.text
         assert "spoke-jobs worker" in reason.advice
 
+    def test_a_job_has_been_due_since_before_the_rules_changed(self) -> None:
+        reason = only(a_situation(rules_since=before(seconds=20)))
+        assert reason.text.startswith("it has been due for 1 min, and no worker")
+        assert only(a_situation(rules_since=before(seconds=2))).code is Code.NEXT, "a pause has just ended"
+
     def test_no_worker_whose_jobs_have_lapsed(self) -> None:
         situation = a_situation(load=(a_load(running=2, lapsed=2),), traces=(a_trace(),))
         assert "lost the lease" in only(situation).text
@@ -196,11 +201,13 @@ class TestWaiting:
             "at least 2,000 due jobs come first: of a higher priority, or older ones; 2 jobs run now"
         )
         reason = only(a_situation(more_ahead=True, load=(a_load(),)))
-        assert reason.text.startswith("many jobs of locked queues come first: of a higher priority, or older ones; 2 ")
+        assert reason.text.startswith(
+            "many jobs of locked queues or full limits come first: of a higher priority, or older ones; 2 "
+        )
         reason = only(a_situation(a_job(organization_id=245), more_ahead=True, turns=Turns(4), load=(a_load(),)))
         assert reason.text.startswith(
-            "it is not known how many due jobs come first: many have locked queues, or take turns with it; 4 other "
-            "organizations take turns with it; 2 jobs run now"
+            "it is not known how many due jobs come first: many wait for locks or limits, or take turns with it; 4 "
+            "other organizations take turns with it; 2 jobs run now"
         )
         job = a_job(queue_name="q", locks_queue=True)
         reason = only(a_situation(job, holder=a_holder(), ahead_in_queue=2, more_ahead=True, load=(a_load(),)))
@@ -233,6 +240,13 @@ class TestWaiting:
     def test_for_nothing(self) -> None:
         job = a_job(created_at=before(seconds=1), updated_at=before(seconds=1))
         assert only(a_situation(job)).code is Code.NEXT
+
+    def test_for_a_worker_whose_patterns_leave_it_out(self) -> None:
+        reason = only(a_situation(traces=(a_trace(heartbeat_at=before(seconds=1)),)))
+        assert reason.code is Code.NEXT
+        assert "`--type`, `--queue` and `--exclude-*`" in reason.advice
+        unknown = only(a_situation(traces=(a_trace(job_type="other", heartbeat_at=before(seconds=1)),)))
+        assert unknown.advice.startswith("no worker is known to have run its type")
 
     def test_a_retried_job_is_due_since_then(self) -> None:
         assert only(a_situation(a_job(run=2, updated_at=before(seconds=1)))).code is Code.NEXT

@@ -58,6 +58,13 @@ def test_what_is_no_scope_is_refused(text: str) -> None:
 def test_a_rate_s_tokens_come_in_whole_microseconds_never_too_early(text: str, interval: int) -> None:
     assert Rate.parse(text).interval == interval
     assert Rate.parse(str(Rate.parse(text))) == Rate.parse(text)
+    assert Rate.from_text(str(Rate.parse(text, 7))) == Rate.parse(text, 7)
+
+
+def test_a_doubled_rate_can_be_kept() -> None:
+    assert Rate(5, 30, 2).doubled == Rate(10, 30, 2)
+    assert Rate(9_000).doubled == Rate(10_000)
+    assert Rate(600_000, 86_400).doubled == Rate(1_000_000, 86_400)
 
 
 def test_bounds_are_changed_one_by_one_and_removed() -> None:

@@ -14,8 +14,8 @@ from hypothesis import given, settings, strategies
 from spoke_jobs.cli.commands.limit_input import parse, read_file
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.errors import InvalidLimit
-from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, Rate, Source, parse_scope, with_bounds
-from spoke_jobs.limits.limit_file import APPLIED, LimitEntry, PauseEntry, applied, read_entries
+from spoke_jobs.limits.job_limit import Bounds, Declared, JobLimit, LimitPause, Rate, Source, parse_scope, with_bounds
+from spoke_jobs.limits.limit_file import APPLIED, LimitEntry, PauseEntry, applied, left_in_effect, read_entries
 
 NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -169,8 +169,8 @@ def test_pruning_removes_what_an_earlier_file_declared_and_nothing_else() -> Non
     paused = [replace(limit, pause=LimitPause("stop", "ada", NOW)) for limit in present]
     left = next(limit for limit in after(paused, second, prune=True) if limit.scope.name == "b")
     assert (str(left.bounds), left.pause is not None) == ("no bounds", True), "a pause stays, as with a reset"
-    said = [str(change) for change in applied(paused, second, NOW, prune=True)]
-    assert "removed; it stays paused: stop" in said
+    shown = [str(change) for change in applied(paused, second, NOW, prune=True)]
+    assert "removed; it stays paused: stop" in shown
     over = [replace(limit, pause=LimitPause("stop", "ada", NOW, LATER)) for limit in present]
     assert "removed" in [str(change) for change in applied(over, second, LATER, prune=True)], "a pause that is over"
 
@@ -184,3 +184,42 @@ def test_a_pause_is_set_kept_and_ended() -> None:
     assert after([limit], read_entries([{"scope": "all", "paused": False}])) == []
     ended = read_entries([{"scope": "all", "paused": {"reason": "x", "until": "2026-03-01T07:00Z"}}])
     assert after([], ended) == [], "a pause that is over pauses nothing"
+
+
+def said(present: Sequence[JobLimit], entries: Sequence[LimitEntry], *, prune: bool = False) -> list[str]:
+    """What is said besides the changes."""
+    changes = applied(present, entries, NOW, prune=prune)
+    return list(left_in_effect(present, changes, entries, NOW, prune=prune))
+
+
+def test_it_is_said_that_what_people_set_stays_in_effect_also_if_nothing_changes() -> None:
+    entries = read_entries([{"scope": "queue:a b", "max_running": 40}])
+    (limit,) = after([], entries)
+    assert said([limit], entries) == said([], entries) == []
+    changed = with_bounds(limit, Bounds(7))
+    expected = (
+        "queue:a b: max_running 7, which somebody set, stays in effect, not max_running 40: "
+        "`spoke-jobs limits reset 'queue:a b'` returns to the file's"
+    )
+    assert said([changed], entries) == [expected]
+    paused = read_entries([{"scope": "queue:a b", "max_running": 40, "paused": "upgrade"}])
+    assert [str(change) for change in applied([changed], paused, NOW)] == ["paused: upgrade"]
+    assert said([changed], paused) == [expected]
+    assert said([changed], read_entries([{"scope": "queue:a b", "max_running": 41}])) == [], "the change says it"
+    assert said([changed], read_entries([{"scope": "queue:a b", "paused": "upgrade"}])) == []
+
+
+def test_pruning_says_which_pauses_stay() -> None:
+    (limit,) = after([], read_entries([{"scope": "all", "paused": "upgrade"}]))
+    stays = "all: not in the file; it stays paused: upgrade. `spoke-jobs resume all` ends the pause"
+    assert said([limit], [], prune=True) == [stays]
+    assert said([limit], []) == []
+    assert said([limit], read_entries([{"scope": "all", "max_running": 3}]), prune=True) == [], "it is listed"
+    assert said([replace(limit, pause=LimitPause("upgrade", "ada", NOW, NOW))], [], prune=True) == [], "it is over"
+    (bounded,) = after([], read_entries([{"scope": "all", "max_running": 3, "paused": "upgrade"}]))
+    assert said([bounded], [], prune=True) == [], "the change says it"
+    of_code = replace(bounded, replaced=Declared(Bounds(9), "shop"))
+    assert [str(change) for change in applied([of_code], [], NOW, prune=True)] == [
+        "max_running 9, as the code declares"
+    ]
+    assert said([of_code], [], prune=True) == [stays]

@@ -69,6 +69,8 @@ async def test_a_batch_whose_block_raises_stays_open_also_on_an_event_loop() -> 
         with pytest.raises(InvalidJobData, match="on_failed is 'stop'"):
             async with abatch("april", on_failed="stop"):
                 pass
+        with pytest.raises(InvalidJobData, match="then is 'report', where JobData is expected"), batch("may", "report"):  # type: ignore[arg-type]
+            pass
     (found,) = runner.ledger.batches()
     assert (found.id, found.total, found.closed_at) == (march.id, 1, None)
 

@@ -112,6 +112,14 @@ def test_what_is_refused_writes_nothing(runner: LegacyRunner) -> None:
     assert rows(runner) == []
 
 
+def test_the_name_of_a_schedule_in_code_is_refused_before_a_worker_has_stored_it(runner: LegacyRunner) -> None:
+    runner.registry.schedule("mill", "sync_contacts", Every(hours=1), payload={"name": "mill"})
+    for replace in (False, True):
+        with pytest.raises(InvalidSchedule, match="'mill' is declared in code: change it there$"):
+            put_schedule("mill", "sync_contacts", Every(minutes=5), payload={"name": "mill"}, replace=replace)
+    assert rows(runner) == []
+
+
 def test_a_runner_without_a_database_has_none() -> None:
     with use_runner(MemoryRunner(Settings(), Registry())), pytest.raises(ConfigurationError, match="no schedules"):
         pause_schedule("mill")

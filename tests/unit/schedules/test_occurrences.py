@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spoke_jobs.schedules.occurrences import Decision, Skip, SkipReason, decide, delay_of, upcoming, without_taken
+from spoke_jobs.schedules.occurrences import (
+    Decision,
+    Skip,
+    SkipReason,
+    as_one_run,
+    decide,
+    delay_of,
+    everything_due,
+    not_made,
+    upcoming,
+    without_taken,
+)
 from spoke_jobs.schedules.timing import Cron, Every, Misfire, Overlap, Timing
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -145,3 +157,44 @@ def test_no_job_is_cancelled_for_a_due_time_that_has_a_job_already() -> None:
     decision = Decision((NOON,), minute(10), cancel=(3, 7))
     assert without_taken(decision, {NOON: 7}).cancel == ()
     assert without_taken(decision, {minute(10): 7}).cancel == (3, 7)
+
+
+def test_jobs_that_cannot_be_made_skip_all_due_times_of_the_decision() -> None:
+    assert not_made(Decision((), minute(10)), NOON, "x") == Skip(SkipReason.INVALID, NOON, NOON, detail="x")
+    late = decide(Every(minutes=10), NOON, minute(61))
+    assert not_made(late, NOON, "") == Skip(SkipReason.INVALID, NOON, minute(60))
+    overlaps = decide(Every(minutes=10, misfire="all", overlap="skip"), NOON, minute(31))
+    assert (minutes_of(overlaps), not_made(overlaps, NOON, "").last) == ([0], minute(30))
+    assert everything_due(Every(minutes=10), NOON, minute(31)) == Decision((minute(30),), minute(40))
+    assert everything_due(Cron("0 12 * * *"), NOON, NOON) == Decision((NOON,), NOON + timedelta(days=1))
+
+
+def test_skips_of_one_run_are_stored_as_one() -> None:
+    timing = Every(minutes=10)
+
+    def invalid(first: int, last: int, detail: str = "") -> Skip:
+        return Skip(SkipReason.INVALID, minute(first), minute(last), detail=detail)
+
+    def stored(before: Skip | None, new: Skip, last_due: datetime | None = None) -> Skip:
+        return as_one_run(before, new, timing, last_due)
+
+    assert stored(None, invalid(0, 0)) == invalid(0, 0)
+    run = stored(invalid(0, 0, "no colour"), invalid(10, 20, "no day"))
+    assert run == invalid(0, 20, "no day"), "what is wrong now"
+    assert stored(run, invalid(30, 30)) == invalid(0, 30)
+    held = Skip(SkipReason.OVERLAP, NOON, NOON, 7)
+    assert stored(held, replace(held, first=minute(10), last=minute(10))) == replace(held, last=minute(10))
+
+
+def test_another_run_begins_with_another_reason_after_a_job_and_after_other_due_times() -> None:
+    timing = Every(minutes=10)
+    before = Skip(SkipReason.OVERLAP, NOON, minute(10), 7)
+    following = replace(before, first=minute(20), last=minute(20))
+    for last_due, first in ((minute(-10), NOON), (NOON, minute(20)), (minute(11), minute(20))):
+        assert as_one_run(before, following, timing, last_due).first == first
+    other = replace(following, reason=SkipReason.TAKEN)
+    assert as_one_run(before, other, timing, None) == other
+    paused = replace(before, first=minute(60), last=minute(60))
+    assert as_one_run(before, paused, timing, None) == paused, "nothing was skipped in a pause, or under other times"
+    again = replace(before, first=minute(10))
+    assert as_one_run(before, again, timing, None) == again

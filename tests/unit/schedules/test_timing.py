@@ -205,3 +205,11 @@ def test_a_timing_is_read_as_it_was_stored(timing: Cron | Every) -> None:
 def test_words() -> None:
     assert Cron("0 3 * * *", timezone="Asia/Kathmandu").describe() == "At 03:00 every day (Asia/Kathmandu)"
     assert Every(hours=1, minutes=30).describe() == "Every 1 hour 30 minutes"
+
+
+def test_a_timing_whose_end_is_over_is_never_due_again() -> None:
+    end = datetime(2026, 5, 4, 6, tzinfo=UTC)
+    for timing in (Cron("0 6 * * *", end=end), Every(hours=6, end=end)):
+        timing.check_due_after(end - timedelta(microseconds=1))
+        with pytest.raises(InvalidSchedule, match=r"it is never due again: .* \(with end 2026-05-04T06:00:00"):
+            timing.check_due_after(end)

@@ -28,7 +28,9 @@ def cancel(
     reason: Annotated[
         str | None,
         typer.Option(
-            "--reason", help="Only jobs that wait for this reason, as `spoke-jobs why` prints it.", show_default=False
+            "--reason",
+            help="Only jobs that wait for this reason, as `spoke-jobs why` or `ls` prints it.",
+            show_default=False,
         ),
     ] = None,
     dry_run: arguments.DryRunOfFilters = False,

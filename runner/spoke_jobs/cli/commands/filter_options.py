@@ -15,6 +15,7 @@ from spoke_jobs.cli.commands import parsing
 from spoke_jobs.cli.commands.arguments import check_number, parse_id
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Lane
+from spoke_jobs.contract.wait_reasons import REASONS
 from spoke_jobs.model import JobFilter, JobState
 from spoke_jobs.type_names import matches
 
@@ -164,12 +165,20 @@ def check_filters(which: JobFilter, known: Callable[[JobFilter], bool], types: C
     """
     cause, queue, fingerprint = which.cause, which.queue_name, which.fingerprint
     if cause is not None and not known(JobFilter(cause=cause)):
+        if cause in REASONS:
+            raise typer.BadParameter(
+                f"{cause!r} is a reason to wait, and no cause: `spoke-jobs why` groups the waiting jobs by reason, and "
+                f"`spoke-jobs cancel --reason {cause}` selects those that wait for it",
+                param_hint="--cause",
+            )
         check_cause(cause, CAUSES)
     if which.job_type is not None and not known(JobFilter(job_type=which.job_type)):
         check_type(which.job_type, types)
     if queue is not None and not known(JobFilter(queue_name=queue)):
         which_queue = "in a queue that matches" if "*" in queue else "in the queue"
         raise typer.BadParameter(f"no job is {which_queue} {queue!r}", param_hint="--queue")
+    if which.batch_id is not None and not known(JobFilter(batch_id=which.batch_id)):
+        raise typer.BadParameter(f"no job is in batch {which.batch_id}", param_hint="--batch")
     if fingerprint is not None and not known(JobFilter(fingerprint=fingerprint)):
         raise typer.BadParameter(
             f"no job has the fingerprint {fingerprint!r}: `spoke-jobs why` prints those of failed jobs",

@@ -58,10 +58,11 @@ def confirm_each(verb: str, selected: Sequence[SelectedJob], *, dry_run: bool, y
     return confirm(f"{verb} {count(len(selected), 'job')}", kinds_of(selected), dry_run=dry_run, yes=yes)
 
 
-def confirm(action: str, details: Iterable[str], *, dry_run: bool, yes: bool) -> bool:
+def confirm(action: str, details: Iterable[str], *, dry_run: bool | None, yes: bool) -> bool:
     """Print what the command would do, and ask whether to do it. Return False for a dry run or the answer "no".
 
     :param action: what it does, as in ``cancel 3 jobs``.
+    :param dry_run: None if the command has no such option.
     :raises typer.BadParameter: if there is nobody to ask.
     """
     if yes and not dry_run:
@@ -71,7 +72,8 @@ def confirm(action: str, details: Iterable[str], *, dry_run: bool, yes: bool) ->
         print_text(f"would {action}")
         return False
     if not sys.stdin.isatty():
-        usage_error(f"to {action} without a question, add --yes (--dry-run shows which)")
+        or_count = " (--dry-run only shows how many)" if dry_run is not None else ""
+        usage_error(f"to {action} without a question, add --yes{or_count}")
     return typer.confirm(f"{action[0].upper()}{action[1:]}?", err=True)
 
 

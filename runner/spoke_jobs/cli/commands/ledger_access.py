@@ -59,7 +59,7 @@ def open_queries() -> tuple[SqlLedger, Queries]:
 
 
 def refuse_unknown_names(ledger: SqlLedger, which: JobFilter) -> None:
-    """Refuse a type, a queue, a cause or a fingerprint that neither the ledger nor the application has.
+    """Refuse a type, a queue, a batch, a cause or a fingerprint that neither the ledger nor the application has.
 
     The application is imported only if SPOKE_APP names one, and only for a type that no row has.
 

@@ -32,7 +32,7 @@ from spoke_jobs.limits.job_limit import (
     still_paused,
     unknown_type,
 )
-from spoke_jobs.limits.limit_file import APPLIED, applied, read_entries
+from spoke_jobs.limits.limit_file import APPLIED, applied, left_in_effect, read_entries
 from spoke_jobs.model import JobFilter
 from spoke_jobs.settings import load_settings
 
@@ -171,6 +171,8 @@ def apply(
         print_note("nothing to change")
     elif not dry_run:
         _wake(ledger)
+    for note in left_in_effect(limits.all(), changes, entries, datetime.now(UTC), prune=prune):
+        print_note(note)
     for entry in entries:
         _warn_of_unknown_name(ledger, entry.scope)
 

@@ -13,6 +13,7 @@ from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
+_DAY_AND_ZONE = re.compile(r"\d{4}-\d{2}-\d{2}[+-]", re.ASCII)
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.ASCII)
 _LONGEST_SECONDS = 36_500 * 86_400.0
 """Longer durations lead to times that Python or a database cannot represent."""
@@ -35,14 +36,16 @@ def moment(text: str, now: datetime | None = None) -> datetime:
     if text.startswith("+"):
         return (now or datetime.now(UTC)) + timedelta(seconds=duration(text[1:]))
     try:
-        when = datetime.fromisoformat(text)
+        # Of a day with a zone, Python would read the zone as the time, behind a separator.
+        when = datetime.fromisoformat("" if _DAY_AND_ZONE.match(text) else text)
         when.astimezone(UTC)  # in UTC, it may be before the year 1 or after 9999
     except (ValueError, OverflowError):
         raise ValueError(
             f"{text!r} is not a time: give 2026-03-01T09:00+01:00, 2026-03-01T08:00Z, or +10m (from now)"
         ) from None
     if when.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone: write {text}Z for UTC, or {text}+01:00")
+        whole = when.isoformat(timespec="auto" if when.second or when.microsecond else "minutes")
+        raise ValueError(f"{text!r} has no time zone: write {whole}Z for UTC, or {whole}+01:00")
     return when
 
 
@@ -58,6 +61,8 @@ def past(text: str, now: datetime | None = None) -> datetime:
     """Parse a time with a zone, or a duration before now (``2h``)."""
     if _DURATION.fullmatch(text):
         return (now or datetime.now(UTC)) - timedelta(seconds=duration(text))
+    if text.startswith("+"):
+        raise ValueError(f"{text!r} is a time in the future: give {text[1:]} (ago)")
     try:
         return moment(text)
     except ValueError as error:

@@ -104,7 +104,10 @@ def add(
         str | None,
         typer.Option(help="A cron line: minute, hour, day of the month, month, day of the week.", metavar="LINE"),
     ] = None,
-    timezone: Annotated[str, typer.Option(help="The cron line's time zone.", metavar="ZONE")] = "UTC",
+    timezone: Annotated[
+        str | None,
+        typer.Option(help="The cron line's time zone (UTC by default).", metavar="ZONE", show_default=False),
+    ] = None,
     every: Annotated[
         float | None,
         typer.Option(parser=parsing.duration, metavar="DURATION", help="An interval: 90s, 5m, 2h or 7d."),
@@ -132,8 +135,10 @@ def add(
     rules |= {"start": start, "end": end}
     timing: Cron | Every
     if cron is not None:
-        timing = Cron(cron, timezone, **rules)
+        timing = Cron(cron, "UTC" if timezone is None else timezone, **rules)
     else:
+        if timezone is not None:
+            usage_error("--timezone is the time zone of a --cron line: an interval has none")
         assert every is not None
         if every != int(every):
             usage_error("--every takes whole seconds")
@@ -143,11 +148,15 @@ def add(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--payload") from None
     settings = load_settings()
-    schedule = open_application(settings).make_schedule(name, job_type, timing, value, options)
-    with open_ledger(settings).engine.begin() as connection:
-        row = schedule_rows.put(
-            connection, settings.job_runner.strip(), schedule, name_of_actor(actor), replace=replace
-        )
+    registry, runner, by = open_application(settings), settings.job_runner.strip(), name_of_actor(actor)
+    schedule, declared = (
+        registry.make_schedule(name, job_type, timing, value, options),
+        registry.declares_schedule(name),
+    )
+    engine = open_ledger(settings).engine
+    timing.check_due_after(Queries(engine).now())
+    with engine.begin() as connection:
+        row = schedule_rows.put(connection, runner, schedule, by, replace=replace, declared=declared)
     _done(row, f"{timing.describe()}, next at {row.next_due_at.isoformat()}" if row.next_due_at else "never due again")
 
 
@@ -247,8 +256,8 @@ def rm(name: Name, yes: arguments.Yes = False, actor: arguments.Actor = None) ->
     engine = open_ledger().engine
     with engine.connect() as connection:
         row = _found(schedule_rows.read_schedules(connection, name), name)
-    if not confirm("remove 1 schedule", [f"the schedule {line(row.name)} of {line(row.job_type)}"],
-                   dry_run=False, yes=yes):  # fmt: skip
+    which = [f"the schedule {line(row.name)} of {line(row.job_type)}"]
+    if not confirm("remove 1 schedule", which, dry_run=None, yes=yes):
         return
     with engine.begin() as connection:
         if not schedule_rows.remove(connection, name, name_of_actor(actor)):

@@ -10,6 +10,7 @@ from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import fail_not_found, reports_errors
 from spoke_jobs.cli.commands.ledger_access import cluster_view, open_queries
 from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.job_batch import BatchFilter
 
 _EVENTS = 10
 """How many of the newest events of the job are shown."""
@@ -48,6 +49,16 @@ def show(
 
     hint = "--payload shows it"
     shown = details(
-        job, attempts, queries.now(), cluster, reports, events, saved, links, with_payload=payload, payload_hint=hint
+        job,
+        attempts,
+        queries.now(),
+        cluster,
+        reports,
+        events,
+        saved,
+        links,
+        follows=next(iter(ledger.batches(1, BatchFilter(then_id=job_id))), None),
+        with_payload=payload,
+        payload_hint=hint,
     )
     (print_details if arguments.on_a_terminal() else print_plain)(shown)

@@ -22,10 +22,10 @@ _HOUR = 3600.0
 
 
 @reports_errors
-@selects_jobs("batch", "lane")
+@selects_jobs()
 def stats(
     by: Annotated[
-        GroupedBy, typer.Option(help="Group by type, state, queue, organization or cause.", metavar="WHAT")
+        GroupedBy, typer.Option(help="Group by type, state, queue, organization, cause or lane.", metavar="WHAT")
     ] = GroupedBy.TYPE,
     period: Annotated[
         float | None,

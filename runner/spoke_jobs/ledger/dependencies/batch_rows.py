@@ -209,9 +209,11 @@ def refusal(batch_id: int, batch: Batch | None) -> InvalidJobData:
 
 def not_met(job_id: int, batch: Batch) -> DependencyNotMet:
     """The error of a retry of the job that follows a batch, while jobs of it have failed."""
+    failed = "1 job has" if batch.failed == 1 else f"{batch.failed:,} jobs have"
+    these = "it" if batch.failed == 1 else "these"
     return DependencyNotMet(
-        f"job {job_id} follows batch {batch.id} ({batch.name}), in which {batch.failed:,} jobs have failed: retry "
-        "these, and it follows them"
+        f"job {job_id} follows batch {batch.id} ({batch.name}), in which {failed} failed: retry {these}; job {job_id} "
+        "then starts after the batch"
     )
 
 

@@ -70,13 +70,16 @@ def retry(connection: Connection, job_id: int, by: str = "", *, clear_checkpoint
         then = read_listed(connection, following.pop())
         if then is not None and (then.state, then.cause) == (JobState.FAILED, Cause.DEPENDENCY_FAILED):
             with suppress(DependencyNotMet):  # another job that it depends on has failed
-                following += _retry(connection, then.id)
+                following += _retry(connection, then.id, by, because=job_id)
     return read_job(connection, job_id)
 
 
-def _retry(connection: Connection, job_id: int, by: str = "", *, clear_checkpoints: bool = False) -> list[int]:
+def _retry(
+    connection: Connection, job_id: int, by: str, *, because: int | None = None, clear_checkpoints: bool = False
+) -> list[int]:
     """Retry one job, unless it is no longer failed. Return the jobs that follow the batches that this reopens.
 
+    :param because: the job that somebody has retried, in a batch that this one follows.
     :raises DependencyNotMet: if a job that it depends on has failed.
     """
     follows = _follows(connection, job_id)
@@ -92,6 +95,8 @@ def _retry(connection: Connection, job_id: int, by: str = "", *, clear_checkpoin
     job = read_job(connection, job_id)
     assert job is not None
     detail = f"run {job.run}"
+    if because is not None:
+        detail += f", with job {because}"
     if clear_checkpoints:
         checkpoints.clear(connection, job_id)
         detail += ", checkpoints cleared"

@@ -24,6 +24,7 @@ from spoke_jobs.ledger.claims.eligibility import (
     EXPLAINED,
     Due,
     OfRunner,
+    Open,
     QueueFree,
     Unmet,
     Waiting,
@@ -115,16 +116,18 @@ class Situation:
     """The job that holds the lock of this job's queue, or this job; None if it needs no lock, or the lock is free."""
     limit: Wait | None = None
     """The pause, the limit or the rate that holds it back, whatever its runner."""
+    more_pauses: tuple[Wait, ...] = ()
+    """The other pauses that hold it back."""
     limited: bool = False
     """Whether a limit, a rate or a pause of the ledger applies to it, even if that does not hold it back now."""
     unmet: Unmet | None = None
     """What is said of the condition of claims that it does not fulfill, if it waits for a worker."""
     ahead: int = 0
-    """The number of due jobs with a free queue that come before it: those of a higher priority and, of its own
-    organization, the older ones."""
+    """The number of due jobs with a free queue, held back by no limit, that come before it: those of a higher priority
+    and, of its own organization, the older ones."""
     turns: Turns = NO_TURNS
     ahead_in_queue: int = 0
-    """The number of them that lock the same queue, free or not."""
+    """The number of them, and of those whose queue is locked, that lock the same queue."""
     more_ahead: bool = False
     """Whether more jobs come before it than were examined, so that there may be more of both."""
     behind_in_queue: int = 0
@@ -170,6 +173,8 @@ class Crowd:
     """What is known of the workers, by runner."""
     held: Mapping[WaitingKind, Wait] = field(default_factory=dict)
     """The pause, limit or rate that holds back jobs, by their kind."""
+    more_pauses: Mapping[WaitingKind, tuple[Wait, ...]] = field(default_factory=dict)
+    """The other pauses that hold back jobs, by their kind."""
     limited: Collection[WaitingKind] = frozenset()
     """The kinds of jobs to which a limit, a rate or a pause applies, even if that does not hold them back now."""
     first_jobs: Mapping[int, JobRequest] = field(default_factory=dict)
@@ -300,9 +305,11 @@ class Queries:
         with self._reading() as connection:
             limits = LimitSet(read_limits(connection))
             counts, more = crowd.waiting_counts(connection, limits, which, cap)
-            held = limited_claims.current_admission(connection).why_held if limits else lambda _subject: None
+            admission = (
+                limited_claims.current_admission(connection) if limits else Admission(limits, {}, _now(connection))
+            )
             subjects = {each.kind: each.kind.subject for each in counts if each.kind.executor is not Executor.CLUSTER}
-            by_subject = {subject: held(subject) for subject in set(subjects.values())}
+            by_subject = {subject: admission.why_held(subject) for subject in set(subjects.values())}
             waits = {kind: wait for kind, subject in subjects.items() if (wait := by_subject[subject]) is not None}
             of_workers = [each.kind for each in counts if each.kind.executor is Executor.WORKERS]
             runners = sorted({kind.runner for kind in of_workers if not kind.later and not kind.blocked})
@@ -318,6 +325,7 @@ class Queries:
                 _holders(connection, _numbers_behind(counts)),
                 {runner: takers_of(connection, runner, types[runner]) for runner in runners},
                 waits,
+                {kind: others for kind in waits if (others := tuple(admission.pauses(subjects[kind]))[1:])},
                 {each.kind for each in free if any(limits.of(each.kind.subject))},
                 _small_jobs(connection, [each.first_id for each in free]),
                 crowd.largest_shares(connection, [runner for runner, found in types.items() if found], which, cap),
@@ -364,17 +372,19 @@ class Queries:
                     failed_batch=batch,
                 )
             admission = limited_claims.current_admission(connection)
-            ahead, ahead_in_queue, examined = _ahead(connection, job, cap)
+            is_open = Open(admission.closed()).expression()
+            ahead, ahead_in_queue, examined = _ahead(connection, job, is_open, cap)
             return Situation(
                 now,
                 job,
                 attempts,
                 holder=holder,
                 limit=admission.why_held(Subject.of(job)),
+                more_pauses=tuple(admission.pauses(Subject.of(job)))[1:],
                 limited=admission.limits_any(Subject.of(job)),
                 unmet=_unmet(connection, job),
                 ahead=ahead,
-                turns=_turns(connection, job, cap),
+                turns=_turns(connection, job, is_open, cap),
                 ahead_in_queue=ahead_in_queue if job.locks_queue else 0,
                 more_ahead=cap is not None and examined >= cap,
                 takers=takers_of(connection, job.runner, {job.job_type}),
@@ -460,14 +470,18 @@ class _Ahead(NamedTuple):
     """These, and the older ones of the same priority that other organizations have."""
 
 
-def _ahead(connection: Connection, job: JobRequest, cap: int | None) -> _Ahead:
-    """Count the jobs before a waiting one, or those among as many that are claimed first."""
+def _ahead(connection: Connection, job: JobRequest, is_open: ColumnElement[bool], cap: int | None) -> _Ahead:
+    """Count the jobs before a waiting one, or those among as many that are claimed first.
+
+    :param is_open: that no pause, limit or rate holds a job back. One that is held back lets those behind it pass.
+    """
     same_queue = and_(job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
     sure = or_(  # Organizations take turns.
         job_request.c.rank < -job.priority, job_request.c.organization_id.is_not_distinct_from(job.organization_id)
     )
+    first = and_(sure, is_open)
     before = (
-        select(and_(sure, QueueFree().expression()).label("free"), and_(sure, same_queue).label("same_queue"))
+        select(and_(first, QueueFree().expression()).label("free"), and_(first, same_queue).label("same_queue"))
         .where(*_due_before(job))
         .order_by(job_request.c.rank, job_request.c.id)
         .limit(cap)
@@ -489,9 +503,10 @@ def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:
     return (*in_sql(Waiting(), OfRunner(job.runner), Due()), before)
 
 
-def _turns(connection: Connection, job: JobRequest, cap: int | None) -> Turns:
+def _turns(connection: Connection, job: JobRequest, is_open: ColumnElement[bool], cap: int | None) -> Turns:
     other = job_request.c.organization_id
-    takes = and_(Due().expression(), QueueFree().expression(), other.is_distinct_from(job.organization_id))
+    free = and_(Due().expression(), QueueFree().expression(), is_open)
+    takes = and_(free, other.is_distinct_from(job.organization_id))
     # A range of one value, and not an equality: so only the index of waiting jobs has the order.
     order, value = (job_request.c.runner, job_request.c.rank), (job.runner, -job.priority)
     each = (

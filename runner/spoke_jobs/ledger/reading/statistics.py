@@ -1,4 +1,4 @@
-"""Counts and durations of jobs by type, state, queue, organization or cause, for `stats`."""
+"""Counts and durations of jobs by type, state, queue, organization, cause or lane, for `stats`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class GroupedBy(StrEnum):
     QUEUE = "queue"
     ORGANIZATION = "organization"
     CAUSE = "cause"
+    LANE = "lane"
 
 
 _COLUMNS = {
@@ -39,6 +40,7 @@ _COLUMNS = {
     GroupedBy.QUEUE: job_request.c.queue_name,
     GroupedBy.ORGANIZATION: job_request.c.organization_id,
     GroupedBy.CAUSE: job_request.c.cause,
+    GroupedBy.LANE: filters.lane(),
 }
 
 
@@ -68,7 +70,7 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class StatisticsGroup:
-    """The jobs that have one type, state, queue, organization or cause."""
+    """The jobs that have one type, state, queue, organization, cause or lane."""
 
     name: str
     """Empty for jobs without one."""

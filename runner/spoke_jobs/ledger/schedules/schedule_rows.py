@@ -253,19 +253,23 @@ def mark_served(connection: Connection, runner: str, digests: Collection[str], t
             connection.execute(update(job_schedule).where(job_schedule.c.name.in_(names)).values(served_at=clock_now()))
 
 
-def put(connection: Connection, runner: str, schedule: Schedule, by: str, *, replace: bool = False) -> ScheduleRow:
+def put(
+    connection: Connection, runner: str, schedule: Schedule, by: str, *, replace: bool = False, declared: bool = False
+) -> ScheduleRow:
     """Write a schedule that somebody makes at run time.
 
     :param replace: change an existing one.
+    :param declared: whether the process's code declares one of that name, which no process may have stored yet.
     :raises InvalidSchedule: if there is one, and it may not be replaced, or code declares it.
     """
     (row,) = read_schedules(connection, schedule.name, lock=True) or (None,)
-    if row is not None and row.origin is Origin.CODE:
-        raise InvalidSchedule(f"the schedule {schedule.name!r} is declared in code: change it there, or pause it")
+    if declared or (row is not None and row.origin is Origin.CODE):
+        or_pause = ", or pause it" if row is not None else ""
+        raise InvalidSchedule(f"the schedule {schedule.name!r} is declared in code: change it there{or_pause}")
     if row is not None and not replace:
         raise InvalidSchedule(f"there is a schedule {schedule.name!r} already: replace it, or choose another name")
     if not _write(connection, runner, schedule, Origin.DYNAMIC, by, row, _now(connection)):
-        return put(connection, runner, schedule, by, replace=replace)  # there is one now
+        return put(connection, runner, schedule, by, replace=replace, declared=declared)  # there is one now
     return _one(connection, schedule.name)
 
 

@@ -27,9 +27,18 @@ from spoke_jobs.ledger.sql.expressions import clock_once, known_in_sql, unfinish
 from spoke_jobs.ledger.sql.lock_patience import wait_no_more
 from spoke_jobs.ledger.tables import job_request, job_schedule
 from spoke_jobs.model import JobRequest, NewJob
-from spoke_jobs.schedules.occurrences import Decision, Skip, SkipReason, decide, without_taken
+from spoke_jobs.schedules.occurrences import (
+    Decision,
+    Skip,
+    SkipReason,
+    as_one_run,
+    decide,
+    everything_due,
+    not_made,
+    without_taken,
+)
 from spoke_jobs.schedules.schedule import Schedule
-from spoke_jobs.schedules.timing import Overlap
+from spoke_jobs.schedules.timing import Overlap, Timing
 
 Prepare = Callable[[Schedule, datetime], NewJob]
 """Makes the job of an occurrence. It raises a SpokeJobsError if the schedule's payload or an option is not valid."""
@@ -173,8 +182,9 @@ def _dispatch_all(
         else:
             _cancel(connection, item)  # after `prepare`: a job is cancelled only if another one replaces it
             new += jobs
-            done.append(_values(item.row, item.decision, now))
+            done.append(_values(item.row, item.schedule.timing, item.decision, now))
     by_name = {values["row_name"]: values for values in done}
+    timings = {item.row.name: item.schedule.timing for item in due}
     written = []
     for asked, job in zip(new, insert_jobs(connection, new), strict=True):
         assert asked.schedule is not None
@@ -185,15 +195,17 @@ def _dispatch_all(
             written.append(job)
         else:  # another job has its unique key
             skip = Skip(SkipReason.UNIQUE_KEY, asked.scheduled_for, asked.scheduled_for, job.id)
-            values["last_skip"] = skip_to_json(skip)
+            timing, newest = timings[asked.schedule], values["last_due_at"]
+            values["last_skip"] = as_one_run(values["last_skip"], skip, timing, newest)
     _finish(connection, done)
     return written
 
 
-def _values(row: ScheduleRow, decision: Decision, now: datetime) -> dict[str, Any]:
-    """Return a row's new values."""
-    if decision.skip is not None:
-        skip = decision.skip
+def _values(row: ScheduleRow, timing: Timing, decision: Decision, now: datetime) -> dict[str, Any]:
+    """Return a row's new values, with the skip as a value."""
+    skip, last_skip = decision.skip, row.last_skip
+    if skip is not None:
+        last_skip = as_one_run(last_skip, skip, timing, row.last_due_at)
         logger.info(
             "schedule %s: skipped occurrences from %s to %s: %s%s",
             row.name,
@@ -202,14 +214,19 @@ def _values(row: ScheduleRow, decision: Decision, now: datetime) -> dict[str, An
             skip.reason,
             f", job {skip.job_id}" if skip.job_id is not None else "",
         )
-    skipped = decision.skip or row.last_skip
+    return _row_values(row, decision.next_due, last_skip, now)
+
+
+def _row_values(
+    row: ScheduleRow, next_due: datetime | None, skip: Skip | None, now: datetime, error: str = ""
+) -> dict[str, Any]:
     return {
         "row_name": row.name,
-        "next_due_at": decision.next_due,
+        "next_due_at": next_due,
         "last_due_at": row.last_due_at,
         "last_job_id": row.last_job_id,
-        "last_skip": skip_to_json(skipped) if skipped is not None else None,
-        "error": "",
+        "last_skip": skip,
+        "error": error,
         "updated_at": now,
     }
 
@@ -218,18 +235,20 @@ def _failed(
     connection: Connection, row: ScheduleRow, now: datetime, error: str, decision: Decision | None = None
 ) -> dict[str, Any]:
     """Return the new values of a row whose jobs can't be made, and report an error that is not known yet."""
-    assert row.next_due_at is not None
-    if decision is None:
-        try:
-            decision = Decision((), row.schedule().timing.after(now))
-        except Exception:  # then it is never due again, until somebody changes it
-            decision = Decision((), None)
-    last = decision.dispatch[-1] if decision.dispatch else row.next_due_at
-    skip = Skip(SkipReason.INVALID, row.next_due_at, last, detail=error)
+    due = row.next_due_at
+    assert due is not None
+    next_due, skip = None, Skip(SkipReason.INVALID, due, due, detail=error)
+    try:
+        timing = row.schedule().timing
+        next_due = timing.after(now) if decision is None else decision.next_due
+        found = not_made(everything_due(timing, due, now) if decision is None else decision, due, error)
+        skip = as_one_run(row.last_skip, found, timing, row.last_due_at)
+    except Exception:  # noqa: S110 - without a next due time, it is never due again, until somebody changes it
+        pass
     if error != row.error:
         logger.error("schedule %s (%s): its job can't be dispatched: %s", row.name, row.job_type, error)
         audit_events.record(connection, Action.FAIL_SCHEDULE, "", job_type=row.job_type, detail=f"{row.name}: {error}")
-    return _values(row, replace(decision, skip=None), now) | {"last_skip": skip_to_json(skip), "error": error}
+    return _row_values(row, next_due, skip, now, error)
 
 
 def _cancel(connection: Connection, item: _Due) -> None:
@@ -277,8 +296,9 @@ _MOVE = (
 
 
 def _finish(connection: Connection, values: Sequence[dict[str, Any]]) -> None:
-    if values:
-        connection.execute(_MOVE, list(values))
+    rows = [row | {"last_skip": None if row["last_skip"] is None else skip_to_json(row["last_skip"])} for row in values]
+    if rows:
+        connection.execute(_MOVE, rows)
 
 
 def run_now(connection: Connection, row: ScheduleRow, prepare: Prepare, by: str) -> tuple[JobRequest, bool]:

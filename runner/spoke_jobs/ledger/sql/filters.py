@@ -9,7 +9,7 @@ from sqlalchemy import Boolean, ColumnElement, Text, case, false, literal, not_
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-from spoke_jobs.contract.executors import CLUSTER_RUNNER, Lane, row_runner
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANES_OF_RUNNERS, Lane, row_runner
 from spoke_jobs.ledger.sql.expressions import constant, option_equals
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobFilter
@@ -76,6 +76,15 @@ def wants_standby() -> ColumnElement[bool]:
         literal(Lane.STANDBY.value, Text, literal_execute=True),
     )
     return case((job_request.c.runner == constant(CLUSTER_RUNNER), wants), else_=false())
+
+
+def lane() -> ColumnElement[str]:
+    """The lane of a job's next attempt; empty if its runner has no lanes."""
+    return case(
+        (wants_standby(), constant(Lane.STANDBY)),
+        *((job_request.c.runner == constant(runner), constant(found)) for runner, found in LANES_OF_RUNNERS.items()),
+        else_=constant(""),
+    )
 
 
 def matching(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
