@@ -224,7 +224,7 @@ def test_joined_to_a_transaction_that_commits_it_is_launched_then(stage: Stage) 
 def dispatched_and_killed(stage: Stage, where: str) -> JobRequest:
     """A job whose application is killed by SIGKILL as soon as it comes to that function after its commit."""
     program = f"""
-import os, sys, time
+import faulthandler, os, sys, time
 from spoke_jobs import JobData, Registry
 from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
@@ -395,6 +395,7 @@ children = []
 for _ in range(3):
     pid = os.fork()
     if pid == 0:
+        faulthandler.dump_traceback_later(150, exit=False)  # where a thread hangs that launches nothing
         os._exit(0 if launches() else 1)
     children.append(pid)
 assert launches()
