@@ -35,7 +35,7 @@ from spoke_jobs.schedules.declared_schedules import ScheduleDeclarations
 from spoke_jobs.schedules.timing import Cron, Every
 from spoke_jobs.settings import traces_of_environment
 from spoke_jobs.shared.import_path import BadImportPath, imported
-from spoke_jobs.type_names import SUFFIX, TypeName, patterns_of, plain_name
+from spoke_jobs.type_names import SUFFIX, TypeName, closest, plain_name
 
 _TASK = TaskOptions()
 Upgrade = Callable[[Any, int], Any]
@@ -97,14 +97,13 @@ class _Kind:
             text = plain_name(name)
         except RegistrationError as error:  # other code wrote it into a row
             raise UnknownName(str(error)) from None
-        try:
-            return next(self._definitions[key] for key in (text, *patterns_of(text)) if key in self._definitions)
-        except StopIteration:
-            known = ", ".join(sorted(self._definitions)) or "none"
-            raise UnknownName(
-                f"no {self._word} is registered as {text!r} (registered: {known}); declare it with @{self._word}, "
-                "and import the module that does (SPOKE_APP names it for workers)"
-            ) from None
+        if (found := closest(text, self._definitions)) is not None:
+            return self._definitions[found]
+        known = ", ".join(sorted(self._definitions)) or "none"
+        raise UnknownName(
+            f"no {self._word} is registered as {text!r} (registered: {known}); declare it with @{self._word}, "
+            "and import the module that does (SPOKE_APP names it for workers)"
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._definitions))

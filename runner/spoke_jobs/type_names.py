@@ -56,7 +56,7 @@ def overlaps(prefix: str, pattern: str) -> bool:
 
 def is_known(name: str, types: Collection[str]) -> bool:
     """Return whether the types contain the name or a pattern that it matches."""
-    return name in types or any(candidate in types for candidate in patterns_of(name))
+    return closest(name, types) is not None
 
 
 def closest(name: str, types: Collection[str]) -> str | None:

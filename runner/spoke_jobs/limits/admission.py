@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from spoke_jobs.contract.limit_model import Pause, applying, limit_wait, rate_wait
@@ -181,9 +181,8 @@ class Admission:
 
     def why_held(self, subject: Subject) -> Wait | None:
         """Return why a job can't start now; None if it can. A pause is named before a limit."""
-        for pause in self.pauses(subject):
-            return pause
-        return next((wait for counted in self._limits.of(subject) if (wait := self._full(*counted)) is not None), None)
+        full = (wait for counted in self._limits.of(subject) if (wait := self._full(*counted)) is not None)
+        return next(chain(self.pauses(subject), full), None)
 
     def pauses(self, subject: Subject) -> Iterator[Wait]:
         """Yield each pause that keeps a job from starting, the narrowest first."""

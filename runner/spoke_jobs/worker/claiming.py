@@ -68,6 +68,7 @@ class Claiming:
         self._give_back = give_back
         self._registry = registry
         self._options = options
+        self._all_types = (*options.types, *options.loop_types)
         self._pool = pool
         self._metrics = metrics
         self._may_have_work = dict.fromkeys(ChildKind, True)
@@ -217,7 +218,7 @@ class Claiming:
     def _claim_for(self, kind: ChildKind, types: tuple[str, ...], limit: int) -> int:
         """Claim and assign up to so many jobs of the types; return how many."""
         assigned = 0
-        for group, left_out in apart(types, (*self._options.types, *self._options.loop_types)):
+        for group, left_out in apart(types, self._all_types):
             if assigned < limit:
                 assigned += self._claim_group(kind, group, left_out, limit - assigned)
         return assigned
@@ -265,7 +266,7 @@ class Claiming:
 
     def _key_of(self, job_type: str) -> tuple[str, ChildKind]:
         """Return the name or the prefix by which the worker takes a type, and the kind of its jobs."""
-        name = closest(job_type, (*self._options.types, *self._options.loop_types))
+        name = closest(job_type, self._all_types)
         assert name is not None
         return name, ChildKind.LOOP if name in self._options.loop_types else ChildKind.THREAD
 
