@@ -151,6 +151,15 @@ async def adispatch_jobs(jobs: Sequence[JobData], *, session: AsyncSession | Non
     return rows
 
 
+def _in_batch(job_data: JobData, batch_id: int) -> JobData:
+    if job_data.batch_id not in (None, batch_id):
+        raise InvalidJobData(
+            f"the dispatch of {job_data.job_type!r}: batch_id is {job_data.batch_id}, in the block of the batch "
+            f"{batch_id}: leave it out, or call dispatch_job() instead of the block's"
+        )
+    return replace(job_data, batch_id=batch_id)
+
+
 class OpenBatch:
     """A batch that takes jobs: what :func:`batch` gives to its block."""
 
@@ -161,11 +170,11 @@ class OpenBatch:
 
     def dispatch_job(self, job_data: JobData) -> JobRequest:
         """Dispatch a job in the batch, in the batch's session if there is one."""
-        return dispatch_job(replace(job_data, batch_id=self.id), session=self._session)
+        return dispatch_job(_in_batch(job_data, self.id), session=self._session)
 
     def dispatch_jobs(self, jobs: Sequence[JobData]) -> Sequence[JobRequest]:
         """Dispatch many jobs in the batch."""
-        return dispatch_jobs([replace(job_data, batch_id=self.id) for job_data in jobs], session=self._session)
+        return dispatch_jobs([_in_batch(job_data, self.id) for job_data in jobs], session=self._session)
 
 
 class AsyncOpenBatch:
@@ -178,11 +187,11 @@ class AsyncOpenBatch:
 
     async def adispatch_job(self, job_data: JobData) -> JobRequest:
         """Dispatch a job in the batch, in the batch's session if there is one."""
-        return await adispatch_job(replace(job_data, batch_id=self.id), session=self._session)
+        return await adispatch_job(_in_batch(job_data, self.id), session=self._session)
 
     async def adispatch_jobs(self, jobs: Sequence[JobData]) -> Sequence[JobRequest]:
         """Dispatch many jobs in the batch."""
-        in_batch = [replace(job_data, batch_id=self.id) for job_data in jobs]
+        in_batch = [_in_batch(job_data, self.id) for job_data in jobs]
         return await adispatch_jobs(in_batch, session=self._session)
 
 

@@ -290,8 +290,10 @@ def test_an_exception(stage: Stage) -> None:
 
 
 def test_out_of_memory(stage: Stage) -> None:
-    job = stage.dispatch("needs memory", retry=ONCE, resources={"limits": {"memory": "256Mi"}})
-    stage.product.ended(job)
+    for _ in range(3):  # on a busy node the kubelet may miss why a container was killed
+        job = stage.dispatch("needs memory", retry=ONCE, resources={"limits": {"memory": "256Mi"}})
+        if stage.product.ended(job).cause != "Killed":
+            break
     compare(stage, "It needed more memory than it may have", job)
 
 

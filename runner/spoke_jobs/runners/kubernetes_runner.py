@@ -59,8 +59,11 @@ NAME = CLUSTER_RUNNER
 
 logger = logging.getLogger(__name__)
 
-_gate = ForkGate(seconds=2.0)
-"""Each try is inside. Otherwise a child could inherit locks of OpenSSL, and none of its own tries would ever end."""
+_gate = ForkGate(seconds=5.0)
+"""Each try is inside. Otherwise a child could inherit locks of OpenSSL, and none of its own tries would ever end.
+
+A call takes four seconds at most, by its timeouts.
+"""
 
 
 class KubernetesRunner(SqlRunner):

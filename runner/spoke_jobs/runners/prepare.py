@@ -59,7 +59,7 @@ def prepare_job(
     priority = given.get("priority", definition.priority)
     if locks_queue and not queue_name:
         raise InvalidJobData(f"{name!r} has locks_queue=True and no queue: give queue_name, or leave locks_queue out")
-    if problem := _unique_problem(data, options.retention_seconds):
+    if problem := _problem_together(data, options.retention_seconds):
         raise InvalidJobData(f"the dispatch of {name!r}: {problem}")
     if options.on_failure:
         try:
@@ -107,8 +107,10 @@ def prepare_task(name: TypeName, payload: Any, registry: Registry) -> tuple[Defi
     return definition, _payload_json(definition.name, definition, payload, TASK_LIMIT_BYTES)
 
 
-def _unique_problem(data: JobData, retention_seconds: float) -> str:
-    """Return what is wrong with the options of unique jobs; empty if nothing is."""
+def _problem_together(data: JobData, retention_seconds: float) -> str:
+    """Return which option is given without the one that it is about, or does not fit to it; empty if none."""
+    if data.after_failed is not None and data.after is None:
+        return "after_failed is given, and no after"
     if data.unique_key is None and (data.unique_for is not None or data.on_conflict is not None):
         return f"{'unique_for' if data.unique_for is not None else 'on_conflict'} is given, and no unique_key"
     if data.unique_for is not None and data.unique_for > retention_seconds:

@@ -17,7 +17,7 @@ from weakref import WeakSet
 class ForkGate:
     """A place that threads enter only while their process does not fork. A fork waits for those that are inside.
 
-    :param seconds: the longest wait of a fork, and of a thread that waits for forks to end.
+    :param seconds: the longest wait of a fork, before and after an import, and of a thread that waits for forks to end.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -50,11 +50,21 @@ class ForkGate:
                 self._changed.notify_all()
 
     def _before_fork(self) -> None:
-        me = threading.get_ident()
         with self._changed:
             self._forks += 1
-            self._changed.wait_for(lambda: not self._inside.keys() - {me}, self._seconds)
+        self._wait_for_others()
+        if self.importing.acquire(blocking=False):
+            return
+        # An import may take longer than the wait, and the library is first used right after it.
         self.importing.acquire()
+        self.importing.release()
+        self._wait_for_others()
+        self.importing.acquire()
+
+    def _wait_for_others(self) -> None:
+        me = threading.get_ident()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._inside.keys() - {me}, self._seconds)
 
     def _after_fork_in_parent(self) -> None:
         self.importing.release()

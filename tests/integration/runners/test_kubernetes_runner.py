@@ -367,7 +367,7 @@ def test_after_a_fork_parent_and_child_both_create(stage: Stage) -> None:
     dispatches another one.
     """
     program = """
-import os, sys, time
+import faulthandler, os, sys, time
 from spoke_jobs import JobData, Registry
 from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner

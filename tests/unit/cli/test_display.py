@@ -6,7 +6,9 @@ import pytest
 from rich.console import Console, RenderableType
 from tests.unit.explain.situations import NOW, a_job, after, before
 
-from spoke_jobs.cli.rendering import job_table, progress_view
+from spoke_jobs.cli.rendering import details_output, job_table, progress_view
+from spoke_jobs.explain import job_details
+from spoke_jobs.ledger.reading.dependency_queries import Link
 from spoke_jobs.model import JobState
 
 
@@ -23,6 +25,21 @@ JOBS = [
     a_job(id=2, state=JobState.RUNNING, status=42, attempt=1, started_at=before(seconds=30), result_message="half-way"),
     a_job(id=3, state=JobState.FAILED, status=-1, attempt=3, cause="InvalidPayload", result_message="no name"),
 ]
+
+
+def test_what_a_job_runs_after_is_drawn_as_a_tree() -> None:
+    def needs(job: int, number: int, state: JobState = JobState.SUCCEEDED) -> Link:
+        return Link(job, number, "clean", state, 40)
+
+    links = [needs(9, 7), needs(9, 8), needs(7, 3), needs(7, 4), needs(3, 1, JobState.RUNNING)]
+    assert drawn(details_output.needs_tree([*job_details.tree(9, links), (0, None)]), 60) == [
+        "job 7  clean  succeeded",
+        "├── job 3  clean  succeeded",
+        "│   └── job 1  clean  running, 40 %",
+        "└── job 4  clean  succeeded",
+        "job 8  clean  succeeded",
+        "... and more than 200 in all",
+    ]
 
 
 class TestJobTable:

@@ -75,6 +75,19 @@ async def test_a_batch_whose_block_raises_stays_open_also_on_an_event_loop() -> 
     assert (found.id, found.total, found.closed_at) == (march.id, 1, None)
 
 
+def test_a_block_dispatches_into_its_own_batch_only() -> None:
+    registry = Registry()
+    registry.job("report")(lambda _ctx: None)
+    runner = MemoryRunner(Settings(), registry)
+    expected = "the dispatch of 'report': batch_id is 7, in the block of the batch 1: leave it out"
+    with use_runner(runner), batch("march") as march:
+        assert march.dispatch_job(JobData("report", batch_id=march.id)).batch_id == march.id
+        with pytest.raises(InvalidJobData, match=expected):
+            march.dispatch_jobs([JobData("report"), JobData("report", batch_id=7)])
+    (found,) = runner.ledger.batches()
+    assert found.total == 1
+
+
 @pytest.mark.parametrize("name", ["", "a\0b", "x" * 201, 7])
 def test_a_batch_without_a_name_that_can_be_stored_is_refused(name: Any) -> None:
     runner = MemoryRunner(Settings(), Registry())

@@ -116,13 +116,16 @@ def test_an_option_that_says_nothing_is_refused_by_name(registry: Registry, opti
         ({"unique_key": "k", "unique_for": 0}, "unique_for is 0"),
         ({"unique_key": "k", "on_conflict": "drop"}, "'keep' or 'replace'"),
         ({"unique_key": "k", "unique_for": 90.0, "retention_seconds": 60.0}, "raise retention_seconds"),
+        ({"after_failed": "run"}, "after_failed is given, and no after"),
     ],
 )
-def test_options_of_unique_jobs_that_can_not_be_honored(
-    registry: Registry, given: dict[str, Any], problem: str
-) -> None:
+def test_options_that_can_not_be_honored_together(registry: Registry, given: dict[str, Any], problem: str) -> None:
     with pytest.raises(InvalidJobData, match=f"the dispatch of 'export': .*{problem}"):
         prepare_job(JobData("export", **given), registry, runner="legacy")
+
+
+def test_a_job_may_run_after_none(registry: Registry) -> None:
+    assert prepare_job(JobData("export", after=[], after_failed="run"), registry, runner="legacy").after == ()
 
 
 # Lanes

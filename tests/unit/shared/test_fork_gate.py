@@ -70,6 +70,25 @@ def test_a_fork_waits_no_longer_than_it_may_but_for_an_import() -> None:
         importing.result()
 
 
+def test_after_a_slow_import_a_fork_waits_for_the_first_use_of_the_library() -> None:
+    gate, library = ForkGate(1.0), Library()
+
+    def import_and_use() -> None:
+        with gate.inside():
+            with gate.importing:
+                library.held.set()
+                time.sleep(1.5)
+                library.lock.acquire()
+            time.sleep(0.3)
+            library.lock.release()
+
+    with ThreadPoolExecutor() as pool:
+        using = pool.submit(import_and_use)
+        assert library.held.wait(patient(30))
+        assert forked(library.is_free) == 0
+        using.result()
+
+
 def test_after_a_fork_threads_enter_in_parent_and_child_also_if_it_was_made_inside() -> None:
     gate = ForkGate(patient(30))
 

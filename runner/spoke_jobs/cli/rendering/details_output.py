@@ -13,7 +13,7 @@ from spoke_jobs.ledger.reading.dependency_queries import LINKS, Link
 from spoke_jobs.model import AttemptState
 
 if TYPE_CHECKING:  # importing rich takes longer than most commands
-    from rich.text import Text
+    from rich.tree import Tree
 
 _OF_THE_CLUSTER = ("NODE", "EXIT")
 _STATE_STYLES = {
@@ -45,15 +45,20 @@ def print_plain(shown: Details) -> None:
         print_row("output", text)
 
 
-def _branch(depth: int, link: Link | None) -> Text:
+def needs_tree(needs: Sequence[tuple[int, Link | None]]) -> Tree:
+    """Draw what a job depends on, as :func:`.job_details.tree` walks through it."""
     from rich.text import Text
+    from rich.tree import Tree
 
-    if link is None:
-        return Text(f"... and more than {LINKS} in all", "dim")
-    indent = "   " * (depth - 1) + "└─ " if depth else ""
-    return Text.assemble(
-        (indent, "dim"), f"job {link.needs_id}  {line(link.job_type)}  ", (state_text(link), STYLES[link.state])
-    )
+    root = Tree("", guide_style="dim", hide_root=True)
+    path = [root]
+    for depth, link in needs:
+        shown = Text(f"... and more than {LINKS} in all", "dim")
+        if link is not None:
+            state = (state_text(link), STYLES[link.state])
+            shown = Text.assemble(f"job {link.needs_id}  {line(link.job_type)}  ", state)
+        path[depth + 1 :] = [path[depth].add(shown)]
+    return root
 
 
 def print_details(shown: Details) -> None:
@@ -78,8 +83,7 @@ def print_details(shown: Details) -> None:
         pairs(shown.facts),
     ]
     if shown.needs:
-        lines = Text("\n").join(_branch(depth, link) for depth, link in shown.needs)
-        parts += [Text("\nruns after", "bold"), Padding(lines, (0, 0, 0, 2))]
+        parts += [Text("\nruns after", "bold"), Padding(needs_tree(shown.needs), (0, 0, 0, 2))]
     parts += [Text("\noptions", "bold"), pairs(shown.options)]
     if shown.attempts:
         table = Table(box=None, pad_edge=False, header_style="dim")

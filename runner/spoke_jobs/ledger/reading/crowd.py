@@ -25,6 +25,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    text,
     union_all,
 )
 
@@ -126,6 +127,8 @@ class Share(NamedTuple):
     running: int
 
 
+_MEMORY_OF_GROUPS = text("SELECT set_config('work_mem', '64MB', true)")
+"""PostgreSQL expects a kind for nearly each job. With its default of 4 MB it sorts them on disk, for few kinds."""
 _KIND = (*Subject._fields, *(field.name for field in fields(WaitingKind) if field.name != "subject"))
 
 
@@ -144,6 +147,8 @@ def waiting_counts(
 
     :param cap: the most waiting and the most blocked jobs that are counted. See :mod:`.first_waiting`.
     """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_MEMORY_OF_GROUPS)
     runners = waiting_runners(connection) if cap is not None else ()
     jobs = _waiting(limits, which, cap, runners).subquery().c
     kind = [jobs[name] for name in _KIND]
