@@ -480,7 +480,9 @@ class WaitReason(StrEnum):
         "There is no sign of a worker for its runner.",
         "",
         code=Code.NO_WORKER,
-        group_advice="Start one: `spoke-jobs worker`.",
+        group_advice=(
+            "Start one: `spoke-jobs worker`. If one runs, its patterns (`--type`, `--queue`) leave these jobs out."
+        ),
         given_by=Giver.WHY,
     )
     PASSED_OVER = ReasonRow(
@@ -488,7 +490,10 @@ class WaitReason(StrEnum):
         "Workers start later jobs and not this one: it seems that none of them knows its type.",
         "",
         code=Code.PASSED_OVER,
-        group_advice="Deploy workers whose SPOKE_APP declares TYPE, or correct the name and dispatch again.",
+        group_advice=(
+            "Deploy workers whose SPOKE_APP declares TYPE, and whose patterns (`--type`, `--queue`) let it pass, or "
+            "correct the name and dispatch again."
+        ),
         given_by=Giver.WHY,
     )
     BEHIND = ReasonRow(

@@ -356,7 +356,10 @@ def _text(finding: _Finding, first: WaitingCount, crowd: Crowd, number: int, pla
         case WaitReason.QUEUE_LOCKED:
             return _behind(kind.holder, crowd, number)
         case WaitReason.PASSED_OVER:
-            return f"of the type {line(kind.job_type)} {be} passed over: it seems that no running worker knows the type"
+            return (
+                f"of the type {line(kind.job_type)} {be} passed over: it seems that no running worker knows the type, "
+                "or takes their queues"
+            )
         case WaitReason.WORKERS_BUSY:
             return _busy(finding, crowd, number)
         case WaitReason.NOT_CLAIMABLE:

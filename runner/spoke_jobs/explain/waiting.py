@@ -270,7 +270,8 @@ def _for_a_worker(situation: Situation, held: bool) -> Iterator[Reason]:
             f"workers have started {count(len(later), 'later job')} since it was due, the last "
             f"{ago(later[0].claimed_at, now)} on {line(later[0].worker)}, but not this one: it seems that no running "
             f"worker knows {line(job.job_type)}, or takes its queue",
-            "deploy workers whose SPOKE_APP declares the type, or correct the name and dispatch again",
+            "deploy workers whose SPOKE_APP declares the type, and whose patterns (--type, --queue) let the job pass, "
+            "or correct the name and dispatch again",
             number=len(later),
             worker=later[0].worker,
         )
@@ -358,7 +359,10 @@ def _no_worker(situation: Situation) -> Reason:
     if job.assigned and job.runner == "legacy":
         advice = "the process that dispatched it should run it (JOBS_SAME_PROCESS); if it is gone, start a worker"
     elif unseen:
-        advice += f"; if one runs, its SPOKE_APP doesn't declare {line(job.job_type)}"
+        advice += (
+            f"; if one runs, its SPOKE_APP doesn't declare {line(job.job_type)}, or its patterns (--type, --queue) "
+            "leave the job out"
+        )
     return waits_for(
         WaitReason.NO_WORKER,
         f"it has been due for {seconds(due.total_seconds())}, and no worker for the runner {line(job.runner)} takes "

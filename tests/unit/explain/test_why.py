@@ -106,6 +106,10 @@ class TestWaiting:
         assert words in reason.text
         assert "spoke-jobs worker" in reason.advice
 
+    def test_a_worker_that_runs_may_leave_the_job_out(self) -> None:
+        assert "its patterns (--type, --queue) leave the job out" in only(a_situation(traces=())).advice
+        assert "patterns" not in only(a_situation(traces=(a_trace(),))).advice, "one has run its type"
+
     def test_a_job_has_been_due_since_before_the_rules_changed(self) -> None:
         reason = only(a_situation(rules_since=before(seconds=20)))
         assert reason.text.startswith("it has been due for 1 min, and no worker")
