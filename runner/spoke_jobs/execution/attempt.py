@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -186,9 +185,14 @@ async def _call(
 ) -> AttemptEnd:
     """Call the job's function and record how the attempt ended."""
     options = claim.job.options
-    finish = partial(_succeed, claim, driver, context, lease)
+
+    async def finish(result: Any) -> None:
+        lease.function_ended()
+        await _succeed(claim, driver, context, lease, result)
+
     try:  # what cannot be described, such as an exception whose text raises, must not keep the lease for ever
         raised = await perform(driver, definition, context, payload, finish)
+        lease.function_ended()
         stopping = Stopping() if raised is None else driver.stopping(raised)
         try:
             failure = None if raised is None else failure_after(raised, options.retry, stopping)

@@ -65,6 +65,9 @@ class Lease:
     """How long the job may take to stop by itself, once its cancellation was requested."""
     cancelled_at: float = math.inf
     """When the request to cancel the job became known."""
+    function_ended: bool = False
+    """Whether the job's function has returned or raised. Then neither its timeout nor a cancellation stops the owner,
+    however often the end is recorded in vain."""
     ending: int = 0
     """How many times the attempt's end is being recorded now. The owner is not stopped meanwhile."""
     report: Progress | None = None
@@ -119,11 +122,18 @@ class Lease:
         if StopReason.LEASE_EXPIRED in self.told:  # half of the margin is left for stopping
             return self.stop_at + lease_margin(self.seconds) / 2, None
         at, reason = self.stop_at, StopReason.LEASE_EXPIRED
+        if self.function_ended:
+            return at, reason
         if (cancelled := self.cancelled_at + self.cancel_grace) <= at and StopReason.CANCELLED not in self.told:
             at, reason = cancelled, StopReason.CANCELLED
         if self.run_until <= at and StopReason.TIMEOUT not in self.told:
             at, reason = self.run_until, StopReason.TIMEOUT
         return at, reason
+
+    def obeys(self, reason: StopReason) -> bool:
+        """Whether the owner is still to be told to stop for this reason."""
+        over = self.function_ended and reason in (StopReason.TIMEOUT, StopReason.CANCELLED)
+        return not self.ending and not over and reason not in self.told
 
     def reported(self, progress: Progress) -> Lease:
         """The job has reported progress."""
@@ -151,6 +161,10 @@ class Lease:
             unrecorded=None if self.unrecorded is progress else self.unrecorded,
             cancelled_at=min(self.cancelled_at, now) if pulse is Pulse.CANCELLED else self.cancelled_at,
         )
+
+    def after_function(self) -> Lease:
+        """The job's function has returned or raised."""
+        return replace(self, function_ended=True)
 
     def begins_to_end(self) -> Lease:
         """The attempt's end is being recorded: a heartbeat that finds no claim is expected now."""

@@ -47,12 +47,18 @@ class LeaseObserver(Protocol):
     def heartbeat_unanswered(self, unanswered: bool) -> None:
         """Note whether the database has not answered the last heartbeat, or not yet."""
 
+    def function_ended(self, token: UUID) -> None:
+        """Note that the function of this attempt has returned or raised: its limits no longer count."""
+
 
 class _Nobody:
     def lease_ends(self, moment: float) -> None:
         pass
 
     def heartbeat_unanswered(self, unanswered: bool) -> None:
+        pass
+
+    def function_ended(self, token: UUID) -> None:
         pass
 
 
@@ -179,6 +185,14 @@ class LeaseKeeper:
         with self._changed:
             return None if (lease := self._leases.get(token)) is None else lease.unrecorded
 
+    def function_ended(self, token: UUID) -> None:
+        """Mark that the attempt's function has returned or raised: only its lease limits the recording of its end."""
+        with self._changed:
+            if (lease := self._leases.get(token)) is not None:
+                self._put(lease.after_function())
+            if not self._closed:
+                self._observer.function_ended(token)
+
     def end(self, token: UUID) -> Progress | None:
         """Mark that the attempt's end is being recorded, from now on.
 
@@ -296,7 +310,7 @@ class LeaseKeeper:
     def _stop(self, token: UUID, reason: StopReason) -> None:
         with self._changed:
             lease = self._leases.get(token)
-            if self._closed or lease is None or lease.ending or reason in lease.told:
+            if self._closed or lease is None or not lease.obeys(reason):
                 return
             if lease.told and self._give_up is None:
                 return
@@ -389,6 +403,10 @@ class KeptLease:
     def report(self, progress: Progress) -> None:
         """Write this progress soon; a later call replaces it."""
         self._keeper.report(self._token, progress)
+
+    def function_ended(self) -> None:
+        """Mark that the job's function has returned or raised; see :meth:`LeaseKeeper.function_ended`."""
+        self._keeper.function_ended(self._token)
 
     def ending(self) -> AbstractContextManager[Progress | None]:
         """Mark that the attempt's end is being recorded; see :meth:`LeaseKeeper.ending`."""

@@ -73,6 +73,8 @@ class LimitEnforcer:
         for child in self._pool.of(ChildKind.LOOP):
             holder, held_for = child.shared.at
             for item in list(child.orders.values()):
+                if child.shared.has_ended(item.order.token):
+                    continue
                 started = item.sent_at + PATIENCE_SECONDS  # at the latest
                 if item.limit is not None and now > started + item.limit + _OVERTIME_SECONDS:
                     reason = KillReason(item.order.token, Cause.TIMEOUT)
@@ -119,7 +121,8 @@ class LimitEnforcer:
         if (unread := self._unread(child, holder)) is not None:
             return unread
         item = None if holder is None else child.orders.get(holder)
-        if child.kind is ChildKind.THREAD and item is not None:
+        runs = holder is not None and not child.shared.has_ended(holder)
+        if child.kind is ChildKind.THREAD and item is not None and runs:
             if item.limit is not None and held_for > item.limit + _OVERTIME_SECONDS:
                 return KillReason(holder, Cause.TIMEOUT)
             if item.cancelled_at is not None and time.monotonic() > item.cancelled_at + CANCEL_GRACE_SECONDS:
@@ -128,7 +131,7 @@ class LimitEnforcer:
                 return KillReason(holder, Cause.TOO_LONG_FOR_WORKER)
         if time.monotonic() < child.shared.deadline - lease_margin(self._lease_seconds) / 4:
             return None
-        if item is not None and item.limit is not None and held_for > item.limit:
+        if item is not None and item.limit is not None and held_for > item.limit and runs:
             return KillReason(holder, Cause.TIMEOUT)
         if child.shared.unanswered:  # on a busy machine the child may not run in time to stop itself for this
             return KillReason(holder, Cause.DATABASE_UNREACHABLE, StopReason.DATABASE_AWAY)

@@ -18,10 +18,12 @@ import tempfile
 import time
 from uuid import UUID
 
-_SIZE = 56
+_SIZE = 57
 _NOBODY = bytes(16)
+_PLACE = len(_NOBODY) + 1
+"""The bytes of a listed attempt: its token, and a flag."""
 _DOUBLE, _INTEGER = struct.Struct("=d"), struct.Struct("=q")
-_SINCE, _DEADLINE, _UNANSWERED, _COPIED, _LIMITS_CHANGED = 16, 24, 32, 40, 48
+_SINCE, _DEADLINE, _UNANSWERED, _COPIED, _LIMITS_CHANGED, _ENDED = 16, 24, 32, 40, 48, 56
 
 
 class SharedState:
@@ -29,6 +31,8 @@ class SharedState:
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, 0)
+        self._flags = _SIZE + (len(self._memory) - _SIZE) // _PLACE * len(_NOBODY)
+        """Where the list of attempts ends, and that of their flags begins: whether the function has ended."""
 
     @classmethod
     def make(cls, attempts: int = 0) -> tuple[SharedState, int]:
@@ -37,7 +41,7 @@ class SharedState:
         :param attempts: how many attempts it can list.
         """
         with tempfile.TemporaryFile() as file:
-            file.truncate(_SIZE + attempts * len(_NOBODY))
+            file.truncate(_SIZE + attempts * _PLACE)
             shared = cls(file.fileno())
             shared.lease_ends(math.inf)
             return shared, os.dup(file.fileno())
@@ -51,6 +55,7 @@ class SharedState:
 
     def enter(self, token: UUID) -> None:
         """Note that this attempt's code runs from now on, in the process or in a step of its event loop."""
+        self._memory[_ENDED] = 0
         _DOUBLE.pack_into(self._memory, _SINCE, time.monotonic())
         self._memory[:16] = token.bytes
 
@@ -60,19 +65,38 @@ class SharedState:
 
     def add(self, token: UUID) -> None:
         """List an attempt."""
-        for place in range(_SIZE, len(self._memory), len(_NOBODY)):
+        for place in range(_SIZE, self._flags, len(_NOBODY)):
             if self._memory[place : place + len(_NOBODY)] == _NOBODY:
+                self._memory[self._flag(place)] = 0
                 self._memory[place : place + len(_NOBODY)] = token.bytes
                 return
 
     def remove(self, token: UUID) -> None:
         """List an attempt no longer."""
-        if (place := self._memory.find(token.bytes, _SIZE)) >= 0:
+        if (place := self._place(token)) >= 0:
             self._memory[place : place + len(_NOBODY)] = _NOBODY
 
     def lists(self, token: UUID) -> bool:
         """Whether the attempt is listed."""
-        return self._memory.find(token.bytes, _SIZE) >= 0
+        return self._place(token) >= 0
+
+    def function_ended(self, token: UUID) -> None:
+        """Note that the attempt's function has returned or raised, and its end is being recorded."""
+        self._memory[self._flag_of(token)] = 1
+
+    def has_ended(self, token: UUID) -> bool:
+        """Whether the function of this attempt, which is listed or runs, has returned or raised."""
+        return self._memory[self._flag_of(token)] == 1
+
+    def _place(self, token: UUID) -> int:
+        """Where the attempt is listed; -1 if it is not."""
+        return self._memory.find(token.bytes, _SIZE, self._flags)
+
+    def _flag(self, place: int) -> int:
+        return self._flags + (place - _SIZE) // len(_NOBODY)
+
+    def _flag_of(self, token: UUID) -> int:
+        return _ENDED if (place := self._place(token)) < 0 else self._flag(place)
 
     def lease_ends(self, moment: float) -> None:
         """Note when the first lease of the running attempts lapses, on the monotonic clock."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,7 @@ from spoke_jobs.errors import RetryLater, Superseded
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices
 from spoke_jobs.execution.context import JobContext
 from spoke_jobs.execution.thread_attempt import run_attempt
+from spoke_jobs.job_options import JobOptions
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import AttemptState, AttemptUsage, Claim, JobState, Pulse, UnreadPayload
 from spoke_jobs.payloads import JOB_LIMIT_BYTES
@@ -477,6 +479,15 @@ class TestAnOutageAtTheEnd:
         attempt = Attempt(self.Away(ledger.engine), lambda ctx, _payload: calls.append(ctx.attempt))
         assert attempt.run(attempt.claim(lease=3)) == AttemptEnd(ExitCode.DONE)
         assert (attempt.row.state, calls) == (JobState.SUCCEEDED, [1])
+
+    def test_a_job_that_has_returned_is_not_out_of_time_meanwhile(self, ledger: SqlLedger) -> None:
+        away = self.Away(ledger.engine)
+        away.failures = 5
+        attempt = Attempt(away, lambda _ctx, _payload: None, options=JobOptions(timeout_seconds=2.0))
+        began = time.monotonic()
+        assert attempt.run(attempt.claim(lease=6)) == AttemptEnd(ExitCode.DONE)
+        assert time.monotonic() - began > 2.0, "it took longer than the timeout"
+        assert (attempt.row.state, attempt.lost) == (JobState.SUCCEEDED, [])
 
     def test_what_a_job_meets_itself_is_the_database_s_fault(self, ledger: SqlLedger) -> None:
         def fail(_ctx: JobContext, _payload: Any) -> None:

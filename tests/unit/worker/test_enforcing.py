@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import selectors
 import socket
 import subprocess
@@ -139,6 +140,33 @@ def test_an_attempt_that_runs_for_longer_than_jobs_may_there_is_ended(held: Held
     assert held.limits._exceeded(held.child) is None
     item.worker_seconds = 0.05
     assert held.killed() == (held.order.token, Cause.TOO_LONG_FOR_WORKER)
+
+
+@pytest.mark.parametrize("kind", ChildKind)
+def test_an_attempt_whose_function_has_ended_is_not_stopped_while_its_end_is_recorded(
+    held: Held, kind: ChildKind
+) -> None:
+    """The database may be away for longer than the job's timeout."""
+    shared, descriptor = SharedState.make(2 if kind is ChildKind.LOOP else 0)
+    held.child.kind, held.child.shared, theirs = kind, shared, SharedState.open(descriptor)
+    item, token = held.child.orders[held.order.token], held.order.token
+    item.limit = item.worker_seconds = 0.01
+    item.sent_at -= 600
+    theirs.add(token)
+    theirs.enter(token)
+    theirs.function_ended(token)
+    theirs._memory[16:24] = bytes(8)  # it has run since the machine started
+    held.limits.end_overdue()
+    assert (held.received(), held.child.kill_reason, held.limits._exceeded(held.child)) == ([], None, None)
+    theirs.lease_ends(time.monotonic())
+    reason = held.limits._exceeded(held.child)
+    assert reason is not None
+    assert reason.cause == Cause.WORKER_LOST, "only its lease limits it"
+    theirs.lease_ends(math.inf)
+    theirs.remove(token)
+    theirs.add(token)
+    theirs.enter(token)
+    assert not shared.has_ended(token), "another attempt has its place"
 
 
 def test_an_attempt_of_an_event_loop_is_asked_to_stop_and_its_loop_is_killed_only_if_it_does_not(
