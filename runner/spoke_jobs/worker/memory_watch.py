@@ -38,13 +38,13 @@ def bound_of(options: JobOptions, most: int | None) -> int | None:
     return min(bounds, default=None)
 
 
-def keeps_too_much(at_start: int, idle: int, bound: int) -> bool:
-    """Whether jobs have left so much memory in an idle child that the next one would soon pass its bound.
+def keeps_too_much(at_start: int, between: int, bound: int) -> bool:
+    """Whether jobs have left so much memory in a child that the next one would soon pass its bound.
 
     :param at_start: what the child had before its first job.
-    :param idle: what it has now.
+    :param between: what it has now, between two jobs.
     """
-    return idle > at_start + (bound - at_start) / 2
+    return between > at_start + (bound - at_start) / 2
 
 
 def text_of(used: int, bound: int) -> str:
@@ -92,8 +92,12 @@ class MemoryWatch:
             )
 
     def is_worn(self, child: Child) -> bool:
-        """Whether to replace a child that has ended its last order, because jobs have left memory in it."""
-        if self.bound is None or child.kind is not ChildKind.THREAD or child.orders:
+        """Whether to replace a child that has just ended an order, because jobs have left memory in it.
+
+        It may hold orders ahead, which it runs before it ends. Under load it is never without, and the memory that is
+        left would be charged to a job that needs little.
+        """
+        if self.bound is None or child.kind is not ChildKind.THREAD:
             return False
         return keeps_too_much(child.memory_at_start, self.measure(child.process.pid, self.bound), self.bound)
 
