@@ -96,7 +96,7 @@ _WAITING = Row(
         ),
         lines(
             "Due jobs of the lane worker",
-            "By worker deployment: jobs that a free worker would start.",
+            "By worker deployment: jobs that free workers would start now.",
             Unit.COUNT,
             Query("max by (workers) (spoke_sync_lane_jobs_due{@SYNC@})", "{{workers}}"),
         ),

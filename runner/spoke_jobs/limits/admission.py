@@ -179,6 +179,11 @@ class Admission:
         for subject, count in running.items():
             self._count(subject, count)
 
+    @property
+    def kinds(self) -> frozenset[ScopeKind]:
+        """The forms of the limits' scopes."""
+        return self._limits.kinds
+
     def why_held(self, subject: Subject) -> Wait | None:
         """Return why a job can't start now; None if it can. A pause is named before a limit."""
         full = (wait for counted in self._limits.of(subject) if (wait := self._full(*counted)) is not None)
@@ -201,6 +206,23 @@ class Admission:
             bucket = bucket_of(limit, name)
             self._full_at[bucket] = self.taken[bucket] = rate.started(self._bucket(limit, name), self.now)
         return True
+
+    def startable(self, due: Mapping[Subject, int]) -> int:
+        """Return how many of some due jobs may start now. None of them is admitted.
+
+        Under limits on queues and on organizations, for example, the order of the subjects may matter: it is kept.
+        """
+        room: dict[tuple[Scope, str], float] = {}
+        total = 0
+        for subject, count in due.items():
+            counted = list(self._limits.of(subject))
+            for limit, name in counted:
+                room.setdefault((limit.scope, name), self._room(limit, name))
+            starts = min([count, *(room[limit.scope, name] for limit, name in counted)])
+            for limit, name in counted:
+                room[limit.scope, name] -= starts
+            total += int(starts)
+        return total
 
     def start_by(self, subject: Subject) -> float:
         """Return until when a worker may start a job that was admitted, on the monotonic clock of the process.
@@ -275,10 +297,22 @@ class Admission:
             if rate is not None and (counted.name or not counted.limit.has_buckets):
                 yield rate, counted
 
+    def _room(self, limit: JobLimit, name: str) -> float:
+        """Return how many jobs may start now under a limit."""
+        if self._paused(limit) is not None or self._full(limit, name) is not None:
+            return 0
+        if not _fills(limit, name):
+            return math.inf
+        most, rate = limit.bounds.max_running, limit.bounds.rate
+        return min(
+            math.inf if most is None else most - self._running[limit.scope, name],
+            math.inf if rate is None else rate.tokens(self._bucket(limit, name), self.now),
+        )
+
     def _count(self, subject: Subject, count: int) -> None:
         for limit, name in self._limits.of(subject):
-            if not name and limit.scope.kind is not ScopeKind.ALL:
-                continue  # a job without a type, which other code has written, fills no limit of other types
+            if not _fills(limit, name):
+                continue
             key = (limit.scope, name)
             self._running[key] += count
             if limit.bounds.max_running:
@@ -321,6 +355,11 @@ class Admission:
         for number, name in self._full_at if limits else ():
             if name and number in limits:
                 yield Counted(limits[number], name)
+
+
+def _fills(limit: JobLimit, name: str) -> bool:
+    """Whether a job fills a limit. One without a type, which other code has written, fills none of other types."""
+    return bool(name) or limit.scope.kind is ScopeKind.ALL
 
 
 def bucket_of(limit: JobLimit, name: str) -> Bucket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -11,6 +12,7 @@ from tests.contract.ledger import EAGER, LEASE, SHORT, claim_one, new_job
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.executors import LANE_RUNNER
+from spoke_jobs.ledger.claims import limited_claims
 from spoke_jobs.ledger.cluster import ended_attempts, reports, syncing
 from spoke_jobs.ledger.cluster.ended_attempts import FIRST_LOOK, Look
 from spoke_jobs.ledger.cluster.lane_load import LaneLoad, lane_loads
@@ -19,7 +21,7 @@ from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.maintenance import overflow
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.limits.job_limit import parse_scope
+from spoke_jobs.limits.job_limit import changed_bounds, parse_scope
 from spoke_jobs.model import (
     ANY_CLAIM,
     AttemptReport,
@@ -282,6 +284,55 @@ def test_the_load_of_a_set_of_workers_is_what_its_workers_would_run(ledger: SqlL
     }
     assert 90 <= loads["all"].oldest_seconds < 90 + patient(300)
     assert loads["rest"] == LaneLoad()
+
+
+def bound(ledger: SqlLedger, scope: str, **changes: Any) -> None:
+    ledger.limits.set(parse_scope(scope), lambda bounds: changed_bounds(bounds, **changes))
+
+
+def load_of_all(ledger: SqlLedger) -> LaneLoad:
+    with ledger.engine.begin() as connection:
+        return lane_loads(connection, {"all": ANY_CLAIM})["all"]
+
+
+def test_of_the_jobs_of_a_serial_queue_the_load_counts_one(ledger: SqlLedger) -> None:
+    for _ in range(20):
+        ledger.insert(new_job(runner=LANE_RUNNER, queue_name="q", locks_queue=True))
+    ledger.insert(new_job(runner=LANE_RUNNER, queue_name="r", locks_queue=True, job_type="other"))
+    ledger.insert(new_job(runner=LANE_RUNNER, queue_name="q"))
+    assert load_of_all(ledger).due == 3, "one of each queue, and one that needs no lock"
+    bound(ledger, "queue:q", max_running=1)
+    assert load_of_all(ledger).due == 2
+    claim = claim_of(ledger, queue_name="q", locks_queue=True)
+    load = load_of_all(ledger)
+    assert (load.due, load.running) == (1, 1)
+    ledger.succeed(None, claim.token, None)
+    assert load_of_all(ledger).jobs == 2
+
+
+def test_the_load_is_what_the_limits_leave_room_for(ledger: SqlLedger) -> None:
+    for number in range(20):
+        ledger.insert(new_job(runner=LANE_RUNNER, organization_id=number % 3))
+    bound(ledger, "type:report", max_running=2)
+    assert load_of_all(ledger).due == 2
+    claims = [claim_of(ledger) for _ in range(2)]
+    assert load_of_all(ledger) == LaneLoad(0, 2)
+    ledger.succeed(None, claims[0].token, None)
+    load = load_of_all(ledger)
+    assert (load.due, load.running) == (1, 1)
+    bound(ledger, "type:report", max_running=None)
+    bound(ledger, "each-organization", rate="1/h", burst=2)
+    assert load_of_all(ledger).due == 6 + 2, "two of each organization, and the two that claim_of() added have none"
+
+
+def test_of_very_many_kinds_of_due_jobs_the_load_counts_all(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limited_claims, "COUNTED_APART", 2)
+    for number in (1, 1, 2, 2, 3, 4):
+        ledger.insert(new_job(runner=LANE_RUNNER, organization_id=number))
+    bound(ledger, "each-organization", max_running=1)
+    assert load_of_all(ledger).due == 4, "the last two count toward limits on all jobs only"
+    bound(ledger, "all", max_running=3)
+    assert load_of_all(ledger).due == 3
 
 
 def look(ledger: SqlLedger, before: Look, limit: int = 2) -> Look:

@@ -130,7 +130,7 @@ SYNC = (
     ),
     gauge("spoke_sync_jobs_unlaunched", "Due jobs that have no SpokeJob yet."),
     gauge("spoke_sync_oldest_unlaunched_seconds", "Seconds for which the oldest job without a SpokeJob has been due."),
-    gauge("spoke_sync_lane_jobs_due", "Jobs of the lane `worker` that a free worker would start.", _WORKERS),
+    gauge("spoke_sync_lane_jobs_due", "Jobs of the lane `worker` that free workers would start now.", _WORKERS),
     gauge("spoke_sync_lane_jobs_running", "Attempts that run in workers of the lane `worker`.", _WORKERS),
     gauge(
         "spoke_sync_lane_oldest_due_seconds",

@@ -44,7 +44,8 @@ _FIND = {
 }
 COUNTED_APART = 10_000
 """How many groups of running jobs are counted apart. Other code may have written any number of rows."""
-_OTHERS = Subject("", "", None)
+OTHERS = Subject("", "", None)
+"""The smallest ones, together."""
 _IS_RUNNING = job_attempt.c.state == constant(AttemptState.RUNNING)
 _ALL_RUNNING = select(func.count()).where(_IS_RUNNING)
 _RATED = select(job_limit.c.id, job_limit.c.full_at).where(job_limit.c.rate_count.is_not(None))
@@ -108,7 +109,7 @@ def running_jobs(connection: Connection, kinds: frozenset[ScopeKind]) -> Counter
     rows = connection.execute(_largest_groups(kinds, COUNTED_APART)).all()
     found = Counter({Subject(*row[:-1]): row[-1] for row in rows})
     if len(rows) == COUNTED_APART:
-        found[_OTHERS] += max(0, (connection.scalar(_ALL_RUNNING) or 0) - found.total())
+        found[OTHERS] += max(0, (connection.scalar(_ALL_RUNNING) or 0) - found.total())
     return found
 
 
