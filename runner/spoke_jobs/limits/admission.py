@@ -195,7 +195,25 @@ class Admission:
 
     def limits_any(self, subject: Subject) -> bool:
         """Whether a limit, a rate or a pause applies to a job, even if that does not hold it back now."""
-        return any(True for _ in self._limits.of(subject))
+        return any(True for _ in self.limits_of(subject))
+
+    def limits_of(self, subject: Subject) -> Iterator[Counted]:
+        """Yield the limits that apply to a job, the narrowest first."""
+        return self._limits.of(subject)
+
+    def may_have_filled(self, limit: JobLimit, name: str, starts: int, seconds: float) -> bool:
+        """Return whether a limit may have held jobs back for some time, if since then so many have started.
+
+        A rate has done so if at least half of its tokens were taken: of those that it had, and those that came.
+        """
+        most, rate = limit.bounds.max_running, limit.bounds.rate
+        if not _fills(limit, name):
+            return False
+        if most is not None and self._running[limit.scope, name] + starts >= most:
+            return True
+        if rate is None:
+            return False
+        return 2 * starts >= rate.tokens(self._bucket(limit, name), self.now) + seconds * 1_000_000 / rate.interval
 
     def admit(self, subject: Subject) -> bool:
         """Let a job start if it may: count it, and take a token of each rate."""

@@ -31,10 +31,12 @@ from spoke_jobs.model import JobFilter
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.ticker import Ticker
 from spoke_jobs.shared.api_errors import ApiError
+from spoke_jobs.sync import overflow_looks
 from spoke_jobs.sync.decide import decide
 from spoke_jobs.sync.effects import PROGRESS_SECONDS, Effects
 from spoke_jobs.sync.limit_publisher import LimitPublisher
 from spoke_jobs.sync.output_keeper import OutputKeeper
+from spoke_jobs.sync.overflow_looks import Looks
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.sync_model import Action, Mirror, Row, SpokeJobView, read_view
 from spoke_jobs.sync.undecided import FAILED
@@ -46,6 +48,8 @@ logger = logging.getLogger(__name__)
 _PROGRESS_BUDGET_SECONDS = 1.0
 """How long progress updates may delay the launches of a turn."""
 _BATCH = 200
+_CANDIDATES = 2_000
+"""How many jobs that may move to pods are read at a time: of the first ones, none may move yet."""
 _PRUNED_AT_ONCE = 1000
 _OWN = (JobFilter(runner=CLUSTER_RUNNER), JobFilter(runner=LANE_RUNNER))
 _LOOKED_AT, _LOOKS = 5000, 5
@@ -118,8 +122,7 @@ class LeaderLoop:
         self._running: dict[UUID, str] = {}
         self._settled_to = 0
         self._usage = ended_attempts.FIRST_LOOK
-        self._overflowed: set[int] = set()
-        """The jobs that would have moved to pods at the last look."""
+        self._overflow_looks = Looks()
         self._events_to: int | None = None
         self._compared_to: int | None = None
         self._launched_to: int | None = None
@@ -361,10 +364,9 @@ class LeaderLoop:
             self._answers_since = self._answered_at
 
     def _move_overflowed(self) -> None:
-        """Move jobs of the lane `worker` that have waited for too long to pods, if they still wait at the second look.
+        """Move jobs of the lane `worker` that have waited for a free worker for too long to pods.
 
-        At the end of a pause, or when the lock of a queue becomes free, workers need a moment to claim the jobs. The
-        look reads all jobs that wait for a worker. If they are many, it is repeated less often. A failure does not
+        The look reads all jobs that wait for a worker. If they are many, it is repeated less often. A failure does not
         affect the other routines.
         """
         begun = self._clock()
@@ -372,12 +374,13 @@ class LeaderLoop:
             return
         try:
             with self._writer.transaction() as connection:
-                found = set(overflow.overflowed(connection, _BATCH))
-                moved = overflow.move_to_pods(connection, found & self._overflowed)
+                waits = overflow.look(connection, self._overflow_looks.last_attempt, _CANDIDATES)
+                looks, late = overflow_looks.look(self._overflow_looks, waits, begun)
+                moved = overflow.move_to_pods(connection, late[:_BATCH])
         except DBAPIError as error:
             logger.warning("could not move jobs that no worker takes; trying again: %s", reason_of(error))
             return
-        self._overflowed = found.difference(moved)
+        self._overflow_looks = looks
         self._next_overflow = self._clock() + _REST * (self._clock() - begun)
         if moved:
             self._due["launch"] = 0.0

@@ -12,6 +12,7 @@ from tests.contract.ledger import EAGER, LEASE, SHORT, claim_one, new_job
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.executors import LANE_RUNNER
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.ledger.claims import limited_claims
 from spoke_jobs.ledger.cluster import ended_attempts, reports, syncing
 from spoke_jobs.ledger.cluster.ended_attempts import FIRST_LOOK, Look
@@ -19,6 +20,7 @@ from spoke_jobs.ledger.cluster.lane_load import LaneLoad, lane_loads
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.maintenance import overflow
+from spoke_jobs.ledger.maintenance.overflow import LaneClaims
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.limits.job_limit import changed_bounds, parse_scope
@@ -255,7 +257,7 @@ def test_jobs_that_no_worker_takes_in_time_move_unless_one_has_begun(ledger: Sql
         old = update(job_request).where(job_request.c.id != soon.id)
         connection.execute(old.values(created_at=clock_after(-90), updated_at=clock_after(-90)))
     with ledger.engine.begin() as connection:
-        found = overflow.overflowed(connection, 9)
+        found = [each.id for each in overflow.look(connection, None, 9).candidates]
     assert found == [late.id, taken.id]
     assert isinstance(ledger.claim(taken.id, taken.uid, 1, 1, "w", LEASE), Claim)
     with ledger.engine.begin() as connection:
@@ -263,6 +265,27 @@ def test_jobs_that_no_worker_takes_in_time_move_unless_one_has_begun(ledger: Sql
     moved = ledger.get(late.id)
     assert moved is not None
     assert (moved.runner, moved.run, moved.state) == ("kubernetes", 2, JobState.WAITING)
+
+
+def test_a_look_at_jobs_that_may_move_counts_the_claims_since_the_last_one(ledger: SqlLedger) -> None:
+    claim_of(ledger, queue_name="before", locks_queue=True)
+    bound(ledger, "each-queue", max_running=9)
+    with ledger.engine.begin() as connection:
+        first = overflow.look(connection, None, 9)
+    assert (first.claims, first.locked) == (None, {"before"})
+    claims = [claim_of(ledger, queue_name="q", locks_queue=True, organization_id=7)]
+    claims += [claim_of(ledger, queue_name="r", organization_id=number) for number in (7, 8)]
+    claim_of(ledger, runner="legacy", queue_name="s")
+    for claim in claims:
+        ledger.succeed(None, claim.token, None)
+    with ledger.engine.begin() as connection:
+        found = overflow.look(connection, first.last_attempt, 9)
+    assert found.claims == {
+        LaneClaims(Subject("", "q"), "q"): 1,
+        LaneClaims(Subject("", "r"), ""): 2,
+    }, "limits differ by queue only"
+    with ledger.engine.begin() as connection:
+        assert overflow.look(connection, found.last_attempt, 9).claims == {}
 
 
 def test_the_load_of_a_set_of_workers_is_what_its_workers_would_run(ledger: SqlLedger) -> None:

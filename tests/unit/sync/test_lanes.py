@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import Engine, update
 from tests.contract.ledger import LEASE, claim_one
 from tests.contract.ledger_lanes import of_lane
@@ -14,9 +15,8 @@ from spoke_jobs.contract.names import spokejob_name
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.limits.job_limit import parse_scope
+from spoke_jobs.limits.job_limit import changed_bounds, parse_scope
 from spoke_jobs.model import AttemptUsage, Failure, JobOptions, JobRequest, JobState
-from spoke_jobs.sync.leader_loop import LeaderLoop
 
 
 def row(ledger: SqlLedger, job: JobRequest) -> JobRequest:
@@ -161,20 +161,74 @@ def test_a_job_waits_for_a_pause_and_for_its_queue_in_its_own_lane(
     assert [row(ledger, each).runner for each in (locked, paused, free)] == [LANE_RUNNER, LANE_RUNNER, "kubernetes"]
 
 
-def test_a_worker_has_a_moment_to_take_what_a_pause_has_held(
-    ledger: SqlLedger, engine: Engine, loop: LeaderLoop
+def test_after_a_pause_a_job_waits_for_a_worker_for_its_overflow_seconds(
+    ledger: SqlLedger, engine: Engine, turns: Turns
 ) -> None:
-    job, scope = overflowing(ledger), parse_scope("all")
+    """However long the pause was: workers need time to take what it has held."""
+    jobs, scope = [overflowing(ledger) for _ in range(3)], parse_scope("all")
     ledger.limits.pause(scope, "the carrier is down")
-    age(engine, 60)
-    loop.turn()
+    age(engine, 3600)
+    turns()
     ledger.limits.resume(scope)
-    loop._due["strays"] = 0.0
-    loop.turn()
-    assert row(ledger, job).runner == LANE_RUNNER
-    loop._due["strays"] = 0.0
-    loop.turn()
-    assert row(ledger, job).runner == "kubernetes"
+    for _ in range(3):
+        turns(8)
+    assert {row(ledger, job).runner for job in jobs} == {LANE_RUNNER}
+    turns(8)
+    assert {row(ledger, job).runner for job in jobs} == {"kubernetes"}
+
+
+@pytest.mark.parametrize(("locks_queue", "limit"), [(True, None), (False, 1), (False, 2)])
+def test_a_job_does_not_move_while_workers_take_what_they_may_of_its_queue_or_limit(
+    ledger: SqlLedger, engine: Engine, turns: Turns, locks_queue: bool, limit: int | None
+) -> None:
+    """Each look falls between two jobs, and finds the lock free, and room under the limit."""
+    jobs = [overflowing(ledger, queue_name="q", locks_queue=locks_queue) for _ in range(14)]
+    if limit is not None:
+        ledger.limits.set(parse_scope("queue:q"), lambda bounds: changed_bounds(bounds, limit))
+    turns()
+    age(engine, 3600)
+    looks = 0
+    for count in range(1, 13):
+        claim = claim_one(ledger, LANE_RUNNER, ["report"], "w", LEASE)
+        assert claim is not None
+        ledger.succeed(None, claim.token, None)
+        if count % (limit or 1) == 0:
+            turns()
+            looks += 1
+    assert looks >= 6
+    assert {row(ledger, job).runner for job in jobs} == {LANE_RUNNER}
+    turns(20)
+    assert [row(ledger, job).runner for job in jobs[-2:]] == [LANE_RUNNER] * 2, "22 s since the last claim was seen"
+    turns(20)
+    assert [row(ledger, job).runner for job in jobs[-2:]] == ["kubernetes"] * 2, "no worker is left"
+
+
+def test_a_job_moves_beside_busy_workers_whose_claims_leave_room_under_the_limit(
+    ledger: SqlLedger, engine: Engine, turns: Turns
+) -> None:
+    jobs = [overflowing(ledger) for _ in range(9)]
+    ledger.limits.set(parse_scope("all"), lambda bounds: changed_bounds(bounds, 50, "1000/s"))
+    age(engine, 3600)
+    turns()
+    assert row(ledger, jobs[-1]).runner == "kubernetes", "nothing is known of the time before sync's start"
+    again = [overflowing(ledger) for _ in range(9)]
+    age(engine, 3600)
+    assert claim_one(ledger, LANE_RUNNER, ["report"], "w", LEASE) is not None
+    turns()
+    assert row(ledger, again[-1]).runner == "kubernetes"
+
+
+def test_jobs_that_may_not_move_yet_do_not_keep_others_from_it(ledger: SqlLedger, engine: Engine, turns: Turns) -> None:
+    """More than sync moves at a time."""
+    options = JobOptions(lane="worker", overflow_seconds=30.0)
+    ledger.insert_many([of_lane("worker", options=options, job_type="paused") for _ in range(250)])
+    free, scope = overflowing(ledger), parse_scope("type:paused")
+    ledger.limits.pause(scope, "the carrier is down")
+    turns()
+    ledger.limits.resume(scope)
+    age(engine, 60)
+    turns()
+    assert row(ledger, free).runner == "kubernetes"
 
 
 def test_a_job_that_is_tried_again_waits_for_a_worker_from_then_on(
