@@ -14,7 +14,7 @@ from spoke_jobs.contract import labels, names
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.custom_resources.spokejob import LARGEST_MEASURED_BYTES, Budget, Retry, SpokeJobSpec
-from spoke_jobs.contract.executors import Lane
+from spoke_jobs.contract.executors import Lane, moved_to_pod
 from spoke_jobs.contract.option_checks import AUTO
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.job_options import OPTION_NAMES, OPTIONS, default_of
@@ -43,7 +43,12 @@ NOTHING_MEASURED = Measured()
 
 
 def needs_measurements(job: JobRequest) -> bool:
-    """Whether the job's SpokeJob depends on what was measured. Only sync makes it then."""
+    """Whether the job's SpokeJob may depend on what was measured. Only sync makes it then."""
+    return has_auto_requests(job) or moved_to_pod(job.runner, job.options.lane)
+
+
+def has_auto_requests(job: JobRequest) -> bool:
+    """Whether the job's pod requests what earlier jobs of its type used."""
     return job.options.resources == AUTO
 
 

@@ -195,8 +195,8 @@ class KubernetesRunner(SqlRunner):
     def _launch(self, jobs: Sequence[JobRequest]) -> None:
         if any(job.runner == LANE_RUNNER or needs_measurements(job) for job in jobs):
             self._notify()
-        # Sync launches jobs that aren't due yet, and those whose size depends on what earlier ones used. A later run is
-        # due from its beginning. With a unique_key, the row may be of an earlier dispatch: it may have started, be
+        # Sync launches jobs that aren't due yet, and those whose size depends on what was measured. A later run is due
+        # from its beginning. With a unique_key, the row may be of an earlier dispatch: it may have started, be
         # submitted, or even belong to another runner. Then there is nothing to do here.
         self._submitter.submit(
             job

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
-from spoke_jobs.cluster.manifest import Measured, needs_measurements, spokejob
+from spoke_jobs.cluster.manifest import Measured, has_auto_requests, spokejob
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.trace_context import trace_id_of
 from spoke_jobs.errors import DatabaseError
@@ -205,7 +205,7 @@ class Effects:
         if not self._templates.allow(row.job.options.pod_template, row.job.job_type):
             return self._refuse_template(row)
         with self._writer.transaction() as connection:
-            requests = self._sizes.of(connection, row.job.job_type) if needs_measurements(row.job) else {}
+            requests = self._sizes.of(connection, row.job.job_type) if has_auto_requests(row.job) else {}
             measured = Measured(syncing.memory_in_worker(connection, row.job), requests)
         try:
             body = spokejob(row.job, self._api.namespace, measured)

@@ -252,11 +252,18 @@ def test_a_job_of_the_lane_worker_notifies_the_workers_and_creates_no_spokejob(m
     assert notified == [], "no other job concerns the workers"
 
 
-def test_a_job_whose_size_depends_on_what_earlier_ones_used_is_left_to_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"options": JobOptions(resources="auto")}, {"options": JobOptions(lane="worker"), "run": 3}],
+    ids=["earlier jobs of its type", "its attempt in a worker, before it moved and was retried"],
+)
+def test_a_job_whose_size_depends_on_what_was_measured_is_left_to_sync(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
     runner = KubernetesRunner(settings(database_url=URL, namespace="texting"), Registry())
     notified: list[str] = []
     monkeypatch.setattr(runner, "_notify", lambda: notified.append("notified"))
-    monkeypatch.setattr(runner, "_create", lambda _job: pytest.fail("sync knows what they used"))
-    runner._launch_many([job(options=JobOptions(resources="auto"))])
+    monkeypatch.setattr(runner, "_create", lambda _job: pytest.fail("sync knows what was used"))
+    runner._launch_many([job(**changes)])
     assert notified == ["notified"]
     runner.close(0)
