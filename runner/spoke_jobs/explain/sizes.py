@@ -20,6 +20,8 @@ LEAST_MEASURED = 5
 _STEPS = 16
 _MEBI = 2**20
 _LEAST_MILLICORES = 10
+_LEAST_MILLISECONDS = 100
+"""How long an attempt must have run for its cores to count. Both of its times are rounded to whole milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class TypeSize:
     memory_bytes: Spread | None
     """The peak memory; None if it was not measured."""
     cores: Spread | None
-    """The CPU time divided by the wall time; None if it was not measured."""
+    """The CPU time divided by the wall time; None if it was not measured, or if no job ran for long enough."""
     asks: Mapping[str, str]
     """The memory and the CPU that the job's own option `resources` requests. The PodTemplate decides on the rest."""
     needs: Mapping[str, str]
@@ -84,8 +86,9 @@ def _memory(usage: AttemptUsage) -> int | None:
 
 
 def _cores(usage: AttemptUsage) -> float | None:
+    """Return the CPU time divided by the wall time; None if an attempt was too short to tell."""
     cpu, wall = usage.cpu_milliseconds, usage.wall_milliseconds
-    return cpu / wall if cpu is not None and wall is not None and cpu >= 0 and wall > 0 else None
+    return cpu / wall if cpu is not None and wall is not None and cpu >= 0 and wall >= _LEAST_MILLISECONDS else None
 
 
 def auto_requests(size: TypeSize) -> Mapping[str, str]:

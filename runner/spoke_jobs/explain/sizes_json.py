@@ -28,7 +28,7 @@ class SizeOfType(Shape):
     memory_bytes: UsageSpread | None
     """The peak memory; null if it was not measured."""
     cores: UsageSpread | None
-    """The CPU time divided by the wall time; null if it was not measured."""
+    """The CPU time divided by the wall time; null if it was not measured, or if no job ran for 100 ms."""
     asks: dict[str, str]
     """What the job's option `resources` requests: `memory`, `cpu`."""
     needs: dict[str, str]

@@ -100,10 +100,14 @@ def test_requests_are_at_most_a_fifth_and_the_rounding_above_what_the_processes_
             job = step(session, campaign)
         shown[job.job_type] = run(job, texting_database_url)
     needs = proposed()
+    assert "cpu" in needs["import_contacts"]
     assert set(shown) == {"import_contacts", "assign_texters", "start_campaign", "export"}
     for name, pod in shown.items():
-        memory, cores = (float(in_bytes(needs[name][resource]) or 0) for resource in ("memory", "cpu"))
+        memory = float(in_bytes(needs[name]["memory"]) or 0)
         print(f"\n{name}: {needs[name]}, shown {pod.peak_bytes / 2**20:.1f} MiB, {pod.cores * 1000:.0f}m")
         assert 1 <= memory / pod.peak_bytes <= WITHIN, name
+        if "cpu" not in needs[name]:  # its job took less than 100 ms, which is too short to tell
+            continue
+        cores = float(in_bytes(needs[name]["cpu"]) or 0)
         # Rounding up to two digits adds at most a tenth to what was measured.
         assert 1 / WITHIN <= cores / pod.cores <= WITHIN * 1.1, name

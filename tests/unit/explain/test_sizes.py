@@ -70,6 +70,15 @@ def test_what_was_not_measured_is_not_guessed() -> None:
     assert size.needs == {"cpu": "500m"}
 
 
+def test_jobs_of_a_few_milliseconds_name_no_cpu() -> None:
+    """Their times are whole milliseconds: 40 % of a core for 0.8 to 3 ms would look like a half or a whole core."""
+    short = [AttemptUsage(MIB, round(0.4 * tenths / 10), round(tenths / 10)) for tenths in range(8, 31)]
+    (size,) = sizes([TypeUsage("report", None, tuple(short * 5))], {})
+    assert (size.cores, size.needs) == (None, {"memory": "2Mi"})
+    (size,) = sizes([TypeUsage("report", None, (*short, AttemptUsage(None, 40, 100)))], {})
+    assert (size.cores, size.needs["cpu"]) == (Spread(0.4, 0.4, 0.4), "400m")
+
+
 def test_what_types_ask_for_is_what_they_declare_now() -> None:
     limits = {"limits": {"memory": "1Gi", "cpu": "1", "nvidia.com/gpu": "1"}}
     older = TypeUsage("report", JobOptions(resources=limits), (AttemptUsage(MIB, 1, 1),))
