@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from spoke_jobs.contract.executors import Lane, lane_of, moved_to_pod, needs_pod
 from spoke_jobs.contract.why_codes import Code
@@ -11,6 +11,13 @@ from spoke_jobs.explain.reasons import Reason, when
 from spoke_jobs.explain.words import ago, clock, line, seconds
 from spoke_jobs.ledger.claims.eligibility import overflows_at
 from spoke_jobs.model import Attempt, JobRequest
+
+_PATIENCE = timedelta(seconds=30)
+"""How late sync may be: it looks every few seconds, or less often if very many jobs wait."""
+_OVERDUE = (
+    "check that `spoke-jobs sync` runs, and read its log: it moves such jobs in seconds, or later if a pause, a limit "
+    "or the queue's lock has held them meanwhile"
+)
 
 
 def why_moved(job: JobRequest, attempts: Sequence[Attempt]) -> str:
@@ -49,7 +56,7 @@ def moves(job: JobRequest, now: datetime) -> Reason | None:
         f"unless a worker has started it by {clock(at, now)} ({when(at, now)}), sync moves it to a pod "
         f"(its option overflow_seconds is {seconds(longest)})"
     )
-    return Reason(Code.MOVES, text, until=at)
+    return Reason(Code.MOVES, text, _OVERDUE if now - at > _PATIENCE else "", until=at)
 
 
 def _last_in_worker(attempts: Sequence[Attempt]) -> Attempt | None:

@@ -356,6 +356,8 @@ def _no_worker(situation: Situation) -> Reason:
     gone = f", and {count(lapsed, 'running job')} lost the lease" if lapsed else ""
     command = _COMMANDS.get(job.runner)
     advice = f"start one: `{command}`" if command else f"check that the workers of {line(job.runner)} run"
+    if job.runner == LANE_RUNNER:
+        advice += " or, if an autoscaler runs its workers, check that it reads sync's /scale"
     if job.assigned and job.runner == "legacy":
         advice = "the process that dispatched it should run it (JOBS_SAME_PROCESS); if it is gone, start a worker"
     elif unseen:

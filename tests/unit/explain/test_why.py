@@ -135,7 +135,11 @@ class TestWaiting:
     def test_no_worker_of_the_lane(self) -> None:
         reason = only(a_situation(a_job(runner="kubernetes-worker")))
         assert reason.code is Code.NO_WORKER
-        assert "spoke-jobs worker --lane worker" in reason.advice
+        assert reason.advice.startswith(
+            "start one: `spoke-jobs worker --lane worker` or, if an autoscaler runs its workers, check that it reads "
+            "sync's /scale; if one runs"
+        )
+        assert "autoscaler" not in only(a_situation(a_job(runner="legacy"))).advice
         assert "SpokeJob" not in reason.text
 
     def test_between_two_short_jobs_there_is_a_worker(self) -> None:
@@ -294,13 +298,18 @@ def test_a_job_says_that_it_moved_because_no_worker_was_free() -> None:
 
 
 def test_until_when_a_job_waits_for_a_worker() -> None:
-    options = JobOptions(lane="worker", overflow_seconds=3600)
+    options, late = (JobOptions(lane="worker", overflow_seconds=number) for number in (3_600, 1_165))
     job = a_job(
         runner="kubernetes-worker", created_at=before(minutes=30), updated_at=before(minutes=20), options=options
     )
     moves = said(a_situation(job))[Code.MOVES]
     assert moves.until == after(minutes=40)
     assert "sync moves it to a pod" in moves.text
+    assert moves.advice == ""
+    for options, words in ((JobOptions(lane="worker", overflow_seconds=1_175), ""), (late, "`spoke-jobs sync` runs")):
+        found = said(a_situation(replace(job, options=options)))[Code.MOVES].advice
+        assert words in found
+        assert bool(words) == bool(found), "sync looks every few seconds"
     assert Code.MOVES not in said(a_situation(replace(job, runner="legacy"))), "there is no pod for it"
     held = Wait(WaitReason.PAUSED, object="all")
     assert Code.MOVES not in said(a_situation(job, limit=held)), "it waits for the end of the pause"
