@@ -187,6 +187,8 @@ class Assignments:
             if self._told.get(uid) is None:
                 self._metrics.standby_seconds.observe((now - tell.assigned_at).total_seconds())
             self._told[uid] = Told.DONE
+            if job is not None and job.standby is not None:
+                self._pods.memory(Key(namespace, job.standby.template)).recovered()
             self._tell_at.pop(uid, None)
             return True
         self._unanswered[uid] += 1
