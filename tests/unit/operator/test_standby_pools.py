@@ -40,6 +40,37 @@ def test_pods_of_an_earlier_template_are_replaced_and_not_used() -> None:
     assert pods(s) == ["", NAME] or pods(s) == ["", "", NAME]
 
 
+def images(s: Simulation) -> list[str]:
+    return sorted({job["spec"]["template"]["spec"]["containers"][0]["image"] for job in s.world.live_jobs()})
+
+
+def test_a_template_that_a_live_read_brings_first_reaches_the_pool() -> None:
+    """The watch then brings nothing that is new."""
+    s = scene()
+    s.world.put_template(image="app:2", annotations=WANTS)
+    s.world.put_spokejob(NAME, suspend=True)
+    s.deliver(len(s.world.news) - 1)
+    s.controller.read_live_next(Key(NAMESPACE, NAME))
+    s.work()
+    s.settle()
+    warm(s)
+    assert images(s) == ["app:2"]
+
+
+def test_a_comparison_looks_at_the_pools() -> None:
+    s = scene()
+    s.world.put_template(image="app:2", annotations=WANTS)
+    (template,) = [body for plural, body, _ in s.world.news if plural == Kind.TEMPLATE.plural]
+    s.world.news.clear()
+    s.store.template_seen(template)  # by whom ever
+    s.settle()
+    assert images(s) == ["app:1"]
+    s.compare()
+    s.settle()
+    warm(s)
+    assert images(s) == ["app:2"]
+
+
 def test_a_template_that_is_gone_or_wants_none_any_more_leaves_none() -> None:
     for change in (
         lambda world: world.delete(Kind.TEMPLATE, "default"),
