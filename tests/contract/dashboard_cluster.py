@@ -143,7 +143,8 @@ class ClusterContract(DashboardScene):
         assert "<dt>node-49</dt>" in page
         assert "node-50" not in page
         assert "These are the 50 busiest nodes; there are more." in page
-        why = "those that start are not ready (the operator cannot connect to them)"
+        no_answer = "they do not listen yet, because the import takes long, or a NetworkPolicy keeps the operator away"
+        why = f"those that start are not ready ({no_answer})"
         assert f'<dt>large</dt><dd class="message">{why}</dd>' in page
         assert "its &lt;b&gt; is wrong" in page
         self.assert_for_everybody(page)

@@ -27,6 +27,7 @@ from spoke_jobs.shared.object_fields import moment
 
 _UNSEEN = timedelta(seconds=15)
 """A running operator reconciles a new SpokeJob well within this time."""
+_NOT_LISTENING = "they do not listen yet, because the import takes long, or a NetworkPolicy keeps the operator away"
 _WITH_TURNS = FOR_A_PLACE - {WaitReason.PAUSED, WaitReason.QUEUE_LOCKED, WaitReason.WEBHOOK_AWAY}
 """The reasons for which a job waits for its turn under a limit."""
 
@@ -299,7 +300,7 @@ def _failure(found: PublishedStandby, now: datetime) -> str:
 def _hindrance(found: PublishedStandby) -> str:
     if not found.hindrance:
         return ""
-    what = "the operator cannot connect to them" if found.hindrance == NO_ANSWER else _meaning(found.hindrance)
+    what = _NOT_LISTENING if found.hindrance == NO_ANSWER else _meaning(found.hindrance)
     return f"those that start are not ready ({what})"
 
 

@@ -60,7 +60,9 @@ class FakeStandby:
         self.tells += 1
         pod, variables = self._pod(ip), read_assignment(body)
         assert variables is not None
-        if pod is None or self.silent:
+        if pod is None:
+            return Reply.NOT_CONNECTED
+        if self.silent:
             return Reply.NONE
         (owner,) = pod["metadata"]["ownerReferences"]
         job = next(item for item in self.world.jobs if item["metadata"]["uid"] == owner["uid"])

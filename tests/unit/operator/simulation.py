@@ -197,13 +197,16 @@ class Simulation:
             [],
             add=self.queue.add,
             read_live_next=self.controller.read_live_next,
-            done=lambda: None,
+            done=lambda _namespace: self._add_pools(pools),
             limits=LimitSources(client, self.store, []).compare,
         )
         self.world.news[:] = self.world.listed()  # which are newer than all events before
         run(self._compare.first())
         self.keeper.apply()
         self.controller.prime()
+        self._add_pools(pools)
+
+    def _add_pools(self, pools: StandbyPools | None) -> None:
         for pool in pools.pools() if pools is not None else ():
             self.queue.add(pool)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.operator.fake_client import Fault
+from tests.unit.operator.fake_client import Crash, Fault
 from tests.unit.operator.fake_standby import FakeStandby
 from tests.unit.operator.simulation import Simulation, run
 from tests.unit.operator.standby_scene import (
@@ -21,7 +22,7 @@ from tests.unit.operator.standby_scene import (
 )
 from tests.unit.operator.world import NAME, NAMESPACE
 
-from spoke_jobs.shared.api_errors import Conflict
+from spoke_jobs.shared.api_errors import Conflict, api_error
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.shell.api.operator_client import Kind
 from spoke_jobs_operator.shell.standby.pod_calls import Reply
@@ -138,6 +139,93 @@ def test_without_the_right_to_hand_over_the_job_gets_a_pod_of_its_own(kind: Kind
     assert status_of(s)["outcome"] == "Succeeded"
 
 
+@pytest.mark.parametrize("kind", [Kind.JOB, Kind.POD])
+def test_a_handover_that_fails_until_the_start_timeout_is_given_up(kind: Kind) -> None:
+    """An admission webhook for updates of pods may be broken for good."""
+    s = scene()
+    patch = s.client.patch_metadata
+
+    async def fail(patched: Kind, key: Key, metadata: Mapping[str, Any]) -> Any:
+        if patched is kind:
+            raise api_error(500, "InternalError", "failed calling webhook")
+        return await patch(patched, key, metadata)
+
+    s.client.patch_metadata = fail  # type: ignore[method-assign]
+    dispatch(s, startTimeoutSeconds=60, retry={"backoffSeconds": 1})
+    for _ in range(4):
+        s.pass_time(10)
+    assert len(status_of(s)["attempts"]) == 1, "it is tried until then"
+    for _ in range(6):
+        s.pass_time(10)
+        s.cluster()
+    assert [item.get("lane", "") for item in status_of(s)["attempts"]] == ["standby", ""]
+    first = status_of(s)["attempts"][0]
+    assert (first["cause"], first["message"]) == ("StandbyLost", "failed calling webhook")
+    assert status_of(s).get("charged", {}) == {}
+    finish(s)
+    assert status_of(s)["outcome"] == "Succeeded"
+
+
+@pytest.mark.parametrize("kind", [Kind.JOB, Kind.POD])
+def test_a_new_leader_tries_a_handover_also_after_its_start_timeout(kind: Kind) -> None:
+    s = scene()
+    s.client.faults = [None, *([None] if kind is Kind.POD else []), Fault.CRASH_BEFORE]
+    dispatch_one_step_at_a_time(s)
+    s.world.now += timedelta(seconds=3000)
+    s.restart()
+    s.settle()
+    (record,) = status_of(s)["attempts"]
+    assert (status_of(s)["outcome"], record["lane"]) == ("Running", "standby")
+
+
+def dispatch_one_step_at_a_time(s: Simulation) -> None:
+    """Dispatch, and let the process crash as its faults say, without a new process that goes on at once."""
+    s.world.put_spokejob(NAME, lane="standby")
+    while s.world.news:
+        s.deliver()
+    with pytest.raises(Crash):
+        for _ in range(9):
+            run(s.controller.process(Key(NAMESPACE, NAME)))
+
+
+def test_a_pod_that_ends_before_it_is_told_charges_the_job_nothing() -> None:
+    """It is killed for its own memory, and the operator has not seen that yet."""
+    s = scene()
+    assert s.standby is not None
+    s.standby.assign = killed_before(s, Reply.NOT_CONNECTED)  # type: ignore[method-assign]
+    dispatch(s)
+    for _ in range(4):
+        s.pass_time(1)
+        s.cluster()
+    first, second = status_of(s)["attempts"]
+    assert (first["cause"], second.get("lane", "")) == ("StandbyLost", "")
+    assert status_of(s).get("charged", {}) == {}
+    finish(s)
+    assert status_of(s)["outcome"] == "Succeeded"
+
+
+def test_a_pod_that_ends_when_it_may_have_been_told_counts_by_its_exit() -> None:
+    s = scene()
+    assert s.standby is not None
+    s.standby.assign = killed_before(s, Reply.NONE)  # type: ignore[method-assign]
+    dispatch(s)
+    s.pass_time(1)
+    assert status_of(s)["attempts"][0]["cause"] == "OutOfMemory"
+    assert status_of(s)["charged"] == {"oom": 1}
+
+
+def killed_before(s: Simulation, reply: Reply) -> Any:
+    """An assignment whose pod has been killed."""
+
+    async def assign(ip: str, secret: str, body: bytes) -> Reply:
+        is_idle, s.world.is_idle = s.world.is_idle, lambda _pod: False
+        s.world.kubelet(137, reason="OOMKilled")
+        s.world.is_idle = is_idle
+        return reply
+
+    return assign
+
+
 def test_a_pod_that_does_not_answer_is_given_up_and_the_job_gets_its_own() -> None:
     s = scene()
     assert s.standby is not None
@@ -179,6 +267,31 @@ def test_a_new_leader_that_does_not_reach_a_pod_leaves_its_job_alone(*, same_key
         s.pass_time(2)
     assert status_of(s)["attempts"][0].get("cause", "") == ""
     assert s.standby.tells < 12, "it is told again ever later"
+    s.standby.silent = False
+    finish(s)
+    assert [item["lane"] for item in status_of(s)["attempts"]] == ["standby"]
+    assert status_of(s)["outcome"] == "Succeeded"
+
+
+@pytest.mark.parametrize("same_key", [True, False])
+@pytest.mark.parametrize(("lost", "busy"), [(8, 0), (2, 100)])
+def test_a_new_leader_after_a_long_outage_leaves_a_job_alone_whose_pod_answers_again(
+    lost: int, busy: float, *, same_key: bool
+) -> None:
+    """However long the new leader has been busy with others before."""
+    world = world_without_jobs()
+    s = Simulation(world, standby=FakeStandby(world), news=(0.0001, 1, 60))
+    warm(s)
+    running_but_not_recorded(s)
+    assert s.standby is not None
+    s.standby.key = s.standby.key if same_key else b"y" * 32
+    s.standby.silent = True
+    s.world.now += timedelta(seconds=3000)  # longer than the start timeout
+    s.restart()
+    s.pass_time(busy)
+    for _ in range(lost - 1):
+        s.pass_time(2)
+    assert status_of(s)["attempts"][0].get("cause", "") == ""
     s.standby.silent = False
     finish(s)
     assert [item["lane"] for item in status_of(s)["attempts"]] == ["standby"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -37,6 +38,37 @@ def test_pods_of_an_earlier_template_are_replaced_and_not_used() -> None:
     warm(s)
     assert old["metadata"]["uid"] not in {pod["metadata"]["uid"] for pod in s.world.live_pods()}
     assert pods(s) == ["", NAME] or pods(s) == ["", "", NAME]
+
+
+def images(s: Simulation) -> list[str]:
+    return sorted({job["spec"]["template"]["spec"]["containers"][0]["image"] for job in s.world.live_jobs()})
+
+
+def test_a_template_that_a_live_read_brings_first_reaches_the_pool() -> None:
+    """The watch then brings nothing that is new."""
+    s = scene()
+    s.world.put_template(image="app:2", annotations=WANTS)
+    s.world.put_spokejob(NAME, suspend=True)
+    s.deliver(len(s.world.news) - 1)
+    s.controller.read_live_next(Key(NAMESPACE, NAME))
+    s.work()
+    s.settle()
+    warm(s)
+    assert images(s) == ["app:2"]
+
+
+def test_a_comparison_looks_at_the_pools() -> None:
+    s = scene()
+    s.world.put_template(image="app:2", annotations=WANTS)
+    (template,) = [body for plural, body, _ in s.world.news if plural == Kind.TEMPLATE.plural]
+    s.world.news.clear()
+    s.store.template_seen(template)  # by whom ever
+    s.settle()
+    assert images(s) == ["app:1"]
+    s.compare()
+    s.settle()
+    warm(s)
+    assert images(s) == ["app:2"]
 
 
 def test_a_template_that_is_gone_or_wants_none_any_more_leaves_none() -> None:
@@ -132,6 +164,61 @@ def test_pods_that_fail_are_tried_again_ever_later_and_the_template_says_so() ->
     assert s.published(NAMESPACE) == [], "one is ready"
 
 
+def made(s: Simulation) -> int:
+    return sum(1 for name, _ in s.world.created if "-standby-" in name)
+
+
+def test_pods_that_fail_once_they_are_ready_are_tried_again_ever_later() -> None:
+    """They answer once, and then take all their memory."""
+    s = scene("3-3")
+    assert s.standby is not None
+    failing = s.standby
+    for _ in range(60):
+        s.world.is_idle = lambda _pod: False
+        s.cluster(137)
+        s.world.is_idle = failing.is_idle
+        s.pass_time(1)
+        s.cluster()
+        s.pass_time(1)
+    assert made(s) <= 3 * 7, "after 5, 10, 20, 40 s"
+    for _ in range(700):
+        s.pass_time(1)
+        s.cluster()
+    assert pods(s) == [""] * 3
+    before = made(s)
+    s.world.is_idle = lambda _pod: False
+    s.cluster(137)
+    s.world.is_idle = failing.is_idle
+    for _ in range(8):
+        s.pass_time(1)
+    assert made(s) == before + 3, "they were good for a long time, so the waits begin anew"
+
+
+def test_a_pod_that_gets_an_attempt_ends_the_wait() -> None:
+    s = scene("2-2")
+    memory = s.standby_pods.memory(Key(NAMESPACE, "default"))
+    memory.failures, memory.failure, memory.retry_at = 9, "Killed", s.world.now + timedelta(seconds=300)
+    dispatch(s)
+    warm(s)
+    assert pods(s) == ["", "", NAME]
+    assert (memory.failures, memory.failure, memory.retry_at) == (0, None, None)
+
+
+def test_a_fixed_template_is_tried_at_once() -> None:
+    world = world_without_jobs()
+    s = Simulation(world, standby=FakeStandby(world))
+    world.is_idle = lambda _pod: False
+    for _ in range(30):
+        s.pass_time(2)
+        s.cluster(10, message='{"v": 1, "cause": "BadSetup"}')
+    before = made(s)
+    s.settle()
+    assert made(s) == before
+    world.put_template(image="app:2", annotations=WANTS)
+    s.settle()
+    assert made(s) == before + 1
+
+
 def test_a_template_that_asks_for_the_impossible_says_why_and_its_jobs_run() -> None:
     s = scene("5-2")
     assert pods(s) == []
@@ -142,6 +229,15 @@ def test_a_template_that_asks_for_the_impossible_says_why_and_its_jobs_run() -> 
     dispatch(s)
     s.cluster()
     assert status_of(s)["outcome"] == "Running"
+
+
+@pytest.mark.parametrize("change", [lambda world: world.delete(Kind.TEMPLATE, "default"), World.put_template])
+def test_what_a_template_asks_for_no_more_is_no_problem(change: Callable[[World], None]) -> None:
+    s = scene("5-2")
+    assert s.published(NAMESPACE)
+    change(s.world)
+    s.settle()
+    assert s.published(NAMESPACE) == []
 
 
 def test_a_quota_that_allows_none_delays_no_job() -> None:
@@ -259,6 +355,24 @@ def test_a_new_leader_with_another_key_replaces_them_and_leaves_what_runs() -> N
     finish(s)
     assert status_of(s)["outcome"] == "Succeeded"
     assert len(status_of(s)["attempts"]) == 1
+
+
+@pytest.mark.parametrize("same_key", [True, False])
+def test_a_new_leader_reports_no_pods_that_it_has_not_asked(*, same_key: bool) -> None:
+    """Nor those that it replaces, because it has another key."""
+    s = scene("22-22")
+    s.world.put_template(name="small", annotations=WANTS)
+    warm(s)
+    s.pass_time(300)
+    assert s.standby is not None
+    s.standby.key = s.standby.key if same_key else b"x" * 32
+    s.restart()
+    for _ in range(4):
+        s.work()
+        s.pass_time(0)
+    assert s.events == []
+    warm(s)
+    assert (s.events, s.published(NAMESPACE)) == ([], [])
 
 
 def test_without_the_setting_any_more_those_that_wait_are_deleted_and_what_runs_goes_on() -> None:

@@ -18,14 +18,14 @@ from spoke_jobs.contract.names import job_name
 from spoke_jobs.contract.retry import GiveUp, after_failure, held_delay
 from spoke_jobs.contract.wait_reasons import HELD_BY_OTHERS, Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.attempt_state import STOPPING, Bounds, Ended, Event, Pends, Runs, Unclear
-from spoke_jobs_operator.core.diagnosis.diagnose import OBSTRUCTED, UNCOUNTED, diagnose
+from spoke_jobs_operator.core.diagnosis.diagnose import NEW_LEADER, OBSTRUCTED, UNCOUNTED, diagnose
 from spoke_jobs_operator.core.diagnosis.pod_end import has_ended
 from spoke_jobs_operator.core.diagnosis.quota_refusal import quota_wait
 from spoke_jobs_operator.core.diagnosis.shortage import shortage
 from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate, Unreadable
 from spoke_jobs_operator.core.obstacles.refusal_hold import PATIENCE as TRIED_WITHIN
 from spoke_jobs_operator.core.obstacles.room import Phase, sighting
-from spoke_jobs_operator.core.standby.assignment import Handover, Step, is_assigned, next_steps
+from spoke_jobs_operator.core.standby.assignment import Handover, Step, Told, is_assigned, next_steps
 from spoke_jobs_operator.core.templates.build_job import SAFE_TO_EVICT, attempt_variables, own_labels, owner_reference
 from spoke_jobs_operator.core.templates.template_checks import check_template
 
@@ -165,14 +165,32 @@ def _handing_over(seen: Observed, record: AttemptStatus, now: datetime) -> Decis
     cancels = seen.spokejob.spec.cancel and Step.TELL in steps
     if cancels and Step.TAKE in steps and not seen.live:
         return Decision(Standing.HOLDS, (ReadLive(),))  # an earlier leader may have handed it over
-    if cancels or steps == (Step.LOSE,):
-        end = Ended(cause=Cause.CANCELLED if cancels else Cause.STANDBY_LOST, stop=True)
+    overdue = _is_overdue(seen, record, handover, steps, now)
+    if overdue and not seen.live:
+        return Decision(Standing.HOLDS, (ReadLive(),))  # an earlier leader may have handed it over
+    if cancels or overdue or steps == (Step.LOSE,):
+        lost = Ended(cause=Cause.STANDBY_LOST, stop=True, message=handover.refusal)
+        end = Ended(cause=Cause.CANCELLED, stop=True) if cancels else lost
         return _of_state(seen, end, _job_of(seen, record.number), None, now)
     actions = [_action_of(step, seen, record, handover, now) for step in steps]
     if handover.tell_at is not None and now < handover.tell_at:
         later = CheckAgain.at(handover.tell_at, now)
         actions = [later if isinstance(action, TellStandby) else action for action in actions]
     return Decision(Standing.HOLDS, tuple(actions))
+
+
+def _is_overdue(
+    seen: Observed, record: AttemptStatus, handover: Handover, steps: tuple[Step, ...], now: datetime
+) -> bool:
+    """Whether the Job or the pod still lacks the attempt's labels at the start timeout, so that no pod was told."""
+    untold = not record.pod and handover.told is not Told.DONE
+    return untold and steps[0] in (Step.TAKE, Step.LABEL) and now >= _handed_over_by(seen, record, now)
+
+
+def _handed_over_by(seen: Observed, record: AttemptStatus, now: datetime) -> datetime:
+    """Return when an attempt is lost that is not handed over. A new leader first tries for a while."""
+    until = (record.started_at or now) + timedelta(seconds=seen.spokejob.spec.start_timeout_seconds)
+    return max(until, seen.observed_since + NEW_LEADER) if seen.observed_since else until
 
 
 def _action_of(step: Step, seen: Observed, record: AttemptStatus, handover: Handover, now: datetime) -> Action:
@@ -187,7 +205,7 @@ def _action_of(step: Step, seen: Observed, record: AttemptStatus, handover: Hand
         variables = attempt_variables(spokejob, record.number, timeout)
         ip = pod.ip if pod is not None else ""
         began = record.started_at or now
-        until = began + timedelta(seconds=spokejob.spec.start_timeout_seconds)
+        until = _handed_over_by(seen, record, now)
         return TellStandby(job.meta.key.name, job.meta.uid, ip, variables, began, until)
     assert pod is not None
     return LabelPod(pod.meta.key.name, pod.meta.uid, labels, {SAFE_TO_EVICT: "false"})

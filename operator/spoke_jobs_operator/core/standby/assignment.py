@@ -12,7 +12,8 @@ The steps, each with what the next leader finds if this one stops right after it
    tells it again. The pod may run the attempt already, so it is told until the start timeout before it is given up.*
 
 From then on, the attempt is like one in a pod of its own. If the pod ends, does not answer, or belongs to another
-SpokeJob before it was told, the attempt ends as `StandbyLost`, and the next one gets a pod of its own.
+SpokeJob before it was told, or if the steps 2 and 3 are not done by the start timeout, the attempt ends as
+`StandbyLost`, and the next one gets a pod of its own.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class Handover:
     told: Told = Told.NOT_YET
     tell_at: datetime | None = None
     """When to tell the pod again that has not answered."""
+    untold: bool = False
+    """Whether nobody has told the pod: this process took the Job, and connected to the pod in vain or not at all."""
+    refusal: str = ""
+    """What the API server answered to the last step, if it refused it."""
 
 
 class Step(StrEnum):
@@ -102,7 +107,7 @@ def next_steps(record: AttemptStatus, owner: str, seen: Handover, *, live: bool)
     has_ended = _has_ended(job, pod)
     if is_own:
         if has_ended:  # how it ended says more than whether it was told
-            return label
+            return (Step.LOSE,) if seen.untold else label
         return {Told.NOT_YET: (*label, Step.TELL), Told.DONE: label, Told.FAILED: (Step.LOSE,)}[seen.told]
     is_free = job.spokejob.name == STANDBY_POOL and pod is not None and not has_ended
     if is_free and seen.told is not Told.FAILED:

@@ -22,7 +22,11 @@ RETRIES = Backoff(base=5.0, maximum=300.0)
 _SPREAD = 0.2
 """The largest share by which a pod's age is shortened, so that those of one moment are not replaced at once."""
 LATE = timedelta(seconds=60)
-"""If no standby pod is ready for this time after the oldest was made, what hinders it is reported."""
+"""If no standby pod is ready for this time after the oldest was made, or was first asked, what hinders it is reported.
+"""
+LONGEST_START = timedelta(hours=1)
+"""How much longer than the longest wait a standby pod may take until it is ready. Replacing it makes no start shorter.
+"""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,6 +42,8 @@ class Member:
     """Whether a SpokeJob's status names the Job, or is about to."""
     ours: bool = True
     """Whether this operator has the secret of the pod. Otherwise another leader, or somebody else, has made it."""
+    asked_since: datetime | None = None
+    """When this process first asked the pod whether it is free; None if it has not."""
 
     @property
     def ended(self) -> bool:
@@ -157,12 +163,23 @@ def failures(members: Sequence[Member]) -> list[Job]:
     return [item.job for item in ended if not item.ready or not _was_disrupted(item)]
 
 
+def recovered_at(retry_at: datetime | None) -> datetime | None:
+    """Return when those that are ready then are good: none has failed for the longest wait after the last one."""
+    return None if retry_at is None else retry_at + timedelta(seconds=RETRIES.maximum)
+
+
 def late_at(members: Sequence[Member]) -> datetime | None:
-    """Return when it is late that no standby pod is ready; None if one is ready, or none starts."""
+    """Return when it is late that no standby pod is ready; None if one is ready, or none starts.
+
+    One that runs may be ready, and was not asked yet: a new leader finds those that the one before has made.
+    """
     if any(item.ready and not item.ended for item in members):
         return None
     oldest = _oldest_that_starts(members)
-    return None if oldest is None else (oldest.job.meta.created_at or _EPOCH) + LATE
+    if oldest is None:
+        return None
+    since = oldest.asked_since if oldest.runs else oldest.job.meta.created_at or _EPOCH
+    return None if since is None else since + LATE
 
 
 def hindrance(members: Sequence[Member], events: Callable[[Member], Sequence[Event]], now: datetime) -> str:
@@ -182,7 +199,7 @@ def hindrance(members: Sequence[Member], events: Callable[[Member], Sequence[Eve
 
 
 def _oldest_that_starts(members: Sequence[Member]) -> Member | None:
-    starting = (item for item in members if not item.ready and not item.ended and not item.reserved)
+    starting = (item for item in members if item.ours and not (item.ready or item.ended or item.reserved))
     return min(starting, key=lambda item: item.age_key, default=None)
 
 
@@ -209,4 +226,5 @@ def _why_replaced(member: Member, digest: str, now: datetime, max_age: timedelta
 
 def _expires_at(member: Member, now: datetime, max_age: timedelta) -> datetime:
     share = hashlib.sha256(member.job.meta.key.name.encode()).digest()[0] / 255
-    return (member.job.meta.created_at or now) + max_age * (1 - _SPREAD * share)
+    made = member.job.meta.created_at or now
+    return made + (max_age * (1 - _SPREAD * share) if member.ready else max_age + LONGEST_START)

@@ -162,7 +162,7 @@ class Operator:
             settings.namespaces,
             add=self._add,
             read_live_next=self._read_live_next,
-            done=self._health.beat,
+            done=self._compared,
             begins=self._begin_namespace,
             limits=self._sources.compare,
         )
@@ -288,6 +288,11 @@ class Operator:
             self._keeper.apply()
             self._controller.prime(self._compare.has_compared, begun=namespace)
             self._add_pools(namespace)
+
+    def _compared(self, namespace: str | None) -> None:
+        self._health.beat()
+        if self._leads:
+            self._add_pools(namespace)  # an event of a PodTemplate may have been lost
 
     def _add_pools(self, namespace: str | None) -> None:
         """Queue the standby pods of a namespace, or of all."""

@@ -100,7 +100,7 @@ class Controller:
     ) -> None:
         self._client = client
         self._store = store
-        self._live_reads = LiveReads(client, store, clock)
+        self._live_reads = LiveReads(client, store, clock, self._wake)
         self._metrics = metrics
         self._retention = retention
         self._throttle = throttle

@@ -12,7 +12,7 @@ from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.names import LABEL_SPOKEJOB, is_object_name
 from spoke_jobs.shared.object_fields import digits, mapping, text, uid_of
-from spoke_jobs_operator.core.objects.api_objects import Key
+from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Key
 from spoke_jobs_operator.core.reconciling.status import open_attempt
 from spoke_jobs_operator.core.standby.assignment import is_assigned
 from spoke_jobs_operator.shell.api.operator_client import Client, Listing
@@ -27,12 +27,21 @@ class LiveReads:
     """Live reads, whose results go to the store.
 
     :param clock: returns the current time.
+    :param wake: called for what has to be handled again because a PodTemplate has changed: SpokeJobs and a pool. The
+        watch brings nothing new then.
     """
 
-    def __init__(self, client: Client, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        store: Store,
+        clock: Callable[[], datetime],
+        wake: Callable[[Key], None] = lambda _key: None,
+    ) -> None:
         self._client = client
         self._store = store
         self._clock = clock
+        self._wake = wake
         self._read_at: dict[Key, datetime] = {}  # PodTemplates, the one that was read first comes first
         self._reading: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
@@ -85,9 +94,12 @@ class LiveReads:
             return
         template = await self._client.read(Kind.TEMPLATE, key)
         if template:
-            self._store.template_seen(template)
+            for concerned in self._store.template_seen(template):
+                self._wake(concerned)
         elif cached := self._store.templates.get(key):
             self._store.templates.remove_all([cached])
+            for concerned in (*self._store.spokejobs.users(key), Key(key.namespace, STANDBY_POOL)):
+                self._wake(concerned)
         now = self._clock()
         self._read_at.pop(key, None)
         self._read_at[key] = now

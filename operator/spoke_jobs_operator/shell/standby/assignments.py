@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.standby import PodState, assignment_body
-from spoke_jobs.shared.api_errors import ApiError, NotFound
+from spoke_jobs.shared.api_errors import ApiError, Conflict, NotFound
 from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs_operator.core.objects.api_objects import Key, PodTemplate
 from spoke_jobs_operator.core.reconciling.actions import LabelPod, TakeStandby, TellStandby
@@ -26,7 +26,7 @@ from .pod_calls import PodCalls, Reply
 from .standby_pods import StandbyPods, pool_of
 
 TRIES = 3
-"""How often a pod is told of its attempt that does not answer, and that nobody can have told before."""
+"""How often at least a pod is told of its attempt that does not answer, before it is given up."""
 TELL_AGAIN = Backoff(base=0.5, maximum=10.0)
 """The waits between the tries."""
 REFUSALS = (400, 403, 422)
@@ -65,6 +65,10 @@ class Assignments:
         self._told: dict[str, Told] = {}
         self._took: set[str] = set()
         """The UIDs of the Jobs that this process has taken, so that no earlier leader has told their pods."""
+        self._reached: set[str] = set()
+        """The UIDs of the Jobs whose pods this process has connected to, so that they may have the attempt."""
+        self._refusals: dict[str, str] = {}
+        """What the API server answered to the last step, by the UID of the Job, if it refused it."""
         self._unanswered: Counter[str] = Counter()
         self._tell_at: dict[str, datetime] = {}
 
@@ -91,7 +95,14 @@ class Assignments:
         if job is None:
             return Handover(None, None)
         uid = job.meta.uid
-        return Handover(job, self._pods.pod_of(job), self._told.get(uid, Told.NOT_YET), self._tell_at.get(uid))
+        return Handover(
+            job,
+            self._pods.pod_of(job),
+            self._told.get(uid, Told.NOT_YET),
+            self._tell_at.get(uid),
+            untold=uid in self._took and uid not in self._reached,
+            refusal=self._refusals.get(uid, ""),
+        )
 
     def decided(self, key: Key, status: SpokeJobStatus) -> None:
         """Reserve the standby pod that a SpokeJob's status names, or is about to name; release any other one."""
@@ -112,7 +123,8 @@ class Assignments:
     def forget_gone(self, known: set[str]) -> None:
         """Forget all Jobs but the ones with these UIDs."""
         self._took &= known
-        for memory in (self._told, self._unanswered, self._tell_at):
+        self._reached &= known
+        for memory in (self._told, self._unanswered, self._tell_at, self._refusals):
             for uid in memory.keys() - known:
                 del memory[uid]
 
@@ -146,6 +158,7 @@ class Assignments:
         except ApiError as error:
             return self._refused(take.name, take.uid, error)
         self._took.add(take.uid)
+        self._refusals.pop(take.uid, None)
         self._store.job_seen(body)
         self._metrics.writes.labels("standby_take").inc()
         self._pods.on_change(pool_of(namespace))
@@ -161,20 +174,26 @@ class Assignments:
         job = self._store.jobs.get(Key(namespace, tell.job))
         if job is not None and self._pods.is_ours(job):
             secret = self._pods.secret(namespace, tell.job)
+            was_reached = tell.job_uid in self._reached
+            self._reached.add(tell.job_uid)  # also if the call ends with an exception
             reply = await self._calls.assign(tell.ip, secret, assignment_body(tell.variables))
+            if reply is Reply.NOT_CONNECTED and not was_reached:
+                self._reached.discard(tell.job_uid)
         else:  # only an earlier leader could tell it: did it?
             (state,) = await self._calls.states([tell.ip])
             reply = {PodState.ASSIGNED: Reply.ACCEPTED, PodState.FREE: Reply.REFUSED, None: Reply.NONE}[state]
-        if reply is Reply.ACCEPTED:
-            if self._told.get(tell.job_uid) is None:
-                self._metrics.standby_seconds.observe((self._clock() - tell.assigned_at).total_seconds())
-            self._told[tell.job_uid] = Told.DONE
-            self._tell_at.pop(tell.job_uid, None)
-            return True
         uid, now = tell.job_uid, self._clock()
+        if reply is Reply.ACCEPTED:
+            if self._told.get(uid) is None:
+                self._metrics.standby_seconds.observe((now - tell.assigned_at).total_seconds())
+            self._told[uid] = Told.DONE
+            if job is not None and job.standby is not None:
+                self._pods.memory(Key(namespace, job.standby.template)).recovered()
+            self._tell_at.pop(uid, None)
+            return True
         self._unanswered[uid] += 1
         self._tell_at[uid] = now + timedelta(seconds=TELL_AGAIN.after(self._unanswered[uid]))
-        is_over = self._unanswered[uid] >= TRIES if uid in self._took else now >= tell.until
+        is_over = self._unanswered[uid] >= TRIES and (uid in self._took or now >= tell.until)
         if reply is Reply.REFUSED or is_over:
             self._fail(uid)
             logger.warning("a standby pod does not take its attempt", extra={"job": tell.job, "reply": reply.value})
@@ -193,6 +212,8 @@ class Assignments:
             pod = self._store.pods.get(key)
             return self._refused(label.name, pod.job if pod is not None else "", error)
         self._store.pod_seen(body)
+        if (pod := self._store.pods.get(key)) is not None:
+            self._refusals.pop(pod.job, None)
         self._metrics.writes.labels("standby_label").inc()
         return True
 
@@ -201,6 +222,8 @@ class Assignments:
 
         :raises ApiError: if the write may succeed later.
         """
+        if not isinstance(error, Conflict):
+            self._refusals[job_uid] = error.message
         if error.status not in REFUSALS:
             raise error
         logger.warning("the API server refuses an attempt's standby pod: %s", error, extra={"object": name})

@@ -20,6 +20,9 @@ TIMEOUT_SECONDS = 2.0
 """How long an assignment may take."""
 ASK_SECONDS = 1.0
 """How long the answer to a question may take. It is asked again."""
+_CONNECT_SHARE = 0.75
+"""The share of these times within which the connection must be made: what was not connected was not told."""
+_NO_ANSWER, _NOT_CONNECTED = 0, -1
 _MOST_CONNECTIONS = 64
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,8 @@ class Reply(Enum):
     """It has another attempt, or the proof is not for it."""
     NONE = "none"
     """No answer, or one that is none of a standby pod."""
+    NOT_CONNECTED = "not connected"
+    """No connection, so that nothing was sent."""
 
 
 class PodCalls(Protocol):
@@ -70,6 +75,8 @@ class HttpPodCalls:
         status, data = await self._send("POST", ip, body, {"Authorization": f"Bearer {secret}"})
         if status == 200 and read_state(data) is PodState.ASSIGNED:
             return Reply.ACCEPTED
+        if status == _NOT_CONNECTED:
+            return Reply.NOT_CONNECTED
         return Reply.REFUSED if 400 <= status < 500 else Reply.NONE
 
     async def close(self) -> None:
@@ -80,16 +87,17 @@ class HttpPodCalls:
     async def _send(
         self, method: str, ip: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:
-        """Return the status and the beginning of the body; the status 0 if there is no answer."""
+        """Return the status and the beginning of the body; in place of the status, why there is none."""
         try:
             address = ip_address(ip)
         except ValueError:
-            return 0, b""
+            return _NOT_CONNECTED, b""
         host = f"[{address}]" if address.version == 6 else str(address)
         if method not in self._sessions:
             # A new connection for each call: the next pod at this address is another one.
             connector = aiohttp.TCPConnector(limit=_MOST_CONNECTIONS, force_close=True)
-            timeout = aiohttp.ClientTimeout(total=self._timeouts[method])
+            seconds = self._timeouts[method]
+            timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=seconds * _CONNECT_SHARE)
             self._sessions[method] = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
         try:
             async with self._sessions[method].request(
@@ -98,4 +106,5 @@ class HttpPodCalls:
                 return response.status, await response.content.read(LIMIT_BYTES + 1)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             logger.debug("a standby pod does not answer: %s", error, extra={"address": ip})
-            return 0, b""
+            not_connected = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+            return _NOT_CONNECTED if not_connected else _NO_ANSWER, b""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -30,7 +30,7 @@ class PoolMemory:
     failed: set[str] = field(default_factory=set)
     """The UIDs of the Jobs that ended by themselves and are counted."""
     failures: int = 0
-    """How many standby pods in a row could not be made, or ended by themselves."""
+    """How many standby pods could not be made, or ended by themselves, since :meth:`recovered`."""
     failure: str | None = None
     """Why the last one failed; None if none has failed since one was ready."""
     retry_at: datetime | None = None
@@ -41,6 +41,10 @@ class PoolMemory:
     warned_of: str = ""
     digest: tuple[str, str] = ("", "")
     """What a standby pod is made from, and the version of the PodTemplate from which this was computed."""
+
+    def recovered(self) -> None:
+        """Begin the waits after failures anew: standby pods are useful, or there is a new reason to try."""
+        self.failures, self.failure, self.retry_at = 0, None, None
 
     @property
     def lacks_pods(self) -> bool:
@@ -63,6 +67,8 @@ class StandbyPods:
         self.seconds = seconds
         self.ready: set[str] = set()
         """The UIDs of the Jobs whose pods have answered that they are free."""
+        self.asked: dict[str, datetime] = {}
+        """When the pods of these Jobs, by UID, were first asked whether they are free."""
         self.on_change: Callable[[Key], None] = lambda _pool: None
         """Called with the pool of a namespace that has to be looked at."""
         self._reserved: dict[Key, Key] = {}
@@ -141,7 +147,9 @@ class StandbyPods:
         memory = self.memory(template.meta.key)
         version = f"{template.meta.uid}/{template.meta.resource_version}"
         if memory.digest[1] != version:
-            memory.digest = digest_of(template, self.seconds), version
+            earlier, memory.digest = memory.digest[0], (digest_of(template, self.seconds), version)
+            if earlier not in ("", memory.digest[0]):  # what made the earlier ones fail may be mended
+                memory.recovered()
         return memory.digest[0]
 
     def members(self, namespace: str, for_spokejob: Key | None = None) -> dict[str, list[Member]]:
@@ -166,6 +174,7 @@ class StandbyPods:
                     ready=job.meta.uid in self.ready,
                     reserved=reserved_for not in (None, for_spokejob),
                     ours=self.is_ours(job),
+                    asked_since=self.asked.get(job.meta.uid),
                 )
             )
         return found
@@ -176,13 +185,17 @@ class StandbyPods:
         found = (pod for owner in owners for pod in self._store.pods.of(owner) if pod.job == job.meta.uid)
         return max(found, key=lambda pod: pod.meta.resource_version, default=None)
 
+    def forget_others(self, namespace: str, templates: Collection[str]) -> None:
+        """Forget the PodTemplates of a namespace but these: they want no standby pods any more, and have none."""
+        for key in [key for key in self._memory if key.namespace == namespace and key.name not in templates]:
+            del self._memory[key]
+
     def forget_gone(self, known: set[str]) -> None:
-        """Forget all Jobs but the ones with these UIDs, and the PodTemplates that are gone."""
+        """Forget all Jobs but the ones with these UIDs."""
         self.ready &= known
+        self.asked = {uid: at for uid, at in self.asked.items() if uid in known}
         for uid in self._ours.keys() - known:
             del self._ours[uid]
-        for template in [key for key in self._memory if self._store.templates.get(key) is None]:
-            del self._memory[template]
 
 
 def _waits(member: Member) -> bool:

@@ -25,6 +25,7 @@ from spoke_jobs_operator.core.standby.pool import (
     is_free,
     late_at,
     plan,
+    recovered_at,
 )
 from spoke_jobs_operator.core.standby.standby_job import build_standby_job, standby_name
 from spoke_jobs_operator.core.standby.standby_offer import may_copy_labels
@@ -118,7 +119,8 @@ class StandbyPools:
         wanting = {key.name for key in self._store.standby_templates() if key.namespace == namespace and self._keeps}
         checks: list[datetime] = []
         errors: list[Exception] = []
-        for name in sorted(wanting | set(members)):
+        self._pods.forget_others(namespace, wanting | members.keys())
+        for name in sorted(wanting | members.keys()):
             try:
                 checks += await self._keep(Key(namespace, name), members.get(name, []), now)
             except Exception as error:
@@ -135,14 +137,18 @@ class StandbyPools:
         template, memory = self._store.templates.get(key), self._pods.memory(key)
         bounds = bounds_of(template) if self._keeps else NO_STANDBY
         memory.has_ready = any(item.ready and not item.ended for item in members)
+        digest = self._pods.digest(template) if template is not None and bounds.maximum else ""
+        current = [item for item in members if item.is_of(digest)]
         if template is not None and self._keeps:
             self._warn(template, memory)
-            self._count_failures(template, memory, members)
-            self._note_hindrance(template, memory, members, now)
+            self._count_failures(template, memory, current)
+            self._note_hindrance(template, memory, current, now)
         if not bounds.maximum:
-            memory.failures, memory.failure, memory.retry_at, memory.hindrance = 0, None, None, ""
+            memory.hindrance = ""
+        works_at = recovered_at(memory.retry_at) if memory.has_ready else None
+        if not bounds.maximum or (works_at is not None and works_at <= now):
+            memory.recovered()
         number = wanted(bounds, memory.arrivals, lead_time(memory.starts), now)
-        digest = self._pods.digest(template) if template is not None and bounds.maximum else ""
         decided = plan(members, Demand(digest, number, memory.retry_at), now, self._max_age)
         for removal in decided.delete:
             await self._delete(removal, now)
@@ -154,8 +160,10 @@ class StandbyPools:
         checks += [at for uid, at in self._undeletable.items() if uid in uids]
         if decided.create > AT_ONCE:
             checks.append(now)
-        if (late := late_at(members)) is not None and late > now:
+        if (late := late_at(current)) is not None and late > now:
             checks.append(late)
+        if works_at is not None and works_at > now:
+            checks.append(works_at)
         if memory.retry_at is not None and memory.retry_at > now and number:
             checks.append(memory.retry_at)
         if number > bounds.minimum:  # arrivals are forgotten
@@ -210,6 +218,7 @@ class StandbyPools:
         due = [item for item in everyone if _is_asked(item) and self._ask_at(item, now) <= now]
         asked = sorted(due, key=lambda item: self._asked.get(item.job.meta.uid, _LONG_AGO))[:AT_ONCE]
         self._asked |= {item.job.meta.uid: now for item in asked}
+        self._pods.asked = {item.job.meta.uid: now for item in asked} | self._pods.asked
         states = await self._calls.states([item.pod.ip for item in asked if item.pod is not None])
         now = self._clock()
         for item, state in zip(asked, states, strict=True):
@@ -217,7 +226,7 @@ class StandbyPools:
             if state is PodState.FREE and job.standby is not None:
                 self._pods.ready.add(job.meta.uid)
                 memory = self._pods.memory(Key(namespace, job.standby.template))
-                memory.failures, memory.failure, memory.retry_at = 0, None, None
+                memory.failure = None  # and the wait goes on: it may end like those before
                 if job.meta.uid in self._made:  # how long it took, not how long it has waited for this leader
                     self._made.discard(job.meta.uid)
                     memory.starts.append(now - (job.meta.created_at or now))

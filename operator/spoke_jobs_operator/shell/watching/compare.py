@@ -39,7 +39,7 @@ class Compare:
 
     :param add: called for each SpokeJob to reconcile.
     :param read_live_next: called for a SpokeJob that must be read live before its next decision.
-    :param done: called after each completed comparison of a namespace.
+    :param done: called after each completed comparison, with its namespace; None stands for all namespaces.
     :param begins: called with a namespace after its first comparison, before its SpokeJobs are queued; None stands for
         all namespaces.
     :param limits: compares a namespace's SpokeLimits and its Namespace, before its SpokeJobs.
@@ -54,7 +54,7 @@ class Compare:
         *,
         add: Callable[[Key], None],
         read_live_next: Callable[[Key], None],
-        done: Callable[[], None],
+        done: Callable[[str | None], None],
         begins: Callable[[str | None], None] = lambda _namespace: None,
         limits: Callable[[str | None], Awaitable[None]] = _no_limits,
     ) -> None:
@@ -145,7 +145,7 @@ class Compare:
         if namespace not in self._compared:
             self._compared.add(namespace)
             self._begin(namespace)
-        self._done()
+        self._done(namespace)
         return True
 
     def _begin(self, namespace: str | None) -> None:

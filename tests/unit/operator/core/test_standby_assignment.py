@@ -77,6 +77,13 @@ def test_a_pod_that_has_ended_says_more_than_whether_it_was_told(told: Told) -> 
     assert steps(unlabeled) == (() if told is Told.FAILED else (Step.LABEL,)), "a label that is refused stays refused"
 
 
+def test_a_pod_that_nobody_told_is_lost_however_it_ended() -> None:
+    ended = Handover(TAKEN.job, standby_pod(phase="Failed", state={"terminated": {"exitCode": 137}}), untold=True)
+    for told in (Told.NOT_YET, Told.FAILED):
+        assert steps(replace(ended, told=told)) == (Step.LOSE,)
+    assert steps(replace(ended, untold=False)) == (Step.LABEL,)
+
+
 def test_nothing_is_told_before_job_and_pod_are_the_attempts_own() -> None:
     """Whatever is observed: TELL comes after TAKE and LABEL, or they are done."""
     jobs = [

@@ -13,7 +13,7 @@ from tests.unit.operator.core.objects import NOW
 from tests.unit.operator.core.standby_objects import DIGEST, member, standby_job, standby_pod
 
 from spoke_jobs_operator.core.objects.standby_bounds import StandbyBounds
-from spoke_jobs_operator.core.standby.pool import Demand, Member, Why, failures, hindrance, is_free, plan
+from spoke_jobs_operator.core.standby.pool import LONGEST_START, Demand, Member, Why, failures, hindrance, is_free, plan
 from spoke_jobs_operator.core.standby.wanted import FIRST_LEAD, LONGEST_LEAD, WINDOW, lead_time, wanted
 
 HOUR = timedelta(hours=1)
@@ -96,7 +96,7 @@ def test_after_the_plan_as_many_wait_as_are_wanted(drawn: list[dict[str, Any]], 
         assert item.is_of(digest)
         assert item.ours
         assert item.job.meta.created_at is not None
-        assert NOW - item.job.meta.created_at < HOUR
+        assert NOW - item.job.meta.created_at < (HOUR if item.ready else HOUR + LONGEST_START)
     left = [item for item in members if item.ended and not item.reserved and item.job.meta.uid not in deleted]
     assert len(left) <= 1, "of those that ended, one is kept to be looked at"
     again = plan([item for item in members if item.job.meta.uid not in deleted], Demand(digest, len(waits)), NOW, HOUR)
@@ -109,11 +109,18 @@ def test_after_the_plan_as_many_wait_as_are_wanted(drawn: list[dict[str, Any]], 
         (member(digest="earlier"), Why.CHANGED),
         (replace(member(), ours=False), Why.UNKNOWN),
         (member(age=HOUR), Why.OLD),
+        (member(ready=False, age=HOUR + LONGEST_START), Why.OLD),
     ],
 )
 def test_a_pod_is_replaced(found: Member, why: Why) -> None:
     decided = plan([found], Demand(DIGEST, 1), NOW, HOUR)
     assert (decided.create, [item.why for item in decided.delete]) == (1, [why])
+
+
+def test_a_pod_that_starts_slowly_is_not_replaced_by_one_that_does_so_too() -> None:
+    age = timedelta(seconds=60)
+    decided = plan([member(ready=False, age=age)], Demand(DIGEST, 1), NOW, age)
+    assert (decided.create, decided.delete) == (0, ())
 
 
 def test_the_pods_of_one_moment_do_not_expire_at_once() -> None:
@@ -169,14 +176,21 @@ def test_a_pod_whose_node_is_silent_is_not_free() -> None:
     assert not is_free(replace(known, pod=None))
 
 
+def asked(seconds: float) -> Member:
+    """A standby pod that was first asked so long ago, and has not answered."""
+    return replace(member(ready=False, age=HOUR), asked_since=NOW - timedelta(seconds=seconds))
+
+
 PULLS = {"waiting": {"reason": "ImagePullBackOff", "message": "app:9: not found"}}
 
 
 @pytest.mark.parametrize(
     ("members", "found"),
     [
-        ([member(ready=False, age=timedelta(seconds=61))], "NoAnswer"),
-        ([member(ready=False, age=timedelta(seconds=59))], ""),
+        ([asked(61)], "NoAnswer"),
+        ([asked(59)], ""),
+        ([member(ready=False, age=HOUR)], ""),
+        ([replace(asked(61), ours=False)], ""),
         ([member("old", ready=False, age=HOUR), member("ready")], ""),
         ([Member(standby_job(age=HOUR), standby_pod(phase="Pending", state=PULLS))], "ImageUnavailable"),
         ([Member(standby_job(age=HOUR), standby_pod(phase="Pending", state={"waiting": {}}))], ""),

@@ -59,7 +59,7 @@ class Scene:
             done=self.beat,
         )
 
-    def beat(self) -> None:
+    def beat(self, _namespace: str | None) -> None:
         self.beats += 1
 
     def failures(self, namespace: str) -> float | None:

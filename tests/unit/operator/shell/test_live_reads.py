@@ -10,6 +10,7 @@ from tests.unit.operator.world import NAME, NAMESPACE, World
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.shell.api.operator_client import Client, Kind
 from spoke_jobs_operator.shell.reconciling.live_reads import RECENT, LiveReads
+from spoke_jobs_operator.shell.standby.standby_pods import pool_of
 from spoke_jobs_operator.shell.store.store import Store
 
 KEY, TEMPLATE = Key(NAMESPACE, NAME), Key(NAMESPACE, "default")
@@ -33,6 +34,22 @@ async def test_those_that_ask_at_the_same_time_share_one_read() -> None:
             group.create_task(reads.template_of(KEY))
     assert client.read_names == ["default"]
     assert store.templates.get(TEMPLATE)
+
+
+async def test_what_a_read_changes_is_handled_again() -> None:
+    """The watch brings nothing new then."""
+    world, store, woken = World(), Store(), set[Key]()
+    store.spokejob_seen(world.spokejob)
+    reads = LiveReads(cast(Client, FakeClient(world)), store, lambda: world.now, woken.add)
+    world.put_template(annotations={"jobs.spoke.dev/standby": "1-2"})
+    await reads.all_of(KEY)
+    assert woken == {KEY, pool_of(NAMESPACE)}
+    woken.clear()
+    await reads.all_of(KEY)
+    assert woken == set()
+    world.delete(Kind.TEMPLATE, "default")
+    await reads.all_of(KEY)
+    assert woken == {KEY, pool_of(NAMESPACE)}
 
 
 async def test_a_read_is_good_for_some_seconds_and_is_forgotten_then() -> None:

@@ -151,3 +151,18 @@ async def test_the_process_says_so_by_its_exit_code_and_without_a_traceback(
     monkeypatch.setattr(operator_process, "run", lost)
     assert await __main__._run_until_signal(Settings()) == 1
     assert caplog.records == []
+
+
+async def test_a_leader_looks_at_the_pools_with_each_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(monkeypatch, standby_pods=True)
+    task = asyncio.create_task(scene.operator.run())
+    await eventually_async(lambda: scene.operator._health.ready)
+    scene.lead.granted.set()
+    await eventually_async(lambda: scene.world.created != [])
+    scene.world.put_template(annotations={"jobs.spoke.dev/standby": "1-2"})
+    scene.operator._store.template_seen(scene.world.objects[Kind.TEMPLATE]["default"])
+    await scene.operator._compare.try_once(everything=False)
+    await eventually_async(lambda: any("-standby-" in name for name, _ in scene.world.created))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -50,10 +50,11 @@ async def test_a_standby_pod_understands_the_operator() -> None:
         server.server_close()
 
 
-async def test_nobody_there_is_no_answer() -> None:
+async def test_where_nobody_is_nothing_is_sent() -> None:
     async with calls_to(free_port()) as calls:
         assert await calls.states([HERE, "", "not an address", "169.254.169.254/latest"]) == [None] * 4
-        assert await calls.assign(HERE, SECRET, FIRST) is Reply.NONE
+        for address in (HERE, "", "not an address"):
+            assert await calls.assign(address, SECRET, FIRST) is Reply.NOT_CONNECTED
 
 
 ANSWERS = {
