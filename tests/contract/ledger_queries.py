@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import update
 from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
 from tests.contract.ledger_waits import WaitContract
+from tests.sent_statements import sent_statements
 from tests.waiting import eventually
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor, row_runner
@@ -414,8 +415,9 @@ class QueriesContract(WaitContract):
         ledger.succeed_many({claim.token: None})
         succeeded = queries.jobs([claim.job.id])[1][0].finished_at
         ids = {}
+        killed = Failure("Killed", "x" * 900, "SIGSEGV", for_good=True)
         for error in (
-            Failure("Killed", "x" * 900, "SIGSEGV", for_good=True),
+            *(killed, killed, killed),
             Failure("DatabaseUnreachable", "connection refused", "OperationalError", fingerprint="E@shop.f"),
         ):
             ids[error.cause] = ledger.insert(new_job()).id
@@ -443,6 +445,36 @@ class QueriesContract(WaitContract):
         assert large.organization_id is not None
         theirs = queries.crowd(3600, JobFilter(organizations=frozenset({large.organization_id}))).facts[large.id]
         assert (theirs.message, theirs.peaks, theirs.last_success_at) == ("too large", (), None), "others have the type"
+
+    def test_failures_that_tell_nothing_of_their_type_are_not_compared_with_its_successes(
+        self, ledger: SqlLedger, queries: Queries
+    ) -> None:
+        def fail(job_type: str, cause: str, fingerprint: str) -> None:
+            ledger.insert(new_job(job_type=job_type))
+            claim = claim_one(ledger, "legacy", [job_type], "w", LEASE)
+            assert claim is not None
+            ledger.fail(claim.token, Failure(cause, fingerprint=fingerprint, for_good=True), decide=True)
+
+        def statements() -> int:
+            with sent_statements(ledger.engine) as sent:
+                queries.crowd(3600)
+            return len(sent)
+
+        fail("report", "JobError", "first")
+        one = statements()
+        for job_type, cause, fingerprint in (
+            ("report", "JobError", "a single failure"),
+            *(("export", "JobError", "few"), ("export", "JobError", "few")),
+            *((job_type, "JobError", "several types") for job_type in ("report", "export", "mail")),
+            *((job_type, "OutOfMemory", "several types") for job_type in ("report", "export", "mail")),
+        ):
+            fail(job_type, cause, fingerprint)
+        for _ in range(3):
+            ledger.cancel(ledger.insert(new_job(job_type="mail")).id)
+        assert statements() == one
+        for _ in range(2):
+            fail("report", "JobError", "first")
+        assert statements() == one + 1
 
     def test_of_jobs_that_are_tried_again_after_one_failure_the_first_says_why(
         self, ledger: SqlLedger, queries: Queries
