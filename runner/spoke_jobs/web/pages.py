@@ -48,6 +48,7 @@ from spoke_jobs.web.process_views import (
     worker_processes,
 )
 from spoke_jobs.web.schedule_views import schedule_troubles
+from spoke_jobs.web.suggested_names import SuggestedNames
 from spoke_jobs.web.view_parts import NO_SYNC, SyncSign
 from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job, shown_situation
 
@@ -71,10 +72,13 @@ SAID = {
 class Pages:
     """Reads and changes jobs in a database."""
 
-    def __init__(self, ledger: SqlLedger, queries: DashboardQueries, cluster: ClusterReads) -> None:
+    def __init__(
+        self, ledger: SqlLedger, queries: DashboardQueries, cluster: ClusterReads, suggested: SuggestedNames
+    ) -> None:
         self._ledger = ledger
         self._queries = queries
         self._cluster = cluster
+        self._suggested = suggested
 
     def routes(self) -> Iterable[Reading | Acting]:
         """Yield the requests that this answers."""
@@ -115,8 +119,7 @@ class Pages:
         search = read_search(asked.given, asked.zone)
         if search.job_id is not None and not search.problems:
             return Redirect(f"/jobs/{search.job_id}")
-        which = viewer.narrowed()
-        names = self._queries.recent_names(which)
+        names = self._suggested.of(viewer)
         if search.problems:
             empty = JobPage(self._queries.now(), (), newer=None, older=None)
             return Page("jobs.html", {"title": "Jobs", "view": _listed(empty, search, viewer, names)}, 400)

@@ -136,7 +136,7 @@ def _kinds(connection: Connection) -> list[Kind]:
 def _read(
     connection: Connection, which: JobFilter, limit: int, place: Place, source: Source, last: int | None, count: int
 ) -> Step:
-    """Read the next rows of a source: those that match, as far as :func:`merged` needs them, and how far it was read."""
+    """Read the next rows of a source: the first of those that match, and how far it was read."""
     upwards = place.after is not None
     order = asc if upwards else desc
     beyond = last if last is not None else place.after if upwards else place.before
