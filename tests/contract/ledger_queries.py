@@ -18,6 +18,7 @@ from spoke_jobs.errors import ChangeRefused, UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.claims.eligibility import WithinStartTimeout
 from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.reading import queries as reading_queries
 from spoke_jobs.ledger.reading.crowd import Share
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts
 from spoke_jobs.ledger.reading.queries import Queries, Turns
@@ -139,7 +140,7 @@ class QueriesContract(WaitContract):
         assert ahead_of(mine) == (0, 0, 0)
 
     def test_where_organizations_take_turns_only_its_own_older_jobs_come_before_a_job(
-        self, ledger: SqlLedger, queries: Queries
+        self, ledger: SqlLedger, queries: Queries, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         soon = datetime.now(UTC) + timedelta(hours=1)
         ledger.insert_many([new_job(organization_id=245) for _ in range(30)])
@@ -165,6 +166,10 @@ class QueriesContract(WaitContract):
             capped = queries.situation(of_few.id, cap)
             assert capped is not None
             assert (capped.ahead, capped.turns, capped.more_ahead) == (ahead, turns, more), cap
+        monkeypatch.setattr(reading_queries, "_OF_PRIORITY", 20)
+        capped = queries.situation(of_few.id, 35)
+        assert capped is not None
+        assert (capped.ahead, capped.turns, capped.more_ahead) == (1, Turns(1, more=True), False)
         claimed = ledger.claim_batch("legacy", ["report"], "w", LEASE, 4)
         assert {of_few.id, without.id} <= {claim.job.id for claim in claimed}, "they did not wait for the many"
 

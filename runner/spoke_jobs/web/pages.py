@@ -19,7 +19,7 @@ from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
-from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, DashboardQueries, JobPage, RecentNames
+from spoke_jobs.ledger.reading.dashboard_queries import AHEAD, GROUPED, DashboardQueries, JobPage, RecentNames
 from spoke_jobs.ledger.reading.dependency_queries import LINKS
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -130,7 +130,7 @@ class Pages:
         """Show one job."""
         job_id = asked.id("job_id")
         found = self._found(viewer, job_id) if job_id is not None else None
-        situation = self._queries.situation(job_id, CAP) if found is not None and job_id is not None else None
+        situation = self._queries.situation(job_id, AHEAD) if found is not None and job_id is not None else None
         if job_id is None or found is None or situation is None:
             return NOT_FOUND
         job, now = shown_job(found, viewer), situation.now.astimezone(asked.zone)

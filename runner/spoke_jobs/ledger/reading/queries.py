@@ -64,6 +64,10 @@ BLOCKING = 5
 FIRST_JOBS = 50
 """Of how many kinds of due jobs the first job is read."""
 
+_OF_PRIORITY = 2_000
+"""The most jobs of a waiting one's priority that are examined for a page, for the organizations that take turns with
+its own."""
+
 _USUAL = 10
 """Of how many jobs that hold a lock the usual time is read: of those for which the most jobs wait."""
 
@@ -341,7 +345,8 @@ class Queries:
     def situation(self, job_id: int, cap: int | None = None) -> Situation | None:
         """Get a job's situation; None if there is no such job.
 
-        :param cap: the most jobs before a waiting one that are examined.
+        :param cap: the most jobs before a waiting one that are examined, and also the most of its priority, up to
+            :data:`_OF_PRIORITY`.
         """
         with self._reading() as connection:
             row = connection.execute(select(*MANY_COLUMNS).where(job_request.c.id == job_id)).mappings().first()
@@ -384,7 +389,7 @@ class Queries:
                 limited=admission.limits_any(Subject.of(job)),
                 unmet=_unmet(connection, job),
                 ahead=ahead,
-                turns=_turns(connection, job, is_open, cap),
+                turns=_turns(connection, job, is_open, None if cap is None else min(cap, _OF_PRIORITY)),
                 ahead_in_queue=ahead_in_queue if job.locks_queue else 0,
                 more_ahead=cap is not None and examined >= cap,
                 takers=takers_of(connection, job.runner, {job.job_type}),
