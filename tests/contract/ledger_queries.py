@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from random import Random
+from statistics import median
 from typing import Any
 
 import pytest
@@ -19,11 +21,11 @@ from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.claims.eligibility import WithinStartTimeout
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading import queries as reading_queries
+from spoke_jobs.ledger.reading import takers, usage_queries
 from spoke_jobs.ledger.reading.crowd import Share
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts
 from spoke_jobs.ledger.reading.queries import Queries, Turns
 from spoke_jobs.ledger.reading.statistics import GroupedBy
-from spoke_jobs.ledger.reading.takers import takers_of
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_event, job_request
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
@@ -198,8 +200,8 @@ class QueriesContract(WaitContract):
         ledger.limits.resume(parse_scope("type:report"), "ann")
         ledger.limits.set(parse_scope("type:report"), lambda _: Bounds(1), "ann")
         with ledger.engine.begin() as connection:
-            takers = takers_of(connection, "another runner", {"report", "export"})
-        assert takers.known_to == {"report": frozenset({"host:1"}), "export": frozenset()}
+            found = takers.takers_of(connection, "another runner", {"report", "export"})
+        assert found.known_to == {"report": frozenset({"host:1"}), "export": frozenset()}
         situation, crowd = queries.situation(waiting.id), queries.crowd(3600)
         assert situation is not None
         assert situation.limited
@@ -266,6 +268,36 @@ class QueriesContract(WaitContract):
         assert situation.holder is not None
         assert situation.holder.usual_seconds == 3.0
         assert queries.crowd(3600).holders == {holder.id: situation.holder}
+
+    def test_the_newest_successes_of_several_types_are_read_at_once(
+        self, ledger: SqlLedger, queries: Queries, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """How long they usually take, of the jobs that hold locks, and who ran them, of those that wait."""
+        monkeypatch.setattr(usage_queries, "_USUAL_OF", 4)
+        monkeypatch.setattr(takers, "_SUCCESSES", 4)
+        random, types = Random(7), ("export", "mail", "report", "x'%*\u20ac")
+        took: dict[str, list[float]] = {}
+        ran: dict[str, list[str]] = {}
+        for name in random.choices(types[1:], k=30):
+            ledger.insert(new_job(job_type=name))
+            worker, milliseconds = f"w{random.randrange(9)}", random.choice([None, *range(9)])
+            claim = claim_one(ledger, "legacy", [name], worker, LEASE)
+            assert claim is not None
+            ledger.succeed(None, claim.token, None, None, AttemptUsage(None, None, milliseconds))
+            ran.setdefault(name, []).append(worker)
+            took.setdefault(name, []).append(-1 if milliseconds is None else milliseconds / 1000)
+        with ledger.engine.begin() as connection, sent_statements(ledger.engine) as sent:
+            usual = usage_queries.usual_seconds(connection, [*types, *types])
+            known_to = takers.takers_of(connection, "another runner", types).known_to
+        measured = {name: [each for each in took[name][-4:] if each >= 0] for name in types[1:]}
+        assert usual == {name: median(times) for name, times in measured.items() if len(times) >= 3}
+        assert known_to == {name: frozenset(ran.get(name, [])[-4:]) for name in types}
+        looks = [text for text in sent if "'succeeded' AND length(" in text]
+        postgresql = ledger.engine.dialect.name == "postgresql"
+        assert len(looks) == 2 * (1 if postgresql else len(types)), "for the times and for the workers"
+        with ledger.engine.begin() as connection, sent_statements(ledger.engine) as sent:
+            assert usage_queries.usual_seconds(connection, ()) == {}
+        assert sent == []
 
     def test_what_ran_before_newest_first(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job(priority=3, queue_name="q", locks_queue=True))

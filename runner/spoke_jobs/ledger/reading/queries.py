@@ -440,7 +440,7 @@ def _attempts(connection: Connection, job_id: int, most: int = NEWEST) -> tuple[
 
 def _holder(connection: Connection, queue_name: str) -> Holder | None:
     row = connection.execute(_HOLDERS.where(queue_lock.c.queue_name == queue_name)).one_or_none()
-    return _with_usual(connection, Holder(*row)) if row is not None else None
+    return _with_usual(connection, [Holder(*row)])[0] if row is not None else None
 
 
 def _holders(connection: Connection, numbers: Mapping[int, int]) -> dict[int, Holder]:
@@ -450,13 +450,13 @@ def _holders(connection: Connection, numbers: Mapping[int, int]) -> dict[int, Ho
     """
     rows = connection.execute(_HOLDERS.where(queue_lock.c.job_id.in_(numbers))) if numbers else ()
     found = {row.job_id: Holder(*row) for row in rows}
-    for job_id in sorted(found, key=lambda job_id: -numbers[job_id])[:_USUAL]:
-        found[job_id] = _with_usual(connection, found[job_id])
-    return found
+    first = sorted(found.values(), key=lambda holder: -numbers[holder.job_id])[:_USUAL]
+    return found | {holder.job_id: holder for holder in _with_usual(connection, first)}
 
 
-def _with_usual(connection: Connection, holder: Holder) -> Holder:
-    return replace(holder, usual_seconds=usual_seconds(connection, holder.job_type))
+def _with_usual(connection: Connection, holders: Sequence[Holder]) -> list[Holder]:
+    usual = usual_seconds(connection, {holder.job_type for holder in holders})
+    return [replace(holder, usual_seconds=usual.get(holder.job_type)) for holder in holders]
 
 
 def _unmet(connection: Connection, job: JobRequest) -> Unmet | None:
