@@ -15,6 +15,7 @@ from tests.sent_statements import sent_statements
 from tests.waiting import eventually
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor, row_runner
+from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ChangeRefused, UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
@@ -24,6 +25,7 @@ from spoke_jobs.ledger.reading import queries as reading_queries
 from spoke_jobs.ledger.reading import takers, usage_queries
 from spoke_jobs.ledger.reading.crowd import Share
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts
+from spoke_jobs.ledger.reading.id_bounds import first_since
 from spoke_jobs.ledger.reading.queries import Queries, Turns
 from spoke_jobs.ledger.reading.statistics import GroupedBy
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -298,6 +300,50 @@ class QueriesContract(WaitContract):
         with ledger.engine.begin() as connection, sent_statements(ledger.engine) as sent:
             assert usage_queries.usual_seconds(connection, ()) == {}
         assert sent == []
+
+    @pytest.mark.parametrize("disorder", [0, 5], ids=["in order", "some out of order"])
+    def test_a_binary_search_finds_from_which_id_on_rows_are_as_young(
+        self, ledger: SqlLedger, queries: Queries, disorder: int
+    ) -> None:
+        """In one statement. Ids have gaps, also before the first and after the last one."""
+        random, begin = Random(disorder), datetime(2026, 3, 1, tzinfo=UTC)
+        times = {
+            number: begin + timedelta(minutes=10 * place + random.randint(0, disorder) * 10, microseconds=number)
+            for place, number in enumerate(sorted(random.sample(range(-50, 400), 60)))
+        }
+        given = [ledger.insert(new_job()).id for _ in times]
+        with ledger.engine.begin() as connection:
+            for old, (new, at) in zip(given, times.items(), strict=True):
+                changed = {"id": 1_000 + new, "created_at": at}
+                connection.execute(update(job_request).where(job_request.c.id == old).values(changed))
+        ids = {1_000 + number: at for number, at in times.items()}
+
+        def expected(time: datetime, below: int, end: int) -> int:
+            while below < end:
+                middle = (below + end) // 2
+                found = min((number for number in ids if number >= middle), default=None)
+                if found is None or ids[found] >= time:
+                    end = middle
+                else:
+                    below = found + 1
+            return below
+
+        columns = (job_request.c.id, job_request.c.created_at)
+        lowest, highest = min(ids), max(ids)
+        with ledger.engine.begin() as connection, sent_statements(ledger.engine) as sent:
+            for time in (*ids.values(), begin - timedelta(days=1), begin + timedelta(days=9, microseconds=1)):
+                for at in (time, time + timedelta(microseconds=1)):
+                    found = first_since(connection, columns, at, lowest, highest)
+                    assert found == expected(at, lowest, highest + 1)
+                    if not disorder:
+                        assert all((number >= found) == (each >= at) for number, each in ids.items())
+        assert len(sent) == 2 * (len(ids) + 2)
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).where(job_request.c.id == highest).values(id=LARGEST_ID))
+            young, old = (begin + timedelta(days=days) for days in (9, -9))
+            assert first_since(connection, columns, young, lowest, LARGEST_ID) == LARGEST_ID, "there is no later id"
+            assert first_since(connection, columns, old, lowest, LARGEST_ID) == lowest
+            assert first_since(connection, columns, old, -LARGEST_ID, LARGEST_ID) <= lowest
 
     def test_what_ran_before_newest_first(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job(priority=3, queue_name="q", locks_queue=True))

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Connection,
     FromClause,
     Integer,
-    Row,
     Select,
     Text,
     and_,
@@ -112,8 +111,8 @@ def usage_of(connection: Connection, job_type: str, which: JobFilter = ANY_JOB) 
 
 def newest_successes(
     connection: Connection, types: Sequence[str], most: int, read: Callable[[FromClause], Select[Any]]
-) -> Iterator[Row[Any]]:
-    """Yield what is read of the newest successes of each of some types.
+) -> Iterator[tuple[str, Any]]:
+    """Yield what is read of the newest successes of each of some types: the type, and a value.
 
     On PostgreSQL this is one statement. SQLite has no lateral subqueries, and is asked about each type.
 
@@ -131,10 +130,12 @@ def newest_successes(
 
     if connection.dialect.name == "postgresql":
         wanted = func.unnest(literal(list(types), ARRAY(Text))).table_valued("name").render_derived(name="wanted")
-        yield from connection.execute(read(newest(wanted.c.name).lateral("newest")).select_from(wanted))
+        statements = [read(newest(wanted.c.name).lateral("newest")).select_from(wanted)]
     else:
-        for name in types:
-            yield from connection.execute(read(newest(literal(name, Text)).subquery("newest")))
+        statements = [read(newest(literal(name, Text)).subquery("newest")) for name in types]
+    for statement in statements:
+        for name, value in connection.execute(statement):
+            yield name, value
 
 
 def usual_seconds(connection: Connection, types: Collection[str]) -> dict[str, float]:
