@@ -100,7 +100,12 @@ class QueriesContract(WaitContract):
         ledger.insert(new_job(queue_name="q"))  # locks nothing
         running = queries.situation(claim.job.id)
         assert running is not None
-        assert (running.holder, running.behind_in_queue) == (second.holder, 1)
+        assert (running.holder, running.behind_in_queue, running.more_behind) == (second.holder, 1, False)
+        ledger.insert(new_job(queue_name="q", locks_queue=True, run_after=datetime.now(UTC) + timedelta(hours=1)))
+        for cap, behind in ((3, (1, False)), (2, (1, True)), (None, (1, False))):
+            running = queries.situation(claim.job.id, cap)
+            assert running is not None
+            assert (running.behind_in_queue, running.more_behind) == behind, "also those that are not due are read"
 
     def test_what_comes_before_a_job(self, ledger: SqlLedger, queries: Queries) -> None:
         held = ledger.insert(new_job(queue_name="q", locks_queue=True))

@@ -145,7 +145,10 @@ def app(
 
 
 def open_engine(database: Secret) -> Engine:
-    """Make an engine whose statements end after :data:`STATEMENT_SECONDS` (PostgreSQL)."""
+    """Make an engine whose statements end after :data:`STATEMENT_SECONDS` (PostgreSQL).
+
+    PostgreSQL does not compile them to machine code: that would take longer than they do.
+    """
     sqlite = value_of(database).startswith("sqlite")
     pool: dict[str, Any] = {} if sqlite else {"pool_size": _THREADS, "max_overflow": 0, "pool_timeout": _POOL_SECONDS}
     engine = create_engine(database, **pool)
@@ -154,7 +157,8 @@ def open_engine(database: Secret) -> Engine:
         @event.listens_for(engine, "begin")
         def on_begin(connection: Connection) -> None:
             milliseconds = round(STATEMENT_SECONDS * 1000)
-            connection.exec_driver_sql(f"SELECT set_config('statement_timeout', '{milliseconds}ms', true)")
+            timeout = f"set_config('statement_timeout', '{milliseconds}ms', true)"
+            connection.exec_driver_sql(f"SELECT {timeout}, set_config('jit', 'off', true)")
 
     return engine
 

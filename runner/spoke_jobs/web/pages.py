@@ -26,6 +26,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest
 from spoke_jobs.web import job_views, overview_views
 from spoke_jobs.web.answers import (
+    LATER,
     NOT_FOUND,
     PAYLOAD_LIMIT_BYTES,
     Acting,
@@ -82,7 +83,7 @@ class Pages:
 
     def routes(self) -> Iterable[Reading | Acting]:
         """Yield the requests that this answers."""
-        yield Reading("/", self.overview)
+        yield Reading("/", self.overview, too_slow=LATER)
         yield Reading("/jobs", self.jobs)
         yield Reading("/jobs/{job_id}", self.job)
         for action in (JobAction.CANCEL, JobAction.RETRY):

@@ -15,7 +15,7 @@ from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.limits.job_limit import KEEP, changed_bounds, parse_max_running, parse_scope
 from spoke_jobs.model import ANY_JOB
 from spoke_jobs.web import queue_views
-from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
+from spoke_jobs.web.answers import LATER, Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.job_search import decoded
 from spoke_jobs.web.query_values import whole_number
 from spoke_jobs.web.queue_views import ENDS
@@ -51,7 +51,7 @@ class QueuePages:
 
     def routes(self) -> Iterable[Reading | Acting]:
         """Yield the requests that this answers."""
-        yield Reading(_HERE, self._queues)
+        yield Reading(_HERE, self._queues, too_slow=LATER)
         for word, change in (
             ("pause", self._pause),
             ("resume", self._resume),

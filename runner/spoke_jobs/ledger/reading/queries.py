@@ -136,6 +136,8 @@ class Situation:
     """Whether more jobs come before it than were examined, so that there may be more of both."""
     behind_in_queue: int = 0
     """The number of due jobs that wait for the lock that this running job holds."""
+    more_behind: bool = False
+    """Whether more jobs of its queue wait than were examined, so that there may be more."""
     takers: Takers = NOBODY
     blocking: Blocking = NOTHING
     """What a blocked job waits for."""
@@ -345,8 +347,8 @@ class Queries:
     def situation(self, job_id: int, cap: int | None = None) -> Situation | None:
         """Get a job's situation; None if there is no such job.
 
-        :param cap: the most jobs before a waiting one that are examined, and also the most of its priority, up to
-            :data:`_OF_PRIORITY`.
+        :param cap: the most jobs before a waiting one that are examined, and the most that wait for the lock of a
+            running one. Of a waiting one's priority, at most :data:`_OF_PRIORITY`.
         """
         with self._reading() as connection:
             row = connection.execute(select(*MANY_COLUMNS).where(job_request.c.id == job_id)).mappings().first()
@@ -361,7 +363,7 @@ class Queries:
             holder = _holder(connection, job.queue_name) if job.locks_queue else None
             if job.state is not JobState.WAITING:
                 held = job.state is JobState.RUNNING and holder is not None
-                behind = _behind_in_queue(connection, job) if held else 0
+                behind, more_behind = _behind_in_queue(connection, job, cap) if held else (0, False)
                 reports = reports_of(connection, job_id, NEWEST)
                 by = canceller(connection, job)
                 batch = dependency_queries.failed_batch(connection, job)
@@ -372,6 +374,7 @@ class Queries:
                     reports,
                     holder,
                     behind_in_queue=behind,
+                    more_behind=more_behind,
                     suspension=suspension(connection, job),
                     cancelled_by=by,
                     failed_batch=batch,
@@ -497,10 +500,14 @@ def _ahead(connection: Connection, job: JobRequest, is_open: ColumnElement[bool]
     return _Ahead(*connection.execute(select(*counts).select_from(before.free.table)).one())
 
 
-def _behind_in_queue(connection: Connection, job: JobRequest) -> int:
-    waits = in_sql(Waiting(), Due())
+def _behind_in_queue(connection: Connection, job: JobRequest, cap: int | None) -> tuple[int, bool]:
+    """Count the due jobs that lock the queue of a job, and say whether more wait than were examined."""
     same = (job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
-    return connection.scalar(select(func.count()).select_from(job_request).where(*waits, *same)) or 0
+    each = select(Due().expression().label("due")).where(*in_sql(Waiting()), *same).limit(cap).subquery().c
+    due, examined = connection.execute(
+        select(func.count().filter(each.due), func.count()).select_from(each.due.table)
+    ).one()
+    return due, cap is not None and examined >= cap
 
 
 def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:

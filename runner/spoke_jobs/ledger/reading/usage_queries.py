@@ -134,8 +134,7 @@ def newest_successes(
     else:
         statements = [read(newest(literal(name, Text)).subquery("newest")) for name in types]
     for statement in statements:
-        for name, value in connection.execute(statement):
-            yield name, value
+        yield from ((name, value) for name, value in connection.execute(statement))
 
 
 def usual_seconds(connection: Connection, types: Collection[str]) -> dict[str, float]:
