@@ -63,4 +63,5 @@ def first_since(
     below = case((and_(is_before, next_id < step.c.end), next_id + 1), (is_before, step.c.end), else_=step.c.below)
     end = case((is_before, step.c.end), else_=middle)
     step = step.union_all(select(below, end).where(step.c.below < step.c.end))
-    return connection.execute(select(step.c.below).where(step.c.below >= step.c.end)).scalar_one()
+    found: int = connection.execute(select(step.c.below).where(step.c.below >= step.c.end)).scalar_one()
+    return found
