@@ -508,7 +508,8 @@ class QueriesContract(WaitContract):
             *(killed, killed, killed),
             Failure("DatabaseUnreachable", "connection refused", "OperationalError", fingerprint="E@shop.f"),
         ):
-            ids[error.cause] = ledger.insert(new_job()).id
+            slow = JobOptions(retry=RetryPolicy(backoff_seconds=3600))
+            ids[error.cause] = ledger.insert(new_job(options=slow)).id
             claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
             assert claim is not None
             assert ledger.fail(claim.token, error, decide=True)
