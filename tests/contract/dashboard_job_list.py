@@ -18,7 +18,7 @@ from tests.contract.ledger import new_job
 
 from spoke_jobs.contract.executors import LANES
 from spoke_jobs.ledger.columns.clock import clock_after
-from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
+from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries, RecentNames
 from spoke_jobs.ledger.reading.listing_plan import MOST_SOURCES, Place
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
@@ -77,6 +77,23 @@ class JobListContract(DashboardScene):
         assert newer is not None
         first = browser.get(newer[1].replace("&amp;", "&")).text
         assert self.listed(first) == seen[:PER_PAGE]
+
+    def test_the_names_that_its_fields_suggest_are_read_once_a_minute(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reads: list[JobFilter] = []
+        read = DashboardQueries.recent_names
+
+        def counted(queries: DashboardQueries, which: JobFilter) -> RecentNames:
+            reads.append(which)
+            return read(queries, which)
+
+        monkeypatch.setattr(DashboardQueries, "recent_names", counted)
+        ledger.insert(new_job(job_type="mail"))
+        browser = browse(EVERYBODY)
+        for path in ("/jobs", "/jobs?state=failed", "/queues", "/jobs"):
+            assert '<option value="type:mail">' in (page := browser.get(path).text) or '<option value="mail">' in page
+        assert reads == [ANY_JOB]
 
     def listed(self, page: str) -> list[int]:
         """The ids of the jobs in a list."""

@@ -344,6 +344,9 @@ class QueuesContract(DashboardScene):
             answer = self.post(browser, "/limits/pause", "/queues", scope=scope, reason="r", hours="1")
             assert answer.headers["location"] == f"/queues?said=paused{'' if known else '-unknown'}", scope
         assert "mistyped" in browser.get("/queues?said=paused-unknown").text
+        ledger.insert(new_job(job_type="new"))  # since the names that fields suggest were read
+        answer = self.post(browser, "/limits/pause", "/queues", scope="type:new", reason="r", hours="1")
+        assert answer.headers["location"] == "/queues?said=paused"
 
     @pytest.mark.parametrize("action", ["pause", "set"])
     def test_an_error_means_that_nothing_was_changed(

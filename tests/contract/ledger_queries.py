@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from random import Random
+from statistics import median
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
 from tests.contract.ledger_waits import WaitContract
+from tests.sent_statements import sent_statements
 from tests.waiting import eventually
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor, row_runner
+from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ChangeRefused, UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.claims.eligibility import WithinStartTimeout
 from spoke_jobs.ledger.columns.clock import clock_after
+from spoke_jobs.ledger.reading import queries as reading_queries
+from spoke_jobs.ledger.reading import takers, usage_queries
 from spoke_jobs.ledger.reading.crowd import Share
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts
+from spoke_jobs.ledger.reading.id_bounds import first_since
 from spoke_jobs.ledger.reading.queries import Queries, Turns
 from spoke_jobs.ledger.reading.statistics import GroupedBy
-from spoke_jobs.ledger.reading.takers import takers_of
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_event, job_request
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
@@ -94,7 +100,12 @@ class QueriesContract(WaitContract):
         ledger.insert(new_job(queue_name="q"))  # locks nothing
         running = queries.situation(claim.job.id)
         assert running is not None
-        assert (running.holder, running.behind_in_queue) == (second.holder, 1)
+        assert (running.holder, running.behind_in_queue, running.more_behind) == (second.holder, 1, False)
+        ledger.insert(new_job(queue_name="q", locks_queue=True, run_after=datetime.now(UTC) + timedelta(hours=1)))
+        for cap, behind in ((3, (1, False)), (2, (1, True)), (None, (1, False))):
+            running = queries.situation(claim.job.id, cap)
+            assert running is not None
+            assert (running.behind_in_queue, running.more_behind) == behind, "also those that are not due are read"
 
     def test_what_comes_before_a_job(self, ledger: SqlLedger, queries: Queries) -> None:
         held = ledger.insert(new_job(queue_name="q", locks_queue=True))
@@ -138,7 +149,7 @@ class QueriesContract(WaitContract):
         assert ahead_of(mine) == (0, 0, 0)
 
     def test_where_organizations_take_turns_only_its_own_older_jobs_come_before_a_job(
-        self, ledger: SqlLedger, queries: Queries
+        self, ledger: SqlLedger, queries: Queries, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         soon = datetime.now(UTC) + timedelta(hours=1)
         ledger.insert_many([new_job(organization_id=245) for _ in range(30)])
@@ -164,6 +175,10 @@ class QueriesContract(WaitContract):
             capped = queries.situation(of_few.id, cap)
             assert capped is not None
             assert (capped.ahead, capped.turns, capped.more_ahead) == (ahead, turns, more), cap
+        monkeypatch.setattr(reading_queries, "_OF_PRIORITY", 20)
+        capped = queries.situation(of_few.id, 35)
+        assert capped is not None
+        assert (capped.ahead, capped.turns, capped.more_ahead) == (1, Turns(1, more=True), False)
         claimed = ledger.claim_batch("legacy", ["report"], "w", LEASE, 4)
         assert {of_few.id, without.id} <= {claim.job.id for claim in claimed}, "they did not wait for the many"
 
@@ -192,8 +207,8 @@ class QueriesContract(WaitContract):
         ledger.limits.resume(parse_scope("type:report"), "ann")
         ledger.limits.set(parse_scope("type:report"), lambda _: Bounds(1), "ann")
         with ledger.engine.begin() as connection:
-            takers = takers_of(connection, "another runner", {"report", "export"})
-        assert takers.known_to == {"report": frozenset({"host:1"}), "export": frozenset()}
+            found = takers.takers_of(connection, "another runner", {"report", "export"})
+        assert found.known_to == {"report": frozenset({"host:1"}), "export": frozenset()}
         situation, crowd = queries.situation(waiting.id), queries.crowd(3600)
         assert situation is not None
         assert situation.limited
@@ -260,6 +275,80 @@ class QueriesContract(WaitContract):
         assert situation.holder is not None
         assert situation.holder.usual_seconds == 3.0
         assert queries.crowd(3600).holders == {holder.id: situation.holder}
+
+    def test_the_newest_successes_of_several_types_are_read_at_once(
+        self, ledger: SqlLedger, queries: Queries, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """How long they usually take, of the jobs that hold locks, and who ran them, of those that wait."""
+        monkeypatch.setattr(usage_queries, "_USUAL_OF", 4)
+        monkeypatch.setattr(takers, "_SUCCESSES", 4)
+        random, types = Random(7), ("export", "mail", "report", "x'%*\u20ac")
+        took: dict[str, list[float]] = {}
+        ran: dict[str, list[str]] = {}
+        for name in random.choices(types[1:], k=30):
+            ledger.insert(new_job(job_type=name))
+            worker, milliseconds = f"w{random.randrange(9)}", random.choice([None, *range(9)])
+            claim = claim_one(ledger, "legacy", [name], worker, LEASE)
+            assert claim is not None
+            ledger.succeed(None, claim.token, None, None, AttemptUsage(None, None, milliseconds))
+            ran.setdefault(name, []).append(worker)
+            took.setdefault(name, []).append(-1 if milliseconds is None else milliseconds / 1000)
+        with ledger.engine.begin() as connection, sent_statements(ledger.engine) as sent:
+            usual = usage_queries.usual_seconds(connection, [*types, *types])
+            known_to = takers.takers_of(connection, "another runner", types).known_to
+        measured = {name: [each for each in took[name][-4:] if each >= 0] for name in types[1:]}
+        assert usual == {name: median(times) for name, times in measured.items() if len(times) >= 3}
+        assert known_to == {name: frozenset(ran.get(name, [])[-4:]) for name in types}
+        looks = [text for text in sent if "'succeeded' AND length(" in text]
+        postgresql = ledger.engine.dialect.name == "postgresql"
+        assert len(looks) == 2 * (1 if postgresql else len(types)), "for the times and for the workers"
+        with ledger.engine.begin() as connection, sent_statements(ledger.engine) as sent:
+            assert usage_queries.usual_seconds(connection, ()) == {}
+        assert sent == []
+
+    @pytest.mark.parametrize("disorder", [0, 5], ids=["in order", "some out of order"])
+    def test_a_binary_search_finds_from_which_id_on_rows_are_as_young(
+        self, ledger: SqlLedger, queries: Queries, disorder: int
+    ) -> None:
+        """In one statement. Ids have gaps, also before the first and after the last one."""
+        random, begin = Random(disorder), datetime(2026, 3, 1, tzinfo=UTC)
+        times = {
+            number: begin + timedelta(minutes=10 * place + random.randint(0, disorder) * 10, microseconds=number)
+            for place, number in enumerate(sorted(random.sample(range(-50, 400), 60)))
+        }
+        given = [ledger.insert(new_job()).id for _ in times]
+        with ledger.engine.begin() as connection:
+            for old, (new, at) in zip(given, times.items(), strict=True):
+                changed = {"id": 1_000 + new, "created_at": at}
+                connection.execute(update(job_request).where(job_request.c.id == old).values(changed))
+        ids = {1_000 + number: at for number, at in times.items()}
+
+        def expected(time: datetime, below: int, end: int) -> int:
+            while below < end:
+                middle = (below + end) // 2
+                found = min((number for number in ids if number >= middle), default=None)
+                if found is None or ids[found] >= time:
+                    end = middle
+                else:
+                    below = found + 1
+            return below
+
+        columns = (job_request.c.id, job_request.c.created_at)
+        lowest, highest = min(ids), max(ids)
+        with ledger.engine.begin() as connection, sent_statements(ledger.engine) as sent:
+            for time in (*ids.values(), begin - timedelta(days=1), begin + timedelta(days=9, microseconds=1)):
+                for at in (time, time + timedelta(microseconds=1)):
+                    found = first_since(connection, columns, at, lowest, highest)
+                    assert found == expected(at, lowest, highest + 1)
+                    if not disorder:
+                        assert all((number >= found) == (each >= at) for number, each in ids.items())
+        assert len(sent) == 2 * (len(ids) + 2)
+        with ledger.engine.begin() as connection:
+            connection.execute(update(job_request).where(job_request.c.id == highest).values(id=LARGEST_ID))
+            young, old = (begin + timedelta(days=days) for days in (9, -9))
+            assert first_since(connection, columns, young, lowest, LARGEST_ID) == LARGEST_ID, "there is no later id"
+            assert first_since(connection, columns, old, lowest, LARGEST_ID) == lowest
+            assert first_since(connection, columns, old, -LARGEST_ID, LARGEST_ID) <= lowest
 
     def test_what_ran_before_newest_first(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job(priority=3, queue_name="q", locks_queue=True))
@@ -414,11 +503,13 @@ class QueriesContract(WaitContract):
         ledger.succeed_many({claim.token: None})
         succeeded = queries.jobs([claim.job.id])[1][0].finished_at
         ids = {}
+        killed = Failure("Killed", "x" * 900, "SIGSEGV", for_good=True)
         for error in (
-            Failure("Killed", "x" * 900, "SIGSEGV", for_good=True),
+            *(killed, killed, killed),
             Failure("DatabaseUnreachable", "connection refused", "OperationalError", fingerprint="E@shop.f"),
         ):
-            ids[error.cause] = ledger.insert(new_job()).id
+            slow = JobOptions(retry=RetryPolicy(backoff_seconds=3600))
+            ids[error.cause] = ledger.insert(new_job(options=slow)).id
             claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
             assert claim is not None
             assert ledger.fail(claim.token, error, decide=True)
@@ -443,6 +534,36 @@ class QueriesContract(WaitContract):
         assert large.organization_id is not None
         theirs = queries.crowd(3600, JobFilter(organizations=frozenset({large.organization_id}))).facts[large.id]
         assert (theirs.message, theirs.peaks, theirs.last_success_at) == ("too large", (), None), "others have the type"
+
+    def test_failures_that_tell_nothing_of_their_type_are_not_compared_with_its_successes(
+        self, ledger: SqlLedger, queries: Queries
+    ) -> None:
+        def fail(job_type: str, cause: str, fingerprint: str) -> None:
+            ledger.insert(new_job(job_type=job_type))
+            claim = claim_one(ledger, "legacy", [job_type], "w", LEASE)
+            assert claim is not None
+            ledger.fail(claim.token, Failure(cause, fingerprint=fingerprint, for_good=True), decide=True)
+
+        def statements() -> int:
+            with sent_statements(ledger.engine) as sent:
+                queries.crowd(3600)
+            return len(sent)
+
+        fail("report", "JobError", "first")
+        one = statements()
+        for job_type, cause, fingerprint in (
+            ("report", "JobError", "a single failure"),
+            *(("export", "JobError", "few"), ("export", "JobError", "few")),
+            *((job_type, "JobError", "several types") for job_type in ("report", "export", "mail")),
+            *((job_type, "OutOfMemory", "several types") for job_type in ("report", "export", "mail")),
+        ):
+            fail(job_type, cause, fingerprint)
+        for _ in range(3):
+            ledger.cancel(ledger.insert(new_job(job_type="mail")).id)
+        assert statements() == one
+        for _ in range(2):
+            fail("report", "JobError", "first")
+        assert statements() == one + 1
 
     def test_of_jobs_that_are_tried_again_after_one_failure_the_first_says_why(
         self, ledger: SqlLedger, queries: Queries

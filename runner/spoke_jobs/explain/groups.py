@@ -41,12 +41,8 @@ from spoke_jobs.ledger.reading.takers import NOBODY, Takers
 
 _SHORT_WAIT = timedelta(minutes=1)
 """A wait for a free worker needs no action before."""
-_MANY_FAILURES = 3
-"""So many failures of a type without a success since need more than a retry."""
 _FAILS_NOW = timedelta(hours=1)
 """If the last failure is younger, more may follow."""
-_NO_ATTEMPTS = frozenset({Cause.CANCELLED, Cause.DEPENDENCY_FAILED})
-"""Causes that say nothing about the type."""
 _ENOUGH_PEAKS = 5
 _GROWTH = 1.25
 _CROWD = 10
@@ -491,7 +487,7 @@ def _failed(each: FailedCount, crowd: Crowd) -> Group:
     facts = crowd.facts.get(each.newest_id)
     message = _message(each.newest_id, crowd)
     signal = facts.error_type if facts is not None and each.cause == Cause.KILLED else ""
-    job_type = each.job_type if each.types == 1 else ""
+    job_type = each.job_type if each.of_one_type else ""
     batch = facts.batch if facts is not None and each.count == 1 else None
     advised = failed_group_advice(
         each.cause,
@@ -524,7 +520,7 @@ def _failed(each: FailedCount, crowd: Crowd) -> Group:
 
 
 def _how(each: FailedCount, signal: str) -> str:
-    kind = f"of the type {line(each.job_type)}" if each.types == 1 else f"of {each.types} types"
+    kind = f"of the type {line(each.job_type)}" if each.of_one_type else f"of {each.types} types"
     by = f" ({line(signal)})" if signal else ""
     place = f": {line(each.fingerprint)}" if each.fingerprint else ""
     return f"{kind} failed with {line(each.cause)}{by}{place}"
@@ -536,7 +532,7 @@ def _most_recently(each: FailedCount, now: datetime) -> str:
 
 def _growth(each: FailedCount, facts: FailureFacts | None) -> str:
     """Say that the memory of the type's successes has grown; empty if it has not, or if they have several types."""
-    peaks = facts.peaks if facts is not None and each.types == 1 else ()
+    peaks = facts.peaks if facts is not None and each.of_one_type else ()
     if len(peaks) < _ENOUGH_PEAKS or peaks[0] < _GROWTH * peaks[-1]:
         return ""
     return f"; the memory of its newest {len(peaks)} successes grew from {memory(peaks[-1])} to {memory(peaks[0])}"
@@ -545,8 +541,7 @@ def _growth(each: FailedCount, facts: FailureFacts | None) -> str:
 def _none_succeeds(each: FailedCount, facts: FailureFacts | None, now: datetime) -> str:
     """Say that no job of their type has succeeded since the first of many failures; empty if that is not so."""
     last = facts.last_success_at if facts is not None else None
-    several = each.types != 1 or each.count < _MANY_FAILURES or each.cause in _NO_ATTEMPTS
-    if several or last is None or last > each.oldest_at:
+    if not each.tells_of_type or last is None or last > each.oldest_at:
         return ""
     success = f"the last success was {ago(last, now)}"
     return f"; no job of the type has succeeded since the first of them, at {clock(each.oldest_at, now)}: {success}"

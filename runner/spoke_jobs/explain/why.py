@@ -124,11 +124,12 @@ def _holding_up(situation: Situation) -> Iterator[Reason]:
         at = f", at {holder.percent} %" if holder.percent > 0 else ""
         usual = holder.usual_seconds
         usually = f"; its type usually takes {seconds(usual)}" if usual is not None else ""
+        least = "at least " if situation.more_behind else ""
         ends = "" if job.options.timeout_seconds is not None else " It has no timeout."
         yield Reason(
             Code.HOLDS_UP,
             f"no progress since {clock(stalled, situation.now)} ({ago(stalled, situation.now)}){at}{usually}. It holds "
-            f"the lock of the queue {line(job.queue_name)}: {count(behind, 'job')} "
+            f"the lock of the queue {line(job.queue_name)}: {least}{count(behind, 'job')} "
             f"{'waits' if behind == 1 else 'wait'} for it.{ends}",
             f"read its output: `spoke-jobs logs {job.id}`; if it hangs: `spoke-jobs cancel {job.id}`. If it does not "
             f"stop by itself, it is ended after {CANCEL_GRACE_SECONDS:g} s, and the lock is free",

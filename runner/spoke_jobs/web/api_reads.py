@@ -21,7 +21,7 @@ from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.ledger.audit.audit_events import Action, EventFilter
 from spoke_jobs.ledger.job_batch import BatchFilter
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
-from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, SCHEDULES_LOOKED_THROUGH, DashboardQueries
+from spoke_jobs.ledger.reading.dashboard_queries import AHEAD, GROUPED, SCHEDULES_LOOKED_THROUGH, DashboardQueries
 from spoke_jobs.ledger.reading.listing_plan import Place
 from spoke_jobs.ledger.schedules.schedule_rows import SMALL_DEFINITION_BYTES
 from spoke_jobs.model import JobFilter, JobRequest
@@ -189,7 +189,7 @@ class ApiReads:
 
     def _why(self, viewer: Viewer, asked: Asked) -> Document | Page:
         job = self._found(viewer, asked)
-        situation = self._queries.situation(job.id, CAP) if job is not None else None
+        situation = self._queries.situation(job.id, AHEAD) if job is not None else None
         if job is None or situation is None:
             return NOT_FOUND
         asks = not job.state.final or is_explained_by_cluster(job)

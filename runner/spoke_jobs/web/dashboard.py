@@ -67,6 +67,7 @@ from spoke_jobs.web.reader_zone import reader_zone
 from spoke_jobs.web.schedule_pages import SchedulePages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
 from spoke_jobs.web.start_pages import StartPages
+from spoke_jobs.web.suggested_names import SuggestedNames
 from spoke_jobs.web.task_pages import TaskPages
 from spoke_jobs.web.viewer import Viewer
 from spoke_jobs.web.wanted_page import (
@@ -144,7 +145,10 @@ def app(
 
 
 def open_engine(database: Secret) -> Engine:
-    """Make an engine whose statements end after :data:`STATEMENT_SECONDS` (PostgreSQL)."""
+    """Make an engine whose statements end after :data:`STATEMENT_SECONDS` (PostgreSQL).
+
+    PostgreSQL does not compile them to machine code: that would take longer than they do.
+    """
     sqlite = value_of(database).startswith("sqlite")
     pool: dict[str, Any] = {} if sqlite else {"pool_size": _THREADS, "max_overflow": 0, "pool_timeout": _POOL_SECONDS}
     engine = create_engine(database, **pool)
@@ -153,7 +157,8 @@ def open_engine(database: Secret) -> Engine:
         @event.listens_for(engine, "begin")
         def on_begin(connection: Connection) -> None:
             milliseconds = round(STATEMENT_SECONDS * 1000)
-            connection.exec_driver_sql(f"SELECT set_config('statement_timeout', '{milliseconds}ms', true)")
+            timeout = f"set_config('statement_timeout', '{milliseconds}ms', true)"
+            connection.exec_driver_sql(f"SELECT {timeout}, set_config('jit', 'off', true)")
 
     return engine
 
@@ -175,13 +180,14 @@ class Dashboard:
         self._ledger = SqlLedger(engine, patience=LockPatience(_LOCK_SECONDS))
         self._task_notifier = Notifier(engine, TASKS_CHANNEL)
         queries = DashboardQueries(engine)
+        suggested = SuggestedNames(queries.recent_names)
         self._rooms: tuple[Room, ...] = (
-            Pages(self._ledger, queries, cluster),
+            Pages(self._ledger, queries, cluster, suggested),
             OutputPages(queries, cluster),
             StartPages(self._ledger, queries),
             BulkPages(self._ledger, queries),
             FailurePages(engine, queries),
-            QueuePages(queries, limits_of(engine, runner), self._notify),
+            QueuePages(queries, limits_of(engine, runner), self._notify, suggested),
             SchedulePages(engine, queries, application, self._notify),
             BatchPages(self._ledger, queries),
             ClusterPages(engine, queries, cluster),

@@ -18,7 +18,7 @@ from spoke_jobs.ledger.notices.notice_values import NewMute
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.web import failure_views
-from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
+from spoke_jobs.web.answers import LATER, Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.failure_views import MUTES_SHOWN, PERIOD, SHOWN, TIMES
 from spoke_jobs.web.job_search import address, decoded
 from spoke_jobs.web.viewer import JobAction, Viewer, shown_group, shown_job
@@ -43,7 +43,7 @@ class FailurePages:
 
     def routes(self) -> Iterable[Reading | Acting]:
         """Yield the requests that this answers."""
-        yield Reading(_HERE, self._failures)
+        yield Reading(_HERE, self._failures, too_slow=LATER)
         yield Acting("/mutes/add", self._mute, JobAction.MUTE, of_all=True)
         yield Acting("/mutes/{mute_id}/end", self._unmute, JobAction.MUTE, of_all=True)
 

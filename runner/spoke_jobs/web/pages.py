@@ -19,13 +19,14 @@ from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
-from spoke_jobs.ledger.reading.dashboard_queries import CAP, GROUPED, DashboardQueries, JobPage, RecentNames
+from spoke_jobs.ledger.reading.dashboard_queries import AHEAD, GROUPED, DashboardQueries, JobPage, RecentNames
 from spoke_jobs.ledger.reading.dependency_queries import LINKS
 from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest
 from spoke_jobs.web import job_views, overview_views
 from spoke_jobs.web.answers import (
+    LATER,
     NOT_FOUND,
     PAYLOAD_LIMIT_BYTES,
     Acting,
@@ -48,6 +49,7 @@ from spoke_jobs.web.process_views import (
     worker_processes,
 )
 from spoke_jobs.web.schedule_views import schedule_troubles
+from spoke_jobs.web.suggested_names import SuggestedNames
 from spoke_jobs.web.view_parts import NO_SYNC, SyncSign
 from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_job, shown_situation
 
@@ -71,14 +73,17 @@ SAID = {
 class Pages:
     """Reads and changes jobs in a database."""
 
-    def __init__(self, ledger: SqlLedger, queries: DashboardQueries, cluster: ClusterReads) -> None:
+    def __init__(
+        self, ledger: SqlLedger, queries: DashboardQueries, cluster: ClusterReads, suggested: SuggestedNames
+    ) -> None:
         self._ledger = ledger
         self._queries = queries
         self._cluster = cluster
+        self._suggested = suggested
 
     def routes(self) -> Iterable[Reading | Acting]:
         """Yield the requests that this answers."""
-        yield Reading("/", self.overview)
+        yield Reading("/", self.overview, too_slow=LATER)
         yield Reading("/jobs", self.jobs)
         yield Reading("/jobs/{job_id}", self.job)
         for action in (JobAction.CANCEL, JobAction.RETRY):
@@ -115,8 +120,7 @@ class Pages:
         search = read_search(asked.given, asked.zone)
         if search.job_id is not None and not search.problems:
             return Redirect(f"/jobs/{search.job_id}")
-        which = viewer.narrowed()
-        names = self._queries.recent_names(which)
+        names = self._suggested.of(viewer)
         if search.problems:
             empty = JobPage(self._queries.now(), (), newer=None, older=None)
             return Page("jobs.html", {"title": "Jobs", "view": _listed(empty, search, viewer, names)}, 400)
@@ -127,7 +131,7 @@ class Pages:
         """Show one job."""
         job_id = asked.id("job_id")
         found = self._found(viewer, job_id) if job_id is not None else None
-        situation = self._queries.situation(job_id, CAP) if found is not None and job_id is not None else None
+        situation = self._queries.situation(job_id, AHEAD) if found is not None and job_id is not None else None
         if job_id is None or found is None or situation is None:
             return NOT_FOUND
         job, now = shown_job(found, viewer), situation.now.astimezone(asked.zone)

@@ -15,10 +15,11 @@ from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.limits.job_limit import KEEP, changed_bounds, parse_max_running, parse_scope
 from spoke_jobs.model import ANY_JOB
 from spoke_jobs.web import queue_views
-from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
+from spoke_jobs.web.answers import LATER, Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.job_search import decoded
 from spoke_jobs.web.query_values import whole_number
 from spoke_jobs.web.queue_views import ENDS
+from spoke_jobs.web.suggested_names import SuggestedNames
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 _HERE = "/queues"
@@ -40,14 +41,17 @@ what is so: somebody else may change that."""
 class QueuePages:
     """Reads queues, and changes limits."""
 
-    def __init__(self, queries: DashboardQueries, limits: LimitStore, notify: Callable[[], None]) -> None:
+    def __init__(
+        self, queries: DashboardQueries, limits: LimitStore, notify: Callable[[], None], suggested: SuggestedNames
+    ) -> None:
         self._queries = queries
         self._limits = limits
         self._notify = notify
+        self._suggested = suggested
 
     def routes(self) -> Iterable[Reading | Acting]:
         """Yield the requests that this answers."""
-        yield Reading(_HERE, self._queues)
+        yield Reading(_HERE, self._queues, too_slow=LATER)
         for word, change in (
             ("pause", self._pause),
             ("resume", self._resume),
@@ -59,7 +63,7 @@ class QueuePages:
     def _queues(self, viewer: Viewer, asked: Asked) -> Answer:
         which = viewer.narrowed()
         limits = self._queries.limits() if viewer.sees_all else ()
-        names = self._queries.recent_names(which).types if viewer.changes_limits else ()
+        names = self._suggested.of(viewer).types if viewer.changes_limits else ()
         counts = self._queries.queues(which, [item.limit for item in limits])
         view = queue_views.queue_page(counts, limits, names, viewer, asked.given.get("scope", ""))
         said = SAID.get(asked.given.get("said", ""), "")
@@ -110,7 +114,10 @@ class QueuePages:
         return "reset"
 
     def _unless_known(self, scope: Scope) -> str:
-        """Return what to add to the word if none of the newest jobs has the scope's name."""
+        """Return what to add to the word if none of the newest jobs has the scope's name.
+
+        They are read now: a name that is new since they were suggested is none that was mistyped.
+        """
         names = self._queries.recent_names(ANY_JOB)
         known = {ScopeKind.TYPE: names.types, ScopeKind.QUEUE: names.queues}.get(scope.kind)
         prefix = scope.name.removesuffix("*") if scope.name.endswith(".*") else None

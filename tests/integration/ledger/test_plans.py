@@ -38,6 +38,8 @@ from spoke_jobs.ledger.reading import (
     job_listing,
     outbox_counts,
     queue_counts,
+    takers,
+    usage_queries,
 )
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
@@ -518,6 +520,20 @@ def test_sizes_read_the_newest_successes_of_each_type_by_an_index(ledger: SqlLed
     assert {index for _, index in scans(options)} == {"pk_job_request"}
     for plan in (first, newest, no_other):
         assert bounded(plan, "ix_job_request_succeeded")
+        assert not {("job_request", ""), ("job_attempt", "")} & scans(plan)
+
+
+def test_the_newest_successes_of_several_types_are_read_by_an_index(ledger: SqlLedger) -> None:
+    """How long they take, and who ran them; each in one statement."""
+    types = ["report", "export", "mail"]
+    with ledger.engine.connect() as connection:
+        (usual,) = plans(ledger, lambda: usage_queries.usual_seconds(connection, types), ", ANALYZE")
+        workers = plans(ledger, lambda: takers.takers_of(connection, "another", types), ", ANALYZE")
+    assert rows_read(usual) <= 60, "20 of each type"
+    assert bounded(usual, "ix_job_request_succeeded")
+    (by_workers,) = (plan for plan in workers if "ix_job_request_succeeded" in indexes(plan))
+    assert bounded(by_workers, "ix_job_request_succeeded")
+    for plan in (usual, by_workers):
         assert not {("job_request", ""), ("job_attempt", "")} & scans(plan)
 
 

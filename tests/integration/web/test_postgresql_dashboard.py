@@ -91,6 +91,13 @@ class TestPostgresqlDashboard(DashboardContract):
             ledger.notifier.notify()  # the connection that listens ends with the next notification
             engine.dispose()
 
+    def test_its_statements_are_not_compiled(self, ledger_url: str) -> None:
+        engine = dashboard.open_engine(ledger_url)
+        with engine.begin() as connection:
+            assert connection.scalar(text("SHOW jit")) == "off"
+            assert connection.scalar(text("SHOW statement_timeout")) == "3s"
+        engine.dispose()
+
     def test_a_slow_statement_ends_with_a_clear_message(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -411,6 +411,7 @@ class TestRunning:
         assert "it is ended after 10 s, and the lock is free" in reason.advice
         usual = said(replace(situation, holder=replace(stalled, usual_seconds=90.0)))[Code.HOLDS_UP]
         assert ", at 40 %; its type usually takes 1 min 30 s. It holds" in usual.text
+        assert ": at least 3 jobs wait for it. It" in said(replace(situation, more_behind=True))[Code.HOLDS_UP].text
         assert f"`spoke-jobs logs {job.id}`" in reason.advice
         assert f"`spoke-jobs cancel {job.id}`" in reason.advice
         for other in (

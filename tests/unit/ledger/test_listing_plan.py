@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given, strategies
 
 from spoke_jobs.contract.executors import LANES
@@ -106,7 +108,7 @@ def test_page_by_page_each_job_comes_once_in_its_order(
         after = last if last is not None else place
         part = [job for job in rows if is_in(source, job) and (after is None or sign * job.id > sign * after)][:count]
         found = [ListedJob(job.id, job.job_type, job.state, "", job.cause) for job in part if which.fits(job)]  # type: ignore[arg-type]
-        return Step(found[::-1], part[-1].id if part else 0, len(part))
+        return Step(found[limit::-1], part[-1].id if part else 0, len(part))
 
     while True:
         page = merged(where, read, limit, most, upwards=upwards)
@@ -135,6 +137,26 @@ def test_a_page_reads_no_more_than_it_needs() -> None:
     page = merged((BY_ID,), read, 50, 20_000)
     assert [job.id for job in page.jobs] == list(range(10_000, 9_950, -1))
     assert counts == [51]
+
+
+@pytest.mark.parametrize(
+    ("number", "one_in", "most_statements"), [(8, 1, 8), (8, 10, 8), (8, 100, 16), (8, 10**9, 20), (40, 10, 40)]
+)
+def test_many_sources_take_few_statements(number: int, one_in: int, most_statements: int) -> None:
+    """Their jobs are evenly mixed. If few match, the page gets far with the rows that may be read."""
+    read: Counter[Source] = Counter()
+
+    def read_next(source: Source, last: int | None, count: int) -> Step:
+        read[source] += 1
+        newest = 100_000 + dict(source.prefix)["rank"] if last is None else last - number
+        ids = range(newest, newest - count * number, -number)
+        found = [ListedJob(job_id, "", "", "", "") for job_id in ids if job_id % one_in == 0]
+        return Step(found[:51], ids[-1], count)
+
+    page = merged([Source(FAILED, (("rank", rank),)) for rank in range(number)], read_next, 50, 10_000)
+    assert read.total() <= most_statements
+    assert page.looked <= 10_000
+    assert page.more or (page.looked_to or 0) <= 92_000
 
 
 def states_of(**given: Any) -> Any:

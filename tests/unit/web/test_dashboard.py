@@ -30,9 +30,11 @@ from tests.contract.dashboard_starts import StartsContract
 from tests.contract.dashboard_tasks import TasksContract
 from tests.contract.ledger import new_job
 
+from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Failure
 from spoke_jobs.web import TokenSignIn, app
+from spoke_jobs.web.answers import LATER, NARROWER
 from spoke_jobs.web.api_document import PROBLEM
 from spoke_jobs.web.dashboard import COOKIE
 
@@ -208,6 +210,29 @@ class TestSqliteDashboard(DashboardContract):
             "detail": "The database did not answer within 3 s, so the query was ended. Choose narrower filters: a "
             "type, a queue or an organization.",
         }
+
+    @pytest.mark.parametrize(
+        ("path", "query", "said"),
+        [
+            ("/", "crowd", LATER),
+            ("/failures", "failures", LATER),
+            ("/queues", "queues", LATER),
+            ("/jobs", "page", NARROWER),
+        ],
+    )
+    def test_a_page_that_takes_too_long_advises_what_can_be_done_there(
+        self, browse: Open, monkeypatch: pytest.MonkeyPatch, path: str, query: str, said: str
+    ) -> None:
+        class Cancelled(Exception):
+            sqlstate = "57014"
+
+        def slow(*_: object, **__: object) -> None:
+            raise OperationalError("SELECT a secret", {}, Cancelled())
+
+        monkeypatch.setattr(DashboardQueries, query, slow)
+        answer = browse(EVERYBODY).get(path)
+        assert answer.status_code == 503
+        assert f"so the query was ended. {said}" in answer.text
 
 
 class TestSqliteApi(ApiContract):

@@ -29,6 +29,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.executors import NOT_OF_WORKERS, Executor, executor_of
 from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Subject
 from spoke_jobs.ledger.claims.eligibility import Due, QueueFree, first_unmet
@@ -116,6 +117,16 @@ class FailedCount:
     newest_id: int
     """The job that failed last."""
 
+    @property
+    def of_one_type(self) -> bool:
+        """Whether all of them have the same type."""
+        return self.types == 1
+
+    @property
+    def tells_of_type(self) -> bool:
+        """Whether they are enough failures of one type to ask whether any of its jobs succeeds."""
+        return self.of_one_type and self.count >= _MANY_FAILURES and self.cause not in _NO_ATTEMPTS
+
 
 class Share(NamedTuple):
     """The due jobs of one runner, type and organization."""
@@ -127,6 +138,10 @@ class Share(NamedTuple):
     running: int
 
 
+_MANY_FAILURES = 3
+"""So many failures of a type without a success since need more than a retry."""
+_NO_ATTEMPTS = frozenset({Cause.CANCELLED, Cause.DEPENDENCY_FAILED})
+"""Causes that say nothing about the type."""
 _MEMORY_OF_GROUPS = text("SELECT set_config('work_mem', '64MB', true)")
 """PostgreSQL expects a kind for nearly each job. With its default of 4 MB it sorts them on disk, for few kinds."""
 _KIND = (*Subject._fields, *(field.name for field in fields(WaitingKind) if field.name != "subject"))

@@ -53,6 +53,8 @@ from spoke_jobs.model import AttemptState, JobFilter, JobRequest, JobState, Unre
 
 CAP = 10_000
 """The most jobs of a state that are counted."""
+AHEAD = 4_000
+"""The most jobs before a waiting one that are examined."""
 GROUPED = 5_000
 """The most waiting, the most blocked and the most failed jobs that are grouped by reason."""
 SCHEDULES_LOOKED_THROUGH = 5_000

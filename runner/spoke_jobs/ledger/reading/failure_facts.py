@@ -35,11 +35,13 @@ class FailureFacts:
     error_type: str = ""
     """The class of the exception of its newest attempt or, if its process was killed, the signal."""
     last_success_at: datetime | None = None
-    """When the newest success of its type ended; None if none is known. Only of jobs that failed for good."""
+    """When the newest success of its type ended; None if none is known. Only of groups that failed for good and that
+    :attr:`tell of their type <.FailedCount.tells_of_type>`."""
     executor: Executor | None = None
     """Who starts its attempts."""
     peaks: tuple[int, ...] = ()
-    """The peak memory in bytes of the newest successes of its type, newest first. Only after `OutOfMemory`."""
+    """The peak memory in bytes of the newest successes of its type, newest first. Only after `OutOfMemory`, of
+    groups of one type."""
     batch: Batch | None = None
     """The batch because of whose failed jobs it was not started, if that is why."""
 
@@ -64,13 +66,15 @@ def failure_facts(
     if not newest and not again:
         return found
     for job_id, job_type, cause, runner, message, error_type in connection.execute(_statement({*newest, *again})):
-        for_good = job_id in newest and newest[job_id].cause == cause
+        group = newest.get(job_id)
+        for_good = group is not None and group.cause == cause
+        compared = group if for_good and of_all else None
         found[job_id] = FailureFacts(
             message or "",
             error_type or "",
-            _last_success(connection, job_type) if for_good and of_all else None,
+            _last_success(connection, job_type) if compared and compared.tells_of_type else None,
             executor_of(runner),
-            _peaks(connection, job_type) if for_good and of_all and cause == Cause.OUT_OF_MEMORY else (),
+            _peaks(connection, job_type) if compared and compared.of_one_type and cause == Cause.OUT_OF_MEMORY else (),
             failed_batch_before(connection, job_id) if for_good and cause == Cause.DEPENDENCY_FAILED else None,
         )
     return found

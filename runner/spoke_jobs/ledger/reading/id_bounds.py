@@ -1,7 +1,7 @@
 """Turn times into bounds on ids, because the times of dispatches and claims have no index.
 
 Jobs get their ids in the order of their dispatch, attempts in that of their claims. So a binary search finds where a
-time lies among them: each step is one look by primary key.
+time lies among them: each step is a look by primary key. One statement does all of them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, func, select
+from sqlalchemy import BigInteger, Column, Connection, and_, case, func, literal, select
 
+from spoke_jobs.contract.option_checks import LARGEST_ID
+from spoke_jobs.ledger.sql.expressions import number_in_text
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobFilter
 
@@ -50,13 +52,16 @@ def first_since(
     :param highest: the highest one.
     """
     ids, times = columns
-    next_row = select(ids, times).order_by(ids).limit(1)
-    below, end = lowest, highest + 1
-    while below < end:
-        middle = (below + end) // 2
-        row = connection.execute(next_row.where(ids >= middle)).first()
-        if row is None or row[1] >= time:
-            end = middle
-        else:
-            below = row[0] + 1
-    return below
+    beyond = min(highest, LARGEST_ID - 1) + 1
+    first = max(lowest, beyond - LARGEST_ID)  # the database computes the distance of both
+    begin = select(literal(first, BigInteger).label("below"), literal(beyond, BigInteger).label("end"))
+    step = begin.cte("step", recursive=True)
+    middle = step.c.below + (step.c.end - step.c.below) // 2
+    next_row = select(ids).where(ids >= middle).order_by(ids).limit(number_in_text(1)).correlate(step)
+    next_id, next_time = next_row.scalar_subquery(), next_row.with_only_columns(times).scalar_subquery()
+    is_before = next_time < literal(time, times.type)  # not if there is no row
+    below = case((and_(is_before, next_id < step.c.end), next_id + 1), (is_before, step.c.end), else_=step.c.below)
+    end = case((is_before, step.c.end), else_=middle)
+    step = step.union_all(select(below, end).where(step.c.below < step.c.end))
+    found: int = connection.execute(select(step.c.below).where(step.c.below >= step.c.end)).scalar_one()
+    return found

@@ -75,7 +75,7 @@ def listing(connection: Connection, which: JobFilter, limit: int, place: Place =
     by_state = states_by_index(which) or ()
     where = sources(which, _kinds(connection) if JobState.WAITING in by_state else ())
     most = LOOKED_THROUGH if where == (BY_ID,) else SCATTERED
-    read = partial(_read, connection, which, place)
+    read = partial(_read, connection, which, limit, place)
     return merged(where, read, limit, max(most, limit + 1), upwards=place.after is not None)
 
 
@@ -133,9 +133,12 @@ def _kinds(connection: Connection) -> list[Kind]:
     return found
 
 
-def _read(connection: Connection, which: JobFilter, place: Place, source: Source, last: int | None, count: int) -> Step:
-    """Read the next rows of a source: those that match, and how far it was read."""
+def _read(
+    connection: Connection, which: JobFilter, limit: int, place: Place, source: Source, last: int | None, count: int
+) -> Step:
+    """Read the next rows of a source: the first of those that match, and how far it was read."""
     upwards = place.after is not None
+    order = asc if upwards else desc
     beyond = last if last is not None else place.after if upwards else place.before
     running = source.state is JobState.RUNNING
     # Two indexes of the waiting jobs begin with the runner. If that is one value, only one of them has the order.
@@ -154,17 +157,23 @@ def _read(connection: Connection, which: JobFilter, place: Place, source: Source
         select(*_COMPARED, *filters.compared(which))
         .where(*_of_index(source), *(job_request.c[name] == value for name, value in only))
         .where(tuple_(*columns) >= (*values, lowest), tuple_(*columns) <= (*values, highest))
-        .order_by(*map(asc if upwards else desc, columns))
+        .order_by(*map(order, columns))
         .limit(number_in_text(count))
     )
     if running:  # the attempts have an index of those that run
         rows = rows.join(job_attempt, job_attempt.c.job_id == job_request.c.id)
     each = rows.cte("each_row")
     matching = select(*_listed(each.c), cast(null(), BigInteger).label("looked"))
+    first = (
+        matching.where(*filters.conditions(which, each.c))
+        .order_by(order(each.c.id))
+        .limit(number_in_text(limit + 1))
+        .subquery()
+    )
     nothing = literal("", Text)
     end = (func.max if upwards else func.min)(each.c.id)
     statement: CompoundSelect[Any] = union_all(
-        matching.where(*filters.conditions(which, each.c)),
+        select(first),
         select(end, nothing, nothing, nothing, nothing, func.count(each.c.id)),
     )
     jobs, reached, looked = [], 0, 0

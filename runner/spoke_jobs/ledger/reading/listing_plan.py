@@ -28,6 +28,12 @@ SCATTERED = 10_000
 MOST_SOURCES = 48
 """Of how many indexes, or parts of one, a list is made. Each takes a statement."""
 _LARGEST_STEP = 5_000
+_FIRST_STEP = 400
+"""How many rows of each source are read first, at most, if there are several: each statement takes as long as some
+hundred rows."""
+_GROWTH = 3
+"""How much larger each step of a source is than its last one. Of a quarter of the rows, evenly read, the rest is one
+more step of each source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +180,14 @@ def merged(
 
     Read next is always the source that has been read least far: only jobs before its last row are known to be the next.
 
-    :param read: reads rows of a source: after the id, if there is one, and at most so many.
+    :param read: reads rows of a source: after the id, if there is one, and at most so many. Of the jobs that match,
+        the first ``limit + 1`` suffice.
     """
     sign = 1 if upwards else -1
-    size = dict.fromkeys(sources, limit // max(len(sources), 1) + 1)
+    number = max(len(sources), 1)
+    enough = limit // number + 1
+    begin = max(enough, min(_FIRST_STEP, most // (4 * number)))  # not all rows are for sources with few of the jobs
+    size = dict.fromkeys(sources, begin if number > 1 else enough)
     last: dict[Source, int | None] = dict.fromkeys(sources)
     jobs: list[ListedJob] = []
     looked = 0
@@ -200,7 +210,7 @@ def merged(
         step = read(source, last[source], count)
         jobs += step.jobs
         looked += step.looked
-        size[source] = min(4 * size[source], _LARGEST_STEP)
+        size[source] = min(max(_GROWTH * size[source], begin), _LARGEST_STEP)
         if step.looked < count:
             del last[source]
         else:

@@ -64,6 +64,10 @@ BLOCKING = 5
 FIRST_JOBS = 50
 """Of how many kinds of due jobs the first job is read."""
 
+_OF_PRIORITY = 2_000
+"""The most jobs of a waiting one's priority that are examined for a page, for the organizations that take turns with
+its own."""
+
 _USUAL = 10
 """Of how many jobs that hold a lock the usual time is read: of those for which the most jobs wait."""
 
@@ -132,6 +136,8 @@ class Situation:
     """Whether more jobs come before it than were examined, so that there may be more of both."""
     behind_in_queue: int = 0
     """The number of due jobs that wait for the lock that this running job holds."""
+    more_behind: bool = False
+    """Whether more jobs of its queue wait than were examined, so that there may be more."""
     takers: Takers = NOBODY
     blocking: Blocking = NOTHING
     """What a blocked job waits for."""
@@ -341,7 +347,8 @@ class Queries:
     def situation(self, job_id: int, cap: int | None = None) -> Situation | None:
         """Get a job's situation; None if there is no such job.
 
-        :param cap: the most jobs before a waiting one that are examined.
+        :param cap: the most jobs before a waiting one that are examined, and the most that wait for the lock of a
+            running one. Of a waiting one's priority, at most :data:`_OF_PRIORITY`.
         """
         with self._reading() as connection:
             row = connection.execute(select(*MANY_COLUMNS).where(job_request.c.id == job_id)).mappings().first()
@@ -356,7 +363,7 @@ class Queries:
             holder = _holder(connection, job.queue_name) if job.locks_queue else None
             if job.state is not JobState.WAITING:
                 held = job.state is JobState.RUNNING and holder is not None
-                behind = _behind_in_queue(connection, job) if held else 0
+                behind, more_behind = _behind_in_queue(connection, job, cap) if held else (0, False)
                 reports = reports_of(connection, job_id, NEWEST)
                 by = canceller(connection, job)
                 batch = dependency_queries.failed_batch(connection, job)
@@ -367,6 +374,7 @@ class Queries:
                     reports,
                     holder,
                     behind_in_queue=behind,
+                    more_behind=more_behind,
                     suspension=suspension(connection, job),
                     cancelled_by=by,
                     failed_batch=batch,
@@ -384,7 +392,7 @@ class Queries:
                 limited=admission.limits_any(Subject.of(job)),
                 unmet=_unmet(connection, job),
                 ahead=ahead,
-                turns=_turns(connection, job, is_open, cap),
+                turns=_turns(connection, job, is_open, None if cap is None else min(cap, _OF_PRIORITY)),
                 ahead_in_queue=ahead_in_queue if job.locks_queue else 0,
                 more_ahead=cap is not None and examined >= cap,
                 takers=takers_of(connection, job.runner, {job.job_type}),
@@ -435,7 +443,7 @@ def _attempts(connection: Connection, job_id: int, most: int = NEWEST) -> tuple[
 
 def _holder(connection: Connection, queue_name: str) -> Holder | None:
     row = connection.execute(_HOLDERS.where(queue_lock.c.queue_name == queue_name)).one_or_none()
-    return _with_usual(connection, Holder(*row)) if row is not None else None
+    return _with_usual(connection, [Holder(*row)])[0] if row is not None else None
 
 
 def _holders(connection: Connection, numbers: Mapping[int, int]) -> dict[int, Holder]:
@@ -445,13 +453,13 @@ def _holders(connection: Connection, numbers: Mapping[int, int]) -> dict[int, Ho
     """
     rows = connection.execute(_HOLDERS.where(queue_lock.c.job_id.in_(numbers))) if numbers else ()
     found = {row.job_id: Holder(*row) for row in rows}
-    for job_id in sorted(found, key=lambda job_id: -numbers[job_id])[:_USUAL]:
-        found[job_id] = _with_usual(connection, found[job_id])
-    return found
+    first = sorted(found.values(), key=lambda holder: -numbers[holder.job_id])[:_USUAL]
+    return found | {holder.job_id: holder for holder in _with_usual(connection, first)}
 
 
-def _with_usual(connection: Connection, holder: Holder) -> Holder:
-    return replace(holder, usual_seconds=usual_seconds(connection, holder.job_type))
+def _with_usual(connection: Connection, holders: Sequence[Holder]) -> list[Holder]:
+    usual = usual_seconds(connection, {holder.job_type for holder in holders})
+    return [replace(holder, usual_seconds=usual.get(holder.job_type)) for holder in holders]
 
 
 def _unmet(connection: Connection, job: JobRequest) -> Unmet | None:
@@ -492,10 +500,14 @@ def _ahead(connection: Connection, job: JobRequest, is_open: ColumnElement[bool]
     return _Ahead(*connection.execute(select(*counts).select_from(before.free.table)).one())
 
 
-def _behind_in_queue(connection: Connection, job: JobRequest) -> int:
-    waits = in_sql(Waiting(), Due())
+def _behind_in_queue(connection: Connection, job: JobRequest, cap: int | None) -> tuple[int, bool]:
+    """Count the due jobs that lock the queue of a job, and say whether more wait than were examined."""
     same = (job_request.c.queue_name == job.queue_name, job_request.c.locks_queue)
-    return connection.scalar(select(func.count()).select_from(job_request).where(*waits, *same)) or 0
+    each = select(Due().expression().label("due")).where(*in_sql(Waiting()), *same).limit(cap).subquery().c
+    due, examined = connection.execute(
+        select(func.count().filter(each.due), func.count()).select_from(each.due.table)
+    ).one()
+    return due, cap is not None and examined >= cap
 
 
 def _due_before(job: JobRequest) -> tuple[ColumnElement[bool], ...]:

@@ -21,7 +21,7 @@ from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import AttemptState, JobFilter, JobState
 
-EXAMINED = 20_000
+EXAMINED = 10_000
 """The most waiting jobs that are counted: of each runner, those that are claimed first."""
 STARTED_SECONDS = 600.0
 """The period in which started attempts are counted."""

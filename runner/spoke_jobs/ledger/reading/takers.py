@@ -5,17 +5,17 @@ The ledger does not record workers. It knows them by the attempts that they clai
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, desc, func, select
+from sqlalchemy import Connection, FromClause, Select, desc, func, select
 
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.columns.clock import clock_now
-from spoke_jobs.ledger.reading.usage_queries import SUCCEEDED
+from spoke_jobs.ledger.reading.usage_queries import newest_successes
 from spoke_jobs.ledger.sql.expressions import constant, number_in_text
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import AttemptState
@@ -84,20 +84,21 @@ def takers_of(connection: Connection, runner: str, types: Collection[str]) -> Ta
     """
     traces = _traces(connection, runner)
     unseen = sorted(set(types) - {trace.job_type for trace in traces})[:_UNSEEN_TYPES]
-    known_to = {job_type: frozenset(_workers_of(connection, job_type)) for job_type in unseen}
     changed = audit_events.last_of(connection, _RULE_CHANGES)
-    return Takers(_load(connection, runner), traces, known_to, changed)
+    return Takers(_load(connection, runner), traces, _workers_of(connection, unseen), changed)
 
 
-def _workers_of(connection: Connection, job_type: str) -> Iterator[str]:
-    """Yield the workers of the newest successes of a type."""
-    newest = (
-        select(job_request.c.id)
-        .where(*SUCCEEDED, job_request.c.job_type == job_type)
-        .order_by(desc(job_request.c.id))
-        .limit(number_in_text(_SUCCESSES))
-    )
-    yield from connection.scalars(select(job_attempt.c.worker).where(job_attempt.c.job_id.in_(newest)).distinct())
+def _workers_of(connection: Connection, types: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return the workers of the newest successes of each type."""
+
+    def workers(newest: FromClause) -> Select[Any]:
+        return select(newest.c.name, job_attempt.c.worker).where(job_attempt.c.job_id == newest.c.id).distinct()
+
+    found: dict[str, set[str]] = {name: set() for name in types}
+    if types:
+        for name, worker in newest_successes(connection, types, _SUCCESSES, workers):
+            found[name].add(worker)
+    return {name: frozenset(those) for name, those in found.items()}
 
 
 def _load(connection: Connection, runner: str) -> tuple[Load, ...]:

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
-from sqlalchemy import Connection, Integer, and_, desc, func, literal, literal_column, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Integer,
+    Select,
+    Text,
+    and_,
+    desc,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 
 from spoke_jobs.ledger.sql import filters
-from spoke_jobs.ledger.sql.expressions import constant
+from spoke_jobs.ledger.sql.expressions import constant, number_in_text
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import ANY_JOB, USAGE_FIELDS, AttemptState, AttemptUsage, JobFilter, JobOptions, JobState
 from spoke_jobs.type_names import NAME_LIMIT, matches
 
 NEWEST_SUCCESSES = 100
 """The most successes of a type that are read. Filters other than the type select some of them."""
+_USUAL_OF = 20
+"""Of how many successes of a type the median time is usual, at most."""
 _ENOUGH = 3
-"""Of so many successes the median is usual."""
+"""And at least."""
 TYPES = 1000
 """The most types that are examined."""
 
@@ -92,11 +109,51 @@ def usage_of(connection: Connection, job_type: str, which: JobFilter = ANY_JOB) 
     return TypeUsage(job_type, options, tuple(AttemptUsage(*row[1:]) for row in rows))
 
 
-def usual_seconds(connection: Connection, job_type: str) -> float | None:
-    """Return the median time of the newest successes of a type; None if there are few."""
-    usages = usage_of(connection, job_type).usages
-    times = [usage.wall_milliseconds / 1000 for usage in usages if usage.wall_milliseconds is not None]
-    return median(times) if len(times) >= _ENOUGH else None
+def newest_successes(
+    connection: Connection, types: Sequence[str], most: int, read: Callable[[FromClause], Select[Any]]
+) -> Iterator[tuple[str, Any]]:
+    """Yield what is read of the newest successes of each of some types: the type, and a value.
+
+    On PostgreSQL this is one statement. SQLite has no lateral subqueries, and is asked about each type.
+
+    :param most: the most successes of each type.
+    :param read: selects from them. They have the columns ``name``, of the type, ``id``, ``run`` and ``attempt``.
+    """
+
+    def newest(name: ColumnElement[str]) -> Select[Any]:
+        return (
+            select(name.label("name"), *(job_request.c[column] for column in ("id", "run", "attempt")))
+            .where(*SUCCEEDED, job_request.c.job_type == name)
+            .order_by(desc(job_request.c.id))
+            .limit(number_in_text(most))
+        )
+
+    if connection.dialect.name == "postgresql":
+        wanted = func.unnest(literal(list(types), ARRAY(Text))).table_valued("name").render_derived(name="wanted")
+        statements = [read(newest(wanted.c.name).lateral("newest")).select_from(wanted)]
+    else:
+        statements = [read(newest(literal(name, Text)).subquery("newest")) for name in types]
+    for statement in statements:
+        yield from ((name, value) for name, value in connection.execute(statement))
+
+
+def usual_seconds(connection: Connection, types: Collection[str]) -> dict[str, float]:
+    """Return the median time of the newest successes of each type, of those that are not few, by type."""
+
+    def measured(newest: FromClause) -> Select[Any]:
+        return select(newest.c.name, job_attempt.c.wall_milliseconds).where(
+            job_attempt.c.job_id == newest.c.id,
+            job_attempt.c.run == newest.c.run,
+            job_attempt.c.number == newest.c.attempt,
+            job_attempt.c.state == constant(AttemptState.SUCCEEDED),
+            job_attempt.c.wall_milliseconds.is_not(None),
+        )
+
+    times: dict[str, list[float]] = {}
+    if types:
+        for name, milliseconds in newest_successes(connection, sorted(set(types)), _USUAL_OF, measured):
+            times.setdefault(name, []).append(milliseconds / 1000)
+    return {name: median(found) for name, found in times.items() if len(found) >= _ENOUGH}
 
 
 def _options(connection: Connection, job_id: int) -> JobOptions:
