@@ -172,9 +172,8 @@ class TestOneDeclaration:
             registry = Registry()
             value = SAMPLES[option.name]
             registry.job("queued", queue_name="q")(lambda _ctx, _payload: None)
-            new = prepare_job(
-                JobData("queued", **({"unique_key": "k"} | {option.name: value})), registry, runner="legacy"
-            )
+            others = {"unique_key": "k", "after": []}  # without them, some options are refused
+            new = prepare_job(JobData("queued", **(others | {option.name: value})), registry, runner="legacy")
             kept = new.options if option.name in OPTION_NAMES else new
             assert getattr(kept, option.name) == value, "prepare_job doesn't pass it on"
 
