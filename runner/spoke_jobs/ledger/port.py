@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
 from spoke_jobs.model import (
     ANY_CLAIM,
     ANY_JOB,
@@ -32,6 +31,9 @@ from spoke_jobs.model import (
     Pulse,
     Saved,
 )
+
+if TYPE_CHECKING:  # an application that imports the library needs no tables yet
+    from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
 
 
 @dataclass(frozen=True, slots=True)

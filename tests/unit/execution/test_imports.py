@@ -51,3 +51,11 @@ def test_declaring_and_dispatching_loads_no_runner_that_was_not_chosen() -> None
     )
     assert "kubernetes" not in text
     assert "memory" not in text
+
+
+def test_an_application_that_has_not_dispatched_yet_has_loaded_no_tables() -> None:
+    text = python(
+        "import sys; from spoke_jobs import JobContext, batch, dispatch_job, job\n"
+        "print([m for m in ('spoke_jobs.ledger.tables', 'sqlalchemy.dialects.postgresql') if m in sys.modules])"
+    )
+    assert text.strip() == "[]"
