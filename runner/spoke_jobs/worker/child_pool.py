@@ -87,7 +87,9 @@ class Child:
     kill_reason: KillReason | None = None
     """Why the supervisor killed the child; None if it did not."""
     memory_at_start: int = 0
-    """The bytes of memory that it had before its first job, if the memory of children is bounded."""
+    """The bytes of memory that it had before its first job."""
+    memory_left: int = 0
+    """How many bytes more it had between its last two jobs, as far as that is measured."""
     stacks: str = ""
     """The stacks of its threads when it was killed because of a timeout."""
 

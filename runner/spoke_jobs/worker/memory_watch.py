@@ -68,6 +68,8 @@ class MemoryWatch:
 
     def __post_init__(self) -> None:
         self._over = threading.Event()
+        self._own_bounds = False
+        """Whether a job with a lower limit of its own was seen. Until then, what earlier jobs left does not matter."""
 
     def start(self) -> None:
         """Start the background thread, until :meth:`stop`."""
@@ -82,10 +84,8 @@ class MemoryWatch:
 
         :raises ConfigurationError: if it has more memory than it may, so that each of its jobs would be ended at once.
         """
-        if self.bound is None:
-            return
-        child.memory_at_start = self.measure(child.process.pid, self.bound)
-        if child.memory_at_start > self.bound:
+        child.memory_at_start = self.measure(child.process.pid, self.bound or 0)
+        if self.bound is not None and child.memory_at_start > self.bound:
             raise ConfigurationError(
                 f"a child process of the worker has {_amount(child.memory_at_start)} of memory before its first job, "
                 f"and may have {_amount(self.bound)}: raise --job-memory"
@@ -97,9 +97,11 @@ class MemoryWatch:
         It may hold orders ahead, which it runs before it ends. Under load it is never without, and the memory that is
         left would be charged to a job that needs little.
         """
-        if self.bound is None or child.kind is not ChildKind.THREAD:
+        if child.kind is not ChildKind.THREAD or not (self.bound or self._own_bounds):
             return False
-        return keeps_too_much(child.memory_at_start, self.measure(child.process.pid, self.bound), self.bound)
+        between = self.measure(child.process.pid, self.bound or 0)
+        child.memory_left = max(0, between - child.memory_at_start)
+        return self.bound is not None and keeps_too_much(child.memory_at_start, between, self.bound)
 
     def _watch(self) -> None:
         while not self._over.wait(_SECONDS):
@@ -117,7 +119,11 @@ class MemoryWatch:
         bound = self.bound if item is None else item.memory_bytes
         if bound is None:
             return None
-        used = self.measure(child.process.pid, bound)
+        left = 0
+        if self.bound is None or bound < self.bound:  # what other jobs have left does not count towards its own limit
+            self._own_bounds = True
+            left = child.memory_left if self.bound is None else min(child.memory_left, self.bound - bound)
+        used = self.measure(child.process.pid, bound + left) - left
         if used <= bound or (item is not None and child.shared.at[0] != token):  # the attempt has ended meanwhile
             return None
         usage = AttemptUsage(used if item is not None else None)

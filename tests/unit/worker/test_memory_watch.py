@@ -135,6 +135,30 @@ def test_a_child_in_which_jobs_have_left_much_memory_is_replaced(watched: Watche
     assert watched.watch.is_worn(watched.child), "under load it always holds an order ahead"
 
 
+@pytest.mark.parametrize(("bound", "killed_at"), [(1024 * MIB, 485), (400 * MIB, 401), (None, 485)])
+def test_what_earlier_jobs_left_does_not_count_towards_a_job_s_own_limit(
+    watched: Watched, bound: int | None, killed_at: int
+) -> None:
+    watched.watch.bound = bound
+    watched.used = 60 * MIB
+    watched.watch.started(watched.child)
+    first = watched.holds(128 * MIB)
+    watched.shared.enter(first.order.token)
+    assert watched.exceeded() is None, "now it is known that jobs have limits of their own"
+    del watched.child.orders[first.order.token]
+    watched.used = 288 * MIB
+    watched.watch.is_worn(watched.child)  # 228 MiB are left
+    item = watched.holds(256 * MIB)
+    watched.shared.enter(item.order.token)
+    watched.used = (killed_at - 1) * MIB
+    assert watched.exceeded() is None
+    watched.used = killed_at * MIB
+    reason = watched.exceeded()
+    assert reason is not None
+    assert reason.usage.peak_memory_bytes == 257 * MIB
+    assert reason.message == "the job's process had 257Mi of memory; the limit in this worker is 256Mi"
+
+
 @given(st.integers(0, 1000), st.integers(0, 1000))
 def test_a_fresh_child_is_never_worn(start: int, more: int) -> None:
     assert not keeps_too_much(start, start, start + more)
