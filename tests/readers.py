@@ -39,7 +39,7 @@ from spoke_jobs.ledger.columns import lenient
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import to_limit
 from spoke_jobs.ledger.schedules.schedule_rows import to_schedule_row
 from spoke_jobs.limits.limit_file import read_entries
-from spoke_jobs.limits.operator_limits import read_published_limit
+from spoke_jobs.limits.published_limits import read_published_limit
 from spoke_jobs.payloads import decode_payload
 from spoke_jobs.shared import object_fields
 from spoke_jobs.shared.api_errors import ApiError, error_of_answer

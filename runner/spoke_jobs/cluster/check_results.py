@@ -11,7 +11,7 @@ from spoke_jobs.cluster.cluster_view import PublishedTurns
 from spoke_jobs.cluster.rights import Right
 from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type, length_problem
-from spoke_jobs.limits.operator_limits import PublishedView
+from spoke_jobs.limits.published_limits import PublishedView
 from spoke_jobs.shared.object_fields import Body, items, mapping, text
 
 

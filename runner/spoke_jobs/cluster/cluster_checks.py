@@ -16,7 +16,7 @@ from spoke_jobs.cluster.rights import CREATE, LIST_LIMITS, Right
 from spoke_jobs.contract import names
 from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.executors import CLUSTER_RUNNER
-from spoke_jobs.limits.operator_limits import PublishedView, labels_of, read_published_limit
+from spoke_jobs.limits.published_limits import PublishedView, labels_of, read_published_limit
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.registry import Definition
 from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable, NotFound, Unauthorized

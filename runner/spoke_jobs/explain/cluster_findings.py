@@ -15,7 +15,8 @@ from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR
 from spoke_jobs.explain.words import ago, count, line, seconds
 from spoke_jobs.limits.job_limit import JobLimit
-from spoke_jobs.limits.operator_limits import not_obeyed, to_publish
+from spoke_jobs.limits.operator_limits import not_obeyed
+from spoke_jobs.limits.published_limits import to_publish
 
 _SHOWN = 3
 _PLURAL = Kind.SPOKEJOB.plural

@@ -17,14 +17,14 @@ from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
 from spoke_jobs.limits.job_limit import JobLimit, undeclared_types
-from spoke_jobs.limits.operator_limits import (
+from spoke_jobs.limits.operator_limits import not_obeyed
+from spoke_jobs.limits.published_limits import (
     Change,
     Published,
     PublishedView,
     Put,
     changes,
     labels_of,
-    not_obeyed,
     read_published_limit,
     to_publish,
 )

@@ -13,7 +13,7 @@ from tests.waiting import eventually
 
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import OperatorLimits, ledger_identity
 from spoke_jobs.limits.job_limit import Bounds, Rate, parse_scope
-from spoke_jobs.limits.operator_limits import spokelimit_name
+from spoke_jobs.limits.published_limits import spokelimit_name
 
 PLURAL = "spokelimits"
 DEFINITION = ROOT / "crds" / f"{PLURAL}.yaml"

@@ -17,7 +17,8 @@ from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.contract.operator_state import PublishedPool
 from spoke_jobs.explain.cluster_findings import Finding, findings
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
-from spoke_jobs.limits.operator_limits import PublishedView, ledger_digest, not_obeyed, to_publish
+from spoke_jobs.limits.operator_limits import ledger_digest, not_obeyed
+from spoke_jobs.limits.published_limits import PublishedView, to_publish
 
 TYPES = {"report": "default", "export": "large"}
 LEDGER = ledger_digest("shop")

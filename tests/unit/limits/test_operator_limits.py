@@ -17,12 +17,11 @@ from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import OperatorLimits, SqlLimits
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, Rate, parse_scope
 from spoke_jobs.limits.limit_file import LimitEntry, PauseEntry
-from spoke_jobs.limits.operator_limits import (
+from spoke_jobs.limits.operator_limits import ledger_digest, not_obeyed
+from spoke_jobs.limits.published_limits import (
     Put,
     changes,
     labels_of,
-    ledger_digest,
-    not_obeyed,
     read_published_limit,
     spokelimit_name,
     to_publish,

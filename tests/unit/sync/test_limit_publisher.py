@@ -19,7 +19,8 @@ from spoke_jobs.contract import names
 from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, Rate, parse_scope
-from spoke_jobs.limits.operator_limits import labels_of, ledger_digest, spokelimit_name
+from spoke_jobs.limits.operator_limits import ledger_digest
+from spoke_jobs.limits.published_limits import labels_of, spokelimit_name
 from spoke_jobs.shared.api_errors import ApiError, api_error
 from spoke_jobs.sync import limit_publisher
 from spoke_jobs.sync.limit_publisher import LIST_SECONDS, MOST_AT_ONCE, LimitPublisher

@@ -37,6 +37,7 @@ PURE = (
     "spoke_jobs.cluster.manifest",
     "spoke_jobs.ledger.dependencies.dependency_rules",
     "spoke_jobs.limits.operator_limits",
+    "spoke_jobs.limits.published_limits",
 )
 PARTS = ("sync.leader_loop", "sync.effects", "sync.output_keeper", "sync.limit_publisher", "ledger.lifecycle.finish")
 LATER = {"after_ends", "failure_of"}

@@ -18,7 +18,8 @@ from spoke_jobs.contract.limit_scopes import Scope, Subject
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, LimitPause, parse_scope
-from spoke_jobs.limits.operator_limits import ledger_digest, to_publish
+from spoke_jobs.limits.operator_limits import ledger_digest
+from spoke_jobs.limits.published_limits import to_publish
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage, why_held
 from spoke_jobs_operator.core.limits.limits import Bound, Limits, changed_namespaces, compiled, next_change
 from spoke_jobs_operator.core.objects.api_objects import Key

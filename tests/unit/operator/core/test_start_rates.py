@@ -19,7 +19,8 @@ from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.start_rate import StartRate
 from spoke_jobs.limits.admission import Admission, LimitSet
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Rate, parse_scope
-from spoke_jobs.limits.operator_limits import ledger_digest, to_publish
+from spoke_jobs.limits.operator_limits import ledger_digest
+from spoke_jobs.limits.published_limits import to_publish
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage, admit, start, why_held
 from spoke_jobs_operator.core.admission.turns import Turns
 from spoke_jobs_operator.core.limits import limits, start_rates
