@@ -26,7 +26,7 @@ from .pod_calls import PodCalls, Reply
 from .standby_pods import StandbyPods, pool_of
 
 TRIES = 3
-"""How often at least a pod is told of its attempt that does not answer, before it is given up."""
+"""How many calls without an answer a pod gets, at least, before its attempt is given up."""
 TELL_AGAIN = Backoff(base=0.5, maximum=10.0)
 """The waits between the tries."""
 REFUSALS = (400, 403, 422)
