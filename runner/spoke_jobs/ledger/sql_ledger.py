@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, bindparam, desc, func, select
@@ -13,13 +14,20 @@ from sqlalchemy.orm import Session
 
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
-from spoke_jobs.ledger.claims import bulk, single_claim
+from spoke_jobs.ledger.claims import single_claim
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
-from spoke_jobs.ledger.claims.claim_search import ClaimSearch
 from spoke_jobs.ledger.claims.eligibility import Due, OfRunner, Waiting, in_sql
 from spoke_jobs.ledger.columns.clock import clock_now, waited_seconds
 from spoke_jobs.ledger.engine import READ_ONLY, is_locked
-from spoke_jobs.ledger.lifecycle import checkpoints, dispatching, finish, retries, start_changes, transitions
+from spoke_jobs.ledger.lifecycle import (
+    checkpoints,
+    dispatching,
+    finish,
+    held_claims,
+    retries,
+    start_changes,
+    transitions,
+)
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
 from spoke_jobs.ledger.maintenance import pruning, reaping, settling, start_timeouts, strays
 from spoke_jobs.ledger.notify import Notifier, on_request
@@ -49,6 +57,9 @@ from spoke_jobs.model import (
     Saved,
 )
 
+if TYPE_CHECKING:
+    from spoke_jobs.ledger.claims.claim_search import ClaimSearch
+
 R = TypeVar("R")
 
 _TRIES = 5
@@ -76,10 +87,15 @@ class SqlLedger(SqlBatches):
         self._settled_to = 0
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.limits = SqlLimits(engine)
-        self._claims = ClaimSearch(engine, self._single, self._reading_single, self.limits)
         self.notifier = Notifier(engine)
         """Notifies workers and sync, also of jobs that the end of another one has unblocked."""
         on_request(engine, self._notify)
+
+    @cached_property
+    def _claims(self) -> ClaimSearch:
+        from spoke_jobs.ledger.claims.claim_search import ClaimSearch  # slow to import; a job's pod never searches
+
+        return ClaimSearch(self.engine, self._single, self._reading_single, self.limits)
 
     def _notify(self) -> None:
         self.notifier.notify()
@@ -167,12 +183,12 @@ class SqlLedger(SqlBatches):
     def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
         """Renew the lease and record progress."""
         with self._single() as connection:
-            return bulk.heartbeats(connection, {token: progress}, lease_seconds, wait=True)[token]
+            return held_claims.heartbeats(connection, {token: progress}, lease_seconds, wait=True)[token]
 
     def heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
         """Renew many leases and record their progress."""
         with self._single() as connection:
-            return bulk.heartbeats(connection, progress, lease_seconds)
+            return held_claims.heartbeats(connection, progress, lease_seconds)
 
     def keep_output(self, token: UUID, tail: str, *, ended: bool = False) -> None:
         """Keep the last lines that an attempt has printed."""
@@ -220,12 +236,12 @@ class SqlLedger(SqlBatches):
     ) -> Set[UUID]:
         """Record successes. Return the tokens whose claims were valid."""
         with self._single() as connection:
-            recorded = bulk.succeed_many(connection, results, progress, usage, keep=self._keeps)
+            recorded = held_claims.succeed_many(connection, results, progress, usage, keep=self._keeps)
         # The rest have lost their claims, or something depends on their end, which takes several statements.
         left = {token: result for token, result in results.items() if token not in recorded}
         if left and self.engine.dialect.name == "postgresql":
             recorded |= self._repeated(
-                lambda connection: bulk.succeed_awaited(connection, left, progress, usage, keep=self._keeps)
+                lambda connection: held_claims.succeed_awaited(connection, left, progress, usage, keep=self._keeps)
             )
         return recorded
 

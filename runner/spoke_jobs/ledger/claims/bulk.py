@@ -1,19 +1,14 @@
-"""Claims, heartbeats and successes of a busy worker, in batches.
+"""Claims of a busy worker, in batches.
 
 On PostgreSQL a batch is one statement, one round trip and one commit. SQLite has no statement that writes several
 tables. There the steps run in one transaction, which excludes other writers. One contract suite covers both.
-
-Attempts are locked in the order of their ids, so that two statements of one worker cannot deadlock.
 """
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import (
     Connection,
@@ -34,20 +29,15 @@ from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values
 from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, UTCDateTime, clock_now
 from spoke_jobs.ledger.columns.column_types import as_read
-from spoke_jobs.ledger.dependencies import dependency_rows
-from spoke_jobs.ledger.lifecycle import finish, transitions
+from spoke_jobs.ledger.lifecycle import transitions
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
-from spoke_jobs.ledger.sql.each_alone import change_alone
 from spoke_jobs.ledger.sql.expressions import (
-    array_text,
     assignments,
     increased,
     postgresql_text,
-    retention,
 )
 from spoke_jobs.ledger.tables import job_limit, job_request, sql_name
-from spoke_jobs.model import UNMEASURED, USAGE_FIELDS, AttemptUsage, Claim, Progress, Pulse
-from spoke_jobs.shared.clean_text import storable
+from spoke_jobs.model import Claim
 
 JOB_REQUEST, JOB_ATTEMPT, QUEUE_LOCK, JOB_LIMIT = map(
     sql_name, ("job_request", "job_attempt", "queue_lock", "job_limit")
@@ -69,25 +59,6 @@ _NEW_ATTEMPT = transitions.new_attempt(
     literal_column(":worker"),
     _LEASE,
 ) | {"token": literal_column("claim_token")}
-_LEASE_RENEWED = assignments(transitions.lease_renewed(DATABASE_CLOCK, _LEASE))
-_JOB_PROGRESSED = assignments(
-    transitions.job_progressed(DATABASE_CLOCK, literal_column("free.percent"), literal_column("free.message"))
-)
-_ATTEMPT_SUCCEEDED = assignments(
-    transitions.attempt_succeeded(DATABASE_CLOCK, {name: literal_column(f"finished.{name}") for name in USAGE_FIELDS})
-)
-_USAGE = ", ".join(USAGE_FIELDS)
-_JOB_SUCCEEDED = {
-    keep: assignments(
-        transitions.job_succeeded(
-            DATABASE_CLOCK,
-            literal_column("cast(ended.result AS json)"),
-            literal_column("coalesce(ended.message, job_request.result_message)"),
-            retention() if keep else literal_column("0.0"),
-        )
-    )
-    for keep in (True, False)
-}
 
 DUE_AT = "greatest(created_at, run_after) AS due_at"
 """Since when a job has been due. A claim moves that from the job's row to the attempt's."""
@@ -137,62 +108,6 @@ WITH {{candidates}}, chosen AS (
 SELECT started.*, examined.candidates, examined.limits
 FROM examined LEFT JOIN started ON true ORDER BY rank, id
 """  # noqa: S608  (columns and constants)
-_HEARTBEAT = f"""
-WITH given AS (
-    SELECT * FROM unnest(cast(:tokens AS uuid[]), cast(:percents AS integer[]), cast(:messages AS text[]))
-        AS t(token, percent, message)
-), locked AS (
-    SELECT a.id, given.percent, given.message
-    FROM {JOB_ATTEMPT} a JOIN given ON a.token = given.token
-    WHERE a.state = 'running' ORDER BY a.id FOR UPDATE OF a {{skip}}
-), held AS (
-    UPDATE {JOB_ATTEMPT} a
-    SET {_LEASE_RENEWED}
-    FROM locked WHERE a.id = locked.id
-    RETURNING a.job_id, a.token, locked.percent, locked.message
-), free AS (
-    SELECT r.id, held.percent, held.message
-    FROM {JOB_REQUEST} r JOIN held ON r.id = held.job_id
-    WHERE r.state = 'running' AND held.percent IS NOT NULL
-    FOR NO KEY UPDATE OF r {{skip}}
-), progressed AS (
-    UPDATE {JOB_REQUEST}
-    SET {_JOB_PROGRESSED}
-    FROM free WHERE job_request.id = free.id
-)
-SELECT held.token, r.cancel_requested_at IS NOT NULL AS cancelled, true AS renewed
-FROM held JOIN {JOB_REQUEST} r ON r.id = held.job_id
-UNION ALL
-SELECT a.token, false, false
-FROM {JOB_ATTEMPT} a JOIN given ON a.token = given.token
-WHERE a.state = 'running' AND a.id NOT IN (SELECT id FROM locked)
-"""  # noqa: S608  (columns and constants)
-
-_SUCCEED = f"""
-WITH given AS (
-    SELECT * FROM unnest(cast(:tokens AS uuid[]), cast(:results AS text[]), cast(:messages AS text[]),
-        {", ".join(f"cast(:{name} AS bigint[])" for name in USAGE_FIELDS)})
-        AS t(token, result, message, {_USAGE})
-), locked AS (
-    SELECT a.id, a.job_id, given.result, given.message, {", ".join(f"given.{name}" for name in USAGE_FIELDS)}
-    FROM {JOB_ATTEMPT} a JOIN given ON a.token = given.token
-    WHERE a.state = 'running' ORDER BY a.id FOR UPDATE OF a
-), finished AS (
-    UPDATE {JOB_REQUEST}
-    SET {{changes}}
-    FROM (SELECT * FROM locked ORDER BY job_id) ended
-    WHERE job_request.id = ended.job_id {{which}}
-    RETURNING ended.id, {", ".join(f"ended.{name}" for name in USAGE_FIELDS)}
-), done AS (
-    UPDATE {JOB_ATTEMPT} a
-    SET {_ATTEMPT_SUCCEEDED}
-    FROM finished WHERE a.id = finished.id
-    RETURNING a.token, a.job_id
-), freed AS (
-    DELETE FROM {QUEUE_LOCK} WHERE token IN (SELECT token FROM done)
-)
-SELECT token, job_id FROM done
-"""  # noqa: S608  (columns and constants)
 
 
 def claim_batch(connection: Connection, request: ClaimRequest) -> tuple[list[Claim], int] | None:
@@ -233,83 +148,6 @@ def granted(
     return claims, candidates, limits
 
 
-def heartbeats(
-    connection: Connection, progress: Mapping[UUID, Progress | None], lease_seconds: float, *, wait: bool = False
-) -> dict[UUID, Pulse]:
-    """Renew many leases, and record the progress that is given.
-
-    :param wait: wait for other transactions that have locked a claim. Otherwise leave out such claims.
-    """
-    if connection.dialect.name != "postgresql":
-        return {token: finish.heartbeat(connection, token, lease_seconds, given) for token, given in progress.items()}
-    given = list(progress.values())
-    values = {
-        "tokens": array_text(progress),
-        "percents": array_text(item.percent if item else None for item in given),
-        "messages": array_text(storable(item.message) if item else None for item in given),
-        "lease": lease_seconds,
-    }
-    found = connection.execute(_HEARTBEAT_TEXT[wait], values).all()
-    held = {row.token: Pulse.CANCELLED if row.cancelled else Pulse.HELD for row in found if row.renewed}
-    # After a wait, such a claim has ended meanwhile: the statement still sees it as it was.
-    locked = set() if wait else {row.token for row in found if not row.renewed}
-    return {token: held.get(token, Pulse.GONE) for token in progress if token not in locked}
-
-
-def succeed_many(
-    connection: Connection,
-    results: Mapping[UUID, Any],
-    progress: Mapping[UUID, Progress],
-    usage: Mapping[UUID, AttemptUsage],
-    *,
-    keep: bool = True,
-) -> set[UUID]:
-    """Record many successes. Return the tokens whose claims were valid.
-
-    On PostgreSQL leave out jobs that others depend on, or a batch: :func:`succeed_awaited` ends them.
-
-    :param progress: each job's last progress, unless it is already recorded.
-    :param keep: see :func:`spoke_jobs.ledger.lifecycle.finish.succeed`.
-    """
-    if connection.dialect.name != "postgresql":
-        return {
-            token
-            for token, result in results.items()
-            if finish.try_succeed(
-                connection, token, result, progress.get(token), usage.get(token, UNMEASURED), keep=keep
-            )
-        }
-    return set(connection.scalars(_SUCCEED_TEXT[keep], _successes(results, progress, usage)))
-
-
-def succeed_awaited(
-    connection: Connection,
-    results: Mapping[UUID, Any],
-    progress: Mapping[UUID, Progress],
-    usage: Mapping[UUID, AttemptUsage],
-    *,
-    keep: bool = True,
-) -> set[UUID]:
-    """Record successes also of jobs that others depend on, with what follows from them. Only for PostgreSQL."""
-    if len(results) > 1:  # one job has a smaller id than its dependents, which are locked after it
-        # A row that another transaction holds for long makes only what depends on it wait, as in settle_many.
-        change_alone(connection, partial(dependency_rows.lock_with_dependents, connection, results))
-    ended = connection.execute(_SUCCEED_AWAITED[keep], _successes(results, progress, usage)).all()
-    finish.settle_many(connection, [row.job_id for row in ended])
-    return {row.token for row in ended}
-
-
-def _successes(
-    results: Mapping[UUID, Any], progress: Mapping[UUID, Progress], usage: Mapping[UUID, AttemptUsage]
-) -> dict[str, Any]:
-    measured = [usage.get(token, UNMEASURED) for token in results]
-    return {name: array_text(getattr(one, name) for one in measured) for name in USAGE_FIELDS} | {
-        "tokens": array_text(results),
-        "results": array_text(None if result is None else json.dumps(result) for result in results.values()),
-        "messages": array_text(storable(progress[token].message) if token in progress else None for token in results),
-    }
-
-
 def _claim_in_steps(connection: Connection, request: ClaimRequest) -> tuple[list[Claim], int] | None:
     unlimited = ~exists(select(literal_column("1")).select_from(job_limit))
     rows = found_in_steps(connection, request, unlimited)
@@ -343,9 +181,3 @@ _CLAIM_FOUND = {
     for variant in VARIANTS
 }
 _CLAIM_GIVEN = typed(text(CLAIM.format(candidates=_GIVEN)))
-_HEARTBEAT_TEXT = {wait: text(_HEARTBEAT.format(skip="" if wait else "SKIP LOCKED")) for wait in (False, True)}
-_SUCCEED_TEXT = {
-    keep: text(_SUCCEED.format(changes=changes, which="AND NOT job_request.awaited"))
-    for keep, changes in _JOB_SUCCEEDED.items()
-}
-_SUCCEED_AWAITED = {keep: text(_SUCCEED.format(changes=changes, which="")) for keep, changes in _JOB_SUCCEEDED.items()}
