@@ -22,6 +22,7 @@ class NoProcess(subprocess.Popen[bytes]):
 
     def __init__(self) -> None:
         self.returncode = 0
+        self.pid = 2**22 + 1  # no process has it: it is above the kernel's highest
 
     def __del__(self) -> None: ...
 
