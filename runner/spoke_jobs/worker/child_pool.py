@@ -37,6 +37,9 @@ _LONG_SECONDS = 0.25
 _STUCK_SECONDS = 1.0
 """An async child whose event loop a job has blocked for this long gets no orders."""
 
+_SLOW_START_SECONDS = 10.0
+"""A child that has been starting for this long no longer keeps others from starting: it may hang."""
+
 _LAST_READS = 32
 """How often the socket of an exited child is read. It holds a few hundred kilobytes."""
 _LINE_LIMIT = 10_000
@@ -223,6 +226,16 @@ class ChildPool:
         for child in self.children:
             child.shared.limits_change()
 
+    def may_start(self, kind: ChildKind, missing: int, processors: int, now: float) -> int:
+        """Return how many of the missing children of a kind may start now.
+
+        :param processors: how many processors the worker has.
+        :param now: the monotonic clock.
+        """
+        children = self.of(kind)
+        starting = sum(not each.started_once and now < each.made_at + _SLOW_START_SECONDS for each in children)
+        return starts_beside(any(each.started_once for each in children), starting, missing, processors)
+
     def order(self, child: Child, held: HeldOrder) -> None:
         """Send a child the order to run an attempt."""
         child.orders[held.order.token] = held
@@ -347,6 +360,15 @@ class ChildPool:
             if child.orders:
                 kill_processes_of(child)
         return children
+
+
+def starts_beside(running: bool, starting: int, missing: int, processors: int) -> int:
+    """Return how many of the missing children may start now.
+
+    To import an application takes all of a processor, perhaps for seconds. Beside children that run jobs, starts leave
+    half of the processors to them.
+    """
+    return min(missing, max(0, max(1, processors // 2) - starting)) if running else missing
 
 
 def kill_group(child: Child) -> None:

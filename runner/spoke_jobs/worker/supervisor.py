@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import selectors
 import signal
 import socket
@@ -43,6 +44,7 @@ from spoke_jobs.worker.worker_options import WorkerOptions
 logger = logging.getLogger(__name__)
 
 _CRASHES_AT_START = 3
+_PROCESSORS = os.cpu_count() or 1
 _TURN_SECONDS = 1.0
 """The longest pause between two checks of limits, leases, cancellations and children, whatever the poll interval."""
 _PRUNED_AT_ONCE = 1000
@@ -143,7 +145,8 @@ class Supervisor:
 
     def _replace_missing(self) -> None:
         if self.options.types or not self.options.loop_types:
-            while len(self._pool.of(ChildKind.THREAD)) < self.options.processes:
+            missing = self.options.processes - len(self._pool.of(ChildKind.THREAD))
+            for _ in range(self._pool.may_start(ChildKind.THREAD, missing, _PROCESSORS, time.monotonic())):
                 self._pool.start(ChildKind.THREAD, 1, 1)
         if self.options.loop_types and not self._pool.of(ChildKind.LOOP):
             ahead = min(self.options.concurrency, self.options.batch)

@@ -11,7 +11,6 @@ from spoke_jobs.contract.causes import CauseClass
 
 QUICK_SECONDS = float(os.environ.get("POISON_QUICK_SECONDS", "0.05"))
 """How long a quick job takes. With 0.05 s, a worker holds no orders ahead."""
-TIMEOUT_SECONDS = 0.5
 registry = Registry()
 _ONCE = RetryPolicy(budget=dict.fromkeys(CauseClass, 1))
 """In one worker. In the lane `worker`, another attempt would run in a pod anyway."""
@@ -27,7 +26,7 @@ def also_quick(_ctx: JobContext) -> None:
     time.sleep(QUICK_SECONDS)
 
 
-@registry.job("poisonous", lane="worker", retry=_ONCE, timeout_seconds=TIMEOUT_SECONDS)
+@registry.job("poisonous", lane="worker", retry=_ONCE)
 def poisonous(_ctx: JobContext, payload: str) -> None:
     """End as the kernel ends a process, take more memory than a job may, or never end."""
     if payload == "Killed":
