@@ -227,4 +227,9 @@ def _why_replaced(member: Member, digest: str, now: datetime, max_age: timedelta
 def _expires_at(member: Member, now: datetime, max_age: timedelta) -> datetime:
     share = hashlib.sha256(member.job.meta.key.name.encode()).digest()[0] / 255
     made = member.job.meta.created_at or now
-    return made + (max_age * (1 - _SPREAD * share) if member.ready else max_age + LONGEST_START)
+    if not member.ready:
+        return made + max_age + LONGEST_START
+    # It waits since its container runs. A slow start would otherwise take that from it, and each replacement's, too.
+    runs = member.pod.container if member.pod is not None else None
+    since = runs.since if isinstance(runs, Running) and runs.since is not None else made
+    return since + max_age * (1 - _SPREAD * share)

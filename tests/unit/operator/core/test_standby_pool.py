@@ -123,6 +123,13 @@ def test_a_pod_that_starts_slowly_is_not_replaced_by_one_that_does_so_too() -> N
     assert (decided.create, decided.delete) == (0, ())
 
 
+def test_a_slow_start_does_not_count_towards_the_age_of_a_pod_that_is_ready() -> None:
+    age, started = timedelta(seconds=60), (NOW - timedelta(seconds=5)).isoformat()
+    pod = standby_pod(state={"running": {"startedAt": started}})
+    decided = plan([Member(standby_job(age=3 * age), pod, ready=True)], Demand(DIGEST, 1), NOW, age)
+    assert (decided.create, decided.delete) == (0, ())
+
+
 def test_the_pods_of_one_moment_do_not_expire_at_once() -> None:
     members = [member(f"default-standby-{number}", age=HOUR * 0.9) for number in range(40)]
     decided = plan(members, Demand(DIGEST, 40), NOW, HOUR)
