@@ -229,7 +229,7 @@ def _expires_at(member: Member, now: datetime, max_age: timedelta) -> datetime:
     made = member.job.meta.created_at or now
     if not member.ready:
         return made + max_age + LONGEST_START
-    # It waits since its container runs. A slow start would otherwise take that from it, and each replacement's, too.
+    # A slow pull of the image would otherwise take its time from it, and from that of each replacement, too.
     runs = member.pod.container if member.pod is not None else None
-    since = runs.since if isinstance(runs, Running) and runs.since is not None else made
-    return since + max_age * (1 - _SPREAD * share)
+    since = runs.since if isinstance(runs, Running) else None
+    return max(made, since or made) + max_age * (1 - _SPREAD * share)
