@@ -387,6 +387,8 @@ _FINISHED = (
 _LEDGER_LIMITS = (
     _runner("In the ledger, each queue has its own tokens under a rate of each queue", "limits/admission", "in ((limit.id, \"\"), bucket_of(limit, name))]", "in ((limit.id, \"\"),)]"),
     _runner("A search leaves out the queues without a token", "limits/admission", "full += [(limit.scope, name) for limit, name in self._buckets() if self._shortage(limit, name)]", "pass"),
+    _runner("Beside jobs, a worker starts its processes a few at a time", "worker/child_pool", "return starts_beside(starting, missing, processors) if busy else missing", "return missing"),
+    _runner("What earlier jobs left in a process is not charged to the next", "worker/memory_watch", "allowed = own + min(left, own)", "allowed = own"),
     _runner("Tokens that workers of an earlier release take count for each queue", "ledger/limits_and_pauses/bucket_rows", "return full_at if last is None or full_at > last else known", "return known"),
     _runner("Claims count the tokens that other claims have just taken", "ledger/claims/limited_claims", "return Tokens(last, {**tokens.buckets, **_single(limits, last), **named})", "return tokens"),
     _runner("With too many empty buckets, no rate is exceeded", "ledger/limits_and_pauses/bucket_rows", "if len(rows) == MOST_EMPTY:", "if False:"),
@@ -436,6 +438,7 @@ _STARTS = (
 _STANDBY = (
     _core("A standby pod that a status names is never deleted", "standby/pool", "if member.ended or member.reserved:", "if member.ended:"),
     _core("A standby pod of an earlier template is replaced", "standby/pool", "if not member.is_of(digest):", "if False:"),
+    _core("The age of a standby pod counts from the start of its container", "standby/pool", "return max(made, since or made) + max_age", "return made + max_age"),
     _core("A standby pod whose secret is unknown is replaced", "standby/pool", "if not member.ours:", "if False:"),
     _core("A standby pod whose secret is unknown gets no attempt", "standby/pool", "return member.ready and member.ours and", "return member.ready and"),
     _core("A standby pod on a silent node gets no attempt", "standby/pool", " and not self.pod.node_silent", ""),

@@ -13,6 +13,7 @@ from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
+import spoke_jobs.ledger.claims.claim_search  # noqa: F401  (not by the thread: a fork could come in between)
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.execution.attempt import AttemptServices, is_late
 from spoke_jobs.execution.lease import seconds_until_retry

@@ -48,7 +48,7 @@ class ProcessMemory:
         A process whose parent has ended is no descendant.
         """
         pids = self._family(pid)
-        resident = [self._resident(one) for one in pids]
+        resident = [self.resident(one) for one in pids]
         if sum(resident) <= bound:
             return sum(resident)
         return sum(self._proportional(one, most) for one, most in zip(pids, resident, strict=True))
@@ -65,7 +65,8 @@ class ProcessMemory:
                 left += new
         return list(found)
 
-    def _resident(self, pid: int) -> int:
+    def resident(self, pid: int) -> int:
+        """Return the bytes of a process's resident set; 0 if it has ended."""
         words = self.read(f"/proc/{pid}/statm").split()
         pages = number(words[1]) if len(words) > 1 else None
         return (pages or 0) * self.page_bytes

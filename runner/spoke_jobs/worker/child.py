@@ -24,6 +24,7 @@ from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, is_late
 from spoke_jobs.execution.attempt_decisions import code_of_unrecorded, failure_of
 from spoke_jobs.execution.lease import FRESH, StopReason
+from spoke_jobs.execution.process_memory import ProcessMemory
 from spoke_jobs.execution.signals import SignalEvent
 from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.execution.usage_meter import of_own_process
@@ -69,10 +70,14 @@ def serve(connection: socket.socket, shared: SharedState, output_file: int) -> N
         meter=of_own_process,
     )
 
+    memory, pid = ProcessMemory(), os.getpid()
+    at_start = memory.resident(pid)
+
     def run(order: Order, cancel: threading.Event) -> AttemptEnd:
         if is_late(order.job_id, order.start_by):  # before the payload is read: a large one may take longer
             return AttemptEnd(ExitCode.NOT_STARTED)
         output.begin(order.job_id, order.token)
+        shared.memory_left = max(0, memory.resident(pid) - at_start)
         shared.enter(order.token)
         try:
             job = order.job or ledger.get(order.job_id)

@@ -37,8 +37,10 @@ _LONG_SECONDS = 0.25
 _STUCK_SECONDS = 1.0
 """An async child whose event loop a job has blocked for this long gets no orders."""
 
-_SLOW_START_SECONDS = 10.0
-"""A child that has been starting for this long no longer keeps others from starting: it may hang."""
+_SLOW_START_SECONDS = 5.0
+"""A child that has been starting for this long no longer keeps others from starting: it may wait for something."""
+_IDLE_SECONDS = 1.0
+"""A worker none of whose children has had an order for this long is idle."""
 
 _LAST_READS = 32
 """How often the socket of an exited child is read. It holds a few hundred kilobytes."""
@@ -90,9 +92,7 @@ class Child:
     kill_reason: KillReason | None = None
     """Why the supervisor killed the child; None if it did not."""
     memory_at_start: int = 0
-    """The bytes of memory that it had before its first job."""
-    memory_left: int = 0
-    """How many bytes more it had between its last two jobs, as far as that is measured."""
+    """The bytes of memory that it had before its first job, if the memory of children is bounded."""
     stacks: str = ""
     """The stacks of its threads when it was killed because of a timeout."""
 
@@ -226,15 +226,15 @@ class ChildPool:
         for child in self.children:
             child.shared.limits_change()
 
-    def may_start(self, kind: ChildKind, missing: int, processors: int, now: float) -> int:
-        """Return how many of the missing children of a kind may start now.
+    def may_start(self, missing: int, processors: int, now: float) -> int:
+        """Return how many missing children may start now.
 
-        :param processors: how many processors the worker has.
+        :param processors: how many processors the worker may use.
         :param now: the monotonic clock.
         """
-        children = self.of(kind)
-        starting = sum(not each.started_once and now < each.made_at + _SLOW_START_SECONDS for each in children)
-        return starts_beside(any(each.started_once for each in children), starting, missing, processors)
+        busy = any(each.orders or now < each.reported_at + _IDLE_SECONDS for each in self.children)
+        starting = sum(not each.started_once and now < each.made_at + _SLOW_START_SECONDS for each in self.children)
+        return starts_beside(starting, missing, processors) if busy else missing
 
     def order(self, child: Child, held: HeldOrder) -> None:
         """Send a child the order to run an attempt."""
@@ -362,13 +362,13 @@ class ChildPool:
         return children
 
 
-def starts_beside(running: bool, starting: int, missing: int, processors: int) -> int:
-    """Return how many of the missing children may start now.
+def starts_beside(starting: int, missing: int, processors: int) -> int:
+    """Return how many missing children may start beside others that run jobs.
 
-    To import an application takes all of a processor, perhaps for seconds. Beside children that run jobs, starts leave
-    half of the processors to them.
+    To import an application takes all of a processor, perhaps for seconds. Starts leave half of the processors to the
+    jobs, but one child may always start.
     """
-    return min(missing, max(0, max(1, processors // 2) - starting)) if running else missing
+    return min(missing, max(0, max(1, processors // 2) - starting))
 
 
 def kill_group(child: Child) -> None:

@@ -47,9 +47,27 @@ def keeps_too_much(at_start: int, between: int, bound: int) -> bool:
     return between > at_start + (bound - at_start) / 2
 
 
-def text_of(used: int, bound: int) -> str:
-    """Say that an attempt has taken more memory than it may."""
-    return f"the job's process had {_amount(used)} of memory; the limit in this worker is {_amount(bound)}"
+def allowed_beside(left: int, own: int, most: int | None) -> int:
+    """Return how many bytes a child may have while it runs a job with a limit of its own.
+
+    What earlier jobs left does not count towards that limit, up to as much as the limit itself: the kernel would end
+    all children if these kept ever more.
+
+    :param left: how many bytes earlier jobs have left.
+    :param own: the job's own limit.
+    :param most: the worker's bound; None: any.
+    """
+    allowed = own + min(left, own)
+    return allowed if most is None else min(allowed, most)
+
+
+def text_of(used: int, bound: int, left: int = 0) -> str:
+    """Say that an attempt has taken more memory than it may.
+
+    :param left: how much of it earlier jobs had left.
+    """
+    earlier = f", {_amount(left)} of which earlier jobs had left" if left else ""
+    return f"the job's process had {_amount(used)} of memory{earlier}; the limit in this worker is {_amount(bound)}"
 
 
 def _amount(size: int) -> str:
@@ -68,8 +86,6 @@ class MemoryWatch:
 
     def __post_init__(self) -> None:
         self._over = threading.Event()
-        self._own_bounds = False
-        """Whether a job with a lower limit of its own was seen. Until then, what earlier jobs left does not matter."""
 
     def start(self) -> None:
         """Start the background thread, until :meth:`stop`."""
@@ -84,8 +100,10 @@ class MemoryWatch:
 
         :raises ConfigurationError: if it has more memory than it may, so that each of its jobs would be ended at once.
         """
-        child.memory_at_start = self.measure(child.process.pid, self.bound or 0)
-        if self.bound is not None and child.memory_at_start > self.bound:
+        if self.bound is None:
+            return
+        child.memory_at_start = self.measure(child.process.pid, self.bound)
+        if child.memory_at_start > self.bound:
             raise ConfigurationError(
                 f"a child process of the worker has {_amount(child.memory_at_start)} of memory before its first job, "
                 f"and may have {_amount(self.bound)}: raise --job-memory"
@@ -97,11 +115,9 @@ class MemoryWatch:
         It may hold orders ahead, which it runs before it ends. Under load it is never without, and the memory that is
         left would be charged to a job that needs little.
         """
-        if child.kind is not ChildKind.THREAD or not (self.bound or self._own_bounds):
+        if self.bound is None or child.kind is not ChildKind.THREAD:
             return False
-        between = self.measure(child.process.pid, self.bound or 0)
-        child.memory_left = max(0, between - child.memory_at_start)
-        return self.bound is not None and keeps_too_much(child.memory_at_start, between, self.bound)
+        return keeps_too_much(child.memory_at_start, self.measure(child.process.pid, self.bound), self.bound)
 
     def _watch(self) -> None:
         while not self._over.wait(_SECONDS):
@@ -119,12 +135,11 @@ class MemoryWatch:
         bound = self.bound if item is None else item.memory_bytes
         if bound is None:
             return None
-        left = 0
-        if self.bound is None or bound < self.bound:  # what other jobs have left does not count towards its own limit
-            self._own_bounds = True
-            left = child.memory_left if self.bound is None else min(child.memory_left, self.bound - bound)
-        used = self.measure(child.process.pid, bound + left) - left
-        if used <= bound or (item is not None and child.shared.at[0] != token):  # the attempt has ended meanwhile
+        left = child.shared.memory_left if item is not None and bound != self.bound else 0
+        allowed = allowed_beside(left, bound, self.bound)
+        used = self.measure(child.process.pid, allowed)
+        if used <= allowed or (item is not None and child.shared.at[0] != token):  # the attempt has ended meanwhile
             return None
-        usage = AttemptUsage(used if item is not None else None)
-        return KillReason(token, Cause.OUT_OF_MEMORY, text_of(used, bound), usage)
+        own = used - min(left, used)
+        usage = AttemptUsage(own if item is not None else None)
+        return KillReason(token, Cause.OUT_OF_MEMORY, text_of(used, bound if own > bound else allowed, left), usage)

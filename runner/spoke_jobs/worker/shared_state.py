@@ -2,8 +2,8 @@
 
 A child sends nothing once it has died, or while its interpreter or event loop is blocked. The shared state still names
 the attempt whose code was running, the time at which the first of the child's leases lapses, whether the child waits
-for the database to renew them, and how much of its jobs' output it has copied to the log. An async child also lists
-the attempts that it has begun and not yet reported.
+for the database to renew them, how much memory earlier attempts have left, and how much of its jobs' output it has
+copied to the log. An async child also lists the attempts that it has begun and not yet reported.
 
 The supervisor writes one field: when it last learned that a limit or a pause has changed.
 """
@@ -18,12 +18,12 @@ import tempfile
 import time
 from uuid import UUID
 
-_SIZE = 57
+_SIZE = 65
 _NOBODY = bytes(16)
 _PLACE = len(_NOBODY) + 1
 """The bytes of a listed attempt: its token, and a flag."""
 _DOUBLE, _INTEGER = struct.Struct("=d"), struct.Struct("=q")
-_SINCE, _DEADLINE, _UNANSWERED, _COPIED, _LIMITS_CHANGED, _ENDED = 16, 24, 32, 40, 48, 56
+_SINCE, _DEADLINE, _UNANSWERED, _COPIED, _LIMITS_CHANGED, _LEFT, _ENDED = 16, 24, 32, 40, 48, 56, 64
 
 
 class SharedState:
@@ -147,6 +147,15 @@ class SharedState:
     def unanswered(self) -> bool:
         """See :meth:`heartbeat_unanswered`."""
         return bool(self._memory[_UNANSWERED])
+
+    @property
+    def memory_left(self) -> int:
+        """How many bytes of memory the child had at the begin of its last attempt, beyond those before its first."""
+        return int(_INTEGER.unpack_from(self._memory, _LEFT)[0])
+
+    @memory_left.setter
+    def memory_left(self, size: int) -> None:
+        _INTEGER.pack_into(self._memory, _LEFT, size)
 
     @property
     def output_copied(self) -> int:

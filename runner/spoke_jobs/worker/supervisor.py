@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import signal
 import socket
@@ -38,13 +37,13 @@ from spoke_jobs.worker.child_pool import (
 from spoke_jobs.worker.claiming import Claiming
 from spoke_jobs.worker.enforcing import LimitEnforcer
 from spoke_jobs.worker.memory_watch import MemoryWatch
+from spoke_jobs.worker.processors import usable_processors
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
 
 logger = logging.getLogger(__name__)
 
 _CRASHES_AT_START = 3
-_PROCESSORS = os.cpu_count() or 1
 _TURN_SECONDS = 1.0
 """The longest pause between two checks of limits, leases, cancellations and children, whatever the poll interval."""
 _PRUNED_AT_ONCE = 1000
@@ -78,6 +77,7 @@ class Supervisor:
     _next_prune: float = 0.0
 
     def __post_init__(self) -> None:
+        self._processors = usable_processors()
         self._pool = ChildPool(self._selector)
         self._claiming = Claiming(
             self.ledger,
@@ -146,7 +146,7 @@ class Supervisor:
     def _replace_missing(self) -> None:
         if self.options.types or not self.options.loop_types:
             missing = self.options.processes - len(self._pool.of(ChildKind.THREAD))
-            for _ in range(self._pool.may_start(ChildKind.THREAD, missing, _PROCESSORS, time.monotonic())):
+            for _ in range(self._pool.may_start(missing, self._processors, time.monotonic())):
                 self._pool.start(ChildKind.THREAD, 1, 1)
         if self.options.loop_types and not self._pool.of(ChildKind.LOOP):
             ahead = min(self.options.concurrency, self.options.batch)
@@ -246,8 +246,8 @@ class Supervisor:
         if not child.started_once:
             self._memory.started(child)
             self._claiming.child_started(time.monotonic() - child.made_at)
+            self._failed_starts = 0
         child.started_once = True
-        self._failed_starts = 0
         if report.token is not None and (item := child.orders.pop(report.token, None)) is not None:
             self._end(child, item, report)
         if report.last:  # the child was told to stop, and starts none of its other orders

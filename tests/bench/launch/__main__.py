@@ -38,6 +38,8 @@ def main() -> None:
     cluster = cluster_of(settings.cluster)
     figures: dict[str, Any] = {"load": os.getloadavg()[0], "settings": asdict(settings) | {"raw": "", "tools": ""}}
     if len(settings.parts) < len(PARTS):
+        if not settings.raw.exists():
+            raise SystemExit("this machine has no figures of an earlier run for the other parts: run all of them once")
         figures = json.loads(settings.raw.read_text()) | figures
     for name in settings.parts:
         figures |= PARTS[name](cluster, settings, folder)

@@ -98,6 +98,16 @@ def test_what_takes_more_memory_than_a_worker_gives_waits_for_a_pod_and_the_othe
     assert done.state is JobState.SUCCEEDED
 
 
+def test_what_an_earlier_job_left_in_the_process_is_not_charged_to_the_next(
+    runner: KubernetesRunner, work: Work
+) -> None:
+    _, modest = runner.dispatch_jobs([JobData("leaving"), JobData("modest")])
+    work("--lane", "worker")
+    done = runner.get_job(modest.id)
+    assert done is not None
+    assert (done.state, done.cause) == (JobState.SUCCEEDED, "")
+
+
 @pytest.mark.parametrize("job_type", ["long", "long_on_loop"])
 def test_what_runs_for_longer_than_it_may_in_a_worker_waits_for_a_pod_uncharged(
     runner: KubernetesRunner, work: Work, job_type: str

@@ -77,6 +77,8 @@ def test_options_reach_the_decisions(ledger: SqlLedger, run: Run, served: Receiv
         ({"SPOKE_NOTIFY_WEBHOOK_KEY": "short"}, "SPOKE_NOTIFY_WEBHOOK_KEY is not base64"),
         ({"SPOKE_NOTIFY_SLACK_URL": "http://hooks.example/secret"}, "SPOKE_NOTIFY_SLACK_URL can't be used"),
         ({"SPOKE_NOTIFY_NAME": "x" * 101}, "SPOKE_NOTIFY_NAME"),
+        ({"SPOKE_NOTIFY_DASHBOARD_URL": "jobs.example.com"}, "SPOKE_NOTIFY_DASHBOARD_URL"),
+        ({"SPOKE_NOTIFY_DASHBOARD_URL": "https://x/" + "a" * 491}, "SPOKE_NOTIFY_DASHBOARD_URL"),
         ({"SPOKE_NOTIFY_SLACK_URL_FILE": "/nowhere"}, "SPOKE_NOTIFY_SLACK_URL"),
     ],
 )

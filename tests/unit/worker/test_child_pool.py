@@ -113,3 +113,37 @@ def test_shared_state_is_read_as_it_was_written() -> None:
     assert (holder, held_for >= 0, shared.deadline) == (token, True, 12.5)
     theirs.leave()
     assert shared.at[0] is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "missing", "processors", "may_start"),
+    [
+        pytest.param([None, None], 2, 2, 1, id="half of the processors are left to the jobs"),
+        pytest.param([None, None, 1.0], 1, 2, 0, id="one after the other"),
+        pytest.param([None, None, 6.0], 1, 2, 1, id="a start that hangs keeps no other one waiting"),
+        pytest.param([None, 1.0], 6, 8, 3, id="as many at a time as there are processors for them"),
+        pytest.param([None], 1, 1, 1, id="one processor"),
+        pytest.param([1.0], 3, 2, 3, id="nobody runs jobs yet"),
+        pytest.param([None, 1.0, 1.0, 1.0], 2, 4, 0, id="more are starting than may: all died at once"),
+    ],
+)
+def test_children_start_a_few_at_a_time_beside_those_that_run_jobs(
+    seconds: list[float | None], missing: int, processors: int, may_start: int
+) -> None:
+    """A number: for how long a child has been starting. None: it has just ended a job."""
+    pool = ChildPool(selectors.DefaultSelector())
+    for each in seconds:
+        ours, theirs = socket.socketpair()
+        shared, descriptor = SharedState.make()
+        child = Child(ChildKind.THREAD, 1, 1, NoProcess(), ours, None, shared, StackFile(), OutputFile())
+        child.started_once, child.made_at = each is None, 100.0 - (each or 0.0)
+        child.reported_at = 99.5 if each is None else 0.0
+        pool.children.append(child)
+        SharedState.open(descriptor)
+        theirs.close()
+    assert pool.may_start(missing, processors, now=100.0) == may_start
+    assert pool.may_start(missing, processors, now=120.0) == missing, "an idle worker's processors are free"
+    for child in pool.children:
+        child.connection.close()
+        child.stack_file.close()
+        child.output.close()

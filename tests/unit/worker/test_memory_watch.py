@@ -135,19 +135,20 @@ def test_a_child_in_which_jobs_have_left_much_memory_is_replaced(watched: Watche
     assert watched.watch.is_worn(watched.child), "under load it always holds an order ahead"
 
 
-@pytest.mark.parametrize(("bound", "killed_at"), [(1024 * MIB, 485), (400 * MIB, 401), (None, 485)])
+@pytest.mark.parametrize(
+    ("bound", "left", "killed_at", "own", "limit"),
+    [
+        pytest.param(1024, 228, 485, 257, 256, id="it has its own limit beside what is left"),
+        pytest.param(400, 228, 401, 173, 400, id="but no more than the worker gives a process"),
+        pytest.param(None, 228, 485, 257, 256, id="no bound"),
+        pytest.param(None, 300, 513, 213, 512, id="what is left counts from as much as the limit on: jobs may leak"),
+    ],
+)
 def test_what_earlier_jobs_left_does_not_count_towards_a_job_s_own_limit(
-    watched: Watched, bound: int | None, killed_at: int
+    watched: Watched, bound: int | None, left: int, killed_at: int, own: int, limit: int
 ) -> None:
-    watched.watch.bound = bound
-    watched.used = 60 * MIB
-    watched.watch.started(watched.child)
-    first = watched.holds(128 * MIB)
-    watched.shared.enter(first.order.token)
-    assert watched.exceeded() is None, "now it is known that jobs have limits of their own"
-    del watched.child.orders[first.order.token]
-    watched.used = 288 * MIB
-    watched.watch.is_worn(watched.child)  # 228 MiB are left
+    watched.watch.bound = bound and bound * MIB
+    watched.shared.memory_left = left * MIB
     item = watched.holds(256 * MIB)
     watched.shared.enter(item.order.token)
     watched.used = (killed_at - 1) * MIB
@@ -155,8 +156,21 @@ def test_what_earlier_jobs_left_does_not_count_towards_a_job_s_own_limit(
     watched.used = killed_at * MIB
     reason = watched.exceeded()
     assert reason is not None
+    assert reason.usage.peak_memory_bytes == own * MIB
+    assert reason.message == (
+        f"the job's process had {killed_at}Mi of memory, {left}Mi of which earlier jobs had left; "
+        f"the limit in this worker is {limit}Mi"
+    )
+
+
+def test_what_is_left_counts_towards_the_workers_own_bound(watched: Watched) -> None:
+    watched.shared.memory_left = 100 * MIB
+    item = watched.holds(256 * MIB)
+    watched.shared.enter(item.order.token)
+    watched.used = 257 * MIB
+    reason = watched.exceeded()
+    assert reason is not None
     assert reason.usage.peak_memory_bytes == 257 * MIB
-    assert reason.message == "the job's process had 257Mi of memory; the limit in this worker is 256Mi"
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000))

@@ -227,4 +227,9 @@ def _why_replaced(member: Member, digest: str, now: datetime, max_age: timedelta
 def _expires_at(member: Member, now: datetime, max_age: timedelta) -> datetime:
     share = hashlib.sha256(member.job.meta.key.name.encode()).digest()[0] / 255
     made = member.job.meta.created_at or now
-    return made + (max_age * (1 - _SPREAD * share) if member.ready else max_age + LONGEST_START)
+    if not member.ready:
+        return made + max_age + LONGEST_START
+    # A slow pull of the image would otherwise take its time from it, and from that of each replacement, too.
+    runs = member.pod.container if member.pod is not None else None
+    since = runs.since if isinstance(runs, Running) else None
+    return max(made, since or made) + max_age * (1 - _SPREAD * share)

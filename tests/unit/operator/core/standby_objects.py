@@ -78,5 +78,8 @@ def standby_pod(
 
 
 def member(name: str = "default-standby-1", *, ready: bool = True, reserved: bool = False, **of_job: Any) -> Member:
-    """A standby pod that runs."""
-    return Member(standby_job(name, **of_job), standby_pod(name), ready=ready, reserved=reserved)
+    """A standby pod that has run since its Job was created."""
+    job = standby_job(name, **of_job)
+    assert job.meta.created_at is not None
+    state = {"running": {"startedAt": job.meta.created_at.isoformat()}}
+    return Member(job, standby_pod(name, state=state), ready=ready, reserved=reserved)

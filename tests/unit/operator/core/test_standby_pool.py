@@ -123,6 +123,20 @@ def test_a_pod_that_starts_slowly_is_not_replaced_by_one_that_does_so_too() -> N
     assert (decided.create, decided.delete) == (0, ())
 
 
+@pytest.mark.parametrize(
+    ("made", "ran"),
+    [
+        pytest.param(180, 5, id="the pull of its image does not count"),
+        pytest.param(5, 180, id="its node's clock is late"),
+    ],
+)
+def test_the_age_of_a_pod_that_is_ready_counts_from_the_start_of_its_container(made: int, ran: int) -> None:
+    age = timedelta(seconds=60)
+    pod = standby_pod(state={"running": {"startedAt": (NOW - timedelta(seconds=ran)).isoformat()}})
+    decided = plan([Member(standby_job(age=timedelta(seconds=made)), pod, ready=True)], Demand(DIGEST, 1), NOW, age)
+    assert (decided.create, decided.delete) == (0, ())
+
+
 def test_the_pods_of_one_moment_do_not_expire_at_once() -> None:
     members = [member(f"default-standby-{number}", age=HOUR * 0.9) for number in range(40)]
     decided = plan(members, Demand(DIGEST, 40), NOW, HOUR)
