@@ -37,17 +37,25 @@ ROOMS = (
     ("runner/spoke_jobs/limits/", ("tests/unit/limits", "tests/unit/ledger")),
     ("runner/spoke_jobs/cli/", ("tests/unit/cli/test_commands.py",)),
     ("runner/spoke_jobs/web/", ("tests/unit/web/test_dashboard.py",)),
+    (
+        "runner/spoke_jobs/worker/",
+        (
+            "tests/unit/worker/test_child_pool.py",
+            "tests/unit/worker/test_memory_watch.py",
+            "tests/unit/worker/test_starts_beside_jobs.py",
+        ),
+    ),
     ("runner/spoke_jobs/", ("tests/unit/ledger", "tests/unit/runners")),
 )
 """The beginning of an edit's path, and the folders and files of tests that may notice it. The first match counts."""
 INTRODUCTION = f"""# Rules, and the tests that check them
 
 `make breaks` edits a copy of this repository, one edit at a time. Each edit breaks one rule of the operator, of sync,
-of the task server, of the ledger and what changes it, or of what they share. It then runs the unit tests that come by
-the edit, first those of the edited module, the quickest first, until {ENOUGH} have failed. If none fails, it runs the
-other unit tests. It writes this page: each rule, with tests that failed. It exits with an error if no test notices an
-edit, or if a test fails without one. `python -m tests.breaks WORD` breaks only the rules that contain WORD. The edits
-are in [rules.py](../tests/breaks/rules.py)."""
+of the task server, of the worker, of the ledger and what changes it, or of what they share. It then runs the unit tests
+that come by the edit, first those of the edited module, the quickest first, until {ENOUGH} have failed. If none fails,
+it runs the other unit tests. It writes this page: each rule, with tests that failed. It exits with an error if no test
+notices an edit, or if a test fails without one. `python -m tests.breaks WORD` breaks only the rules that contain WORD.
+The edits are in [rules.py](../tests/breaks/rules.py)."""
 PROCESSES = os.cpu_count() or 1
 
 

@@ -387,8 +387,6 @@ _FINISHED = (
 _LEDGER_LIMITS = (
     _runner("In the ledger, each queue has its own tokens under a rate of each queue", "limits/admission", "in ((limit.id, \"\"), bucket_of(limit, name))]", "in ((limit.id, \"\"),)]"),
     _runner("A search leaves out the queues without a token", "limits/admission", "full += [(limit.scope, name) for limit, name in self._buckets() if self._shortage(limit, name)]", "pass"),
-    _runner("Beside jobs, a worker starts its processes a few at a time", "worker/child_pool", "return starts_beside(starting, missing, processors) if busy else missing", "return missing"),
-    _runner("What earlier jobs left in a process is not charged to the next", "worker/memory_watch", "allowed = own + min(left, own)", "allowed = own"),
     _runner("Tokens that workers of an earlier release take count for each queue", "ledger/limits_and_pauses/bucket_rows", "return full_at if last is None or full_at > last else known", "return known"),
     _runner("Claims count the tokens that other claims have just taken", "ledger/claims/limited_claims", "return Tokens(last, {**tokens.buckets, **_single(limits, last), **named})", "return tokens"),
     _runner("With too many empty buckets, no rate is exceeded", "ledger/limits_and_pauses/bucket_rows", "if len(rows) == MOST_EMPTY:", "if False:"),
@@ -465,6 +463,20 @@ _STANDBY = (
     _contract("Only who can make the secret assigns a standby pod", "standby", "hmac.compare_digest(verifier_of(secret), verifier)", "bool(verifier)"),
 )  # fmt: skip
 
+_WORKER = (
+    _runner(
+        "Beside jobs, a worker starts its processes a few at a time",
+        "worker/child_pool",
+        "return starts_beside(starting, missing, processors) if busy else missing",
+        "return missing",
+    ),
+    _runner(
+        "What earlier jobs left in a process is not charged to the next",
+        "worker/memory_watch",
+        "allowed = own + min(left, own)",
+        "allowed = own",
+    ),
+)
 SECTIONS: Mapping[str, tuple[Break, ...]] = {
     "Admission": _ADMISSION,
     "Limits, pauses and turns": _LIMITS,
@@ -486,6 +498,7 @@ SECTIONS: Mapping[str, tuple[Break, ...]] = {
     "Text of others": _READERS,
     "The task server": _TASKS,
     "Rows of successful jobs": _FINISHED,
+    "Processes of a worker": _WORKER,
 }
 """By the headings of docs/breaks.md."""
 BREAKS = tuple(item for items in SECTIONS.values() for item in items)
