@@ -24,13 +24,13 @@ from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import JobData, JobState
 
 from . import e2e_jobs
-from .conftest import Cluster, Images, Object, Product, image_values, installed
+from .conftest import KEEP, Cluster, Images, Object, Product, image_values, installed
 from .random_kills import JOBS, KILLS, EndedJob, Evidence, LedgerAttempt, Verdict, Victim, kills_due, shuffled
 from .test_standby import FREE
 from .test_tasks import on_node, pid_of
 
 # It needs the whole machine: 500 pods, and a new process for each kill.
-pytestmark = [pytest.mark.long, pytest.mark.alone, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.long, pytest.mark.alone, pytest.mark.timeout(5400)]
 
 SEED = 18
 JOB = "e2e_writes_midway"
@@ -46,8 +46,10 @@ FEW = 16
 LEASE = [{"name": "SPOKE_LEASE_SECONDS", "value": "20"}]
 ENDS = ("Succeeded", "Failed")
 """What a SpokeJob says in the end, of the cluster and of the ledger."""
-MOST_SECONDS = 1800
+MOST_SECONDS = 2700
 """Within this time, all jobs have ended."""
+BACK_OFF_SECONDS = 420
+"""Within this time there are standby pods again: the operator waits for up to 300 s after some that ended early."""
 MOST_RESTARTS = 2
 """The kubelet waits ever longer before it starts a container again. A new pod starts at once."""
 COMPONENT = "app.kubernetes.io/component"
@@ -85,7 +87,8 @@ def place(cluster: Cluster, images: Images, texting_chart: str) -> Iterator[Prod
     ) as product:
         product.create_tables(e2e_jobs.metadata)
         yield product
-    cluster.remove(namespace)
+    if not KEEP:
+        cluster.remove(namespace)
 
 
 def of_kind(place: Product, kind: Victim) -> list[Object]:
@@ -121,12 +124,14 @@ class Killer:
         return False
 
     def _try(self, kind: Victim) -> str:
-        pods = of_kind(self.place, kind)
-        if not pods:
-            self.missed = f"{kind} does not run"
-            return ""
-        pod = self.chance.choice(pods)
         try:
+            pods = of_kind(self.place, kind)
+            if not pods:
+                self.missed = f"{kind} does not run"
+                return ""
+            pod = self.chance.choice(pods)
+            if kind is Victim.FREE:  # the operator waits ever longer after those that end before they are ready
+                pod = min(pods, key=lambda item: str(item["metadata"]["creationTimestamp"]))
             return self._end(kind, pod)
         except AssertionError as error:  # a command failed: the victim has ended meanwhile
             self.missed = str(error)
@@ -229,10 +234,17 @@ def dispatch_and_kill(place: Product, watch: Watch, killer: Killer, chance: rand
                 watch.seen.dispatched[runner.dispatch_job(data).id] = lane
             if not (is_due and killer.kill()):
                 pause(began, 0.1, 0.25)
+    # What needs no job can be killed now.
+    eventually(
+        lambda: not killer.plan or (killer.kill() and not killer.plan),
+        "all kills",
+        BACK_OFF_SECONDS,
+        state=lambda: (killer.plan, killer.missed),
+        every=1,
+    )
     print(f"FIGURE {killer.killed.total()} kills during {jobs} jobs, within {time.monotonic() - began:.0f} s")
     for what, count in sorted(killer.killed.items()):
         print(f"  {count} x {what}")
-    assert not killer.plan, (killer.plan, killer.missed)
 
 
 def test_200_random_kills_during_2000_jobs_lose_none_and_double_none(place: Product) -> None:
@@ -248,7 +260,8 @@ def test_200_random_kills_during_2000_jobs_lose_none_and_double_none(place: Prod
     for (lane, cause), count in sorted(failures.items()):
         print(f"  {count} x {cause} in the lane {lane}")
     print(f"  {seen.in_standby_pods()} attempts in standby pods, {seen.moved()} jobs moved to pods")
-    assert seen.verdict() == Verdict()
+    verdict = seen.verdict()
+    assert verdict == Verdict(), verdict
     assert failures.total() > sum(KILLS.values()) / 4, "the kills hit attempts"
     assert seen.in_standby_pods() > 0
     assert seen.moved() > 0
@@ -258,7 +271,9 @@ def test_200_random_kills_during_2000_jobs_lose_none_and_double_none(place: Prod
 
     eventually(lambda: not left(free=False), "no Job or pod of an attempt is left", 120, state=lambda: left(free=False))
     in_bounds = range(FEWEST_FREE, MOST_FREE + 1)
-    eventually(lambda: len(of_kind(place, Victim.FREE)) in in_bounds, "as many standby pods as are asked for", 120)
+    eventually(
+        lambda: len(of_kind(place, Victim.FREE)) in in_bounds, "as many standby pods as are asked for", BACK_OFF_SECONDS
+    )
     place.kubectl("annotate", "podtemplate", TEMPLATE, "jobs.spoke.dev/standby-")
     # Its owner is still there, so the operator must know each of them.
     eventually(lambda: not left(free=True), "no standby pod is leaked", 120, state=lambda: left(free=True))
