@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.unit.worker.test_held_back_types import CHILDREN, Worker
 
+from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.worker.child_pool import Child, ChildKind
 
 
@@ -57,10 +58,13 @@ def test_all_start_at_once_if_nothing_runs(worker: Worker, monkeypatch: pytest.M
 
 def test_starts_that_fail_in_turn_beside_jobs_end_the_worker(worker: Worker) -> None:
     """An application that can no longer be imported is named, also while older processes run jobs."""
-    supervisor = worker.supervisor
-    supervisor._failed_starts = 2
+    supervisor, fails = worker.supervisor, worker.children[-1]
+    worker.children[0].started_once = True
     worker.dispatch("report", 1)
     worker.claim()
-    worker.children[0].started_once = True
-    worker.end("report")
-    assert supervisor._failed_starts == 2, "the report of a child that started long ago says nothing of new ones"
+    supervisor._failed_starts = 2
+    worker.end("report")  # the report of a child that started long ago says nothing of new ones
+    fails.process.returncode = 1
+    with pytest.raises(ConfigurationError, match="exit as soon as they start"):
+        supervisor._handle_exit(fails)
+    fails.stack_file.close()
