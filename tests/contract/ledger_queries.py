@@ -21,12 +21,12 @@ from spoke_jobs.errors import ChangeRefused, UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.claims.eligibility import WithinStartTimeout
 from spoke_jobs.ledger.columns.clock import clock_after
-from spoke_jobs.ledger.reading import queries as reading_queries
-from spoke_jobs.ledger.reading import takers, usage_queries
+from spoke_jobs.ledger.reading import situations, takers, usage_queries
 from spoke_jobs.ledger.reading.crowd import Share
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts
 from spoke_jobs.ledger.reading.id_bounds import first_since
-from spoke_jobs.ledger.reading.queries import Queries, Turns
+from spoke_jobs.ledger.reading.queries import Queries
+from spoke_jobs.ledger.reading.situations import Turns
 from spoke_jobs.ledger.reading.statistics import GroupedBy
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_event, job_request
@@ -175,7 +175,7 @@ class QueriesContract(WaitContract):
             capped = queries.situation(of_few.id, cap)
             assert capped is not None
             assert (capped.ahead, capped.turns, capped.more_ahead) == (ahead, turns, more), cap
-        monkeypatch.setattr(reading_queries, "_OF_PRIORITY", 20)
+        monkeypatch.setattr(situations, "_OF_PRIORITY", 20)
         capped = queries.situation(of_few.id, 35)
         assert capped is not None
         assert (capped.ahead, capped.turns, capped.more_ahead) == (1, Turns(1, more=True), False)

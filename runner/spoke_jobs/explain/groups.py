@@ -35,8 +35,8 @@ from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.words import ago, agreeing, clock, count, line, memory, seconds, until
 from spoke_jobs.ledger.claims.eligibility import EXPLAINED
 from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind, largest_first
+from spoke_jobs.ledger.reading.crowd_facts import Crowd
 from spoke_jobs.ledger.reading.failure_facts import FailureFacts
-from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.reading.takers import NOBODY, Takers
 
 _SHORT_WAIT = timedelta(minutes=1)

@@ -22,7 +22,8 @@ from spoke_jobs.explain.in_short import in_short, obstacle_in_short
 from spoke_jobs.explain.lock_holders import progress_of
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Reason, waits_for, when
 from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
-from spoke_jobs.ledger.reading.queries import Holder, Situation
+from spoke_jobs.ledger.reading.holders import Holder
+from spoke_jobs.ledger.reading.situations import Situation
 from spoke_jobs.shared.object_fields import moment
 
 _UNSEEN = timedelta(seconds=15)

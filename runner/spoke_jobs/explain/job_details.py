@@ -25,7 +25,7 @@ from spoke_jobs.ledger.audit.audit_events import Event
 from spoke_jobs.ledger.claims.eligibility import start_deadline
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import LINKS, Dependent, Link
-from spoke_jobs.ledger.reading.queries import NEWEST
+from spoke_jobs.ledger.reading.situations import NEWEST
 from spoke_jobs.model import (
     CHECKPOINT,
     Attempt,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from spoke_jobs.explain.words import ago, clock, seconds
-from spoke_jobs.ledger.reading.queries import Holder
+from spoke_jobs.ledger.reading.holders import Holder
 
 _UNCHANGED = timedelta(minutes=5)
 """After this time, a job's unchanged progress is worth a note."""

@@ -28,7 +28,7 @@ from spoke_jobs.explain.words import ago, clock, count, line, seconds, until
 from spoke_jobs.ledger.claims.eligibility import start_deadline, waiting_since
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import Link
-from spoke_jobs.ledger.reading.queries import Situation, Turns
+from spoke_jobs.ledger.reading.situations import Situation, Turns
 from spoke_jobs.model import JobRequest, JobState
 
 _COMMANDS = {"legacy": "spoke-jobs worker", LANE_RUNNER: "spoke-jobs worker --lane worker"}

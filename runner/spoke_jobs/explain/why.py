@@ -19,7 +19,7 @@ from spoke_jobs.explain.moves import moved
 from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Explanation, Reason, when
 from spoke_jobs.explain.waiting import blocked, suspension_text, waiting
 from spoke_jobs.explain.words import ago, clock, count, line, seconds
-from spoke_jobs.ledger.reading.queries import Situation
+from spoke_jobs.ledger.reading.situations import Situation
 from spoke_jobs.model import Attempt, JobRequest, JobState
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
@@ -17,7 +16,7 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.trace_context import trace_id_of
 from spoke_jobs.errors import DatabaseError
 from spoke_jobs.ledger.cluster import syncing
-from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.columns.clock import read_clock
 from spoke_jobs.model import Failure
 from spoke_jobs.shared.api_errors import AlreadyExists, ApiError, ApiUnavailable, Conflict, Invalid, NotFound
 from spoke_jobs.shared.backoff import Backoff
@@ -235,7 +234,7 @@ class Effects:
 
     def _refuse_template(self, row: Row) -> bool:
         with self._writer.transaction() as connection:
-            now = connection.scalar(select(clock_now()))
+            now = read_clock(connection)
             assert now is not None
         for end in type_not_allowed(row, now):
             return self._do(end)

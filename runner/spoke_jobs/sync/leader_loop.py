@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
@@ -22,7 +22,7 @@ from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER
 from spoke_jobs.execution.contained_routines import ContainedRoutines
 from spoke_jobs.ledger.cluster import ended_attempts, syncing
 from spoke_jobs.ledger.cluster.syncing import SyncRow
-from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.columns.clock import read_clock
 from spoke_jobs.ledger.engine import reason_of
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import ledger_identity, read_limits
 from spoke_jobs.ledger.maintenance import overflow, pruning, reaping, settling, start_timeouts, strays
@@ -472,7 +472,7 @@ class LeaderLoop:
     def _reading(self) -> Iterator[tuple[Connection, datetime]]:
         """Open a transaction. Yield its connection, and the database's time before the first read."""
         with self._writer.transaction() as connection:
-            now = connection.scalar(select(clock_now()))
+            now = read_clock(connection)
             assert now is not None
             yield connection, now
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from sqlalchemy import Engine
 
 from spoke_jobs.explain.groups import groups
+from spoke_jobs.ledger.reading.crowd_facts import Crowd
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
-from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.web import cluster_views
 from spoke_jobs.web.answers import Answer, Asked, Page, Reading
 from spoke_jobs.web.cluster_reads import ClusterReads, read_sync

@@ -12,7 +12,7 @@ from spoke_jobs.explain.reasons import MESSAGE_LIMIT
 from spoke_jobs.explain.words import clock, line, lines, memory
 from spoke_jobs.ledger.notices.notice_values import REASON_LIMIT, GroupName, Mute, muted_failures
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
-from spoke_jobs.ledger.reading.queries import Crowd
+from spoke_jobs.ledger.reading.crowd_facts import Crowd
 from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.web.job_search import address, encoded
 from spoke_jobs.web.sparklines import Sparkline, group_sparkline

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from spoke_jobs.explain.groups import Group, tried_again
 from spoke_jobs.explain.words import agreeing, count, line
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
+from spoke_jobs.ledger.reading.crowd_facts import Crowd
 from spoke_jobs.ledger.reading.dashboard_queries import GROUPED, CappedCount
 from spoke_jobs.ledger.reading.due_counts import EXAMINED, DueCounts
 from spoke_jobs.ledger.reading.ended_counts import EndedJobs
-from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import JobState
 from spoke_jobs.web.job_search import address
 from spoke_jobs.web.process_views import WORKER, ProcessItem

@@ -19,9 +19,9 @@ from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.audit.process_actor import actor_name
 from spoke_jobs.ledger.job_batch import Batch, BatchFilter
 from spoke_jobs.ledger.reading.chart_periods import PERIODS
+from spoke_jobs.ledger.reading.crowd_facts import Crowd
 from spoke_jobs.ledger.reading.dashboard_queries import AHEAD, GROUPED, DashboardQueries, JobPage, RecentNames
 from spoke_jobs.ledger.reading.dependency_queries import LINKS
-from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobRequest
 from spoke_jobs.web import job_views, overview_views

@@ -14,8 +14,8 @@ from spoke_jobs.explain.limit_texts import LONG_PAUSE
 from spoke_jobs.explain.words import ago, count, line, seconds, until
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.outbox.task_replicas import SIGN_SECONDS, TaskReplica
+from spoke_jobs.ledger.reading.crowd_facts import Crowd
 from spoke_jobs.ledger.reading.dashboard_queries import GROUPED, CappedCount
-from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.web.job_search import address
 from spoke_jobs.web.viewer import JobAction, Viewer
 

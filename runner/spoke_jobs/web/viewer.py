@@ -14,7 +14,7 @@ from spoke_jobs.explain.groups import Group
 from spoke_jobs.explain.reasons import Explanation, Reason
 from spoke_jobs.explain.words import agreeing
 from spoke_jobs.ledger.audit.audit_events import Action, Event
-from spoke_jobs.ledger.reading.queries import Situation
+from spoke_jobs.ledger.reading.situations import Situation
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.model import ANY_JOB, JobFilter, JobRequest
 

@@ -13,7 +13,7 @@ from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.explain.groups import Group
 from spoke_jobs.ledger.reading.crowd import FailedCount, WaitingCount, WaitingKind
-from spoke_jobs.ledger.reading.queries import Crowd
+from spoke_jobs.ledger.reading.crowd_facts import Crowd
 from spoke_jobs.ledger.reading.takers import Takers
 from spoke_jobs.model import JobRequest
 

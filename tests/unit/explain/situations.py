@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from spoke_jobs.ledger.reading.queries import Holder, Situation
+from spoke_jobs.ledger.reading.holders import Holder
+from spoke_jobs.ledger.reading.situations import Situation
 from spoke_jobs.ledger.reading.takers import Load, Takers, Trace
 from spoke_jobs.model import Attempt, AttemptState, JobOptions, JobRequest, JobState
 

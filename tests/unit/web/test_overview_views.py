@@ -8,8 +8,8 @@ from tests.unit.explain.situations import NOW
 
 from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.ledger.reading.crowd import WaitingCount, WaitingKind
+from spoke_jobs.ledger.reading.crowd_facts import Crowd
 from spoke_jobs.ledger.reading.dashboard_queries import CappedCount
-from spoke_jobs.ledger.reading.queries import Crowd
 from spoke_jobs.model import JobState
 from spoke_jobs.web.overview_views import no_failures
 

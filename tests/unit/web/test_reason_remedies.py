@@ -15,7 +15,7 @@ from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.reasons import Reason, waits_for
 from spoke_jobs.explain.why import explain
-from spoke_jobs.ledger.reading.queries import Situation
+from spoke_jobs.ledger.reading.situations import Situation
 from spoke_jobs.model import JobState
 from spoke_jobs.web import JobAction
 from spoke_jobs.web.reason_remedies import ExplainedReason, JobForm, explained_reasons

@@ -26,7 +26,7 @@ from spoke_jobs.ledger.claims import bulk
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values
 from spoke_jobs.ledger.claims.eligibility import Open
-from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.columns.clock import read_clock
 from spoke_jobs.ledger.limits_and_pauses import bucket_rows
 from spoke_jobs.ledger.limits_and_pauses.limit_cache import LimitCache
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import read_limits
@@ -55,7 +55,6 @@ _LOCKED = (
     .order_by(job_limit.c.id)
     .with_for_update()
 )
-_NOW = select(clock_now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +150,7 @@ class Tokens:
 def _admission(connection: Connection, limits: LimitSet, tokens: Tokens) -> Admission:
     running = running_jobs(connection, limits.kinds) if limits.counts else {}
     asked_at = time.monotonic()
-    return Admission(limits, running, _now(connection), tokens.buckets, asked_at)
-
-
-def _now(connection: Connection) -> datetime:
-    now: datetime = connection.execute(_NOW).scalar_one()
-    return now
+    return Admission(limits, running, read_clock(connection), tokens.buckets, asked_at)
 
 
 def _tokens(connection: Connection, limits: LimitSet) -> Tokens:
@@ -165,7 +159,7 @@ def _tokens(connection: Connection, limits: LimitSet) -> Tokens:
     last = {row.id: row.full_at for row in connection.execute(_RATED)}
     found = _single(limits, last)
     if several := limits.with_buckets:
-        found |= bucket_rows.empty_buckets(connection, several.values(), last, _now(connection))
+        found |= bucket_rows.empty_buckets(connection, several.values(), last, read_clock(connection))
     return Tokens(last, found)
 
 

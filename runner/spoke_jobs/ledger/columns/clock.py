@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, types
+from sqlalchemy import Connection, DateTime, Dialect, select, types
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
@@ -67,6 +67,14 @@ class clock_now(GenericFunction[datetime]):  # noqa: N801 (an SQL function)
     type = UTCDateTime()
     inherit_cache = True
     name = "clock_now"
+
+
+_NOW = select(clock_now())  # built once: claims read the clock
+
+
+def read_clock(connection: Connection) -> datetime:
+    """Read the database's time."""
+    return connection.execute(_NOW).scalar_one()
 
 
 class clock_after(GenericFunction[datetime]):  # noqa: N801 (an SQL function)

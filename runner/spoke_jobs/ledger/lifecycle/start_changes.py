@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select, update
 
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
-from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, FixedClock, clock_now
+from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, FixedClock, read_clock
 from spoke_jobs.ledger.lifecycle import start_rules
 from spoke_jobs.ledger.lifecycle.start_rules import checked_reason
 from spoke_jobs.ledger.lifecycle.transitions import Changes
@@ -27,7 +27,7 @@ def run_now(connection: Connection, job_id: int, by: str = "") -> JobRequest | N
     job = _locked(connection, job_id)
     if job is None:
         return None
-    start_rules.refuse(start_rules.why_not_now(job, connection.execute(select(clock_now())).scalar_one()))
+    start_rules.refuse(start_rules.why_not_now(job, read_clock(connection)))
     detail = f"due now, not at {job.run_after.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if job.run_after else ""
     return _change(connection, job, start_rules.due_now(DATABASE_CLOCK, job), Action.RUN_NOW, by, detail)
 
@@ -82,7 +82,7 @@ def resume(connection: Connection, job_id: int, by: str = "") -> JobRequest | No
     if job is None:
         return None
     start_rules.refuse(start_rules.why_not_resumed(job))
-    clock = FixedClock(connection.execute(select(clock_now())).scalar_one())
+    clock = FixedClock(read_clock(connection))
     return _change(connection, job, start_rules.resumed(clock, job), Action.RESUME_JOB, by, "")
 
 

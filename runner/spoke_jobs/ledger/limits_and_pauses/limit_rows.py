@@ -20,7 +20,7 @@ from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
-from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.columns.clock import clock_now, read_clock
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.limits_and_pauses import bucket_rows
 from spoke_jobs.ledger.limits_and_pauses.limit_store import Change, LimitStore, declarations
@@ -106,7 +106,7 @@ class SqlLimits(LimitStore):
     def apply(self, entries: Sequence[LimitEntry], by: str = "", *, prune: bool = False) -> list[Applied]:
         with self._engine.begin() as connection:
             _lock(connection)
-            now = connection.execute(select(clock_now())).scalar_one()
+            now = read_clock(connection)
             changes = applied(read_limits(connection), entries, now, by=by, prune=prune)
             changed = {change.after.scope for change in changes}
             for entry in entries:
@@ -128,7 +128,7 @@ class SqlLimits(LimitStore):
     ) -> JobLimit | None:
         with self._engine.begin() as connection:
             _lock(connection)
-            now = connection.execute(select(clock_now())).scalar_one()
+            now = read_clock(connection)
             found = connection.execute(select(job_limit).where(job_limit.c.scope == str(scope))).mappings().first()
             before = (to_limit(found) if found is not None else None) or empty(scope)
             after = change(before, now)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, desc, insert, select
 from spoke_jobs.errors import InvalidMute
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
-from spoke_jobs.ledger.columns.clock import clock_after, clock_now
+from spoke_jobs.ledger.columns.clock import clock_after, clock_now, read_clock
 from spoke_jobs.ledger.notices.notice_values import Mute, NewMute
 from spoke_jobs.ledger.tables import notice_mute
 
@@ -35,7 +35,7 @@ def add_mute(connection: Connection, new: NewMute, by: str) -> Mute:
     :raises InvalidMute: if its end is over.
     """
     end = f"{new.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    if new.until <= connection.execute(select(clock_now())).scalar_one():
+    if new.until <= read_clock(connection):
         raise InvalidMute(f"the end is {end}, which is over: give a later time")
     values = {name: getattr(new, name) for name in NewMute.__slots__}
     inserted = insert(notice_mute).values(muted_by=by, muted_at=clock_now(), **values)

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Engine, Select, case, desc, func, literal,
 
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
-from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.columns.clock import clock_now, read_clock
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.outbox.task_outbox import not_aside
 from spoke_jobs.ledger.outbox_row import TaskRow, TaskState
@@ -142,7 +142,7 @@ class OutboxQueries:
     def now(self) -> datetime:
         """Get the database's time."""
         with self._reading() as connection:
-            now: datetime = connection.execute(select(clock_now())).scalar_one()
+            now: datetime = read_clock(connection)
             return now
 
     def retry(self, ids: Collection[int], by: str = "") -> set[int]:

@@ -15,7 +15,7 @@ from spoke_jobs.contract.executors import CLUSTER_RUNNER
 from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.ledger.audit.audit_events import EventFilter, EventPage, event_page
 from spoke_jobs.ledger.claims.eligibility import Due, in_sql, not_launched
-from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.columns.clock import clock_now, read_clock
 from spoke_jobs.ledger.dependencies import batch_rows
 from spoke_jobs.ledger.engine import is_not_allowed
 from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
@@ -26,6 +26,7 @@ from spoke_jobs.ledger.outbox.task_replicas import TaskReplica, replicas
 from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.chart_periods import Period, bars_ago, by_bar
 from spoke_jobs.ledger.reading.crowd import failed_counts, failed_jobs
+from spoke_jobs.ledger.reading.crowd_facts import Crowd
 from spoke_jobs.ledger.reading.due_counts import DueCounts, due_counts
 from spoke_jobs.ledger.reading.ended_counts import EndedJobs, ended_jobs
 from spoke_jobs.ledger.reading.failure_facts import FACTS, failure_facts
@@ -33,7 +34,7 @@ from spoke_jobs.ledger.reading.id_bounds import bounded_by_ids
 from spoke_jobs.ledger.reading.job_listing import listing
 from spoke_jobs.ledger.reading.listing_plan import Place
 from spoke_jobs.ledger.reading.outbox_counts import REPLICAS, OutboxCounts, claiming_replicas, outbox_counts
-from spoke_jobs.ledger.reading.queries import Crowd, Queries, SelectedJob
+from spoke_jobs.ledger.reading.queries import Queries, SelectedJob
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, QueueCounts, queue_counts
 from spoke_jobs.ledger.reading.takers import TRACES
 from spoke_jobs.ledger.reading.usage_queries import TypeUsage, usage_of
@@ -181,7 +182,7 @@ class DashboardQueries(Queries):
             if upwards := place.after is not None:
                 back = min(ids, default=min(place.after + 1, LARGEST_ID))
             return JobPage(
-                connection.execute(select(clock_now())).scalar_one(),
+                read_clock(connection),
                 tuple(with_cancellers(connection, jobs)),
                 newer=further if upwards else back,
                 older=back if upwards else further,
@@ -232,7 +233,7 @@ class DashboardQueries(Queries):
         :param most: of how many of their groups more is read than their counts: of the largest ones.
         """
         with self._reading() as connection:
-            now = connection.execute(select(clock_now())).scalar_one()
+            now = read_clock(connection)
             failed = failed_counts(connection, period_seconds, which, GROUPED)
             return Crowd(now, period_seconds, failed=failed, facts=failure_facts(connection, which, failed, most=most))
 
@@ -362,7 +363,7 @@ class DashboardQueries(Queries):
         counts = select(func.coalesce(func.sum(each.due), 0), func.count(each.due), func.min(each.due_at))
         with self._reading() as connection:
             number, examined, oldest_at = connection.execute(counts).one()
-            now = connection.execute(select(clock_now())).scalar_one()
+            now = read_clock(connection)
         return LaunchBacklog(now, CappedCount(min(number, CAP), number > CAP or examined >= EXAMINED), oldest_at)
 
     def schedules(
@@ -389,7 +390,7 @@ class DashboardQueries(Queries):
         last: str | None = None
         more = True
         with self._reading() as connection:
-            now = connection.execute(select(clock_now())).scalar_one()
+            now = read_clock(connection)
             if organizations is not None:
                 last = name_after(connection, after, SCHEDULES_LOOKED_THROUGH)
             while more and len(found) <= limit:
@@ -402,7 +403,7 @@ class DashboardQueries(Queries):
     def schedule(self, name: str, organizations: Collection[int] | None) -> SchedulePage:
         """Read one schedule. Without one of this name, or if it is of another organization, the page is empty."""
         with self._reading() as connection:
-            now = connection.execute(select(clock_now())).scalar_one()
+            now = read_clock(connection)
             rows = read_schedules(connection, name)
         return SchedulePage(now, _of_organizations(rows, organizations), more=False)
 
@@ -415,7 +416,7 @@ class DashboardQueries(Queries):
         while more and left > 0:
             asked = min(left, _TROUBLED_AT_ONCE)
             with self._reading() as connection:
-                now = connection.execute(select(clock_now())).scalar_one()
+                now = read_clock(connection)
                 rows = perhaps_troubled(connection, after, asked, organizations)
             more, left = len(rows) == asked, left - len(rows)
             after = rows[-1].name if rows else after
@@ -428,7 +429,7 @@ class DashboardQueries(Queries):
             if which.id is None and which.then_id is None and replace(which, before=None) != ANY_BATCH:
                 last = batch_rows.after_the_newest(connection, BATCHES_LOOKED_THROUGH, which.before)
             found = batch_rows.newest(connection, limit + 1, which if last is None else replace(which, after=last))
-            now = connection.execute(select(clock_now())).scalar_one()
+            now = read_clock(connection)
         return BatchPage(now, tuple(found[:limit]), len(found) > limit, None if last is None else last + 1)
 
     def event_page(self, which: EventFilter, limit: int) -> EventPage:

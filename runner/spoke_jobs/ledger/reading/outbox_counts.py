@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Subquery, case, desc, func, literal, select, union_all
 
-from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.columns.clock import read_clock
 from spoke_jobs.ledger.outbox.outbox_queries import TASK_STATE, ReplicaClaims
 from spoke_jobs.ledger.outbox_row import TaskState
 from spoke_jobs.ledger.sql.expressions import constant
@@ -76,7 +76,7 @@ class OutboxCounts:
 
 def outbox_counts(connection: Connection) -> OutboxCounts:
     """Count the tasks of the outbox by name and state, by cause, and by replica."""
-    now: datetime = connection.execute(select(clock_now())).scalar_one()
+    now: datetime = read_clock(connection)
     states: defaultdict[str, Counter[str]] = defaultdict(Counter)
     retries: Counter[str] = Counter()
     oldest: dict[str, datetime] = {}
@@ -121,7 +121,7 @@ def claiming_replicas(connection: Connection) -> list[ReplicaClaims]:
 
     Leases are short. So claims are among the next :data:`_CLAIMS_EXAMINED` tasks of each runner that are not due.
     """
-    now: datetime = connection.execute(select(clock_now())).scalar_one()
+    now: datetime = read_clock(connection)
     if not (runners := _runners(connection)):
         return []
     each = union_all(

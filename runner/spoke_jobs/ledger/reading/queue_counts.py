@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, case, desc, func, select
 
 from spoke_jobs.contract.limit_scopes import PLAIN_DIMENSIONS, Scope, ScopeKind, Subject
 from spoke_jobs.ledger.claims.eligibility import Due
-from spoke_jobs.ledger.columns.clock import clock_after, clock_now
+from spoke_jobs.ledger.columns.clock import clock_after, read_clock
 from spoke_jobs.ledger.reading.first_waiting import first_of_each, may_be_more, waiting_runners
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_since, limited_column, number_in_text
@@ -100,7 +100,7 @@ def queue_counts(connection: Connection, which: JobFilter, limits: Collection[Jo
     )
     for name, job_id, since in connection.execute(locks):
         found[name] = replace(found.get(name, QueueCount(name)), lock=LockedBy(job_id, since))
-    now = connection.execute(select(clock_now())).scalar_one()
+    now = read_clock(connection)
     paused = [limit for limit in limits if limit.paused_at(now) is not None]
     for name, held in _held(connection, which, paused, runners).items():
         found[name] = replace(found.get(name, QueueCount(name)), held=tuple(held.most_common()))

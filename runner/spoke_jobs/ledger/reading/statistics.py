@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, desc, func, select
 
 from spoke_jobs.ledger.claims.eligibility import Due, Waiting, in_sql
-from spoke_jobs.ledger.columns.clock import clock_after, clock_now
+from spoke_jobs.ledger.columns.clock import clock_after, read_clock
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import constant, due_of_first, due_since
 from spoke_jobs.ledger.tables import job_attempt, job_request
@@ -187,7 +187,7 @@ def statistics(connection: Connection, by: GroupedBy, period_seconds: float, whi
         group = counts[_text(name)]
         group.waits.append(max((started - since).total_seconds(), 0.0))
         group.durations.append(max((finished - started).total_seconds(), 0.0))
-    now = connection.execute(select(clock_now())).scalar_one()
+    now = read_clock(connection)
     groups = [found.group(name) for name, found in counts.items()]
     groups.sort(key=lambda group: (-(group.waiting + group.blocked + group.running + group.ended), group.name))
     return Statistics(now, period_seconds, tuple(groups), _sum(counts.values()).group(""))

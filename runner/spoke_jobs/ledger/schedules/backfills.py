@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from itertools import islice
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine
 
-from spoke_jobs.ledger.columns.clock import clock_now
+from spoke_jobs.ledger.columns.clock import read_clock
 from spoke_jobs.ledger.schedules import tick_statements
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
 from spoke_jobs.ledger.schedules.tick_statements import Prepare
@@ -50,8 +50,7 @@ def read_period(connection: Connection, row: ScheduleRow, since: datetime, until
 
     :raises InvalidSchedule: if the schedule's definition can't be read.
     """
-    timing, now = row.schedule().timing, connection.scalar(select(clock_now()))
-    assert now is not None
+    timing, now = row.schedule().timing, read_clock(connection)
     if until > now:
         return PeriodProblem.FUTURE
     if until < since:

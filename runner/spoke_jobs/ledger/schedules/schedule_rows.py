@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from spoke_jobs.errors import InvalidSchedule
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
-from spoke_jobs.ledger.columns.clock import clock_after, clock_now
+from spoke_jobs.ledger.columns.clock import clock_after, clock_now, read_clock
 from spoke_jobs.ledger.columns.column_types import StoredJson
 from spoke_jobs.ledger.columns.lenient import read_iso_time, read_number, read_text
 from spoke_jobs.ledger.sql.expressions import known_in_sql
@@ -227,7 +227,7 @@ def declare(
     rows = (
         {row.name: row for row in map(to_schedule_row, connection.execute(statement).mappings())} if schedules else {}
     )
-    now = _now(connection)
+    now = read_clock(connection)
     served = set()
     for schedule in schedules:
         row = rows.get(schedule.name)
@@ -268,7 +268,7 @@ def put(
         raise InvalidSchedule(f"the schedule {schedule.name!r} is declared in code: change it there{or_pause}")
     if row is not None and not replace:
         raise InvalidSchedule(f"there is a schedule {schedule.name!r} already: replace it, or choose another name")
-    if not _write(connection, runner, schedule, Origin.DYNAMIC, by, row, _now(connection)):
+    if not _write(connection, runner, schedule, Origin.DYNAMIC, by, row, read_clock(connection)):
         return put(connection, runner, schedule, by, replace=replace, declared=declared)  # there is one now
     return _one(connection, schedule.name)
 
@@ -281,7 +281,7 @@ def remove(connection: Connection, name: str, by: str) -> bool:
     rows = read_schedules(connection, name, lock=True)
     if not rows:
         return False
-    if rows[0].origin is Origin.CODE and not rows[0].orphaned(_now(connection)):
+    if rows[0].origin is Origin.CODE and not rows[0].orphaned(read_clock(connection)):
         raise InvalidSchedule(
             f"the schedule {name!r} is declared in code that runs: remove it there, then here, or pause it"
         )
@@ -304,7 +304,7 @@ def resume(connection: Connection, name: str, by: str) -> ScheduleRow | None:
     """Go on with the first occurrence after now. Those in between are left out; `backfill` dispatches them."""
     for row in read_schedules(connection, name, lock=True):
         if row.paused_at is not None:
-            following = row.schedule().timing.after(_now(connection))
+            following = row.schedule().timing.after(read_clock(connection))
             _set(connection, name, {"paused_at": None, "paused_by": "", "next_due_at": following})
             _record(connection, Action.RESUME_SCHEDULE, row, by)
         return _one(connection, name)
@@ -364,9 +364,3 @@ def _one(connection: Connection, name: str) -> ScheduleRow:
 
 def _record(connection: Connection, action: Action, row: ScheduleRow, by: str) -> None:
     audit_events.record(connection, action, by, job_type=row.job_type, detail=row.name)
-
-
-def _now(connection: Connection) -> datetime:
-    now: datetime | None = connection.scalar(select(clock_now()))
-    assert now is not None
-    return now

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from spoke_jobs.errors import InvalidSchedule, SpokeJobsError
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
-from spoke_jobs.ledger.columns.clock import UTCDateTime, clock_now
+from spoke_jobs.ledger.columns.clock import UTCDateTime, clock_now, read_clock
 from spoke_jobs.ledger.columns.lenient import in_utc
 from spoke_jobs.ledger.engine import is_locked, reason_of
 from spoke_jobs.ledger.lifecycle.inserts import insert_jobs
@@ -93,8 +93,7 @@ def tick(
     rows = [to_schedule_row(row) for row in connection.execute(statement).mappings()]
     if not rows:
         return Ticked()
-    now = connection.scalar(select(clock_now()))
-    assert now is not None
+    now = read_clock(connection)
     try:
         with connection.begin_nested():
             return Ticked(_dispatch_all(connection, rows, now, prepare), len(rows))
@@ -307,8 +306,7 @@ def run_now(connection: Connection, row: ScheduleRow, prepare: Prepare, by: str)
     :returns: the job, and whether it is new. If not, it has the schedule's unique_key.
     :raises SpokeJobsError: if the job can't be made.
     """
-    now = connection.scalar(select(clock_now()))
-    assert now is not None
+    now = read_clock(connection)
     (job,) = insert_jobs(connection, [prepare(row.schedule(), now)])
     if not _is_of(job, row.name, now):
         return job, False
