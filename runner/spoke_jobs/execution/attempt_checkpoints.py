@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Connection, event
-from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import InvalidCheckpoint
 from spoke_jobs.ledger.port import Ledger
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 STEP_NAME_LIMIT = 100
 

@@ -10,9 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
-from typing import Any, TypeVar, overload
-
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from spoke_jobs.errors import Cancelled, ConfigurationError, Superseded
 from spoke_jobs.execution.attempt_checkpoints import Checkpoints
@@ -21,6 +19,9 @@ from spoke_jobs.ledger.port import Ledger, SessionFactory
 from spoke_jobs.model import CHECKPOINT, UNMEASURED, AttemptUsage, Claim, JobRequest, Progress
 from spoke_jobs.payloads import encode_checkpoint, encode_result
 from spoke_jobs.shared.secret_file import Secret
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 PROGRESS_MESSAGE_LIMIT = 200
 _Returned = TypeVar("_Returned")

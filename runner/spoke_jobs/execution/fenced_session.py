@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, event
-from sqlalchemy.orm import Session, SessionTransaction
 
 from spoke_jobs.ledger.port import SessionFactory
 
-Fence = Callable[[Session], None]
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, SessionTransaction
+
+Fence = Callable[["Session"], None]
 """Called in the session's transaction, before its commit: locks the claim, or raises ``Superseded``."""
 
 

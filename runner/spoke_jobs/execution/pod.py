@@ -17,11 +17,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.environment import STANDBY, STANDBY_SECONDS, BadEnvironment, PodAssignment
@@ -44,6 +43,9 @@ from spoke_jobs.settings import Settings, load_settings
 from spoke_jobs.shared import garbage_collection
 from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.shared.log_setup import set_process_fields
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +138,8 @@ def _wait_for_attempt(verifier: str, engine: Engine, cancel: threading.Event) ->
     :raises DatabaseUnreachable, DBAPIError: if the database is away.
     :raises DatabaseNotMigrated: if the ledger does not fit this release.
     """
+    import sqlalchemy.orm  # noqa: F401 (before the attempt, which may need it)
+
     from spoke_jobs.execution import standby_endpoint  # the other pods need no server
 
     check_schema(engine)
@@ -186,13 +190,19 @@ def _run(
     services = AttemptServices(
         ledger,
         registry,
-        lambda: Session(ledger.engine),
+        lambda: _new_session(ledger.engine),
         decide=False,
         on_stop=_leave_at_once,
         meter=meter,
         asked_at=asked_at,
     )
     return run_attempt(claim, services, cancel)
+
+
+def _new_session(engine: Engine) -> Session:
+    from sqlalchemy.orm import Session  # it takes a tenth of the start of a pod, and not every job needs it
+
+    return Session(engine)
 
 
 def _paused(claim: Claim, ledger: SqlLedger) -> bool:

@@ -15,13 +15,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Transaction, event
-from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from spoke_jobs.ledger.tables import job_request
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, SessionTransaction
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,8 @@ class _Effects:
 
 def plain_session(session: Session) -> Session:
     """Return the session, or the current thread's session of a ``scoped_session``."""
+    from sqlalchemy.orm import scoped_session  # loaded already: the caller has a session
+
     given: Any = session
     return given() if isinstance(given, scoped_session) else session
 

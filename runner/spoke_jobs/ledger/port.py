@@ -11,8 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.model import (
     ANY_CLAIM,
@@ -33,6 +31,8 @@ from spoke_jobs.model import (
 )
 
 if TYPE_CHECKING:  # an application that imports the library needs no tables yet
+    from sqlalchemy.orm import Session
+
     from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
 
 
@@ -297,5 +297,5 @@ class Ledger(Protocol):
         """
 
 
-SessionFactory = Callable[[], Session]
+SessionFactory = Callable[[], "Session"]
 """Creates sessions on the application's database."""

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, bindparam, desc, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
-from sqlalchemy.orm import Session
 
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
@@ -58,6 +57,8 @@ from spoke_jobs.model import (
 )
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from spoke_jobs.ledger.claims.claim_search import ClaimSearch
 
 R = TypeVar("R")

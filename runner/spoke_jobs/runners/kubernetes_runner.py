@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from spoke_jobs.cluster import kube_environment
 from spoke_jobs.cluster.manifest import needs_measurements, spokejob
@@ -50,6 +49,7 @@ from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
 
     from spoke_jobs.cluster.cluster_client import SpokeJobClient
     from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore

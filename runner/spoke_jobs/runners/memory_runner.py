@@ -17,8 +17,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from spoke_jobs.contract.trace_context import current_traceparent
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.attempt import AttemptServices
@@ -41,6 +39,7 @@ from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
 
     from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
 

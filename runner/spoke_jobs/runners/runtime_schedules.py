@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.orm import Session
 
 from spoke_jobs.ledger.after_commit import connection_of, plain_session
 from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.registry import Registry
 from spoke_jobs.schedules.timing import Cron, Every
 from spoke_jobs.type_names import TypeName
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 
 class RuntimeSchedules:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.after_commit import (
@@ -40,6 +39,7 @@ from spoke_jobs.type_names import TypeName
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
 
     from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
 

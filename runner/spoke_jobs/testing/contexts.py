@@ -6,9 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
-
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING, Any
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.context import JobContext, TaskContext
@@ -19,6 +17,9 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job
 from spoke_jobs.testing.sessions import Sessions, plain_sessions
 from spoke_jobs.type_names import TypeName, plain_name
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 _LEASE_SECONDS = 3600.0
 _NO_STEPS: Mapping[str, Any] = MappingProxyType({})

@@ -39,6 +39,7 @@ def test_a_pod_imports_no_kubernetes_client_and_no_web_framework(application: st
         pytest.param("spoke_jobs.contract.custom_resources.spokejob", id="a pod knows nothing of SpokeJobs"),
         pytest.param("spoke_jobs.contract.custom_resources.spokelimit", id="it publishes no limits"),
         pytest.param("spoke_jobs.ledger.claims.claim_search", id="it claims the attempt that it is for"),
+        pytest.param("sqlalchemy.orm", id="the first session of a job loads it"),
     ],
 )
 def test_a_pod_starts_without(module: str) -> None:

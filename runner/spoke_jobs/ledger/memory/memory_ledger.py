@@ -7,11 +7,10 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import event
-from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.limit_scopes import Subject
@@ -45,6 +44,9 @@ from spoke_jobs.model import (
     Pulse,
 )
 from spoke_jobs.shared.clean_text import storable
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 
 class MemoryLedger(MemoryRows):

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import event
-from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
@@ -41,6 +41,9 @@ from spoke_jobs.model import (
     NewJob,
     Saved,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 
 @dataclass(frozen=True, slots=True)

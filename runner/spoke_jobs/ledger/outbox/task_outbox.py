@@ -10,11 +10,10 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Dialect, Engine, and_, case, delete, func, insert, or_, select, update
-from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now, waited_seconds
@@ -25,6 +24,9 @@ from spoke_jobs.ledger.outbox.task_replicas import SlotUse, sign, sign_off
 from spoke_jobs.ledger.sql.expressions import clock_once, constant, increased, known_in_sql
 from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.model import RETENTION_SECONDS, SUSPECT_LOSSES, UnreadPayload
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 UNKNOWN_SECONDS = 3600.0
 """How long a task whose name is unknown waits for a replica that knows it."""

@@ -15,9 +15,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.contract.trace_context import is_traceparent
@@ -31,6 +31,9 @@ from spoke_jobs.shared.outage_log import OutageLog
 from spoke_jobs.shared.readable_files import readable_of
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
 from spoke_jobs.tasks.server.executor import TaskExecutor
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 _AHEAD_SECONDS = 0.1
 """The interval at which the rate of ended tasks is measured. Tasks for two intervals at that rate are claimed ahead."""

@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar
-
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.contract.trace_context import trace_id_of
@@ -25,6 +23,9 @@ from spoke_jobs.registry import Definition
 from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.shared.log_setup import LogFields
 from spoke_jobs.tasks.protocol.messages import RETRY_LIMIT_SECONDS, Acknowledgement, Task, TaskOutcome
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 Listener = Callable[[Acknowledgement], None]
 
