@@ -17,6 +17,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 from tests.compiled_statements import share_compiled_statements
+from tests.frozen import FrozenProcesses
 from tests.ledger_databases import LedgerDatabases
 from tests.open_connections import note_connections, openers
 from tests.postgres import server_url
@@ -38,7 +39,7 @@ pytest.register_assert_rewrite(*(f"tests.{name}" for name in ("contract", "e2e",
 collect_ignore = [] if find_spec("atheris") else ["unit/contract/test_fuzzing.py"]
 
 _CLUSTER_FOLDERS = ("tests/e2e/", "tests/integration/charts/", "tests/integration/release/")
-LONGEST_SECONDS = 1200.0
+LONGEST_SECONDS = 600.0
 """The longest timeout of a test, unless it asks for a longer one: one test that hangs must not use up a run's time."""
 _CLUSTER_FIXTURES = frozenset({"cluster_env", "kubeconfig"})
 _POSTGRES_FIXTURE = "postgres_url"
@@ -51,6 +52,7 @@ hypothesis.settings.load_profile("spoke-jobs")
 
 def pytest_configure(config: pytest.Config) -> None:
     report_timings(config)
+    config.pluginmanager.register(FrozenProcesses())
     note_connections()
     share_compiled_statements()
 

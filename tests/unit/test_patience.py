@@ -119,7 +119,7 @@ def test_the_timeouts_of_tests_are_multiplied(pytester: pytest.Pytester, monkeyp
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("SPOKE_TEST_PATIENCE", "2")
     pytester.makeconftest("from tests.conftest import pytest_collection_finish")
-    pytester.makeini("[pytest]\ntimeout = 600")
+    pytester.makeini("[pytest]\ntimeout = 200")
     pytester.makepyfile(
         """
 import pytest
@@ -127,11 +127,17 @@ import pytest
 def timeout(request):
     return request.node.get_closest_marker("timeout").args[0]
 
-def test_plain(request): assert timeout(request) == 1200
+def test_plain(request): assert timeout(request) == 400
 
 @pytest.mark.timeout(30)
 def test_marked(request): assert timeout(request) == 60
+
+@pytest.mark.timeout(500)
+def test_long(request): assert timeout(request) == 600
+
+@pytest.mark.timeout(900)
+def test_longer(request): assert timeout(request) == 900
 """
     )
     result = pytester.run(sys.executable, "-m", "pytest", "-q", timeout=patient(120))
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=4)

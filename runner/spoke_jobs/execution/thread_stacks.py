@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import traceback
+
+from spoke_jobs.shared.thread_frames import current_frames
 
 TITLE = "The stacks of all threads when the job was ended (most recent call last):\n"
 
@@ -15,7 +16,7 @@ def thread_stacks(last: int) -> str:
     :param last: the ident of the thread whose stack comes last, where it is not cut off.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    frames = sys._current_frames()
+    frames = current_frames()
     frames.pop(threading.get_ident(), None)
     parts = [
         f"Thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"

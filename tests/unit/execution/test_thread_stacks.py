@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 from tests.waiting import patient
@@ -33,3 +35,36 @@ def test_the_job_s_thread_comes_last_and_the_asking_thread_not_at_all() -> None:
         over.set()
         for thread in threads:
             thread.join()
+
+
+def test_a_process_whose_threads_come_and_go_does_not_stand_still() -> None:
+    """Although there is garbage each time, with a finalizer during which another thread runs."""
+    program = """
+import faulthandler, gc, sys, threading, time
+from spoke_jobs.shared.thread_frames import current_frames
+
+class Garbage:
+    def __init__(self):
+        self.itself = self
+    def __del__(self):
+        time.sleep(0.001)
+
+def come_and_go():
+    while True:
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+
+faulthandler.dump_traceback_later(float(sys.argv[1]), exit=True)
+threading.Thread(target=come_and_go, daemon=True).start()
+gc.set_threshold(1)
+for _ in range(100):
+    gc.disable()
+    Garbage()
+    gc.enable()
+    assert threading.get_ident() in current_frames()
+    assert gc.isenabled()
+"""
+    command = [sys.executable, "-c", program, str(patient(60))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -93,6 +93,38 @@ def test_teardown(untidy): pass
     result.stdout.fnmatch_lines(["the tests marked alone run now, in one process"])
 
 
+def test_a_process_that_stands_still_is_ended_and_its_test_is_flaky(run: Any, pytester: pytest.Pytester) -> None:
+    """While a thread waits with the GIL held, no signal is handled, so the timeout of the test does not end it."""
+    pytester.makeconftest(
+        """
+from tests import frozen
+
+frozen.GRACE_SECONDS = 1
+
+def pytest_configure(config):
+    config.pluginmanager.register(frozen.FrozenProcesses())
+"""
+    )
+    result = run(
+        """
+import ctypes, signal
+
+@pytest.mark.timeout(1)
+def test_stands_still():
+    if first_time("it"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        ctypes.PyDLL(None).sleep(300)
+
+def test_good(): pass
+"""
+    )
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["FLAKY 1 of 2"])
+    (failure,) = report(pytester)["flaky"]
+    assert failure["phase"] == "crash"
+    result.stderr.fnmatch_lines(["Timeout (0:00:02)!", "*in test_stands_still"])
+
+
 def test_what_fails_twice_fails_the_run(run: Any, pytester: pytest.Pytester) -> None:
     result = run("def test_bad(): assert 0\ndef test_flaky(): assert not first_time('x')\ndef test_good(): pass")
     assert result.ret == 1

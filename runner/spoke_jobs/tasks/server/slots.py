@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import sys
 import threading
 import time
 import traceback
@@ -15,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 
 from spoke_jobs.contract.task_causes import TaskCause
+from spoke_jobs.shared.thread_frames import current_frames
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, TaskOutcome
 from spoke_jobs.tasks.server.task_run import AcceptedTask, run_async, run_def
 
@@ -273,7 +273,7 @@ class AsyncSlots:
 
 def stack_of(thread: threading.Thread) -> str:
     """Return the last four calls of a thread's stack, innermost last, without the values of variables."""
-    frame = sys._current_frames().get(thread.ident or 0)
+    frame = current_frames().get(thread.ident or 0)
     if frame is None:
         return "?"
     places = traceback.extract_stack(frame)[-4:]
