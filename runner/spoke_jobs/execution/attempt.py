@@ -29,7 +29,7 @@ from spoke_jobs.execution.lease_keeper import UNOBSERVED, KeptLease, LeaseObserv
 from spoke_jobs.execution.output_lines import with_output
 from spoke_jobs.execution.run_sequence import Effects, close, perform
 from spoke_jobs.execution.usage_meter import Meter, of_shared_process
-from spoke_jobs.ledger.port import Ledger, SessionFactory
+from spoke_jobs.ledger.port import AttemptLedger, SessionFactory
 from spoke_jobs.model import UNDECLARED, Claim, Failure, Progress, UnreadPayload
 from spoke_jobs.payloads import JOB_LIMIT_BYTES
 from spoke_jobs.registry import Definition, Registry
@@ -58,7 +58,7 @@ class AttemptEnd:
 class AttemptServices:
     """The services that the running process gives to an attempt."""
 
-    ledger: Ledger
+    ledger: AttemptLedger
     registry: Registry
     sessions: SessionFactory
     decide: bool
@@ -264,7 +264,7 @@ async def until_recorded(
         await effects.pause(seconds_until_next_record(claim.lease_seconds))
 
 
-def _write_last(claim: Claim, ledger: Ledger, progress: Progress) -> None:
+def _write_last(claim: Claim, ledger: AttemptLedger, progress: Progress) -> None:
     try:
         ledger.heartbeat(claim.token, claim.lease_seconds, progress)
     except Exception as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from spoke_jobs.errors import Cancelled, ConfigurationError, Superseded
 from spoke_jobs.execution.attempt_checkpoints import Checkpoints
 from spoke_jobs.execution.fenced_session import Fence, FencedSession
-from spoke_jobs.ledger.port import Ledger, SessionFactory
+from spoke_jobs.ledger.port import AttemptLedger, SessionFactory
 from spoke_jobs.model import CHECKPOINT, UNMEASURED, AttemptUsage, Claim, JobRequest, Progress
 from spoke_jobs.payloads import encode_checkpoint, encode_result
 from spoke_jobs.shared.secret_file import Secret
@@ -41,7 +41,7 @@ class JobContext:
     def __init__(
         self,
         claim: Claim,
-        ledger: Ledger,
+        ledger: AttemptLedger,
         sessions: SessionFactory,
         *,
         cancel: threading.Event,

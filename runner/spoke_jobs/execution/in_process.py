@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy.exc import DBAPIError
@@ -23,7 +24,7 @@ from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
 from spoke_jobs.ledger.after_commit import run_safely
 from spoke_jobs.ledger.engine import is_away
-from spoke_jobs.ledger.port import AttemptOver, NotThisAttempt, QueueHeld, Taken
+from spoke_jobs.ledger.port import AttemptOver, Ledger, NotThisAttempt, QueueHeld, Taken
 from spoke_jobs.model import Claim, Failure, JobRequest, JobState
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,13 @@ logger = logging.getLogger(__name__)
 _RETRY_SECONDS = 0.05
 """How long to wait before trying again to claim a job that cannot be claimed now."""
 _DATABASE_AWAY = Failure(Cause.DATABASE_UNREACHABLE, Cause.DATABASE_UNREACHABLE.meaning)
+
+
+@dataclass(frozen=True, slots=True)
+class JobServices(AttemptServices):
+    """The services of a process that also claims jobs, and ends attempts of processes that have died."""
+
+    ledger: Ledger
 
 
 def worker_name() -> str:
@@ -50,7 +58,7 @@ _stack = _Stack()
 
 
 def run_to_completion(
-    job: JobRequest, services: AttemptServices, *, lease_seconds: float, stop: threading.Event | None = None
+    job: JobRequest, services: JobServices, *, lease_seconds: float, stop: threading.Event | None = None
 ) -> None:
     """Run a job in this process, attempt by attempt, until it is final.
 
@@ -82,7 +90,7 @@ def run_to_completion(
 
 
 def _go_on_later(
-    job: JobRequest, services: AttemptServices, lease_seconds: float, ends: UnrecordedEnds, stop: threading.Event
+    job: JobRequest, services: JobServices, lease_seconds: float, ends: UnrecordedEnds, stop: threading.Event
 ) -> None:
     """Write the end of the job's attempt once the database answers, before a reaper finds the lapsed lease."""
     while not stop.wait(seconds_until_retry(lease_seconds)):
@@ -99,7 +107,7 @@ def _go_on_later(
     ends.give_up()
 
 
-def _attempts(job: JobRequest, services: AttemptServices, lease_seconds: float, ends: UnrecordedEnds) -> None:
+def _attempts(job: JobRequest, services: JobServices, lease_seconds: float, ends: UnrecordedEnds) -> None:
     """Run the job's attempts.
 
     :param ends: gets the end of an attempt that can't be recorded.
@@ -135,7 +143,7 @@ def _attempts(job: JobRequest, services: AttemptServices, lease_seconds: float, 
                 return
 
 
-def _unheld(job_id: int, services: AttemptServices) -> JobRequest | None:
+def _unheld(job_id: int, services: JobServices) -> JobRequest | None:
     """Read a job; return None if there is nothing to run of it, or nobody knows when."""
     row = services.ledger.get(job_id)
     if row is None or row.state.final or row.suspended_at is not None:
@@ -146,7 +154,7 @@ def _unheld(job_id: int, services: AttemptServices) -> JobRequest | None:
 class InProcessWorker:
     """A thread that claims and runs jobs one at a time, including jobs that an earlier process dispatched."""
 
-    def __init__(self, runner: str, services: AttemptServices, *, lease_seconds: float, poll_seconds: float) -> None:
+    def __init__(self, runner: str, services: JobServices, *, lease_seconds: float, poll_seconds: float) -> None:
         self._runner = runner
         self._services = services
         self._lease = lease_seconds

@@ -35,7 +35,7 @@ from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.execution.usage_meter import Meter, of_own_process, of_pod
 from spoke_jobs.ledger.engine import check_schema, create_engine, is_away, is_not_allowed, reason_of, refuses
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, ClaimRefusal, NoRow, NotThisAttempt, QueueHeld, Taken
-from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.sql_attempts import SqlAttempts
 from spoke_jobs.middleware.hook_calls import close_all
 from spoke_jobs.model import Claim, Failure, JobState
 from spoke_jobs.registry import Registry, load_app
@@ -84,7 +84,7 @@ def _attempt(cancel: threading.Event, check: Callable[[Settings], None]) -> Atte
     engine = create_engine(settings.database)
     if engine.dialect.name == "sqlite":
         raise ConfigurationError("SPOKE_DATABASE_URL names an SQLite file, which pods can't share: use PostgreSQL")
-    ledger = SqlLedger(engine, keeps_successes=settings.keeps_successes)
+    ledger = SqlAttempts(engine, keeps_successes=settings.keeps_successes)
     if verifier is None:
         return _claim_and_run(ledger, settings, assignment, cancel)
     imported = _imported(settings)
@@ -100,7 +100,7 @@ def _attempt(cancel: threading.Event, check: Callable[[Settings], None]) -> Atte
 
 
 def _claim_and_run(
-    ledger: SqlLedger,
+    ledger: SqlAttempts,
     settings: Settings,
     assignment: PodAssignment,
     cancel: threading.Event,
@@ -173,7 +173,7 @@ def _imported(settings: Settings) -> Registry | Failure:
 
 def _run(
     claim: Claim,
-    ledger: SqlLedger,
+    ledger: SqlAttempts,
     registry: Registry,
     assignment: PodAssignment,
     cancel: threading.Event,
@@ -205,7 +205,7 @@ def _new_session(engine: Engine) -> Session:
     return Session(engine)
 
 
-def _paused(claim: Claim, ledger: SqlLedger) -> bool:
+def _paused(claim: Claim, ledger: SqlAttempts) -> bool:
     """Return whether the job is paused or suspended in the ledger. The operator may have made the pod before that."""
     if claim.job.suspended_at is not None:
         return True
@@ -225,7 +225,7 @@ def with_timeout(claim: Claim, seconds: float) -> Claim:
 
 
 def claim_attempt(
-    ledger: SqlLedger, assignment: PodAssignment, lease_seconds: float, cancel: threading.Event
+    ledger: SqlAttempts, assignment: PodAssignment, lease_seconds: float, cancel: threading.Event
 ) -> Claim | ClaimRefusal | None:
     """Claim the attempt. Wait while the database is away, and while another process holds the job.
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.ledger.engine import is_away, is_locked
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.port import AttemptLedger
 from spoke_jobs.model import Failure
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class UnrecordedEnds:
     :param clock: the monotonic clock, in seconds.
     """
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ledger: AttemptLedger, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
         self._clock = clock
         self._ends: list[_End] = []

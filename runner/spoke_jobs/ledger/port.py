@@ -81,42 +81,15 @@ NO_PROGRESS: Mapping[UUID, Progress] = MappingProxyType({})
 NO_USAGE: Mapping[UUID, AttemptUsage] = MappingProxyType({})
 
 
-class Ledger(Protocol):
-    """The transitions of jobs. Each is one transaction, and checks the state that it starts from."""
+class AttemptLedger(Protocol):
+    """What an attempt needs of the ledger. Each change is one transaction, and checks the state that it starts from."""
 
     @property
     def limits(self) -> LimitStore:
         """Return its limits, rates and pauses."""
 
-    def insert(self, new: NewJob) -> JobRequest:
-        """Write a job, in a transaction of its own."""
-
     def get(self, job_id: int | UUID) -> JobRequest | None:
         """Get the job with that id or uid."""
-
-    def attempts(self, job_id: int) -> Sequence[Attempt]:
-        """Get the job's attempts, oldest first."""
-
-    def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
-        """Write many jobs, in one transaction of their own; return the rows in the order given."""
-
-    def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
-        """List the newest jobs, newest first."""
-
-    def claim_batch(
-        self,
-        runner: str,
-        types: Collection[str],
-        worker: str,
-        lease_seconds: float,
-        limit: int = 1,
-        only: ClaimFilter = ANY_CLAIM,
-    ) -> Sequence[Claim]:
-        """Claim up to ``limit`` due jobs of the types (names, or prefixes like ``ingest.*``), by priority, then by age.
-
-        Of the jobs that lock one queue, at most one is claimed, and none while another job holds the lock. No claim
-        exceeds a limit or a rate, or starts a job of a paused scope.
-        """
 
     def claim(
         self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float, job_type: str = ""
@@ -200,6 +173,37 @@ class Ledger(Protocol):
 
         The job waits as before, and has been due since the same time. But the claim has cleared the message of its last
         attempt's failure; the cause stays.
+        """
+
+
+class Ledger(AttemptLedger, Protocol):
+    """The transitions of jobs."""
+
+    def insert(self, new: NewJob) -> JobRequest:
+        """Write a job, in a transaction of its own."""
+
+    def attempts(self, job_id: int) -> Sequence[Attempt]:
+        """Get the job's attempts, oldest first."""
+
+    def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
+        """Write many jobs, in one transaction of their own; return the rows in the order given."""
+
+    def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
+        """List the newest jobs, newest first."""
+
+    def claim_batch(
+        self,
+        runner: str,
+        types: Collection[str],
+        worker: str,
+        lease_seconds: float,
+        limit: int = 1,
+        only: ClaimFilter = ANY_CLAIM,
+    ) -> Sequence[Claim]:
+        """Claim up to ``limit`` due jobs of the types (names, or prefixes like ``ingest.*``), by priority, then by age.
+
+        Of the jobs that lock one queue, at most one is claimed, and none while another job holds the lock. No claim
+        exceeds a limit or a rate, or starts a job of a paused scope.
         """
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:

@@ -28,10 +28,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from spoke_jobs.contract.trace_context import current_traceparent
-from spoke_jobs.execution.attempt import AttemptServices
 from spoke_jobs.execution.context import TaskContext
 from spoke_jobs.execution.hooked_functions import with_task_hooks
-from spoke_jobs.execution.in_process import InProcessWorker, run_before_exit, run_to_completion
+from spoke_jobs.execution.in_process import InProcessWorker, JobServices, run_before_exit, run_to_completion
 from spoke_jobs.execution.run_sequence import call
 from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.ledger.after_commit import run_safely, wait_for_outer_commits
@@ -144,7 +143,7 @@ class LegacyRunner(SqlRunner):
         if self.settings.jobs_same_process and not self.settings.jobs_sync:
             self._in_process_worker(self._attempt_services()).wake()
 
-    def _in_process_worker(self, services: AttemptServices) -> InProcessWorker:
+    def _in_process_worker(self, services: JobServices) -> InProcessWorker:
         with self._starting:
             if self._worker is None or not self._worker.alive:
                 self._worker = InProcessWorker(
@@ -154,9 +153,9 @@ class LegacyRunner(SqlRunner):
                 run_before_exit(self._worker.finish)
             return self._worker
 
-    def _attempt_services(self) -> AttemptServices:
+    def _attempt_services(self) -> JobServices:
         ledger = self.ledger
-        return AttemptServices(
+        return JobServices(
             ledger,
             self.registry,
             lambda: Session(ledger.engine),

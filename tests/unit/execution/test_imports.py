@@ -38,7 +38,8 @@ def test_a_pod_imports_no_kubernetes_client_and_no_web_framework(application: st
         pytest.param("pydantic_settings", id="it has sources of all kinds and imports them all"),
         pytest.param("spoke_jobs.contract.custom_resources.spokejob", id="a pod knows nothing of SpokeJobs"),
         pytest.param("spoke_jobs.contract.custom_resources.spokelimit", id="it publishes no limits"),
-        pytest.param("spoke_jobs.ledger.claims.claim_search", id="it claims the attempt that it is for"),
+        pytest.param("spoke_jobs.ledger.sql_ledger", id="it claims and ends one attempt"),
+        pytest.param("spoke_jobs.ledger.claims.eligibility", id="which attempt is due is not its decision"),
         pytest.param("sqlalchemy.orm", id="the first session of a job loads it"),
     ],
 )

@@ -6,7 +6,6 @@ import uuid
 from uuid import UUID
 
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK, clock_now
 from spoke_jobs.ledger.lifecycle import transitions
@@ -15,6 +14,7 @@ from spoke_jobs.ledger.lifecycle.transitions import LiveAttempt
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, ClaimRefusal, NotThisAttempt, QueueHeld
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.sql.expressions import live as is_live
+from spoke_jobs.ledger.sql.upsert import upsert
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.model import AttemptState, Claim, Failure, JobOptions, JobRequest, JobState
 
@@ -141,9 +141,8 @@ def _ended(connection: Connection, job: JobRequest, number: int) -> AttemptOver 
 
 def take_lock(connection: Connection, job: JobRequest, token: UUID) -> bool:
     """Take the lock of the job's queue; return False if another job holds it."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = (
-        dialect.insert(queue_lock)
+        upsert(connection, queue_lock)
         .values(queue_name=job.queue_name, job_id=job.id, token=token, acquired_at=clock_now())
         .on_conflict_do_nothing(index_elements=[queue_lock.c.queue_name])
         .returning(queue_lock.c.queue_name)  # `rowcount` is unavailable for INSERT

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection, desc, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.lifecycle.transitions import MESSAGE_LIMIT
+from spoke_jobs.ledger.sql.upsert import upsert
 from spoke_jobs.ledger.tables import attempt_report, job_attempt, job_request
 from spoke_jobs.model import AttemptReport, ContainerOutput, JobRequest
 from spoke_jobs.shared.clean_text import storable
@@ -31,9 +31,8 @@ def record(connection: Connection, job: JobRequest, report: AttemptReport) -> bo
         is None
     ):
         return False
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = (
-        dialect.insert(attempt_report)
+        upsert(connection, attempt_report)
         .values(
             job_id=job.id,
             run=report.run,

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from sqlalchemy import Connection, delete, desc, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.lifecycle.finish import lock_claim
+from spoke_jobs.ledger.sql.upsert import upsert
 from spoke_jobs.ledger.tables import job_checkpoint
 from spoke_jobs.model import CHECKPOINT, Saved
 
@@ -35,8 +35,7 @@ def save(connection: Connection, token: UUID, values: Mapping[str, str]) -> None
     rows = [
         {"name": name, "value": value, "saved_at": clock_now()} | attempt._asdict() for name, value in values.items()
     ]
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    new = dialect.insert(job_checkpoint).values(rows)
+    new = upsert(connection, job_checkpoint).values(rows)
     changes = {column: new.excluded[column] for column in CHANGED}
     connection.execute(new.on_conflict_do_update(index_elements=list(_KEY), set_=changes))
 

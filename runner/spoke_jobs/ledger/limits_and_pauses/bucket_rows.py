@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from spoke_jobs.ledger.sql.upsert import upsert
 from spoke_jobs.ledger.tables import job_limit, job_limit_bucket
 from spoke_jobs.limits.admission import Bucket
 from spoke_jobs.limits.job_limit import JobLimit
@@ -121,7 +121,7 @@ def spend(
             most = max(_DELETED_AT_LEAST, 2 * len(rows))
             connection.execute(_FORGET_FULL, {"of_limit": number, "now": now, "most": most})
         values = [{"limit_id": number, "name": name, "full_at": at} for (number, name), at in sorted(rows.items())]
-        new = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(job_limit_bucket)
+        new = upsert(connection, job_limit_bucket)
         put = new.on_conflict_do_update(index_elements=["limit_id", "name"], set_={"full_at": new.excluded.full_at})
         connection.execute(put, values)
         # Not the later one of this and its time before: after a raised rate that would look like an earlier worker's.

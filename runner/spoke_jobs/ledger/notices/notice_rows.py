@@ -25,12 +25,12 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.notices.notice_values import FailedRun, FailureGroup, GroupName, Place, StoredNotice
 from spoke_jobs.ledger.sql.expressions import constant
+from spoke_jobs.ledger.sql.upsert import upsert
 from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_outbox, notice_seen
 from spoke_jobs.model import JobState
 
@@ -56,15 +56,13 @@ def hold(connection: Connection, channel: str, token: UUID, holder: str) -> Plac
     :param token: identifies the process.
     :param holder: names it for people.
     """
-    on_postgresql = connection.dialect.name == "postgresql"
-    if on_postgresql:
+    if connection.dialect.name == "postgresql":
         for statement in _TIMEOUTS:
             connection.execute(text(statement))
     columns = notice_channel.c
     if connection.scalar(select(columns.name).where(columns.name == channel)) is None:
         # An insert that finds a row waits for a transaction that changes it, although it does nothing then.
-        dialect = postgresql if on_postgresql else sqlite
-        new = dialect.insert(notice_channel).values(name=channel, started_at=clock_now(), looked_at=clock_now())
+        new = upsert(connection, notice_channel).values(name=channel, started_at=clock_now(), looked_at=clock_now())
         connection.execute(new.on_conflict_do_nothing())
     free = or_(columns.token == token, columns.lease_until.is_(None), columns.lease_until < clock_now())
     place = select(clock_now(), columns.started_at, columns.looked_at, columns.digest_at)

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.sql.expressions import number_in_text
+from spoke_jobs.ledger.sql.upsert import upsert
 from spoke_jobs.ledger.tables import task_replica
 
 SIGN_SECONDS = 10.0
@@ -49,8 +49,7 @@ def sign(connection: Connection, name: str, use: SlotUse, *, age_seconds: float,
     """
     started = clock_after(-age_seconds)
     values = {"seen_at": clock_now(), **use._asdict()}
-    new = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(task_replica)
-    new = new.values(name=name, started_at=started, **values)
+    new = upsert(connection, task_replica).values(name=name, started_at=started, **values)
     put = new.on_conflict_do_update(index_elements=["name"], set_=values | ({"started_at": started} if first else {}))
     connection.execute(put)
     connection.execute(delete(task_replica).where(task_replica.c.seen_at < clock_after(-FORGOTTEN_SECONDS)))

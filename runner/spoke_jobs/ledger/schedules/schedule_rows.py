@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Text, cast, delete, false, or_, select, type_coerce, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from spoke_jobs.errors import InvalidSchedule
 from spoke_jobs.ledger.audit import audit_events
@@ -21,6 +20,7 @@ from spoke_jobs.ledger.columns.clock import clock_after, clock_now, read_clock
 from spoke_jobs.ledger.columns.column_types import StoredJson
 from spoke_jobs.ledger.columns.lenient import read_iso_time, read_number, read_text
 from spoke_jobs.ledger.sql.expressions import known_in_sql
+from spoke_jobs.ledger.sql.upsert import upsert
 from spoke_jobs.ledger.tables import job_schedule
 from spoke_jobs.schedules.occurrences import Skip, SkipReason
 from spoke_jobs.schedules.schedule import Schedule
@@ -335,8 +335,7 @@ def _write(
     if row is None or not _same_times(row.definition, definition):
         values["next_due_at"] = schedule.timing.after(now)
     if row is None:
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        new = dialect.insert(job_schedule).values(name=schedule.name, created_at=now, **values)
+        new = upsert(connection, job_schedule).values(name=schedule.name, created_at=now, **values)
         if connection.scalar(new.on_conflict_do_nothing().returning(job_schedule.c.name)) is None:
             return False
     else:
