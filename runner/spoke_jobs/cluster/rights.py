@@ -7,22 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 
+from spoke_jobs.cluster.accounts import Account
 from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind, Role
 from spoke_jobs.contract.names import STATE_CONFIGMAP
-
-
-class Account(StrEnum):
-    """An account that has rights in the cluster."""
-
-    RUNNER = Role.RUNNER.value
-    """A process that dispatches jobs."""
-    SYNC = Role.SYNC.value
-    """`spoke-jobs sync`."""
-    READER = Role.READER.value
-    """A person who uses `why`, `show` and `logs`; also the dashboard."""
 
 
 @dataclass(frozen=True, slots=True)

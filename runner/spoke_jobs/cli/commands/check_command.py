@@ -16,7 +16,7 @@ from spoke_jobs.cli.commands.exits import Exit, reports_errors, usage_error
 from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import print_error
 from spoke_jobs.cluster import kube_environment
-from spoke_jobs.cluster.rights import RIGHTS, Account
+from spoke_jobs.cluster.accounts import Account
 from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.errors import ConfigurationError, MissingSettings, SpokeJobsError
 from spoke_jobs.ledger.access.privileges import Process, compare
@@ -198,6 +198,7 @@ def _cluster(
             "checking the cluster needs the Python package 'kubernetes': pip install 'spoke-jobs[kubernetes]'"
         )
     from spoke_jobs.cluster.cluster_checks import check as ask_cluster
+    from spoke_jobs.cluster.rights import RIGHTS
 
     asked = account or Account.RUNNER
     definitions = {name: registry.jobs.get(name) for name in _jobs_of(registry)}
