@@ -7,11 +7,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 from tests.contract.ledger import LEASE, claim_one, new_job
-from tests.waiting import patient
+from tests.waiting import eventually, patient, stays
 
+from spoke_jobs.ledger import notify as module
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.notify import CHANNEL, LIMITS, LIMITS_MARK, Notifier, listen
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -91,6 +93,31 @@ def test_the_notifier_s_connection_serves_nobody_else(postgres_url: str) -> None
     notifier.close()
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+    engine.dispose()
+
+
+def test_a_lost_connection_is_made_again_for_the_next_notification(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAUSE_SECONDS", 0.01)
+    engine = create_engine(postgres_url)
+    connected: list[int] = []
+    event.listen(engine, "connect", lambda connection, _record: connected.append(connection.info.backend_pid))
+    notifier = Notifier(engine, "spoke_test_lost")
+    url = make_url(postgres_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("LISTEN spoke_test_lost")
+        notifier.notify()
+        assert list(connection.notifies(timeout=patient(30), stop_after=1))
+        connection.execute("SELECT pg_terminate_backend(%s)", connected)
+        gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s)"
+        eventually(lambda: connection.execute(gone, connected).fetchone() == (True,))
+        notifier.notify()  # finds that the connection is lost
+        assert stays(lambda: len(connected) == 1, 0.5), "there is nothing to send"
+        notifier.notify()
+        assert list(connection.notifies(timeout=patient(30), stop_after=1))
+        assert len(connected) == 2
+    notifier.close()
     engine.dispose()
 
 
