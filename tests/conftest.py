@@ -39,7 +39,7 @@ pytest.register_assert_rewrite(*(f"tests.{name}" for name in ("contract", "e2e",
 collect_ignore = [] if find_spec("atheris") else ["unit/contract/test_fuzzing.py"]
 
 _CLUSTER_FOLDERS = ("tests/e2e/", "tests/integration/charts/", "tests/integration/release/")
-LONGEST_SECONDS = 600.0
+LONGEST_SECONDS = 1000.0
 """The longest timeout of a test, unless it asks for a longer one: one test that hangs must not use up a run's time."""
 _CLUSTER_FIXTURES = frozenset({"cluster_env", "kubeconfig"})
 _POSTGRES_FIXTURE = "postgres_url"

@@ -1,7 +1,7 @@
-"""End a test process that stands still.
+"""End a test process that hangs.
 
 The timeout of a test is a signal, which the interpreter handles between two instructions. A thread that waits for ever
-with the GIL held, such as one in a deadlock of C code, lets it come to none.
+with the GIL held, such as one in a deadlock of C code, never reaches the next instruction.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import os
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ GRACE_SECONDS = 60.0
 class FrozenProcesses:
     """Prints the stacks of all threads and ends the process, from a thread that needs no GIL.
 
-    pytest-xdist reports the test as failed then, and begins another process.
+    pytest-xdist reports the test as failed then, and starts another process. Without it, the whole session ends. A
+    child that a test forks in this process has to end with ``os._exit``.
     """
 
     def __init__(self) -> None:
@@ -28,12 +30,26 @@ class FrozenProcesses:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Watch one test."""
-        mark = item.get_closest_marker("timeout")
-        seconds = float((mark.args[0] if mark and mark.args else item.config.getini("timeout")) or 0)
-        if not seconds:
-            return (yield)
-        faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True, file=self._stderr)
+        self._watch(item)
         try:
             return (yield)
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Watch the teardown, too: if the call failed, pytest has cancelled what was to come later."""
+        self._watch(item)
+        return (yield)
+
+    def _watch(self, item: pytest.Item) -> None:
+        if seconds := _timeout(item):
+            faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True, file=self._stderr)
+
+
+def _timeout(item: pytest.Item) -> float:
+    """Return the seconds of the test's timeout, as pytest-timeout finds them; 0 if it has none."""
+    mark: Any = item.get_closest_marker("timeout")
+    given = mark and (mark.args[0] if mark.args else mark.kwargs.get("timeout"))
+    choices = (given, item.config.getoption("timeout", None), os.environ.get("PYTEST_TIMEOUT"))
+    return float(next((choice for choice in choices if choice is not None), item.config.getini("timeout")) or 0)

@@ -132,11 +132,11 @@ def test_plain(request): assert timeout(request) == 400
 @pytest.mark.timeout(30)
 def test_marked(request): assert timeout(request) == 60
 
-@pytest.mark.timeout(500)
-def test_long(request): assert timeout(request) == 600
+@pytest.mark.timeout(600)
+def test_long(request): assert timeout(request) == 1000
 
-@pytest.mark.timeout(900)
-def test_longer(request): assert timeout(request) == 900
+@pytest.mark.timeout(1100)
+def test_longer(request): assert timeout(request) == 1100
 """
     )
     result = pytester.run(sys.executable, "-m", "pytest", "-q", timeout=patient(120))

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Account(StrEnum):
-    """An account that has rights in the cluster: a role of the table of kinds."""
+    """An account that has rights in the cluster. Its value is a `Role` of the table of kinds."""
 
     RUNNER = "runner"
     """A process that dispatches jobs."""

@@ -71,8 +71,6 @@ class AttemptServices:
     """Copies the rest of what the attempt printed to the log. The end is recorded before, since it may take long."""
     output_kept_after: float = math.inf
     """After how many seconds of a successful attempt its output is kept."""
-    after_attempt: Callable[[], object] = lambda: None
-    """Called once the attempt's end is recorded, by a process that runs the jobs that it dispatches."""
     observer: LeaseObserver = UNOBSERVED
     """Learns when the attempt's lease lapses."""
     meter: Callable[[], Meter] = of_shared_process

@@ -39,6 +39,8 @@ class JobServices(AttemptServices):
     """The services of a process that also claims jobs, and ends attempts of processes that have died."""
 
     ledger: Ledger
+    after_attempt: Callable[[], object] = lambda: None
+    """Called once the attempt's end is recorded."""
 
 
 def worker_name() -> str:

@@ -111,7 +111,7 @@ class Notifier:
 
     def _work(self) -> None:
         while True:
-            self._requested.wait()  # while the database is away, only a process that has news tries to connect
+            self._requested.wait()  # while the database is away, only a pending notification is a reason to connect
             with contextlib.suppress(Exception), self._engine.connect() as connection:
                 connection.detach()  # whoever gets it from the pool would not wait for the disk either
                 connection.execute(_NO_WAIT)

@@ -41,9 +41,8 @@ class SqlLedger(SqlAttempts, SqlBatches):
 
     @cached_property
     def _claims(self) -> ClaimSearch:
-        from spoke_jobs.ledger.claims.claim_search import (
-            ClaimSearch,  # slow to import, and who only dispatches never searches
-        )
+        # Slow to import; a process that only dispatches never searches.
+        from spoke_jobs.ledger.claims.claim_search import ClaimSearch
 
         return ClaimSearch(self.engine, self._single, self._reading_single, self.limits)
 

@@ -1,4 +1,4 @@
-"""Garbage collection at the start and the end of a process.
+"""Garbage collection: off at the start and the end of a process, and where it must not come in between.
 
 While modules are imported, it takes a fifth of the time that a short process needs, and frees nothing, because modules
 stay in memory. At the exit, it takes as long again, for memory that the system frees anyway.
@@ -27,7 +27,7 @@ def resume() -> None:
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Turn garbage collection off for the imports of a program that runs already."""
+    """Turn garbage collection off meanwhile, for imports of a program that runs already, for example."""
     was_on = gc.isenabled()
     gc.disable()
     try:

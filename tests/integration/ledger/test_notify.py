@@ -112,7 +112,8 @@ def test_a_lost_connection_is_made_again_for_the_next_notification(
         connection.execute("SELECT pg_terminate_backend(%s)", connected)
         gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s)"
         eventually(lambda: connection.execute(gone, connected).fetchone() == (True,))
-        notifier.notify()  # finds that the connection is lost
+        notifier.notify()
+        eventually(lambda: not notifier._requested.is_set(), "it finds that the connection is lost")
         assert stays(lambda: len(connected) == 1, 0.5), "there is nothing to send"
         notifier.notify()
         assert list(connection.notifies(timeout=patient(30), stop_after=1))

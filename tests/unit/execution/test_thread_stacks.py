@@ -37,7 +37,7 @@ def test_the_job_s_thread_comes_last_and_the_asking_thread_not_at_all() -> None:
             thread.join()
 
 
-def test_a_process_whose_threads_come_and_go_does_not_stand_still() -> None:
+def test_a_process_whose_threads_come_and_go_does_not_hang() -> None:
     """Although there is garbage each time, with a finalizer during which another thread runs."""
     program = """
 import faulthandler, gc, sys, threading, time

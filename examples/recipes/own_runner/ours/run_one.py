@@ -9,8 +9,7 @@ import sys
 from sqlalchemy.orm import Session
 
 from ours import process_runner
-from spoke_jobs.execution.attempt import AttemptServices
-from spoke_jobs.execution.in_process import run_to_completion
+from spoke_jobs.execution.in_process import JobServices, run_to_completion
 from spoke_jobs.registry import load_app
 
 LEASE_SECONDS = 30.0
@@ -22,7 +21,7 @@ def main(job_id: int) -> None:
     job = ledger.get(job_id)
     if job is None:
         sys.exit(f"there is no job {job_id}")
-    services = AttemptServices(
+    services = JobServices(
         ledger,
         load_app(os.environ["SPOKE_APP"]),
         lambda: Session(ledger.engine),
