@@ -186,8 +186,11 @@ def test_threads_that_die_are_replaced_and_what_waited_for_them_holds_up_nothing
     api, clock = Api(dies), Clock()
     submitter = submitter_of(api, clock=clock)
     submitter.submit(jobs(*range(10)))
+    threads = set(submitter._threads)
     gate.set()
-    eventually(lambda: not submitter._threads)
+    for thread in threads:
+        thread.join(patient(60))
+    assert not submitter._threads
     api.does = lambda _job: None
     clock.now = 3600
     submitter.submit(jobs(10))
