@@ -13,7 +13,7 @@ import yaml
 from tests.exclusive import HEAVY, exclusive
 from tests.waiting import eventually, patient
 
-from spoke_jobs.cluster.accounts import Account
+from spoke_jobs.cluster.kube_environment import Account
 from spoke_jobs.cluster.rights import RIGHTS as RIGHTS_OF
 from spoke_jobs.model import JobFilter, JobState
 from spoke_jobs.registry import CHECK

@@ -12,7 +12,7 @@ from tests.integration.cli.conftest import Namespace
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.waiting import eventually, patient
 
-from spoke_jobs.cluster.accounts import Account
+from spoke_jobs.cluster.kube_environment import Account
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.cluster.rights import RIGHTS
 from spoke_jobs.contract.causes import CauseClass

@@ -1,4 +1,4 @@
-"""Whether this process is in a pod, and which namespace and credentials it has.
+"""Whether this process is in a pod, which namespace and credentials it has, and whose they can be.
 
 This module does not import the Kubernetes client.
 """
@@ -7,9 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class Account(StrEnum):
+    """An account that has rights in the cluster. Its value is a `Role` of the table of kinds."""
+
+    RUNNER = "runner"
+    """A process that dispatches jobs."""
+    SYNC = "sync"
+    """`spoke-jobs sync`."""
+    READER = "reader"
+    """A person who uses `why`, `show` and `logs`; also the dashboard."""
 
 
 def namespace(configured: str, folder: Path = _SERVICE_ACCOUNT) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from spoke_jobs.cluster.accounts import Account
+from spoke_jobs.cluster.kube_environment import Account
 from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind, Role
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 

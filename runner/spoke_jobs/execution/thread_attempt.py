@@ -19,12 +19,14 @@ from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.execution.lease_keeper import KeptLease, Owner, keep_one
 from spoke_jobs.execution.output_lines import with_output
 from spoke_jobs.execution.run_sequence import ThreadEffects, run_blocking
-from spoke_jobs.execution.thread_stacks import thread_stacks
 from spoke_jobs.execution.usage_meter import Meter
 from spoke_jobs.ledger.engine import is_away
 from spoke_jobs.model import Claim, Failure, JobState, Progress, Pulse
+from spoke_jobs.shared.thread_stacks import stacks_of_others
 
 logger = logging.getLogger(__name__)
+
+_STACKS = "The stacks of all threads when the job was ended (most recent call last):\n"
 
 
 def run_attempt(claim: Claim, services: AttemptServices, cancel: threading.Event) -> AttemptEnd:
@@ -65,7 +67,7 @@ class _ThreadDriver(ThreadEffects):
             logger.error("job %d, attempt %d: stopped, %s", job, number, reason)
             if (failure := failure_of(reason)) is not None:
                 if reason is StopReason.TIMEOUT:
-                    failure = replace(failure, output_tail=thread_stacks(self._thread))
+                    failure = replace(failure, output_tail=_STACKS + stacks_of_others(last=self._thread))
                 self._record_at_once(claim, failure)
             self.services.on_stop(reason)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from spoke_jobs.cluster.accounts import Account
 from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
 from spoke_jobs.cluster.cluster_view import SILENCE, PublishedTurns
+from spoke_jobs.cluster.kube_environment import Account
 from spoke_jobs.cluster.rights import Right
 from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES

@@ -11,7 +11,7 @@ import pytest
 from tests.preloaded import completed
 from tests.waiting import patient
 
-from spoke_jobs.cluster.accounts import Account
+from spoke_jobs.cluster.kube_environment import Account
 from spoke_jobs.cluster.rights import RIGHTS, Right
 
 from .conftest import Namespace, Object, write

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spoke_jobs.cluster.accounts import Account
+from spoke_jobs.cluster.kube_environment import Account
 from spoke_jobs.cluster.rights import RIGHTS
 from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind, Role
 from spoke_jobs_operator.shell.store.store import Store

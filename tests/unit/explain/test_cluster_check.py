@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from tests.unit.explain.situations import NOW, before
 
-from spoke_jobs.cluster.accounts import Account
 from spoke_jobs.cluster.check_results import ApiRefusal, CheckResults, OperatorLease, TemplateCheck
 from spoke_jobs.cluster.cluster_view import PublishedTurns
+from spoke_jobs.cluster.kube_environment import Account
 from spoke_jobs.cluster.rights import CREATE, RIGHTS, Right
 from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.contract.operator_state import PublishedPool

@@ -16,7 +16,7 @@ from spoke_jobs.cli.commands.exits import Exit, reports_errors, usage_error
 from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import print_error
 from spoke_jobs.cluster import kube_environment
-from spoke_jobs.cluster.accounts import Account
+from spoke_jobs.cluster.kube_environment import Account
 from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.errors import ConfigurationError, MissingSettings, SpokeJobsError
 from spoke_jobs.ledger.access.privileges import Process, compare

@@ -14,7 +14,7 @@ from spoke_jobs.ledger.lifecycle.transitions import LiveAttempt
 from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, ClaimRefusal, NotThisAttempt, QueueHeld
 from spoke_jobs.ledger.rows import MANY_COLUMNS, to_request
 from spoke_jobs.ledger.sql.expressions import live as is_live
-from spoke_jobs.ledger.sql.upsert import upsert
+from spoke_jobs.ledger.sql.expressions import upsert
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.model import AttemptState, Claim, Failure, JobOptions, JobRequest, JobState
 

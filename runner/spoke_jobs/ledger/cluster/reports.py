@@ -9,7 +9,7 @@ from sqlalchemy import Connection, desc, select, update
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.lifecycle.transitions import MESSAGE_LIMIT
-from spoke_jobs.ledger.sql.upsert import upsert
+from spoke_jobs.ledger.sql.expressions import upsert
 from spoke_jobs.ledger.tables import attempt_report, job_attempt, job_request
 from spoke_jobs.model import AttemptReport, ContainerOutput, JobRequest
 from spoke_jobs.shared.clean_text import storable

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, desc, select
 
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.lifecycle.finish import lock_claim
-from spoke_jobs.ledger.sql.upsert import upsert
+from spoke_jobs.ledger.sql.expressions import upsert
 from spoke_jobs.ledger.tables import job_checkpoint
 from spoke_jobs.model import CHECKPOINT, Saved
 

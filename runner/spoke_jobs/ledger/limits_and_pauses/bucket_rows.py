@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
-from spoke_jobs.ledger.sql.upsert import upsert
+from spoke_jobs.ledger.sql.expressions import upsert
 from spoke_jobs.ledger.tables import job_limit, job_limit_bucket
 from spoke_jobs.limits.admission import Bucket
 from spoke_jobs.limits.job_limit import JobLimit

@@ -29,8 +29,7 @@ from sqlalchemy import (
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.notices.notice_values import FailedRun, FailureGroup, GroupName, Place, StoredNotice
-from spoke_jobs.ledger.sql.expressions import constant
-from spoke_jobs.ledger.sql.upsert import upsert
+from spoke_jobs.ledger.sql.expressions import constant, upsert
 from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_outbox, notice_seen
 from spoke_jobs.model import JobState
 

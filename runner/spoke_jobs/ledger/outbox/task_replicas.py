@@ -11,8 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, select
 
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
-from spoke_jobs.ledger.sql.expressions import number_in_text
-from spoke_jobs.ledger.sql.upsert import upsert
+from spoke_jobs.ledger.sql.expressions import number_in_text, upsert
 from spoke_jobs.ledger.tables import task_replica
 
 SIGN_SECONDS = 10.0

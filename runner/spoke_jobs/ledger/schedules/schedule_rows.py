@@ -19,8 +19,7 @@ from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now, read_clock
 from spoke_jobs.ledger.columns.column_types import StoredJson
 from spoke_jobs.ledger.columns.lenient import read_iso_time, read_number, read_text
-from spoke_jobs.ledger.sql.expressions import known_in_sql
-from spoke_jobs.ledger.sql.upsert import upsert
+from spoke_jobs.ledger.sql.expressions import known_in_sql, upsert
 from spoke_jobs.ledger.tables import job_schedule
 from spoke_jobs.schedules.occurrences import Skip, SkipReason
 from spoke_jobs.schedules.schedule import Schedule

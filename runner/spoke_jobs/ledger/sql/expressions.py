@@ -1,4 +1,4 @@
-"""SQL expressions that several statements use."""
+"""SQL expressions that several statements use, and how their INSERTs begin."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from sqlalchemy import (
     Boolean,
     ClauseElement,
     ColumnElement,
+    Connection,
     Float,
     Integer,
     ScalarSelect,
     Select,
+    Table,
     Text,
     and_,
     case,
@@ -24,7 +26,7 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
@@ -287,6 +289,11 @@ def _element_text(value: str | int | UUID | None) -> str:
 def assignments(changes: Mapping[str, Any]) -> str:
     """Compile the changes to the SET clause of an UPDATE on PostgreSQL."""
     return ", ".join(f"{name} = {postgresql_text(value)}" for name, value in changes.items())
+
+
+def upsert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT to which ``on_conflict_do_nothing`` or ``on_conflict_do_update`` can be added."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]

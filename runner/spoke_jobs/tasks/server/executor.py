@@ -24,9 +24,10 @@ from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.payloads import TASK_LIMIT_BYTES
 from spoke_jobs.registry import Registry
 from spoke_jobs.shared.histogram import Histogram
+from spoke_jobs.shared.thread_stacks import stack_of
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
 from spoke_jobs.tasks.server.outcome_cache import OutcomeCache, RememberedOutcome, fingerprint
-from spoke_jobs.tasks.server.slots import AsyncSlots, ThreadSlots, stack_of
+from spoke_jobs.tasks.server.slots import AsyncSlots, ThreadSlots
 from spoke_jobs.tasks.server.task_run import AcceptedTask, Listener, OutboxClaim, TaskRun, timed_out
 
 REFUSALS = (TaskCause.ID_REUSED, TaskCause.MALFORMED_TASK, TaskCause.PAYLOAD_TOO_LARGE, TaskCause.UNKNOWN_TASK)

@@ -7,14 +7,12 @@ import logging
 import queue
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
 from spoke_jobs.contract.task_causes import TaskCause
-from spoke_jobs.shared.thread_frames import current_frames
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, TaskOutcome
 from spoke_jobs.tasks.server.task_run import AcceptedTask, run_async, run_def
 
@@ -269,12 +267,3 @@ class AsyncSlots:
             await asyncio.wait(self._running, timeout=1.0)
         self._over = True
         asyncio.get_running_loop().stop()
-
-
-def stack_of(thread: threading.Thread) -> str:
-    """Return the last four calls of a thread's stack, innermost last, without the values of variables."""
-    frame = current_frames().get(thread.ident or 0)
-    if frame is None:
-        return "?"
-    places = traceback.extract_stack(frame)[-4:]
-    return " > ".join(f"{place.filename}:{place.lineno} in {place.name}" for place in places)

@@ -8,7 +8,7 @@ import threading
 
 from tests.waiting import patient
 
-from spoke_jobs.execution.thread_stacks import thread_stacks
+from spoke_jobs.shared.thread_stacks import stacks_of_others
 
 
 def hangs_here(started: threading.Event, over: threading.Event) -> None:
@@ -27,7 +27,7 @@ def test_the_job_s_thread_comes_last_and_the_asking_thread_not_at_all() -> None:
     try:
         for last in threads:
             assert last.ident is not None
-            text = thread_stacks(last.ident)
+            text = stacks_of_others(last.ident)
             assert text.count("in hangs_here") == 2
             assert text.rindex(f"Thread {last.name}:") == text.rindex("Thread ")
             assert "test_the_job_s_thread_comes_last" not in text
@@ -41,7 +41,7 @@ def test_a_process_whose_threads_come_and_go_does_not_hang() -> None:
     """Although there is garbage each time, with a finalizer during which another thread runs."""
     program = """
 import faulthandler, gc, sys, threading, time
-from spoke_jobs.shared.thread_frames import current_frames
+from spoke_jobs.shared.thread_stacks import stack_of
 
 class Garbage:
     def __init__(self):
@@ -62,7 +62,7 @@ for _ in range(100):
     gc.disable()
     Garbage()
     gc.enable()
-    assert threading.get_ident() in current_frames()
+    assert 'in <module>' in stack_of(threading.current_thread())
     assert gc.isenabled()
 """
     command = [sys.executable, "-c", program, str(patient(60))]
