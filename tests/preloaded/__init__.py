@@ -29,9 +29,9 @@ from tests.waiting import patient
 _SERVER = Path(__file__).with_name("fork_server.py")
 _DATABASE = ("sqlalchemy.dialects.postgresql.psycopg", "psycopg")
 MODULES = {
-    "worker": ("spoke_jobs.cli.command_line", "spoke_jobs.worker.worker_process", *_DATABASE),
-    "tasks": ("spoke_jobs.cli.command_line", "spoke_jobs.tasks.server.serve", *_DATABASE),
-    "sync": ("spoke_jobs.cli.command_line", "spoke_jobs.sync.sync_process", *_DATABASE),
+    "worker": ("spoke_jobs.cli.commands.worker_command", "spoke_jobs.worker.worker_process", *_DATABASE),
+    "tasks": ("spoke_jobs.cli.commands.tasks_command", "spoke_jobs.tasks.server.serve", *_DATABASE),
+    "sync": ("spoke_jobs.cli.commands.sync_command", "spoke_jobs.sync.sync_process", *_DATABASE),
     "operator": ("spoke_jobs_operator.__main__",),
 }
 """What each kind of program imports."""

@@ -23,5 +23,6 @@ def main() -> None:
     sys.excepthook = print_traceback  # before typer is imported, which calls the hook that it finds
     from spoke_jobs.cli.command_line import called_with
 
+    program = called_with(sys.argv[1:])
     garbage_collection.resume()
-    called_with(sys.argv[1:])(prog_name="spoke-jobs")
+    program(prog_name="spoke-jobs")

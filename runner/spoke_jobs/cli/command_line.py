@@ -1,58 +1,45 @@
 """The list of commands. Each is a module of `commands`.
 
-Every call loads the modules that are imported here. If only one command needs a large module (rich, Alembic, the
-worker, a web server), its function imports it.
+A call imports the module of the command that it names, and no other. What only one way to call a command needs (rich,
+Alembic, a web server), its function imports.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, cast
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, cast
 
 import typer
 
-from spoke_jobs.cli.commands import batches_command, limits_command, mutes_command, outbox_command, schedules_command
-from spoke_jobs.cli.commands.cancel_command import cancel
-from spoke_jobs.cli.commands.check_command import check
 from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential, PlainErrors
-from spoke_jobs.cli.commands.dispatch_command import dispatch
-from spoke_jobs.cli.commands.events_command import events
 from spoke_jobs.cli.commands.exits import EPILOG
-from spoke_jobs.cli.commands.limits_command import pause, resume
-from spoke_jobs.cli.commands.logs_command import logs
-from spoke_jobs.cli.commands.ls_command import ls
-from spoke_jobs.cli.commands.migrate_command import migrate
-from spoke_jobs.cli.commands.notify_command import notify
-from spoke_jobs.cli.commands.prune_command import prune
-from spoke_jobs.cli.commands.retry_command import retry
-from spoke_jobs.cli.commands.run_command import run
-from spoke_jobs.cli.commands.show_command import show
-from spoke_jobs.cli.commands.sizes_command import sizes
-from spoke_jobs.cli.commands.start_commands import priority, run_now, suspend
-from spoke_jobs.cli.commands.stats_command import stats
-from spoke_jobs.cli.commands.sync_command import sync
-from spoke_jobs.cli.commands.tasks_command import tasks
-from spoke_jobs.cli.commands.watch_command import watch
-from spoke_jobs.cli.commands.web_command import web
-from spoke_jobs.cli.commands.why_command import why
-from spoke_jobs.cli.commands.worker_command import worker
 from spoke_jobs.cli.printing import print_text
 from spoke_jobs.shared.log_setup import VisibleFormatter
 
-PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Set-up": (check, migrate),
-    "Read jobs": (ls, stats, sizes, show, why, logs, watch, events),
-    "Change jobs": (dispatch, cancel, retry, run_now, priority, suspend, prune, pause, resume),
-    "Run jobs and tasks (containers start these)": (worker, tasks, sync, run),
-    "See jobs in a browser": (web,),
-    "Tell people about failed jobs": (notify,),
+PANELS: dict[str, tuple[str, ...]] = {
+    "Set-up": ("check", "migrate"),
+    "Read jobs": ("ls", "stats", "sizes", "show", "why", "logs", "watch", "events"),
+    "Change jobs": (
+        *("batches", "outbox", "limits", "schedules"),
+        *("dispatch", "cancel", "retry", "run-now", "priority", "suspend", "prune", "pause", "resume"),
+    ),
+    "Run jobs and tasks (containers start these)": ("worker", "tasks", "sync", "run"),
+    "See jobs in a browser": ("web",),
+    "Tell people about failed jobs": ("mutes", "notify"),
 }
 """The headings of `--help`, each with its commands."""
-_CONSEQUENTIAL = (cancel, prune, pause, suspend)
+_GROUPS = {"batches", "outbox", "limits", "schedules", "mutes"}
+"""Those that have commands of their own: the module's ``app``."""
+_CONSEQUENTIAL = {"cancel", "prune", "pause", "suspend"}
+_MODULES = {
+    **dict.fromkeys(("pause", "resume"), "limits_command"),
+    **dict.fromkeys(("priority", "run-now", "suspend"), "start_commands"),
+}
+"""Where a command is that shares a module; ``why`` is in ``why_command``."""
 _TABLES_FROM = 80
 """Columns of a terminal."""
 
@@ -60,15 +47,6 @@ _TABLES_FROM = 80
 def _shows_tables() -> bool:
     """Return whether help and errors are shown in tables: on a terminal that is wide enough for their cells."""
     return sys.stdout.isatty() and sys.stderr.isatty() and shutil.get_terminal_size().columns >= _TABLES_FROM
-
-
-app = typer.Typer(
-    cls=CommandGroup,
-    epilog=EPILOG,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich" if _shows_tables() else None,  # else help and errors are plain
-)
 
 
 def _print_version(wanted: bool) -> None:
@@ -79,7 +57,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _spoke_jobs(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
@@ -90,29 +67,30 @@ def _spoke_jobs(
     cast(logging.Handler, logging.lastResort).setFormatter(VisibleFormatter())
 
 
-app.add_typer(batches_command.app, name="batches", rich_help_panel="Change jobs")
-app.add_typer(outbox_command.app, name="outbox", rich_help_panel="Change jobs")
-app.add_typer(limits_command.app, name="limits", rich_help_panel="Change jobs")
-app.add_typer(schedules_command.app, name="schedules", rich_help_panel="Change jobs")
-app.add_typer(mutes_command.app, name="mutes", rich_help_panel="Tell people about failed jobs")
-for _panel, _commands in PANELS.items():
-    for _command in _commands:
-        _class = Consequential if _command in _CONSEQUENTIAL else PlainErrors
-        app.command(cls=_class, rich_help_panel=_panel)(_command)
-
-
 def called_with(arguments: Sequence[str]) -> typer.Typer:
     """Return the program with the one command that the arguments name first, or with all if they name none.
 
-    typer builds every command that it has at each call, which would take longer than most commands do.
+    To import all commands and to build them, as typer does at each call, takes longer than most of them do.
     """
+    program = typer.Typer(
+        cls=CommandGroup,
+        epilog=EPILOG,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich" if _shows_tables() else None,  # else help and errors are plain
+    )
+    program.callback()(_spoke_jobs)
+    panels = {name: panel for panel, names in PANELS.items() for name in names}
     first = arguments[0] if arguments else ""
-    commands = [
-        info for info in app.registered_commands if getattr(info.callback, "__name__", "").replace("_", "-") == first
-    ]
-    groups = [info for info in app.registered_groups if info.name == first]
-    if not commands and not groups:
-        return app
-    narrowed = copy.copy(app)
-    narrowed.registered_commands, narrowed.registered_groups = commands, groups
-    return narrowed
+    for name in [first] if first in panels else panels:
+        _add(name, program, panels[name])
+    return program
+
+
+def _add(name: str, program: typer.Typer, panel: str) -> None:
+    module = import_module(f"spoke_jobs.cli.commands.{_MODULES.get(name, f'{name}_command')}")
+    if name in _GROUPS:
+        program.add_typer(module.app, name=name, rich_help_panel=panel)
+    else:
+        command = program.command(cls=Consequential if name in _CONSEQUENTIAL else PlainErrors, rich_help_panel=panel)
+        command(getattr(module, name.replace("-", "_")))

@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.orm import Session, sessionmaker
+from tests.commands import run_command
 from tests.integration.texting.making import make_campaign
 from tests.pod_process import TimedPod, run_pod_timed
 from tests.task_key import KEY
-from typer.testing import CliRunner
 
 from spoke_jobs import JobRequest, JobState, registry
-from spoke_jobs.cli.command_line import app
 from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.quantities import in_bytes
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
@@ -84,7 +83,7 @@ def run(job: JobRequest, url: str) -> TimedPod:
 
 def proposed() -> dict[str, dict[str, str]]:
     """The requests that `spoke-jobs sizes` names, by type."""
-    done = CliRunner().invoke(app, ["sizes", "--json"])
+    done = run_command(["sizes", "--json"])
     assert done.exit_code == 0, done.output
     return {size["job_type"]: size["needs"] for size in json.loads(done.stdout)["types"]}
 

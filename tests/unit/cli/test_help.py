@@ -7,25 +7,27 @@ import typer
 from tests.commands import run_command
 from typer.testing import CliRunner
 
-from spoke_jobs.cli.command_line import PANELS, app, called_with
+from spoke_jobs.cli.command_line import called_with
 
 
 @pytest.mark.parametrize("width", [50, 80, 120])
 def test_no_command_s_sentence_is_cut_off(width: int) -> None:
     result = run_command(["--help"], terminal_width=width)
     words = " ".join(result.stdout.split())
-    for command in (command for commands in PANELS.values() for command in commands):
-        sentence = " ".join((command.__doc__ or "").split()).split(". ")[0]
+    for command in typer.main.get_command(called_with([])).commands.values():  # type: ignore[attr-defined]
+        sentence = " ".join((command.help or "").split()).split(". ")[0]
         assert sentence in words
     assert "..." not in result.stdout.replace("[ARGS]...", "")
     assert max(map(len, result.stdout.splitlines())) <= width
 
 
 def test_built_alone_each_command_is_as_in_the_whole_program() -> None:
-    whole = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    program = called_with([])
+    whole = typer.main.get_command(program).commands  # type: ignore[attr-defined]
     assert {"ls", "limits"} <= set(whole)
     for name in whole:
         narrowed = typer.main.get_command(called_with([name, "--help"])).commands  # type: ignore[attr-defined]
         assert list(narrowed) == [name]
-        assert run_command([name, "--help"]).stdout == CliRunner().invoke(app, [name, "--help"]).stdout
-    assert called_with([]) is called_with(["lss"]) is called_with(["--version"]) is app
+        assert run_command([name, "--help"]).stdout == CliRunner().invoke(program, [name, "--help"]).stdout
+    for arguments in (["lss"], ["--version"], ["run_now"]):
+        assert list(typer.main.get_command(called_with(arguments)).commands) == list(whole)  # type: ignore[attr-defined]

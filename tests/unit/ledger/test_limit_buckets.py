@@ -18,9 +18,9 @@ from tests.waiting import eventually
 
 from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.errors import MigrationRefused
-from spoke_jobs.ledger.claims.limited_claims import current_admission
 from spoke_jobs.ledger.engine import create_engine as ledger_engine
 from spoke_jobs.ledger.limits_and_pauses import bucket_rows
+from spoke_jobs.ledger.limits_and_pauses.limit_state import current_admission
 from spoke_jobs.ledger.migrations import downgrade, migrate
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_limit, job_limit_bucket, metadata

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy import Engine
 
-from spoke_jobs.cli.commands import arguments
+from spoke_jobs.cli.commands import arguments, role_options
 from spoke_jobs.cli.commands.application import add_working_directory, open_application
 from spoke_jobs.cli.commands.exits import Exit, reports_errors, usage_error
 from spoke_jobs.cli.commands.ledger_access import open_ledger
@@ -61,7 +61,7 @@ def check(
             show_default=False,
         ),
     ] = None,
-    role: arguments.Roles = None,
+    role: role_options.Roles = None,
     json: arguments.Json = False,
 ) -> None:
     """Check the runner, the application, the database and the cluster, and name everything that is wrong.
@@ -136,13 +136,13 @@ def _runner(settings: Settings, registry: Registry) -> str:
     return settings.job_runner
 
 
-def _roles(engine: Engine, required: list[arguments.RoleOf], account: Account | None) -> Iterator[RoleFinding]:
+def _roles(engine: Engine, required: list[role_options.RoleOf], account: Account | None) -> Iterator[RoleFinding]:
     """Compare roles with what processes need: those that were asked for, otherwise this process's own."""
     from spoke_jobs.explain.set_up import RoleFinding
 
     usual = Process.READER if account is Account.READER else Process.APPLICATION
     with engine.connect() as connection:
-        for asked in required or [arguments.RoleOf(usual, "")]:
+        for asked in required or [role_options.RoleOf(usual, "")]:
             held = held_privileges(connection, asked.role or None)
             found = compare(asked.process, held)
             # Without `--role`, the role may be that of another kind of process. What it lacks is then no problem.

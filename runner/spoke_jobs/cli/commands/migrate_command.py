@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spoke_jobs.cli.commands import arguments
+from spoke_jobs.cli.commands import role_options
 from spoke_jobs.cli.commands.exits import Exit, reports_errors, usage_error
 from spoke_jobs.cli.commands.ledger_access import open_engine
 from spoke_jobs.cli.printing import print_error, print_text
@@ -34,7 +34,7 @@ def migrate(
             help="PostgreSQL: how many seconds to wait for a lock before a retry. Other statements wait meanwhile.",
         ),
     ] = LOCK_TIMEOUT_SECONDS,
-    grants: arguments.Grants = None,
+    grants: role_options.Grants = None,
 ) -> None:
     """Create or upgrade the ledger's tables in SPOKE_DATABASE_URL."""
     from spoke_jobs.ledger import migrations
@@ -57,7 +57,7 @@ def migrate(
         _report(migrations.differences(engine, roles))
 
 
-def _roles(given: list[arguments.RoleOf]) -> dict[Process, str]:
+def _roles(given: list[role_options.RoleOf]) -> dict[Process, str]:
     roles: dict[Process, str] = {}
     for item in given:
         if not item.role:

@@ -11,29 +11,22 @@ Every running attempt counts, also one whose lease has lapsed: until the reaper 
 
 from __future__ import annotations
 
-import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from functools import lru_cache
-from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, desc, func, select
+from sqlalchemy import Connection, RowMapping, bindparam, select
 
-from spoke_jobs.contract.limit_scopes import DIMENSIONS, ScopeKind, Subject
+from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.ledger.claims import bulk
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values
 from spoke_jobs.ledger.claims.eligibility import Open
-from spoke_jobs.ledger.columns.clock import read_clock
-from spoke_jobs.ledger.limits_and_pauses import bucket_rows
+from spoke_jobs.ledger.limits_and_pauses import bucket_rows, limit_state
 from spoke_jobs.ledger.limits_and_pauses.limit_cache import LimitCache
-from spoke_jobs.ledger.limits_and_pauses.limit_rows import read_limits
-from spoke_jobs.ledger.sql.expressions import constant, counted_column
-from spoke_jobs.ledger.tables import job_attempt, job_limit, job_request
-from spoke_jobs.limits.admission import Admission, Bucket, Closed, LimitSet, bucket_of
-from spoke_jobs.model import AttemptState, Claim
+from spoke_jobs.ledger.tables import job_limit
+from spoke_jobs.limits.admission import Admission, Closed, LimitSet, bucket_of
+from spoke_jobs.model import Claim
 
 _FIND = {
     variant: search_text(
@@ -42,13 +35,6 @@ _FIND = {
     )
     for variant in VARIANTS
 }
-COUNTED_APART = 10_000
-"""How many groups of running jobs are counted apart. Other code may have written any number of rows."""
-OTHERS = Subject("", "", None)
-"""The smallest ones, together."""
-_IS_RUNNING = job_attempt.c.state == constant(AttemptState.RUNNING)
-_ALL_RUNNING = select(func.count()).where(_IS_RUNNING)
-_RATED = select(job_limit.c.id, job_limit.c.full_at).where(job_limit.c.rate_count.is_not(None))
 _LOCKED = (
     select(job_limit.c.id, job_limit.c.full_at)
     .where(job_limit.c.id.in_(bindparam("ids", expanding=True)))
@@ -79,14 +65,14 @@ def claim_batch(connection: Connection, cache: LimitCache, request: ClaimRequest
     limits = cache.read(connection)
     if not cache.known.rows:
         return None
-    tokens = _tokens(connection, limits)
-    admission = _admission(connection, limits, tokens)
+    tokens = limit_state.read_tokens(connection, limits)
+    admission = limit_state.admission_of(connection, limits, tokens)
     closed = admission.closed()
     rows = [] if closed.everything else _search(connection, closed, request)
     if applying := _applying(limits, rows):
         again = _locked(connection, limits, tokens, applying)
         if again is not None:
-            tokens, admission = again, _admission(connection, limits, again)
+            tokens, admission = again, limit_state.admission_of(connection, limits, again)
     admitted = _admitted(admission, rows)
     if connection.dialect.name == "postgresql":
         ids = [row["id"] for row in admitted]
@@ -100,73 +86,6 @@ def claim_batch(connection: Connection, cache: LimitCache, request: ClaimRequest
     return Found(claims, len(rows), limits, admission.next_token_seconds(), closed)
 
 
-def running_jobs(connection: Connection, kinds: frozenset[ScopeKind]) -> Counter[Subject]:
-    """Count the running attempts of all runners, by what limits of these forms know of their jobs.
-
-    Of more than :data:`COUNTED_APART` groups, the smallest ones count toward limits on all jobs only.
-    """
-    rows = connection.execute(_largest_groups(kinds, COUNTED_APART)).all()
-    found = Counter({Subject(*row[:-1]): row[-1] for row in rows})
-    if len(rows) == COUNTED_APART:
-        found[OTHERS] += max(0, (connection.scalar(_ALL_RUNNING) or 0) - found.total())
-    return found
-
-
-@lru_cache(64)
-def _largest_groups(kinds: frozenset[ScopeKind], number: int) -> Select[Any]:
-    each = (
-        select(*(counted_column(dimension, kinds).label(dimension.field) for dimension in DIMENSIONS))
-        .select_from(job_request)  # without limits, the columns are constants
-        .join(job_attempt, job_attempt.c.job_id == job_request.c.id)
-        .where(_IS_RUNNING)
-        .subquery()
-    )
-    subject, count = [each.c[name] for name in Subject._fields], func.count()
-    return select(*subject, count).group_by(*subject).order_by(desc(count)).limit(number)
-
-
-def current_admission(connection: Connection) -> Admission:
-    """Return the present state of the limits, for readers."""
-    limits = LimitSet(read_limits(connection))
-    return _admission(connection, limits, _tokens(connection, limits))
-
-
-def closed_scopes(connection: Connection, cache: LimitCache) -> Closed:
-    """Return the scopes of which nothing may start now, without locking their limits."""
-    limits = cache.read(connection)
-    return _admission(connection, limits, _tokens(connection, limits)).closed()
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """The buckets of rates at one time."""
-
-    last: Mapping[int, datetime | None]
-    """``job_limit.full_at``, by the limit's id."""
-    buckets: Mapping[Bucket, datetime | None]
-    """Of a limit with several, the empty ones, or those of the jobs that were found."""
-
-
-def _admission(connection: Connection, limits: LimitSet, tokens: Tokens) -> Admission:
-    running = running_jobs(connection, limits.kinds) if limits.counts else {}
-    asked_at = time.monotonic()
-    return Admission(limits, running, read_clock(connection), tokens.buckets, asked_at)
-
-
-def _tokens(connection: Connection, limits: LimitSet) -> Tokens:
-    if not limits.rated:
-        return Tokens({}, {})
-    last = {row.id: row.full_at for row in connection.execute(_RATED)}
-    found = _single(limits, last)
-    if several := limits.with_buckets:
-        found |= bucket_rows.empty_buckets(connection, several.values(), last, read_clock(connection))
-    return Tokens(last, found)
-
-
-def _single(limits: LimitSet, last: Mapping[int, datetime | None]) -> dict[Bucket, datetime | None]:
-    return {(number, ""): full_at for number, full_at in last.items() if number not in limits.with_buckets}
-
-
 def _applying(limits: LimitSet, rows: Iterable[RowMapping]) -> dict[int, set[str]]:
     """Return the limits whose counts or tokens the jobs need, each with the names of its buckets."""
     found: defaultdict[int, set[str]] = defaultdict(set)
@@ -178,8 +97,8 @@ def _applying(limits: LimitSet, rows: Iterable[RowMapping]) -> dict[int, set[str
 
 
 def _locked(
-    connection: Connection, limits: LimitSet, tokens: Tokens, applying: Mapping[int, Collection[str]]
-) -> Tokens | None:
+    connection: Connection, limits: LimitSet, tokens: limit_state.Tokens, applying: Mapping[int, Collection[str]]
+) -> limit_state.Tokens | None:
     """Lock limits, and read the tokens of the jobs that were found. None if the first reading is still right."""
     several = [limit for number, limit in limits.with_buckets.items() if number in applying]
     last = tokens.last
@@ -188,7 +107,7 @@ def _locked(
     elif not several:  # on SQLite, the transaction excludes other writers
         return None
     named = bucket_rows.named_buckets(connection, several, last, applying)
-    return Tokens(last, {**tokens.buckets, **_single(limits, last), **named})
+    return limit_state.Tokens(last, {**tokens.buckets, **limit_state.single_buckets(limits, last), **named})
 
 
 def _admitted(admission: Admission, rows: Iterable[RowMapping]) -> list[RowMapping]:
