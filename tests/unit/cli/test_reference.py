@@ -125,8 +125,8 @@ def test_a_command_loads_nothing_that_only_others_need() -> None:
         "called_with(['why'])\n"
         "only = {'rich', 'alembic', 'kubernetes', 'kopf', 'httpx', 'starlette', 'psycopg', 'sqlalchemy.orm'}\n"
         "print(only & sys.modules.keys())\n"
-        "others = ('worker', 'sync', 'contract.custom_resources.kinds', 'ledger.access', 'ledger.claims.bulk')\n"
-        "print([name for name in sys.modules if name.startswith(tuple(f'spoke_jobs.{other}' for other in others))])\n"
+        "ours = ('worker', 'sync', 'contract.custom_resources.kinds', 'ledger.access', 'ledger.sql_ledger')\n"
+        "print([name for name in sys.modules if name.startswith(tuple(f'spoke_jobs.{one}' for one in ours))])\n"
         "print([name for name in sys.modules if name.endswith('_command')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

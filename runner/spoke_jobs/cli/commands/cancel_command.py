@@ -12,10 +12,10 @@ from spoke_jobs.cli.commands.actor import name_of_actor
 from spoke_jobs.cli.commands.exits import reports_errors, usage_error
 from spoke_jobs.cli.commands.filter_options import selects_jobs
 from spoke_jobs.cli.commands.job_actions import Result, changed, confirm_each, for_each, missing
-from spoke_jobs.cli.commands.ledger_access import open_ledger, open_queries, refuse_unknown_names
+from spoke_jobs.cli.commands.ledger_access import open_ledger, refuse_unknown_names
 from spoke_jobs.explain.changes import cancelled
 from spoke_jobs.ledger.many_jobs import cancellable, dependents_first
-from spoke_jobs.ledger.reading.queries import SelectedJob
+from spoke_jobs.ledger.reading.queries import Queries, SelectedJob
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ANY_JOB, JobFilter, JobState
 
@@ -52,7 +52,8 @@ def cancel(
         return
     if any(one.final for one in which.states or ()):
         usage_error("only unfinished jobs can be cancelled")
-    ledger, queries = open_queries()
+    ledger = open_ledger()
+    queries = Queries(ledger.engine)
     if reason is None:
         selected = queries.selected(cancellable(which))
     else:
@@ -62,7 +63,7 @@ def cancel(
         waiting = queries.selected(which.evolve(states=(JobState.WAITING, JobState.BLOCKED)))
         selected = [job for job in waiting if job.id in wait_for_it]
     if not selected:
-        refuse_unknown_names(ledger, which)
+        refuse_unknown_names(queries, which)
     if confirm_each("cancel", selected, dry_run=dry_run, yes=yes):
         cancel_each(ledger, selected, by)
 

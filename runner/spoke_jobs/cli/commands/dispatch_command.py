@@ -142,7 +142,7 @@ def _watch(job_id: int, json: bool) -> None:
     from spoke_jobs.cli.commands.ledger_access import open_queries
     from spoke_jobs.cli.commands.watch_command import until_ended
 
-    until_ended(open_queries()[1], [job_id], json)
+    until_ended(open_queries(), [job_id], json)
 
 
 def _dispatch(data: JobData) -> Any:

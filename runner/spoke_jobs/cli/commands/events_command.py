@@ -9,11 +9,10 @@ import typer
 
 from spoke_jobs.cli.commands import arguments, filter_options
 from spoke_jobs.cli.commands.exits import reports_errors
-from spoke_jobs.cli.commands.ledger_access import known_types, open_queries
+from spoke_jobs.cli.commands.ledger_access import open_queries, refuse_unknown_names
 from spoke_jobs.cli.printing import new_console, print_text, print_texts
 from spoke_jobs.ledger.audit.audit_events import Action, EventFilter
 from spoke_jobs.ledger.reading.queries import Queries
-from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobFilter
 
 _NEWEST = 1000
@@ -47,10 +46,10 @@ def events(
     has six fields, separated by tabs.
     """
     filter_options.check_period(since, until)
-    ledger, queries = open_queries()
+    queries = open_queries()
     found = queries.events(limit, EventFilter(job_id, action, actor, job_type, since, until))
     if not found:
-        _refuse_unknown(ledger, queries, actor, job_type)
+        _refuse_unknown(queries, actor, job_type)
     if json:
         from spoke_jobs.cli.printing import print_document
         from spoke_jobs.explain.counts_json import Events
@@ -68,13 +67,11 @@ def events(
     new_console().print(event_output.event_table(found, queries.now()))
 
 
-def _refuse_unknown(ledger: SqlLedger, queries: Queries, actor: str | None, job_type: str | None) -> None:
+def _refuse_unknown(queries: Queries, actor: str | None, job_type: str | None) -> None:
     """Refuse a user without events, and a type that no event, no job and no declaration has."""
     if actor is not None and not queries.events(1, EventFilter(actor=actor)):
         filter_options.refuse_name(
             actor, lambda: {event.actor for event in queries.events(_NEWEST)}, "user", "no event is by {}", "--by"
         )
     if job_type is not None and not queries.events(1, EventFilter(job_type=job_type)):
-        filter_options.check_filters(
-            JobFilter(job_type=job_type), lambda which: bool(ledger.list_jobs(1, which)), lambda: known_types(ledger)
-        )
+        refuse_unknown_names(queries, JobFilter(job_type=job_type))

@@ -14,12 +14,12 @@ from spoke_jobs.cluster.installed_reads import view_of, waits_in
 from spoke_jobs.errors import SpokeJobsError
 from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.reading.queries import Queries
-from spoke_jobs.ledger.sql.lock_patience import LockPatience
-from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.model import ANY_JOB
 from spoke_jobs.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
+    from spoke_jobs.ledger.sql_ledger import SqlLedger
     from spoke_jobs.model import JobFilter, JobRequest
     from spoke_jobs.registry import Registry
 
@@ -45,6 +45,9 @@ def open_ledger(settings: Settings | None = None, *, prepares: bool = False) -> 
     :param prepares: see :func:`spoke_jobs.ledger.engine.create_engine`.
     :raises SpokeJobsError: if it can't be used; the message names what is missing.
     """
+    from spoke_jobs.ledger.sql.lock_patience import LockPatience
+    from spoke_jobs.ledger.sql_ledger import SqlLedger  # slow to import; commands that only read do not need it
+
     engine = open_engine(settings, prepares=prepares)
     check_schema(engine)
     ledger = SqlLedger(engine, patience=LockPatience())
@@ -52,25 +55,29 @@ def open_ledger(settings: Settings | None = None, *, prepares: bool = False) -> 
     return ledger
 
 
-def open_queries() -> tuple[SqlLedger, Queries]:
-    """Open the ledger and the read-only queries (`why`, `show`, `logs`)."""
-    ledger = open_ledger()
-    return ledger, Queries(ledger.engine)
+def open_queries() -> Queries:
+    """Open the database that the settings name, to read it (`why`, `show`, `logs`).
+
+    :raises SpokeJobsError: if it can't be used; the message names what is missing.
+    """
+    engine = open_engine()
+    check_schema(engine)
+    return Queries(engine)
 
 
-def refuse_unknown_names(ledger: SqlLedger, which: JobFilter) -> None:
+def refuse_unknown_names(queries: Queries, which: JobFilter) -> None:
     """Refuse a type, a queue, a batch, a cause or a fingerprint that neither the ledger nor the application has.
 
     The application is imported only if SPOKE_APP names one, and only for a type that no row has.
 
     :raises typer.BadParameter: with the closest names.
     """
-    check_filters(which, lambda which: bool(ledger.list_jobs(1, which)), lambda: known_types(ledger))
+    check_filters(which, lambda which: bool(queries.selected(which, 1)), lambda: known_types(queries))
 
 
-def known_types(ledger: SqlLedger) -> set[str]:
+def known_types(queries: Queries) -> set[str]:
     """Return the types of the newest jobs, and those that the application declares, if SPOKE_APP names one."""
-    return newest_types(ledger) | declared_names(lambda app: app.jobs)
+    return newest_types(queries) | declared_names(lambda app: app.jobs)
 
 
 def declared_names(of: Callable[[Registry], Iterable[str]]) -> set[str]:
@@ -82,9 +89,9 @@ def declared_names(of: Callable[[Registry], Iterable[str]]) -> set[str]:
     return set()
 
 
-def newest_types(ledger: SqlLedger) -> set[str]:
+def newest_types(queries: Queries) -> set[str]:
     """Return the types of the newest jobs."""
-    return {job.job_type for job in ledger.list_jobs(NEWEST)}
+    return {job.job_type for job in queries.selected(ANY_JOB, NEWEST)}
 
 
 def close_engines() -> None:

@@ -22,6 +22,7 @@ from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import limits_of
 from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
 from spoke_jobs.ledger.notify import Notifier
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import (
     KEEP,
@@ -77,7 +78,7 @@ def ls(json: arguments.Json = False) -> None:
 
     If the output is not a terminal, each line has six fields, separated by tabs.
     """
-    _, queries = open_queries()
+    queries = open_queries()
     found = queries.limits()
     if json:
         from spoke_jobs.cli.printing import print_document
@@ -161,7 +162,7 @@ def apply(
     ledger, limits = _open()
     by = name_of_actor(actor)
     if dry_run:
-        _, queries = open_queries()
+        queries = open_queries()
         changes = applied(limits.all(), entries, queries.now(), by=by, prune=prune)
     else:
         changes = limits.apply(entries, by, prune=prune)
@@ -271,7 +272,7 @@ def _warn_of_unknown_name(ledger: SqlLedger, scope: Scope) -> None:
     """Say that nothing has the name of a scope: it may be mistyped. Jobs with that name may still come."""
     problem = ""
     if scope.kind is ScopeKind.TYPE:
-        names = known_types(ledger)
+        names = known_types(Queries(ledger.engine))
         problem = unknown_type(scope, names) if names else ""
     elif scope.kind in (ScopeKind.QUEUE, ScopeKind.ORGANIZATION):
         problem = _unknown_in_ledger(ledger, scope)

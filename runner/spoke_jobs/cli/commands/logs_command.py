@@ -41,7 +41,7 @@ def logs(
     """
     from spoke_jobs.cli.commands.log_reader import Reader
 
-    _, queries = open_queries()
+    queries = open_queries()
     reader = Reader(queries, job_id, attempt, raw=raw)
     try:
         code = reader.follow() if follow else reader.once()

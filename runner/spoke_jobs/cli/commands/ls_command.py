@@ -27,10 +27,10 @@ def ls(
     If the output is not a terminal, each line has ten fields, separated by tabs."""
     if failed:
         which = which.evolve(states=(*(which.states or ()), JobState.FAILED))
-    ledger, queries = open_queries()
-    jobs = queries.with_cancellers(ledger.list_jobs(limit, which))
+    queries = open_queries()
+    jobs = queries.newest(limit, which)
     if not jobs:
-        refuse_unknown_names(ledger, which)
+        refuse_unknown_names(queries, which)
     if json:
         from spoke_jobs.cli.printing import print_document
         from spoke_jobs.explain.json_output import Jobs

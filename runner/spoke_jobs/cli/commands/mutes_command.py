@@ -34,9 +34,9 @@ def ls(json: arguments.Json = False) -> None:
 
     If the output is not a terminal, each line has six fields, separated by tabs.
     """
-    ledger, queries = open_queries()
+    queries = open_queries()
     now = queries.now()
-    with ledger.engine.connect() as connection:
+    with queries.engine.connect() as connection:
         mutes = mute_rows.current_mutes(connection)
     if json:
         from spoke_jobs.cli.printing import print_document

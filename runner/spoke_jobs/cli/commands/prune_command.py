@@ -11,9 +11,10 @@ from spoke_jobs.cli.commands.actor import name_of_actor
 from spoke_jobs.cli.commands.exits import reports_errors, usage_error
 from spoke_jobs.cli.commands.filter_options import selects_jobs
 from spoke_jobs.cli.commands.job_actions import confirm
-from spoke_jobs.cli.commands.ledger_access import open_queries, refuse_unknown_names
+from spoke_jobs.cli.commands.ledger_access import open_ledger, refuse_unknown_names
 from spoke_jobs.cli.printing import print_text
 from spoke_jobs.explain.words import count
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.model import ANY_JOB, JobFilter
 
 _BATCH = 1000
@@ -42,11 +43,12 @@ def prune(
     """
     if any(not one.final for one in which.states or ()):
         usage_error("only succeeded and failed jobs can be deleted; end others with `spoke-jobs cancel`")
-    ledger, queries = open_queries()
+    ledger = open_ledger()
+    queries = Queries(ledger.engine)
     if dry_run or older_than is not None:
         counts = queries.prunable(older_than, which)
         if not counts:
-            refuse_unknown_names(ledger, which)
+            refuse_unknown_names(queries, which)
         details = [f"{count(number, f'{state} job')}" for state, number in sorted(counts.items())]
         if not counts:
             print_text("no jobs to delete" if arguments.on_a_terminal() else "0")
@@ -57,5 +59,5 @@ def prune(
     while number := ledger.prune(_BATCH, older_than_seconds=older_than, which=which, by=by):
         deleted += number
     if not deleted:
-        refuse_unknown_names(ledger, which)
+        refuse_unknown_names(queries, which)
     print_text(f"{count(deleted, 'job')} deleted" if arguments.on_a_terminal() else str(deleted))

@@ -11,11 +11,12 @@ from spoke_jobs.cli.commands.actor import name_of_actor
 from spoke_jobs.cli.commands.exits import Exit, reports_errors, usage_error
 from spoke_jobs.cli.commands.filter_options import selects_jobs
 from spoke_jobs.cli.commands.job_actions import Result, changed, confirm_each, for_each, missing
-from spoke_jobs.cli.commands.ledger_access import open_queries, refuse_unknown_names
+from spoke_jobs.cli.commands.ledger_access import open_ledger, refuse_unknown_names
 from spoke_jobs.cli.printing import print_note
 from spoke_jobs.errors import UniquenessConflict
 from spoke_jobs.explain.changes import retried
 from spoke_jobs.ledger.many_jobs import retryable
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import ANY_JOB, JobFilter
 
@@ -60,14 +61,15 @@ def retry(
     if job_ids and dry_run:
         usage_error("--dry-run can't be combined with ids: it shows what filters select")
     by = name_of_actor(actor)
-    ledger, queries = open_queries()
+    ledger = open_ledger()
+    queries = Queries(ledger.engine)
     if job_ids:
         for_each(arguments.each_once(job_ids), lambda job_id: _retry(ledger, job_id, by, clear_checkpoints))
         return
     # The oldest first, so that the jobs start again in the order of their dispatch.
     selected = queries.selected(retryable(which), limit)
     if not selected:
-        refuse_unknown_names(ledger, which)
+        refuse_unknown_names(queries, which)
     if confirm_each("retry", selected, dry_run=dry_run, yes=yes):
         for_each([job.id for job in selected], lambda job_id: _retry(ledger, job_id, by, clear_checkpoints))
     if limit is not None and len(selected) == limit:

@@ -8,9 +8,10 @@ import typer
 
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cli.commands.exits import fail_not_found, reports_errors
-from spoke_jobs.cli.commands.ledger_access import cluster_view, open_queries
+from spoke_jobs.cli.commands.ledger_access import cluster_view, open_ledger
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.job_batch import BatchFilter
+from spoke_jobs.ledger.reading.queries import Queries
 
 _EVENTS = 10
 """How many of the newest events of the job are shown."""
@@ -27,7 +28,8 @@ def show(
 
     For a job of the runner `kubernetes`, its SpokeJob is read too. If that fails, the output says why.
     """
-    ledger, queries = open_queries()
+    ledger = open_ledger()
+    queries = Queries(ledger.engine)
     job = ledger.get(job_id) if payload else next(iter(queries.jobs([job_id])[1]), None)
     if job is None:
         fail_not_found(job_id)

@@ -30,12 +30,12 @@ def sizes(which: JobFilter = ANY_JOB, json: arguments.Json = False) -> None:
 
     If the output is not a terminal, each line has twelve fields, separated by tabs, and memory is in bytes.
     """
-    ledger, queries = open_queries()
+    queries = open_queries()
     from spoke_jobs.explain import sizes as explained
 
     found = explained.sizes(queries.usage_by_type(which), _declared(which))
     if not any(one.successes for one in found):
-        refuse_unknown_names(ledger, which)
+        refuse_unknown_names(queries, which)
     if json:
         from spoke_jobs.cli.printing import print_document
         from spoke_jobs.explain.sizes_json import Sizes

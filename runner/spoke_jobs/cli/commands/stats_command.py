@@ -56,14 +56,14 @@ def stats(
         usage_error("--period must be longer than 0 s")
     if watch and (json or not arguments.on_a_terminal()):
         usage_error("--watch needs a terminal, and can't be combined with --json")
-    ledger, queries = open_queries()
+    queries = open_queries()
 
     def read() -> Statistics:
         return queries.statistics(by, period or _HOUR, which)
 
     found = read()
     if not found.groups:
-        refuse_unknown_names(ledger, which)
+        refuse_unknown_names(queries, which)
     if json:
         from spoke_jobs.cli.printing import print_document
         from spoke_jobs.explain.counts_json import Stats

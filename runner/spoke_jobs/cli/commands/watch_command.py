@@ -43,13 +43,13 @@ def watch(
     """
     if job_ids and which != ANY_JOB:
         usage_error("filters select jobs without their ids; they can't be combined with ids")
-    ledger, queries = open_queries()
+    queries = open_queries()
     if job_ids:
         ids = arguments.each_once(job_ids)
     else:
-        ids = [job.id for job in ledger.list_jobs(limit, which.evolve(states=UNFINISHED))]
+        ids = [job.id for job in reversed(queries.selected(which.evolve(states=UNFINISHED), limit))]
         if not ids:
-            refuse_unknown_names(ledger, which)
+            refuse_unknown_names(queries, which)
     there = {job.id for job in queries.jobs(ids)[1]}
     for job_id in ids:
         if job_id not in there:

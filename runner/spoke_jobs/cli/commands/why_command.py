@@ -18,7 +18,6 @@ from spoke_jobs.settings import load_settings
 
 if TYPE_CHECKING:
     from spoke_jobs.ledger.reading.queries import Queries
-    from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 _RECENT_SECONDS = 86_400.0
 
@@ -49,19 +48,19 @@ def why(
     if job_id is not None and which != ANY_JOB:
         usage_error("filters are for all jobs; leave out the id")
     try:
-        ledger, queries = open_queries()
+        queries = open_queries()
     except DatabaseUnreachable as error:
         fail(f"{error}{'' if job_id is None else _what_the_cluster_knows(job_id)}")
     if job_id is None:
         period = _RECENT_SECONDS if failed_within is None else failed_within
-        _print_groups(ledger, queries, period, which, json)
+        _print_groups(queries, period, which, json)
         return
     if failed_within is not None:
         usage_error("--failed-within is for all jobs; leave out the id")
     _print_job(queries, job_id, json)
 
 
-def _print_groups(ledger: SqlLedger, queries: Queries, period_seconds: float, which: JobFilter, json: bool) -> None:
+def _print_groups(queries: Queries, period_seconds: float, which: JobFilter, json: bool) -> None:
     from spoke_jobs.cli.commands.job_groups import find_groups
     from spoke_jobs.cli.rendering import schedule_output
     from spoke_jobs.cli.rendering.groups_output import group_lines, print_groups
@@ -70,10 +69,10 @@ def _print_groups(ledger: SqlLedger, queries: Queries, period_seconds: float, wh
 
     found, now, incomplete = find_groups(queries, period_seconds, which)
     if not found:
-        refuse_unknown_names(ledger, which)
+        refuse_unknown_names(queries, which)
     schedules: list[ScheduleProblem] = []
     if which == ANY_JOB:
-        with ledger.engine.connect() as connection:
+        with queries.engine.connect() as connection:
             rows = read_schedules(connection)
         schedules = list(schedule_problems(rows, now, period_seconds))
     if json:

@@ -60,7 +60,7 @@ class Queries:
     """Queries on a ledger's database."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
 
     def now(self) -> datetime:
         """Get the database's time."""
@@ -73,6 +73,14 @@ class Queries:
         with self._reading() as connection:
             found = [to_request(row) for row in connection.execute(statement).mappings()]
             return read_clock(connection), with_cancellers(connection, found)
+
+    def newest(self, limit: int, which: JobFilter = ANY_JOB) -> list[JobRequest]:
+        """List the newest jobs, newest first, with small payloads."""
+        conditions = filters.conditions(which)
+        statement = select(*MANY_COLUMNS).where(*conditions).order_by(desc(job_request.c.id)).limit(limit)
+        with self._reading() as connection:
+            found = [to_request(row) for row in connection.execute(statement).mappings()]
+            return with_cancellers(connection, found)
 
     def with_cancellers(self, jobs: Sequence[JobRequest]) -> list[JobRequest]:
         """Return the jobs, with messages that name who cancelled them."""
@@ -190,7 +198,7 @@ class Queries:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         options = {READ_ONLY: True}
-        if self._engine.dialect.name == "postgresql":
+        if self.engine.dialect.name == "postgresql":
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}  # type: ignore[dict-item]
-        with self._engine.connect().execution_options(**options) as connection:
+        with self.engine.connect().execution_options(**options) as connection:
             yield connection
