@@ -7,13 +7,16 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spoke_jobs.cli.printing import print_note
 from spoke_jobs.errors import ConfigurationError, SpokeJobsError
-from spoke_jobs.registry import Registry, load_app
-from spoke_jobs.settings import Settings
 from spoke_jobs.shared import garbage_collection
 from spoke_jobs.shared.log_setup import logs_json
+
+if TYPE_CHECKING:
+    from spoke_jobs.registry import Registry
+    from spoke_jobs.settings import Settings
 
 _IMPORTING = ("<frozen importlib", importlib.__file__, f"{Path(__file__).parents[2]}{os.sep}")
 """The files whose stack frames precede the application's own."""
@@ -40,6 +43,8 @@ def open_application(settings: Settings, *, with_traceback: bool = False) -> Reg
         this process logs in JSON.
     :raises ConfigurationError: for any failure. If the application's code raised it, the message has file and line.
     """
+    from spoke_jobs.registry import load_app  # most commands import no application
+
     add_working_directory()
     try:
         with garbage_collection.paused():
