@@ -63,7 +63,7 @@ class SqlAttempts:
 
     def get(self, job_id: int | UUID) -> JobRequest | None:
         """Get the job with that id or uid."""
-        with self._reading_single() as connection:
+        with self.reading_single() as connection:
             return read_job(connection, job_id)
 
     def claim(
@@ -115,7 +115,7 @@ class SqlAttempts:
 
     def saved(self, job_id: int) -> Sequence[Saved]:
         """Get what the job's attempts have saved."""
-        with self._reading_single() as connection:
+        with self.reading_single() as connection:
             return checkpoints.saved(connection, job_id)
 
     def succeed(
@@ -196,8 +196,12 @@ class SqlAttempts:
             return self._autocommit.connect()
         return self.engine.begin()
 
-    def _reading_single(self) -> Any:
-        """Open a connection for a single query. On SQLite it takes no write lock."""
+    def reading_single(self) -> Any:
+        """Open a connection for a single query. On SQLite it takes no write lock.
+
+        On PostgreSQL it begins no transaction, also because that would end with ROLLBACK: psycopg then prepares all
+        statements of the connection anew.
+        """
         return self._autocommit.connect() if self.engine.dialect.name == "postgresql" else self._reading()
 
     def _reading(self) -> Any:

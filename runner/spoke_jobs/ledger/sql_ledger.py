@@ -44,7 +44,7 @@ class SqlLedger(SqlAttempts, SqlBatches):
         # Slow to import; a process that only dispatches never searches.
         from spoke_jobs.ledger.claims.claim_search import ClaimSearch
 
-        return ClaimSearch(self.engine, self._single, self._reading_single, self.limits)
+        return ClaimSearch(self.engine, self._single, self.reading_single, self.limits)
 
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job, in a transaction of its own."""
@@ -57,7 +57,7 @@ class SqlLedger(SqlAttempts, SqlBatches):
         found: set[UUID] = set()
         for start in range(0, len(jobs), _UIDS_AT_ONCE):
             ids = [job.id for job in jobs[start : start + _UIDS_AT_ONCE]]
-            with self._reading_single() as connection:
+            with self.reading_single() as connection:
                 found.update(connection.scalars(_UIDS, {"ids": ids}))
         return [job for job in jobs if job.uid in found]
 
@@ -120,7 +120,7 @@ class SqlLedger(SqlAttempts, SqlBatches):
             return strays.end_strays(connection)
 
     def _has_unsettled(self) -> bool:
-        with self._reading_single() as connection:
+        with self.reading_single() as connection:
             return connection.scalar(select(job_request.c.id).where(unsettled()).limit(1)) is not None
 
     def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
@@ -139,7 +139,7 @@ class SqlLedger(SqlAttempts, SqlBatches):
             .join(job_request, job_request.c.id == job_attempt.c.job_id)
             .where(job_attempt.c.token.in_(list(tokens)), job_request.c.cancel_requested_at.is_not(None))
         )
-        with self._reading() as connection:
+        with self.reading_single() as connection:
             return set(connection.scalars(statement))
 
     def retry(self, job_id: int, by: str = "", *, clear_checkpoints: bool = False) -> JobRequest | None:
@@ -191,7 +191,7 @@ class SqlLedger(SqlAttempts, SqlBatches):
         statement = select(func.count(), func.min(due_since()), clock_now()).where(
             *in_sql(Waiting(), OfRunner(runner), Due())
         )
-        with self._reading() as connection:
+        with self.reading_single() as connection:
             count, oldest, now = connection.execute(statement).one()
         return {"due": count, "oldest": waited_seconds(oldest, now) if oldest is not None else 0.0}
 

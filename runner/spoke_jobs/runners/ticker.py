@@ -15,7 +15,6 @@ from spoke_jobs.errors import InvalidPayload, SpokeJobsError
 from spoke_jobs.job_options import ALL_CAPABILITIES, Capability
 from spoke_jobs.ledger.audit.process_actor import process_actor
 from spoke_jobs.ledger.columns.clock import waited_seconds
-from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.schedules.schedule_rows import SERVED_SECONDS, declare
 from spoke_jobs.ledger.schedules.tick_statements import seconds_until_due, tick
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -149,8 +148,4 @@ class Ticker:
 
 def ticker_of(ledger: SqlLedger, registry: Registry, runner: str, lag: Histogram | None = None) -> Ticker:
     """Make a ticker with transactions of its own."""
-
-    def reading() -> Connection:
-        return ledger.engine.connect().execution_options(**{READ_ONLY: True})
-
-    return Ticker(registry, runner, reading, ledger.changing, lag=lag)
+    return Ticker(registry, runner, ledger.reading_single, ledger.changing, lag=lag)

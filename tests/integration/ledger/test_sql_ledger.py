@@ -24,6 +24,8 @@ from spoke_jobs.ledger.port import Taken
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import Claim, Progress
+from spoke_jobs.registry import Registry
+from spoke_jobs.runners.ticker import ticker_of
 
 
 class TestPostgresqlLedger(LedgerContract):
@@ -202,3 +204,17 @@ def test_a_worker_prepares_its_claim_at_its_first_use(postgres_ledger_url: str, 
         prepared = connection.scalars(text("SELECT statement FROM pg_prepared_statements")).all()
     engine.dispose()
     assert any("gen_random_uuid()" in statement for statement in prepared) is prepares
+
+
+def test_what_a_worker_reads_each_second_leaves_its_claim_prepared(postgres_ledger_url: str) -> None:
+    """After a ROLLBACK, psycopg prepares all statements of the connection anew, which takes longer than a claim."""
+    engine = create_engine(postgres_ledger_url, prepares=True, pool_size=1, max_overflow=0)
+    ledger = SqlLedger(engine)
+    claim_one(ledger, "legacy", ["report"], "w", LEASE)
+    ticker_of(ledger, Registry(), "legacy").tick_if_due()
+    ledger.cancel_requests([uuid4()])
+    ledger.backlog("legacy")
+    with engine.connect() as connection:
+        prepared = connection.scalars(text("SELECT statement FROM pg_prepared_statements")).all()
+    engine.dispose()
+    assert any("gen_random_uuid()" in statement for statement in prepared)
