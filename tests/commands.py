@@ -7,7 +7,7 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from spoke_jobs.cli.command_line import called_with
+from spoke_jobs.cli.command_line import build_program
 
 
 def run_command(arguments: Sequence[str], *, env: dict[str, str] | None = None, **options: Any) -> Result:
@@ -15,4 +15,4 @@ def run_command(arguments: Sequence[str], *, env: dict[str, str] | None = None, 
 
     :param options: of typer's ``CliRunner.invoke``, such as ``input``.
     """
-    return CliRunner().invoke(called_with(arguments), arguments, env=env, **options)
+    return CliRunner().invoke(build_program(arguments), arguments, env=env, **options)

@@ -388,7 +388,7 @@ _LEDGER_LIMITS = (
     _runner("In the ledger, each queue has its own tokens under a rate of each queue", "limits/admission", "in ((limit.id, \"\"), bucket_of(limit, name))]", "in ((limit.id, \"\"),)]"),
     _runner("A search leaves out the queues without a token", "limits/admission", "full += [(limit.scope, name) for limit, name in self._buckets() if self._shortage(limit, name)]", "pass"),
     _runner("Tokens that workers of an earlier release take count for each queue", "ledger/limits_and_pauses/bucket_rows", "return full_at if last is None or full_at > last else known", "return known"),
-    _runner("Claims count the tokens that other claims have just taken", "ledger/claims/limited_claims", "return limit_state.Tokens(last, {**tokens.buckets, **limit_state.single_buckets(limits, last), **named})", "return tokens"),
+    _runner("Claims count the tokens that other claims have just taken", "ledger/claims/limited_claims", "return current_limits.Tokens(last, {**tokens.buckets, **current_limits.single_buckets(limits, last), **named})", "return tokens"),
     _runner("With too many empty buckets, no rate is exceeded", "ledger/limits_and_pauses/bucket_rows", "if len(rows) == MOST_EMPTY:", "if False:"),
     _runner("Buckets that are full are deleted", "ledger/limits_and_pauses/bucket_rows", "most = max(_DELETED_AT_LEAST, 2 * len(rows))", "most = 0"),
     _runner("A claim says until when the token of its rate holds", "limits/job_limit", "return max(_SHORTEST_START,", "return 10 * max(_SHORTEST_START,"),

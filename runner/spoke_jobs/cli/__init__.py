@@ -21,8 +21,8 @@ def main() -> None:
     from spoke_jobs.cli.printing import print_traceback
 
     sys.excepthook = print_traceback  # before typer is imported, which calls the hook that it finds
-    from spoke_jobs.cli.command_line import called_with
+    from spoke_jobs.cli.command_line import build_program
 
-    program = called_with(sys.argv[1:])
+    program = build_program(sys.argv[1:])
     garbage_collection.resume()
     program(prog_name="spoke-jobs")

@@ -1,7 +1,7 @@
 """The list of commands. Each is a module of `commands`.
 
-A call imports the module of the command that it names, and no other. What only one way to call a command needs (rich,
-Alembic, a web server), its function imports.
+A call imports the module of the command that it names, not those of all commands. What a command does not always need
+(rich, Alembic, a web server), its function imports.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated, cast
+from typing import Annotated, NamedTuple, cast
 
 import typer
 
@@ -20,26 +20,42 @@ from spoke_jobs.cli.commands.exits import EPILOG
 from spoke_jobs.cli.printing import print_text
 from spoke_jobs.shared.log_setup import VisibleFormatter
 
-PANELS: dict[str, tuple[str, ...]] = {
-    "Set-up": ("check", "migrate"),
-    "Read jobs": ("ls", "stats", "sizes", "show", "why", "logs", "watch", "events"),
+
+class Listed(NamedTuple):
+    """A command, and where it is."""
+
+    name: str
+    module: str = ""
+    """Empty: ``NAME_command``."""
+    is_group: bool = False
+    """Whether it has commands of its own: the module's ``app``."""
+    is_consequential: bool = False
+    """See :class:`.Consequential`."""
+
+
+PANELS: dict[str, tuple[Listed, ...]] = {
+    "Set-up": (Listed("check"), Listed("migrate")),
+    "Read jobs": tuple(map(Listed, ("ls", "stats", "sizes", "show", "why", "logs", "watch", "events"))),
     "Change jobs": (
-        *("batches", "outbox", "limits", "schedules"),
-        *("dispatch", "cancel", "retry", "run-now", "priority", "suspend", "prune", "pause", "resume"),
+        Listed("dispatch"),
+        Listed("cancel", is_consequential=True),
+        Listed("retry"),
+        Listed("run-now", "start_commands"),
+        Listed("priority", "start_commands"),
+        Listed("suspend", "start_commands", is_consequential=True),
+        Listed("prune", is_consequential=True),
+        Listed("pause", "limits_command", is_consequential=True),
+        Listed("resume", "limits_command"),
+        Listed("batches", is_group=True),
+        Listed("outbox", is_group=True),
+        Listed("limits", is_group=True),
+        Listed("schedules", is_group=True),
     ),
-    "Run jobs and tasks (containers start these)": ("worker", "tasks", "sync", "run"),
-    "See jobs in a browser": ("web",),
-    "Tell people about failed jobs": ("mutes", "notify"),
+    "Run jobs and tasks (containers start these)": tuple(map(Listed, ("worker", "tasks", "sync", "run"))),
+    "See jobs in a browser": (Listed("web"),),
+    "Tell people about failed jobs": (Listed("notify"), Listed("mutes", is_group=True)),
 }
 """The headings of `--help`, each with its commands."""
-_GROUPS = {"batches", "outbox", "limits", "schedules", "mutes"}
-"""Those that have commands of their own: the module's ``app``."""
-_CONSEQUENTIAL = {"cancel", "prune", "pause", "suspend"}
-_MODULES = {
-    **dict.fromkeys(("pause", "resume"), "limits_command"),
-    **dict.fromkeys(("priority", "run-now", "suspend"), "start_commands"),
-}
-"""Where a command is that shares a module; ``why`` is in ``why_command``."""
 _TABLES_FROM = 80
 """Columns of a terminal."""
 
@@ -67,10 +83,10 @@ def _spoke_jobs(
     cast(logging.Handler, logging.lastResort).setFormatter(VisibleFormatter())
 
 
-def called_with(arguments: Sequence[str]) -> typer.Typer:
+def build_program(arguments: Sequence[str]) -> typer.Typer:
     """Return the program with the one command that the arguments name first, or with all if they name none.
 
-    To import all commands and to build them, as typer does at each call, takes longer than most of them do.
+    Importing and building all commands takes longer than most commands run.
     """
     program = typer.Typer(
         cls=CommandGroup,
@@ -80,17 +96,18 @@ def called_with(arguments: Sequence[str]) -> typer.Typer:
         rich_markup_mode="rich" if _shows_tables() else None,  # else help and errors are plain
     )
     program.callback()(_spoke_jobs)
-    panels = {name: panel for panel, names in PANELS.items() for name in names}
-    first = arguments[0] if arguments else ""
-    for name in [first] if first in panels else panels:
-        _add(name, program, panels[name])
+    panels = {command: panel for panel, commands in PANELS.items() for command in commands}
+    named = [command for command in panels if [command.name] == list(arguments[:1])]
+    for command in () if list(arguments) == ["--version"] else named or panels:
+        _add(command, program, panels[command])
     return program
 
 
-def _add(name: str, program: typer.Typer, panel: str) -> None:
-    module = import_module(f"spoke_jobs.cli.commands.{_MODULES.get(name, f'{name}_command')}")
-    if name in _GROUPS:
+def _add(listed: Listed, program: typer.Typer, panel: str) -> None:
+    name = listed.name
+    module = import_module(f"spoke_jobs.cli.commands.{listed.module or f'{name}_command'}")
+    if listed.is_group:
         program.add_typer(module.app, name=name, rich_help_panel=panel)
     else:
-        command = program.command(cls=Consequential if name in _CONSEQUENTIAL else PlainErrors, rich_help_panel=panel)
-        command(getattr(module, name.replace("-", "_")))
+        kind = Consequential if listed.is_consequential else PlainErrors
+        program.command(cls=kind, rich_help_panel=panel)(getattr(module, name.replace("-", "_")))

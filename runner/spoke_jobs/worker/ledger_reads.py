@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from spoke_jobs.contract.metrics.application_catalogue import MOST_SCOPES
 from spoke_jobs.ledger.engine import READ_ONLY
-from spoke_jobs.ledger.limits_and_pauses import limit_state
+from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.pool_metrics import PoolUse, pool_use
 from spoke_jobs.ledger.reading.failed_jobs import FailedJobs, failed_jobs
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts
@@ -56,7 +56,7 @@ class LedgerReads:
     def limits(self) -> LimitFigures:
         """Return the limits with their use, and the pauses."""
         with self._reading() as connection:
-            return limit_state.current_admission(connection).figures(MOST_SCOPES)
+            return current_limits.read_admission(connection).figures(MOST_SCOPES)
 
     def pool(self) -> PoolUse | None:
         """Return the use of the connections to the database. This needs no connection."""

@@ -16,7 +16,7 @@ from spoke_jobs.ledger.claims import single_claim
 from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.columns.clock import LONGEST_WAIT_SECONDS
 from spoke_jobs.ledger.lifecycle import transitions
-from spoke_jobs.ledger.limits_and_pauses import limit_state
+from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.outbox.outbox_queries import ANY_TASK, OutboxQueries
 from spoke_jobs.ledger.outbox.task_outbox import Outbox, TaskFailure, insert_task
 from spoke_jobs.ledger.port import AttemptOver, NotThisAttempt
@@ -388,12 +388,12 @@ def test_a_lease_that_no_process_writes_or_renews_fills_no_limit(ledger: SqlLedg
 def test_of_very_many_kinds_of_running_jobs_few_are_read_and_all_count(
     ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limit_state, "COUNTED_APART", 3)
+    monkeypatch.setattr(current_limits, "COUNTED_APART", 3)
     for number, queue in enumerate(["busy", "busy", "a", "b", "c", "d"]):
         ledger.insert(new_job(queue_name=queue, limit_key=f"key {number}"))
     assert len(claimed(ledger)) == 6
     with ledger.engine.connect() as connection:
-        read = limit_state.running_jobs(connection, frozenset({ScopeKind.EACH_QUEUE, ScopeKind.ALL}))
+        read = current_limits.running_jobs(connection, frozenset({ScopeKind.EACH_QUEUE, ScopeKind.ALL}))
     assert (len(read), read.total()) == (3 + 1, 6)
     assert read[Subject("", "busy", None)] == 2, "the largest are counted apart"
     held, free = ledger.insert(new_job(queue_name="busy")).id, ledger.insert(new_job(queue_name="a")).id

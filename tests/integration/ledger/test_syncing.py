@@ -18,7 +18,7 @@ from spoke_jobs.ledger.cluster.ended_attempts import FIRST_LOOK, Look
 from spoke_jobs.ledger.cluster.lane_load import LaneLoad, lane_loads
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.limits_and_pauses import limit_state
+from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.maintenance import overflow
 from spoke_jobs.ledger.maintenance.overflow import LaneClaims
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -349,7 +349,7 @@ def test_the_load_is_what_the_limits_leave_room_for(ledger: SqlLedger) -> None:
 
 
 def test_of_very_many_kinds_of_due_jobs_the_load_counts_all(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limit_state, "COUNTED_APART", 2)
+    monkeypatch.setattr(current_limits, "COUNTED_APART", 2)
     for number in (1, 1, 2, 2, 3, 4):
         ledger.insert(new_job(runner=LANE_RUNNER, organization_id=number))
     bound(ledger, "each-organization", max_running=1)

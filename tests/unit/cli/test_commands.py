@@ -13,7 +13,7 @@ from tests.contract.ledger import new_job
 from tests.unit.cli.conftest import Run, claimed, document, fail
 from typer.testing import CliRunner
 
-from spoke_jobs.cli.command_line import called_with
+from spoke_jobs.cli.command_line import build_program
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.cluster.cluster_view import SpokeJobWaits
 from spoke_jobs.ledger.columns.clock import clock_after
@@ -182,7 +182,7 @@ class TestCancel:
             "would cancel 3 jobs",
         ]
         asked = CliRunner(env={"SPOKE_DATABASE_URL": str(ledger.engine.url)})
-        assert asked.invoke(called_with(["cancel"]), ["cancel", "--type", "sync_*"], input="").exit_code == 2
+        assert asked.invoke(build_program(["cancel"]), ["cancel", "--type", "sync_*"], input="").exit_code == 2
         assert run("cancel", "--type", "sync_*", "--queue", "b", "--yes").stdout.splitlines() == [
             "2\tsync_lists\tasked to stop",
             "4\tsync_people\tcancelled",

@@ -11,7 +11,7 @@ import typer
 from tests.contract.ledger import new_job
 from tests.unit.cli.conftest import Run, fail
 
-from spoke_jobs.cli.command_line import called_with
+from spoke_jobs.cli.command_line import build_program
 from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
@@ -46,7 +46,7 @@ def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any
 
 
 def test_each_such_command_is_known() -> None:
-    whole = _commands(typer.main.get_command(called_with([])))
+    whole = _commands(typer.main.get_command(build_program([])))
     assert {name for name, command in whole if any("--json" in one.opts for one in command.params)} == set(FULL)
 
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 import typer
 
-from spoke_jobs.cli.command_line import called_with
+from spoke_jobs.cli.command_line import build_program
 from spoke_jobs.cli.commands import dispatch_command
 from spoke_jobs.cli.commands.exits import EPILOG, MEANINGS, Exit
 from spoke_jobs.cli.reference import causes_page, cli_page, options_page, settings_page
@@ -37,7 +37,7 @@ def test_every_exit_code_is_in_the_help_and_the_reference(code: Exit) -> None:
 
 def test_every_command_and_every_code_of_why_has_its_place() -> None:
     page = cli_page.page()
-    for name in typer.main.get_command(called_with([])).commands:  # type: ignore[attr-defined]
+    for name in typer.main.get_command(build_program([])).commands:  # type: ignore[attr-defined]
         assert f"\n## {name}\n" in page
     for code in Code:
         assert f"| `{code.value}` | " in page
@@ -121,13 +121,19 @@ def test_every_option_has_its_meaning_and_what_each_runner_does_with_it() -> Non
 def test_a_command_loads_nothing_that_only_others_need() -> None:
     program = (
         "import sys\n"
-        "from spoke_jobs.cli.command_line import called_with\n"
-        "called_with(['why'])\n"
+        "from spoke_jobs.cli.command_line import build_program\n"
+        "build_program(['why'])\n"
         "only = {'rich', 'alembic', 'kubernetes', 'kopf', 'httpx', 'starlette', 'psycopg', 'sqlalchemy.orm'}\n"
         "print(only & sys.modules.keys())\n"
         "ours = ('worker', 'sync', 'contract.custom_resources.kinds', 'ledger.access', 'ledger.sql_ledger')\n"
         "print([name for name in sys.modules if name.startswith(tuple(f'spoke_jobs.{one}' for one in ours))])\n"
-        "print([name for name in sys.modules if name.endswith('_command')])"
+        "print([name for name in sys.modules if name.endswith('_command')])\n"
+        "for name in ('ls', 'stats', 'sizes', 'logs', 'watch', 'events'):\n"
+        "    build_program([name])\n"
+        "print([name for name in sys.modules if name == 'spoke_jobs.ledger.sql_ledger'])\n"
+        "build_program([])\n"
+        "print(only & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["set()", "[]", "['spoke_jobs.cli.commands.why_command']"]
+    why = "['spoke_jobs.cli.commands.why_command']"
+    assert done.stdout.splitlines() == ["set()", "[]", why, "[]", "set()"]

@@ -11,7 +11,7 @@ from tests.commands import run_command
 from tests.conftest import open_ledger
 from tests.contract.ledger import new_job
 
-from spoke_jobs.cli.command_line import called_with
+from spoke_jobs.cli.command_line import build_program
 from spoke_jobs.cli.commands.command_classes import Consequential
 from spoke_jobs.cli.commands.exits import reports_errors
 from spoke_jobs.cli.commands.filter_options import closest
@@ -194,7 +194,7 @@ def test_a_mistyped_command_is_never_answered_with_one_that_ends_or_deletes(type
 
 def _groups() -> dict[str, Any]:
     """The program and its groups of commands, by their names."""
-    whole: Any = typer.main.get_command(called_with([]))
+    whole: Any = typer.main.get_command(build_program([]))
     groups = {name: command for name, command in whole.commands.items() if hasattr(command, "commands")}
     return {"": whole, **groups}
 

@@ -32,7 +32,7 @@ from tests.unit.docs.typed_blocks import BLOCKS, IN_A_SESSION, NOT_RUN, ROOT, RU
 
 import spoke_jobs
 from spoke_jobs import Registry, api, use_runner
-from spoke_jobs.cli.command_line import called_with
+from spoke_jobs.cli.command_line import build_program
 from spoke_jobs.cli.commands import job_actions
 from spoke_jobs.dispatch import current_runner
 from spoke_jobs.ledger.engine import create_engine
@@ -245,7 +245,7 @@ class Shell:
                     assert found, line
                     assert found[1] in self._extras, line
                 case ["spoke-jobs", command, *arguments] if command in UNTIL_SIGTERM:
-                    parsed = typer.main.get_command(called_with([command]))
+                    parsed = typer.main.get_command(build_program([command]))
                     assert hasattr(parsed, "commands")
                     parsed.commands[command].make_context(command, arguments)
                 case ["spoke-jobs", *arguments]:

@@ -20,7 +20,7 @@ from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.errors import MigrationRefused
 from spoke_jobs.ledger.engine import create_engine as ledger_engine
 from spoke_jobs.ledger.limits_and_pauses import bucket_rows
-from spoke_jobs.ledger.limits_and_pauses.limit_state import current_admission
+from spoke_jobs.ledger.limits_and_pauses.current_limits import read_admission
 from spoke_jobs.ledger.migrations import downgrade, migrate
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_limit, job_limit_bucket, metadata
@@ -112,7 +112,7 @@ class TestMany:
         assert start(ledger, "c") == 1
         assert start(ledger, "d", "") == 1, "a job without a queue is not counted"
         with ledger.engine.connect() as connection:
-            wait = current_admission(connection).why_held(Subject("report", "d", None))
+            wait = read_admission(connection).why_held(Subject("report", "d", None))
         assert wait is not None
         assert wait.retry_at is not None
         with ledger.engine.begin() as connection:

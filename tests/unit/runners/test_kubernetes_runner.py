@@ -209,7 +209,8 @@ from spoke_jobs import Registry
 from spoke_jobs.loader import load_runner
 from spoke_jobs.model import JobState
 from spoke_jobs.settings import Settings
-import spoke_jobs.cli.command_line
+from spoke_jobs.cli.command_line import build_program
+build_program([])
 load_runner(Settings(job_runner="kubernetes", database_url=SecretStr("postgresql+psycopg://n@127.0.0.1:9/n"),
                      namespace="texting"), Registry())
 heavy = {"kubernetes", "kopf", "httpx", "starlette", "uvicorn", "aiohttp", "urllib3"} & sys.modules.keys()

@@ -14,7 +14,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.cli.commands.ledger_access import close_engines
+from spoke_jobs.cli.commands.open_engines import close_engines
 from spoke_jobs.cli.printing import print_error
 from spoke_jobs.errors import SpokeJobsError
 from spoke_jobs.ledger.engine import is_locked, is_not_allowed, reason_of

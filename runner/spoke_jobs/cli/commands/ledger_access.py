@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
+from spoke_jobs.cli.commands import open_engines
 from spoke_jobs.cli.commands.application import open_application
 from spoke_jobs.cli.commands.filter_options import check_filters
 from spoke_jobs.cluster.installed_reads import view_of, waits_in
@@ -16,6 +17,7 @@ from spoke_jobs.ledger.engine import check_schema, create_engine
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.model import ANY_JOB
 from spoke_jobs.settings import Settings, load_settings
+from spoke_jobs.shared import garbage_collection
 
 if TYPE_CHECKING:
     from spoke_jobs.cluster.cluster_view import ClusterView, SpokeJobWaits
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from spoke_jobs.model import JobFilter, JobRequest
     from spoke_jobs.registry import Registry
 
-_engines: list[Engine] = []
-_ledgers: list[SqlLedger] = []
 NEWEST = 1000
 """How many of the newest jobs are read to find names that resemble a mistyped one."""
 
@@ -35,7 +35,7 @@ def open_engine(settings: Settings | None = None, *, prepares: bool = False) -> 
     :param prepares: see :func:`spoke_jobs.ledger.engine.create_engine`.
     """
     engine = create_engine((settings or load_settings()).database, prepares=prepares)
-    _engines.append(engine)
+    open_engines.engines.append(engine)
     return engine
 
 
@@ -45,18 +45,19 @@ def open_ledger(settings: Settings | None = None, *, prepares: bool = False) -> 
     :param prepares: see :func:`spoke_jobs.ledger.engine.create_engine`.
     :raises SpokeJobsError: if it can't be used; the message names what is missing.
     """
-    from spoke_jobs.ledger.sql.lock_patience import LockPatience
-    from spoke_jobs.ledger.sql_ledger import SqlLedger  # slow to import; commands that only read do not need it
+    with garbage_collection.paused():  # slow to import; commands that only read do not need it
+        from spoke_jobs.ledger.sql.lock_patience import LockPatience
+        from spoke_jobs.ledger.sql_ledger import SqlLedger
 
     engine = open_engine(settings, prepares=prepares)
     check_schema(engine)
     ledger = SqlLedger(engine, patience=LockPatience())
-    _ledgers.append(ledger)
+    open_engines.ledgers.append(ledger)
     return ledger
 
 
 def open_queries() -> Queries:
-    """Open the database that the settings name, to read it (`why`, `show`, `logs`).
+    """Open the database that the settings name, to read it (`why`, `ls`, `logs`).
 
     :raises SpokeJobsError: if it can't be used; the message names what is missing.
     """
@@ -92,14 +93,6 @@ def declared_names(of: Callable[[Registry], Iterable[str]]) -> set[str]:
 def newest_types(queries: Queries) -> set[str]:
     """Return the types of the newest jobs."""
     return {job.job_type for job in queries.selected(ANY_JOB, NEWEST)}
-
-
-def close_engines() -> None:
-    """Close the connections of this command. Otherwise the server logs broken connections."""
-    while _ledgers:
-        _ledgers.pop().close_notifier()
-    while _engines:
-        _engines.pop().dispose()
 
 
 def spokejob_waits() -> SpokeJobWaits:

@@ -162,8 +162,7 @@ def apply(
     ledger, limits = _open()
     by = name_of_actor(actor)
     if dry_run:
-        queries = open_queries()
-        changes = applied(limits.all(), entries, queries.now(), by=by, prune=prune)
+        changes = applied(limits.all(), entries, Queries(ledger.engine).now(), by=by, prune=prune)
     else:
         changes = limits.apply(entries, by, prune=prune)
     for change in changes:

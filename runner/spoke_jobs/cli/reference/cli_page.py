@@ -9,7 +9,7 @@ from typing import Any, Literal, Union
 
 import typer
 
-from spoke_jobs.cli.command_line import called_with
+from spoke_jobs.cli.command_line import build_program
 from spoke_jobs.cli.commands.command_classes import value_kind
 from spoke_jobs.cli.commands.exits import MEANINGS
 from spoke_jobs.cli.reference.docstrings import banner, sentence, table, wrapped
@@ -58,7 +58,7 @@ DOCUMENTS: tuple[tuple[str, type[Shape]], ...] = (
 
 def page() -> str:
     """Generate the page."""
-    group: Any = typer.main.get_command(called_with([]))
+    group: Any = typer.main.get_command(build_program([]))
     panels: dict[str, list[str]] = {}
     for name, command in group.commands.items():
         panels.setdefault(command.rich_help_panel, []).append(name)

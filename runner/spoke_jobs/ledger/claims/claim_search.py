@@ -19,7 +19,7 @@ from spoke_jobs.ledger.claims.claim_route import UNKNOWN
 from spoke_jobs.ledger.claims.claim_turns import LastTurns
 from spoke_jobs.ledger.claims.turn_search import TurnSearch
 from spoke_jobs.ledger.engine import is_locked
-from spoke_jobs.ledger.limits_and_pauses import limit_state
+from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.limits_and_pauses.limit_cache import KnownLimits, LimitCache
 from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
 from spoke_jobs.limits.admission import LimitSet
@@ -179,7 +179,7 @@ class ClaimSearch:
         """Read the limits, and of which scopes nothing may start now."""
         with self._reading() as connection:
             began = time.monotonic()  # does not include the time to connect
-            closed = limit_state.closed_scopes(connection, self._cache)
+            closed = current_limits.closed_scopes(connection, self._cache)
         now = time.monotonic()
         self._route = self._route.after_look(now, now - began, closed)
         if self._cache.known.rows:  # otherwise the claim finds that there are none

@@ -22,7 +22,7 @@ from spoke_jobs.ledger.claims import bulk
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Variant, found_in_steps, search, search_text, search_values
 from spoke_jobs.ledger.claims.eligibility import Open
-from spoke_jobs.ledger.limits_and_pauses import bucket_rows, limit_state
+from spoke_jobs.ledger.limits_and_pauses import bucket_rows, current_limits
 from spoke_jobs.ledger.limits_and_pauses.limit_cache import LimitCache
 from spoke_jobs.ledger.tables import job_limit
 from spoke_jobs.limits.admission import Admission, Closed, LimitSet, bucket_of
@@ -65,14 +65,14 @@ def claim_batch(connection: Connection, cache: LimitCache, request: ClaimRequest
     limits = cache.read(connection)
     if not cache.known.rows:
         return None
-    tokens = limit_state.read_tokens(connection, limits)
-    admission = limit_state.admission_of(connection, limits, tokens)
+    tokens = current_limits.read_tokens(connection, limits)
+    admission = current_limits.admission_of(connection, limits, tokens)
     closed = admission.closed()
     rows = [] if closed.everything else _search(connection, closed, request)
     if applying := _applying(limits, rows):
         again = _locked(connection, limits, tokens, applying)
         if again is not None:
-            tokens, admission = again, limit_state.admission_of(connection, limits, again)
+            tokens, admission = again, current_limits.admission_of(connection, limits, again)
     admitted = _admitted(admission, rows)
     if connection.dialect.name == "postgresql":
         ids = [row["id"] for row in admitted]
@@ -97,8 +97,8 @@ def _applying(limits: LimitSet, rows: Iterable[RowMapping]) -> dict[int, set[str
 
 
 def _locked(
-    connection: Connection, limits: LimitSet, tokens: limit_state.Tokens, applying: Mapping[int, Collection[str]]
-) -> limit_state.Tokens | None:
+    connection: Connection, limits: LimitSet, tokens: current_limits.Tokens, applying: Mapping[int, Collection[str]]
+) -> current_limits.Tokens | None:
     """Lock limits, and read the tokens of the jobs that were found. None if the first reading is still right."""
     several = [limit for number, limit in limits.with_buckets.items() if number in applying]
     last = tokens.last
@@ -107,7 +107,7 @@ def _locked(
     elif not several:  # on SQLite, the transaction excludes other writers
         return None
     named = bucket_rows.named_buckets(connection, several, last, applying)
-    return limit_state.Tokens(last, {**tokens.buckets, **limit_state.single_buckets(limits, last), **named})
+    return current_limits.Tokens(last, {**tokens.buckets, **current_limits.single_buckets(limits, last), **named})
 
 
 def _admitted(admission: Admission, rows: Iterable[RowMapping]) -> list[RowMapping]:

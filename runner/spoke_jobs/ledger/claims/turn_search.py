@@ -28,7 +28,7 @@ from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.claim_turns import DueJob, LastTurns, TurnPlan, planned
 from spoke_jobs.ledger.claims.due_jobs import VARIANTS, Start, Variant, search, search_text, search_values, steps_search
 from spoke_jobs.ledger.claims.eligibility import OfRunner, Open, Waiting, in_text
-from spoke_jobs.ledger.limits_and_pauses import limit_state
+from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.limits_and_pauses.limit_cache import KnownLimits, LimitCache
 from spoke_jobs.ledger.tables import job_request, sql_name
 from spoke_jobs.limits.admission import NOTHING_CLOSED, Closed
@@ -116,7 +116,7 @@ class TurnSearch:
         parties = self._parties(connection, request.runner)
         if not parties:
             return ()
-        closed = limit_state.closed_scopes(connection, self.cache) if limited else NOTHING_CLOSED
+        closed = current_limits.closed_scopes(connection, self.cache) if limited else NOTHING_CLOSED
         if closed.everything:
             return None
         # A power of two, so that there are few statements.
@@ -128,7 +128,7 @@ class TurnSearch:
         jobs += _first_jobs(connection, wanted, parties, closed)
         if len({job.organization_id for job in jobs}) < 2:
             return ()
-        running = limit_state.running_jobs(connection, _BY_ORGANIZATION)
+        running = current_limits.running_jobs(connection, _BY_ORGANIZATION)
         by_organization = Counter({subject.organization_id: count for subject, count in running.items()})
         return planned(jobs, by_organization, turns)
 

@@ -13,7 +13,7 @@ from spoke_jobs.contract.executors import LANE_RUNNER
 from spoke_jobs.contract.limit_scopes import DIMENSIONS, ScopeKind, Subject
 from spoke_jobs.ledger.claims.eligibility import OfRunner, Selected, in_sql, of_free_worker
 from spoke_jobs.ledger.columns.clock import UTCDateTime, waited_seconds
-from spoke_jobs.ledger.limits_and_pauses import limit_state
+from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.sql.expressions import constant, counted_column, due_since
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.limits.admission import Admission
@@ -43,7 +43,7 @@ def lane_loads(connection: Connection, sets: Mapping[str, ClaimFilter]) -> dict[
 
     :param sets: the jobs that the workers of each set take.
     """
-    admission = limit_state.current_admission(connection)
+    admission = current_limits.read_admission(connection)
     loads = {}
     for name, only in sets.items():
         due, oldest = _due(connection, admission, only)
@@ -73,11 +73,11 @@ def _due(connection: Connection, admission: Admission, only: ClaimFilter) -> tup
     subject, count = [each[name] for name in Subject._fields], func.count()
     oldest = type_coerce(func.min(each.since), UTCDateTime)
     groups = select(*subject, count, oldest).group_by(*subject).order_by(desc(count))
-    rows = connection.execute(groups.limit(limit_state.COUNTED_APART)).all()
+    rows = connection.execute(groups.limit(current_limits.COUNTED_APART)).all()
     due = {Subject(*row[:-2]): row[-2] for row in rows}
-    if len(rows) == limit_state.COUNTED_APART:
+    if len(rows) == current_limits.COUNTED_APART:
         rest = (connection.scalar(select(func.count(each.since))) or 0) - sum(due.values())
-        due[limit_state.OTHERS] = due.get(limit_state.OTHERS, 0) + max(0, rest)
+        due[current_limits.OTHERS] = due.get(current_limits.OTHERS, 0) + max(0, rest)
     return due, min((row[-1] for row in rows), default=None)
 
 

@@ -13,7 +13,7 @@ from spoke_jobs.contract.limit_scopes import DIMENSIONS, ScopeKind, Subject
 from spoke_jobs.ledger.claims.eligibility import in_sql, of_overflow
 from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK
 from spoke_jobs.ledger.lifecycle import transitions
-from spoke_jobs.ledger.limits_and_pauses import limit_state
+from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.sql.each_alone import change_each
 from spoke_jobs.ledger.sql.expressions import counted_column, increased, option_seconds
 from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
@@ -62,7 +62,7 @@ def look(connection: Connection, last_attempt: int | None, limit: int) -> Waits:
     :param last_attempt: the newest attempt at the last look; None at the first one.
     """
     newest = connection.scalar(select(func.max(job_attempt.c.id))) or 0
-    admission = limit_state.current_admission(connection)
+    admission = current_limits.read_admission(connection)
     return Waits(
         admission,
         tuple(
@@ -79,7 +79,7 @@ def move_to_pods(connection: Connection, ids: Collection[int]) -> list[int]:
     """Move those of the jobs that still wait for a free worker. Return their ids."""
     if not ids:
         return []
-    still = _overflowed(limit_state.current_admission(connection)).where(job_request.c.id.in_(sorted(ids)))
+    still = _overflowed(current_limits.read_admission(connection)).where(job_request.c.id.in_(sorted(ids)))
     changes = transitions.job_overflowed(DATABASE_CLOCK, CLUSTER_RUNNER, increased(job_request.c.run))
 
     def move(row: Row[Any]) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.ledger.columns.clock import read_clock
-from spoke_jobs.ledger.limits_and_pauses import limit_state
+from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import read_limits
 from spoke_jobs.ledger.reading import crowd
 from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind
@@ -65,7 +65,7 @@ def read_crowd(connection: Connection, period_seconds: float, which: JobFilter, 
     """
     limits = LimitSet(read_limits(connection))
     counts, more = crowd.waiting_counts(connection, limits, which, cap)
-    admission = limit_state.current_admission(connection) if limits else Admission(limits, {}, read_clock(connection))
+    admission = current_limits.read_admission(connection) if limits else Admission(limits, {}, read_clock(connection))
     subjects = {each.kind: each.kind.subject for each in counts if each.kind.executor is not Executor.CLUSTER}
     by_subject = {subject: admission.why_held(subject) for subject in set(subjects.values())}
     waits = {kind: wait for kind, subject in subjects.items() if (wait := by_subject[subject]) is not None}

@@ -21,7 +21,7 @@ from spoke_jobs.ledger.cluster.reports import reports_of
 from spoke_jobs.ledger.columns.clock import read_clock
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.lifecycle import checkpoints
-from spoke_jobs.ledger.limits_and_pauses import limit_state
+from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import read_limits
 from spoke_jobs.ledger.maintenance import pruning
 from spoke_jobs.ledger.reading import crowd, dependency_queries
@@ -157,7 +157,7 @@ class Queries:
         """List the limits, rates and pauses, by scope."""
         with self._reading() as connection:
             limits = LimitSet(read_limits(connection))
-            admission = Admission(limits, limit_state.running_jobs(connection, limits.kinds), read_clock(connection))
+            admission = Admission(limits, current_limits.running_jobs(connection, limits.kinds), read_clock(connection))
             return [LimitState(limit, admission.running(limit)) for limit in limits.limits]
 
     def held(self, jobs: Sequence[JobRequest]) -> dict[int, Wait]:
@@ -166,7 +166,7 @@ class Queries:
         if not waiting:
             return {}
         with self._reading() as connection:
-            admission = limit_state.current_admission(connection)
+            admission = current_limits.read_admission(connection)
             found = {job.id: admission.why_held(Subject.of(job)) for job in waiting}
         return {job_id: wait for job_id, wait in found.items() if wait is not None}
 

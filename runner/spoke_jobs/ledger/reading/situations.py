@@ -28,7 +28,7 @@ from spoke_jobs.ledger.claims.eligibility import (
 from spoke_jobs.ledger.cluster.reports import reports_of
 from spoke_jobs.ledger.columns.clock import read_clock
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.limits_and_pauses import limit_state
+from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.reading import dependency_queries
 from spoke_jobs.ledger.reading.cancellers import canceller, with_cancellers
 from spoke_jobs.ledger.reading.dependency_queries import NOTHING, Blocking
@@ -141,7 +141,7 @@ def situation_of(connection: Connection, job_id: int, cap: int | None) -> Situat
             cancelled_by=by,
             failed_batch=batch,
         )
-    admission = limit_state.current_admission(connection)
+    admission = current_limits.read_admission(connection)
     is_open = Open(admission.closed()).expression()
     ahead, ahead_in_queue, examined = _ahead(connection, job, is_open, cap)
     return Situation(

@@ -28,7 +28,7 @@ from spoke_jobs.model import AttemptState
 COUNTED_APART = 10_000
 """How many groups of running jobs are counted apart. Other code may have written any number of rows."""
 OTHERS = Subject("", "", None)
-"""The smallest ones, together."""
+"""All groups beyond the largest, as one."""
 _IS_RUNNING = job_attempt.c.state == constant(AttemptState.RUNNING)
 _ALL_RUNNING = select(func.count()).where(_IS_RUNNING)
 _RATED = select(job_limit.c.id, job_limit.c.full_at).where(job_limit.c.rate_count.is_not(None))
@@ -44,7 +44,7 @@ class Tokens:
     """Of a limit with several, the empty ones, or those of the jobs that were found."""
 
 
-def current_admission(connection: Connection) -> Admission:
+def read_admission(connection: Connection) -> Admission:
     """Return the present state of the limits, for readers."""
     limits = LimitSet(read_limits(connection))
     return admission_of(connection, limits, read_tokens(connection, limits))
@@ -57,7 +57,7 @@ def closed_scopes(connection: Connection, cache: LimitCache) -> Closed:
 
 
 def admission_of(connection: Connection, limits: LimitSet, tokens: Tokens) -> Admission:
-    """Count the running jobs that the limits bound, and return what may start beside them."""
+    """Count the running jobs that the limits bound, and return what may still start."""
     running = running_jobs(connection, limits.kinds) if limits.counts else {}
     asked_at = time.monotonic()
     return Admission(limits, running, read_clock(connection), tokens.buckets, asked_at)
