@@ -73,6 +73,8 @@ class Claiming:
         self._metrics = metrics
         self._may_have_work = dict.fromkeys(ChildKind, True)
         """Per kind, whether the ledger may have due jobs."""
+        self._kinds = list(ChildKind)
+        """The kinds in the order of their claims. First comes that of the last job: a notification names no kind."""
         self._seconds = dict.fromkeys(ChildKind, 1.0)
         """Per kind, the moving average of an attempt's duration."""
         self.queried = False
@@ -159,7 +161,7 @@ class Claiming:
         if self._suspects.forget_old(time.monotonic()):
             self.expect_work()
         self._metrics.held_back_types = len(self._suspects)
-        for kind in ChildKind:
+        for kind in tuple(self._kinds):
             idle = self._claim_suspects(kind) and idle
             types = self._suspects.without(self._types_of(kind))
             while self._may_have_work[kind] and (room := self._room_of(kind)) and types:
@@ -261,6 +263,8 @@ class Claiming:
             self._ledger.release(claim.token)
             return False
         assert child is not None
+        if own is not self._kinds[0]:
+            self._kinds.reverse()
         self._pool.order(child, self._held(claim, name, alone=alone))
         return True
 

@@ -93,6 +93,28 @@ def test_jobs_of_a_busy_event_loop_keep_no_process_from_the_others(
     assert worker.claim() == {loop_types[0]: SLOTS, **claimed}
 
 
+def test_the_kind_of_the_last_job_is_claimed_first(
+    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job then starts after one claim, and the one for the other kind does not delay it."""
+    worker = make("mail", loop_types=("crawl",))
+    asked: list[tuple[str, ...]] = []
+    claim_batch = worker.ledger.claim_batch
+
+    def counted(runner: str, types: tuple[str, ...], *rest: Any) -> Any:
+        asked.append(types)
+        return claim_batch(runner, types, *rest)
+
+    monkeypatch.setattr(worker.ledger, "claim_batch", counted)
+    for last in ("crawl", "mail", "crawl"):
+        worker.dispatch(last, 1)
+        worker.claim()
+        asked.clear()
+        worker.dispatch(last, 1)
+        worker.claim()
+        assert asked[0] == (last,)
+
+
 def test_claims_that_cannot_be_assigned_are_given_back(
     make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
