@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.unit.sync.making import LONG_AGO, NOW, row, seen
 
@@ -59,6 +59,8 @@ class World:
         self.rows: dict[str, Row] = {}
         self.cluster: dict[str, SpokeJobView] = {}
         self.pods: dict[str, Pod] = {}
+        self.claimed_under: dict[str, str] = {}
+        """The SpokeJob, by its object's uid, of the pod that made the last claim of a job."""
         self.creating: list[str] = []
         """Creations that the runner has under way."""
         self.recording: list[str] = []
@@ -96,6 +98,7 @@ class World:
         for name in pick(self.claimable(), position):
             pod = self.pods[name]
             pod.claimed = True
+            self.claimed_under[name] = self.cluster[name].object_uid if name in self.cluster else ""
             self.change(name, live=pod.number, state=JobState.RUNNING, attempt=pod.number, status=0, result_message="")
 
     def pod_reports(self, position: int, _: bool, __: bool) -> None:
@@ -328,9 +331,15 @@ class World:
             self.change(name, live=self.rows[name].live, submitted_at=LONG_AGO)
 
     def may_run(self, name: str, number: int) -> bool:
-        """Whether the cluster says that the attempt runs."""
+        """Whether the cluster says that the attempt runs.
+
+        Attempts of a SpokeJob that was created anew, after somebody had deleted it, have the numbers of earlier ones.
+        Such an attempt cannot claim the job, and is not the one that holds it.
+        """
         spokejob = self.cluster.get(name)
-        return spokejob is not None and any(item.number == number and not item.ended for item in spokejob.attempts)
+        if spokejob is None or spokejob.object_uid != self.claimed_under.get(name):
+            return False
+        return any(item.number == number and not item.ended for item in spokejob.attempts)
 
     def change(self, name: str, **changes: Any) -> None:
         known = self.rows[name]
@@ -369,8 +378,24 @@ steps = st.tuples(
 )
 
 
+CREATED_ANEW: list[Any] = [
+    (World.dispatch, 0, True, False),
+    (World.sync_follows_one, 1, False, False),
+    (World.sync_acts, 0, False, False),
+    (World.attempt_starts, 0, False, False),
+    (World.pod_claims, 0, False, False),
+    (World.attempt_ends, 0, False, False),
+    (World.sync_follows_one, 1, True, False),
+    (World.somebody_deletes, 0, False, False),
+    (World.runner_goes_on, 0, False, False),
+    (World.attempt_starts, 0, False, False),
+]
+"""The runner's creation comes so late that the job has been launched by sync, run, and deleted."""
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(steps, min_size=20, max_size=50))
+@example(CREATED_ANEW)
 def test_every_job_ends_right_and_once(walk: list[Any]) -> None:
     world = World()
     world.dispatch(0, True, False)
