@@ -41,15 +41,22 @@ AnyJson = Annotated[Any, AfterValidator(writable)]
 class Shape(BaseModel):
     """A JSON object whose fields are documented by their docstrings."""
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, from_attributes=True)
+    model_config = ConfigDict(frozen=True, from_attributes=True)
 
     documented_by: ClassVar[type | None] = None
     """The class whose docstrings document the fields, if these are derived from it."""
 
     @classmethod
     def meanings(cls) -> dict[str, str]:
-        """Return what the fields mean, by their names; empty for those that explain themselves."""
+        """Return what the fields mean, by their names; empty for those that explain themselves.
+
+        The docstrings are read here. pydantic would read them with each import, which takes a command longer than a
+        query does.
+        """
         said = of_attributes(cls.documented_by) if cls.documented_by else {}
+        for shape in reversed(cls.__mro__):
+            if issubclass(shape, Shape):
+                said |= of_attributes(shape)
         return {name: field.description or said.get(name, "") for name, field in cls.model_fields.items()}
 
     @classmethod

@@ -9,8 +9,15 @@ import textwrap
 
 
 def of_attributes(cls: type) -> dict[str, str]:
-    """Return the docstrings below a class's attributes, by attribute, as Markdown on one line."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    """Return the docstrings below a class's attributes, by attribute, as Markdown on one line.
+
+    A class that was made at run time has none.
+    """
+    try:
+        source = inspect.getsource(cls)
+    except OSError:
+        return {}
+    (tree,) = ast.parse(textwrap.dedent(source)).body
     assert isinstance(tree, ast.ClassDef)
     found: dict[str, str] = {}
     for before, after in zip(tree.body, tree.body[1:], strict=False):
