@@ -1,4 +1,4 @@
-"""The queries of the command line, with the same answers on each database. Subclass it with a fixture ``ledger``."""
+"""What `why`, `show` and `watch` read: the same answers on each database. Subclass it with a fixture ``ledger``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
+from tests.contract.ledger_events import EventsContract
+from tests.contract.ledger_statistics import StatisticsContract
 from tests.contract.ledger_waits import WaitContract
 from tests.sent_statements import sent_statements
 from tests.waiting import eventually
 
-from spoke_jobs.contract.executors import CLUSTER_RUNNER, Executor, row_runner
+from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.errors import ChangeRefused, UniquenessConflict
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.claims.eligibility import WithinStartTimeout
 from spoke_jobs.ledger.columns.clock import clock_after
@@ -29,7 +30,7 @@ from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.reading.situations import Turns
 from spoke_jobs.ledger.reading.statistics import GroupedBy
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import job_event, job_request
+from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import ANY_JOB, AttemptUsage, Failure, JobFilter, JobOptions, JobRequest, JobState, Progress
 
@@ -41,7 +42,7 @@ def start(ledger: SqlLedger, lease: float = LEASE, worker: str = "w") -> JobRequ
     return claim.job
 
 
-class QueriesContract(WaitContract):
+class QueriesContract(WaitContract, StatisticsContract, EventsContract):
     """The reads that `spoke-jobs why` and `watch` depend on."""
 
     @pytest.fixture
@@ -627,102 +628,6 @@ class QueriesContract(WaitContract):
                 place: (job_id, 3) for place, job_id in last.items()
             }
 
-    def test_statistics_of_each_type(self, ledger: SqlLedger, queries: Queries) -> None:
-        later = datetime.now(UTC) + timedelta(hours=1)
-        first = ledger.insert(new_job())
-        for more in ({}, {"job_type": "export"}, {"job_type": "export", "run_after": later}):
-            ledger.insert(new_job(**more))
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
-        ledger.succeed(None, claim.token, None)
-        start(ledger)
-        failed = claim_one(ledger, "legacy", ["export"], "w", LEASE)
-        assert failed is not None
-        ledger.fail(failed.token, Failure("JobError", for_good=True), decide=True)
-        ledger.insert(new_job(job_type="export", queue_name="q"))
-
-        found = queries.statistics(GroupedBy.TYPE, 3600, ANY_JOB)
-        export, report = found.groups
-        assert (export.name, export.waiting, export.running, export.succeeded, export.failed) == ("export", 2, 0, 0, 1)
-        assert (report.name, report.waiting, report.running, report.succeeded, report.failed) == ("report", 0, 1, 1, 0)
-        assert report.oldest_due_at is None
-        assert export.oldest_due_at is not None
-        assert first.created_at <= export.oldest_due_at <= found.now, "a job that is due later is not the oldest"
-        assert report.wait is not None
-        assert 0 <= report.wait.p50 < 60
-        total = found.total
-        assert (total.waiting, total.running, total.succeeded, total.failed) == (2, 1, 1, 1)
-
-        only = queries.statistics(GroupedBy.QUEUE, 3600, JobFilter(queue_name="q"))
-        assert [(group.name, group.waiting) for group in only.groups] == [("q", 1)]
-        assert {group.name for group in queries.statistics(GroupedBy.CAUSE, 3600, ANY_JOB).groups} == {"", "JobError"}
-        assert [group.name for group in queries.statistics(GroupedBy.ORGANIZATION, 3600, ANY_JOB).groups] == ["3"]
-
-    def test_statistics_of_lanes(self, ledger: SqlLedger, queries: Queries) -> None:
-        jobs = [ledger.insert(new_job())]
-        for lane in ("pod", "standby", "standby", "worker", "worker", "worker"):
-            runner = row_runner(CLUSTER_RUNNER, lane)
-            jobs.append(ledger.insert(new_job(runner=runner, options=JobOptions(lane=lane))))
-        ledger.cancel(jobs[-1].id)
-
-        def counted(which: JobFilter) -> dict[str, tuple[int, int]]:
-            groups = queries.statistics(GroupedBy.LANE, 3600, which).groups
-            return {group.name: (group.waiting, group.failed) for group in groups}
-
-        assert counted(ANY_JOB) == {"": (1, 0), "pod": (1, 0), "standby": (2, 0), "worker": (2, 1)}
-        assert counted(JobFilter(lane="standby")) == {"standby": (2, 0)}
-
-    def test_statistics_count_what_ended_within_the_period(self, ledger: SqlLedger, queries: Queries) -> None:
-        ledger.insert(new_job())
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
-        ledger.succeed(None, claim.token, None)
-        eventually(lambda: not queries.statistics(GroupedBy.TYPE, 0.001, ANY_JOB).groups)
-        assert queries.statistics(GroupedBy.TYPE, 3600, ANY_JOB).total.succeeded == 1
-
-    def test_who_did_what(self, ledger: SqlLedger, queries: Queries) -> None:
-        waiting = ledger.insert(new_job(job_type="export"))
-        assert ledger.cancel(waiting.id, "ada@laptop").result_message == "ada@laptop cancelled the job."  # type: ignore[union-attr]
-        ledger.cancel(waiting.id, "nobody"), ledger.cancel(999, "nobody")
-        ledger.retry(waiting.id, "grace@desk"), ledger.retry(waiting.id, "nobody")
-        ledger.insert(new_job())
-        running = start(ledger)
-        ledger.cancel(running.id), ledger.cancel(running.id, "nobody")
-        found = [(event.actor, event.action, event.job_id, event.detail) for event in queries.events()]
-        assert found == [
-            ("", "cancel", running.id, "running"),
-            ("grace@desk", "retry", waiting.id, "run 2"),
-            ("ada@laptop", "cancel", waiting.id, "waiting"),
-        ]
-        assert [event.action for event in queries.events(which=EventFilter(job_id=waiting.id))] == ["retry", "cancel"]
-        assert [event.job_type for event in queries.events(1, EventFilter(action="retry", actor="grace@*"))] == [
-            "export"
-        ]
-        assert queries.events(which=EventFilter(since=queries.now() + timedelta(minutes=1))) == []
-
-    def test_a_change_of_a_start_is_an_event_with_the_old_value(self, ledger: SqlLedger, queries: Queries) -> None:
-        at = datetime(2999, 3, 1, 8, tzinfo=UTC)
-        job = ledger.insert(new_job(run_after=at))
-        ledger.run_now(job.id, "ada@laptop")
-        with pytest.raises(ChangeRefused):
-            ledger.run_now(job.id, "nobody")
-        for priority in (5, 5):  # the second one changes nothing
-            ledger.set_priority(job.id, priority, "grace@desk")
-        for reason in ("wait for the import", "again"):  # the second one changes nothing
-            ledger.suspend(job.id, reason, "ada@laptop")
-        ledger.resume(job.id, "grace@desk")
-        events = queries.events()
-        found = [(event.actor, event.action, event.job_id, event.detail) for event in events]
-        assert found == [
-            ("grace@desk", "resume job", job.id, ""),
-            ("ada@laptop", "suspend job", job.id, "wait for the import"),
-            ("grace@desk", "set priority", job.id, "5, not 0"),
-            ("ada@laptop", "run now", job.id, "due now, not at 2999-03-01 08:00:00 UTC"),
-        ]
-        situation = queries.situation(job.id)
-        assert situation is not None
-        assert situation.takers.rules_since == events[2].at, "before, other jobs came first"
-
     @pytest.mark.parametrize("state", [JobState.WAITING, JobState.BLOCKED, JobState.RUNNING])
     def test_who_has_suspended_a_job_and_why(self, ledger: SqlLedger, queries: Queries, state: JobState) -> None:
         first = ledger.insert(new_job())
@@ -763,35 +668,3 @@ class QueriesContract(WaitContract):
         assert (crowd.shares["legacy"].waiting, crowd.first_jobs.keys()) == (2, {free.id})
         ledger.suspend(free.id), ledger.suspend(last.id)
         assert queries.statistics(GroupedBy.TYPE, 3600, ANY_JOB).total.oldest_due_at is None
-
-    def test_deleting_by_hand_is_an_event_and_regular_deleting_is_none(
-        self, ledger: SqlLedger, queries: Queries
-    ) -> None:
-        for by in ("", "ada@laptop"):
-            ledger.insert(new_job())
-            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-            assert claim is not None
-            ledger.succeed(None, claim.token, None)
-            eventually(lambda by=by: ledger.prune(older_than_seconds=0.0, by=by) == 1)  # type: ignore[misc]
-        assert [(event.actor, event.action, event.detail) for event in queries.events()] == [
-            ("ada@laptop", "prune", "1 jobs")
-        ]
-
-    def test_an_event_is_there_exactly_if_its_change_is(self, ledger: SqlLedger, queries: Queries) -> None:
-        first = ledger.insert(new_job(unique_key="k"))
-        ledger.cancel(first.id, "ada@laptop")
-        ledger.insert(new_job(unique_key="k"))
-        with pytest.raises(UniquenessConflict):
-            ledger.retry(first.id, "ada@laptop")
-        assert [event.action for event in queries.events()] == ["cancel"]
-
-    def test_events_are_deleted_after_a_year(self, ledger: SqlLedger, queries: Queries) -> None:
-        job = ledger.insert(new_job())
-        ledger.cancel(job.id)
-        ledger.retry(job.id)
-        last = queries.events()[-1]
-        with ledger.engine.begin() as connection:
-            old = job_event.update().where(job_event.c.id == last.id).values(at=last.at - timedelta(days=366))
-            connection.execute(old)
-        ledger.prune()
-        assert [event.action for event in queries.events()] == ["retry"]
