@@ -191,6 +191,10 @@ class Ledger(AttemptLedger, Protocol):
     def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
         """List the newest jobs, newest first."""
 
+    @property
+    def rest_due(self) -> float | None:
+        """When to claim again, by the monotonic clock, if :meth:`claim_batch` has left due jobs unseen; else None."""
+
     def claim_batch(
         self,
         runner: str,

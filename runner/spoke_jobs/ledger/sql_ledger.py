@@ -84,6 +84,11 @@ class SqlLedger(SqlAttempts, SqlBatches):
         with self._reading() as connection:
             return [to_request(row) for row in connection.execute(statement).mappings()]
 
+    @property
+    def rest_due(self) -> float | None:
+        """When to claim again, if the last claim has left due jobs unseen."""
+        return self._claims.rest_due
+
     def claim_batch(
         self,
         runner: str,

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 _SHORT_SECONDS = 0.05
 """While attempts take less than this on average, children hold orders ahead."""
 _WEIGHT = 0.1
+_OTHER = {ChildKind.THREAD: ChildKind.LOOP, ChildKind.LOOP: ChildKind.THREAD}
 _TOKEN_PAUSES = (0.05, 1.0)
 """The shortest and the longest pause between two claims for a token while such claims find no job."""
 
@@ -74,7 +75,8 @@ class Claiming:
         self._may_have_work = dict.fromkeys(ChildKind, True)
         """Per kind, whether the ledger may have due jobs."""
         self._kinds = list(ChildKind)
-        """The kinds in the order of their claims. First comes that of the last job: a notification names no kind."""
+        """The kinds in the order of their claims. First comes that of the last job: a notification names no kind. But
+        where jobs of both kinds wait for the same room, of a limit or of a locked queue, the kinds take turns."""
         self._seconds = dict.fromkeys(ChildKind, 1.0)
         """Per kind, the moving average of an attempt's duration."""
         self.queried = False
@@ -82,6 +84,8 @@ class Claiming:
         self._token_due = math.inf
         self._token_pause = 0.0
         """The least time until the next claim for a token. Under a rate of each queue, many tokens are for nobody."""
+        self._rest_due = math.inf
+        """When to claim again, because a claim has left due jobs unseen."""
         self._limits_version = ledger.limits.version
         self._allowance = StartAllowance()
         self._suspects = SuspectTypes(pauses=not options.drain)
@@ -94,14 +98,16 @@ class Claiming:
         self._suspects.expect_work()
         self._token_pause = 0.0
 
-    def expect_room(self) -> None:
-        """Assume that an ended attempt has made room under a limit, if there are limits."""
-        if self._ledger.limits.limited:
+    def expect_room(self, kind: ChildKind, *, unlocks: bool) -> None:
+        """Assume that an ended attempt has made room for others, if there are limits or it had locked its queue."""
+        if unlocks:
+            self._put_last(kind)
+        if unlocks or self._ledger.limits.limited:
             self.expect_work()
 
-    def token_due_in(self) -> float:
-        """Seconds until a rate lets another attempt start."""
-        return max(0.0, self._token_due - time.monotonic())
+    def due_in(self) -> float:
+        """Seconds until a rate lets another attempt start, or a claim finds what the last one has left unseen."""
+        return max(0.0, min(self._token_due, self._rest_due) - time.monotonic())
 
     def started(self, item: HeldOrder) -> None:
         """Note that a child has started an order."""
@@ -158,17 +164,32 @@ class Claiming:
             pause = min(max(2 * self._token_pause, shortest), longest)
             self.expect_work()
             self._token_due, self._token_pause = math.inf, pause
+        if time.monotonic() >= self._rest_due:
+            self._may_have_work = dict.fromkeys(ChildKind, True)
+            self._rest_due = math.inf
         if self._suspects.forget_old(time.monotonic()):
             self.expect_work()
         self._metrics.held_back_types = len(self._suspects)
         for kind in tuple(self._kinds):
-            idle = self._claim_suspects(kind) and idle
-            types = self._suspects.without(self._types_of(kind))
-            while self._may_have_work[kind] and (room := self._room_of(kind)) and types:
-                limit = rounded(min(self._options.batch, room))
-                self._may_have_work[kind] = self._claim_for(kind, types, limit) == limit
-            idle = idle and (not types or not self._may_have_work[kind])
-        return idle and self._token_due == math.inf
+            try:
+                idle = self._claim_kind(kind) and idle
+            except Exception:
+                self._put_last(kind)  # so that it does not keep the other kind from starting as long as its claims fail
+                raise
+        return idle and self._token_due == self._rest_due == math.inf
+
+    def _claim_kind(self, kind: ChildKind) -> bool:
+        """Claim and assign jobs of a kind; True if there were fewer due jobs than free slots."""
+        idle = self._claim_suspects(kind)
+        types = self._suspects.without(self._types_of(kind))
+        while self._may_have_work[kind] and (room := self._room_of(kind)) and types:
+            limit = rounded(min(self._options.batch, room))
+            self._may_have_work[kind] = self._claim_for(kind, types, limit) == limit
+        return idle and (not types or not self._may_have_work[kind])
+
+    def _put_last(self, kind: ChildKind) -> None:
+        if self._kinds[0] is kind:
+            self._kinds.reverse()
 
     def _claim_suspects(self, kind: ChildKind) -> bool:
         """Claim a job of each suspect type that may start now; False if there may be more."""
@@ -240,6 +261,8 @@ class Claiming:
             self._token_pause = 0.0
         if (wait := self._ledger.limits.next_token_seconds) is not None:
             self._token_due = min(self._token_due, time.monotonic() + max(wait, self._token_pause))
+        if (due := self._ledger.rest_due) is not None:
+            self._rest_due = min(self._rest_due, due)
         left = deque(claims)
         assigned = 0
         try:
@@ -263,8 +286,7 @@ class Claiming:
             self._ledger.release(claim.token)
             return False
         assert child is not None
-        if own is not self._kinds[0]:
-            self._kinds.reverse()
+        self._put_last(own if self._ledger.limits.limited else _OTHER[own])
         self._pool.order(child, self._held(claim, name, alone=alone))
         return True
 

@@ -186,7 +186,7 @@ class Supervisor:
         due = (
             self._next_poll - now,
             max(reaper.due_in(), self._routines.due_in(_REAPS)),
-            max(self._claiming.token_due_in(), self._routines.due_in(_CLAIMS)),
+            max(self._claiming.due_in(), self._routines.due_in(_CLAIMS)),
             max(tick, self._routines.due_in(_TICKS)),
         )
         return max(0.0, min(_TURN_SECONDS, *due))
@@ -277,9 +277,7 @@ class Supervisor:
         if report.exit_code is not None:
             code, seconds = ExitCode(report.exit_code), child.ran_seconds(item)
             self.metrics.ran(item.observed, code, seconds, report.trace_id)
-        if item.locks_queue:  # other jobs may wait for its queue
-            self._claiming.expect_work()
-        self._claiming.expect_room()
+        self._claiming.expect_room(child.kind, unlocks=item.locks_queue)
         if report.exit_code == ExitCode.DATABASE_AWAY:
             self._exits.lost_database(item.order)
 

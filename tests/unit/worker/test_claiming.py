@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from types import SimpleNamespace
@@ -11,8 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
+from tests.contract.ledger import new_job
 from tests.unit.worker.test_held_back_types import SLOTS, Worker
 
+from spoke_jobs.contract.limit_scopes import Scope
+from spoke_jobs.limits.job_limit import Bounds
 from spoke_jobs.model import JobState
 from spoke_jobs.worker import claiming
 from spoke_jobs.worker.claiming import Claiming, rounded
@@ -30,6 +35,8 @@ def test_few_numbers_are_asked_for() -> None:
 
 class IdleLedger:
     """Has no due job, and every 2 ms a token of a queue in which no job waits."""
+
+    rest_due = None
 
     def __init__(self) -> None:
         self.claims = 0
@@ -59,7 +66,7 @@ def test_tokens_that_nobody_needs_keep_no_worker_busy(monkeypatch: pytest.Monkey
     before = ledger.claims
     claims.claim()
     assert ledger.claims == before + 1
-    assert claims.token_due_in() < 0.01
+    assert claims.due_in() < 0.01
 
 
 @pytest.fixture
@@ -113,6 +120,71 @@ def test_the_kind_of_the_last_job_is_claimed_first(
         worker.dispatch(last, 1)
         worker.claim()
         assert asked[0] == (last,)
+
+
+@pytest.mark.parametrize("waits", ["mail", "crawl"])
+@pytest.mark.parametrize("shares", ["a locked queue", "a limit"])
+def test_jobs_of_one_kind_keep_those_of_the_other_from_no_room_that_they_share(
+    make: Callable[..., Worker], shares: str, waits: str
+) -> None:
+    worker = make("mail", loop_types=("crawl",))
+    (others,) = {"mail", "crawl"} - {waits}
+    locks = {"queue_name": "bank", "locks_queue": True} if shares == "a locked queue" else {}
+    if not locks:
+        worker.ledger.limits.set(Scope.parse("all"), lambda _bounds: Bounds(max_running=1))
+    worker.ledger.insert(new_job(job_type=others, **locks))
+    worker.claim()
+    for name in (others, waits, others, others):
+        worker.ledger.insert(new_job(job_type=name, priority=9 if name == waits else 0, **locks))
+    for _ in range(2):  # the kinds take turns
+        if locks:  # jobs without a queue come between
+            worker.ledger.insert(new_job(job_type=others))
+        worker.claim()
+        worker.end_oldest()
+        worker.claim()
+        if waits in worker.held():
+            return
+    pytest.fail(f"no {waits} started")
+
+
+def test_a_kind_whose_claims_fail_does_not_keep_the_other_from_starting(
+    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make("mail", loop_types=("crawl",))
+    claim_batch = worker.ledger.claim_batch
+
+    def failing(runner: str, types: tuple[str, ...], *rest: Any) -> Any:
+        if types == ("mail",):
+            raise OperationalError("SELECT", {}, Exception("integer out of range"))
+        return claim_batch(runner, types, *rest)
+
+    monkeypatch.setattr(worker.ledger, "claim_batch", failing)
+    worker.dispatch("crawl", 1)
+    for _ in range(2):
+        with pytest.raises(OperationalError):
+            worker.claim()
+    assert worker.held() == {"crawl": 1}
+
+
+def test_what_a_claim_has_left_unseen_is_claimed_as_soon_as_it_can_be(
+    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search from where work was found last does not see urgent jobs. Nothing notifies the worker of them again."""
+    now = time.monotonic()
+    worker = make("mail")
+    claims = worker.supervisor._claiming
+    monkeypatch.setattr(claiming, "time", SimpleNamespace(monotonic=lambda: now))
+    worker.ledger.rest_due = now + 0.25
+    assert not claims.claim(), "a worker that drains would end"
+    assert claims.due_in() == pytest.approx(0.25)
+    worker.ledger.rest_due = None
+    worker.ledger.insert(new_job(job_type="mail"))
+    claims.claim()
+    assert not worker.held(), "nothing has said that there is work"
+    now += 0.26
+    claims.claim()
+    assert worker.held() == {"mail": 1}
+    assert claims.due_in() == math.inf
 
 
 def test_claims_that_cannot_be_assigned_are_given_back(

@@ -122,6 +122,17 @@ class Worker:
         self.ledger.succeed(None, token, None)
         self.supervisor._process(child, Report(code, last=last, token=token))
 
+    def end_oldest(self) -> None:
+        """Let the job end that was dispatched first, of whatever kind."""
+        held = [(item.order.job_id, token, place) for place, child in enumerate(self.children)
+                for token, item in child.orders.items()]  # fmt: skip
+        _, token, place = min(held)
+        self.shared[place].remove(token)
+        if self.shared[place].at[0] == token:
+            self.shared[place].leave()
+        self.ledger.succeed(None, token, None)
+        self.supervisor._process(self.children[place], Report(0, token=token))
+
     def close(self) -> None:
         self.supervisor._selector.close()
         for one in self.sockets:

@@ -66,6 +66,9 @@ class ClaimSearch:
         self._last_turns = LastTurns()
         self._queue_locks_from = 0.0
         """Until then, by the monotonic clock, jobs that lock their queue are left."""
+        self.rest_due: float | None = None
+        """When to claim again, by the monotonic clock, because the last claim got less than it asked for and has not
+        searched from the head; None if it has, or got all."""
 
     def claim_batch(self, request: ClaimRequest) -> list[Claim]:
         """Claim due jobs, by priority, then in turns among organizations, then by age.
@@ -88,6 +91,7 @@ class ClaimSearch:
 
     def _claim_in_order(self, request: ClaimRequest) -> list[Claim]:
         granted: list[Claim] = []
+        self.rest_due = None
         lost, several = 0, False
         turns = self._turns_of(request)
         looked, by_turns = False, True
@@ -98,7 +102,7 @@ class ClaimSearch:
                     turns.look(request, self._last_turns, limited=self._limits.limited)
                 wanted = request.search(left, turns.plan.next_jobs(left) if by_turns else ())
                 found = self._search(wanted, several)
-            except DBAPIError:
+            except Exception:
                 if not granted:
                     raise
                 break  # nobody else knows of these claims; the next claim meets the error again
@@ -148,6 +152,8 @@ class ClaimSearch:
             cursors[key] = cursor.after_place(now - searched.began, found)
             if found is None:
                 return self._search(request, several)
+            if searched.candidates < request.limit:
+                self.rest_due = cursor.head_due
         return searched
 
     def _search_turns(self, request: ClaimRequest, several: bool) -> Searched:

@@ -64,6 +64,7 @@ class LimitCache:
         """Return the current limits. They do not change until the transaction's end."""
         row = connection.execute(_VERSION[connection.dialect.name]).one()
         version = (row.change, row.number, row.changed_at)
-        if version != self.known.version:
-            self.known = KnownLimits(version, LimitSet(read_limits(connection)))
-        return self.known.limits
+        known = self.known  # once: another thread may replace it by what it has read before
+        if version != known.version:
+            known = self.known = KnownLimits(version, LimitSet(read_limits(connection)))
+        return known.limits

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 class MemoryLedger(MemoryRows):
     """See :class:`spoke_jobs.ledger.port.Ledger`. Safe to share between threads."""
 
+    rest_due: float | None = None
+    """Always None: a claim sees all due jobs."""
+
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job. If an unfinished job has its unique key, return that one instead."""
         with self._lock:
