@@ -461,6 +461,9 @@ class Pulse(StrEnum):
     """The ledger's answer to a heartbeat."""
 
     HELD = "held"
+    """The claim holds, and the progress is written."""
+    UNWRITTEN = "unwritten"
+    """The claim holds. The progress is not written, because another transaction has locked the job's row."""
     CANCELLED = "cancelled"
     """The claim holds, and the job is to be cancelled."""
     GONE = "gone"

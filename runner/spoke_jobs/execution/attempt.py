@@ -30,7 +30,7 @@ from spoke_jobs.execution.output_lines import with_output
 from spoke_jobs.execution.run_sequence import Effects, close, perform
 from spoke_jobs.execution.usage_meter import Meter, of_shared_process
 from spoke_jobs.ledger.port import AttemptLedger, SessionFactory
-from spoke_jobs.model import UNDECLARED, Claim, Failure, Progress, UnreadPayload
+from spoke_jobs.model import UNDECLARED, Claim, Failure, JobState, Progress, UnreadPayload
 from spoke_jobs.payloads import JOB_LIMIT_BYTES
 from spoke_jobs.registry import Definition, Registry
 from spoke_jobs.shared.log_setup import LogFields
@@ -72,7 +72,7 @@ class AttemptServices:
     output_kept_after: float = math.inf
     """After how many seconds of a successful attempt its output is kept."""
     observer: LeaseObserver = UNOBSERVED
-    """Learns when the attempt's lease lapses."""
+    """Learns when the attempt's lease lapses, and when its function runs."""
     meter: Callable[[], Meter] = of_shared_process
     """Begins to measure what an attempt uses."""
     asked_at: float | None = None
@@ -109,12 +109,6 @@ class AttemptDriver(Effects, Protocol):
 
     def code_of_recorded(self, failure: Failure) -> ExitCode:
         """The exit code of an attempt whose failure is recorded."""
-
-    async def without_claim(self, claim: Claim, failure: Failure) -> AttemptEnd:
-        """How an attempt is left whose claim is lost.
-
-        :param failure: how it would have failed.
-        """
 
 
 async def attempt(claim: Claim, driver: AttemptDriver) -> AttemptEnd:
@@ -188,6 +182,7 @@ async def _call(
         lease.function_ended()
         await _succeed(claim, driver, context, lease, result)
 
+    driver.services.observer.function_begins(claim.token)
     try:  # what cannot be described, such as an exception whose text raises, must not keep the lease for ever
         raised = await perform(driver, definition, context, payload, finish)
         lease.function_ended()
@@ -229,14 +224,23 @@ async def _failed(claim: Claim, driver: AttemptDriver, failure: Failure) -> Atte
     driver.job_ended()
     failure = replace(failure, output_tail=with_output(failure.output_tail, services.output()))
     if failure.cause == Cause.SUPERSEDED:
-        return await driver.without_claim(claim, failure)
+        return await _without_claim(claim, driver)
     measured = replace(failure, usage=driver.measure())
     recorded = await until_recorded(
         claim, driver, "the failure", lambda: services.ledger.fail(claim.token, measured, decide=services.decide)
     )
     if not recorded:
-        return await driver.without_claim(claim, failure)
+        return await _without_claim(claim, driver)
     return AttemptEnd(driver.code_of_recorded(failure), failure, recorded=True)
+
+
+async def _without_claim(claim: Claim, driver: AttemptDriver) -> AttemptEnd:
+    """Choose the end of an attempt whose claim is gone by the job's state in the ledger."""
+    row = await driver.blocking(lambda: driver.services.ledger.get(claim.job.id))
+    if row is not None and row.state is JobState.SUCCEEDED:
+        # The commit succeeded although its reply was lost, or another process finished the job first.
+        return AttemptEnd(ExitCode.DONE)
+    return AttemptEnd(ExitCode.SUPERSEDED, Failure(Cause.SUPERSEDED, Cause.SUPERSEDED.meaning))
 
 
 async def until_recorded(

@@ -150,7 +150,7 @@ class Lease:
     def answered(self, pulse: Pulse, sent_at: float, progress: Progress | None, now: float) -> Lease:
         """The ledger has answered a heartbeat.
 
-        :param progress: what the heartbeat has written.
+        :param progress: what the heartbeat was to write.
         """
         if pulse is Pulse.GONE:  # there is nothing to renew, unless recording the end fails
             return replace(self, renew_at=math.inf, unrecorded=None)
@@ -158,7 +158,7 @@ class Lease:
             self,
             stop_at=sent_at + self.seconds - lease_margin(self.seconds),
             renew_at=sent_at + self.seconds / 3,
-            unrecorded=None if self.unrecorded is progress else self.unrecorded,
+            unrecorded=None if pulse is Pulse.HELD and self.unrecorded is progress else self.unrecorded,
             cancelled_at=min(self.cancelled_at, now) if pulse is Pulse.CANCELLED else self.cancelled_at,
         )
 

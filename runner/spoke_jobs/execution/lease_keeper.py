@@ -47,6 +47,9 @@ class LeaseObserver(Protocol):
     def heartbeat_unanswered(self, unanswered: bool) -> None:
         """Note whether the database has not answered the last heartbeat, or not yet."""
 
+    def function_begins(self, token: UUID) -> None:
+        """Note that the function of this attempt is called: its limits count from now on."""
+
     def function_ended(self, token: UUID) -> None:
         """Note that the function of this attempt has returned or raised: its limits no longer count."""
 
@@ -56,6 +59,9 @@ class _Nobody:
         pass
 
     def heartbeat_unanswered(self, unanswered: bool) -> None:
+        pass
+
+    def function_begins(self, token: UUID) -> None:
         pass
 
     def function_ended(self, token: UUID) -> None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.execution.attempt import AttemptEnd, AttemptServices, attempt, until_recorded
 from spoke_jobs.execution.attempt_decisions import Stopping, code_of, failure_of
@@ -21,7 +20,7 @@ from spoke_jobs.execution.output_lines import with_output
 from spoke_jobs.execution.run_sequence import ThreadEffects, run_blocking
 from spoke_jobs.execution.usage_meter import Meter
 from spoke_jobs.ledger.engine import is_away
-from spoke_jobs.model import Claim, Failure, JobState, Progress, Pulse
+from spoke_jobs.model import Claim, Failure, Progress, Pulse
 from spoke_jobs.shared.thread_stacks import stacks_of_others
 
 logger = logging.getLogger(__name__)
@@ -88,14 +87,6 @@ class _ThreadDriver(ThreadEffects):
     def code_of_recorded(self, failure: Failure) -> ExitCode:
         """The exit code of an attempt whose failure is recorded."""
         return code_of(failure)
-
-    async def without_claim(self, claim: Claim, failure: Failure) -> AttemptEnd:
-        """Choose the exit code by the job's state in the ledger."""
-        row = self.services.ledger.get(claim.job.id)
-        if row is not None and row.state is JobState.SUCCEEDED:
-            # The commit succeeded although its reply was lost, or another process finished the job first.
-            return AttemptEnd(ExitCode.DONE)
-        return AttemptEnd(ExitCode.SUPERSEDED, Failure(Cause.SUPERSEDED, Cause.SUPERSEDED.meaning))
 
     def _record_at_once(self, claim: Claim, failure: Failure) -> None:
         """Record the failure without a retry, since the process is about to exit. If that fails, the lease lapses."""

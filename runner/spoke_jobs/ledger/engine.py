@@ -187,7 +187,9 @@ def _postgresql_options(options: dict[str, Any], prepares: bool) -> dict[str, An
         "tcp_user_timeout": 20_000,
         **({"prepare_threshold": 0} if prepares else {}),
     } | options.pop("connect_args", {})
-    return {"connect_args": connect} | options
+    # A claim under limits locks them, and then counts what has started meanwhile: its second statement must see that.
+    # The database's own default may be another.
+    return {"connect_args": connect, "isolation_level": "READ COMMITTED"} | options
 
 
 def _close_when_disposed(engine: Engine) -> Engine:

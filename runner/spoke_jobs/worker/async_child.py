@@ -172,10 +172,6 @@ class _LoopDriver:
         """The exit code of an attempt whose failure is recorded."""
         return ExitCode.FAILED
 
-    async def without_claim(self, claim: Claim, failure: Failure) -> AttemptEnd:
-        """How an attempt is left whose claim is lost."""
-        return AttemptEnd(ExitCode.SUPERSEDED, failure)
-
 
 class AsyncOrderLoop:
     """Runs each order when it arrives, and reports its end."""
@@ -193,6 +189,8 @@ class AsyncOrderLoop:
         self._stopping = False
         self._ledger = ledger
         self._room = asyncio.Semaphore(slots)
+        self._stops: dict[UUID, StopReason | None] = {}
+        """The orders that have been read and not reported, and why to stop each, also before it runs."""
         self._running: dict[UUID, _LoopDriver] = {}
         self._reports: list[Report] = []
         """Those that are not sent yet."""
@@ -206,6 +204,7 @@ class AsyncOrderLoop:
                 decide=True,
                 on_stop=lambda _reason: None,  # the keeper of all leases tells the driver
                 output_kept_after=output.kept_after,
+                observer=shared,
             ),
             ThreadPoolExecutor(_THREADS, "spoke-ledger"),
             self.tasks,
@@ -225,6 +224,7 @@ class AsyncOrderLoop:
         tasks: set[asyncio.Task[None]] = set()
         while (message := await read_message(reader)) is not None:
             if isinstance(message, Order):
+                self._stops[message.token] = None
                 task = self.tasks.make(self._loop, self._execute(message, writer))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
@@ -265,6 +265,8 @@ class AsyncOrderLoop:
         self._loop.call_soon_threadsafe(self._stop_attempt, token, reason)
 
     def _stop_attempt(self, token: UUID, reason: StopReason) -> None:
+        if token in self._stops:
+            self._stops[token] = self._stops[token] or reason
         if (running := self._running.get(token)) is not None:
             running.stop(reason)
 
@@ -288,6 +290,7 @@ class AsyncOrderLoop:
             logger.exception("job %d: could not record its end; its lease will lapse", order.job_id)
         finally:
             self._leases.remove(order.token)
+            del self._stops[order.token]
         self._shared.remove(order.token)  # the supervisor ignores the report of an attempt that is listed
         # Attempts whose successes one statement has recorded end in the same turn of the loop. Their reports are sent
         # together, which wakes the supervisor once.
@@ -305,6 +308,8 @@ class AsyncOrderLoop:
             return AttemptEnd(ExitCode.SUPERSEDED)
         claim = Claim(job, order.number, order.token, order.lease_seconds, order.asked_at)
         running = self._running[order.token] = _LoopDriver(claim, self._common)
+        if (reason := self._stops[order.token]) is not None:  # of an order that was waiting to be run
+            running.stop(reason)
         try:
             if not self._room.locked():
                 await self._room.acquire()  # at once: waiting with a timeout takes a task of its own

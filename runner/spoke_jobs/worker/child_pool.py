@@ -158,6 +158,8 @@ class HeldOrder:
     alone: bool = False
     """Whether its child holds no orders ahead: it is of a suspect type."""
     sent_at: float = field(default_factory=time.monotonic)
+    called_at: float | None = None
+    """When the supervisor first saw that an event loop had called the attempt's function."""
     cancelled_at: float | None = None
     too_long_at: float | None = None
     """When the attempt was told to stop because of :attr:`worker_seconds`."""

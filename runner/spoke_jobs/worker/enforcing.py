@@ -13,7 +13,7 @@ from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS, StopReason, lease_m
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.shared.durations import seconds
 from spoke_jobs.worker.child_messages import Stop
-from spoke_jobs.worker.child_pool import PATIENCE_SECONDS, Child, ChildKind, ChildPool, HeldOrder, KillReason
+from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool, HeldOrder, KillReason
 
 logger = logging.getLogger(__name__)
 
@@ -73,17 +73,17 @@ class LimitEnforcer:
         for child in self._pool.of(ChildKind.LOOP):
             holder, held_for = child.shared.at
             for item in list(child.orders.values()):
-                if child.shared.has_ended(item.order.token):
+                if not child.shared.is_called(item.order.token):
                     continue
-                started = item.sent_at + PATIENCE_SECONDS  # at the latest
-                if item.limit is not None and now > started + item.limit + _OVERTIME_SECONDS:
+                called_at = item.called_at = item.called_at or now
+                if item.limit is not None and now > called_at + item.limit + _OVERTIME_SECONDS:
                     reason = KillReason(item.order.token, Cause.TIMEOUT)
                 elif item.cancelled_at is not None and now > item.cancelled_at + CANCEL_GRACE_SECONDS:
                     reason = KillReason(item.order.token, Cause.CANCELLED)
                 elif item.too_long_at is not None and now > item.too_long_at + CANCEL_GRACE_SECONDS:
                     reason = KillReason(item.order.token, Cause.TOO_LONG_FOR_WORKER)
                 else:
-                    self._stop_if_too_long(child, item, now)
+                    self._stop_if_too_long(child, item, now - called_at, now)
                     continue
                 if holder not in (None, item.order.token) and held_for > _OVERTIME_SECONDS:
                     held = seconds(held_for)
@@ -92,14 +92,13 @@ class LimitEnforcer:
                 if child.kill_reason is None:
                     self.kill(child, reason)
 
-    def _stop_if_too_long(self, child: Child, item: HeldOrder, now: float) -> None:
+    def _stop_if_too_long(self, child: Child, item: HeldOrder, ran: float, now: float) -> None:
         """Stop an attempt of an event loop that has run for longer than it may in this worker."""
         most = item.worker_seconds
-        if most is None or item.too_long_at is not None or now <= item.sent_at + most:
+        if most is None or item.too_long_at is not None or ran <= most:
             return
-        if child.shared.lists(item.order.token):  # otherwise the child has not begun it
-            item.too_long_at = now
-            self._pool.send(child, Stop(item.order.token, StopReason.TOO_LONG))
+        item.too_long_at = now
+        self._pool.send(child, Stop(item.order.token, StopReason.TOO_LONG))
 
     def _cancel(self, child: Child, item: HeldOrder, now: float) -> None:
         item.cancelled_at = now
@@ -121,7 +120,7 @@ class LimitEnforcer:
         if (unread := self._unread(child, holder)) is not None:
             return unread
         item = None if holder is None else child.orders.get(holder)
-        runs = holder is not None and not child.shared.has_ended(holder)
+        runs = holder is not None and child.shared.is_called(holder)
         if child.kind is ChildKind.THREAD and item is not None and runs:
             if item.limit is not None and held_for > item.limit + _OVERTIME_SECONDS:
                 return KillReason(holder, Cause.TIMEOUT)

@@ -3,7 +3,8 @@
 A child sends nothing once it has died, or while its interpreter or event loop is blocked. The shared state still names
 the attempt whose code was running, the time at which the first of the child's leases lapses, whether the child waits
 for the database to renew them, how much memory earlier attempts have left, and how much of its jobs' output it has
-copied to the log. An async child also lists the attempts that it has begun and not yet reported.
+copied to the log. An async child also lists the attempts that it has begun and not yet reported. Each attempt has a
+phase: its payload is read first, then its function runs, then its end is recorded.
 
 The supervisor writes one field: when it last learned that a limit or a pause has changed.
 """
@@ -21,9 +22,11 @@ from uuid import UUID
 _SIZE = 65
 _NOBODY = bytes(16)
 _PLACE = len(_NOBODY) + 1
-"""The bytes of a listed attempt: its token, and a flag."""
+"""The bytes of a listed attempt: its token, and its phase."""
 _DOUBLE, _INTEGER = struct.Struct("=d"), struct.Struct("=q")
-_SINCE, _DEADLINE, _UNANSWERED, _COPIED, _LIMITS_CHANGED, _LEFT, _ENDED = 16, 24, 32, 40, 48, 56, 64
+_SINCE, _DEADLINE, _UNANSWERED, _COPIED, _LIMITS_CHANGED, _LEFT, _PHASE = 16, 24, 32, 40, 48, 56, 64
+_NOT_CALLED, _CALLED, _ENDED = range(3)
+"""The phases of an attempt: its function is not called yet, runs, has returned or raised."""
 
 
 class SharedState:
@@ -31,8 +34,8 @@ class SharedState:
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, 0)
-        self._flags = _SIZE + (len(self._memory) - _SIZE) // _PLACE * len(_NOBODY)
-        """Where the list of attempts ends, and that of their flags begins: whether the function has ended."""
+        self._phases = _SIZE + (len(self._memory) - _SIZE) // _PLACE * len(_NOBODY)
+        """Where the list of attempts ends, and that of their phases begins."""
 
     @classmethod
     def make(cls, attempts: int = 0) -> tuple[SharedState, int]:
@@ -55,7 +58,7 @@ class SharedState:
 
     def enter(self, token: UUID) -> None:
         """Note that this attempt's code runs from now on, in the process or in a step of its event loop."""
-        self._memory[_ENDED] = 0
+        self._memory[_PHASE] = _NOT_CALLED
         _DOUBLE.pack_into(self._memory, _SINCE, time.monotonic())
         self._memory[:16] = token.bytes
 
@@ -65,9 +68,9 @@ class SharedState:
 
     def add(self, token: UUID) -> None:
         """List an attempt."""
-        for place in range(_SIZE, self._flags, len(_NOBODY)):
+        for place in range(_SIZE, self._phases, len(_NOBODY)):
             if self._memory[place : place + len(_NOBODY)] == _NOBODY:
-                self._memory[self._flag(place)] = 0
+                self._memory[self._phase(place)] = _NOT_CALLED
                 self._memory[place : place + len(_NOBODY)] = token.bytes
                 return
 
@@ -80,23 +83,33 @@ class SharedState:
         """Whether the attempt is listed."""
         return self._place(token) >= 0
 
+    def function_begins(self, token: UUID) -> None:
+        """Note that the attempt's function is called. In a child that runs one at a time, its time begins now."""
+        if not self.lists(token):
+            _DOUBLE.pack_into(self._memory, _SINCE, time.monotonic())
+        self._memory[self._phase_of(token)] = _CALLED
+
     def function_ended(self, token: UUID) -> None:
         """Note that the attempt's function has returned or raised, and its end is being recorded."""
-        self._memory[self._flag_of(token)] = 1
+        self._memory[self._phase_of(token)] = _ENDED
+
+    def is_called(self, token: UUID) -> bool:
+        """Whether the function of this attempt, which is listed or runs, was called and has not ended."""
+        return self._memory[self._phase_of(token)] == _CALLED
 
     def has_ended(self, token: UUID) -> bool:
         """Whether the function of this attempt, which is listed or runs, has returned or raised."""
-        return self._memory[self._flag_of(token)] == 1
+        return self._memory[self._phase_of(token)] == _ENDED
 
     def _place(self, token: UUID) -> int:
         """Where the attempt is listed; -1 if it is not."""
-        return self._memory.find(token.bytes, _SIZE, self._flags)
+        return self._memory.find(token.bytes, _SIZE, self._phases)
 
-    def _flag(self, place: int) -> int:
-        return self._flags + (place - _SIZE) // len(_NOBODY)
+    def _phase(self, place: int) -> int:
+        return self._phases + (place - _SIZE) // len(_NOBODY)
 
-    def _flag_of(self, token: UUID) -> int:
-        return _ENDED if (place := self._place(token)) < 0 else self._flag(place)
+    def _phase_of(self, token: UUID) -> int:
+        return _PHASE if (place := self._place(token)) < 0 else self._phase(place)
 
     def lease_ends(self, moment: float) -> None:
         """Note when the first lease of the running attempts lapses, on the monotonic clock."""

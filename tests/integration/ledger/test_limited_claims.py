@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import Engine, event, text
+from sqlalchemy.engine import make_url
 from tests.contract.ledger import LEASE, new_job
 from tests.waiting import eventually, patient
 
@@ -312,6 +313,20 @@ def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_en
 
 @pytest.mark.parametrize("scope", ["type:report", "each-organization"])
 def test_of_workers_that_claim_at_once_as_many_succeed_as_the_limit_allows(engine: Engine, scope: str) -> None:
+    claim_at_once(engine, scope)
+
+
+def test_the_same_in_a_database_with_another_isolation_level(postgres_ledger_url: str) -> None:
+    """A claim that reads what was there at its beginning would not see what others have started meanwhile."""
+    url = make_url(postgres_ledger_url).update_query_dict({"options": r"-cdefault_transaction_isolation=serializable"})
+    engine = create_engine(url, pool_size=WORKERS + 2)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SHOW default_transaction_isolation")) == "serializable"
+    claim_at_once(engine, "type:report")
+    engine.dispose()
+
+
+def claim_at_once(engine: Engine, scope: str) -> None:
     ledgers = [SqlLedger(engine) for _ in range(WORKERS)]
     ledgers[0].insert_many([new_job() for _ in range(200)])
     ledgers[0].limits.set(parse_scope(scope), lambda _old: Bounds(3))

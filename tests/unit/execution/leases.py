@@ -39,6 +39,9 @@ class Kept:
     def lease_ends(self, moment: float) -> None:
         self.ends.append(moment)
 
+    def function_begins(self, token: UUID) -> None:
+        pass
+
     def heartbeat_unanswered(self, unanswered: bool) -> None:
         pass
 

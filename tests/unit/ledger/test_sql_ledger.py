@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -11,6 +12,9 @@ from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, new_job
 from tests.contract.ledger_contract import LedgerContract
 
+from spoke_jobs.ledger.claims.claim_cursor import ClaimCursor
+from spoke_jobs.ledger.claims.claim_request import SearchedJobs
+from spoke_jobs.ledger.port import ANY_CLAIM
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 
@@ -34,3 +38,16 @@ class TestSqliteLedger(LedgerContract):
             claims = [claim for _ in jobs for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, 1)]
             assert [claim.job.id for claim in claims] == [job.id for job in jobs]
         assert len(looks) == 1
+
+    def test_a_claim_that_begins_behind_due_jobs_says_when_it_finds_them(self, ledger: SqlLedger) -> None:
+        jobs = ledger.insert_many([new_job() for _ in range(6)])
+        request = SearchedJobs("legacy", ("report",), ANY_CLAIM)
+        ledger._claims.cursors[request] = ClaimCursor(place=(0, jobs[3].id), head_due=math.inf)
+
+        def claim(limit: int) -> list[int]:
+            return [claim.job.id for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, limit)]
+
+        assert (claim(1), ledger.rest_due) == ([jobs[3].id], None), "it got what it asked for"
+        assert (claim(4), ledger.rest_due) == ([jobs[4].id, jobs[5].id], math.inf)
+        ledger._claims.cursors.clear()
+        assert (claim(4), ledger.rest_due) == ([job.id for job in jobs[:3]], None)

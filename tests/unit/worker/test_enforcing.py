@@ -80,6 +80,7 @@ def test_a_child_that_ends_while_it_is_asked_for_its_stacks_stops_nobody_from_en
     """The job has removed the handler, or the kernel ends the process: the main thread forgets it meanwhile."""
     held.child.orders[held.order.token].limit = 0.0
     held.shared.enter(held.order.token)
+    held.shared.function_begins(held.order.token)
     held.shared.lease_ends(time.monotonic())
     pool = held.limits._pool
     with subprocess.Popen(["sleep", "600"], process_group=0) as first:
@@ -90,6 +91,7 @@ def test_a_child_that_ends_while_it_is_asked_for_its_stacks_stops_nobody_from_en
         other.orders[order.token] = HeldOrder(order, 0.0, False)
         its = SharedState.open(descriptor)
         its.enter(order.token)
+        its.function_begins(order.token)
         its.lease_ends(time.monotonic())
         pool.children.insert(0, other)
         pool._selector.register(ours, selectors.EVENT_READ, other)
@@ -137,9 +139,49 @@ def test_a_child_that_does_not_begin_its_order_is_replaced(held: Held, monkeypat
 def test_an_attempt_that_runs_for_longer_than_jobs_may_there_is_ended(held: Held) -> None:
     item = held.child.orders[held.order.token]
     held.shared.enter(held.order.token)
+    held.shared.function_begins(held.order.token)
     assert held.limits._exceeded(held.child) is None
     item.worker_seconds = 0.05
     assert held.killed() == (held.order.token, Cause.TOO_LONG_FOR_WORKER)
+
+
+@pytest.mark.parametrize("kind", ChildKind)
+def test_what_reading_the_payload_takes_does_not_count_against_the_timeout(held: Held, kind: ChildKind) -> None:
+    """The database may be slow. A timeout bounds the job's function."""
+    shared, descriptor = SharedState.make(2 if kind is ChildKind.LOOP else 0)
+    held.child.kind, held.child.shared, theirs = kind, shared, SharedState.open(descriptor)
+    item, token = held.child.orders[held.order.token], held.order.token
+    item.limit = item.worker_seconds = 1.0
+    item.sent_at -= 600
+    if kind is ChildKind.LOOP:
+        theirs.add(token)
+    theirs.enter(token)
+    theirs._memory[16:24] = bytes(8)  # it has been there since the machine started
+    held.limits.end_overdue()
+    assert (held.received(), held.child.kill_reason, held.limits._exceeded(held.child)) == ([], None, None)
+    theirs.function_begins(token)
+    assert held.limits._exceeded(held.child) is None
+    item.limit = item.worker_seconds = -3600.0
+    if kind is ChildKind.THREAD:
+        assert held.killed() == (token, Cause.TIMEOUT)
+    else:
+        held.limits.end_overdue()
+        assert held.child.kill_reason == KillReason(token, Cause.TIMEOUT)
+
+
+def test_a_job_that_blocks_the_loop_is_not_charged_for_an_order_that_was_not_read(held: Held) -> None:
+    shared, descriptor = SharedState.make(2)
+    held.child.kind, held.child.shared, theirs = ChildKind.LOOP, shared, SharedState.open(descriptor)
+    blocks = uuid4()
+    theirs.add(blocks)
+    theirs.function_begins(blocks)
+    theirs.enter(blocks)
+    theirs._memory[16:24] = bytes(8)
+    item = held.child.orders[held.order.token]
+    item.limit, item.cancelled_at = 1.0, time.monotonic() - 600
+    item.sent_at -= 600
+    held.limits.end_overdue()
+    assert held.child.kill_reason is None
 
 
 @pytest.mark.parametrize("kind", ChildKind)
@@ -175,12 +217,15 @@ def test_an_attempt_of_an_event_loop_is_asked_to_stop_and_its_loop_is_killed_onl
     shared, descriptor = SharedState.make(1)
     held.child.kind, held.child.shared = ChildKind.LOOP, shared
     item = held.child.orders[held.order.token]
-    item.worker_seconds = 1.0
-    item.sent_at -= 0.5
-    SharedState.open(descriptor).add(held.order.token)
+    item.worker_seconds = 600.0
+    item.sent_at -= 601
+    theirs = SharedState.open(descriptor)
+    theirs.add(held.order.token)
+    theirs.function_begins(held.order.token)
     held.limits.end_overdue()
     assert item.too_long_at is None, "its time is not over"
-    item.sent_at -= 0.6
+    assert item.called_at is not None
+    item.called_at -= 601
     held.limits.end_overdue()
     assert held.received() == [Stop(held.order.token, StopReason.TOO_LONG)]
     held.limits.end_overdue()

@@ -4,7 +4,8 @@ Jobs are claimed by priority, then by age. The head of that order may contain on
 of held queues, or index entries of finished jobs that the database cannot remove while some transaction is open. A
 search from the head then gets slower with every claim. If it is slow twice in a row, the worker searches from the
 position where it last found work. After a quarter of a second it searches from the head again, so that an urgent job
-waits no longer than that.
+waits no longer than that. A worker that has found too few jobs meanwhile claims again then, notified or
+not.
 
 A search from the head is slow if it takes longer than searches from a stored position usually do. Before the first of
 those, it is slow if it takes over a millisecond.

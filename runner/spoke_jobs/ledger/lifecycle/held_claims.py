@@ -68,10 +68,11 @@ WITH given AS (
     SET {_JOB_PROGRESSED}
     FROM free WHERE job_request.id = free.id
 )
-SELECT held.token, r.cancel_requested_at IS NOT NULL AS cancelled, true AS renewed
+SELECT held.token, r.cancel_requested_at IS NOT NULL AS cancelled, true AS renewed,
+    held.percent IS NULL OR r.id IN (SELECT id FROM free) AS written
 FROM held JOIN {_JOB_REQUEST} r ON r.id = held.job_id
 UNION ALL
-SELECT a.token, false, false
+SELECT a.token, false, false, false
 FROM {_JOB_ATTEMPT} a JOIN given ON a.token = given.token
 WHERE a.state = 'running' AND a.id NOT IN (SELECT id FROM locked)
 """  # noqa: S608  (columns and constants)
@@ -126,10 +127,16 @@ def heartbeats(
         "lease": lease_seconds,
     }
     found = connection.execute(_HEARTBEAT_TEXT[wait], values).all()
-    held = {row.token: Pulse.CANCELLED if row.cancelled else Pulse.HELD for row in found if row.renewed}
+    held = {row.token: _pulse(row.cancelled, row.written) for row in found if row.renewed}
     # After a wait, such a claim has ended meanwhile: the statement still sees it as it was.
     locked = set() if wait else {row.token for row in found if not row.renewed}
     return {token: held.get(token, Pulse.GONE) for token in progress if token not in locked}
+
+
+def _pulse(cancelled: bool, written: bool) -> Pulse:
+    if cancelled:
+        return Pulse.CANCELLED
+    return Pulse.HELD if written else Pulse.UNWRITTEN
 
 
 def succeed_many(
