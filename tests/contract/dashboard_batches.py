@@ -158,7 +158,7 @@ class BatchesContract(DashboardScene):
         browser = browse(EVERYBODY)
         answer = self.post(browser, f"/batches/{batch.id}/close", "/batches")
         assert answer.headers["location"] == "/batches?said=closed"
-        assert "takes no more jobs" in browser.get(answer.headers["location"]).text
+        assert "it finishes with the last of its jobs" in browser.get(answer.headers["location"]).text
         then = ledger.get(batch.then_id or 0)
         assert then is not None
         assert then.state is JobState.WAITING, "an empty batch is over once it is closed"

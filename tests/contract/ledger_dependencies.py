@@ -243,3 +243,26 @@ class DependencyContract(LedgerSteps):
         while ledger.settle():
             pass  # the end itself handles dependents for a second
         assert self.batch(ledger, 8) == [last.id]
+
+    def test_no_job_of_a_batch_waits_for_the_one_that_follows_the_batch(self, ledger: Ledger) -> None:
+        """Directly, by way of another job, or by way of another batch: neither would ever start."""
+        batch = ledger.open_batch("march", new_job())
+        then = ledger.get(batch.then_id or 0)
+        assert then is not None
+        inner = ledger.open_batch("april", new_job(batch_id=batch.id))
+        between = self.after(ledger, then)
+        refused = [(then, batch.id), (between, batch.id), (then, inner.id)]
+        for needed, batch_id in refused:
+            with pytest.raises(InvalidJobData, match=rf"job {needed.id} waits for the end of batch {batch_id}"):
+                self.after(ledger, needed, batch_id=batch_id)
+        assert [found.total for found in ledger.batches()] == [0, 1], "nothing was written"
+        first = ledger.insert(new_job(batch_id=batch.id))
+        second = self.after(ledger, first, batch_id=batch.id)
+        follows = self.after(ledger, second, batch_id=inner.id)
+        ledger.close_batch(inner.id)
+        ledger.close_batch(batch.id)
+        ended: list[int] = []
+        while claims := ledger.claim_batch("legacy", ["report"], "w", LEASE, 8):
+            ended += [claim.job.id for claim in claims]
+            ledger.succeed_many({claim.token: None for claim in claims})
+        assert ended == [first.id, second.id, follows.id, inner.then_id, then.id, between.id]

@@ -289,7 +289,7 @@ def test_a_batch_is_closed_and_another_cancelled(product: Product, runner: Kuber
     row = tab.page.get_by_role("row", name="browser closed")
     row.locator("summary", has_text="Close").click()
     tab.button(f"Close batch {closed.id}").click()
-    tab.see("The batch is closed: it takes no more jobs.")
+    tab.see("The batch is closed: it finishes with the last of its jobs.")
     assert closed.then_id is not None
     following = product.ledger.get(closed.then_id)
     assert following is not None

@@ -6,6 +6,7 @@ prints it.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from spoke_jobs.shared import garbage_collection
@@ -23,6 +24,14 @@ def main() -> None:
     sys.excepthook = print_traceback  # before typer is imported, which calls the hook that it finds
     from spoke_jobs.cli.command_line import build_program
 
+    _replace_closed_streams()
     program = build_program(sys.argv[1:])
     garbage_collection.resume()
     program(prog_name="spoke-jobs")
+
+
+def _replace_closed_streams() -> None:
+    """Let what is written to a stream that the caller has closed (`>&-`) go nowhere. Python has None in its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))

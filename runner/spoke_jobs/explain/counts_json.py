@@ -249,7 +249,7 @@ class BatchState(Shape):
     """The job that follows."""
     created_at: datetime
     closed_at: datetime | None
-    """Null while jobs may be added from outside."""
+    """Null while more jobs are expected from outside."""
     finished_at: datetime | None
 
     @classmethod

@@ -96,16 +96,16 @@ def changed_bounds(
 ) -> Bounds:
     """Return the bounds with some of them changed. None removes a bound.
 
-    :param rate: as text, it has a burst of 1 unless ``burst`` is given.
+    :param rate: as text, it has the burst that is given, that of the rate before, or 1.
     :raises InvalidLimit: if one can't be honored.
     """
     most = bounds.max_running if isinstance(max_running, Keep) else max_running
-    size = 1 if isinstance(burst, Keep) else burst
     kept: Rate | None
     if isinstance(rate, Keep):
         kept = bounds.rate
     elif isinstance(rate, str):
-        return Bounds(most, Rate.parse(rate, size))
+        before = 1 if bounds.rate is None else bounds.rate.burst
+        return Bounds(most, Rate.parse(rate, before if isinstance(burst, Keep) else burst))
     elif rate is None or isinstance(rate, Rate):
         kept = rate
     else:

@@ -112,7 +112,7 @@ def _entry(item: object, found: Mapping[Scope, int]) -> LimitEntry:
     if scope in found:
         raise InvalidLimit(f"entry {found[scope]} has the same scope")
     bounds = _bounds(fields)
-    pause = _pause(fields["paused"]) if "paused" in fields else None
+    pause = _pause(fields["paused"]) if fields.get("paused") is not None else None
     if bounds is None and pause is None:
         raise InvalidLimit("it limits nothing: give max_running, rate or paused")
     return LimitEntry(scope, bounds, pause)
@@ -130,7 +130,7 @@ def _bounds(fields: Mapping[str, Any]) -> Bounds | None:
 
 
 def _pause(value: object) -> PauseEntry | Literal[False]:
-    if value is None or value is False:
+    if value is False:
         return False
     if isinstance(value, str):
         return PauseEntry(check_text("paused", value))

@@ -11,6 +11,7 @@ cronsim parses and evaluates cron lines, with the rules of Debian's cron for cha
 from __future__ import annotations
 
 import difflib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -321,8 +322,12 @@ def _is_readable(parts: list[str]) -> bool:
     return True
 
 
+_NO_NAME = re.compile(r"(posix|right)/|(localtime|posixrules|Factory)$")
+"""Files beside the zones: the zone of this machine, the zones with leap seconds, which give other times, and copies."""
+
+
 def _zone(name: object) -> ZoneInfo:
-    if isinstance(name, str):
+    if isinstance(name, str) and not _NO_NAME.match(name):
         try:
             return ZoneInfo(name)
         except (KeyError, ValueError, OSError):  # OSError: a folder of the database

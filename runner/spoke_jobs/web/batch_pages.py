@@ -20,7 +20,7 @@ from spoke_jobs.web.viewer import JobAction, Viewer
 PER_PAGE = 50
 _HERE = "/batches"
 _BACK = (_HERE, "Back to the batches")
-SAID = {"closed": "The batch is closed: it takes no more jobs."}
+SAID = {"closed": "The batch is closed: it finishes with the last of its jobs."}
 """What the page says after an action, by a word in its address."""
 
 

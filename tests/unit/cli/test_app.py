@@ -224,3 +224,23 @@ def test_a_shell_completes_commands_and_options() -> None:
 
     assert completed("spoke-jobs mi") == ["migrate"]
     assert completed("spoke-jobs worker --dr") == ["--drain"]
+
+
+@pytest.mark.parametrize("where", ["/dev/full", "closed"])
+def test_output_that_cannot_be_written_is_said_and_is_no_bug(where: str, sqlite_ledger_url: str) -> None:
+    """The job exists: a script that took a traceback for a failure would dispatch it again."""
+    output = "1>&-" if where == "closed" else f"1>{where}"
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -m spoke_jobs pause all --reason upgrade {output}'],
+        env=dict(os.environ) | {"SPOKE_DATABASE_URL": sqlite_ledger_url},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=patient(60),
+    )
+    assert "Traceback" not in done.stderr
+    engine = create_engine(sqlite_ledger_url)
+    assert len(SqlLedger(engine).limits.all()) == 1
+    engine.dispose()
+    if where == "/dev/full":
+        assert done.returncode == 1
+        assert "the output could not be written (No space left on device)" in done.stderr

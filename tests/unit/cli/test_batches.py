@@ -54,11 +54,15 @@ def test_a_cancelled_batch_ends_with_its_jobs_and_what_follows(ledger: SqlLedger
     ledger.succeed(None, claim.token, None)
     (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 1)
     asked = run("batches", "cancel", batch.id, "--dry-run").stdout.splitlines()
-    assert sorted(asked[:-1]) == ["1 running job of the type report", "1 waiting job of the type report"]
+    assert sorted(asked[:-1]) == [f"1 {state} job of the type report" for state in ("blocked", "running", "waiting")]
     assert asked[-1] == "would cancel batch 1 (march)"
     assert "--yes" in run("batches", "cancel", batch.id, code=2).output
     lines = run("batches", "cancel", batch.id, "--yes", "--as", "ada").stdout.splitlines()
-    assert lines == [f"{second.id}\treport\tasked to stop", f"{third.id}\treport\tcancelled"]
+    assert lines == [
+        f"{batch.then_id}\treport\tcancelled",
+        f"{second.id}\treport\tasked to stop",
+        f"{third.id}\treport\tcancelled",
+    ]
     assert events_of(run) == [
         ["ada", "cancel batch", "-", "-", "batch 1 (march), 1 of 3 jobs ended"],
         ["ada", "cancel", str(batch.then_id), "report", "blocked"],
@@ -79,7 +83,7 @@ def test_jobs_of_a_cancelled_batch_may_depend_on_each_other(ledger: SqlLedger, r
     batch = ledger.open_batch("march", new_job())
     first = ledger.insert(new_job(batch_id=batch.id))
     second = ledger.insert(new_job(batch_id=batch.id, after=(first.id,)))
-    assert run("batches", "cancel", batch.id, "--yes").stdout.count("cancelled") == 2
+    assert run("batches", "cancel", batch.id, "--yes").stdout.count("cancelled") == 3
     assert [ledger.get(job.id).cause for job in (first, second)] == ["Cancelled"] * 2  # type: ignore[union-attr]
 
 
@@ -144,8 +148,9 @@ def test_a_cancelled_batch_is_retried_with_what_follows(ledger: SqlLedger, run: 
 
 def test_what_runs_after_failures_runs_after_a_cancelled_batch(ledger: SqlLedger, run: Run) -> None:
     batch = ledger.open_batch("march", new_job(), "run")
-    ledger.insert(new_job(batch_id=batch.id))
-    run("batches", "cancel", batch.id, "--yes")
+    job = ledger.insert(new_job(batch_id=batch.id))
+    assert run("batches", "cancel", batch.id, "--dry-run").stdout.startswith("1 waiting job of the type report\nwould")
+    assert run("batches", "cancel", batch.id, "--yes").stdout == f"{job.id}\treport\tcancelled\n"
     then = ledger.get(batch.then_id or 0)
     assert then is not None
     assert then.state is JobState.WAITING
@@ -153,7 +158,7 @@ def test_what_runs_after_failures_runs_after_a_cancelled_batch(ledger: SqlLedger
 
 def test_a_batch_without_jobs_is_cancelled_before_what_follows_starts(ledger: SqlLedger, run: Run) -> None:
     batch = ledger.open_batch("march", new_job())
-    run("batches", "cancel", batch.id, "--yes")
+    assert run("batches", "cancel", batch.id, "--yes").stdout == f"{batch.then_id}\treport\tcancelled\n"
     then, now = ledger.get(batch.then_id or 0), ledger.batch(batch.id)
     assert then is not None
     assert now is not None

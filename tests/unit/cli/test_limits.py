@@ -116,6 +116,12 @@ def test_a_rate_of_each_queue_holds_up_only_its_own_jobs(ledger: SqlLedger, run:
     assert claim.job.id == 1
 
 
+def test_what_is_not_given_stays_and_a_scope_is_one_field(run: Run) -> None:
+    assert run("limits", "set", "queue:bank", "--rate", "5/s", "--burst", 10).exit_code == 0
+    assert run("limits", "set", "queue:bank", "--rate", "6/s").stdout == "queue:bank\trate 6/s, burst 10\n"
+    assert run("limits", "set", "queue:a\nb", "--max-running", 1).stdout == "queue:a b\tmax_running 1\n"
+
+
 def test_limits_are_listed_set_and_reset(ledger: SqlLedger, run: Run) -> None:
     ledger.limits.declare({parse_scope("type:report"): Bounds(2)}, "shop.jobs")
     ledger.insert(new_job())

@@ -28,6 +28,7 @@ FILE = """
   max_running: 2
   paused: {reason: closing of the month, until: 2026-03-01T09:00:00Z}
 - {scope: key:twilio, paused: false}
+- {scope: key:carrier, max_running: 1, paused: }
 """
 
 
@@ -49,6 +50,7 @@ def test_a_file_in_yaml_is_read() -> None:
         LimitEntry(parse_scope("queue:carrier"), Bounds(None, Rate(5, 1, 10))),
         LimitEntry(parse_scope("type:export"), Bounds(2), PauseEntry("closing of the month", LATER)),
         LimitEntry(parse_scope("key:twilio"), None, False),
+        LimitEntry(parse_scope("key:carrier"), Bounds(1)),
     )
 
 
@@ -71,6 +73,9 @@ def test_a_file_in_yaml_is_read() -> None:
         ("[{scope: all, rate: 5/week}]", "'5/week' is not a rate"),
         ("[{scope: all, burst: 5}]", "burst belongs to a rate"),
         ("[{scope: all, paused: true}]", "paused is a reason"),
+        ("[{scope: all, paused: }]", "entry 1 (all): it limits nothing"),
+        ("[{scope: all, max_running: 2, max_running: 7}]", "'max_running' stands twice"),
+        ('[{"scope": "all", "max_running": 2, "max_running": 7}]', "'max_running' stands twice"),
         ("[{scope: all, paused: ' '}]", "paused is ' '"),
         ("[{scope: all, paused: {until: 2026-03-01T09:00:00Z}}]", "reason is None"),
         ("[{scope: all, paused: {reason: x, until: 2026-03-01T09:00}}]", "give a time with a time zone"),

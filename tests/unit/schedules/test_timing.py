@@ -152,6 +152,9 @@ def test_start_and_end_bound_the_occurrences_and_belong_to_them() -> None:
         (lambda: Cron(5), "a string of five fields"),  # type: ignore[arg-type]
         (lambda: Cron("٣ * * * *"), "a string of five fields"),
         (lambda: Cron("0 3 * * *", timezone="Amerika/New_York"), "Did you mean 'America/New_York'"),
+        (lambda: Cron("0 3 * * *", timezone="right/Europe/Paris"), "a name of the IANA database"),
+        (lambda: Cron("0 3 * * *", timezone="posix/Europe/Paris"), "a name of the IANA database"),
+        (lambda: Cron("0 3 * * *", timezone="localtime"), "a name of the IANA database"),
         (lambda: Cron("0 3 * * *", timezone="America"), "a name of the IANA database"),
         (lambda: Cron("0 3 * * *", timezone="../etc/passwd"), "a name of the IANA database"),
         (lambda: Cron("0 3 * * *", timezone=""), "a name of the IANA database"),

@@ -12,10 +12,10 @@ from spoke_jobs.cli.commands.actor import name_of_actor
 from spoke_jobs.cli.commands.cancel_command import cancel_each
 from spoke_jobs.cli.commands.command_classes import CommandGroup, Consequential, PlainErrors
 from spoke_jobs.cli.commands.exits import EPILOG, Exit, fail, reports_errors
-from spoke_jobs.cli.commands.job_actions import confirm
+from spoke_jobs.cli.commands.job_actions import changed, confirm
 from spoke_jobs.cli.commands.ledger_access import open_ledger
 from spoke_jobs.cli.printing import new_console, print_row, print_text
-from spoke_jobs.explain.changes import kinds_of
+from spoke_jobs.explain.changes import cancelled, kinds_of
 from spoke_jobs.explain.words import age, line, moment
 from spoke_jobs.ledger.job_batch import ANY_BATCH, BatchFilter
 from spoke_jobs.ledger.reading.queries import Queries, SelectedJob
@@ -128,7 +128,7 @@ def cancel_batch(
     yes: arguments.Yes = False,
     actor: arguments.Actor = None,
 ) -> None:
-    """Cancel the unfinished jobs of a batch, and close it, so that it takes no more.
+    """Cancel the unfinished jobs of a batch, and close it, so that it finishes with the last of them.
 
     The job that follows is cancelled, too. If the batch was made with on_failed="run", that job runs instead, after
     the last end.
@@ -140,12 +140,17 @@ def cancel_batch(
     if found.finished_at is not None:
         fail(f"batch {batch_id} ({line(found.name)}) has finished: there is nothing to cancel", Exit.FAILED)
     jobs = [SelectedJob(*job) for job in ledger.unfinished_in_batch(batch_id)]
-    kinds = kinds_of(jobs)
+    then = ledger.get(found.then_id) if found.then_id is not None and found.on_failed == "fail" else None
+    follows = [SelectedJob(then.id, then.job_type, then.state)] if then is not None and not then.state.final else []
+    kinds = kinds_of([*jobs, *follows])
     if not confirm(f"cancel batch {batch_id} ({line(found.name)})", kinds, dry_run=dry_run, yes=yes):
         return
     if ledger.cancel_batch(batch_id, by) is None:
         fail(_missing(batch_id), Exit.NOT_FOUND)
-    # After the batch is closed: no other process adds jobs, except those of the batch that run.
+    if then is not None and follows and (after := ledger.get(then.id)) is not None:
+        _, said = changed(after, cancelled(then, after))
+        print_text(said)
+    # After the batch is closed: it finishes as soon as the last of these has ended.
     cancel_each(ledger, [SelectedJob(*job) for job in ledger.unfinished_in_batch(batch_id)], by)
 
 

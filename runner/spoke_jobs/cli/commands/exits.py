@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -61,6 +62,10 @@ NOT_ALLOWED = (
 EPILOG = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
 
 
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a write to standard output may meet: it is a file on a full disk, or a terminal that is gone."""
+
+
 def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
     """Wrap a command: report an expected error in one sentence, with its documented exit code."""
 
@@ -79,6 +84,11 @@ def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
             # The reader closed the pipe (`ls | head`). Python must not flush the rest of the buffer at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(Exit.DONE) from None
+        except OSError as error:
+            if error.errno not in _NOT_WRITTEN or error.filename is not None:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            fail(f"the output could not be written ({error.strerror}); what the command had to change, it has changed")
         finally:
             close_engines()
 

@@ -67,7 +67,8 @@ def confirm(action: str, details: Iterable[str], *, dry_run: bool | None, yes: b
     """
     if yes and not dry_run:
         return True
-    (print_text if dry_run else print_note)("\n".join(details))
+    if text := "\n".join(details):
+        (print_text if dry_run else print_note)(text)
     if dry_run:
         print_text(f"would {action}")
         return False

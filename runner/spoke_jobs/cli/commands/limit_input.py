@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from spoke_jobs.errors import InvalidLimit
+from spoke_jobs.shared.clean_text import short_repr
 
 _MOST_CHARACTERS = 4_000_000
 
@@ -39,7 +41,7 @@ def parse(text: str, where: str = "it") -> object:
     :raises InvalidLimit: saying where the mistake is.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once_each)
     except json.JSONDecodeError as error:
         problem = f"{where} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
     except (ValueError, RecursionError):
@@ -49,7 +51,14 @@ def parse(text: str, where: str = "it") -> object:
     except ModuleNotFoundError:
         raise InvalidLimit(f"{problem}. To read YAML, install PyYAML: pip install pyyaml") from None
     try:
-        return yaml.safe_load(text)
+
+        class Loader(yaml.SafeLoader):
+            def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+                self.flatten_mapping(node)
+                _once_each([(self.construct_object(key, deep=True), None) for key, _ in node.value])
+                return super().construct_mapping(node, deep)
+
+        return yaml.load(text, Loader)  # noqa: S506  (it is a safe one)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
@@ -59,3 +68,16 @@ def parse(text: str, where: str = "it") -> object:
     except (ValueError, RecursionError, TypeError, AttributeError, KeyError, OverflowError) as error:
         # PyYAML lets these through: a date that does not exist, a mapping as a key, very deep nesting.
         raise InvalidLimit(f"{where} can't be read as YAML: {type(error).__name__}") from None
+
+
+def _once_each(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Make a mapping.
+
+    :raises InvalidLimit: if a key stands twice: of a mistake in merging two files, one half would get lost unseen.
+    """
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InvalidLimit(f"{short_repr(key)} stands twice in one entry")
+        found[key] = value
+    return found

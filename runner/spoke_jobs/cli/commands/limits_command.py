@@ -264,7 +264,8 @@ def _after(limit: JobLimit | None) -> str:
 
 
 def _say(scope: Scope, what: str) -> None:
-    print_text(f"{scope}: {what}" if arguments.on_a_terminal() else f"{scope}\t{what}")
+    name = line(str(scope))
+    print_text(f"{name}: {what}" if arguments.on_a_terminal() else f"{name}\t{what}")
 
 
 def _warn_of_unknown_name(ledger: SqlLedger, scope: Scope) -> None:

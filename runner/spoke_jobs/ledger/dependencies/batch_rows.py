@@ -7,7 +7,7 @@ rows, and of two ends at the same moment the second one sees what the first one 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -68,6 +68,16 @@ def add(connection: Connection, jobs: Iterable[NewJob]) -> None:
         )
         if connection.scalar(more.returning(job_batch.c.id)) is None:
             raise refusal(batch_id, find(connection, batch_id))
+
+
+def following(connection: Connection, job_ids: Collection[int]) -> list[int]:
+    """Return the jobs that follow the unfinished batches of these jobs."""
+    mine = job_request.c.id.in_(sorted(job_ids))
+    of_mine = select(job_request.c.batch_id).where(mine, job_request.c.batch_id.is_not(None))
+    statement = select(job_batch.c.then_id).where(
+        job_batch.c.id.in_(of_mine), job_batch.c.then_id.is_not(None), job_batch.c.finished_at.is_(None)
+    )
+    return list(connection.scalars(statement))
 
 
 def close(connection: Connection, batch_id: int) -> Batch | None:

@@ -44,6 +44,15 @@ def find_needed(connection: Connection, new: Sequence[NewJob]) -> dict[int | UUI
     return by_reference
 
 
+def dependents(connection: Connection, ids: Collection[int]) -> set[int]:
+    """Return the jobs that wait for one of these."""
+    found: set[int] = set()
+    for part in _parts(sorted(ids)):
+        waits = job_dependency.c.needs_id.in_(part) & job_dependency.c.open
+        found.update(connection.scalars(select(job_dependency.c.job_id).where(waits)))
+    return found
+
+
 def lock_needed(
     connection: Connection, ids: Collection[int], awaited: Collection[int], *, changes: bool = False
 ) -> dict[int, Needed]:

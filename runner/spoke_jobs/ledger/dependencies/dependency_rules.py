@@ -1,13 +1,15 @@
 """What follows for the jobs that depend on others. Pure, and shared by both ledgers.
 
-The jobs that a job depends on are fixed by its dispatch and were dispatched before it, so their ids are lower. There
-are no cycles, and going through jobs by ascending id meets each job after all those that it depends on.
+The jobs that a job depends on are fixed by its dispatch and were dispatched before it, so their ids are lower. Going
+through jobs by ascending id meets each job after all those that it depends on, and among these there are no cycles. A
+job that follows a batch waits for jobs with higher ids, too: what would wait for itself in this way is refused
+(:func:`check_batch`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
@@ -66,6 +68,26 @@ def after_ends(ended: Mapping[int, bool], blocked: Mapping[int, int], edges: Ite
         elif met:
             left[job_id] = max(blocked[job_id] - len(met), 0)  # other code may have written the number
     return Outcome(failed, left)
+
+
+def check_batch(
+    batch_id: int, then: int, needs: Collection[int], waiting_for: Callable[[Collection[int]], Iterable[int]]
+) -> None:
+    """Check that a new job of a batch does not depend on the job that follows the batch, directly or not.
+
+    :param then: the job that follows the batch.
+    :param needs: the jobs that the new job depends on.
+    :param waiting_for: returns the jobs that depend on any of these, and those that follow a batch which has one.
+    :raises InvalidJobData: if it does: both would wait for ever.
+    """
+    known, found = set[int](), {then}
+    while found:
+        if met := found.intersection(needs):
+            raise InvalidJobData(
+                f"after: job {min(met)} waits for the end of batch {batch_id}, so no job of this batch can wait for it"
+            )
+        known |= found
+        found = set(waiting_for(found)) - known
 
 
 @dataclass(frozen=True, slots=True)

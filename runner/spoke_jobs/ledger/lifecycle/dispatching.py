@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from spoke_jobs.ledger.dependencies import batch_rows, dependency_rows
-from spoke_jobs.ledger.dependencies.dependency_rules import Edge, Needed, failure_of, standing
+from spoke_jobs.ledger.dependencies.dependency_rules import Edge, Needed, check_batch, failure_of, standing
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.lifecycle.finish import give_up
 from spoke_jobs.ledger.lifecycle.inserts import insert_jobs
@@ -33,6 +34,7 @@ def dispatch_jobs(connection: Connection, new: Sequence[NewJob]) -> list[JobRequ
     edges = {job.uid: _edges(job, needed) for job in with_uids}
     found = {uid: standing(of_job, by_id) for uid, of_job in edges.items()}
     failed_of = {uid: one.failed for uid, one in found.items() if one.failed is not None}
+    _check_batches(connection, with_uids, edges)
     counted = {uid: {*one.open, *([one.failed.id] if one.failed else ())} for uid, one in found.items()}
     written = insert_jobs(connection, [_counted(job, found[job.uid].waits) for job in with_uids])
     # Leave out a row of an earlier dispatch, which has the unique key.
@@ -50,6 +52,22 @@ def dispatch_jobs(connection: Connection, new: Sequence[NewJob]) -> list[JobRequ
         give_up(connection, row.id, failure_of(failed)) if (failed := failed_of.get(row.uid)) is not None else row
         for row in written
     ]
+
+
+def _check_batches(connection: Connection, new: Sequence[NewJob], edges: Mapping[UUID | None, Sequence[Edge]]) -> None:
+    """Refuse jobs of a batch that depend on the job which follows it."""
+    needs: dict[int, set[int]] = {}
+    for job in new:
+        if job.batch_id is not None and (of_job := edges[job.uid]):
+            needs.setdefault(job.batch_id, set()).update(edge.needs_id for edge in of_job)
+    for batch_id, ids in needs.items():
+        batch = batch_rows.find(connection, batch_id)
+        if batch is not None and batch.then_id is not None:
+            check_batch(batch_id, batch.then_id, ids, partial(_waiting_for, connection))
+
+
+def _waiting_for(connection: Connection, ids: Collection[int]) -> set[int]:
+    return {*dependency_rows.dependents(connection, ids), *batch_rows.following(connection, ids)}
 
 
 def open_batch(connection: Connection, name: str, then: NewJob | None, on_failed: str) -> Batch:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
 from spoke_jobs.ledger.dependencies import batch_rows
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.model import NewJob
+from spoke_jobs.model import JobRequest, NewJob
 
 
 class MemoryBatches:
@@ -50,6 +51,11 @@ class MemoryBatches:
     def reopen(self, batch_id: int) -> Batch:
         """Count a failed job as unfinished again."""
         return self.change(batch_id, failed=self.rows[batch_id].failed - 1, finished_at=None)
+
+    def following(self, jobs: Iterable[JobRequest]) -> list[int]:
+        """Return the jobs that follow the unfinished batches of these jobs."""
+        batches = [self.rows[job.batch_id] for job in jobs if job.batch_id in self.rows]
+        return [batch.then_id for batch in batches if batch.then_id is not None and batch.finished_at is None]
 
     def before(self, job_id: int) -> Batch | None:
         """Find the batch that a job follows."""

@@ -15,9 +15,11 @@ from spoke_jobs.ledger.dependencies.dependency_rules import (
     Standing,
     after_ends,
     after_retry,
+    check_batch,
     standing,
     unknown,
 )
+from spoke_jobs.ledger.memory.memory_batches import MemoryBatches
 from spoke_jobs.model import JobRequest, JobState, NewJob
 
 
@@ -34,13 +36,20 @@ class MemoryDependencies:
         self.reserved: dict[int, JobRequest] = {}
         """Jobs that are not visible yet. Others in the same transaction may depend on them."""
 
-    def check(self, new: NewJob) -> None:
-        """Check that the jobs that a new job depends on exist.
+    def check(self, new: NewJob, batches: MemoryBatches) -> None:
+        """Check that the jobs that a new job depends on exist, and do not wait for its own batch.
 
-        :raises InvalidJobData: if one does not exist.
+        :raises InvalidJobData: if one does not exist, or does.
         """
-        for reference in new.after:
-            self._find(reference)
+        needs = {self._find(reference).id for reference in new.after}
+        batch = batches.rows.get(new.batch_id) if new.batch_id is not None else None
+        if needs and batch is not None and batch.then_id is not None:
+
+            def waiting_for(ids: Collection[int]) -> set[int]:
+                waits = {one for one, other in self.open if other in ids}
+                return {*waits, *batches.following(self._jobs[one] for one in ids if one in self._jobs)}
+
+            check_batch(batch.id, batch.then_id, needs, waiting_for)
 
     def add(self, job_id: int, new: NewJob) -> Standing:
         """Record what a new job depends on.

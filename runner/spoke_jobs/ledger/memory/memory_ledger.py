@@ -64,7 +64,7 @@ class MemoryLedger(MemoryRows):
         """Write many jobs."""
         with self._lock:
             for job in new:
-                self._dependencies.check(job)
+                self._dependencies.check(job, self._batches)
                 self._batches.check(job)
             # In the order of the SQL ledger: unique keys first, sorted.
             order = sorted(
@@ -98,6 +98,7 @@ class MemoryLedger(MemoryRows):
             clock = self._clock()
             fixed, seconds = transitions.start_deadline(new)
             self._batches.check(new)
+            self._dependencies.check(new, self._batches)
             stands = self._dependencies.add(self._last_id, new)
             in_batch = new.batch_id is not None
             job = transitions.new_request(

@@ -431,7 +431,7 @@ class TestBatches:
         row = tab.page.get_by_role("row", name="closed here")
         row.locator("summary", has_text="Close").click()
         tab.button(f"Close batch {batch.id}").click()
-        tab.see("The batch is closed: it takes no more jobs.")
+        tab.see("The batch is closed: it finishes with the last of its jobs.")
         found = ledger.batch(batch.id)
         assert found is not None
         assert found.state == "closed"
