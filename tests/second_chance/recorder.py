@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .verdict import COLLECTION, ESSENTIAL_FIXTURES, Failure, Run, gap
+from .verdict import COLLECTION, ESSENTIAL_FIXTURES, NO_TESTS, Failure, Run, gap
 
 _failed_fixture = pytest.StashKey[str]()
 
@@ -70,21 +70,34 @@ class Recorder:
         self._tests: set[str] = set()
         self._passed: set[str] = set()
         self._failures: dict[str, Failure] = {}
+        self._collected = False
+        self._ended: dict[str, str] = {}
+        self._crashed: set[str] = set()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note the tests that are to run in this process."""
+        self._collected = True
         self._selected |= {item.nodeid for item in session.items}
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         """Note those that are to run in pytest-xdist's processes."""
+        self._collected = True
         self._selected |= set(ids)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
+        """Note a process of pytest-xdist that ended too early. If it ran a test, the report of that test follows."""
+        if error is not None:
+            self._ended[node.gateway.id] = str(error)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record one phase of one test. When a process crashes, pytest-xdist reports the phase ``???`` of its test."""
         self._tests.add(report.nodeid)
         if report.failed:
             phase = report.when if report.when in ("setup", "call", "teardown") else "crash"
+            if phase == "crash" and (node := getattr(report, "node", None)):
+                self._crashed.add(node.gateway.id)
             self._failed(report, phase, getattr(report, "essential", ""))
         elif report.when == "call" and report.passed:
             self._passed.add(report.nodeid)
@@ -95,7 +108,7 @@ class Recorder:
             self._failed(report, "collect", COLLECTION)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the record, and add to what ``--last-failed`` selects.
 
         pytest's own list lacks a test that crashed its process if it passed when pytest-xdist ran it again at once.
@@ -103,9 +116,18 @@ class Recorder:
         if cache := session.config.cache:
             cache.set("cache/lastfailed", cache.get("cache/lastfailed", {}) | dict.fromkeys(self._failures, True))
         passed = self._passed - self._failures.keys()
-        gaps = gap(frozenset(self._selected), frozenset(self._tests))
-        run = Run(len(self._tests), frozenset(passed), tuple(self._failures.values()), gaps)
+        run = Run(len(self._tests), frozenset(passed), tuple(self._failures.values()), self._gaps(exitstatus))
         self._file.write_text(json.dumps(asdict(run) | {"passed": sorted(passed)}))
+
+    def _gaps(self, exitstatus: int) -> tuple[str, ...]:
+        """Say what did not run, and which processes ended without a test to blame.
+
+        Such a process may have ended while it collected. Then nobody knows its tests.
+        """
+        without_test = (name for name in self._ended if name not in self._crashed)
+        ended = tuple(f"process {name} ended while it ran no test: {self._ended[name]}" for name in without_test)
+        unheard = ("no process said which tests there are",) if exitstatus == NO_TESTS and not self._collected else ()
+        return (*gap(frozenset(self._selected), frozenset(self._tests)), *ended, *unheard)
 
     def _failed(self, report: pytest.TestReport | pytest.CollectReport, phase: str, essential: str) -> None:
         node = getattr(report, "node", None)

@@ -298,6 +298,40 @@ def test_a_run_that_ends_before_all_its_tests_ran_fails(run: Any, monkeypatch: p
     result.stdout.re_match_lines([r"the run fails: \d of 9 tests did not run, such as test_it.py::test_\d"])
 
 
+ENDED = r"the run fails: process gw\d ended while it ran no test: Not properly terminated"
+
+
+@pytest.mark.parametrize("part", ["without", "only"])
+def test_processes_that_end_while_they_collect_fail_the_run(run: Any, pytester: pytest.Pytester, part: str) -> None:
+    """Nobody knows their tests then, and all tests of the other run pass."""
+    pytester.makeconftest(
+        f"""
+import os
+
+def pytest_collection(session):
+    if hasattr(session.config, "workerinput") and session.config.getoption("--alone") == "{part}": os._exit(3)
+"""
+    )
+    result = run("@pytest.mark.alone\ndef test_alone(): pass\ndef test_beside(): pass")
+    assert result.ret == 1
+    result.stdout.re_match_lines([ENDED, "the run fails: no process said which tests there are"])
+
+
+def test_a_process_that_ends_after_its_last_test_fails_the_run(run: Any, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+import os, pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workerinput"): os._exit(3)
+"""
+    )
+    result = run("def test_good(): pass")
+    assert result.ret == 1
+    result.stdout.re_match_lines([ENDED])
+
+
 def test_pytest_is_killed(run: Any, pytester: pytest.Pytester) -> None:
     """What failed before is named all the same."""
     result = run(
