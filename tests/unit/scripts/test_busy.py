@@ -45,6 +45,18 @@ def test_the_load_ends_with_the_tests_whose_exit_code_it_keeps(tmp_path: Path, c
         os.kill(int(pid), 0)
 
 
+def test_the_next_run_waits_until_the_load_has_ended(tmp_path: Path) -> None:
+    lock = tmp_path / "cache/spoke-jobs/heavy.lock"
+    at_its_end = f"flock --nonblock {lock} true && echo free >{tmp_path}/free; exit"
+    programs = {
+        "bin/stress-ng": f"trap '{at_its_end}' TERM; touch {tmp_path}/loads; while :; do sleep 0.1; done",
+        "scripts/test": f"until [[ -e {tmp_path}/loads ]]; do sleep 0.1; done",
+    }
+    done = busy(tmp_path, programs)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "free").exists()
+
+
 def test_tests_that_pass_without_the_load_fail_the_run(tmp_path: Path) -> None:
     """As where stress-ng refuses its options, or gets no memory."""
     pipe = tmp_path / "pipe"
