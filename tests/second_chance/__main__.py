@@ -63,7 +63,7 @@ def _runs(arguments: list[str], folder: Path) -> int:
         print(f"\n{len(first.failures)} failed; they run once more, in one process", flush=True)
         only_failed = ["--last-failed", "--last-failed-no-failures=none"]
         again, second = _pytest(folder, "second", [*arguments, *ONE_PROCESS, *only_failed])
-        code = again if again not in (PASSED, TESTS_FAILED) else code
+        code = exit_code(again) if again not in (PASSED, TESTS_FAILED) else code
     verdict = judge(first, second, BUDGET)
     REPORT.write_text(json.dumps(asdict(verdict), indent=2) + "\n")
     (folder / "summary").write_text(f"=== {verdict.summary} ===\n")
@@ -77,7 +77,7 @@ def _first_runs(arguments: list[str], folder: Path) -> tuple[int, Run]:
     """Run the tests beside each other, then those that need the machine for themselves."""
     code, beside = _pytest(folder, "beside", [*arguments, "--alone=without"])
     if code not in (PASSED, TESTS_FAILED, NO_TESTS):
-        return code, beside
+        return exit_code(code), beside
     print("\nthe tests marked alone run now, in one process", flush=True)
     code_alone, alone = _pytest(folder, "alone", [*arguments, *ONE_PROCESS, "--alone=only"])
     return exit_code(code, code_alone), merge(beside, alone)
@@ -92,7 +92,9 @@ def _pytest(folder: Path, name: str, arguments: list[str]) -> tuple[int, Run]:
             code = process.wait()
         except KeyboardInterrupt:
             continue  # pytest gets it from the terminal too, and ends
-        return code, recorder.read(record) or Run(gaps=(f"pytest ended with {code} and recorded nothing: see above",))
+        if (run := recorder.read(record)) is None:
+            return code, Run(gaps=(f"pytest ended with {code} and recorded nothing: see above",))
+        return code, merge(run, Run(gaps=(f"pytest ended with {code} after its tests",))) if code < 0 else run
 
 
 def _print(verdict: Verdict) -> None:

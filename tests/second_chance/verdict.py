@@ -89,7 +89,12 @@ def gap(selected: frozenset[str], ran: frozenset[str]) -> tuple[str, ...]:
 
 
 def exit_code(*codes: int) -> int:
-    """Join the exit codes of runs of different tests: it is no failure that a run has no tests, unless none has any."""
+    """Join the exit codes of runs of different tests: it is no failure that a run has no tests, unless none has any.
+
+    A run that a signal ended has a negative code. It fails the whole with that of a shell, 128 and the signal's number.
+    """
+    if ended := [128 - code for code in codes if code < 0]:
+        return max(ended)
     return max((code for code in codes if code != NO_TESTS), default=NO_TESTS)
 
 

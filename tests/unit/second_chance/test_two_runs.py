@@ -342,9 +342,25 @@ def test_kills(): os.kill(os.getppid(), 9)
 def test_bad(): assert 0
 """
     )
-    assert result.ret == 1
+    assert result.ret == 128 + 9
     result.stdout.fnmatch_lines(["the run fails: pytest ended with -9 and recorded nothing: see above"])
     assert [failure["test"] for failure in report(pytester)["failed"]] == ["test_it.py::test_bad"]
+
+
+def test_pytest_is_killed_after_its_tests(run: Any, pytester: pytest.Pytester) -> None:
+    """As by a fault in a library while the interpreter ends."""
+    pytester.makeconftest(
+        """
+import atexit, os
+
+def pytest_sessionfinish(session):
+    if not hasattr(session.config, "workerinput") and session.config.getoption("--alone") == "only":
+        atexit.register(os.kill, os.getpid(), 9)
+"""
+    )
+    result = run("def test_good(): pass")
+    assert result.ret == 128 + 9
+    assert result.outlines[-1] == "the run fails: pytest ended with -9 after its tests"
 
 
 HANGING = """

@@ -98,7 +98,8 @@ def test_tests_that_were_selected_and_did_not_run_are_a_gap() -> None:
 
 @pytest.mark.parametrize(
     ("codes", "code"), [((0, 0), 0), ((0, NO_TESTS), 0), ((NO_TESTS, 0), 0), ((NO_TESTS, NO_TESTS), NO_TESTS),
-                        ((1, 0), 1), ((NO_TESTS, 1), 1), ((1, NO_TESTS), 1), ((1, 2), 2), ((0, 4), 4)]
+                        ((1, 0), 1), ((NO_TESTS, 1), 1), ((1, NO_TESTS), 1), ((1, 2), 2), ((0, 4), 4),
+                        ((0, -11), 139), ((-9, 1), 137), ((NO_TESTS, -11), 139), ((-11,), 139)]
 )  # fmt: skip
 def test_a_run_without_tests_is_no_failure_if_the_other_has_some(codes: tuple[int, int], code: int) -> None:
     assert exit_code(*codes) == code
