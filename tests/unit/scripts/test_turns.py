@@ -150,6 +150,17 @@ def test_the_tests_end_when_their_script_is_killed(lock: Path, checkout: Path) -
         eventually(lambda: owner_of(pid) is None, "the tests have ended")  # and not because its output is closed
 
 
+@pytest.mark.parametrize(("variables", "processes"), [({}, "3"), ({"LONG": "1"}, "1"), ({"SHARED": ""}, "none")])
+def test_a_test_that_ends_its_process_ends_no_run(
+    lock: Path, checkout: Path, variables: dict[str, str], processes: str
+) -> None:
+    """pytest-xdist names it, and goes on with the others; without its processes, the whole run ends."""
+    (checkout / ".venv/bin/python").write_text('#!/bin/bash\necho "$*"\n')
+    said, _ = start(lock, f"exec {checkout}/scripts/test", UNIT="1", **variables).communicate()
+    _, _, after = said.partition("--numprocesses ")
+    assert (after.split() or ["none"])[0] == processes
+
+
 def test_all_tests_wait(lock: Path, checkout: Path) -> None:
     with held(lock, minutes=1):
         process = start(lock, f"exec {checkout}/scripts/test")
