@@ -29,6 +29,9 @@ from .verdict import NO_TESTS, PASSED, TESTS_FAILED, Failure, Run, Verdict, exit
 BUDGET = int(os.environ.get("SPOKE_TEST_FLAKY_BUDGET", "20"))
 """How many flaky tests a run may have. On a machine whose processors were slow for an hour, 15 tests failed."""
 REPORT = Path(os.environ.get("SPOKE_TEST_FLAKY_REPORT", "build/flaky.json"))
+RECORDS = ("beside.json", "alone.json", "second.json", "summary")
+CACHE = "cache"
+"""The names of files, and of pytest's folder, below the folder of records."""
 ONE_PROCESS = ("--numprocesses=1",)
 ENDS_WITH_THIS = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 """What ends pytest if this process is killed: its tests would fail those of the next run."""
@@ -44,14 +47,17 @@ def main(arguments: list[str]) -> int:
 
 @contextmanager
 def _records() -> Iterator[Path]:
-    """An empty folder for the records, and for pytest's list of what failed."""
+    """A folder without records of an earlier run, for those of this one, and for pytest's list of what failed."""
     if kept := os.environ.get("SPOKE_TEST_RECORDS"):
-        shutil.rmtree(kept, ignore_errors=True)
-        Path(kept).mkdir(parents=True)
-        yield Path(kept)
+        folder = Path(kept)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in RECORDS:  # whoever names the folder may keep other files in it
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / CACHE, ignore_errors=True)
+        yield folder
     else:
-        with tempfile.TemporaryDirectory(prefix="second-chance-", dir=REPORT.parent) as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory(prefix="second-chance-", dir=REPORT.parent) as made:
+            yield Path(made)
 
 
 def _runs(arguments: list[str], folder: Path) -> int:
@@ -85,7 +91,7 @@ def _first_runs(arguments: list[str], folder: Path) -> tuple[int, Run]:
 
 def _pytest(folder: Path, name: str, arguments: list[str]) -> tuple[int, Run]:
     record = folder / f"{name}.json"
-    options = ["-p", "tests.second_chance.recorder", f"--record={record}", "-o", f"cache_dir={folder}/cache"]
+    options = ["-p", "tests.second_chance.recorder", f"--record={record}", "-o", f"cache_dir={folder / CACHE}"]
     process = subprocess.Popen([*ENDS_WITH_THIS, sys.executable, "-m", "pytest", *arguments, *options])
     while True:
         try:
