@@ -312,7 +312,7 @@ def pytest_collection(session):
     if hasattr(session.config, "workerinput") and session.config.getoption("--alone") == "{part}": os._exit(3)
 """
     )
-    result = run("@pytest.mark.alone\ndef test_alone(): pass\ndef test_beside(): pass")
+    result = run("@pytest.mark.alone\ndef test_alone(): pass\ndef test_beside(): pass", "--max-worker-restart=1")
     assert result.ret == 1
     result.stdout.re_match_lines([ENDED, "the run fails: no process said which tests there are"])
 
@@ -327,7 +327,7 @@ def pytest_sessionfinish(session):
     if hasattr(session.config, "workerinput"): os._exit(3)
 """
     )
-    result = run("def test_good(): pass")
+    result = run("def test_good(): pass", "--max-worker-restart=1")
     assert result.ret == 1
     result.stdout.re_match_lines([ENDED])
 
