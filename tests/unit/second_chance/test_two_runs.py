@@ -137,6 +137,30 @@ def test_good(): pass
     result.stderr.fnmatch_lines(["Timeout (0:00:02)!", "*in freeze"])
 
 
+@pytest.mark.parametrize("hook", ["collection", "sessionfinish"])
+def test_a_process_that_hangs_before_or_after_its_tests_is_ended(
+    run: Any, pytester: pytest.Pytester, hook: str
+) -> None:
+    pytester.makeconftest(
+        f"""
+import ctypes
+from tests import frozen
+
+frozen.COLLECTION_SECONDS = frozen.END_SECONDS = 2
+
+def pytest_configure(config):
+    config.pluginmanager.register(frozen.FrozenProcesses())
+
+def pytest_{hook}(session):
+    if hasattr(session.config, "workerinput"): ctypes.PyDLL(None).sleep(300)
+"""
+    )
+    result = run("def test_good(): pass", "--max-worker-restart=0")
+    assert result.ret != 0
+    result.stdout.re_match_lines([ENDED])
+    result.stderr.fnmatch_lines(["Timeout (0:00:02)!", f"*in pytest_{hook}"])
+
+
 def test_what_fails_twice_fails_the_run(run: Any, pytester: pytest.Pytester) -> None:
     result = run("def test_bad(): assert 0\ndef test_flaky(): assert not first_time('x')\ndef test_good(): pass")
     assert result.ret == 1
