@@ -20,7 +20,7 @@ RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
 """The name of this run. The second run of failed tests has another one than the first."""
 RUN_LABEL = "spoke-jobs/test-run"
 OWNER_ANNOTATION = "spoke-jobs/test-owner"
-OLD = timedelta(hours=3)
+OLD = timedelta(hours=6)
 """No run takes that long."""
 CLUSTER_SCOPED = (
     "clusterroles",

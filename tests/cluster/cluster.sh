@@ -58,7 +58,7 @@ abandoned() {
     [[ $(identity "${owner%% *}") != "$owner" ]]
   else
     created=$(docker inspect --format '{{.Created}}' "$name-control-plane" 2>/dev/null) || return 1
-    (($(date +%s) - $(date --date "$created" +%s) > 2 * 60 * 60))
+    (($(date +%s) - $(date --date "$created" +%s) > 6 * 60 * 60))
   fi
 }
 

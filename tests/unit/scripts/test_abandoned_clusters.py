@@ -43,7 +43,7 @@ def test_another_process_with_the_same_number_is_not_its_owner(tmp_path: Path) -
     assert shell(ABANDONED, tmp_path) == "abandoned"
 
 
-@pytest.mark.parametrize(("hours", "expected"), [(1, "used"), (3, "abandoned")])
+@pytest.mark.parametrize(("hours", "expected"), [(5, "used"), (7, "abandoned")])
 def test_a_cluster_that_nobody_owns_is_deleted_once_it_is_older_than_any_run(
     tmp_path: Path, hours: int, expected: str
 ) -> None:
