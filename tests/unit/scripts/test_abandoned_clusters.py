@@ -51,5 +51,11 @@ def test_a_cluster_that_nobody_owns_is_deleted_once_it_is_older_than_any_run(
     assert shell(f"docker() {{ echo {created}; }}\n{ABANDONED}", tmp_path) == expected
 
 
+def test_an_empty_note_names_no_owner(tmp_path: Path) -> None:
+    """As a run leaves it that is killed while it writes, or on a full disk."""
+    created = (datetime.now(UTC) - timedelta(hours=7)).isoformat()
+    assert shell(f': >"$OWNER"; docker() {{ echo {created}; }}\n{ABANDONED}', tmp_path) == "abandoned"
+
+
 def test_a_cluster_without_a_control_plane_is_left_to_the_run_that_makes_it(tmp_path: Path) -> None:
     assert shell(f"docker() {{ return 1; }}\n{ABANDONED}", tmp_path) == "used"
