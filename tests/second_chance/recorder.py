@@ -69,6 +69,7 @@ class Recorder:
         self._selected: set[str] = set()
         self._tests: set[str] = set()
         self._passed: set[str] = set()
+        self._skipped: set[str] = set()
         self._failures: dict[str, Failure] = {}
         self._collected = False
         self._ended: dict[str, str] = {}
@@ -99,6 +100,8 @@ class Recorder:
             if phase == "crash" and (node := getattr(report, "node", None)):
                 self._crashed.add(node.gateway.id)
             self._failed(report, phase, getattr(report, "essential", ""))
+        elif report.skipped:
+            self._skipped.add(report.nodeid)
         elif report.when == "call" and report.passed:
             self._passed.add(report.nodeid)
 
@@ -116,7 +119,8 @@ class Recorder:
         if cache := session.config.cache:
             cache.set("cache/lastfailed", cache.get("cache/lastfailed", {}) | dict.fromkeys(self._failures, True))
         passed = self._passed - self._failures.keys()
-        run = Run(len(self._tests), frozenset(passed), tuple(self._failures.values()), self._gaps(exitstatus))
+        failures, skipped = tuple(self._failures.values()), len(self._skipped - self._failures.keys())
+        run = Run(len(self._tests), frozenset(passed), failures, self._gaps(exitstatus), skipped)
         self._file.write_text(json.dumps(asdict(run) | {"passed": sorted(passed)}))
 
     def _gaps(self, exitstatus: int) -> tuple[str, ...]:
@@ -150,4 +154,5 @@ def read(file: Path) -> Run | None:
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     failures = tuple(Failure(**failure) for failure in content["failures"])
-    return Run(content["tests"], frozenset(content["passed"]), failures, tuple(content["gaps"]))
+    gaps, skipped = tuple(content["gaps"]), content["skipped"]
+    return Run(content["tests"], frozenset(content["passed"]), failures, gaps, skipped)

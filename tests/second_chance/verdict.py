@@ -51,6 +51,8 @@ class Run:
     failures: tuple[Failure, ...] = ()
     gaps: tuple[str, ...] = ()
     """Why this run says nothing about some of its tests; empty if each of them ran."""
+    skipped: int = 0
+    """How many tests were skipped, or failed as expected."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,14 @@ class Verdict:
     """First failures of the tests that did not."""
     reasons: tuple[str, ...] = ()
     """Why the run fails; empty if it passes."""
+    skipped: int = 0
 
     @property
     def summary(self) -> str:
         """The counts as pytest words them. A flaky test has passed."""
-        counts = {"failed": len(self.failed), "passed": self.tests - len(self.failed), "flaky": len(self.flaky)}
+        failed = len(self.failed)
+        passed = self.tests - failed - self.skipped
+        counts = {"failed": failed, "passed": passed, "skipped": self.skipped, "flaky": len(self.flaky)}
         return ", ".join(f"{count} {word}" for word, count in counts.items() if count or word == "passed")
 
 
@@ -79,6 +84,7 @@ def merge(*runs: Run) -> Run:
         frozenset[str]().union(*(run.passed for run in runs)),
         tuple(failure for run in runs for failure in run.failures),
         tuple(gap for run in runs for gap in run.gaps),
+        sum(run.skipped for run in runs),
     )
 
 
@@ -110,7 +116,7 @@ def judge(first: Run, second: Run | None, budget: int) -> Verdict:
     :param budget: how many flaky tests a run may have.
     """
     if reasons := _final(first, budget):
-        return Verdict(first.tests, failed=first.failures, reasons=tuple(reasons))
+        return Verdict(first.tests, failed=first.failures, reasons=tuple(reasons), skipped=first.skipped)
     again = second or Run()
     failed_again = {failure.test for failure in again.failures}
     passed = again.passed - failed_again
@@ -122,7 +128,7 @@ def judge(first: Run, second: Run | None, budget: int) -> Verdict:
     reasons += [f"failed, and did not pass in the second run: {test}" for test in absent]
     reasons += [f"failed in the second run only: {test}" for test in sorted(failed_again - _tests(first.failures))]
     reasons += [f"in the second run {gap}" for gap in again.gaps]
-    return Verdict(first.tests, flaky, failed, tuple(reasons))
+    return Verdict(first.tests, flaky, failed, tuple(reasons), first.skipped)
 
 
 def _final(first: Run, budget: int) -> list[str]:

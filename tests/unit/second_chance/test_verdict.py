@@ -37,6 +37,13 @@ def test_what_passes_in_the_second_run_is_flaky_and_fails_nothing() -> None:
     assert verdict.reasons == ()
 
 
+def test_what_was_skipped_has_not_passed() -> None:
+    first = merge(first_run("a"), Run(5, skipped=2), Run(3, skipped=1))
+    verdict = judge(first, second_run(passed=("a",)), BUDGET)
+    assert verdict.summary == "105 passed, 3 skipped, 1 flaky"
+    assert judge(Run(5, skipped=2, gaps=("killed",)), None, BUDGET).summary == "3 passed, 2 skipped"
+
+
 def test_what_fails_twice_fails_the_run_by_name() -> None:
     verdict = judge(first_run("a", "b"), second_run(passed=("a",), failed=("b",)), BUDGET)
     assert verdict.summary == "1 failed, 99 passed, 1 flaky"
