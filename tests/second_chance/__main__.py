@@ -107,9 +107,8 @@ def _print(verdict: Verdict) -> None:
     """Print the tables; the last lines say whether the run passes."""
     if os.environ.get("CI"):
         for failure in (*verdict.flaky, *verdict.failed):
-            print(
-                f"\n--- first failure of {failure.test}: {failure.phase}, {_circumstances(failure)} ---\n{failure.text}"
-            )
+            print(f"\n--- first failure of {failure.test}: {failure.phase}, {_circumstances(failure)} ---")
+            print(*filter(None, (failure.text, failure.captured)), sep="\n")
     for word, failures in (("FLAKY", verdict.flaky), ("FAILED", verdict.failed)):
         if failures:
             print(f"\n{word} {len(failures)} of {verdict.tests:,}")

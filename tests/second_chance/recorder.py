@@ -13,6 +13,8 @@ import pytest
 
 from .verdict import COLLECTION, ESSENTIAL_FIXTURES, NO_TESTS, Failure, Run, gap
 
+CAPTURED_CHARACTERS = 20_000
+"""How many of what a failed test printed and logged are recorded."""
 _failed_fixture = pytest.StashKey[str]()
 
 
@@ -143,8 +145,16 @@ class Recorder:
             load=os.getloadavg()[0],
             process=node.gateway.id if node else "",
             essential=essential,
+            captured=_captured(report),
         )
         self._failures.setdefault(report.nodeid, failure)
+
+
+def _captured(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Return the ends of what was captured. pytest-timeout prints the stacks of other threads there."""
+    sections = [(title, content) for title, content in report.sections if title.startswith("Captured")]
+    each = CAPTURED_CHARACTERS // max(len(sections), 1)
+    return "\n".join(f"--- {title} ---\n{content[-each:]}" for title, content in sections)
 
 
 def read(file: Path) -> Run | None:

@@ -32,6 +32,8 @@ class Failure:
     """pytest-xdist's name of the test process; empty without it."""
     essential: str = ""
     """What of the stage failed: a name of ``ESSENTIAL_FIXTURES``, or ``COLLECTION``; otherwise empty."""
+    captured: str = ""
+    """The end of what was printed and logged, with the stacks of other threads after a timeout."""
 
     @property
     def first_error(self) -> str:
