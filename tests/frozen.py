@@ -25,11 +25,29 @@ class FrozenProcesses:
     """Prints the stacks of all threads and ends the process, from a thread that needs no GIL.
 
     pytest-xdist reports the test as failed then, and starts another process. Without it, the whole session ends. A
-    child that a test forks in this process has to end with ``os._exit``.
+    child that a test forks in this process has to end with ``os._exit``. It gets no connection to pytest-xdist, which
+    would otherwise learn of this process's end only when the child ends, too.
     """
 
     def __init__(self) -> None:
         self._stderr = os.dup(2)  # pytest redirects the other one while a test runs
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Replace the connection to pytest-xdist in forked children, which keep the numbers of its descriptors."""
+        connections = [
+            plugin.channel.gateway._io
+            for plugin in session.config.pluginmanager.get_plugins()
+            if type(plugin).__name__ == "WorkerInteractor"
+        ]
+        for connection in connections:
+            nothing, files = os.open(os.devnull, os.O_RDWR), (connection.infile, connection.outfile)
+            descriptors = [file.fileno() for file in files]
+
+            def disconnect(nothing: int = nothing, descriptors: list[int] = descriptors) -> None:
+                for descriptor in descriptors:
+                    os.dup2(nothing, descriptor, inheritable=False)
+
+            os.register_at_fork(after_in_child=disconnect)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection(self) -> Generator[None, object, object]:

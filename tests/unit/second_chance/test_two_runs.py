@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +161,37 @@ def pytest_{hook}(session):
     assert result.ret != 0
     result.stdout.re_match_lines([ENDED])
     result.stderr.fnmatch_lines(["Timeout (0:00:02)!", f"*in pytest_{hook}"])
+
+
+def test_a_forked_child_that_lives_does_not_hide_the_end_of_its_process(run: Any, pytester: pytest.Pytester) -> None:
+    """pytest-xdist learns of the end when its connection is closed, by every process that has it."""
+    pytester.makeconftest(
+        """
+from tests import frozen
+
+def pytest_configure(config):
+    config.pluginmanager.register(frozen.FrozenProcesses())
+"""
+    )
+    child = pytester.path / "child"
+    try:
+        result = run(
+            """
+def test_leaves_a_child():
+    if not first_time("crash"): return
+    if (child := os.fork()) == 0:
+        time.sleep(300)
+        os._exit(0)
+    pathlib.Path("child").write_text(str(child))
+    os._exit(3)
+"""
+        )
+        assert owner_of(int(child.read_text())) is not None, "the run has not waited for the child"
+    finally:
+        if child.exists() and owner_of(int(child.read_text())):
+            os.kill(int(child.read_text()), signal.SIGKILL)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["FLAKY 1 of 1"])
 
 
 def test_what_fails_twice_fails_the_run(run: Any, pytester: pytest.Pytester) -> None:
