@@ -20,7 +20,8 @@ def report(process: str, when: str, start: float, stop: float) -> pytest.TestRep
 def test_a_process_that_crashed_ended_with_its_last_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """The report of the crash, which pytest-xdist makes, has no time."""
     monkeypatch.delenv(FILE_VARIABLE, raising=False)
-    timings, lines = Timings(), []
+    timings = Timings()
+    lines: list[str] = []
     for item in (
         report("gw0", "call", 1000, 1000 + LONG_RUN_SECONDS),
         report("gw1", "call", 1000, 1020),

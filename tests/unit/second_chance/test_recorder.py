@@ -36,7 +36,7 @@ def test_skipped_tests_are_counted_unless_their_teardown_fails(tmp_path: Path) -
         report("untidy", "call", "skipped"),
         report("untidy", "teardown", "failed", text="E   untidy"),
     )
-    assert (run.tests, run.passed, run.skipped) == (4, {"good"}, 2)
+    assert (run.tests, run.passed, run.skipped) == (4, frozenset({"good"}), 2)
     assert [failure.test for failure in run.failures] == ["untidy"]
 
 
