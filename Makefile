@@ -25,7 +25,7 @@ test-busy: setup-python ## the same with stress-ng beside it, for whoever change
 
 test-long: setup-python ## all tests: with the slow ones, the longer series, and the unit tests on the other Pythons
 	@SLOW=1 scripts/test
-	@LONG=1 scripts/test
+	@LONG=1 SPOKE_TEST_FLAKY_REPORT=build/flaky-long.json scripts/test
 	@UNIT=1 scripts/test-pythons others
 
 test-pythons: setup-python ## unit and SQLite tests on every supported Python that is found (PYTHONS="3.12 3.13": on these)

@@ -82,7 +82,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Multiply each test's timeout, so that it stays larger than the bounds of its waits."""
+    """Multiply each test's timeout as the bounds of its waits, but not beyond `LONGEST_SECONDS`.
+
+    A wait that may take longer than that is ended by the timeout of its test, with the stacks of all threads.
+    """
     if FACTOR == 1:
         return
     for item in session.items:

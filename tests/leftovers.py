@@ -20,7 +20,7 @@ RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
 """The name of this run. The second run of failed tests has another one than the first."""
 RUN_LABEL = "spoke-jobs/test-run"
 OWNER_ANNOTATION = "spoke-jobs/test-owner"
-OLD = timedelta(hours=3)
+OLD = timedelta(hours=6)
 """No run takes that long."""
 CLUSTER_SCOPED = (
     "clusterroles",
@@ -110,8 +110,11 @@ def remove_leftovers(kubectl: Callable[..., str]) -> None:
 
 
 def remove_namespace(kubectl: Callable[..., str], name: str) -> None:
-    """Delete a namespace and the cluster-scoped objects that serve it, without waiting for their end."""
+    """Delete a namespace and the cluster-scoped objects that serve it, without waiting for their end.
+
+    The namespace goes last: while it is there, another run removes what this process, if it is killed, has left.
+    """
     how = ("--ignore-not-found", "--wait=false")
-    kubectl("delete", "namespace", name, *how)
     if objects := serving(name, kubectl("get", ",".join(CLUSTER_SCOPED), "--output=name").split()):
         kubectl("delete", *objects, *how)
+    kubectl("delete", "namespace", name, *how)

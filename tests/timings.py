@@ -65,7 +65,8 @@ class Timings:
         self._tests[report.nodeid].add(spent)
         if node := getattr(report, "node", None):
             self._processes[node.gateway.id].add(spent)
-            self._ended[node.gateway.id] = report.stop
+            if report.stop:  # the report of a crash, which pytest-xdist makes, has no time
+                self._ended[node.gateway.id] = report.stop
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the report."""
@@ -95,7 +96,10 @@ class Timings:
         whole = Spent(time.monotonic() - self._began, sum(spent.cpu for spent in self._tests.values()))
         write(whole.line(f"the whole run; the machine's cores were busy for {busy / max(possible, 1):.0%} of the time"))
         for process, spent in sorted(self._processes.items()):
-            early = max(self._ended.values()) - self._ended[process]
+            if (ended := self._ended.get(process)) is None:
+                write(spent.line(f"tests in process {process}, which ended before any of its tests did"))
+                continue
+            early = max(self._ended.values()) - ended
             write(spent.line(f"tests in process {process}, which ended {early:.1f} s before the last"))
 
 

@@ -53,12 +53,12 @@ answer=$(timeout 2 dd bs=512 count=1 status=none <&3 | od -An -tx1 -N4)
 # abandoned: whether the run of .ci/run that made the cluster is gone. If none is noted, whether the cluster is older than any run.
 abandoned() {
   local owner created
-  if [[ -f $OWNER ]]; then
+  if [[ -s $OWNER ]]; then # an empty one names no process
     owner=$(<"$OWNER")
     [[ $(identity "${owner%% *}") != "$owner" ]]
   else
     created=$(docker inspect --format '{{.Created}}' "$name-control-plane" 2>/dev/null) || return 1
-    (($(date +%s) - $(date --date "$created" +%s) > 2 * 60 * 60))
+    (($(date +%s) - $(date --date "$created" +%s) > 6 * 60 * 60))
   fi
 }
 

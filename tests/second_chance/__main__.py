@@ -29,6 +29,9 @@ from .verdict import NO_TESTS, PASSED, TESTS_FAILED, Failure, Run, Verdict, exit
 BUDGET = int(os.environ.get("SPOKE_TEST_FLAKY_BUDGET", "20"))
 """How many flaky tests a run may have. On a machine whose processors were slow for an hour, 15 tests failed."""
 REPORT = Path(os.environ.get("SPOKE_TEST_FLAKY_REPORT", "build/flaky.json"))
+RECORDS = ("beside.json", "alone.json", "second.json", "summary")
+CACHE = "cache"
+"""The names of files, and of pytest's folder, below the folder of records."""
 ONE_PROCESS = ("--numprocesses=1",)
 ENDS_WITH_THIS = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 """What ends pytest if this process is killed: its tests would fail those of the next run."""
@@ -44,14 +47,17 @@ def main(arguments: list[str]) -> int:
 
 @contextmanager
 def _records() -> Iterator[Path]:
-    """An empty folder for the records, and for pytest's list of what failed."""
+    """A folder without records of an earlier run, for those of this one, and for pytest's list of what failed."""
     if kept := os.environ.get("SPOKE_TEST_RECORDS"):
-        shutil.rmtree(kept, ignore_errors=True)
-        Path(kept).mkdir(parents=True)
-        yield Path(kept)
+        folder = Path(kept)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in RECORDS:  # whoever names the folder may keep other files in it
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / CACHE, ignore_errors=True)
+        yield folder
     else:
-        with tempfile.TemporaryDirectory(prefix="second-chance-", dir=REPORT.parent) as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory(prefix="second-chance-", dir=REPORT.parent) as made:
+            yield Path(made)
 
 
 def _runs(arguments: list[str], folder: Path) -> int:
@@ -63,7 +69,7 @@ def _runs(arguments: list[str], folder: Path) -> int:
         print(f"\n{len(first.failures)} failed; they run once more, in one process", flush=True)
         only_failed = ["--last-failed", "--last-failed-no-failures=none"]
         again, second = _pytest(folder, "second", [*arguments, *ONE_PROCESS, *only_failed])
-        code = again if again not in (PASSED, TESTS_FAILED) else code
+        code = exit_code(again) if again not in (PASSED, TESTS_FAILED) else code
     verdict = judge(first, second, BUDGET)
     REPORT.write_text(json.dumps(asdict(verdict), indent=2) + "\n")
     (folder / "summary").write_text(f"=== {verdict.summary} ===\n")
@@ -77,7 +83,7 @@ def _first_runs(arguments: list[str], folder: Path) -> tuple[int, Run]:
     """Run the tests beside each other, then those that need the machine for themselves."""
     code, beside = _pytest(folder, "beside", [*arguments, "--alone=without"])
     if code not in (PASSED, TESTS_FAILED, NO_TESTS):
-        return code, beside
+        return exit_code(code), beside
     print("\nthe tests marked alone run now, in one process", flush=True)
     code_alone, alone = _pytest(folder, "alone", [*arguments, *ONE_PROCESS, "--alone=only"])
     return exit_code(code, code_alone), merge(beside, alone)
@@ -85,23 +91,24 @@ def _first_runs(arguments: list[str], folder: Path) -> tuple[int, Run]:
 
 def _pytest(folder: Path, name: str, arguments: list[str]) -> tuple[int, Run]:
     record = folder / f"{name}.json"
-    options = ["-p", "tests.second_chance.recorder", f"--record={record}", "-o", f"cache_dir={folder}/cache"]
+    options = ["-p", "tests.second_chance.recorder", f"--record={record}", "-o", f"cache_dir={folder / CACHE}"]
     process = subprocess.Popen([*ENDS_WITH_THIS, sys.executable, "-m", "pytest", *arguments, *options])
     while True:
         try:
             code = process.wait()
         except KeyboardInterrupt:
             continue  # pytest gets it from the terminal too, and ends
-        return code, recorder.read(record) or Run(gaps=(f"pytest ended with {code} and recorded nothing: see above",))
+        if (run := recorder.read(record)) is None:
+            return code, Run(gaps=(f"pytest ended with {code} and recorded nothing: see above",))
+        return code, merge(run, Run(gaps=(f"pytest ended with {code} after its tests",))) if code < 0 else run
 
 
 def _print(verdict: Verdict) -> None:
     """Print the tables; the last lines say whether the run passes."""
     if os.environ.get("CI"):
         for failure in (*verdict.flaky, *verdict.failed):
-            print(
-                f"\n--- first failure of {failure.test}: {failure.phase}, {_circumstances(failure)} ---\n{failure.text}"
-            )
+            print(f"\n--- first failure of {failure.test}: {failure.phase}, {_circumstances(failure)} ---")
+            print(*filter(None, (failure.text, failure.captured)), sep="\n")
     for word, failures in (("FLAKY", verdict.flaky), ("FAILED", verdict.failed)):
         if failures:
             print(f"\n{word} {len(failures)} of {verdict.tests:,}")

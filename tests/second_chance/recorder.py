@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from .verdict import COLLECTION, ESSENTIAL_FIXTURES, Failure, Run, gap
+from .verdict import COLLECTION, ESSENTIAL_FIXTURES, NO_TESTS, Failure, Run, gap
 
+CAPTURED_CHARACTERS = 20_000
+"""How many of what a failed test printed and logged are recorded."""
 _failed_fixture = pytest.StashKey[str]()
 
 
@@ -69,23 +71,39 @@ class Recorder:
         self._selected: set[str] = set()
         self._tests: set[str] = set()
         self._passed: set[str] = set()
+        self._skipped: set[str] = set()
         self._failures: dict[str, Failure] = {}
+        self._collected = False
+        self._ended: dict[str, str] = {}
+        self._crashed: set[str] = set()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note the tests that are to run in this process."""
+        self._collected = True
         self._selected |= {item.nodeid for item in session.items}
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         """Note those that are to run in pytest-xdist's processes."""
+        self._collected = True
         self._selected |= set(ids)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
+        """Note a process of pytest-xdist that ended too early. If it ran a test, the report of that test follows."""
+        if error is not None:
+            self._ended[node.gateway.id] = str(error)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record one phase of one test. When a process crashes, pytest-xdist reports the phase ``???`` of its test."""
         self._tests.add(report.nodeid)
         if report.failed:
             phase = report.when if report.when in ("setup", "call", "teardown") else "crash"
+            if phase == "crash" and (node := getattr(report, "node", None)):
+                self._crashed.add(node.gateway.id)
             self._failed(report, phase, getattr(report, "essential", ""))
+        elif report.skipped:
+            self._skipped.add(report.nodeid)
         elif report.when == "call" and report.passed:
             self._passed.add(report.nodeid)
 
@@ -95,7 +113,7 @@ class Recorder:
             self._failed(report, "collect", COLLECTION)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the record, and add to what ``--last-failed`` selects.
 
         pytest's own list lacks a test that crashed its process if it passed when pytest-xdist ran it again at once.
@@ -103,9 +121,19 @@ class Recorder:
         if cache := session.config.cache:
             cache.set("cache/lastfailed", cache.get("cache/lastfailed", {}) | dict.fromkeys(self._failures, True))
         passed = self._passed - self._failures.keys()
-        gaps = gap(frozenset(self._selected), frozenset(self._tests))
-        run = Run(len(self._tests), frozenset(passed), tuple(self._failures.values()), gaps)
+        failures, skipped = tuple(self._failures.values()), len(self._skipped - self._failures.keys())
+        run = Run(len(self._tests), frozenset(passed), failures, self._gaps(exitstatus), skipped)
         self._file.write_text(json.dumps(asdict(run) | {"passed": sorted(passed)}))
+
+    def _gaps(self, exitstatus: int) -> tuple[str, ...]:
+        """Say what did not run, and which processes ended without a test to blame.
+
+        Such a process may have ended while it collected. Then nobody knows its tests.
+        """
+        without_test = (name for name in self._ended if name not in self._crashed)
+        ended = tuple(f"process {name} ended while it ran no test: {self._ended[name]}" for name in without_test)
+        unheard = ("no process said which tests there are",) if exitstatus == NO_TESTS and not self._collected else ()
+        return (*gap(frozenset(self._selected), frozenset(self._tests)), *ended, *unheard)
 
     def _failed(self, report: pytest.TestReport | pytest.CollectReport, phase: str, essential: str) -> None:
         node = getattr(report, "node", None)
@@ -117,8 +145,16 @@ class Recorder:
             load=os.getloadavg()[0],
             process=node.gateway.id if node else "",
             essential=essential,
+            captured=_captured(report),
         )
         self._failures.setdefault(report.nodeid, failure)
+
+
+def _captured(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Return the ends of what was captured. pytest-timeout prints the stacks of other threads there."""
+    sections = [(title, content) for title, content in report.sections if title.startswith("Captured")]
+    each = CAPTURED_CHARACTERS // max(len(sections), 1)
+    return "\n".join(f"--- {title} ---\n{content[-each:]}" for title, content in sections)
 
 
 def read(file: Path) -> Run | None:
@@ -128,4 +164,5 @@ def read(file: Path) -> Run | None:
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     failures = tuple(Failure(**failure) for failure in content["failures"])
-    return Run(content["tests"], frozenset(content["passed"]), failures, tuple(content["gaps"]))
+    gaps, skipped = tuple(content["gaps"]), content["skipped"]
+    return Run(content["tests"], frozenset(content["passed"]), failures, gaps, skipped)

@@ -32,6 +32,8 @@ class Failure:
     """pytest-xdist's name of the test process; empty without it."""
     essential: str = ""
     """What of the stage failed: a name of ``ESSENTIAL_FIXTURES``, or ``COLLECTION``; otherwise empty."""
+    captured: str = ""
+    """The end of what was printed and logged, with the stacks of other threads after a timeout."""
 
     @property
     def first_error(self) -> str:
@@ -51,6 +53,8 @@ class Run:
     failures: tuple[Failure, ...] = ()
     gaps: tuple[str, ...] = ()
     """Why this run says nothing about some of its tests; empty if each of them ran."""
+    skipped: int = 0
+    """How many tests were skipped, or failed as expected."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,14 @@ class Verdict:
     """First failures of the tests that did not."""
     reasons: tuple[str, ...] = ()
     """Why the run fails; empty if it passes."""
+    skipped: int = 0
 
     @property
     def summary(self) -> str:
         """The counts as pytest words them. A flaky test has passed."""
-        counts = {"failed": len(self.failed), "passed": self.tests - len(self.failed), "flaky": len(self.flaky)}
+        failed = len(self.failed)
+        passed = self.tests - failed - self.skipped
+        counts = {"failed": failed, "passed": passed, "skipped": self.skipped, "flaky": len(self.flaky)}
         return ", ".join(f"{count} {word}" for word, count in counts.items() if count or word == "passed")
 
 
@@ -79,6 +86,7 @@ def merge(*runs: Run) -> Run:
         frozenset[str]().union(*(run.passed for run in runs)),
         tuple(failure for run in runs for failure in run.failures),
         tuple(gap for run in runs for gap in run.gaps),
+        sum(run.skipped for run in runs),
     )
 
 
@@ -89,7 +97,12 @@ def gap(selected: frozenset[str], ran: frozenset[str]) -> tuple[str, ...]:
 
 
 def exit_code(*codes: int) -> int:
-    """Join the exit codes of runs of different tests: it is no failure that a run has no tests, unless none has any."""
+    """Join the exit codes of runs of different tests: it is no failure that a run has no tests, unless none has any.
+
+    A run that a signal ended has a negative code. It fails the whole with that of a shell, 128 and the signal's number.
+    """
+    if ended := [128 - code for code in codes if code < 0]:
+        return max(ended)
     return max((code for code in codes if code != NO_TESTS), default=NO_TESTS)
 
 
@@ -105,7 +118,7 @@ def judge(first: Run, second: Run | None, budget: int) -> Verdict:
     :param budget: how many flaky tests a run may have.
     """
     if reasons := _final(first, budget):
-        return Verdict(first.tests, failed=first.failures, reasons=tuple(reasons))
+        return Verdict(first.tests, failed=first.failures, reasons=tuple(reasons), skipped=first.skipped)
     again = second or Run()
     failed_again = {failure.test for failure in again.failures}
     passed = again.passed - failed_again
@@ -117,7 +130,7 @@ def judge(first: Run, second: Run | None, budget: int) -> Verdict:
     reasons += [f"failed, and did not pass in the second run: {test}" for test in absent]
     reasons += [f"failed in the second run only: {test}" for test in sorted(failed_again - _tests(first.failures))]
     reasons += [f"in the second run {gap}" for gap in again.gaps]
-    return Verdict(first.tests, flaky, failed, tuple(reasons))
+    return Verdict(first.tests, flaky, failed, tuple(reasons), first.skipped)
 
 
 def _final(first: Run, budget: int) -> list[str]:

@@ -43,3 +43,22 @@ def test_only_what_a_row_names_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_slow("tests/b.py::test_any")
     for other in ("tests/a/test_m.py::test_x[postgres]", "tests/a/test_m.py::test_y[sqlite]", "tests/c.py::test_any"):
         assert not is_slow(other)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_flaky_tests_are_listed",
+        "test_a_process_that_hangs",
+        "test_an_essential_fixture_fails",
+        "test_a_module_that_cannot_be_collected",
+        "test_a_run_that_ends_before_all_its_tests_ran",
+        "test_processes_that_end_while_they_collect",
+        "test_pytest_is_killed",
+    ],
+)
+def test_what_must_fail_a_run_or_be_flaky_in_it_is_in_make_test(name: str) -> None:
+    """The second chance could otherwise hide failures, and only a weekly run would notice."""
+    path = "tests/unit/second_chance/test_two_runs.py"
+    (there,) = {found for found in names(path) if found.startswith(name) and not found.endswith("_after_its_tests")}
+    assert not is_slow(f"{path}::{there}")

@@ -43,12 +43,18 @@ def test_another_process_with_the_same_number_is_not_its_owner(tmp_path: Path) -
     assert shell(ABANDONED, tmp_path) == "abandoned"
 
 
-@pytest.mark.parametrize(("hours", "expected"), [(1, "used"), (3, "abandoned")])
+@pytest.mark.parametrize(("hours", "expected"), [(5, "used"), (7, "abandoned")])
 def test_a_cluster_that_nobody_owns_is_deleted_once_it_is_older_than_any_run(
     tmp_path: Path, hours: int, expected: str
 ) -> None:
     created = (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
     assert shell(f"docker() {{ echo {created}; }}\n{ABANDONED}", tmp_path) == expected
+
+
+def test_an_empty_note_names_no_owner(tmp_path: Path) -> None:
+    """As a run leaves it that is killed while it writes, or on a full disk."""
+    created = (datetime.now(UTC) - timedelta(hours=7)).isoformat()
+    assert shell(f': >"$OWNER"; docker() {{ echo {created}; }}\n{ABANDONED}', tmp_path) == "abandoned"
 
 
 def test_a_cluster_without_a_control_plane_is_left_to_the_run_that_makes_it(tmp_path: Path) -> None:

@@ -8,12 +8,21 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.leftovers import owner_of
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 
 
 def busy(tmp_path: Path, programs: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run `scripts/test-busy` with stand-ins for the programs that it calls."""
+    with start(tmp_path, programs) as process:
+        _, said = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, stderr=said)
+
+
+def start(tmp_path: Path, programs: dict[str, str]) -> subprocess.Popen[str]:
+    """Start it."""
     for name in ("lib.sh", "test-busy"):
         (tmp_path / "scripts").mkdir(exist_ok=True)
         shutil.copy(ROOT / "scripts" / name, tmp_path / "scripts")
@@ -23,8 +32,8 @@ def busy(tmp_path: Path, programs: dict[str, str]) -> subprocess.CompletedProces
         program.write_text(f"#!/bin/bash\n{text}\n")
         program.chmod(0o755)
     variables = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-    return subprocess.run(
-        [tmp_path / "scripts/test-busy"], env=os.environ | variables, stderr=subprocess.PIPE, text=True, check=False
+    return subprocess.Popen(
+        [tmp_path / "scripts/test-busy"], env=os.environ | variables, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -43,6 +52,30 @@ def test_the_load_ends_with_the_tests_whose_exit_code_it_keeps(tmp_path: Path, c
     assert "--timeout" in options
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+def test_the_next_run_waits_until_the_load_has_ended(tmp_path: Path) -> None:
+    lock = tmp_path / "cache/spoke-jobs/heavy.lock"
+    at_its_end = f"flock --nonblock {lock} true && echo free >{tmp_path}/free; exit"
+    programs = {
+        "bin/stress-ng": f"trap '{at_its_end}' TERM; touch {tmp_path}/loads; while :; do sleep 0.1; done",
+        "scripts/test": f"until [[ -e {tmp_path}/loads ]]; do sleep 0.1; done",
+    }
+    done = busy(tmp_path, programs)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "free").exists()
+
+
+def test_the_tests_end_when_their_script_is_killed(tmp_path: Path) -> None:
+    """The lock is free then, and they would go on beside the next run."""
+    file = tmp_path / "pid"
+    wait = f"exec tail --pid={os.getpid()} --follow /dev/null"
+    with start(tmp_path, {"bin/stress-ng": wait, "scripts/test": f"echo $$ >{file}; {wait}"}) as process:
+        try:
+            pid = int(str(eventually(lambda: file.exists() and file.read_text().strip(), "the tests run")))
+        finally:
+            process.kill()
+    eventually(lambda: owner_of(pid) is None, "the tests have ended")
 
 
 def test_tests_that_pass_without_the_load_fail_the_run(tmp_path: Path) -> None:

@@ -76,6 +76,18 @@ def test_a_run_ends_with_its_phases_and_without_its_cluster(checkout: Path) -> N
     assert calls(checkout)[-1] == "down"
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["success", "failure"])
+def test_the_next_run_waits_until_the_cluster_is_deleted(checkout: Path, fails: bool) -> None:
+    """It needs the memory and the disk of that cluster."""
+    lock = environment(checkout)["XDG_CACHE_HOME"] + "/spoke-jobs/heavy.lock"
+    (checkout / "tests/cluster/down.does").write_text(f"! flock --nonblock {lock} true || echo free >free")
+    (checkout / "bin/make.does").write_text("[[ $* != test ]] || exit 2" if fails else "")
+    done = run(checkout)
+    assert done.returncode == (2 if fails else 0), done.stderr
+    assert calls(checkout)[-1] == "down"
+    assert not (checkout / "free").exists()
+
+
 def test_a_run_that_has_taken_too_long_leaves_out_the_other_python_and_says_so(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,4 +115,4 @@ def test_leftovers_are_removed_with_what_serves_them() -> None:
         return "clusterrole.rbac/role-of-killed\nclusterrole.rbac/role-of-runs\n"
 
     remove_leftovers(kubectl)
-    assert deleted == ["namespace", "killed", "clusterrole.rbac/role-of-killed"]
+    assert deleted == ["clusterrole.rbac/role-of-killed", "namespace", "killed"], "nothing else names what serves it"

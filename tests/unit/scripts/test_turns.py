@@ -124,13 +124,41 @@ def test_tests_without_the_cluster_and_those_with_arguments_do_not_wait(
     assert "waiting" not in said
 
 
+def test_what_runs_in_turn_ends_when_its_script_is_killed(lock: Path) -> None:
+    """The lock is free then, and it would go on beside the next run."""
+    command = f"bash -c 'echo $$; exec tail --pid={os.getpid()} --follow /dev/null'"
+    with start(lock, f"exec {ROOT}/scripts/in-turn 'make bench' {command}") as process:
+        pid = int(line(process, "stdout"))
+        process.kill()
+        eventually(lambda: owner_of(pid) is None, "the command has ended")  # and not because its output is closed
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_in_turn_keeps_the_exit_code_and_the_input(lock: Path, code: int) -> None:
+    command = f"bash -c 'cat; echo \"$@\"; exit {code}' -- 'two words'"
+    process = start(lock, f"exec {ROOT}/scripts/in-turn 'make bench' {command}")
+    assert process.communicate("typed\n") == ("typed\ntwo words\n", "")
+    assert process.returncode == code
+
+
 def test_the_tests_end_when_their_script_is_killed(lock: Path, checkout: Path) -> None:
     python = checkout / ".venv/bin/python"
     python.write_text(f"#!/bin/bash\necho $$\nexec tail --pid={os.getpid()} --follow /dev/null\n")
     with start(lock, f"exec {checkout}/scripts/test", UNIT="1") as process:
         pid = int(line(process, "stdout"))
         process.kill()
-    eventually(lambda: owner_of(pid) is None, "the tests have ended")
+        eventually(lambda: owner_of(pid) is None, "the tests have ended")  # and not because its output is closed
+
+
+@pytest.mark.parametrize(("variables", "processes"), [({}, "3"), ({"LONG": "1"}, "1"), ({"SHARED": ""}, "none")])
+def test_a_test_that_ends_its_process_ends_no_run(
+    lock: Path, checkout: Path, variables: dict[str, str], processes: str
+) -> None:
+    """pytest-xdist names it, and goes on with the others; without its processes, the whole run ends."""
+    (checkout / ".venv/bin/python").write_text('#!/bin/bash\necho "$*"\n')
+    said, _ = start(lock, f"exec {checkout}/scripts/test", UNIT="1", **variables).communicate()
+    _, _, after = said.partition("--numprocesses ")
+    assert (after.split() or ["none"])[0] == processes
 
 
 def test_all_tests_wait(lock: Path, checkout: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +137,61 @@ def test_good(): pass
     result.stdout.fnmatch_lines(["FLAKY 2 of 3"])
     assert {failure["phase"] for failure in report(pytester)["flaky"]} <= {"crash", "call"}
     result.stderr.fnmatch_lines(["Timeout (0:00:02)!", "*in freeze"])
+
+
+@pytest.mark.parametrize("hook", ["collection", "sessionfinish"])
+def test_a_process_that_hangs_before_or_after_its_tests_is_ended(
+    run: Any, pytester: pytest.Pytester, hook: str
+) -> None:
+    pytester.makeconftest(
+        f"""
+import ctypes
+from tests import frozen
+
+frozen.COLLECTION_SECONDS = frozen.END_SECONDS = 2
+
+def pytest_configure(config):
+    config.pluginmanager.register(frozen.FrozenProcesses())
+
+def pytest_{hook}(session):
+    if hasattr(session.config, "workerinput"): ctypes.PyDLL(None).sleep(300)
+"""
+    )
+    result = run("def test_good(): pass", "--max-worker-restart=0")
+    assert result.ret != 0
+    result.stdout.re_match_lines([ENDED])
+    result.stderr.fnmatch_lines(["Timeout (0:00:02)!", f"*in pytest_{hook}"])
+
+
+def test_a_forked_child_that_lives_does_not_hide_the_end_of_its_process(run: Any, pytester: pytest.Pytester) -> None:
+    """pytest-xdist learns of the end when its connection is closed, by every process that has it."""
+    pytester.makeconftest(
+        """
+from tests import frozen
+
+def pytest_configure(config):
+    config.pluginmanager.register(frozen.FrozenProcesses())
+"""
+    )
+    child = pytester.path / "child"
+    try:
+        result = run(
+            """
+def test_leaves_a_child():
+    if not first_time("crash"): return
+    if (child := os.fork()) == 0:
+        time.sleep(300)
+        os._exit(0)
+    pathlib.Path("child").write_text(str(child))
+    os._exit(3)
+"""
+        )
+        assert owner_of(int(child.read_text())) is not None, "the run has not waited for the child"
+    finally:
+        if child.exists() and owner_of(int(child.read_text())):
+            os.kill(int(child.read_text()), signal.SIGKILL)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["FLAKY 1 of 1"])
 
 
 def test_what_fails_twice_fails_the_run(run: Any, pytester: pytest.Pytester) -> None:
@@ -298,6 +355,40 @@ def test_a_run_that_ends_before_all_its_tests_ran_fails(run: Any, monkeypatch: p
     result.stdout.re_match_lines([r"the run fails: \d of 9 tests did not run, such as test_it.py::test_\d"])
 
 
+ENDED = r"the run fails: process gw\d ended while it ran no test: Not properly terminated"
+
+
+@pytest.mark.parametrize("part", ["without", "only"])
+def test_processes_that_end_while_they_collect_fail_the_run(run: Any, pytester: pytest.Pytester, part: str) -> None:
+    """Nobody knows their tests then, and all tests of the other run pass."""
+    pytester.makeconftest(
+        f"""
+import os
+
+def pytest_collection(session):
+    if hasattr(session.config, "workerinput") and session.config.getoption("--alone") == "{part}": os._exit(3)
+"""
+    )
+    result = run("@pytest.mark.alone\ndef test_alone(): pass\ndef test_beside(): pass", "--max-worker-restart=1")
+    assert result.ret == 1
+    result.stdout.re_match_lines([ENDED, "the run fails: no process said which tests there are"])
+
+
+def test_a_process_that_ends_after_its_last_test_fails_the_run(run: Any, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+import os, pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workerinput"): os._exit(3)
+"""
+    )
+    result = run("def test_good(): pass", "--max-worker-restart=1")
+    assert result.ret == 1
+    result.stdout.re_match_lines([ENDED])
+
+
 def test_pytest_is_killed(run: Any, pytester: pytest.Pytester) -> None:
     """What failed before is named all the same."""
     result = run(
@@ -308,9 +399,25 @@ def test_kills(): os.kill(os.getppid(), 9)
 def test_bad(): assert 0
 """
     )
-    assert result.ret == 1
+    assert result.ret == 128 + 9
     result.stdout.fnmatch_lines(["the run fails: pytest ended with -9 and recorded nothing: see above"])
     assert [failure["test"] for failure in report(pytester)["failed"]] == ["test_it.py::test_bad"]
+
+
+def test_pytest_is_killed_after_its_tests(run: Any, pytester: pytest.Pytester) -> None:
+    """As by a fault in a library while the interpreter ends."""
+    pytester.makeconftest(
+        """
+import atexit, os
+
+def pytest_sessionfinish(session):
+    if not hasattr(session.config, "workerinput") and session.config.getoption("--alone") == "only":
+        atexit.register(os.kill, os.getpid(), 9)
+"""
+    )
+    result = run("def test_good(): pass")
+    assert result.ret == 128 + 9
+    assert result.outlines[-1] == "the run fails: pytest ended with -9 after its tests"
 
 
 HANGING = """

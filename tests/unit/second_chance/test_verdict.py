@@ -37,6 +37,13 @@ def test_what_passes_in_the_second_run_is_flaky_and_fails_nothing() -> None:
     assert verdict.reasons == ()
 
 
+def test_what_was_skipped_has_not_passed() -> None:
+    first = merge(first_run("a"), Run(5, skipped=2), Run(3, skipped=1))
+    verdict = judge(first, second_run(passed=("a",)), BUDGET)
+    assert verdict.summary == "105 passed, 3 skipped, 1 flaky"
+    assert judge(Run(5, skipped=2, gaps=("killed",)), None, BUDGET).summary == "3 passed, 2 skipped"
+
+
 def test_what_fails_twice_fails_the_run_by_name() -> None:
     verdict = judge(first_run("a", "b"), second_run(passed=("a",), failed=("b",)), BUDGET)
     assert verdict.summary == "1 failed, 99 passed, 1 flaky"
@@ -98,7 +105,8 @@ def test_tests_that_were_selected_and_did_not_run_are_a_gap() -> None:
 
 @pytest.mark.parametrize(
     ("codes", "code"), [((0, 0), 0), ((0, NO_TESTS), 0), ((NO_TESTS, 0), 0), ((NO_TESTS, NO_TESTS), NO_TESTS),
-                        ((1, 0), 1), ((NO_TESTS, 1), 1), ((1, NO_TESTS), 1), ((1, 2), 2), ((0, 4), 4)]
+                        ((1, 0), 1), ((NO_TESTS, 1), 1), ((1, NO_TESTS), 1), ((1, 2), 2), ((0, 4), 4),
+                        ((0, -11), 139), ((-9, 1), 137), ((NO_TESTS, -11), 139), ((-11,), 139)]
 )  # fmt: skip
 def test_a_run_without_tests_is_no_failure_if_the_other_has_some(codes: tuple[int, int], code: int) -> None:
     assert exit_code(*codes) == code
