@@ -38,7 +38,7 @@ from spoke_jobs.contract.option_checks import (
     is_text,
     is_whole,
 )
-from spoke_jobs.contract.retry import RetryPolicy, is_count, is_duration, is_wait
+from spoke_jobs.contract.retry import DURATION, WAIT, RetryPolicy, is_count, is_duration, is_wait
 from spoke_jobs.contract.trace_context import MEANING, check_trace, is_traceparent
 from spoke_jobs.type_names import TypeName
 
@@ -175,7 +175,7 @@ class Option:
     """Whether nobody gives the option, so that nobody is shown it."""
 
 
-_SECONDS = expect(is_duration, "a positive number of seconds, or None")
+_SECONDS = expect(is_duration, f"{DURATION}, or None")
 _NUMBER = expect(is_whole(0, LARGEST_NUMBER), f"a whole number from 0 to {LARGEST_NUMBER:,}")
 
 OPTIONS: Mapping[str, Option] = {
@@ -299,7 +299,7 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "retention_seconds",
             "How long the row stays after the job's end.",
-            expect(is_wait, "a number of seconds from 0"),
+            expect(is_wait, WAIT),
             json_key="retentionSeconds",
             readable=is_wait,
             read=float,
@@ -453,7 +453,7 @@ class TaskOptions:
 
         :raises ValueError: naming the option, its value and what is expected.
         """
-        wait = expect(is_wait, "a number of seconds from 0")
+        wait = expect(is_wait, WAIT)
         checks: Mapping[str, Check] = {
             "timeout_seconds": expect(
                 lambda value: is_duration(value) and value <= TASK_TIMEOUT_LIMIT,

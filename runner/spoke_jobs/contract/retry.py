@@ -66,7 +66,7 @@ def is_count(value: Any) -> bool:
 
 
 def is_wait(value: Any) -> bool:
-    """Whether the value is a number of seconds, from 0."""
+    """Whether the value is a number of seconds from 0, to which a date can be added."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LONGEST_SECONDS
 
 
@@ -152,7 +152,10 @@ _NEVER = PolicyField(
     lambda value: tuple(name for name in value if isinstance(name, str)),
     lambda never: [item if isinstance(item, str) else qualified_name(item) for item in never],
 )
-_WAIT = f"a number of seconds from 0 to {_LONGEST_SECONDS:.0e}"
+WAIT = f"a number of seconds from 0 to {_LONGEST_SECONDS:.0e}"
+"""What :func:`is_wait` expects, in words."""
+DURATION = f"a positive number of seconds, at most {_LONGEST_SECONDS:.0e}"
+"""What :func:`is_duration` expects, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +169,10 @@ class RetryPolicy:
 
     budget: Mapping[CauseClass, int] = field(default_factory=lambda: DEFAULT_BUDGET, metadata={"how": _BUDGET})
     """How many failed attempts of a class of cause end the job; a class that is left out has its default."""
-    backoff_seconds: float = _plain(DEFAULT_BACKOFF_SECONDS, is_wait, _WAIT)
+    backoff_seconds: float = _plain(DEFAULT_BACKOFF_SECONDS, is_wait, WAIT)
     """The wait before the second attempt; it doubles with each charged attempt. Disruptions and dependencies have waits
     of their own."""
-    backoff_max_seconds: float = _plain(DEFAULT_BACKOFF_MAX_SECONDS, is_wait, _WAIT)
+    backoff_max_seconds: float = _plain(DEFAULT_BACKOFF_MAX_SECONDS, is_wait, WAIT)
     """The longest wait."""
     jitter: float = _plain(DEFAULT_JITTER, is_jitter, "a number from 0 to 1")
     """The largest share by which a wait is lengthened, so that jobs that failed together don't retry together."""

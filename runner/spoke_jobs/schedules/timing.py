@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
-from spoke_jobs.contract.retry import is_duration, is_wait
+from spoke_jobs.contract.retry import DURATION, WAIT, is_duration, is_wait
 from spoke_jobs.errors import InvalidSchedule
 from spoke_jobs.shared.validation_text import wrong
 
@@ -89,10 +89,10 @@ class Timing(ABC):
         object.__setattr__(self, "overlap", _member(Overlap, "overlap", self.overlap))
         for name in ("misfire_grace_seconds", "jitter_seconds"):
             if not is_wait(value := getattr(self, name)):
-                raise InvalidSchedule(f"{name}{wrong(value, 'a number of seconds from 0')}")
+                raise InvalidSchedule(f"{name}{wrong(value, WAIT)}")
         if not is_duration(self.misfire_window_seconds):
             raise InvalidSchedule(
-                f"misfire_window_seconds{wrong(self.misfire_window_seconds, 'a positive number of seconds')}"
+                f"misfire_window_seconds{wrong(self.misfire_window_seconds, DURATION)}"
             )
         for name in ("start", "end"):
             value = getattr(self, name)
