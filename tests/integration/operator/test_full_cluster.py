@@ -121,7 +121,7 @@ def test_a_pod_larger_than_any_node_is_named_and_ends_and_holds_nobody_up(apart:
 
 
 def test_a_namespace_without_its_database_waits_probes_and_goes_on(apart: Cluster, own: OperatorProcess) -> None:
-    apart.template("cut-off", "away,0")
+    apart.template("cut-off", "away,sleep-2")  # longer than the second to which the times of attempts are exact
     own.start(SPOKE_OPERATOR_PUBLISH_SECONDS="1")
     jobs = [apart.submit("cut-off", retry={"backoffSeconds": 1, "jitter": 0}) for _ in range(8)]
 
