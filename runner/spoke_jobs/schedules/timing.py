@@ -91,9 +91,7 @@ class Timing(ABC):
             if not is_wait(value := getattr(self, name)):
                 raise InvalidSchedule(f"{name}{wrong(value, WAIT)}")
         if not is_duration(self.misfire_window_seconds):
-            raise InvalidSchedule(
-                f"misfire_window_seconds{wrong(self.misfire_window_seconds, DURATION)}"
-            )
+            raise InvalidSchedule(f"misfire_window_seconds{wrong(self.misfire_window_seconds, DURATION)}")
         for name in ("start", "end"):
             value = getattr(self, name)
             if value is not None:
