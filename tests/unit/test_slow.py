@@ -49,7 +49,7 @@ def test_only_what_a_row_names_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     "name",
     [
         "test_flaky_tests_are_listed",
-        "test_a_process_that_hangs",
+        "test_a_process_that_hangs_is_ended",
         "test_an_essential_fixture_fails",
         "test_a_module_that_cannot_be_collected",
         "test_a_run_that_ends_before_all_its_tests_ran",

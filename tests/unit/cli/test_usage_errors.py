@@ -32,7 +32,6 @@ from spoke_jobs.cli.commands.filter_options import closest
             "'--campaign': -9223372036854775808 is not a whole number from 0 to",
         ),
         (["cancel", "--cause", "", "--yes"], "--cause: it is empty: is a variable of the shell not set?"),
-        (["retry", "--failed", "--fingerprint=", "--yes"], "--fingerprint: it is empty"),
         (["batches", "show", "10000000000000000000000"], "'10000000000000000000000' is not an id"),
         (["retry", "--failed", "--limit", "10000000000000000000000"], "is not a whole number of at most"),
         (["retry", "7", "--limit", "1"], "--limit needs --failed; it can't be combined with ids"),

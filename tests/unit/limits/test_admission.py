@@ -71,7 +71,7 @@ def test_bounds_are_changed_one_by_one_and_removed() -> None:
     bounds = changed_bounds(Bounds(), 5, "10/s", 3)
     assert bounds == Bounds(5, Rate(10, 1, 3))
     assert changed_bounds(bounds, 6) == Bounds(6, Rate(10, 1, 3))
-    assert changed_bounds(bounds, rate="1/h") == Bounds(5, Rate(1, 3600, 1))
+    assert changed_bounds(bounds, rate="1/h") == Bounds(5, Rate(1, 3600, 3))
     assert changed_bounds(bounds, burst=9) == Bounds(5, Rate(10, 1, 9))
     assert changed_bounds(bounds, None, None) == Bounds()
     assert Bounds.from_json(bounds.to_json()) == bounds

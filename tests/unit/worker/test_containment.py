@@ -214,6 +214,7 @@ def test_an_end_that_cannot_be_recorded_leaves_the_other_ends_alone(
 def test_a_job_that_reports_its_own_end_is_still_ended_at_its_timeout(stage: Stage) -> None:
     running, waiting = stage.hold(0.0), stage.hold()
     stage.shared.enter(running)
+    stage.shared.function_begins(running)
     for forged in (Report(0, token=running), Report(0, token=waiting), Report(0, last=True), Report(0, True, running)):
         stage.receive(forged)
         assert list(stage.child.orders) == [running, waiting]

@@ -119,10 +119,6 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
 """By the option's name: the field of JobFilter, and the parameter's annotation."""
 
 
-_NOT_EMPTY = ("cause", "fingerprint")
-"""Most jobs have none, so that an empty one would select them. (An empty queue is that of jobs without one.)"""
-
-
 def selects_jobs(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command with a parameter ``which`` the options that select jobs, and pass it their JobFilter.
 
@@ -135,9 +131,8 @@ def selects_jobs(*left_out: str) -> Callable[[Callable[..., None]], Callable[...
         def wrapped(**given: Any) -> None:
             values = {field: given.pop(f"which_{name}", None) for name in names for field in [_OPTIONS[name][0]]}
             values["states"] = tuple(values.get("states") or ()) or None
-            for name in _NOT_EMPTY:
-                if values.get(name) == "":
-                    raise typer.BadParameter("it is empty: is a variable of the shell not set?", param_hint=f"--{name}")
+            if values.get("cause") == "":
+                raise typer.BadParameter("it is empty: is a variable of the shell not set?", param_hint="--cause")
             check_period(values["since"], values["until"])
             command(which=JobFilter(**values), **given)
 
