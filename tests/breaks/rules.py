@@ -385,6 +385,8 @@ _FINISHED = (
 )  # fmt: skip
 
 _LEDGER_LIMITS = (
+    _runner("A claim under limits sees what others have started meanwhile, whatever the database's isolation level", "ledger/engine", "\"isolation_level\": \"READ COMMITTED\"", "\"echo\": False"),
+    _runner("No job of a batch waits for the one that follows the batch", "ledger/dependencies/dependency_rules", "if met := found.intersection(needs):", "if met := set[int]():"),
     _runner("In the ledger, each queue has its own tokens under a rate of each queue", "limits/admission", "in ((limit.id, \"\"), bucket_of(limit, name))]", "in ((limit.id, \"\"),)]"),
     _runner("A search leaves out the queues without a token", "limits/admission", "full += [(limit.scope, name) for limit, name in self._buckets() if self._shortage(limit, name)]", "pass"),
     _runner("Tokens that workers of an earlier release take count for each queue", "ledger/limits_and_pauses/bucket_rows", "return full_at if last is None or full_at > last else known", "return known"),
@@ -464,6 +466,60 @@ _STANDBY = (
 )  # fmt: skip
 
 _WORKER = (
+    _runner(
+        "Jobs of both kinds that wait for one limit take turns by kind",
+        "worker/claiming",
+        "self._put_last(own if self._ledger.limits.limited else _OTHER[own])",
+        "self._put_last(_OTHER[own])",
+    ),
+    _runner(
+        "Jobs of both kinds that wait for one locked queue take turns by kind",
+        "worker/claiming",
+        "if unlocks:\n            self._put_last(kind)",
+        "if unlocks:\n            pass",
+    ),
+    _runner(
+        "A claim that left due jobs unseen comes again",
+        "worker/claiming",
+        "self._rest_due = min(self._rest_due, due)",
+        "pass",
+    ),
+    _runner(
+        "A search that begins behind the head says when to claim again",
+        "ledger/claims/claim_search",
+        "self.rest_due = cursor.head_due",
+        "pass",
+    ),
+    _runner(
+        "An order that is cancelled before its loop has begun it is not started",
+        "worker/async_child",
+        "self._stops[token] = self._stops[token] or reason",
+        "pass",
+    ),
+    _runner(
+        "A timeout of a process counts from the call of the function",
+        "worker/enforcing",
+        "runs = holder is not None and child.shared.is_called(holder)",
+        "runs = holder is not None and not child.shared.has_ended(holder)",
+    ),
+    _runner(
+        "A timeout of an event loop counts from the call of the function",
+        "worker/enforcing",
+        "if not child.shared.is_called(item.order.token):",
+        "if child.shared.has_ended(item.order.token):",
+    ),
+    _runner(
+        "An attempt whose commit was not answered is done",
+        "execution/attempt",
+        "if row is not None and row.state is JobState.SUCCEEDED:",
+        "if False:",
+    ),
+    _runner(
+        "Progress that a heartbeat did not write is written with the end",
+        "execution/lease",
+        "None if pulse is Pulse.HELD and self",
+        "None if self",
+    ),
     _runner(
         "Beside jobs, a worker starts its processes a few at a time",
         "worker/child_pool",

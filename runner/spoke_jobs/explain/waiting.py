@@ -141,7 +141,9 @@ def _behind_batch(batch: Batch) -> Reason:
     if batch.closed_at is None:
         advice = f"if its dispatching process is gone: `spoke-jobs batches close {batch.id}`"
         return waits_for(WaitReason.BLOCKED, f"{text}; it is open, so more jobs may be added", advice, number=left)
-    return waits_for(WaitReason.BLOCKED, text, number=left)
+    unfinished = "--state running --state waiting --state blocked"
+    advice = f"`spoke-jobs ls --batch {batch.id} {unfinished}` lists them" if left else ""
+    return waits_for(WaitReason.BLOCKED, text, advice, number=left)
 
 
 def _progress(link: Link) -> str:

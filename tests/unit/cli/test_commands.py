@@ -497,6 +497,7 @@ class TestStats:
 
     def test_what_it_refuses(self, run: Run) -> None:
         assert "longer than 0 s" in run("stats", "--period", "0s", code=2).stderr
+        assert "longer than 0 s" in run("why", "--failed-within", "0s", code=2).stderr
         assert "needs a terminal" in run("stats", "--watch", code=2).stderr
         assert "no job has the type" in run("stats", "--type", "nothing", code=2).stderr
 

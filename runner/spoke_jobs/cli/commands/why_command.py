@@ -52,6 +52,8 @@ def why(
     except DatabaseUnreachable as error:
         fail(f"{error}{'' if job_id is None else _what_the_cluster_knows(job_id)}")
     if job_id is None:
+        if failed_within == 0:
+            usage_error("--failed-within must be longer than 0 s")
         period = _RECENT_SECONDS if failed_within is None else failed_within
         _print_groups(queries, period, which, json)
         return
