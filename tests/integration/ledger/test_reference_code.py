@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, inspect, select, text
+from sqlalchemy import Engine, create_engine, func, inspect, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
@@ -21,7 +21,7 @@ from tests.waiting import eventually
 
 from spoke_jobs.contract.cause_classes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.errors import MigrationRefused
+from spoke_jobs.errors import MigrationRefused, Superseded
 from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.engine import check_schema
@@ -29,7 +29,7 @@ from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.migrations import downgrade, migrate, statements
 from spoke_jobs.ledger.port import NoRow
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import metadata
+from spoke_jobs.ledger.tables import job_request, metadata
 from spoke_jobs.model import Failure, JobFilter, JobOptions, JobState, Pulse
 from spoke_jobs.registry import Registry
 
@@ -135,6 +135,26 @@ def test_a_job_that_it_has_assigned_is_not_claimed(code: ReferenceCode, ledger: 
     assert ledger.reap("legacy") == []
     assert ledger.expire_starts("legacy", TYPES) == []
     assert ledger.prune() == 0
+
+
+@pytest.mark.parametrize("end", ["released", "succeeded", "succeeded among many"])
+def test_a_final_state_that_it_has_written_stays(code: ReferenceCode, ledger: SqlLedger, end: str) -> None:
+    job_id = code.dispatch()
+    claim = claim_one(ledger, "legacy", TYPES, "w", LEASE)
+    assert claim is not None
+    with ledger.engine.begin() as connection:
+        by_hand = {"state": JobState.FAILED, "result_message": "stopped by hand", "finished_at": func.now()}
+        connection.execute(update(job_request).where(job_request.c.id == job_id).values(by_hand))
+    if end == "released":
+        ledger.release(claim.token)
+    elif end == "succeeded":
+        with pytest.raises(Superseded):
+            ledger.succeed(None, claim.token, None)
+    else:
+        assert ledger.succeed_many({claim.token: None}) == set()
+    job = ledger.get(job_id)
+    assert job is not None
+    assert (job.state, job.result_message) == (JobState.FAILED, "stopped by hand")
 
 
 def test_a_job_that_a_worker_has_is_not_assigned_again(code: ReferenceCode, ledger: SqlLedger) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from tests.contract.ledger import EAGER, LEASE, SHORT, claim_one, new_job
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.executors import LANE_RUNNER
 from spoke_jobs.contract.limit_scopes import Subject
+from spoke_jobs.ledger.claims import single_claim
 from spoke_jobs.ledger.cluster import ended_attempts, reports, syncing
 from spoke_jobs.ledger.cluster.ended_attempts import FIRST_LOOK, Look
 from spoke_jobs.ledger.cluster.lane_load import LaneLoad, lane_loads
@@ -75,6 +77,29 @@ def test_an_outcome_of_the_cluster_dispatches_what_is_to_follow_once(ledger: Sql
     assert ended is not None
     assert (ended.state, ended.cause) == (JobState.FAILED, "ImageUnavailable")
     assert len(ledger.list_jobs(9, JobFilter(job_type="tell"))) == 1
+
+
+def test_a_job_that_is_claimed_while_its_end_waits_for_the_row_is_decided_again(postgres_ledger_url: str) -> None:
+    """Otherwise it would fail, and what follows a failure be dispatched, while its attempt runs and may succeed."""
+    ledger = SqlLedger(create_engine(postgres_ledger_url))
+    job = job_with_hook(ledger)
+    with ThreadPoolExecutor(1) as pool, ledger.engine.begin() as connection:
+        connection.execute(select(job_request.c.id).where(job_request.c.id == job.id).with_for_update())
+        ended = pool.submit(fail_job, ledger, job, Failure("SpokeJobDeleted"))
+        eventually(lambda: waits_for_a_lock(ledger), "it has found no attempt, and waits for the row")
+        assert isinstance(single_claim.claim(connection, job.id, job.uid, 1, 1, "pod", LEASE), Claim)
+    assert not ended.result(patient(60))
+    row = ledger.get(job.id)
+    assert row is not None
+    assert row.state is JobState.RUNNING
+    assert ledger.list_jobs(9, JobFilter(job_type="tell")) == []
+    ledger.engine.dispose()
+
+
+def waits_for_a_lock(ledger: SqlLedger) -> bool:
+    with ledger.engine.connect() as connection:
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return bool(connection.exec_driver_sql(waits).scalar())
 
 
 def test_a_blocked_job_is_launched_once_those_it_depends_on_have_ended(ledger: SqlLedger) -> None:

@@ -16,7 +16,7 @@ from tests.contract.ledger import LEASE, claim_one, new_job
 from tests.waiting import eventually
 
 from spoke_jobs import Cron, Every, Registry
-from spoke_jobs.errors import InvalidSchedule
+from spoke_jobs.errors import InvalidSchedule, UniquenessConflict
 from spoke_jobs.explain.schedules_json import schedule_problems
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.process_actor import process_actor
@@ -436,6 +436,35 @@ def test_names_of_code_and_of_people(engine: Engine) -> None:
         with pytest.raises(InvalidSchedule, match="there is a schedule 't' already"):
             schedule_rows.put(connection, "legacy", other, "ada")
         schedule_rows.put(connection, "legacy", other, "ada", replace=True)
+
+
+def test_a_schedule_that_another_process_could_not_read_is_due_again_once_it_is_put_again(engine: Engine) -> None:
+    """That process may be of another release, or lack the time zone. Nothing but its due time tells."""
+    made = declared().make_schedule("s", "report", Every(hours=2), None, {})
+    with engine.begin() as connection:
+        schedule_rows.put(connection, "legacy", made, "ada")
+        connection.exec_driver_sql("UPDATE job_schedule SET next_due_at = NULL, error = 'unknown rule'")
+        schedule_rows.put(connection, "legacy", made, "ada", replace=True)
+    found = row(engine, "s")
+    assert found.next_due_at is not None
+    assert found.error == ""
+
+
+def test_a_key_that_two_transactions_take_at_once_costs_no_due_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = declared(("s", Every(hours=1)), unique_key="import")
+    tick(engine, registry)
+    due = set_back(engine, "s", HOUR)
+    with monkeypatch.context() as patch:
+
+        def conflict(*_: object) -> None:
+            raise UniquenessConflict("another transaction takes the unique_key: roll back and dispatch again")
+
+        patch.setattr(tick_statements, "insert_jobs", conflict)
+        assert tick(engine, registry) == []
+    assert row(engine, "s").next_due_at == due
+    assert due_times(tick(engine, registry)) == [due]
 
 
 def test_no_due_time_is_lost_while_the_table_is_not_as_expected(engine: Engine) -> None:

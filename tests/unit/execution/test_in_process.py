@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 from tests.conftest import given_back
 from tests.contract.ledger import claim_one
@@ -17,7 +19,10 @@ from tests.waiting import eventually
 
 from spoke_jobs import JobContext, JobData, JobState, Registry, RetryLater
 from spoke_jobs.contract import retry
+from spoke_jobs.execution import in_process
+from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.limits.job_limit import Bounds, Rate, parse_scope
 from spoke_jobs.model import Claim
 from spoke_jobs.runners.legacy_runner import LegacyRunner
@@ -143,6 +148,27 @@ def test_a_suspended_job_is_left_until_it_is_resumed(sync_site: Site) -> None:
     assert (sync_site.ran, sync_site.states()) == ([1], [JobState.WAITING])
     sync_site.runner.resume_job(job.id)
     assert (sync_site.ran, sync_site.states()) == ([1, 2], [JobState.SUCCEEDED])
+
+
+def test_a_job_that_was_suspended_for_long_starts_at_once_when_it_is_resumed(
+    sync_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def suspended(ctx: JobContext, _payload: Any) -> None:
+        sync_site.ran.append(ctx.attempt)
+        if len(sync_site.ran) == 1:
+            sync_site.runner.suspend_job(ctx.job.id)
+            raise RetryLater(0)
+
+    sync_site.registry.job("suspended")(suspended)
+    job = sync_site.runner.dispatch_job(JobData("suspended"))
+    with sync_site.runner.ledger.engine.begin() as connection:
+        connection.execute(update(job_request).values(run_after=clock_after(-7200), updated_at=clock_after(-7200)))
+    slept: list[float] = []
+    clock = SimpleNamespace(sleep=slept.append, monotonic=time.monotonic)
+    monkeypatch.setattr(in_process, "time", clock)
+    sync_site.runner.resume_job(job.id)
+    assert sync_site.states() == [JobState.SUCCEEDED]
+    assert max(slept, default=0.0) < 1.0
 
 
 def test_ctrl_c_ends_the_job_and_reaches_the_caller(sync_site: Site) -> None:

@@ -243,14 +243,16 @@ def end_attempt(connection: Connection, job: JobRequest, number: int, failure: F
 def fail_job(connection: Connection, job: JobRequest, failure: Failure) -> bool:
     """Fail the job for good, with the attempt that holds a claim on it.
 
-    Return False if the run has already ended or another one has begun: a recorded success takes precedence. If the last
-    attempt failed with the same cause, its message and its fingerprint stay.
+    Return False if the run has already ended or another one has begun: a recorded success takes precedence; and if an
+    attempt has just claimed it. If the last attempt failed with the same cause, its message and its fingerprint stay.
     """
     token = connection.scalar(_live_token(job).with_for_update())  # the attempt before its job: the order of all locks
     held = select(job_request.c.cause, job_request.c.fingerprint, job_request.c.result_message)
     row = connection.execute(held.where(_UNFINISHED_RUN).with_for_update(key_share=True), _of(job)).one_or_none()
     if row is None:
         return False
+    if token is None and connection.scalar(_live_token(job)) is not None:
+        return False  # it was claimed while this waited for the row: decide again
     failure = replace(failure, message=failure.message[:MESSAGE_LIMIT])
     if token is None and row.cause == failure.cause:
         failure = replace(failure, message=row.result_message or failure.message, fingerprint=row.fingerprint)

@@ -142,9 +142,11 @@ def try_succeed(
     keep: bool = True,
 ) -> bool:
     """Like :func:`succeed`, but return False if the token's claim is gone."""
+    # A final state that other code has written stays.
+    open_jobs = select(job_request.c.id).where(job_request.c.id == job_attempt.c.job_id, unfinished())
     job_id = connection.scalar(
         update(job_attempt)
-        .where(live(token))
+        .where(live(token), open_jobs.exists())
         .values(transitions.attempt_succeeded(DATABASE_CLOCK, transitions.used(usage)))
         .returning(job_attempt.c.job_id)
     )
@@ -211,13 +213,14 @@ def release(connection: Connection, token: UUID) -> bool:
     due_at = literal(attempt.due_at, UTCDateTime)
     row = connection.execute(
         update(job_request)
-        .where(job_request.c.id == attempt.job_id)
+        .where(job_request.c.id == attempt.job_id, unfinished())
         .values(
             transitions.job_released(DATABASE_CLOCK, attempt.number, case((due_at > job_request.c.created_at, due_at)))
         )
         .returning(job_request.c.cancel_requested_at)
-    ).one()
-    if row.cancel_requested_at is not None:
+    ).one_or_none()
+    # There is none if other code has written a final state: that stays.
+    if row is not None and row.cancel_requested_at is not None:
         give_up(connection, attempt.job_id, transitions.CANCELLED)
     return True
 

@@ -20,7 +20,7 @@ from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK
 from spoke_jobs.ledger.dependencies import dependency_rows
 from spoke_jobs.ledger.lifecycle import finish, transitions
 from spoke_jobs.ledger.sql.each_alone import change_alone
-from spoke_jobs.ledger.sql.expressions import array_text, assignments, retention
+from spoke_jobs.ledger.sql.expressions import array_text, assignments, postgresql_text, retention, unfinished
 from spoke_jobs.ledger.tables import sql_name
 from spoke_jobs.model import UNMEASURED, USAGE_FIELDS, AttemptUsage, Progress, Pulse
 from spoke_jobs.shared.clean_text import storable
@@ -34,6 +34,7 @@ _ATTEMPT_SUCCEEDED = assignments(
     transitions.attempt_succeeded(DATABASE_CLOCK, {name: literal_column(f"finished.{name}") for name in USAGE_FIELDS})
 )
 _USAGE = ", ".join(USAGE_FIELDS)
+_UNFINISHED = postgresql_text(unfinished())
 _JOB_SUCCEEDED = {
     keep: assignments(
         transitions.job_succeeded(
@@ -90,7 +91,7 @@ WITH given AS (
     UPDATE {_JOB_REQUEST}
     SET {{changes}}
     FROM (SELECT * FROM locked ORDER BY job_id) ended
-    WHERE job_request.id = ended.job_id {{which}}
+    WHERE job_request.id = ended.job_id AND {_UNFINISHED} {{which}}
     RETURNING ended.id, {", ".join(f"ended.{name}" for name in USAGE_FIELDS)}
 ), done AS (
     UPDATE {_JOB_ATTEMPT} a

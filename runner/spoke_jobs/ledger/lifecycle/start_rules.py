@@ -113,6 +113,7 @@ def resumed(clock: FixedClock, job: JobRequest) -> Changes:
     changes: Changes = {"suspended_at": None}
     if job.state is JobState.WAITING:
         changes["run_after"], start_by = unblocked_times(clock, job)
+        changes["updated_at"] = clock.now()
         if job.attempt <= 0 and job.start_by is not None:
             changes["start_by"] = start_by
     return changes

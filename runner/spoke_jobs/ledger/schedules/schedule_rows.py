@@ -331,7 +331,8 @@ def _write(
         "error": "",
         "updated_at": now,
     }
-    if row is None or not _same_times(row.definition, definition):
+    # A schedule that is never due again may be one whose timing another process could not read.
+    if row is None or row.next_due_at is None or not _same_times(row.definition, definition):
         values["next_due_at"] = schedule.timing.after(now)
     if row is None:
         new = upsert(connection, job_schedule).values(name=schedule.name, created_at=now, **values)

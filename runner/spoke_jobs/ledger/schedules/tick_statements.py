@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from spoke_jobs.errors import InvalidSchedule, SpokeJobsError
+from spoke_jobs.errors import InvalidSchedule, SpokeJobsError, UniquenessConflict
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.columns.clock import UTCDateTime, clock_now, read_clock
@@ -128,6 +128,8 @@ def _dispatch_alone(connection: Connection, row: ScheduleRow, now: datetime, pre
     except Exception as error:
         if _concerns_all(error):
             raise
+        if isinstance(error, UniquenessConflict):
+            return []  # the next tick tries again
         if is_locked(error):
             wait_no_more(connection)
             return []  # a transaction has locked the job to cancel, or holds the unique key: the next tick tries again
