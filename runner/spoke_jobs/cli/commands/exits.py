@@ -88,7 +88,8 @@ def reports_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
             if error.errno not in _NOT_WRITTEN or error.filename is not None:
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            fail(f"the output could not be written ({error.strerror}); what the command had to change, it has changed")
+            text = f"the output could not be written ({error.strerror})"
+            fail(f"{text}: the command ended there; what it has changed stays")
         finally:
             close_engines()
 

@@ -39,7 +39,7 @@ class MemoryDependencies:
     def check(self, new: NewJob, batches: MemoryBatches) -> None:
         """Check that the jobs that a new job depends on exist, and do not wait for its own batch.
 
-        :raises InvalidJobData: if one does not exist, or does.
+        :raises InvalidJobData: if one does not exist, or waits for the batch.
         """
         needs = {self._find(reference).id for reference in new.after}
         batch = batches.rows.get(new.batch_id) if new.batch_id is not None else None
