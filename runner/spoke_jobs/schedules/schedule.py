@@ -12,7 +12,7 @@ from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import InvalidPayload, InvalidSchedule
 from spoke_jobs.job_options import DISPATCH_NAMES, OPTIONS, JobData
 from spoke_jobs.payloads import SCHEDULE_LIMIT_BYTES, PayloadType, decode_versioned, encode_payload
-from spoke_jobs.schedules.timing import Cron, Every, timing_of
+from spoke_jobs.schedules.timing import Cron, Every, Overlap, timing_of
 from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.shared.validation_text import wrong
 
@@ -69,12 +69,26 @@ class Schedule:
         except (AttributeError, KeyError, TypeError) as error:
             raise InvalidSchedule(f"the stored definition can't be read: {type(error).__name__} {error}") from None
 
+    def check_together(self) -> None:
+        """Refuse parts that are right alone and contradict each other.
+
+        :raises InvalidSchedule: saying what to leave out.
+        """
+        if self.timing.overlap == Overlap.REPLACE and self.options.get("unique_key") is not None:
+            # The earlier job would be cancelled, and none dispatched in its place.
+            raise InvalidSchedule(
+                "overlap 'replace' takes no unique_key: a job that runs keeps its key until it has ended. "
+                "Leave out the key, or choose overlap 'skip'"
+            )
+
     def dispatch(self, payload: PayloadType, version: int, upgrade: Callable[[Any, int], Any] | None) -> JobData:
         """Return the dispatch of one occurrence.
 
         :param payload: the payload's type as the job declares it now; likewise ``version`` and ``upgrade``.
         :raises InvalidPayload: if the schedule's payload is no longer valid.
+        :raises InvalidSchedule: if its parts contradict each other (a release that allowed it wrote the row).
         """
+        self.check_together()
         given = self.payload
         if given is not None:
             text = given if payload is str else json.dumps(given)
@@ -118,6 +132,7 @@ def new_schedule(
     schedule = Schedule(
         name, job_type, timing, _stored_payload(job_type, payload, job), job.options.payload_version, _stored(options)
     )
+    schedule.check_together()
     if (size := len(json.dumps(schedule.to_json()))) > SCHEDULE_LIMIT_BYTES:
         raise InvalidSchedule(
             f"it takes {size:,} bytes with the payload of its jobs, and {SCHEDULE_LIMIT_BYTES:,} is the limit: "

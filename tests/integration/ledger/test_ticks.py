@@ -30,6 +30,7 @@ from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.runners.ticker import Ticker, ticker_of
 from spoke_jobs.schedules import occurrences
 from spoke_jobs.schedules.occurrences import SkipReason
+from spoke_jobs.schedules.schedule import Schedule
 from spoke_jobs.shared.histogram import Histogram
 
 HOUR = timedelta(hours=1)
@@ -174,6 +175,27 @@ def test_a_job_is_cancelled_only_if_another_one_replaces_it(engine: Engine) -> N
     found = SqlLedger(engine).get(job.id)
     assert found is not None
     assert found.state is JobState.WAITING
+
+
+def test_a_stored_schedule_that_replaces_and_has_a_unique_key_cancels_nothing(engine: Engine) -> None:
+    """Such a schedule is refused, but another release may have stored it."""
+    with engine.begin() as connection:
+        schedule = Schedule("hourly", "report", Every(hours=1, overlap="replace"), {}, options={"unique_key": "k"})
+        schedule_rows.put(connection, "legacy", schedule, "ada")
+    ledger = SqlLedger(engine)
+    job = ledger.insert(new_job(unique_key="k"))
+    assert claim_one(ledger, "legacy", ["report"], "worker", LEASE) is not None
+    with engine.begin() as connection:
+        of_schedule = update(job_request).where(job_request.c.id == job.id)
+        connection.execute(of_schedule.values(schedule="hourly", scheduled_for=datetime(2026, 1, 1, tzinfo=UTC)))
+    set_back(engine, "hourly", HOUR)
+    assert tick(engine, declared()) == []
+    found = row(engine, "hourly")
+    assert "takes no unique_key" in found.error
+    assert found.next_due_at is not None, "it goes on once it is put right"
+    running = ledger.get(job.id)
+    assert running is not None
+    assert running.cancel_requested_at is None
 
 
 def test_a_unique_key_holds_back_an_occurrence(engine: Engine) -> None:

@@ -109,6 +109,10 @@ def test_what_is_refused_writes_nothing(runner: LegacyRunner) -> None:
         put_schedule("mill", "sync_contacts", Every(minutes=5), payload={"name": "x"}, priority="high")
     with pytest.raises(RegistrationError, match="its timing is '0 3"):
         put_schedule("mill", "sync_contacts", "0 3 * * *", payload={"name": "x"})  # type: ignore[arg-type]
+    with pytest.raises(RegistrationError, match="the schedule 'mill': overlap 'replace' takes no unique_key"):
+        put_schedule(
+            "mill", "sync_contacts", Every(minutes=5, overlap="replace"), payload={"name": "x"}, unique_key="k"
+        )
     assert rows(runner) == []
 
 
