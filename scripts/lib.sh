@@ -45,8 +45,8 @@ step() {
   rm -f "$log"
 }
 
-# download_step REGISTRY DESCRIPTION COMMAND...: a step that downloads from a package registry. If it fails, it runs up to three times, so
-# that a registry may be silent for a minute.
+# download_step REGISTRY DESCRIPTION COMMAND...: a step that downloads from a package registry. If it fails or stands still, it runs up to
+# three times, so that a registry may be silent for a minute.
 download_step() {
   local registry=$1 description=$2
   shift 2
@@ -64,10 +64,7 @@ three_times() {
   local pause status
   for pause in "${PAUSES[@]}" none; do
     set +e
-    (
-      set -e
-      "$@"
-    )
+    watched "$@"
     status=$?
     set -e
     ((status)) || return 0
@@ -75,6 +72,53 @@ three_times() {
     echo "failed (exit $status); the next try is in $pause s"
     sleep "$pause"
   done
+}
+
+IDLE_SECONDS=300 # longer than a pull of one image's largest layer: what a Docker engine does for its client counts as nothing
+WATCH_SECONDS=5
+
+# watched COMMAND...: run it in a subshell, and end it once it has done nothing for IDLE_SECONDS: it has neither used CPU time nor written,
+# as when a registry accepts a connection and then is silent.
+watched() {
+  local self=$BASHPID watcher status
+  end_idle "$self" &
+  watcher=$!
+  (
+    set -e
+    "$@"
+  )
+  status=$?
+  kill "$watcher" 2>/dev/null
+  wait "$watcher" 2>/dev/null
+  return $status
+}
+
+# end_idle SHELL: end what the shell has started, but this watcher, once it has done nothing for IDLE_SECONDS.
+end_idle() {
+  local before='' now last=$SECONDS watcher=$BASHPID
+  close_descriptors # the pauses below must not hold locks
+  while sleep "$WATCH_SECONDS"; do
+    now=$(descendants "$1" "$watcher" && stat --dereference --format %s "/proc/$watcher/fd/1")
+    if [[ $now != "$before" ]]; then
+      before=$now last=$SECONDS
+    elif ((SECONDS - last >= IDLE_SECONDS)); then
+      echo "it has done nothing for $IDLE_SECONDS s, as if the registry were silent"
+      descendants "$1" "$watcher" | awk '{ print $1 }' | xargs --no-run-if-empty kill
+      return
+    fi
+  done
+}
+
+# descendants PROCESS WITHOUT: print the number and the CPU seconds of all that descend from the process, but not by way of another one.
+descendants() {
+  ps -e -o pid=,ppid=,cputimes= | awk -v process="$1" -v without="$2" '
+    { parent[$1] = $2; seconds[$1] = $3 }
+    END {
+      for (each in parent) {
+        for (one = each; one in parent && one != process && one != without; one = parent[one]);
+        if (each != process && one == process) print each, seconds[each]
+      }
+    }' | sort -n
 }
 
 # since MICROSECONDS: how long ago that was, as "1.2 s".

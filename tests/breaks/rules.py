@@ -386,6 +386,7 @@ _FINISHED = (
 
 _LEDGER_LIMITS = (
     _runner("A claim under limits sees what others have started meanwhile, whatever the database's isolation level", "ledger/engine", "\"isolation_level\": \"READ COMMITTED\"", "\"echo\": False"),
+    _runner("A claim of one statement does so, too", "ledger/engine", "        connection.execute(_READ_COMMITTED)\n", ""),
     _runner("No job of a batch waits for the one that follows the batch", "ledger/dependencies/dependency_rules", "if met := found.intersection(needs):", "if met := set[int]():"),
     _runner("In the ledger, each queue has its own tokens under a rate of each queue", "limits/admission", "in ((limit.id, \"\"), bucket_of(limit, name))]", "in ((limit.id, \"\"),)]"),
     _runner("A search leaves out the queues without a token", "limits/admission", "full += [(limit.scope, name) for limit, name in self._buckets() if self._shortage(limit, name)]", "pass"),
@@ -418,6 +419,8 @@ _STARTS = (
     _runner("Nothing changes when a job starts that has failed", "ledger/lifecycle/start_rules", "if job.state is JobState.FAILED:", "if False:"),
     _runner("Each change of a start has its event", "ledger/lifecycle/start_changes", "    audit_events.record(connection, action, by, job_id=job.id, job_type=job.job_type, detail=detail)\n", ""),
     _runner("A change of a start is made only together with its event", "ledger/lifecycle/start_changes", "    audit_events.record(connection, action, by, job_id=job.id, job_type=job.job_type, detail=detail)\n", "    try:\n        audit_events.record(connection, action, by, job_id=job.id, job_type=job.job_type, detail=detail)\n    except Exception:\n        pass\n"),
+    _runner("A second ledger of an engine changes none of its listeners", "ledger/notify", "if engine in _HEARD:", "if False:"),
+    _runner("A schedule that replaces its jobs has no unique key", "schedules/schedule", "self.timing.overlap == Overlap.REPLACE and", "False and"),
     _runner("Workers and sync are notified of a changed start", "ledger/lifecycle/start_changes", "request_notification(connection)", "pass"),
     _runner("Sync launches no suspended job", "sync/decide", "all_hold(launch_times(patience.total_seconds()), row.job, Facts(now))", "all_hold(launch_times(patience.total_seconds()), row.job.evolve(suspended_at=None), Facts(now))"),
     _runner("Sync passes a suspension on to the SpokeJob", "sync/decide", "        suspend = True\n", "        pass\n"),

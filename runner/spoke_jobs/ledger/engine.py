@@ -60,6 +60,11 @@ _NO_URL = (
     "SPOKE_DATABASE_URL isn't a valid database URL: write it as sqlite:///jobs.sqlite3 or "
     "postgresql+psycopg://user:password@host/name"
 )
+_READ_COMMITTED = (
+    "SELECT set_config('default_transaction_isolation', 'read committed', false) "
+    "WHERE current_setting('default_transaction_isolation') <> 'read committed'"
+)
+"""Changes nothing where it is the default already: behind a pooler, other applications may have the session later."""
 _USED = "spoke_used"
 _URL = "spoke_url"
 _POOL = "spoke_pool"
@@ -226,6 +231,10 @@ def _configure_postgresql(engine: Engine) -> Engine:
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
         use_lenient_times(connection)
+        # SQLAlchemy's isolation_level is that of transactions. A statement that is its own transaction has the default.
+        before, connection.autocommit = connection.autocommit, True
+        connection.execute(_READ_COMMITTED)
+        connection.autocommit = before
 
     @event.listens_for(engine, "checkin")
     def on_checkin(_connection: Any, record: Any) -> None:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, TextClause, event, text
 
@@ -51,15 +52,23 @@ def request_notification(connection: Connection) -> None:
 
 
 def on_request(engine: Engine, notify: Callable[[], None]) -> None:
-    """Call ``notify`` after each transaction of the engine that has asked for it.
+    """Call ``notify`` after each transaction of the engine that has asked for it. Only the engine's first call counts.
 
     A connection returns to its pool after the commit, whoever has committed: a ledger, or the session of a job.
     """
+    with _LISTENING:
+        if engine in _HEARD:  # one notification is enough, and SQLAlchemy's listeners must not change while they run
+            return
+        _HEARD.add(engine)
 
     @event.listens_for(engine, "checkin")
     def on_checkin(_connection: Any, record: Any) -> None:
         if record.info.pop(_REQUESTED, False):
             notify()
+
+
+_HEARD: WeakSet[Engine] = WeakSet()
+_LISTENING = threading.Lock()
 
 
 def send_requested(connection: Connection) -> None:

@@ -320,8 +320,11 @@ def test_the_same_in_a_database_with_another_isolation_level(postgres_ledger_url
     """A claim that reads what was there at its beginning would not see what others have started meanwhile."""
     url = make_url(postgres_ledger_url).update_query_dict({"options": r"-cdefault_transaction_isolation=serializable"})
     engine = create_engine(url, pool_size=WORKERS + 2)
-    with engine.connect() as connection:
-        assert connection.scalar(text("SHOW default_transaction_isolation")) == "serializable"
+    for options in ({}, {"isolation_level": "AUTOCOMMIT"}, {}):
+        with engine.connect().execution_options(**options) as connection:
+            begun_with = text("SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_isolation'")
+            assert connection.scalar(begun_with) == "serializable"
+            assert connection.scalar(text("SHOW transaction_isolation")) == "read committed"
     claim_at_once(engine, "type:report")
     engine.dispose()
 

@@ -85,6 +85,23 @@ def test_whoever_ends_a_job_that_others_wait_for_notifies_once_it_is_committed(p
     engine.dispose()
 
 
+def test_a_second_ledger_disturbs_no_thread_that_uses_the_engine(postgres_ledger_url: str) -> None:
+    engine = create_engine(postgres_ledger_url)
+    ledgers = [SqlLedger(engine)]
+
+    def make_another(*_: object) -> None:
+        ledgers.append(SqlLedger(engine))
+
+    # As if another thread made it while this one calls the listeners.
+    event.listen(engine, "checkin", make_another, insert=True)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    assert len(ledgers) > 1
+    for ledger in ledgers:
+        ledger.close_notifier()
+    engine.dispose()
+
+
 def test_the_notifier_s_connection_serves_nobody_else(postgres_url: str) -> None:
     """It does not wait for the disk, and a commit of the application on it could be lost."""
     engine = create_engine(postgres_url, pool_size=1, max_overflow=0)

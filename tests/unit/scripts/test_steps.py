@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -47,6 +49,26 @@ def test_a_registry_that_does_not_answer_is_named_with_what_was_installed(tmp_pa
     )
     assert done.stderr.splitlines()[-1].startswith(reason)
     assert (tmp_path / "reason").read_text() == done.stderr.splitlines()[-1] + "\n"
+
+
+def test_a_try_that_does_nothing_is_ended(tmp_path: Path) -> None:
+    """A registry may accept a connection, and then be silent."""
+    silent = "try() { echo >>tries; sleep 600 | cat; }"
+    done = shell(f'IDLE_SECONDS=1 WATCH_SECONDS=0.2; {silent}; download_step "$GO_PROXY" "building kind" try', tmp_path)
+    assert (tmp_path / "tries").read_text() == "\n" * 3
+    assert "three times; it needs the Go module proxy" in done.stderr
+    assert "it has done nothing for 1 s, as if the registry were silent" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "works",
+    ["for each in {1..20}; do sleep 0.2; echo; done", "timeout 5 bash -c 'while :; do :; done' || (($? == 124))"],
+    ids=["writes", "computes"],
+)
+def test_a_try_that_works_goes_on(tmp_path: Path, works: str) -> None:
+    patience = "IDLE_SECONDS=3 WATCH_SECONDS=0.2"
+    done = shell(f'{patience}; try() {{ echo >>tries; {works}; }}; download_step "$PYPI" "installing" try', tmp_path)
+    assert (done.returncode, (tmp_path / "tries").read_text()) == (0, "\n"), done.stderr
 
 
 def test_another_step_is_tried_once(tmp_path: Path) -> None:
