@@ -320,6 +320,12 @@ _UNDIAGNOSABLE = (
     _shell("An object that can't be read hides no other", "store/store", "store.on_error(error)\n            return set()", "raise"),
     _shell("A SpokeJob that can't be read ends, with the names of the fields", "reconciling/controller", "await self._end_unreadable(item)\n            return", "return"),
     _runner("A job about which sync can't decide ends after some tries", "sync/undecided", "follows = undiagnosable(row, error) if last else ()", "follows = ()"),
+    _runner("A SpokeJob that the API server fails to write holds up no other", "sync/effects", "if _affects_all(error) and not self._failed_writes.concerns_one(_name(action), error):", "if _affects_all(error):"),
+    _runner("If many SpokeJobs can't be written, the API server is unavailable", "sync/failed_writes", "if self._in_a_row < MOST_FAILED:", "if True:"),
+    _runner("A SpokeJob that can't be written counts once, however often that is tried", "sync/failed_writes", "if name not in self._failing:", "if True:"),
+    _runner("A write that succeeds shows that the API server is available", "sync/effects", "                self._failed_writes.succeeded(_name(action))", "                pass"),
+    _runner("Sync launches no job before it has written to existing SpokeJobs", "sync/leader_loop", "if isinstance(action, Launch):", "if False:"),
+    _runner("Ends reach the ledger although the API server is unavailable", "sync/leader_loop", "if unavailable is not None and not isinstance(action, LedgerAction):", "if unavailable is not None:"),
 )  # fmt: skip
 
 _EVENTS = (

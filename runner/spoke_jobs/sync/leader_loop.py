@@ -30,7 +30,7 @@ from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import JobFilter
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.ticker import Ticker
-from spoke_jobs.shared.api_errors import ApiError
+from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable
 from spoke_jobs.sync import overflow_looks
 from spoke_jobs.sync.decide import decide
 from spoke_jobs.sync.effects import PROGRESS_SECONDS, Effects
@@ -38,7 +38,7 @@ from spoke_jobs.sync.limit_publisher import LimitPublisher
 from spoke_jobs.sync.output_keeper import OutputKeeper
 from spoke_jobs.sync.overflow_looks import Looks
 from spoke_jobs.sync.sync_metrics import SyncHealth
-from spoke_jobs.sync.sync_model import Action, Mirror, Row, SpokeJobView, read_view
+from spoke_jobs.sync.sync_model import Action, Launch, LedgerAction, Mirror, Row, SpokeJobView, read_view
 from spoke_jobs.sync.undecided import FAILED
 from spoke_jobs.sync.watch import Inbox, NotifyListener, Watcher
 from spoke_jobs.sync.writer import ConnectionLost, Writer
@@ -279,8 +279,7 @@ class LeaderLoop:
             found = syncing.unlaunched(connection, patience.total_seconds(), waiting, _BATCH, self._launched_to)
         rows = _rows(found)
         self._launched_to = found[-1][0].id if len(found) == _BATCH else None
-        for row in rows:
-            self._carry_out(self._decide_on(row, now, patience))
+        self._carry_out(action for row in rows for action in self._decide_on(row, now, patience))
         if self._launched_to is not None:  # there are more; the other routines run in between
             self._due["launch"] = 0.0
             if not patience:
@@ -454,14 +453,37 @@ class LeaderLoop:
         return actions
 
     def _carry_out(self, actions: Iterable[Action], count: Counter[str] | None = None) -> None:
-        """Carry out actions. Progress updates come last, within their time budget, and are not counted."""
+        """Carry out actions. Progress updates come last, within their time budget, and are not counted.
+
+        Launches come after what concerns existing SpokeJobs, because a webhook may refuse all new ones. If the API
+        server can't be used, the actions that need only the ledger are carried out nevertheless.
+        """
+        launches: list[Launch] = []
         progress: list[Mirror] = []
-        for action in actions:
+        unavailable: ApiUnavailable | None = None
+
+        def do(action: Action) -> None:
+            nonlocal unavailable
             self._health.turned()  # a long list must not look like a loop that hangs
-            if isinstance(action, Mirror) and action.ledger is action.seen.ledger:
+            if unavailable is not None and not isinstance(action, LedgerAction):
+                return
+            try:
+                if self._effects.carry_out(action) and count is not None:
+                    count[type(action).__name__] += 1
+            except ApiUnavailable as error:
+                unavailable = error
+
+        for action in actions:
+            if isinstance(action, Launch):
+                launches.append(action)
+            elif isinstance(action, Mirror) and action.ledger is action.seen.ledger:
                 progress.append(action)
-            elif self._effects.carry_out(action) and count is not None:
-                count[type(action).__name__] += 1
+            else:
+                do(action)
+        for launch in launches:
+            do(launch)
+        if unavailable is not None:
+            raise unavailable
         until = self._clock() + _PROGRESS_BUDGET_SECONDS
         for action in progress:
             if self._clock() > until:
