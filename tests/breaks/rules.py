@@ -325,6 +325,10 @@ _UNDIAGNOSABLE = (
     _runner("A SpokeJob that can't be written counts once, however often that is tried", "sync/failed_writes", "if name not in self._failing:", "if True:"),
     _runner("A write that succeeds shows that the API server is available", "sync/effects", "                self._failed_writes.succeeded(_name(action))", "                pass"),
     _runner("Sync launches no job before it has written to existing SpokeJobs", "sync/leader_loop", "if isinstance(action, Launch):", "if False:"),
+    _runner("The output of an attempt is read once", "sync/output_keeper", "attempt.number <= last:", "False:"),
+    _runner("A bounded number of reads of output waits", "sync/output_keeper", "if len(self._readings) >= _QUEUED:", "if False:"),
+    _runner("The output of an ended job is read although it had to wait", "sync/leader_loop", "if not seen.settled or self._outputs.is_postponed(seen.name):", "if not seen.settled:"),
+    _runner("What sync remembers of a SpokeJob goes with the SpokeJob", "sync/leader_loop", "self._outputs.keep(remembered)", "pass"),
     _runner("Ends reach the ledger although the API server is unavailable", "sync/leader_loop", "if unavailable is not None and not isinstance(action, LedgerAction):", "if unavailable is not None:"),
 )  # fmt: skip
 

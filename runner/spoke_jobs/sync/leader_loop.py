@@ -230,6 +230,7 @@ class LeaderLoop:
             found = syncing.unfinished(connection, self._compared_to)
         rows = _rows(found.rows)
         spokejobs: dict[str, SpokeJobView] = {}
+        remembered: set[str] = set()
         version = ""
         try:
             for page in self._api.pages():
@@ -240,13 +241,16 @@ class LeaderLoop:
                     except Exception:
                         logger.exception("a SpokeJob could not be read")
                         continue
-                    if not seen.settled:
+                    if not seen.settled or self._outputs.is_postponed(seen.name):
                         spokejobs[seen.name] = seen
+                    if self._outputs.remembers(seen.name):
+                        remembered.add(seen.name)
         except ApiError:
             self._due["compare"] = 0.0
             raise
         self._health.listed()
         self._effects.replace(spokejobs)
+        self._outputs.keep(remembered)
         actions = [action for row in rows for action in self._decide_on(row, now, self._patience)]
         known = {row.name for row in rows}
         rest = [seen for seen in spokejobs.values() if seen.name not in known]
@@ -268,6 +272,9 @@ class LeaderLoop:
                 self._effects.spokejobs[seen.name] = seen
         for batch in _batches([seen for seen, _ in changes]):
             self._carry_out(self._decide(batch))
+        for seen, deleted in changes:
+            if deleted:  # last, because the decision about an earlier run sees its output
+                self._outputs.forget(seen.name)
 
     def _launch(self, patience: timedelta) -> None:
         """Launch rows without a SpokeJob: after a crash or an outage, or because dispatch leaves this to sync.

@@ -29,7 +29,7 @@ from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.sync.decide import compare
 from spoke_jobs.sync.leader_loop import _PROGRESS_BUDGET_SECONDS, Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import SyncHealth
-from spoke_jobs.sync.sync_model import AttemptView, Row
+from spoke_jobs.sync.sync_model import AttemptView, Row, read_view
 from spoke_jobs.sync.undecided import FAILED
 from spoke_jobs.sync.writer import ConnectionLost, Writer
 
@@ -100,6 +100,31 @@ def test_the_output_of_an_attempt_that_is_being_stopped_is_stored_when_sync_ends
     loop.serve(ends)
     assert [item.cause for item in Queries(engine).reports(job.id)] == ["Timeout"]
     engine.dispose()
+
+
+def test_output_that_finds_no_place_in_the_queue_is_kept_although_its_job_has_ended(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left to do for such a SpokeJob but this. Memory of it goes with the SpokeJob."""
+    monkeypatch.setattr("spoke_jobs.sync.output_keeper._QUEUED", 2)
+    ledger, cluster = SqlLedger(engine), FakeCluster()
+    jobs = [ledger.insert(new_job(runner="kubernetes")) for _ in range(6)]
+    attempts = [{"number": 1, "finishedAt": "2026-03-01T12:00:00Z", "cause": "NodeLost", "pod": "pod-1"}]
+    status = {"outcome": "Failed", "cause": "NodeLost", "attempt": 1, "attempts": attempts}
+    for job in jobs:
+        cluster.put(spokejob(job, cluster.namespace) | {"status": status})
+    loop = loop_of(engine, cluster, patience=0.0)
+    for _ in range(3):
+        loop._compare()
+        eventually(lambda: loop._outputs.store() is not None and not loop._outputs._readings, "all are stored")
+    assert [len(Queries(engine).reports(job.id)) for job in jobs] == [1] * 6
+    names = list(cluster.objects)
+    loop._follow([(read_view(cluster.objects.pop(names[0])), True)])
+    assert [name for name in names if loop._outputs.remembers(name)] == names[1:]
+    cluster.objects.clear()
+    loop._compare()
+    assert not any(loop._outputs.remembers(name) for name in names)
+    loop._outputs.close()
 
 
 class OrderedCluster(FakeCluster):
