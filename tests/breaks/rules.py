@@ -329,6 +329,10 @@ _UNDIAGNOSABLE = (
     _runner("A bounded number of reads of output waits", "sync/output_keeper", "if len(self._readings) >= _QUEUED:", "if False:"),
     _runner("The output of an ended job is read although it had to wait", "sync/leader_loop", "if not seen.settled or self._outputs.is_postponed(seen.name):", "if not seen.settled:"),
     _runner("What sync remembers of a SpokeJob goes with the SpokeJob", "sync/leader_loop", "self._outputs.keep(remembered)", "pass"),
+    _runner("The routines of the ledger go on although the API server is unavailable", "sync/leader_loop", "            self._refused = error", "            raise"),
+    _runner("What sync knows outlives an error of the API server", "sync/sync_process", "loop = loop or self._make_loop()", "loop = self._make_loop()"),
+    _runner("Sync stores the output of pods before it forgets it", "sync/sync_process", "            loop.close(stores=stores)", "            loop.close(stores=False)"),
+    _runner("Sync compares again after an error of the API server", "sync/leader_loop", "            self._listen()\n            self._due[\"compare\"] = 0.0", "            self._listen()"),
     _runner("Ends reach the ledger although the API server is unavailable", "sync/leader_loop", "if unavailable is not None and not isinstance(action, LedgerAction):", "if unavailable is not None:"),
 )  # fmt: skip
 

@@ -1,4 +1,8 @@
-"""The loop of the active sync: run each routine when it is due. It ends with an exception, or when told to stop."""
+"""The loop of the active sync: run each routine when it is due. It ends with an exception, or when told to stop.
+
+After an error of the API server, the same loop is served again: what it knows of the ledger, of failed actions and of
+pods' output stays.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +96,7 @@ class Intervals:
 
 
 class LeaderLoop:
-    """The state of the loop while this sync is active."""
+    """The state of the loop while the connection to the database holds the lock of the active sync."""
 
     def __init__(
         self,
@@ -135,11 +139,13 @@ class LeaderLoop:
             if registry
             else None
         )
-        if listener is not None:
-            listener.on_notify = self._inbox.notify
+        self._refused: ApiError | None = None
+        """Why the API server can't be used, as this turn has found."""
+        self._listener = listener
+        self._listen()
 
     def serve(self, stop: threading.Event) -> None:
-        """Run until told to stop.
+        """Run until told to stop. After an :class:`ApiError`, it may be called again.
 
         :raises ApiUnavailable: if the API server can't be used.
         :raises ApiError: if the API server refuses to list the SpokeJobs.
@@ -154,13 +160,41 @@ class LeaderLoop:
                 if self._ticker is not None:
                     pause = min(pause, max(self._ticker.due_in(), self._routines.due_in(_TICKS)))
                 self._inbox.wait(max(0.0, pause))
-            self._outputs.store_rest()
+        finally:
+            self._watcher.stop()
+            # The old thread may be about to put an outdated SpokeJob into its inbox.
+            self._inbox = Inbox()
+            self._watcher = Watcher(self._api, self._inbox)
+            self._listen()
+            self._due["compare"] = 0.0
+
+    def close(self, *, stores: bool) -> None:
+        """End the threads.
+
+        :param stores: store what is known of the output of attempts that are being stopped: nobody else has it.
+        :raises ConnectionLost: if the database can't be used.
+        """
+        try:
+            if stores:
+                self._outputs.store_rest()
         finally:
             self._outputs.close()
-            self._watcher.stop()
+
+    def _listen(self) -> None:
+        if self._listener is not None:
+            self._listener.on_notify = self._inbox.notify
 
     def turn(self) -> None:
-        """Run the routines that are due."""
+        """Run the routines that are due. Those that need only the database run although the API server can't be used.
+
+        :raises ApiError: of the first routine that the API server refused.
+        """
+        self._refused = None
+        self._run_due()
+        if self._refused is not None:
+            raise self._refused
+
+    def _run_due(self) -> None:
         changes, gap = self._inbox.take()
         if gap:
             self._due["compare"] = 0.0
@@ -170,13 +204,13 @@ class LeaderLoop:
         if notified:
             self._due["launch"] = self._due["limits"] = self._due["starts"] = 0.0
         if self._is_due("limits", self._intervals.limits):  # before the launches, so that a pause holds them
-            contained(_PUBLISHES, self._limits.publish, 0)
+            self._with_api_server(lambda: contained(_PUBLISHES, self._limits.publish, 0))
         if self._is_due("starts", self._intervals.launch):
-            contained(_STARTS, self._pass_on_starts, None)
+            self._with_api_server(lambda: contained(_STARTS, self._pass_on_starts, None))
         if self._is_due("compare", self._intervals.compare):
-            self._try_to_read(_COMPARES, self._compare)
+            self._with_api_server(lambda: self._try_to_read(_COMPARES, self._compare))
         elif changes:
-            self._try_to_read(_FOLLOWS, lambda: self._follow(changes))
+            self._with_api_server(lambda: self._try_to_read(_FOLLOWS, lambda: self._follow(changes)))
         if self._is_due("settle", self._intervals.launch):
             contained(_SETTLES, self._settle, None)
         if self._is_due("strays", self._intervals.strays):
@@ -187,13 +221,21 @@ class LeaderLoop:
         if self._is_due("launch", self._intervals.launch):
             # A process that notifies leaves the launch to sync, so there is no need to wait for the process.
             patience = timedelta(0) if notified else self._patience
-            contained(_LAUNCHES, lambda: self._launch(patience), None)
+            self._with_api_server(lambda: contained(_LAUNCHES, lambda: self._launch(patience), None))
         if self._is_due("progress", self._intervals.progress):
-            contained(_SHOWS, self._show_progress, None)
+            self._with_api_server(lambda: contained(_SHOWS, self._show_progress, None))
         if self._is_due("prune", self._intervals.prune):
             contained(_PRUNES, self._prune, None)
-        contained(_DECIDES_AGAIN, self._decide_again, None)
+        self._with_api_server(lambda: contained(_DECIDES_AGAIN, self._decide_again, None))
         contained(_STORES, self._outputs.store, 0)
+
+    def _with_api_server(self, routine: Callable[[], object]) -> None:
+        """Call a routine that needs the API server, unless this turn has found that it can't be used."""
+        try:
+            if self._refused is None:
+                routine()
+        except ApiError as error:
+            self._refused = error
 
     def _try_to_read(self, name: str, routine: Callable[[], None]) -> None:
         """Call a routine that reads SpokeJobs. If it raises an error, compare soon: changes may be missing."""

@@ -86,20 +86,15 @@ class Sync:
     def run(self, stop: threading.Event) -> None:
         """Run until ``stop`` is set; release the lock at the end."""
         failures = 0
+        loop: LeaderLoop | None = None
         try:
             while not stop.is_set():
                 self.health.turned()
                 began, pause = time.monotonic(), 0.0
                 try:
                     if self._lead():
-                        LeaderLoop(
-                            self._writer,
-                            self._api,
-                            self.health,
-                            self._intervals,
-                            listener=self._listener,
-                            registry=self._registry,
-                        ).serve(stop)
+                        loop = loop or self._make_loop()
+                        loop.serve(stop)
                         return
                     failures = 0
                     stop.wait(_STANDBY_SECONDS)
@@ -111,16 +106,31 @@ class Sync:
                     self._wait_for("", self._listing, error)
                 except (ConnectionLost, DatabaseUnreachable, DatabaseNotMigrated) as error:
                     self._wait_for("the database", self._database, error)
+                    _close(loop, stores=False)  # the lock is lost
+                    loop = None
                 except Exception:
                     logger.exception("unexpected error; restarting")
                     self.health.role = "restarting"
+                    _close(loop, stores=True)
+                    loop = None
                     self._writer.close()
                 if time.monotonic() - began > _BACKOFF.maximum:
                     failures = 0  # sync worked for a while: forget earlier failures
                 failures += 1
                 stop.wait(max(_BACKOFF.after(failures), pause))
         finally:
+            _close(loop, stores=True)
             self._writer.close()
+
+    def _make_loop(self) -> LeaderLoop:
+        return LeaderLoop(
+            self._writer,
+            self._api,
+            self.health,
+            self._intervals,
+            listener=self._listener,
+            registry=self._registry,
+        )
 
     def backlog(self) -> tuple[int, float]:
         """Count the due rows without a SpokeJob, and the seconds since the oldest became due. Thread-safe."""
@@ -166,6 +176,14 @@ class Sync:
                 log.reset()
         outage.failed(str(error))
         self.health.role = _waiting_for(what) if what else "waiting to list SpokeJobs"
+
+
+def _close(loop: LeaderLoop | None, *, stores: bool) -> None:
+    try:
+        if loop is not None:
+            loop.close(stores=stores)
+    except Exception as error:
+        logger.warning("the last output of pods could not be stored: %s", type(error).__name__)
 
 
 def _waiting_for(what: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import partial
+from unittest.mock import MagicMock
 
 import pytest
 from tests.contract.ledger import LEASE, new_job
@@ -13,8 +16,9 @@ from spoke_jobs.cluster.cluster_client import Body
 from spoke_jobs.cluster.manifest import name_of, spokejob
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, JobRequest, JobState
-from spoke_jobs.shared.api_errors import ApiUnavailable, api_error
+from spoke_jobs.shared.api_errors import ApiUnavailable, NoAnswer, api_error
 from spoke_jobs.sync.failed_writes import MOST_FAILED, FailedWrites
+from spoke_jobs.sync.leader_loop import LeaderLoop
 
 WEBHOOK = 'failed calling webhook "names.example.com": connection refused'
 
@@ -128,6 +132,45 @@ def test_an_api_server_that_is_unavailable_ends_the_loop_after_the_writes_to_the
     assert state(ledger, ended) == (JobState.WAITING, "NodeLost")
     assert not cluster.tried, "the other calls would fail, too"
     assert state(ledger, waiting) == (JobState.WAITING, "")
+
+
+def test_the_routines_of_the_ledger_go_on_while_the_api_server_is_unavailable(
+    ledger: SqlLedger, cluster: BrokenCluster, loop: LeaderLoop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    for name in ("_settle", "_end_strays", "_move_overflowed", "_serve_lane", "_count_usage", "_prune"):
+        monkeypatch.setattr(loop, name, partial(done.append, name))
+    monkeypatch.setattr(loop._outputs, "store", partial(done.append, "store"))
+    needs = {name: MagicMock() for name in ("_launch", "_show_progress", "_decide_again")}
+    for name, routine in needs.items():
+        monkeypatch.setattr(loop, name, routine)
+    monkeypatch.setattr(cluster, "pages", MagicMock(side_effect=NoAnswer("away")))
+    with pytest.raises(NoAnswer):
+        loop.turn()
+    assert done == ["_settle", "_end_strays", "_move_overflowed", "_serve_lane", "_count_usage", "_prune", "store"]
+    assert not any(routine.called for routine in needs.values())
+    monkeypatch.undo()
+    clock.now += 5
+    loop.turn()
+
+
+def test_a_loop_that_is_served_again_compares_and_keeps_what_it_knows(
+    ledger: SqlLedger, cluster: BrokenCluster, loop: LeaderLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each SpokeJob that can't be written counts once, so that the others get their turn after some errors."""
+    stop = threading.Event()
+    monkeypatch.setattr(cluster, "watch", lambda *_: iter(()), raising=False)
+    jobs = [own(ledger) for _ in range(3 * MOST_FAILED - 1)]
+    cluster.broken = lambda number: number != jobs[-1].id
+    monkeypatch.setattr(loop._health, "turned", stop.set)
+    for _ in range(2):
+        stop.clear()
+        with pytest.raises(ApiUnavailable):
+            loop.serve(stop)
+    assert len(set(cluster.tried)) == 2 * MOST_FAILED
+    stop.clear()
+    loop.serve(stop)
+    assert list(cluster.objects) == [name_of(jobs[-1])]
 
 
 def error(status: int) -> Exception:

@@ -98,6 +98,7 @@ def test_the_output_of_an_attempt_that_is_being_stopped_is_stored_when_sync_ends
     ends = threading.Event()
     ends.set()
     loop.serve(ends)
+    loop.close(stores=True)
     assert [item.cause for item in Queries(engine).reports(job.id)] == ["Timeout"]
     engine.dispose()
 

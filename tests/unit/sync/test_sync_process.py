@@ -71,6 +71,9 @@ def roles(
             begun.append(self._health.role)
             left.pop(0)(self._health)
 
+        def close(self, *, stores: bool) -> None:
+            """Nothing is open."""
+
     class Watched(Stop):
         def wait(self, timeout: float | None = None) -> bool:
             ended.append(sync.health.role)
@@ -91,6 +94,33 @@ def compares_then_away(health: SyncHealth) -> None:
     health.compared()
     assert health.role == "active"
     raise NoAnswer("no answer")
+
+
+def test_a_loop_goes_on_after_an_error_of_the_api_server_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only it has the output of attempts that are being stopped, and knows since when the database has answered."""
+    done: list[str] = []
+    errors = [NoAnswer("away"), api_error(403, "Forbidden", "no"), ZeroDivisionError(), ConnectionLost("gone")]
+    errors.append(NoAnswer("away"))
+
+    class LeaderLoop:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            done.append("made")
+
+        def serve(self, _stop: threading.Event) -> None:
+            if errors:
+                done.append(type(errors[0]).__name__)
+                raise errors.pop(0)
+
+        def close(self, *, stores: bool) -> None:
+            done.append("stored and closed" if stores else "closed")
+
+    monkeypatch.setattr(sync_process, "LeaderLoop", LeaderLoop)
+    Sync(cast(Any, Writer(True)), cast(Any, None), Intervals()).run(Stop(20))
+    assert done == [
+        *("made", "NoAnswer", "Forbidden", "ZeroDivisionError", "stored and closed"),
+        *("made", "ConnectionLost", "closed"),
+        *("made", "NoAnswer", "stored and closed"),
+    ]
 
 
 def stumbles(_: SyncHealth) -> None:
@@ -130,6 +160,9 @@ def test_it_waits_for_as_long_as_the_api_server_asks(monkeypatch: pytest.MonkeyP
         def serve(self, _stop: threading.Event) -> None:
             if errors:
                 raise errors.pop(0)
+
+        def close(self, *, stores: bool) -> None:
+            """Nothing is open."""
 
     class Waited(Stop):
         def wait(self, timeout: float | None = None) -> bool:
