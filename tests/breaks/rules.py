@@ -333,6 +333,7 @@ _UNDIAGNOSABLE = (
     _runner("What sync knows outlives an error of the API server", "sync/sync_process", "loop = loop or self._make_loop()", "loop = self._make_loop()"),
     _runner("Sync stores the output of pods before it forgets it", "sync/sync_process", "            loop.close(stores=stores)", "            loop.close(stores=False)"),
     _runner("Sync compares again after an error of the API server", "sync/leader_loop", "            self._listen()\n            self._due[\"compare\"] = 0.0", "            self._listen()"),
+    _runner("A read of output that hangs delays no exit of sync", "sync/sync_process", "if thread.name.startswith(READERS))", "if False)"),
     _runner("Ends reach the ledger although the API server is unavailable", "sync/leader_loop", "if unavailable is not None and not isinstance(action, LedgerAction):", "if unavailable is not None:"),
 )  # fmt: skip
 

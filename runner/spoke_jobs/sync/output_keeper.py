@@ -32,6 +32,8 @@ from spoke_jobs.sync.writer import ConnectionLost, Writer
 logger = logging.getLogger(__name__)
 
 THREADS = 2
+READERS = "outputs"
+"""The beginning of the names of the threads that read."""
 _TRIES = 3
 """How many times a read is tried if the API server refuses it, or if the node does not answer."""
 _BACKOFF = Backoff(base=1.0, maximum=30.0)
@@ -83,7 +85,7 @@ class OutputKeeper:
         self._writer = writer
         self._read = read
         self._clock = clock
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="outputs")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=READERS)
         self._handled: dict[str, tuple[str, int]] = {}
         """Of each SpokeJob, by name: Kubernetes' UID, and the number of the last attempt whose read has begun."""
         self._postponed: set[str] = set()

@@ -32,6 +32,7 @@ from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.shared.outage_log import OutageLog
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.limit_publisher import declare
+from spoke_jobs.sync.output_keeper import READERS
 from spoke_jobs.sync.sync_metrics import ACTIVE, STANDBY, STARTING, SyncHealth, serve_probes
 from spoke_jobs.sync.watch import NotifyListener
 from spoke_jobs.sync.worker_sets import read_worker_sets
@@ -229,7 +230,7 @@ def connect(settings: Settings, registry: Registry | None = None) -> Sync:
 
 
 def run(settings: Settings, health_port: int | None = None, registry: Registry | None = None) -> None:
-    """Run until SIGTERM or SIGINT, then exit with code 0. Wait for a call that hangs for at most `SHUTDOWN_SECONDS`."""
+    """Run until SIGTERM or SIGINT, then exit with code 0. Wait for calls that hang for at most `SHUTDOWN_SECONDS`."""
     stop = SignalEvent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -242,8 +243,12 @@ def run(settings: Settings, health_port: int | None = None, registry: Registry |
     loop.start()
     while loop.is_alive() and not stop.wait(0.5):
         pass
-    loop.join(SHUTDOWN_SECONDS)
-    if loop.is_alive():
+    until = time.monotonic() + SHUTDOWN_SECONDS
+    # The interpreter would wait without a limit for the threads that read the output of pods.
+    waits_for = [loop, *(thread for thread in threading.enumerate() if thread.name.startswith(READERS))]
+    for thread in waits_for:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in waits_for):
         logger.warning("a call still hangs; exiting without waiting for it")
         sys.stderr.flush()
         os._exit(0)  # the connection closes, which releases the lock
