@@ -320,6 +320,22 @@ _UNDIAGNOSABLE = (
     _shell("An object that can't be read hides no other", "store/store", "store.on_error(error)\n            return set()", "raise"),
     _shell("A SpokeJob that can't be read ends, with the names of the fields", "reconciling/controller", "await self._end_unreadable(item)\n            return", "return"),
     _runner("A job about which sync can't decide ends after some tries", "sync/undecided", "follows = undiagnosable(row, error) if last else ()", "follows = ()"),
+    _runner("A SpokeJob that the API server fails to write holds up no other", "sync/effects", "if _affects_all(error) and not self._failed_writes.concerns_one(_name(action), error):", "if _affects_all(error):"),
+    _runner("If many SpokeJobs can't be written, the API server is unavailable", "sync/failed_writes", "if self._in_a_row < MOST_FAILED:", "if True:"),
+    _runner("A SpokeJob that can't be written counts once, however often that is tried", "sync/failed_writes", "if name not in self._failing:", "if True:"),
+    _runner("A write that succeeds shows that the API server is available", "sync/effects", "                self._failed_writes.succeeded(_name(action))", "                pass"),
+    _runner("Sync launches no job before it has written to existing SpokeJobs", "sync/leader_loop", "if isinstance(action, Launch):", "if False:"),
+    _runner("The output of an attempt is read once", "sync/output_keeper", "attempt.number <= last:", "False:"),
+    _runner("A bounded number of reads of output waits", "sync/output_keeper", "if len(self._readings) >= _QUEUED:", "if False:"),
+    _runner("The output of an ended job is read although it had to wait", "sync/leader_loop", "if not seen.settled or self._outputs.is_postponed(seen.name):", "if not seen.settled:"),
+    _runner("What sync remembers of a SpokeJob goes with the SpokeJob", "sync/leader_loop", "self._outputs.keep(remembered)", "pass"),
+    _runner("The routines of the ledger go on although the API server is unavailable", "sync/leader_loop", "            self._refused = error", "            raise"),
+    _runner("What sync knows outlives an error of the API server", "sync/sync_process", "loop = loop or self._make_loop()", "loop = self._make_loop()"),
+    _runner("Sync stores the output of pods before it forgets it", "sync/sync_process", "            loop.close(stores=stores)", "            loop.close(stores=False)"),
+    _runner("Sync compares again after an error of the API server", "sync/leader_loop", "            self._listen()\n            self._due[\"compare\"] = 0.0", "            self._listen()"),
+    _runner("A read of output that hangs delays no exit of sync", "sync/sync_process", "if thread.name.startswith(READERS))", "if False)"),
+    _runner("A look for launches that takes long rests", "sync/leader_loop", "looked + _REST * (looked - begun))", "looked)"),
+    _runner("Ends reach the ledger although the API server is unavailable", "sync/leader_loop", "if unavailable is not None and not isinstance(action, LedgerAction):", "if unavailable is not None:"),
 )  # fmt: skip
 
 _EVENTS = (

@@ -22,6 +22,7 @@ from spoke_jobs.shared.api_errors import AlreadyExists, ApiError, ApiUnavailable
 from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.sync.auto_sizes import AutoSizes
 from spoke_jobs.sync.decide import failure, type_not_allowed
+from spoke_jobs.sync.failed_writes import FailedWrites
 from spoke_jobs.sync.sync_model import (
     Action,
     Cancel,
@@ -34,6 +35,7 @@ from spoke_jobs.sync.sync_model import (
     RecordSubmitted,
     Row,
     SpokeJobView,
+    SpokeJobWrite,
     read_view,
 )
 from spoke_jobs.sync.template_rules import TemplateRules
@@ -109,6 +111,7 @@ class Effects:
         self._sizes = AutoSizes(clock)
         self._templates = TemplateRules(api, clock)
         self._mirrored: dict[str, float] = {}
+        self._failed_writes = FailedWrites()
         self._refused: dict[tuple[str, int | None, bool | None], float] = {}
         """Until when changes of starts are not sent again that the API server has refused."""
         self.spokejobs: dict[str, SpokeJobView] = {}
@@ -123,7 +126,7 @@ class Effects:
         """Carry out an action; a failure is logged and retried later.
 
         :returns: whether anything was changed. False also if the action was no longer necessary.
-        :raises ApiUnavailable: if the API server can't be used.
+        :raises ApiUnavailable: if the API server can't be used. An internal error about one SpokeJob does not say so.
         :raises ConnectionLost: if the database can't be used.
         """
         job_id = None if isinstance(action, Mirror) else action.row.job.id
@@ -132,11 +135,13 @@ class Effects:
         try:
             done = self._do(action)
         except Exception as error:
-            if _affects_all(error):
+            if _affects_all(error) and not self._failed_writes.concerns_one(_name(action), error):
                 raise
             return self._failed(action, error)
         if done:
             self.done[type(action).__name__] += 1
+            if isinstance(action, SpokeJobWrite):
+                self._failed_writes.succeeded(_name(action))
         if not isinstance(action, Mirror):
             self.backoffs.done(action.row.job.id)
             self.undecided.succeeded(action.row, type(action).__name__)
@@ -369,6 +374,10 @@ def _describe(action: Action) -> str:
     if isinstance(action, Mirror):
         return f"SpokeJob {action.seen.name}: showing its progress failed; retrying"
     return f"job {action.row.job.id}: {type(action).__name__} failed; retrying"
+
+
+def _name(action: Action) -> str:
+    return action.seen.name if isinstance(action, Mirror) else action.row.name
 
 
 def _fields(action: Action) -> dict[str, object]:

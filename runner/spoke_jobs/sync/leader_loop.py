@@ -1,4 +1,8 @@
-"""The loop of the active sync: run each routine when it is due. It ends with an exception, or when told to stop."""
+"""The loop of the active sync: run each routine when it is due. It ends with an exception, or when told to stop.
+
+After an error of the API server, the same loop is served again: what it knows of the ledger, of failed actions and of
+pods' output stays.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ from spoke_jobs.limits.job_limit import JobLimit
 from spoke_jobs.model import JobFilter
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.ticker import Ticker
-from spoke_jobs.shared.api_errors import ApiError
+from spoke_jobs.shared.api_errors import ApiError, ApiUnavailable
 from spoke_jobs.sync import overflow_looks
 from spoke_jobs.sync.decide import decide
 from spoke_jobs.sync.effects import PROGRESS_SECONDS, Effects
@@ -38,7 +42,7 @@ from spoke_jobs.sync.limit_publisher import LimitPublisher
 from spoke_jobs.sync.output_keeper import OutputKeeper
 from spoke_jobs.sync.overflow_looks import Looks
 from spoke_jobs.sync.sync_metrics import SyncHealth
-from spoke_jobs.sync.sync_model import Action, Mirror, Row, SpokeJobView, read_view
+from spoke_jobs.sync.sync_model import Action, Launch, LedgerAction, Mirror, Row, SpokeJobView, read_view
 from spoke_jobs.sync.undecided import FAILED
 from spoke_jobs.sync.watch import Inbox, NotifyListener, Watcher
 from spoke_jobs.sync.writer import ConnectionLost, Writer
@@ -56,7 +60,8 @@ _LOOKED_AT, _LOOKS = 5000, 5
 """How many attempts are read at a time for metrics, and how often in a row."""
 _PRUNE_AGAIN_SECONDS = 300.0
 _REST = 20
-"""How many times longer a statement that reads all waiting jobs of the lane `worker` rests than it takes."""
+"""How many times longer a statement rests than it takes, if it reads all waiting jobs of the lane `worker`, or all jobs
+without a SpokeJob, which include those that are not due."""
 _LOST_SECONDS = 300.0
 """For how long a lease in the lane `worker` must be over before sync ends its attempt, and for how long the database
 must have answered in time. Until then it is left to the reapers of workers, and to owners that renew, or record their
@@ -92,7 +97,7 @@ class Intervals:
 
 
 class LeaderLoop:
-    """The state of the loop while this sync is active."""
+    """The state of the loop while the connection to the database holds the lock of the active sync."""
 
     def __init__(
         self,
@@ -135,11 +140,13 @@ class LeaderLoop:
             if registry
             else None
         )
-        if listener is not None:
-            listener.on_notify = self._inbox.notify
+        self._refused: ApiError | None = None
+        """Why the API server can't be used, as this turn has found."""
+        self._listener = listener
+        self._listen()
 
     def serve(self, stop: threading.Event) -> None:
-        """Run until told to stop.
+        """Run until told to stop. After an :class:`ApiError`, it may be called again.
 
         :raises ApiUnavailable: if the API server can't be used.
         :raises ApiError: if the API server refuses to list the SpokeJobs.
@@ -154,13 +161,41 @@ class LeaderLoop:
                 if self._ticker is not None:
                     pause = min(pause, max(self._ticker.due_in(), self._routines.due_in(_TICKS)))
                 self._inbox.wait(max(0.0, pause))
-            self._outputs.store_rest()
+        finally:
+            self._watcher.stop()
+            # The old thread may be about to put an outdated SpokeJob into its inbox.
+            self._inbox = Inbox()
+            self._watcher = Watcher(self._api, self._inbox)
+            self._listen()
+            self._due["compare"] = 0.0
+
+    def close(self, *, stores: bool) -> None:
+        """End the threads.
+
+        :param stores: store what is known of the output of attempts that are being stopped: nobody else has it.
+        :raises ConnectionLost: if the database can't be used.
+        """
+        try:
+            if stores:
+                self._outputs.store_rest()
         finally:
             self._outputs.close()
-            self._watcher.stop()
+
+    def _listen(self) -> None:
+        if self._listener is not None:
+            self._listener.on_notify = self._inbox.notify
 
     def turn(self) -> None:
-        """Run the routines that are due."""
+        """Run the routines that are due. Those that need only the database run although the API server can't be used.
+
+        :raises ApiError: of the first routine that the API server refused.
+        """
+        self._refused = None
+        self._run_due()
+        if self._refused is not None:
+            raise self._refused
+
+    def _run_due(self) -> None:
         changes, gap = self._inbox.take()
         if gap:
             self._due["compare"] = 0.0
@@ -170,13 +205,13 @@ class LeaderLoop:
         if notified:
             self._due["launch"] = self._due["limits"] = self._due["starts"] = 0.0
         if self._is_due("limits", self._intervals.limits):  # before the launches, so that a pause holds them
-            contained(_PUBLISHES, self._limits.publish, 0)
+            self._with_api_server(lambda: contained(_PUBLISHES, self._limits.publish, 0))
         if self._is_due("starts", self._intervals.launch):
-            contained(_STARTS, self._pass_on_starts, None)
+            self._with_api_server(lambda: contained(_STARTS, self._pass_on_starts, None))
         if self._is_due("compare", self._intervals.compare):
-            self._try_to_read(_COMPARES, self._compare)
+            self._with_api_server(lambda: self._try_to_read(_COMPARES, self._compare))
         elif changes:
-            self._try_to_read(_FOLLOWS, lambda: self._follow(changes))
+            self._with_api_server(lambda: self._try_to_read(_FOLLOWS, lambda: self._follow(changes)))
         if self._is_due("settle", self._intervals.launch):
             contained(_SETTLES, self._settle, None)
         if self._is_due("strays", self._intervals.strays):
@@ -187,13 +222,21 @@ class LeaderLoop:
         if self._is_due("launch", self._intervals.launch):
             # A process that notifies leaves the launch to sync, so there is no need to wait for the process.
             patience = timedelta(0) if notified else self._patience
-            contained(_LAUNCHES, lambda: self._launch(patience), None)
+            self._with_api_server(lambda: contained(_LAUNCHES, lambda: self._launch(patience), None))
         if self._is_due("progress", self._intervals.progress):
-            contained(_SHOWS, self._show_progress, None)
+            self._with_api_server(lambda: contained(_SHOWS, self._show_progress, None))
         if self._is_due("prune", self._intervals.prune):
             contained(_PRUNES, self._prune, None)
-        contained(_DECIDES_AGAIN, self._decide_again, None)
+        self._with_api_server(lambda: contained(_DECIDES_AGAIN, self._decide_again, None))
         contained(_STORES, self._outputs.store, 0)
+
+    def _with_api_server(self, routine: Callable[[], object]) -> None:
+        """Call a routine that needs the API server, unless this turn has found that it can't be used."""
+        try:
+            if self._refused is None:
+                routine()
+        except ApiError as error:
+            self._refused = error
 
     def _try_to_read(self, name: str, routine: Callable[[], None]) -> None:
         """Call a routine that reads SpokeJobs. If it raises an error, compare soon: changes may be missing."""
@@ -230,6 +273,7 @@ class LeaderLoop:
             found = syncing.unfinished(connection, self._compared_to)
         rows = _rows(found.rows)
         spokejobs: dict[str, SpokeJobView] = {}
+        remembered: set[str] = set()
         version = ""
         try:
             for page in self._api.pages():
@@ -240,13 +284,16 @@ class LeaderLoop:
                     except Exception:
                         logger.exception("a SpokeJob could not be read")
                         continue
-                    if not seen.settled:
+                    if not seen.settled or self._outputs.is_postponed(seen.name):
                         spokejobs[seen.name] = seen
+                    if self._outputs.remembers(seen.name):
+                        remembered.add(seen.name)
         except ApiError:
             self._due["compare"] = 0.0
             raise
         self._health.listed()
         self._effects.replace(spokejobs)
+        self._outputs.keep(remembered)
         actions = [action for row in rows for action in self._decide_on(row, now, self._patience)]
         known = {row.name for row in rows}
         rest = [seen for seen in spokejobs.values() if seen.name not in known]
@@ -268,19 +315,24 @@ class LeaderLoop:
                 self._effects.spokejobs[seen.name] = seen
         for batch in _batches([seen for seen, _ in changes]):
             self._carry_out(self._decide(batch))
+        for seen, deleted in changes:
+            if deleted:  # last, because the decision about an earlier run sees its output
+                self._outputs.forget(seen.name)
 
     def _launch(self, patience: timedelta) -> None:
         """Launch rows without a SpokeJob: after a crash or an outage, or because dispatch leaves this to sync.
 
         If there are many, the next call goes on behind these: some may stay as they are, whatever other code wrote.
         """
+        begun = self._clock()
         with self._reading() as (connection, now):
             waiting = self._effects.backoffs.waiting()
             found = syncing.unlaunched(connection, patience.total_seconds(), waiting, _BATCH, self._launched_to)
+        looked = self._clock()
+        self._due["launch"] = max(self._due["launch"], looked + _REST * (looked - begun))
         rows = _rows(found)
         self._launched_to = found[-1][0].id if len(found) == _BATCH else None
-        for row in rows:
-            self._carry_out(self._decide_on(row, now, patience))
+        self._carry_out(action for row in rows for action in self._decide_on(row, now, patience))
         if self._launched_to is not None:  # there are more; the other routines run in between
             self._due["launch"] = 0.0
             if not patience:
@@ -454,14 +506,37 @@ class LeaderLoop:
         return actions
 
     def _carry_out(self, actions: Iterable[Action], count: Counter[str] | None = None) -> None:
-        """Carry out actions. Progress updates come last, within their time budget, and are not counted."""
+        """Carry out actions. Progress updates come last, within their time budget, and are not counted.
+
+        Launches come after what concerns existing SpokeJobs, because a webhook may refuse all new ones. If the API
+        server can't be used, the actions that need only the ledger are carried out nevertheless.
+        """
+        launches: list[Launch] = []
         progress: list[Mirror] = []
-        for action in actions:
+        unavailable: ApiUnavailable | None = None
+
+        def do(action: Action) -> None:
+            nonlocal unavailable
             self._health.turned()  # a long list must not look like a loop that hangs
-            if isinstance(action, Mirror) and action.ledger is action.seen.ledger:
+            if unavailable is not None and not isinstance(action, LedgerAction):
+                return
+            try:
+                if self._effects.carry_out(action) and count is not None:
+                    count[type(action).__name__] += 1
+            except ApiUnavailable as error:
+                unavailable = error
+
+        for action in actions:
+            if isinstance(action, Launch):
+                launches.append(action)
+            elif isinstance(action, Mirror) and action.ledger is action.seen.ledger:
                 progress.append(action)
-            elif self._effects.carry_out(action) and count is not None:
-                count[type(action).__name__] += 1
+            else:
+                do(action)
+        for launch in launches:
+            do(launch)
+        if unavailable is not None:
+            raise unavailable
         until = self._clock() + _PROGRESS_BUDGET_SECONDS
         for action in progress:
             if self._clock() > until:

@@ -1,7 +1,8 @@
 """Keep what the cluster says about failed attempts in the ledger, before their pods are gone.
 
 Threads read the output, because a slow node must not delay the loop. The loop stores it. After a restart, sync reads
-again what the cluster still has, and the ledger ignores what it already holds.
+again what the cluster still has, and the ledger ignores what it already holds. It remembers one attempt of each
+SpokeJob that exists, so its memory follows what the cluster holds.
 
 An attempt that is being stopped is read twice: at once, because its pod goes soon, and when it has ended, because its
 process may print more after SIGTERM. The ledger gets both in one report.
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import attrgetter
 from uuid import UUID
 
 from sqlalchemy.exc import StatementError
@@ -30,6 +32,8 @@ from spoke_jobs.sync.writer import ConnectionLost, Writer
 logger = logging.getLogger(__name__)
 
 THREADS = 2
+READERS = "outputs"
+"""The beginning of the names of the threads that read."""
 _TRIES = 3
 """How many times a read is tried if the API server refuses it, or if the node does not answer."""
 _BACKOFF = Backoff(base=1.0, maximum=30.0)
@@ -41,7 +45,8 @@ _STOPS_WITHIN_SECONDS = 60.0
 """An attempt that takes longer to stop is stored with the output that it had before."""
 _STOPPING = 1_000
 """How many attempts that are being stopped wait for their end. If there are more, the oldest are stored."""
-_REMEMBERED = 20_000
+_QUEUED = 5_000
+"""How many reads wait at most. Further attempts are postponed until a later look at their SpokeJobs."""
 _STORED_AT_ONCE = 100
 _Key = tuple[UUID, int, int]
 
@@ -80,8 +85,11 @@ class OutputKeeper:
         self._writer = writer
         self._read = read
         self._clock = clock
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="outputs")
-        self._known: OrderedDict[_Key, None] = OrderedDict()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=READERS)
+        self._handled: dict[str, tuple[str, int]] = {}
+        """Of each SpokeJob, by name: Kubernetes' UID, and the number of the last attempt whose read has begun."""
+        self._postponed: set[str] = set()
+        """The SpokeJobs with attempts whose read has not begun."""
         self._readings: deque[_Reading] = deque()
         self._unended: dict[_Key, _Reading] = {}
         """The readings of attempts that are being stopped, until they are stored."""
@@ -90,25 +98,46 @@ class OutputKeeper:
         self._problem = ""
 
     def see(self, row: Row, seen: SpokeJobView) -> None:
-        """Begin to read the output of each failed attempt that was not seen before.
+        """Begin to read the output of each failed attempt that was not seen before. If many wait, postpone it.
 
         :param seen: the row's SpokeJob, or that of an earlier run of the job, which a retry by hand has ended.
         """
         if seen.job_uid != row.job.uid or seen.run > row.job.run:
             return
-        for attempt in failed_attempts(seen):
+        self._postponed.discard(seen.name)
+        object_uid, last = self._handled.get(seen.name, ("", 0))
+        for attempt in sorted(failed_attempts(seen), key=attrgetter("number")):
             key = (row.job.uid, seen.run, attempt.number)
-            if key in self._known:
+            if object_uid == seen.object_uid and attempt.number <= last:
                 self._see_end(key, attempt)
                 continue
-            self._known[key] = None
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            if len(self._readings) >= _QUEUED:
+                self._postponed.add(seen.name)
+                return
+            self._handled[seen.name] = seen.object_uid, attempt.number
             reading = _Reading(row, seen.run, attempt, self._clock())
             self._begin(reading)
             self._readings.append(reading)
             if not attempt.ended:
                 self._unended[key] = reading
+
+    def is_postponed(self, name: str) -> bool:
+        """Whether a SpokeJob has attempts to read, although nothing else may be left to do for it."""
+        return name in self._postponed
+
+    def remembers(self, name: str) -> bool:
+        """Whether anything about a SpokeJob is remembered."""
+        return name in self._handled or name in self._postponed
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all other SpokeJobs: they are gone."""
+        self._handled = {name: last for name, last in self._handled.items() if name in names}
+        self._postponed.intersection_update(names)
+
+    def forget(self, name: str) -> None:
+        """Forget a SpokeJob that is gone. What was read of it is stored nevertheless."""
+        self._handled.pop(name, None)
+        self._postponed.discard(name)
 
     def _see_end(self, key: _Key, attempt: AttemptView) -> None:
         """Read the output again if the attempt was being stopped and has ended now."""

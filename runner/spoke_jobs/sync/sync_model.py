@@ -155,7 +155,11 @@ class Mirror:
     ledger: LedgerState | None
 
 
-Action = Launch | RecordSubmitted | EndAttempt | FailJob | ConfirmGone | Cancel | ChangeStart | Mirror
+LedgerAction = RecordSubmitted | EndAttempt | FailJob
+"""The actions that need no API server."""
+SpokeJobWrite = Launch | Cancel | ChangeStart | Mirror
+"""The actions that write a SpokeJob."""
+Action = LedgerAction | SpokeJobWrite | ConfirmGone
 
 
 def read_view(body: Body) -> SpokeJobView:

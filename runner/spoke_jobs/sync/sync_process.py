@@ -32,6 +32,7 @@ from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.shared.outage_log import OutageLog
 from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.limit_publisher import declare
+from spoke_jobs.sync.output_keeper import READERS
 from spoke_jobs.sync.sync_metrics import ACTIVE, STANDBY, STARTING, SyncHealth, serve_probes
 from spoke_jobs.sync.watch import NotifyListener
 from spoke_jobs.sync.worker_sets import read_worker_sets
@@ -86,20 +87,15 @@ class Sync:
     def run(self, stop: threading.Event) -> None:
         """Run until ``stop`` is set; release the lock at the end."""
         failures = 0
+        loop: LeaderLoop | None = None
         try:
             while not stop.is_set():
                 self.health.turned()
                 began, pause = time.monotonic(), 0.0
                 try:
                     if self._lead():
-                        LeaderLoop(
-                            self._writer,
-                            self._api,
-                            self.health,
-                            self._intervals,
-                            listener=self._listener,
-                            registry=self._registry,
-                        ).serve(stop)
+                        loop = loop or self._make_loop()
+                        loop.serve(stop)
                         return
                     failures = 0
                     stop.wait(_STANDBY_SECONDS)
@@ -111,16 +107,31 @@ class Sync:
                     self._wait_for("", self._listing, error)
                 except (ConnectionLost, DatabaseUnreachable, DatabaseNotMigrated) as error:
                     self._wait_for("the database", self._database, error)
+                    _close(loop, stores=False)  # the lock is lost
+                    loop = None
                 except Exception:
                     logger.exception("unexpected error; restarting")
                     self.health.role = "restarting"
+                    _close(loop, stores=True)
+                    loop = None
                     self._writer.close()
                 if time.monotonic() - began > _BACKOFF.maximum:
                     failures = 0  # sync worked for a while: forget earlier failures
                 failures += 1
                 stop.wait(max(_BACKOFF.after(failures), pause))
         finally:
+            _close(loop, stores=True)
             self._writer.close()
+
+    def _make_loop(self) -> LeaderLoop:
+        return LeaderLoop(
+            self._writer,
+            self._api,
+            self.health,
+            self._intervals,
+            listener=self._listener,
+            registry=self._registry,
+        )
 
     def backlog(self) -> tuple[int, float]:
         """Count the due rows without a SpokeJob, and the seconds since the oldest became due. Thread-safe."""
@@ -168,6 +179,14 @@ class Sync:
         self.health.role = _waiting_for(what) if what else "waiting to list SpokeJobs"
 
 
+def _close(loop: LeaderLoop | None, *, stores: bool) -> None:
+    try:
+        if loop is not None:
+            loop.close(stores=stores)
+    except Exception as error:
+        logger.warning("the last output of pods could not be stored: %s", type(error).__name__)
+
+
 def _waiting_for(what: str) -> str:
     """Return the role of a sync that waits for something."""
     return f"waiting for {what}"
@@ -211,7 +230,7 @@ def connect(settings: Settings, registry: Registry | None = None) -> Sync:
 
 
 def run(settings: Settings, health_port: int | None = None, registry: Registry | None = None) -> None:
-    """Run until SIGTERM or SIGINT, then exit with code 0. Wait for a call that hangs for at most `SHUTDOWN_SECONDS`."""
+    """Run until SIGTERM or SIGINT, then exit with code 0. Wait for calls that hang for at most `SHUTDOWN_SECONDS`."""
     stop = SignalEvent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -224,8 +243,12 @@ def run(settings: Settings, health_port: int | None = None, registry: Registry |
     loop.start()
     while loop.is_alive() and not stop.wait(0.5):
         pass
-    loop.join(SHUTDOWN_SECONDS)
-    if loop.is_alive():
+    until = time.monotonic() + SHUTDOWN_SECONDS
+    # The interpreter would wait without a limit for the threads that read the output of pods.
+    waits_for = [loop, *(thread for thread in threading.enumerate() if thread.name.startswith(READERS))]
+    for thread in waits_for:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in waits_for):
         logger.warning("a call still hangs; exiting without waiting for it")
         sys.stderr.flush()
         os._exit(0)  # the connection closes, which releases the lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import uuid
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Connection, Engine, select, update
 from tests.contract.ledger import LEASE, new_job
+from tests.unit.sync.conftest import Clock, Start
 from tests.unit.sync.engine_writer import EngineWriter
 from tests.unit.sync.fake_cluster import FakeCluster
 from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
@@ -29,7 +31,7 @@ from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs.sync.decide import compare
 from spoke_jobs.sync.leader_loop import _PROGRESS_BUDGET_SECONDS, Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import SyncHealth
-from spoke_jobs.sync.sync_model import AttemptView, Row
+from spoke_jobs.sync.sync_model import AttemptView, Row, read_view
 from spoke_jobs.sync.undecided import FAILED
 from spoke_jobs.sync.writer import ConnectionLost, Writer
 
@@ -98,8 +100,34 @@ def test_the_output_of_an_attempt_that_is_being_stopped_is_stored_when_sync_ends
     ends = threading.Event()
     ends.set()
     loop.serve(ends)
+    loop.close(stores=True)
     assert [item.cause for item in Queries(engine).reports(job.id)] == ["Timeout"]
     engine.dispose()
+
+
+def test_output_that_finds_no_place_in_the_queue_is_kept_although_its_job_has_ended(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left to do for such a SpokeJob but this. Memory of it goes with the SpokeJob."""
+    monkeypatch.setattr("spoke_jobs.sync.output_keeper._QUEUED", 2)
+    ledger, cluster = SqlLedger(engine), FakeCluster()
+    jobs = [ledger.insert(new_job(runner="kubernetes")) for _ in range(6)]
+    attempts = [{"number": 1, "finishedAt": "2026-03-01T12:00:00Z", "cause": "NodeLost", "pod": "pod-1"}]
+    status = {"outcome": "Failed", "cause": "NodeLost", "attempt": 1, "attempts": attempts}
+    for job in jobs:
+        cluster.put(spokejob(job, cluster.namespace) | {"status": status})
+    loop = loop_of(engine, cluster, patience=0.0)
+    for _ in range(3):
+        loop._compare()
+        eventually(lambda: loop._outputs.store() is not None and not loop._outputs._readings, "all are stored")
+    assert [len(Queries(engine).reports(job.id)) for job in jobs] == [1] * 6
+    names = list(cluster.objects)
+    loop._follow([(read_view(cluster.objects.pop(names[0])), True)])
+    assert [name for name in names if loop._outputs.remembers(name)] == names[1:]
+    cluster.objects.clear()
+    loop._compare()
+    assert not any(loop._outputs.remembers(name) for name in names)
+    loop._outputs.close()
 
 
 class OrderedCluster(FakeCluster):
@@ -226,6 +254,32 @@ def test_a_row_whose_spokejob_is_refused_lets_the_others_of_its_queue_pass(engin
     loop = loop_of(engine, cluster, patience=0.0)
     loop._launch(timedelta(0))
     assert cluster.created == line[1:]
+
+
+def test_a_look_for_launches_that_takes_long_rests_unless_a_process_notifies(
+    engine: Engine, start: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads all planned jobs, which may be hundreds of thousands."""
+    loop, read, looks = start(), syncing.unlaunched, []
+
+    def slow(*given: Any) -> list[syncing.SyncRow]:
+        looks.append(clock.now)
+        clock.now += 0.2
+        return read(*given)
+
+    monkeypatch.setattr(syncing, "unlaunched", slow)
+    for _ in range(20):
+        loop.turn()
+        clock.now += 1
+    between = [later - earlier for earlier, later in itertools.pairwise(looks)]
+    assert all(4 <= seconds < 6 for seconds in between)
+    assert len(looks) >= 4
+    clock.now += 10
+    loop.turn()
+    before = len(looks)
+    loop._inbox.notify()
+    loop.turn()
+    assert len(looks) == before + 1
 
 
 def test_rows_that_stay_as_they_are_keep_no_other_from_being_launched(

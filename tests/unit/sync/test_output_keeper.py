@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -188,6 +189,73 @@ def test_of_very_many_attempts_that_are_being_stopped_the_oldest_are_stored_at_o
     scene.read_all()  # two threads read, and a later attempt's output may be there before an earlier one's
     assert scene.store() == 2
     assert {report.number for report in scene.reports()} == {1, 2}
+
+
+def of_pods(scene: Scene, *pods: str) -> list[tuple[Row, SpokeJobView]]:
+    """A SpokeJob with a failed attempt for each pod."""
+    return [(scene.row, seen(scene.row, name=pod, attempts=(replace(FAILED, pod=pod),))) for pod in pods]
+
+
+def test_of_very_many_attempts_each_is_read_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = 20_001
+    monkeypatch.setattr(output_keeper, "_QUEUED", many)
+    monkeypatch.setattr(output_keeper, "_STORED_AT_ONCE", many)
+    monkeypatch.setattr(scene.keeper, "_record", lambda _: True)
+    spokejobs = []
+    for number in range(many):
+        job = replace(scene.row, job=replace(scene.row.job, uid=uuid.UUID(int=number)))
+        spokejobs.append((job, seen(job, name=f"pod-{number}", attempts=(FAILED,))))
+    for _ in range(2):
+        for item in spokejobs:
+            scene.keeper.see(*item)
+        scene.store()
+    assert len(scene.pods.asked) == many
+
+
+def test_what_finds_no_place_in_the_queue_is_read_at_a_later_look(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_keeper, "_QUEUED", 3)
+    pods = [f"pod-{number}" for number in range(1, 8)]
+    asked = []
+    for _ in range(4):
+        for item in of_pods(scene, *pods):
+            scene.keeper.see(*item)
+        assert len(scene.keeper._readings) <= 3
+        scene.store()
+        asked.append(len(scene.pods.asked))
+    assert asked == [3, 6, 7, 7]
+    assert sorted(scene.pods.asked) == pods
+
+
+def test_the_attempts_of_one_spokejob_find_a_place_one_after_another(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_keeper, "_QUEUED", 2)
+    attempts = [replace(FAILED, number=number, pod=f"pod-{number}") for number in range(1, 5)]
+    for _ in range(3):
+        view = scene.see(*reversed(attempts))
+        postponed = scene.keeper.is_postponed(view.name)
+        scene.store()
+    assert not postponed
+    assert [report.number for report in scene.reports()] == [1, 2, 3, 4]
+
+
+def test_a_spokejob_that_is_gone_is_forgotten(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_keeper, "_QUEUED", 3)
+    for item in of_pods(scene, "a", "b", "c", "postponed"):
+        scene.keeper.see(*item)
+    scene.keeper.keep({"a", "b"})
+    scene.keeper.forget("a")
+    assert [name for name in ("a", "b", "c", "postponed") if scene.keeper.remembers(name)] == ["b"]
+    assert len(scene.keeper._readings) == 3, "what has begun is stored"
+
+
+def test_another_spokejob_of_the_same_name_is_read_from_its_first_attempt(scene: Scene) -> None:
+    scene.see(FAILED, replace(FAILED, number=2, pod="pod-2"))
+    scene.keeper.see(scene.row, seen(scene.row, object_uid="another", attempts=(replace(FAILED, pod="pod-3"),)))
+    scene.store()
+    assert sorted(scene.pods.asked) == ["pod-1", "pod-2", "pod-3"]
 
 
 def test_an_attempt_is_read_once_and_stored_once(scene: Scene) -> None:

@@ -17,6 +17,7 @@ from spoke_jobs.settings import Settings
 from spoke_jobs.shared.api_errors import NoAnswer, api_error
 from spoke_jobs.sync import sync_process
 from spoke_jobs.sync.leader_loop import Intervals
+from spoke_jobs.sync.output_keeper import READERS
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.sync_process import Sync
 from spoke_jobs.sync.writer import ConnectionLost
@@ -71,6 +72,9 @@ def roles(
             begun.append(self._health.role)
             left.pop(0)(self._health)
 
+        def close(self, *, stores: bool) -> None:
+            """Nothing is open."""
+
     class Watched(Stop):
         def wait(self, timeout: float | None = None) -> bool:
             ended.append(sync.health.role)
@@ -91,6 +95,52 @@ def compares_then_away(health: SyncHealth) -> None:
     health.compared()
     assert health.role == "active"
     raise NoAnswer("no answer")
+
+
+def test_a_read_of_output_that_hangs_delays_no_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python waits at its exit for threads that are no daemons."""
+    hangs, exits, handlers = threading.Event(), [], {}
+    reader = threading.Thread(target=hangs.wait, name=f"{READERS}_0")
+    sync = MagicMock()
+    sync.run = lambda _stop: reader.start()
+    monkeypatch.setattr(sync_process, "connect", lambda *_: sync)
+    monkeypatch.setattr(sync_process, "SHUTDOWN_SECONDS", 0.01)
+    monkeypatch.setattr(sync_process.signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(sync_process.os, "_exit", exits.append)
+    sync_process.run(cast(Any, None))
+    hangs.set()
+    reader.join()
+    assert exits == [0]
+    sync.run = lambda _stop: None
+    sync_process.run(cast(Any, None))
+    assert exits == [0], "nothing hangs"
+
+
+def test_a_loop_goes_on_after_an_error_of_the_api_server_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only it has the output of attempts that are being stopped, and knows since when the database has answered."""
+    done: list[str] = []
+    errors = [NoAnswer("away"), api_error(403, "Forbidden", "no"), ZeroDivisionError(), ConnectionLost("gone")]
+    errors.append(NoAnswer("away"))
+
+    class LeaderLoop:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            done.append("made")
+
+        def serve(self, _stop: threading.Event) -> None:
+            if errors:
+                done.append(type(errors[0]).__name__)
+                raise errors.pop(0)
+
+        def close(self, *, stores: bool) -> None:
+            done.append("stored and closed" if stores else "closed")
+
+    monkeypatch.setattr(sync_process, "LeaderLoop", LeaderLoop)
+    Sync(cast(Any, Writer(True)), cast(Any, None), Intervals()).run(Stop(20))
+    assert done == [
+        *("made", "NoAnswer", "Forbidden", "ZeroDivisionError", "stored and closed"),
+        *("made", "ConnectionLost", "closed"),
+        *("made", "NoAnswer", "stored and closed"),
+    ]
 
 
 def stumbles(_: SyncHealth) -> None:
@@ -130,6 +180,9 @@ def test_it_waits_for_as_long_as_the_api_server_asks(monkeypatch: pytest.MonkeyP
         def serve(self, _stop: threading.Event) -> None:
             if errors:
                 raise errors.pop(0)
+
+        def close(self, *, stores: bool) -> None:
+            """Nothing is open."""
 
     class Waited(Stop):
         def wait(self, timeout: float | None = None) -> bool:
