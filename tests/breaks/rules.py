@@ -79,7 +79,10 @@ _ADMISSION = (
     _shell("A changed limit holds at once", "admission/limit_keeper", "self._pacer.set_limits(limits)", "pass"),
     _shell("The operator starts nothing before it knows what is paused", "watching/compare", "await self._limits(namespace)", "pass"),
     _shell("A SpokeJob that is deleted or wants no attempt releases its place", "admission/pacing", "self._release(key)\n\n    def order", "pass\n\n    def order"),
+    _shell("A SpokeJob that is created again does not have the place of its predecessor", "reconciling/controller", "if self._uids.get(key, uid) != uid:", "if False:"),
+    _shell("A SpokeJob that changes while it waits does not wait for what held it before", "admission/pacing", "and candidate != self._waiting[key]:", "and candidate.priority != self._waiting[key].priority:"),
     _shell("Releasing a place wakes the job that waits for it", "admission/pacing", "# admit has counted it\n                self._wake(candidate.key)", "# admit has counted it"),
+    _shell("A new leader counts the running attempts of all namespaces before it admits a job", "process/operator_process", "        if self._primed:\n", "        if self._leads:\n"),
     _shell("A new leader counts the running attempts before it admits a job", "reconciling/controller", "self._pacer.prime(running, waiting, sorted(", "self._pacer.prime([], waiting, sorted("),
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from datetime import timedelta
 
 import pytest
 from tests.unit.operator.simulation import Simulation
@@ -82,3 +83,60 @@ def test_somebody_s_copy_of_a_job_is_left_alone(s: Simulation) -> None:
     s.world.delete(Kind.SPOKEJOB, NAME)
     s.settle()
     assert "deletionTimestamp" not in s.world.objects[Kind.JOB]["copy"]["metadata"]
+
+
+def create_again(s: Simulation, name: str, **spec: object) -> None:
+    """Delete a SpokeJob and its Job, and create another one of the same name, before the operator looks."""
+    s.world.delete(Kind.SPOKEJOB, name)
+    s.world.delete(Kind.JOB, f"{name}-1")
+    s.world.put_spokejob(name, **spec)
+    s.settle()
+
+
+LOCKED = {"queue": "exports", "locksQueue": True}
+
+
+def test_one_that_is_created_again_does_not_have_the_place_of_its_predecessor() -> None:
+    s = Simulation(World(**LOCKED))
+    s.world.put_spokejob(NEXT)
+    s.settle()
+    assert s.pacer.has_place(Key(NAMESPACE, NEXT))
+    create_again(s, NEXT, **LOCKED)
+    assert s.world.objects[Kind.SPOKEJOB][NEXT]["status"]["cause"] == "QueueLocked"
+    assert [name for name, _ in s.world.created] == [f"{NAME}-1", f"{NEXT}-1"], "only the predecessor's"
+    assert s.pacer.usage.total == 1
+
+
+def test_one_that_is_created_again_does_not_wait_for_what_its_predecessor_waited_for() -> None:
+    s = Simulation(World(**LOCKED))
+    s.world.put_spokejob(NEXT, **LOCKED)
+    s.settle()
+    assert s.world.objects[Kind.SPOKEJOB][NEXT]["status"]["cause"] == "QueueLocked"
+    create_again(s, NEXT)
+    assert [name for name, _ in s.world.created] == [f"{NAME}-1", f"{NEXT}-1"]
+
+
+def test_one_that_is_created_again_counts_from_its_own_creation() -> None:
+    """Only the oldest unfinished one may start; the one that is created again is now the youngest."""
+    s = Simulation(World(), limits=Limits(unfinished=1))
+    s.settle()
+    s.world.now += timedelta(seconds=1)
+    s.world.put_spokejob(NEXT)
+    s.settle()
+    s.world.now += timedelta(seconds=1)
+    create_again(s, NAME)
+    assert [name for name, _ in s.world.created] == [f"{NAME}-1", f"{NEXT}-1"]
+    assert s.world.status["cause"] == "UnfinishedLimitReached"
+
+
+def test_a_namespace_that_begins_later_gives_no_place_to_the_successor_of_one_that_had_it() -> None:
+    s = Simulation(World(**LOCKED))
+    s.world.put_spokejob(NEXT)
+    s.settle()
+    s.world.delete(Kind.SPOKEJOB, NEXT)
+    s.world.delete(Kind.JOB, f"{NEXT}-1")
+    s.world.put_spokejob(NEXT, **LOCKED)
+    while s.world.news:
+        s.deliver()
+    s.controller.prime(begun="other")
+    assert not s.pacer.has_place(Key(NAMESPACE, NEXT))

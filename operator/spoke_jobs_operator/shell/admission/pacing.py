@@ -165,7 +165,7 @@ class Pacer:
             self._waiting[key] = candidate
             if not self._admission_is_due and self._why_held(candidate) is None:
                 self._admit_or_wait(candidate)
-        elif key not in self._taken and candidate.priority != self._waiting[key].priority:
+        elif key not in self._taken and candidate != self._waiting[key]:
             self._waiting[key] = candidate
             self._admit_soon()  # another one may now come first, or take the place that was kept for this one
 

@@ -97,6 +97,7 @@ class Operator:
         self._identity = settings.identity or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._leadership = self._leadership_of(settings)
         self._leads = False
+        self._primed = False  # whether this leader has counted the running attempts of all namespaces it could list
         self._metrics = OperatorMetrics(
             settings.metric_labels, settings.metric_label_limit, traced=settings.traces != "none"
         )
@@ -255,7 +256,7 @@ class Operator:
                 await self._leadership.lost()
                 raise LostLeadership
         finally:
-            self._leads = False
+            self._leads = self._primed = False
             await self._leadership.release()
 
     async def _work(self) -> None:
@@ -264,6 +265,7 @@ class Operator:
             await self._compare.repeat()
         self._keeper.apply()  # before anything is admitted
         self._controller.prime(self._compare.has_compared)
+        self._primed = True
         for item in self._store.spokejobs:
             self._queue.add(self._store.spokejobs.owner_of(item))
         self._add_pools(None)
@@ -284,7 +286,8 @@ class Operator:
             await asyncio.sleep(TICK_SECONDS)
 
     def _begin_namespace(self, namespace: str | None) -> None:
-        if self._leads:
+        # Before, others are still to be listed, and what runs there counts towards the same limits.
+        if self._primed:
             self._keeper.apply()
             self._controller.prime(self._compare.has_compared, begun=namespace)
             self._add_pools(namespace)

@@ -108,6 +108,7 @@ class Controller:
         self._reports = StatusReports(store, metrics, clock, record, record_spans)
         self._failed: FailedDecisions[Key] = FailedDecisions()
         self._stale: set[Key] = set()
+        self._uids: dict[Key, str] = {}  # of the SpokeJobs that the rest of this state is about
         self._refusals: dict[Key, Refusal] = {}
         self._made: dict[Key, tuple[str, int]] = {}  # uid, and the attempt whose Job exists and is not recorded yet
         self._warned_of_unchanged = False
@@ -139,6 +140,7 @@ class Controller:
         self._leads_since = self._leads_since or now
         for spokejob in filter(lambda item: is_served(item.namespace), self._store.unfinished()):
             try:
+                self._forget_earlier(key_of(spokejob), spokejob.uid)
                 if open_attempt(spokejob.status) or unrecorded(spokejob, self._store.jobs.of(key_of(spokejob))):
                     running.append(candidate_of(spokejob))
                 elif wants_attempt(spokejob, now):
@@ -202,7 +204,7 @@ class Controller:
         if live:
             await self._live_reads.all_of(key)
             self._stale.discard(key)
-        item = self._store.spokejob(key)
+        item = self._current(key)
         if item is None:
             self._forget(key)
             await self._delete_orphans(key)
@@ -216,13 +218,29 @@ class Controller:
                 continue
             await read(key)
             live = live or wanted is ReadLive
-            item = self._store.spokejob(key)
+            item = self._current(key)
             if not isinstance(item, SpokeJob):
                 self._queue.add(key)
                 return
             decision = self._decide(item, live=live, template_live=True)
         self._kept.update(key, decision.kept)
         await self._carry_out(item, decision)
+
+    def _current(self, key: Key) -> SpokeJob | Unreadable | None:
+        """Return the SpokeJob of this name, after forgetting one that had the name before."""
+        item = self._store.spokejob(key)
+        if item is not None:
+            self._forget_earlier(key, item.uid)
+        return item
+
+    def _forget_earlier(self, key: Key, uid: str) -> None:
+        """Forget a SpokeJob of the same name that was deleted, if it was never seen to be missing.
+
+        Otherwise the new one would have its place, or wait for what the earlier one waited for.
+        """
+        if self._uids.get(key, uid) != uid:
+            self._forget(key)
+        self._uids[key] = uid
 
     async def _delete_orphans(self, key: Key) -> None:
         """Delete the Jobs that a SpokeJob left behind. The garbage collector deletes those that still have an owner."""
@@ -419,6 +437,7 @@ class Controller:
         return attempt if uid == spokejob.uid else 0
 
     def _forget(self, key: Key) -> None:
+        self._uids.pop(key, None)
         self._queue.forget(key)
         self._pacer.forget(key)
         if self._assignments is not None:

@@ -9,11 +9,13 @@ from typing import Any, cast
 
 import pytest
 from tests.unit.operator.fake_client import FakeClient
+from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, NAMESPACE, World
 from tests.waiting import eventually_async, patient
 
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs_operator import __main__
+from spoke_jobs_operator.core.limits.limits import Limits
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.objects.read_objects import read_spokejob
 from spoke_jobs_operator.operator_settings import Settings
@@ -45,19 +47,20 @@ class Lead:
 class Scene:
     """An operator whose streams say nothing."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, world: World | None = None, **settings: Any) -> None:
         async def silent(_: Streams) -> None:
             await asyncio.Event().wait()
 
         async def publish(key: Key, data: Mapping[str, str]) -> None:
             pass
 
-        self.lead, self.world = Lead(), World()
+        self.lead, self.world = Lead(), world or World()
         monkeypatch.setattr(Streams, "run", silent)
         monkeypatch.setattr(operator_process, "ByLease", lambda *_: self.lead)
         client = FakeClient(self.world)
         vars(client).update(publish=publish)
-        given = Settings(namespaces=(NAMESPACE,), lease="ns/lease", health_host="127.0.0.1", health_port=0, **settings)
+        settings = {"namespaces": (NAMESPACE,), **settings}
+        given = Settings(lease="ns/lease", health_host="127.0.0.1", health_port=0, **settings)
         self.operator = operator_process.Operator(given, cast(Client, client))
 
 
@@ -80,6 +83,28 @@ async def test_what_a_leader_did_last_is_known_before_anything_is_decided(scene:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert scene.lead.released == 1
+
+
+async def test_a_new_leader_counts_what_runs_in_all_namespaces_before_it_admits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one that waits is in the namespace that is listed first."""
+    world = World()
+    earlier = Simulation(world, limits=Limits(running=1))
+    earlier.settle()
+    world.put_template(name="elsewhere", namespace="elsewhere")
+    world.put_spokejob("next", namespace="elsewhere", podTemplate="elsewhere")
+    scene = Scene(monkeypatch, world, namespaces=("elsewhere", NAMESPACE), max_running=1)
+    task = asyncio.create_task(scene.operator.run())
+    await eventually_async(lambda: scene.operator._health.ready)
+    scene.lead.granted.set()
+    await eventually_async(lambda: scene.operator._metrics.reconciles._value.get() > 1)
+    await eventually_async(lambda: len(scene.operator._queue) == 0)
+    assert [name for name, _ in world.created] == [f"{NAME}-1"]
+    assert scene.operator._pacer.usage.total == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_what_waits_and_how_long_a_look_takes_is_measured(scene: Scene) -> None:

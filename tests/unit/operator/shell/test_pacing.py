@@ -69,6 +69,18 @@ def test_one_whose_priority_changes_while_it_waits_takes_its_new_place() -> None
     assert pacer.held(C)
 
 
+def test_one_that_changes_while_it_waits_no_longer_waits_for_what_held_it_before() -> None:
+    """Its priority is the same."""
+    pacer, woken = pacer_of(Limits())
+    pacer.settle(candidate("a", queue="q"), Standing.WAITS)
+    pacer.settle(candidate("b", queue="q"), Standing.WAITS)
+    assert woken == ["a"]
+    pacer.settle(candidate("b", queue="free"), Standing.WAITS)
+    assert woken == ["a", "b"]
+    pacer.settle(candidate("c", queue="free"), Standing.WAITS)
+    assert woken == ["a", "b"], "it has the lock of the new queue"
+
+
 def test_one_that_is_deleted_makes_room() -> None:
     pacer, woken = pacer_of(Limits(1))
     pacer.settle(A, Standing.HOLDS)
