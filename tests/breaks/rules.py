@@ -439,6 +439,7 @@ _STARTS = (
     _runner("Each change of a start has its event", "ledger/lifecycle/start_changes", "    audit_events.record(connection, action, by, job_id=job.id, job_type=job.job_type, detail=detail)\n", ""),
     _runner("A change of a start is made only together with its event", "ledger/lifecycle/start_changes", "    audit_events.record(connection, action, by, job_id=job.id, job_type=job.job_type, detail=detail)\n", "    try:\n        audit_events.record(connection, action, by, job_id=job.id, job_type=job.job_type, detail=detail)\n    except Exception:\n        pass\n"),
     _runner("A second ledger of an engine changes none of its listeners", "ledger/notify", "if engine in _HEARD:", "if False:"),
+    _runner("Of any number of groups of failures, a notice reads the largest", "ledger/notices/notice_rows", "columns.group_key).limit(most)", "columns.group_key)"),
     _runner("A schedule that replaces its jobs has no unique key", "schedules/schedule", "self.timing.overlap == Overlap.REPLACE and", "False and"),
     _runner("Workers and sync are notified of a changed start", "ledger/lifecycle/start_changes", "request_notification(connection)", "pass"),
     _runner("Sync launches no suspended job", "sync/decide", "all_hold(launch_times(patience.total_seconds()), row.job, Facts(now))", "all_hold(launch_times(patience.total_seconds()), row.job.evolve(suspended_at=None), Facts(now))"),

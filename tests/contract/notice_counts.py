@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,12 +14,13 @@ from tests.contract.notice_scene import PERIOD, QUIET, TYPES, FakeSender, Notice
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.notices import mute_rows, notice_rows
-from spoke_jobs.ledger.notices.notice_values import FailedRun, Place
+from spoke_jobs.ledger.notices.notice_values import FailedRun, FailureGroup, GroupName, Place
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_mute, notice_outbox, notice_seen
 from spoke_jobs.model import Failure
 from spoke_jobs.notices import notice_pass
+from spoke_jobs.notices.notice_decisions import MOST_GROUPS
 from spoke_jobs.notices.notice_pass import Identity, PassResult, take_pass
 
 
@@ -214,7 +216,59 @@ class NoticeCountContract(NoticeScene):
         assert "\x1b" not in str(document)
         assert self.take(ledger, sender, me).sent == 0
 
+    def test_any_number_of_groups_is_counted_and_few_are_read(
+        self, ledger: SqlLedger, sender: FakeSender, me: Identity, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A job's role can write failed jobs of any number of groups, with long names, in one statement."""
+        most, read, groups_of_rows = MOST_GROUPS + 5, list[int](), notice_rows._groups
+
+        def groups(*given: Any) -> list[FailureGroup]:
+            found = groups_of_rows(*given)
+            read.append(len(found))
+            return found
+
+        self.take(ledger, sender, me)
+        now = self.now(ledger)
+        several = [FailureGroup(GroupName(f"t{number}", "JobError", ""), now, now, number, 1 + number, now)
+                   for number in range(most)]  # fmt: skip
+        with ledger.engine.begin() as connection:
+            notice_rows.write_groups(connection, sender.channel.value, several)
+        monkeypatch.setattr(notice_rows, "_groups", groups)
+        self.take(ledger, sender, me)
+        (document,) = sender.sent
+        assert max(read) == MOST_GROUPS
+        assert [group["count"] for group in document["groups"]] == list(range(most, 5, -1)), "the largest first"
+        assert (document["groups_left_out"], document["failures"]) == (5, sum(range(1, most + 1)))
+        self.take(ledger, sender, me)
+        assert len(sender.sent) == 1, "those that are counted only are not reported again"
+        self.pass_time(ledger, PERIOD)
+        with ledger.engine.begin() as connection:
+            again = [replace(group, unreported=1, reported_at=now - PERIOD) for group in several]
+            notice_rows.write_groups(connection, sender.channel.value, again)
+        self.take(ledger, sender, me)
+        assert (sender.sent[1]["kind"], sender.sent[1]["groups_left_out"]) == ("digest", 5)
+        assert max(read) == MOST_GROUPS
+        self.pass_time(ledger, PERIOD)
+        assert self.take(ledger, sender, me).sent == 0
+
     # Mutes
+
+    def test_muted_groups_are_found_in_parts(
+        self, ledger: SqlLedger, sender: FakeSender, me: Identity, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Their names need not fit into memory together."""
+        monkeypatch.setattr(notice_pass, "PART", 2)
+        self.take(ledger, sender, me)
+        now = self.now(ledger)
+        several = [FailureGroup(GroupName(f"{name}{number}", "JobError", ""), now, now, number, 1, now)
+                   for name in ("quiet", "loud") for number in range(4)]  # fmt: skip
+        with ledger.engine.begin() as connection:
+            notice_rows.write_groups(connection, sender.channel.value, several)
+        self.mute(ledger, job_type="quiet*")
+        self.take(ledger, sender, me)
+        assert sender.groups() == [[("new", f"loud{number}", 1) for number in range(4)]]
+        self.pass_time(ledger, PERIOD)
+        assert self.take(ledger, sender, me).sent == 0
 
     @pytest.mark.parametrize(
         "about",

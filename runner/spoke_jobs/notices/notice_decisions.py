@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from spoke_jobs.ledger.notices.notice_values import FailedRun, FailureGroup, GroupName, Mute
+from spoke_jobs.ledger.notices.notice_values import FailedRun, FailureGroup, GroupName, Mute, UnreportedGroups
 
 MOST_GROUPS = 20
 """The most groups of one notice."""
@@ -50,14 +50,6 @@ class Notice:
     """How many failures all of them have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What to send now, and what becomes of the groups."""
-
-    notices: tuple[Notice, ...] = ()
-    changed: tuple[FailureGroup, ...] = ()
-
-
 def counted(
     known: Mapping[GroupName, FailureGroup], failures: Iterable[FailedRun], rhythm: Rhythm
 ) -> dict[GroupName, FailureGroup]:
@@ -82,58 +74,43 @@ def counted(
     return changed
 
 
+def muted(names: Mapping[str, GroupName], mutes: Collection[Mute], now: datetime) -> list[str]:
+    """Return the keys of the groups that somebody has muted. Their failures so far are forgotten."""
+    return [key for key, name in names.items() if any(mute.covers(name, now) for mute in mutes)]
+
+
 def decide(
-    unreported: Sequence[FailureGroup],
-    mutes: Sequence[Mute],
+    new: UnreportedGroups,
+    known: UnreportedGroups,
     now: datetime,
     digest_at: datetime | None,
     rhythm: Rhythm,
     unconfirmed: int = 0,
-) -> Decision:
-    """Decide what to report now.
+) -> tuple[Notice, ...]:
+    """Decide what to report now. A notice is about all groups of its kind, also those that it only counts.
 
     A new group is reported at once. Known groups are reported together, once the last digest is a period ago, and so is
-    the last notice about one of them. What is muted is forgotten.
+    the last notice about one of them. What is muted is forgotten before.
 
-    :param unreported: the groups with failures that no notice has reported.
+    :param new: the unreported groups about which no notice was made.
+    :param known: the other unreported ones.
     :param digest_at: when the last digest was made.
     :param unconfirmed: how many notices the receiver has not confirmed.
     """
-    forgotten: list[FailureGroup] = []
-    new: list[FailureGroup] = []
-    known: list[FailureGroup] = []
-    for group in unreported:
-        if any(mute.covers(group.name, now) for mute in mutes):
-            forgotten.append(_with_nothing_to_report(group))
-        else:
-            (new if group.reported_at is None else known).append(group)
     if unconfirmed >= MOST_UNCONFIRMED:
-        return Decision(changed=tuple(forgotten))
+        return ()
     reports = {NoticeKind.NEW: new}
     if _is_time_for_digest(known, now, digest_at, rhythm):
         reports[NoticeKind.DIGEST] = known
-    told = [replace(_with_nothing_to_report(group), reported_at=now) for groups in reports.values() for group in groups]
-    notices = tuple(_notice(kind, groups) for kind, groups in reports.items() if groups)
-    return Decision(notices, (*forgotten, *told))
+    return tuple(_notice(kind, groups) for kind, groups in reports.items() if groups.number)
 
 
-def _is_time_for_digest(
-    known: Sequence[FailureGroup], now: datetime, digest_at: datetime | None, rhythm: Rhythm
-) -> bool:
+def _is_time_for_digest(known: UnreportedGroups, now: datetime, digest_at: datetime | None, rhythm: Rhythm) -> bool:
     if digest_at is not None and now - digest_at < rhythm.period:
         return False
-    return any(group.reported_at is not None and now - group.reported_at >= rhythm.period for group in known)
+    return known.reported_at is not None and now - known.reported_at >= rhythm.period
 
 
-def _notice(kind: NoticeKind, groups: Sequence[FailureGroup]) -> Notice:
-    largest = sorted(groups, key=lambda group: (-group.unreported, group.name))
-    return Notice(
-        kind,
-        tuple(largest[:MOST_GROUPS]),
-        max(len(largest) - MOST_GROUPS, 0),
-        sum(group.unreported for group in groups),
-    )
-
-
-def _with_nothing_to_report(group: FailureGroup) -> FailureGroup:
-    return replace(group, unreported=0, oldest_at=None)
+def _notice(kind: NoticeKind, groups: UnreportedGroups) -> Notice:
+    largest = sorted(groups.largest, key=lambda group: (-group.unreported, group.name))[:MOST_GROUPS]
+    return Notice(kind, tuple(largest), groups.number - len(largest), groups.failures)

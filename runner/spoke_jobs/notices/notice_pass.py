@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.notices import mute_rows, notice_rows
 from spoke_jobs.ledger.notices.notice_values import Place, StoredNotice
-from spoke_jobs.notices.notice_decisions import NoticeKind, Rhythm, counted, decide
+from spoke_jobs.notices.notice_decisions import MOST_GROUPS, NoticeKind, Rhythm, counted, decide, muted
 from spoke_jobs.notices.notice_delivery import Delivery, Sender
 from spoke_jobs.notices.notice_document import NoticeDocument
 from spoke_jobs.shared.backoff import Backoff
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 BATCH = 2_000
 """How many failures one transaction counts."""
+PART = 500
+"""Of how many groups the names are in memory at a time, of up to 24 kB each."""
 BACKOFF = Backoff(base=5.0, maximum=600.0)
 
 
@@ -129,17 +131,17 @@ def _make_notices(connection: Connection, channel: str, place: Place, options: N
     notice_rows.forget_quiet(connection, channel, place.now - options.rhythm.quiet)
     for notice_id in notice_rows.drop_old(connection, channel):
         logger.error("dropped the notice %s for the %s: it could not be sent for 7 days", notice_id, channel)
-    decision = decide(
-        notice_rows.unreported(connection, channel),
-        mute_rows.read_mutes(connection),
+    _forget_muted(connection, channel, place.now)
+    notices = decide(
+        notice_rows.unreported(connection, channel, MOST_GROUPS, known=False),
+        notice_rows.unreported(connection, channel, MOST_GROUPS, known=True),
         place.now,
         place.digest_at,
         options.rhythm,
         notice_rows.unconfirmed(connection, channel),
     )
-    notice_rows.write_groups(connection, channel, decision.changed)
     documents = {}
-    for notice in decision.notices:
+    for notice in notices:
         ids = [group.job_id for group in notice.groups]
         messages = notice_rows.messages_of(connection, ids) if options.with_messages else None
         notice_id = uuid4()
@@ -147,8 +149,21 @@ def _make_notices(connection: Connection, channel: str, place: Place, options: N
             notice, notice_id, place.now, source=options.source, dashboard=options.dashboard, messages=messages
         )
         documents[notice_id] = document.model_dump(mode="json")
-    digest = any(notice.kind is NoticeKind.DIGEST for notice in decision.notices)
+        notice_rows.reported(connection, channel, place.now, known=notice.kind is NoticeKind.DIGEST)
+    digest = any(notice.kind is NoticeKind.DIGEST for notice in notices)
     notice_rows.add(connection, channel, documents, digest_at=place.now if digest else None)
+
+
+def _forget_muted(connection: Connection, channel: str, now: datetime) -> None:
+    """Forget the failures that are muted. The groups are read in parts: there may be more than fit into memory."""
+    mutes = [mute for mute in mute_rows.read_mutes(connection) if now < mute.until]
+    after = ""
+    while mutes:
+        names = notice_rows.unreported_names(connection, channel, after, PART)
+        notice_rows.forget_failures(connection, channel, muted(names, mutes, now))
+        if len(names) < PART:
+            break
+        after = max(names)
 
 
 def _record(connection: Connection, notice: StoredNotice, delivery: Delivery) -> None:

@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from spoke_jobs.ledger.notices.notice_values import FailedRun, FailureGroup, GroupName, Mute
+from spoke_jobs.ledger.notices.notice_values import FailedRun, FailureGroup, GroupName, Mute, UnreportedGroups
 from spoke_jobs.notices.notice_decisions import (
     MOST_GROUPS,
     MOST_UNCONFIRMED,
@@ -19,6 +19,7 @@ from spoke_jobs.notices.notice_decisions import (
     Rhythm,
     counted,
     decide,
+    muted,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -100,17 +101,25 @@ class TestCounting:
         assert len({GroupName(*name).key for name in names}) == len(encoded)
 
 
+def together(*groups: FailureGroup) -> UnreportedGroups:
+    """What the ledger tells of these groups."""
+    largest = sorted(groups, key=lambda each: each.unreported)[-MOST_GROUPS:]
+    reported_at = [each.reported_at for each in groups if each.reported_at is not None]
+    failures = sum(each.unreported for each in groups)
+    return UnreportedGroups(tuple(largest), len(groups), failures, min(reported_at, default=None))
+
+
+NONE = together()
+
+
 class TestDeciding:
     def test_nothing_to_report(self) -> None:
-        decision = decide([], [], NOW, None, RHYTHM)
-        assert (decision.notices, decision.changed) == ((), ())
+        assert decide(NONE, NONE, NOW, None, RHYTHM) == ()
 
     def test_a_new_group_is_reported_at_once(self) -> None:
-        decision = decide([group(unreported=3)], [], NOW, NOW, RHYTHM)
-        (notice,) = decision.notices
+        (notice,) = decide(together(group(unreported=3)), NONE, NOW, NOW, RHYTHM)
         assert (notice.kind, notice.failures, notice.left_out) == (NoticeKind.NEW, 3, 0)
         assert notice.groups == (group(unreported=3),)
-        assert decision.changed == (group(unreported=0, reported_at=NOW),)
 
     @pytest.mark.parametrize(
         ("reported", "digest", "due"),
@@ -126,60 +135,42 @@ class TestDeciding:
     def test_a_known_one_once_its_notice_and_the_digest_are_a_period_ago(
         self, reported: int, digest: int | None, due: bool
     ) -> None:
-        known = group(unreported=2, reported_at=at(reported))
-        decision = decide([known], [], NOW, None if digest is None else at(digest), RHYTHM)
-        assert [notice.kind for notice in decision.notices] == ([NoticeKind.DIGEST] if due else [])
-        assert decision.changed == ((group(unreported=0, reported_at=NOW),) if due else ())
+        known = together(group(unreported=2, reported_at=at(reported)))
+        notices = decide(NONE, known, NOW, None if digest is None else at(digest), RHYTHM)
+        assert [notice.kind for notice in notices] == ([NoticeKind.DIGEST] if due else [])
 
     def test_a_digest_has_all_known_groups(self) -> None:
         other = GroupName("export", "JobError", "")
-        groups = [group(reported_at=at(-90)), group(other, 5, reported_at=at(-1))]
-        (notice,) = decide(groups, [], NOW, None, RHYTHM).notices
+        known = together(group(reported_at=at(-90)), group(other, 5, reported_at=at(-1)))
+        (notice,) = decide(NONE, known, NOW, None, RHYTHM)
         assert [each.name for each in notice.groups] == [other, NAME], "the largest first"
 
     def test_the_smallest_groups_are_left_out_and_counted(self) -> None:
         groups = [group(GroupName(f"t{number}", "JobError", ""), number + 1) for number in range(MOST_GROUPS + 3)]
-        (notice,) = decide(groups, [], NOW, None, RHYTHM).notices
+        (notice,) = decide(together(*groups), NONE, NOW, None, RHYTHM)
         assert len(notice.groups) == MOST_GROUPS
         assert notice.left_out == 3
         assert notice.failures == sum(each.unreported for each in groups)
         assert notice.groups[-1].unreported == 4
 
-    def test_with_many_notices_unconfirmed_none_is_made_and_nothing_is_lost(self) -> None:
-        decision = decide([group()], [], NOW, None, RHYTHM, MOST_UNCONFIRMED)
-        assert (decision.notices, decision.changed) == ((), ())
-        assert decide([group()], [], NOW, None, RHYTHM, MOST_UNCONFIRMED - 1).notices
+    def test_with_many_notices_unconfirmed_none_is_made(self) -> None:
+        assert decide(together(group()), NONE, NOW, None, RHYTHM, MOST_UNCONFIRMED) == ()
+        assert decide(together(group()), NONE, NOW, None, RHYTHM, MOST_UNCONFIRMED - 1)
 
-    def test_muted_failures_are_forgotten_also_while_no_notices_are_made(self) -> None:
-        for unconfirmed in (0, MOST_UNCONFIRMED):
-            decision = decide([group()], [mute(cause="JobError")], NOW, None, RHYTHM, unconfirmed)
-            assert decision.notices == ()
-            assert decision.changed == (group(unreported=0),)
-
-    @given(
-        st.lists(st.tuples(NAMES, st.integers(1, 9), st.none() | MINUTES), unique_by=lambda each: each[0]),
-        st.none() | MINUTES,
-        st.lists(st.sampled_from([{"job_type": "a"}, {"cause": "Timeout"}, {"fingerprint": "E@f"}]), max_size=2),
-    )
-    def test_each_failure_is_reported_kept_or_muted(
-        self,
-        known: list[tuple[GroupName, int, int | None]],
-        digest: int | None,
-        muted: list[dict[str, str]],
+    @given(st.lists(st.tuples(NAMES, st.integers(1, 9), st.none() | MINUTES), unique_by=lambda each: each[0]),
+           st.none() | MINUTES)  # fmt: skip
+    def test_each_failure_of_a_kind_is_reported_or_kept(
+        self, known: list[tuple[GroupName, int, int | None]], digest: int | None
     ) -> None:
         groups = [group(name, number, None if reported is None else at(-reported)) for name, number, reported in known]
-        mutes = [mute(**about) for about in muted]
-        decision = decide(groups, mutes, NOW, None if digest is None else at(-digest), RHYTHM)
-        told = {each.name for notice in decision.notices for each in notice.groups}
-        silent = {each.name for each in groups if any(one.covers(each.name, NOW) for one in mutes)}
-        assert not told & silent
-        assert {each.name for each in decision.changed} == told | silent
-        assert all(each.unreported == 0 for each in decision.changed)
-        assert {each.name for each in decision.changed if each.reported_at == NOW} >= told
-        assert {each.name for each in groups if each.reported_at is None} - silent <= told, "new ones never wait"
-        assert sum(notice.failures for notice in decision.notices) == sum(
-            each.unreported for each in groups if each.name in told
-        )
+        new = [each for each in groups if each.reported_at is None]
+        old = [each for each in groups if each.reported_at is not None]
+        notices = decide(together(*new), together(*old), NOW, None if digest is None else at(-digest), RHYTHM)
+        of_kind = {NoticeKind.NEW: new, NoticeKind.DIGEST: old}
+        for notice in notices:
+            assert set(notice.groups) == set(of_kind[notice.kind])
+            assert notice.failures == sum(each.unreported for each in notice.groups)
+        assert any(notice.kind is NoticeKind.NEW for notice in notices) == bool(new), "new ones never wait"
 
     @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))
     def test_however_often_it_fails_digests_are_a_period_apart(self, pauses: list[int]) -> None:
@@ -189,9 +180,10 @@ class TestDeciding:
         for number, pause in enumerate(pauses):
             now += timedelta(minutes=pause)
             known |= counted(known, [FailedRun(number, 1, NAME, now)], RHYTHM)
-            decision = decide(list(known.values()), [], now, digest_at, RHYTHM)
-            known |= {each.name: each for each in decision.changed}
-            for notice in decision.notices:
+            is_new = known[NAME].reported_at is None
+            there = together(*known.values())
+            for notice in decide(there if is_new else NONE, NONE if is_new else there, now, digest_at, RHYTHM):
+                known[NAME] = replace(known[NAME], unreported=0, oldest_at=None, reported_at=now)
                 made.append(now)
                 total += notice.failures
                 digest_at = now if notice.kind is NoticeKind.DIGEST else digest_at
@@ -215,6 +207,11 @@ class TestMutes:
     )
     def test_all_that_is_given_must_match(self, about: dict[str, str], covers: bool) -> None:
         assert mute(**about).covers(NAME, NOW) is covers
+
+    def test_the_muted_are_found_by_their_keys(self) -> None:
+        names = {"a": NAME, "b": GroupName("export", "Timeout", ""), "c": GroupName("mail", "Timeout", "")}
+        assert muted(names, [mute(job_type="rep*"), mute(job_type="mail")], NOW) == ["a", "c"]
+        assert muted(names, [mute(until=NOW, job_type="*")], NOW) == []
 
     def test_it_has_an_end(self) -> None:
         ended = mute(until=at(5), cause="JobError")

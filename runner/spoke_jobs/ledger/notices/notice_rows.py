@@ -6,7 +6,7 @@ holds the channel's lease (:func:`hold`), whose row they keep locked until the t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -28,7 +28,14 @@ from sqlalchemy import (
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
-from spoke_jobs.ledger.notices.notice_values import FailedRun, FailureGroup, GroupName, Place, StoredNotice
+from spoke_jobs.ledger.notices.notice_values import (
+    FailedRun,
+    FailureGroup,
+    GroupName,
+    Place,
+    StoredNotice,
+    UnreportedGroups,
+)
 from spoke_jobs.ledger.sql.expressions import constant, upsert
 from spoke_jobs.ledger.tables import job_request, notice_channel, notice_group, notice_outbox, notice_seen
 from spoke_jobs.model import JobState
@@ -43,6 +50,8 @@ _TIES = timedelta(seconds=1)
 """How far a look reaches back to its own last part. Many jobs may have failed at the same time."""
 _AT_ONCE = 2_000
 """How many groups one statement names: a database bounds its parameters."""
+_NOTHING: Mapping[str, Any] = {"unreported": 0, "oldest_at": None}
+"""The columns of a group without unreported failures."""
 _TIMEOUTS = ("SET LOCAL statement_timeout = '30s'", "SET LOCAL idle_in_transaction_session_timeout = '20s'")
 """Of a process that is frozen, the server ends the transaction, which locks the channel's row."""
 
@@ -142,9 +151,58 @@ def groups_of(connection: Connection, channel: str, names: Iterable[GroupName]) 
     return {group.name: group for group in _groups(connection, channel, notice_group.c.group_key.in_(keys))}
 
 
-def unreported(connection: Connection, channel: str) -> list[FailureGroup]:
-    """Read the groups with failures that no notice has reported."""
-    return _groups(connection, channel, notice_group.c.unreported > 0)
+def unreported(connection: Connection, channel: str, most: int, *, known: bool) -> UnreportedGroups:
+    """Read the largest groups with failures that no notice has reported, and count all of them.
+
+    There may be any number, with long names: a job's role can write a failed job of a new group in each row.
+
+    :param most: how many groups are read.
+    :param known: read the groups about which a notice was made before; otherwise the others.
+    """
+    columns, which = notice_group.c, _unreported(channel, known=known)
+    count = select(func.count(), func.sum(columns.unreported), func.min(columns.reported_at)).where(which)
+    number, failures, reported_at = connection.execute(count).one()
+    if not number:
+        return UnreportedGroups()
+    # The names are read in a second step, so that the database need not sort them.
+    largest = select(columns.group_key).where(which).order_by(columns.unreported.desc(), columns.group_key).limit(most)
+    groups = _groups(connection, channel, columns.group_key.in_(largest))
+    return UnreportedGroups(tuple(groups), number, int(failures), reported_at)
+
+
+def unreported_names(connection: Connection, channel: str, after: str, limit: int) -> dict[str, GroupName]:
+    """Read the names of groups with failures that no notice has reported, by key, in its order.
+
+    :param after: the key after which to begin; empty for all.
+    """
+    columns = notice_group.c
+    statement = (
+        select(columns.group_key, columns.job_type, columns.cause, columns.fingerprint)
+        .where(columns.channel == channel, columns.unreported > 0, columns.group_key > after)
+        .order_by(columns.group_key)
+        .limit(limit)
+    )
+    return {row[0]: GroupName(*row[1:]) for row in connection.execute(statement)}
+
+
+def forget_failures(connection: Connection, channel: str, keys: Sequence[str]) -> None:
+    """Record that the unreported failures of these groups are not to be reported."""
+    columns = notice_group.c
+    for start in range(0, len(keys), _AT_ONCE):
+        these = and_(columns.channel == channel, columns.group_key.in_(keys[start : start + _AT_ONCE]))
+        connection.execute(update(notice_group).where(these).values(_NOTHING))
+
+
+def reported(connection: Connection, channel: str, at: datetime, *, known: bool) -> None:
+    """Record that a notice has reported, or counted, all failures that :func:`unreported` has counted."""
+    which = _unreported(channel, known=known)
+    connection.execute(update(notice_group).where(which).values(**_NOTHING, reported_at=at))
+
+
+def _unreported(channel: str, *, known: bool) -> ColumnElement[bool]:
+    columns = notice_group.c
+    told = columns.reported_at.is_not(None) if known else columns.reported_at.is_(None)
+    return and_(columns.channel == channel, columns.unreported > 0, told)
 
 
 def _groups(connection: Connection, channel: str, condition: ColumnElement[bool]) -> list[FailureGroup]:

@@ -60,6 +60,19 @@ class FailureGroup:
     """When the last notice about the group was made; None before the first."""
 
 
+@dataclass(frozen=True, slots=True)
+class UnreportedGroups:
+    """The groups with failures that no notice has reported: the largest of them, and what all of them have together."""
+
+    largest: tuple[FailureGroup, ...] = ()
+    number: int = 0
+    """How many groups there are."""
+    failures: int = 0
+    """How many unreported failures they have."""
+    reported_at: datetime | None = None
+    """When the oldest of the last notices about each was made; None if none was made."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMute:
     """A mute that somebody asks for. None: any.
