@@ -372,6 +372,8 @@ _TASKS = (
     _server("Room for a connection is made by the address that has the most without credentials", "connection_table", "peer = max(self._unproven, key=lambda peer: len(self._unproven[peer]), default=None)", "peer = next(iter(self._unproven), None)"),
     _server("A connection with valid credentials is closed for no other one", "connection_table", "shown valid credentials.\"\"\"\n        self._forget_unproven(slot)", "shown valid credentials.\"\"\""),
     _server("The kubelet's probes get in when all places are taken", "connection_table", "only_get = True", "return self._refused(\"full\")"),
+    _server("Of a connection that is closed before its turn no work is left", "guarded_server", "        self._share.forget(slot.peer, number)\n", ""),
+    _server("Each part of a TLS handshake waits for its turn", "lean_tls", "self._forget = self._run(self._go_on)", "self._go_on()"),
     _server("Bytes that trickle extend no phase of a connection", "connection_phases", "if key != self._key:", "if True:"),
     _server("A connection waits for its tasks for as long as they take", "connection_phases", "return Phase.ANSWER", "return Phase.HEADERS"),
     _server("The API server reviews an accepted token once a minute", "auth", "self._accepted.put(digest, _Cached(None, min(now + ACCEPTED_SECONDS, expires)))", "pass"),

@@ -22,7 +22,7 @@ from spoke_jobs.tasks.server.bounded_protocol import READ_BYTES, BoundedProtocol
 from spoke_jobs.tasks.server.connection_phases import PHASE_SECONDS, Phase
 from spoke_jobs.tasks.server.connection_table import ConnectionTable, Slot
 from spoke_jobs.tasks.server.lean_tls import connect_accepted_tls
-from spoke_jobs.tasks.server.loop_share import LoopShare
+from spoke_jobs.tasks.server.loop_share import LoopShare, Work
 
 _ACCEPTED_AT_ONCE = 64
 """The most connections that are accepted in one slice. It takes about 30 us each, and more if another one is closed."""
@@ -32,9 +32,6 @@ _UNACKNOWLEDGED_MS = 30_000
 """The kernel ends a connection whose peer acknowledges nothing, or reads nothing, for this long."""
 _PAUSE_SECONDS = 0.2
 """How long nothing is accepted after an error, for example because there are no file descriptors."""
-_HANDSHAKE_SECONDS = 0.002
-"""Processor time that a TLS handshake should take after its connection was opened. The slice that opens the connection
-is charged with it, and the next one with what the handshake takes beyond that."""
 _OTHER_FILES = 256
 """File descriptors for everything but connections."""
 _END_SECONDS = 1.0
@@ -70,9 +67,10 @@ class GuardedServer(uvicorn.Server):
         self._phase_seconds = phase_seconds
         self._listening: list[socket.socket] = []
         self._numbers = itertools.count()
-        self._accepted: dict[Slot, socket.socket] = {}
-        """Connections that wait for their turn to be opened. They cost no more than their socket."""
-        self._opening: dict[asyncio.Task[None], socket.socket] = {}
+        self._accepted: dict[Slot, tuple[socket.socket, int]] = {}
+        """Connections that wait for their turn to be opened, and the number of the work that opens them. They cost no
+        more than their socket and that work."""
+        self._opening: dict[asyncio.Task[None], Slot] = {}
         """Connections without a protocol yet: their TLS handshake has not ended."""
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
@@ -105,8 +103,8 @@ class GuardedServer(uvicorn.Server):
         for slot in list(self._accepted):
             self._drop(slot)
             self._table.remove(slot)
-        for accepted in self._opening.values():
-            _end(accepted)
+        for slot in self._opening.values():
+            slot.close()
         if self._opening:
             await asyncio.wait(self._opening, timeout=_END_SECONDS)
         await super().shutdown(sockets)
@@ -155,33 +153,32 @@ class GuardedServer(uvicorn.Server):
             _reset(accepted)
             return
         accepted.setblocking(False)
-        self._accepted[admission.slot] = accepted
+        number = self._share.run(peer, partial(self._begin, admission.slot))
+        self._accepted[admission.slot] = accepted, number
         admission.slot.close = partial(self._drop, admission.slot)
-        self._share.run(peer, partial(self._begin, admission.slot))
 
     def _drop(self, slot: Slot) -> None:
-        accepted = self._accepted.pop(slot, None)
-        if accepted is not None:
-            _reset(accepted)
+        accepted, number = self._accepted.pop(slot)
+        self._share.forget(slot.peer, number)
+        _reset(accepted)
 
     def _begin(self, slot: Slot) -> None:
-        accepted = self._accepted.pop(slot, None)
-        if accepted is None:  # it was closed for another connection
-            return
+        accepted, _ = self._accepted.pop(slot)
         # asyncio sets it only for sockets that name their protocol. Without it, an acknowledgement waits 40 ms.
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         slot.close = partial(_end, accepted)
-        if self._tls is not None:
-            self._share.charge(_HANDSHAKE_SECONDS)
         opening = asyncio.ensure_future(self._open(accepted, slot))
-        self._opening[opening] = accepted
+        self._opening[opening] = slot
         opening.add_done_callback(self._opening.pop)
-
-    def _charge_handshake(self, seconds: float) -> None:
-        self._share.charge(max(0.0, seconds - _HANDSHAKE_SECONDS))
 
     async def _open(self, accepted: socket.socket, slot: Slot) -> None:
         protocol: BoundedProtocol | None = None
+
+        def opened(transport: asyncio.Transport) -> None:
+            slot.close = transport.abort
+
+        def run(work: Work) -> Callable[[], None]:
+            return partial(self._share.forget, slot.peer, self._share.run(slot.peer, work))
 
         def make() -> BoundedProtocol:
             nonlocal protocol
@@ -200,7 +197,7 @@ class GuardedServer(uvicorn.Server):
         try:
             if self._tls is not None:
                 seconds = self._phase_seconds[Phase.HEADERS]
-                await connect_accepted_tls(make, accepted, self._tls(), self._charge_handshake, seconds)
+                await connect_accepted_tls(make, accepted, self._tls(), run, seconds, opened)
             else:
                 await asyncio.get_running_loop().connect_accepted_socket(make, accepted)
         except OSError as error:  # an ssl.SSLError is one
@@ -217,9 +214,9 @@ def _reset(accepted: socket.socket) -> None:
 
 
 def _end(accepted: socket.socket) -> None:
-    """End a connection whose handshake has not ended. asyncio then closes the socket.
+    """End a connection that has no transport yet. asyncio then closes the socket.
 
-    Neither cancel the handshake nor close the socket here: the system may give the descriptor to a new connection, and
+    Neither cancel the opening nor close the socket here: the system may give the descriptor to a new connection, and
     asyncio's transport for the old one would then use it.
     """
     with suppress(OSError):  # it has ended already

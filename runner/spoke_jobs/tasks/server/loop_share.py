@@ -8,6 +8,7 @@ connection that has shown valid credentials waits for one slice at most.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import OrderedDict, deque
@@ -35,8 +36,9 @@ class LoopShare:
     def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
         self._clock = clock
         self._first: deque[Work] = deque()
-        self._queues: OrderedDict[str, deque[Work]] = OrderedDict()
-        """By peer. The first peer is the next one."""
+        self._queues: OrderedDict[str, OrderedDict[int, Work]] = OrderedDict()
+        """By peer, work by its number. The first peer is the next one."""
+        self._numbers = itertools.count()
         self._active = False
         """Whether a slice is scheduled or runs, or the rest after one."""
         self._in_slice = False
@@ -51,13 +53,33 @@ class LoopShare:
         self._first.append(work)
         self._activate()
 
-    def run(self, peer: str, work: Work) -> None:
-        """Run ``work`` once it is the peer's turn."""
+    def run(self, peer: str, work: Work) -> int:
+        """Run ``work`` once it is the peer's turn. Return its number, for :meth:`forget`."""
         queue = self._queues.get(peer)
         if queue is None:
-            queue = self._queues[peer] = deque()
-        queue.append(work)
+            queue = self._queues[peer] = OrderedDict()
+        number = next(self._numbers)
+        queue[number] = work
         self._activate()
+        return number
+
+    def forget(self, peer: str, number: int) -> None:
+        """Do not run work that still waits.
+
+        Otherwise connections that end before their turn would add work faster than it is done, and it would take memory
+        and turns without end.
+        """
+        queue = self._queues.get(peer)
+        if queue is None:
+            return
+        queue.pop(number, None)
+        if not queue:
+            del self._queues[peer]
+
+    @property
+    def waiting(self) -> int:
+        """How many pieces of work wait for their peer's turn."""
+        return sum(map(len, self._queues.values()))
 
     async def take(self, peer: str) -> None:
         """Wait for a turn, unless the caller's time counts already, because it runs within a slice."""
@@ -71,10 +93,6 @@ class LoopShare:
 
         self.run(peer, go_on)
         await turn
-
-    def charge(self, seconds: float) -> None:
-        """Count processor time that work of this slice will take later."""
-        self._seconds += seconds
 
     def is_used_up(self) -> bool:
         """Whether this slice has taken its time. Work that can stop early asks."""
@@ -97,9 +115,9 @@ class LoopShare:
         for _ in range(len(self._first)):
             _do(self._first.popleft())
         done = 0
-        while self._queues and done < self._size:
+        while self._queues and done < self._size and not (done and self.is_used_up()):
             peer, queue = self._queues.popitem(last=False)
-            work = queue.popleft()
+            _, work = queue.popitem(last=False)
             if queue:
                 self._queues[peer] = queue  # behind the other peers
             _do(work)

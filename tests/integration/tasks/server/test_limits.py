@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from spoke_jobs.tasks.server.certificate import Certificate
 from spoke_jobs.tasks.server.connection_phases import PHASE_SECONDS, Phase
 from spoke_jobs.tasks.server.connection_table import ConnectionLimits, ConnectionTable
 from spoke_jobs.tasks.server.guarded_server import GuardedServer
-from spoke_jobs.tasks.server.loop_share import LoopShare
+from spoke_jobs.tasks.server.loop_share import LoopShare, Work
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
@@ -58,19 +58,27 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 
 @contextmanager
 def guarded(
-    limits: ConnectionLimits | None = None, certificate: Certificate | None = None, **phases: float
+    limits: ConnectionLimits | None = None,
+    certificate: Certificate | None = None,
+    share: LoopShare | None = None,
+    at_first: Callable[[int], object] = lambda port: None,
+    **phases: float,
 ) -> Iterator[tuple[int, ConnectionTable]]:
-    """The server's part below the application, with short phases; its port, and its connections."""
+    """The server's part below the application, with short phases; its port, and its connections.
+
+    :param at_first: called with the port when it is open and nothing is accepted yet.
+    """
     table = ConnectionTable(limits or ConnectionLimits())
     seconds = PHASE_SECONDS | {Phase(name): value for name, value in phases.items()}
     server = GuardedServer(
         uvicorn.Config(hello, lifespan="off", log_config=None, timeout_keep_alive=75),
         table,
-        LoopShare(),
+        share or LoopShare(),
         tls=certificate.context if certificate is not None else None,
         phase_seconds=seconds,
     )
     listening = socket.create_server(("127.0.0.1", 0), backlog=100)
+    at_first(listening.getsockname()[1])
     thread = threading.Thread(target=lambda: server.run([listening]))
     thread.start()
     try:
@@ -252,6 +260,48 @@ def test_connections_without_a_handshake_take_no_place_from_others(certificate: 
         for one in silent:
             one.close()
         eventually(lambda: len(table) == 0, "the end of all")
+
+
+class MeasuredShare(LoopShare):
+    """Knows how much has waited at the same time."""
+
+    most = count = 0
+
+    def run(self, peer: str, work: Work) -> int:
+        number = super().run(peer, work)
+        self.count += 1
+        self.most = max(self.most, self.waiting)
+        return number
+
+
+def test_no_more_work_waits_than_connections_are_open() -> None:
+    """Of a connection that is displaced before its turn nothing is left, however fast new ones come."""
+    limits, share = ConnectionLimits(total=5, peer=5), MeasuredShare()
+    senders: list[socket.socket] = []
+
+    def flood(port: int) -> None:
+        for number in range(90):
+            source = (f"127.0.0.{2 + number % 3}", 0)
+            address = ("127.0.0.1", port)
+            senders.append(socket.create_connection(address, timeout=patient(30), source_address=source))
+
+    with guarded(limits, share=share, at_first=flood) as (port, table):
+        eventually(lambda: table.closed["displaced"] == 85, "their admission")
+        assert 0 < share.most <= 5
+        assert sum(is_reset(sender, b"") for sender in senders[:85]) == 85
+        with connected(port) as sender:
+            ask(sender, REQUEST)
+        for sender in senders:
+            sender.close()
+
+
+def test_handshakes_wait_for_their_turn_as_other_work_does(certificate: Certificate, tmp_path: Path) -> None:
+    share = MeasuredShare()
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
+    with guarded(certificate=certificate, share=share) as (port, _):
+        with connected(port) as plain, context.wrap_socket(plain, server_hostname="localhost") as sender:
+            ask(sender, REQUEST)
+        assert share.count >= 4, "for its opening, two parts of its handshake, and its request"
 
 
 def is_reset(sender: socket.socket, request: bytes) -> bool:

@@ -44,6 +44,18 @@ async def test_each_peer_has_its_turn_however_much_another_one_has_sent(share: L
     assert went.index("good") <= 1
 
 
+async def test_forgotten_work_takes_no_memory_and_no_turn(share: LoopShare) -> None:
+    went: list[str] = []
+    forgotten = {peer: share.run(peer, lambda: went.append("forgotten")) for peer in "ab"}
+    share.run("a", lambda: went.append("kept"))
+    for peer, number in [*forgotten.items(), *forgotten.items()]:
+        share.forget(peer, number)
+    assert share.waiting == 1
+    await eventually_async(lambda: bool(went), every=0)
+    assert went == ["kept"]
+    assert share.waiting == 0
+
+
 started: list[asyncio.Future[None]] = []
 
 
@@ -78,13 +90,18 @@ async def test_the_loop_is_left_to_others_for_twice_the_time_that_work_takes(
     assert done[-1] - began >= 0.9 * REST * 40 * COST
 
 
-async def test_time_that_work_takes_later_can_be_charged(share: LoopShare) -> None:
-    loop = asyncio.get_running_loop()
-    began, done = loop.time(), list[float]()
-    share.run("a", lambda: share.charge(0.05))
-    share.run("a", lambda: done.append(loop.time()))
-    await eventually_async(lambda: bool(done), every=0)
-    assert done[0] - began >= 0.9 * REST * 0.05
+async def test_a_slice_whose_time_is_used_up_does_no_more(share: LoopShare, processor: Processor) -> None:
+    """It may do many pieces, because those before took no time."""
+    for _ in range(100):
+        share.run("a", lambda: None)
+    for _ in range(100):
+        share.run("a", processor.use)
+    longest = 0.0
+    while share.waiting:
+        before = processor.used
+        await asyncio.sleep(0)
+        longest = max(longest, processor.used - before)
+    assert longest <= SLICE_SECONDS + 0.5 * COST
 
 
 async def test_others_wait_for_no_more_than_a_slice(share: LoopShare, processor: Processor) -> None:
