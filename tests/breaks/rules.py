@@ -337,7 +337,6 @@ _UNDIAGNOSABLE = (
     _runner("Sync stores the output of pods before it forgets it", "sync/sync_process", "            loop.close(stores=stores)", "            loop.close(stores=False)"),
     _runner("Sync compares again after an error of the API server", "sync/leader_loop", "            self._listen()\n            self._due[\"compare\"] = 0.0", "            self._listen()"),
     _runner("A read of output that hangs delays no exit of sync", "sync/sync_process", "if thread.name.startswith(READERS))", "if False)"),
-    _runner("A look for launches that takes long rests", "sync/leader_loop", "looked + _REST * (looked - begun))", "looked)"),
     _runner("Ends reach the ledger although the API server is unavailable", "sync/leader_loop", "if unavailable is not None and not isinstance(action, LedgerAction):", "if unavailable is not None:"),
 )  # fmt: skip
 

@@ -60,8 +60,7 @@ _LOOKED_AT, _LOOKS = 5000, 5
 """How many attempts are read at a time for metrics, and how often in a row."""
 _PRUNE_AGAIN_SECONDS = 300.0
 _REST = 20
-"""How many times longer a statement rests than it takes, if it reads all waiting jobs of the lane `worker`, or all jobs
-without a SpokeJob, which include those that are not due."""
+"""How many times longer a statement that reads all waiting jobs of the lane `worker` rests than it takes."""
 _LOST_SECONDS = 300.0
 """For how long a lease in the lane `worker` must be over before sync ends its attempt, and for how long the database
 must have answered in time. Until then it is left to the reapers of workers, and to owners that renew, or record their
@@ -324,12 +323,9 @@ class LeaderLoop:
 
         If there are many, the next call goes on behind these: some may stay as they are, whatever other code wrote.
         """
-        begun = self._clock()
         with self._reading() as (connection, now):
             waiting = self._effects.backoffs.waiting()
             found = syncing.unlaunched(connection, patience.total_seconds(), waiting, _BATCH, self._launched_to)
-        looked = self._clock()
-        self._due["launch"] = max(self._due["launch"], looked + _REST * (looked - begun))
         rows = _rows(found)
         self._launched_to = found[-1][0].id if len(found) == _BATCH else None
         self._carry_out(action for row in rows for action in self._decide_on(row, now, patience))

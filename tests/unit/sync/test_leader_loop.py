@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import uuid
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Connection, Engine, select, update
 from tests.contract.ledger import LEASE, new_job
-from tests.unit.sync.conftest import Clock, Start
 from tests.unit.sync.engine_writer import EngineWriter
 from tests.unit.sync.fake_cluster import FakeCluster
 from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
@@ -254,32 +252,6 @@ def test_a_row_whose_spokejob_is_refused_lets_the_others_of_its_queue_pass(engin
     loop = loop_of(engine, cluster, patience=0.0)
     loop._launch(timedelta(0))
     assert cluster.created == line[1:]
-
-
-def test_a_look_for_launches_that_takes_long_rests_unless_a_process_notifies(
-    engine: Engine, start: Start, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It reads all planned jobs, which may be hundreds of thousands."""
-    loop, read, looks = start(), syncing.unlaunched, []
-
-    def slow(*given: Any) -> list[syncing.SyncRow]:
-        looks.append(clock.now)
-        clock.now += 0.2
-        return read(*given)
-
-    monkeypatch.setattr(syncing, "unlaunched", slow)
-    for _ in range(20):
-        loop.turn()
-        clock.now += 1
-    between = [later - earlier for earlier, later in itertools.pairwise(looks)]
-    assert all(4 <= seconds < 6 for seconds in between)
-    assert len(looks) >= 4
-    clock.now += 10
-    loop.turn()
-    before = len(looks)
-    loop._inbox.notify()
-    loop.turn()
-    assert len(looks) == before + 1
 
 
 def test_rows_that_stay_as_they_are_keep_no_other_from_being_launched(
