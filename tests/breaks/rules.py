@@ -407,6 +407,8 @@ _FINISHED = (
 _LEDGER_LIMITS = (
     _runner("A claim under limits sees what others have started meanwhile, whatever the database's isolation level", "ledger/engine", "\"isolation_level\": \"READ COMMITTED\"", "\"echo\": False"),
     _runner("A claim of one statement does so, too", "ledger/engine", "        connection.execute(_READ_COMMITTED)\n", ""),
+    _runner("Ends and dispatches lock jobs in the same order", "ledger/lifecycle/held_claims", "        if _lock_in_order(", "        if True or _lock_in_order("),
+    _runner("What the database ends because of a deadlock runs again", "ledger/sql_attempts", "if last or getattr(error.orig", "if True or getattr(error.orig"),
     _runner("No job of a batch waits for the one that follows the batch", "ledger/dependencies/dependency_rules", "if met := found.intersection(needs):", "if met := set[int]():"),
     _runner("In the ledger, each queue has its own tokens under a rate of each queue", "limits/admission", "in ((limit.id, \"\"), bucket_of(limit, name))]", "in ((limit.id, \"\"),)]"),
     _runner("A search leaves out the queues without a token", "limits/admission", "full += [(limit.scope, name) for limit, name in self._buckets() if self._shortage(limit, name)]", "pass"),

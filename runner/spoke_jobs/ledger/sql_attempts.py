@@ -6,7 +6,7 @@ A job's pod needs no more, and loads no more: every import delays its job.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -151,11 +151,16 @@ class SqlAttempts:
             )
         return recorded
 
-    def _repeated(self, run: Callable[[Connection], R]) -> R:
-        """Run a transaction. If the database ends it because of a deadlock, run it again."""
+    def _repeated(
+        self, run: Callable[[Connection], R], begin: Callable[[], AbstractContextManager[Connection]] | None = None
+    ) -> R:
+        """Run a transaction. If the database ends it because of a deadlock, run it again.
+
+        :param begin: opens the transaction; by default one with the ledger's patience.
+        """
         for last in [False] * (_TRIES - 1) + [True]:
             try:
-                with self.changing() as connection:
+                with (begin or self.changing)() as connection:
                     return run(connection)
             except OperationalError as error:
                 if last or getattr(error.orig, "sqlstate", None) != _DEADLOCK:
@@ -164,8 +169,7 @@ class SqlAttempts:
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
         """Record the attempt's failure. With ``decide``, also decide whether the job is retried."""
-        with self.changing() as connection:
-            return finish.fail(connection, token, failure, decide=decide) is not None
+        return self._repeated(lambda connection: finish.fail(connection, token, failure, decide=decide)) is not None
 
     def release(self, token: UUID) -> bool:
         """Undo a claim whose attempt was not started."""

@@ -48,9 +48,10 @@ class SqlLedger(SqlAttempts, SqlBatches):
 
     def insert(self, new: NewJob) -> JobRequest:
         """Write a job, in a transaction of its own."""
-        one_statement = new.unique_key is None and not new.after and new.batch_id is None
-        with self._single() if one_statement else self.engine.begin() as connection:
-            return dispatching.dispatch_jobs(connection, [new])[0]
+        if new.unique_key is None and not new.after and new.batch_id is None:  # one statement
+            with self._single() as connection:
+                return dispatching.dispatch_jobs(connection, [new])[0]
+        return self.insert_many([new])[0]
 
     def committed(self, jobs: Sequence[JobRequest]) -> Sequence[JobRequest]:
         """Return the jobs whose rows another connection can see: they are committed."""
@@ -73,8 +74,7 @@ class SqlLedger(SqlAttempts, SqlBatches):
 
     def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
         """Write many jobs, in one transaction of their own."""
-        with self.engine.begin() as connection:
-            return dispatching.dispatch_jobs(connection, new)
+        return self._repeated(lambda connection: dispatching.dispatch_jobs(connection, new), self.engine.begin)
 
     def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
         """List the newest jobs, newest first, with small payloads."""
@@ -114,8 +114,7 @@ class SqlLedger(SqlAttempts, SqlBatches):
         """Go on with the dependents of jobs that have ended."""
         if not self._has_unsettled():
             return 0
-        with self.changing() as connection:
-            settled = settling.settle_ended(connection, limit, self._settled_to)
+        settled = self._repeated(lambda connection: settling.settle_ended(connection, limit, self._settled_to))
         self._settled_to = settled.last
         return settled.jobs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from spoke_jobs.ledger.lifecycle import finish
 from spoke_jobs.ledger.lifecycle.dispatching import dispatch_jobs
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
-from spoke_jobs.model import Claim, Failure, JobState
+from spoke_jobs.model import Claim, Failure, JobRequest, JobState
 
 FOR_GOOD = Failure("JobError", for_good=True)
 
@@ -132,6 +132,56 @@ def test_several_ends_and_a_dispatch_lock_jobs_in_the_same_order(ledger: SqlLedg
         dispatching.execute(locked.where(job_request.c.id == last.id))
         dispatching.rollback()
         assert ends.result(patient(30)) == {claim.token for claim in claims}
+
+
+def test_several_ends_of_which_a_retry_makes_one_awaited_lock_jobs_in_the_same_order(ledger: SqlLedger) -> None:
+    """Without that, the ends hold the last job and wait for a dependent, and a dispatch after both the other way."""
+    first = ledger.insert(new_job())
+    dependent = ledger.insert(new_job(after=(first.id,)))
+    last = ledger.insert(new_job())
+    ledger.cancel(dependent.id)
+    ledger.cancel(ledger.insert(new_job(after=(last.id,))).id)
+    claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 8)
+    assert {claim.job.id for claim in claims} == {first.id, last.id}
+    ends = threading.get_ident()
+    dispatched: list[Future[JobRequest]] = []
+    retried, errors = [], []
+
+    def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if threading.get_ident() != ends or dispatched:
+            return
+        if statement.startswith("\nWITH given") and "NOT job_request.awaited" not in statement and not retried:
+            retried.append(pool.submit(ledger.retry, dependent.id).result(patient(30)))
+        elif "job_request.state = 'blocked'" in statement and statement.endswith("FOR NO KEY UPDATE"):
+            dispatched.append(pool.submit(ledger.insert, new_job(after=(dependent.id, last.id))))
+            eventually(lambda: blocked(ledger))
+
+    event.listen(ledger.engine, "before_cursor_execute", before)
+    event.listen(ledger.engine, "handle_error", lambda context: errors.append(context.original_exception))
+    with ThreadPoolExecutor(1) as pool:
+        assert ledger.succeed_many({claim.token: None for claim in claims}) == {claim.token for claim in claims}
+        (job,) = [future.result(patient(30)) for future in dispatched]
+    assert [one.state for one in retried if one is not None] == [JobState.BLOCKED]
+    assert (job.state, job.open_dependencies) == (JobState.BLOCKED, 1)
+    assert errors == []
+
+
+def test_a_dispatch_that_the_database_ends_because_of_a_deadlock_runs_again(ledger: SqlLedger) -> None:
+    """Other code may lock jobs in any order."""
+    needed = ledger.insert(new_job())
+    ended = []
+
+    def before(_connection: Any, _cursor: Any, statement: str, given: Any, *_: Any) -> tuple[str, Any]:
+        if not ended and statement.startswith("INSERT INTO job_dependency"):
+            ended.append(statement)
+            return "DO $$ BEGIN RAISE deadlock_detected; END $$", ()
+        return statement, given
+
+    event.listen(ledger.engine, "before_cursor_execute", before, retval=True)
+    job = ledger.insert(new_job(after=(needed.id,)))
+    assert ended
+    assert [one.id for one in ledger.list_jobs()] == [job.id, needed.id]
+    assert (job.state, job.open_dependencies) == (JobState.BLOCKED, 1)
 
 
 @pytest.mark.parametrize("commits", [True, False])

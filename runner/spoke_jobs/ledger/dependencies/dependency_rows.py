@@ -22,6 +22,8 @@ from spoke_jobs.model import UNFINISHED, AttemptState, JobState, NewJob
 
 _AT_ONCE = 2000
 """How many ids one statement names."""
+_LOCKS = 10
+"""How often jobs that end are locked with their dependents, before those that are found last are locked later."""
 _NEEDED = (*(job_request.c[name] for name in ("id", "uid", "job_type", "state", "cause", "batch_id", "batch_open")),)
 
 
@@ -145,20 +147,24 @@ def lock_with_dependents(connection: Connection, tokens: Collection[UUID]) -> No
     """Lock the claims' jobs and what depends on them together, by ascending id, before several of them end.
 
     Without it, a transaction that ends jobs 1 and 3 would hold 3 while it waits for 2, which depends on 1. A dispatch
-    that depends on 2 and 3 waits the other way round. A dependent that is dispatched after this has a larger id.
+    that depends on 2 and 3 waits the other way round. A retry may make further jobs depend on these before the lock.
+    Then none stays locked, and this begins again. After the lock none can.
     """
     held = and_(job_attempt.c.token.in_(tokens), job_attempt.c.state == AttemptState.RUNNING)
-    waits = and_(job_dependency.c.needs_id == job_attempt.c.job_id, job_dependency.c.open)
-    edges = select(job_attempt.c.job_id, job_dependency.c.job_id.label("dependent"))
-    found = connection.execute(edges.join(job_dependency, waits).where(held)).all()
-    if not found:
-        return
     # the attempts before their jobs: the order of all locks
     attempts = select(job_attempt.c.job_id).where(held).order_by(job_attempt.c.id).with_for_update()
-    ids = {*connection.scalars(attempts), *(row.dependent for row in found)}
-    for part in _parts(sorted(ids)):
-        jobs = select(job_request.c.id).where(job_request.c.id.in_(part)).order_by(job_request.c.id)
-        connection.execute(jobs.with_for_update(key_share=True))
+    ended = set(connection.scalars(attempts))
+    together = ended | dependents(connection, ended)
+    for left in reversed(range(_LOCKS)):
+        savepoint = connection.begin_nested()  # a rollback to it releases the locks
+        for part in _parts(sorted(together)):
+            jobs = select(job_request.c.id).where(job_request.c.id.in_(part)).order_by(job_request.c.id)
+            connection.execute(jobs.with_for_update(key_share=True))
+        before, together = together, together | dependents(connection, ended)
+        if together == before or not left:
+            savepoint.commit()
+            return
+        savepoint.rollback()
 
 
 def close_edges(connection: Connection, ids: Collection[int], needs: Collection[int] | None = None) -> None:

@@ -9,13 +9,14 @@ Attempts are locked in the order of their ids, so that two statements of one wor
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, literal_column, text
 
+from spoke_jobs.contract.option_checks import LARGEST_ID
 from spoke_jobs.ledger.columns.clock import DATABASE_CLOCK
 from spoke_jobs.ledger.dependencies import dependency_rows
 from spoke_jobs.ledger.lifecycle import finish, transitions
@@ -175,12 +176,29 @@ def succeed_awaited(
     keep: bool = True,
 ) -> set[UUID]:
     """Record successes also of jobs that others depend on, with what follows from them. Only for PostgreSQL."""
-    if len(results) > 1:  # one job has a smaller id than its dependents, which are locked after it
-        # A row that another transaction holds for long makes only what depends on it wait, as in settle_many.
-        change_alone(connection, partial(dependency_rows.lock_with_dependents, connection, results))
-    ended = connection.execute(_SUCCEED_AWAITED[keep], _successes(results, progress, usage)).all()
+    statement, given = _SUCCEED_AWAITED[keep], _successes(results, progress, usage)
+    ended: Sequence[Any] = ()
+    if len(results) > 1:
+        savepoint = connection.begin_nested()  # a rollback to it releases the locks
+        ended = connection.execute(statement, given).all()
+        if _lock_in_order(connection, {row.job_id for row in ended}):
+            savepoint.commit()
+        else:
+            savepoint.rollback()
+            ended = ()
+            # A row that another transaction holds for long makes only what depends on it wait, as in settle_many.
+            change_alone(connection, partial(dependency_rows.lock_with_dependents, connection, results))
+    ended = ended or connection.execute(statement, given).all()
     finish.settle_many(connection, [row.job_id for row in ended])
     return {row.token for row in ended}
+
+
+def _lock_in_order(connection: Connection, ended: Collection[int]) -> bool:
+    """Tell whether all jobs that depend on these have larger ids, as those of one job do, so they may be locked next.
+
+    These are locked, so neither a dispatch nor a retry makes others depend on them.
+    """
+    return len(ended) < 2 or max(ended) < min(dependency_rows.dependents(connection, ended), default=LARGEST_ID)
 
 
 def _successes(
