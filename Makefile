@@ -17,13 +17,13 @@ demo: ## the main job on SQLite, on this machine: under a minute after set-up, w
 cluster-demo: setup-python ## the same on a real Kubernetes cluster (kind), through two `helm install`s, with 10,000 messages as tasks
 	@scripts/in-turn "make $@" scripts/cluster-demo
 
-test: setup-python ## the tests; UNIT=1: what needs only Python, FAST=1: all but the cluster, ROOM=sync: one folder, SLOW=1: the slow ones, too, ARGS=: for pytest
+test: setup-python ## the tests; UNIT=1: what needs only Python, FAST=1: all but the cluster, ROOM=sync: one folder, CHANGED=1: what the change since main reaches, SLOW=1: the slow ones, too, ARGS=: for pytest
 	@scripts/test
 
 test-busy: setup-python ## the same with stress-ng beside it, for whoever changes a test's timing
 	@scripts/test-busy
 
-test-long: setup-python ## all tests: with the slow ones, the longer series, and the unit tests on the other Pythons
+test-long: setup-python ## all tests: with the slow ones, the longer series, and the unit tests on the other Pythons; two hours
 	@SLOW=1 scripts/test
 	@LONG=1 SPOKE_TEST_FLAKY_REPORT=build/flaky-long.json scripts/test
 	@UNIT=1 scripts/test-pythons others

@@ -26,8 +26,8 @@ from pathlib import Path
 from . import recorder
 from .verdict import NO_TESTS, PASSED, TESTS_FAILED, Failure, Run, Verdict, exit_code, judge, may_run_again, merge
 
-BUDGET = int(os.environ.get("SPOKE_TEST_FLAKY_BUDGET", "20"))
-"""How many flaky tests a run may have. On a machine whose processors were slow for an hour, 15 tests failed."""
+BUDGET = int(os.environ.get("SPOKE_TEST_FLAKY_BUDGET", "5"))
+"""How many flaky tests a run may have. A quiet machine has none."""
 REPORT = Path(os.environ.get("SPOKE_TEST_FLAKY_REPORT", "build/flaky.json"))
 RECORDS = ("beside.json", "alone.json", "second.json", "summary")
 CACHE = "cache"

@@ -88,16 +88,6 @@ def test_the_next_run_waits_until_the_cluster_is_deleted(checkout: Path, fails: 
     assert not (checkout / "free").exists()
 
 
-def test_a_run_that_has_taken_too_long_leaves_out_the_other_python_and_says_so(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OTHER_PYTHON_UNTIL", "-1")
-    done = run(checkout)
-    assert done.returncode == 0, done.stderr
-    assert re.sub(r"\d+", "N", phases(done.stdout)[-2]) == "other Python, left out because N s have passed"
-    assert not any("test-pythons" in line for line in (checkout / "calls").read_text().splitlines())
-
-
 def test_all_use_one_cluster_that_is_named_after_the_folder(checkout: Path) -> None:
     other = shutil.copytree(checkout, checkout.with_name("other"))
     names = []
