@@ -15,16 +15,17 @@ from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
 from spoke_jobs.ledger.claims.eligibility import Due, OfRunner, Waiting, in_sql
 from spoke_jobs.ledger.columns.clock import clock_now, waited_seconds
-from spoke_jobs.ledger.lifecycle import dispatching, retries, start_changes
+from spoke_jobs.ledger.dependencies import batch_rows
+from spoke_jobs.ledger.job_batch import ANY_BATCH, Batch, BatchFilter
+from spoke_jobs.ledger.lifecycle import dispatching, finish, retries, start_changes
 from spoke_jobs.ledger.maintenance import pruning, reaping, settling, start_timeouts, strays
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts, count_schedules
 from spoke_jobs.ledger.sql import filters
 from spoke_jobs.ledger.sql.expressions import due_since, unsettled
 from spoke_jobs.ledger.sql_attempts import SqlAttempts
-from spoke_jobs.ledger.sql_batches import SqlBatches
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.model import ANY_CLAIM, ANY_JOB, Attempt, Claim, ClaimFilter, JobFilter, JobRequest, NewJob
+from spoke_jobs.model import ANY_CLAIM, ANY_JOB, Attempt, Claim, ClaimFilter, JobFilter, JobRequest, JobState, NewJob
 
 if TYPE_CHECKING:
     from spoke_jobs.ledger.claims.claim_search import ClaimSearch
@@ -34,7 +35,7 @@ _UIDS = select(job_request.c.uid).where(job_request.c.id.in_(bindparam("ids", ex
 """Built once: building it takes longer than running it."""
 
 
-class SqlLedger(SqlAttempts, SqlBatches):
+class SqlLedger(SqlAttempts):
     """See :class:`spoke_jobs.ledger.port.Ledger`. Safe to share between threads; not across a fork."""
 
     _settled_to = 0
@@ -203,3 +204,33 @@ class SqlLedger(SqlAttempts, SqlBatches):
         """Count the runner's schedules."""
         with self._reading() as connection:
             return count_schedules(connection, runner)
+
+    def open_batch(self, name: str, then: NewJob | None = None, on_failed: str = "fail") -> Batch:
+        """Open a batch."""
+        with self.engine.begin() as connection:
+            return dispatching.open_batch(connection, name, then, on_failed)
+
+    def close_batch(self, batch_id: int, by: str = "") -> Batch | None:
+        """Close a batch."""
+        with self.engine.begin() as connection:
+            return finish.close_batch(connection, batch_id, by)
+
+    def cancel_batch(self, batch_id: int, by: str) -> Batch | None:
+        """Close a batch, and cancel the job that follows it (``retries.cancel_batch``)."""
+        with self.engine.begin() as connection:
+            return retries.cancel_batch(connection, batch_id, by)
+
+    def unfinished_in_batch(self, batch_id: int) -> Sequence[tuple[int, str, JobState]]:
+        """List the id, type and state of the batch's jobs that have not ended, oldest first."""
+        with self._reading() as connection:
+            return batch_rows.unfinished_jobs(connection, batch_id)
+
+    def batch(self, batch_id: int) -> Batch | None:
+        """Get a batch."""
+        with self._reading() as connection:
+            return batch_rows.find(connection, batch_id)
+
+    def batches(self, limit: int = 100, which: BatchFilter = ANY_BATCH) -> Sequence[Batch]:
+        """List the newest batches that pass the filter, newest first."""
+        with self._reading() as connection:
+            return batch_rows.newest(connection, limit, which)

@@ -18,7 +18,7 @@ from spoke_jobs.errors import DatabaseUnreachable, MigrationRefused
 from spoke_jobs.ledger.access.privileges import Comparison, Process, compare
 from spoke_jobs.ledger.access.privileges import statements as grant_statements
 from spoke_jobs.ledger.access.role_privileges import held_privileges, locate
-from spoke_jobs.ledger.engine import SCHEMA_VERSION, is_locked, place, serves
+from spoke_jobs.ledger.engine import SCHEMA_VERSION, is_locked, place, reason_of, serves
 from spoke_jobs.ledger.sql.lock_patience import limit_waits
 from spoke_jobs.ledger.tables import SCHEMA, VERSION_TABLE, sql_name
 from spoke_jobs.shared.backoff import Backoff
@@ -132,11 +132,10 @@ def _in_transaction(engine: Engine, run: Migration, lock_timeout_seconds: float)
                     raise
                 tries += 1
                 if tries == 3:
-                    reason = str(error.orig).strip().partition("\n")[0]
                     logger.warning(
                         "another migration runs, or a transaction has locked the ledger's tables (%s); retrying: "
                         "end long transactions",
-                        reason,
+                        reason_of(error),
                     )
                 time.sleep(_BETWEEN_TRIES.after(tries))
             else:
@@ -148,9 +147,7 @@ def _errors_of(engine: Engine) -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        where = place(engine.url)
-        reason = str(error.orig).strip().partition("\n")[0]
-        raise DatabaseUnreachable(f"the database {where} can't be migrated: {reason}") from None
+        raise DatabaseUnreachable(f"the database {place(engine.url)} can't be migrated: {reason_of(error)}") from None
 
 
 def _config(connection: Connection, output: Any = None, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Any:
