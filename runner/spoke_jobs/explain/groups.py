@@ -27,11 +27,10 @@ from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
-from spoke_jobs.explain.in_short import obstacle_in_short
 from spoke_jobs.explain.limit_texts import forgotten_pause
 from spoke_jobs.explain.lock_holders import progress_of
 from spoke_jobs.explain.passed_over import SOON, claimable_since, passed_over
-from spoke_jobs.explain.reasons import MESSAGE_LIMIT
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT, obstacle_in_short
 from spoke_jobs.explain.words import ago, agreeing, clock, count, line, memory, seconds, until
 from spoke_jobs.ledger.claims.eligibility import EXPLAINED
 from spoke_jobs.ledger.reading.crowd import FailedCount, Share, WaitingCount, WaitingKind, largest_first

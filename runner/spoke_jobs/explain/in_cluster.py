@@ -18,9 +18,16 @@ from spoke_jobs.contract.operator_state import PublishedStandby
 from spoke_jobs.contract.standby import NO_ANSWER
 from spoke_jobs.contract.wait_reasons import FOR_A_PLACE, UNTIMED, WAITS, Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
-from spoke_jobs.explain.in_short import in_short, obstacle_in_short
 from spoke_jobs.explain.lock_holders import progress_of
-from spoke_jobs.explain.reasons import MESSAGE_LIMIT, SEE_TO_THE_OPERATOR, Reason, waits_for, when
+from spoke_jobs.explain.reasons import (
+    MESSAGE_LIMIT,
+    SEE_TO_THE_OPERATOR,
+    Reason,
+    in_short,
+    obstacle_in_short,
+    waits_for,
+    when,
+)
 from spoke_jobs.explain.words import ago, clock, count, line, ordinal, seconds, until
 from spoke_jobs.ledger.reading.holders import Holder
 from spoke_jobs.ledger.reading.situations import Situation

@@ -12,11 +12,10 @@ from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS
 from spoke_jobs.explain.in_cluster import running_in
-from spoke_jobs.explain.in_short import in_short
 from spoke_jobs.explain.kept_output import titled
 from spoke_jobs.explain.lock_holders import stalled_since
 from spoke_jobs.explain.moves import moved
-from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Explanation, Reason, when
+from spoke_jobs.explain.reasons import MESSAGE_LIMIT, Explanation, Reason, in_short, when
 from spoke_jobs.explain.waiting import blocked, suspension_text, waiting
 from spoke_jobs.explain.words import ago, clock, count, line, seconds
 from spoke_jobs.ledger.reading.situations import Situation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spoke_jobs.explain.in_short import in_short
+from spoke_jobs.explain.reasons import in_short
 
 FORBIDDEN = 'Error creating: pods "export-41-0a1b2c3d-1-x" is forbidden: '
 
