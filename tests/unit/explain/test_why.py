@@ -29,8 +29,8 @@ from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.ledger.claims.eligibility import WithinStartTimeout
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.reading.dependency_queries import Blocking
+from spoke_jobs.ledger.reading.event_actors import Suspension
 from spoke_jobs.ledger.reading.situations import Situation, Turns
-from spoke_jobs.ledger.reading.suspensions import Suspension
 from spoke_jobs.model import AttemptReport, AttemptState, JobOptions, JobState
 
 

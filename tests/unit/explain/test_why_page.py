@@ -16,7 +16,7 @@ from spoke_jobs.cluster.cluster_view import ClusterView, PublishedTurns
 from spoke_jobs.explain.reasons import Explanation
 from spoke_jobs.explain.why import explain
 from spoke_jobs.ledger.reading.dependency_queries import Blocking, Link
-from spoke_jobs.ledger.reading.suspensions import Suspension
+from spoke_jobs.ledger.reading.event_actors import Suspension
 from spoke_jobs.model import AttemptReport, ContainerOutput, JobRequest, JobState
 
 PAGE = Path(__file__).parents[3] / "docs/why.md"

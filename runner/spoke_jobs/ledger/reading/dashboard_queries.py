@@ -23,12 +23,12 @@ from spoke_jobs.ledger.notices.mute_rows import current_mutes
 from spoke_jobs.ledger.notices.notice_values import Mute
 from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims
 from spoke_jobs.ledger.outbox.task_replicas import TaskReplica, replicas
-from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.chart_periods import Period, bars_ago, by_bar
 from spoke_jobs.ledger.reading.crowd import failed_counts, failed_jobs
 from spoke_jobs.ledger.reading.crowd_facts import Crowd
 from spoke_jobs.ledger.reading.due_counts import DueCounts, due_counts
 from spoke_jobs.ledger.reading.ended_counts import EndedJobs, ended_jobs
+from spoke_jobs.ledger.reading.event_actors import with_cancellers
 from spoke_jobs.ledger.reading.failure_facts import FACTS, failure_facts
 from spoke_jobs.ledger.reading.id_bounds import bounded_by_ids
 from spoke_jobs.ledger.reading.job_listing import listing

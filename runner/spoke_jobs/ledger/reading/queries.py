@@ -25,10 +25,10 @@ from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import read_limits
 from spoke_jobs.ledger.maintenance import pruning
 from spoke_jobs.ledger.reading import crowd, dependency_queries
-from spoke_jobs.ledger.reading.cancellers import with_cancellers
 from spoke_jobs.ledger.reading.crowd import WaitingJob
 from spoke_jobs.ledger.reading.crowd_facts import Crowd, read_crowd
 from spoke_jobs.ledger.reading.dependency_queries import Dependent, Link
+from spoke_jobs.ledger.reading.event_actors import with_cancellers
 from spoke_jobs.ledger.reading.failure_facts import FACTS
 from spoke_jobs.ledger.reading.situations import NEWEST, Situation, newest_attempts, situation_of
 from spoke_jobs.ledger.reading.statistics import GroupedBy, Statistics, statistics

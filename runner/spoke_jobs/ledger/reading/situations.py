@@ -30,10 +30,15 @@ from spoke_jobs.ledger.columns.clock import read_clock
 from spoke_jobs.ledger.job_batch import Batch
 from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.reading import dependency_queries
-from spoke_jobs.ledger.reading.cancellers import canceller, with_cancellers
 from spoke_jobs.ledger.reading.dependency_queries import NOTHING, Blocking
+from spoke_jobs.ledger.reading.event_actors import (
+    UNKNOWN_SUSPENSION,
+    Suspension,
+    canceller,
+    suspension,
+    with_cancellers,
+)
 from spoke_jobs.ledger.reading.holders import Holder, holder_of
-from spoke_jobs.ledger.reading.suspensions import UNKNOWN_SUSPENSION, Suspension, suspension
 from spoke_jobs.ledger.reading.takers import NOBODY, Takers, takers_of
 from spoke_jobs.ledger.rows import ATTEMPT_COLUMNS, MANY_COLUMNS, to_attempt, to_request
 from spoke_jobs.ledger.tables import job_attempt, job_request

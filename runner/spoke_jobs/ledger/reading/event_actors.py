@@ -1,10 +1,11 @@
-"""Who cancelled a job that ran. The attempt records its end without knowing that, but the request left an event."""
+"""Who cancelled or suspended a job, from its events. Its row and its attempts record only that it was, and when."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, desc, select
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.audit.audit_events import Action
@@ -47,3 +48,29 @@ def with_cancellers(connection: Connection, jobs: Sequence[JobRequest]) -> list[
 
 def _unnamed(job: JobRequest) -> bool:
     return job.state.final and job.cause == Cause.CANCELLED and job.result_message == transitions.CANCELLED.message
+
+
+class Suspension(NamedTuple):
+    """Who has suspended a job, and why."""
+
+    by: str
+    """Empty if unknown."""
+    reason: str
+    """Empty if none was given."""
+
+
+UNKNOWN_SUSPENSION = Suspension("", "")
+
+
+def suspension(connection: Connection, job: JobRequest) -> Suspension:
+    """Return who has suspended a job, and why, where an event says so. Events are kept for a year."""
+    if job.suspended_at is None:
+        return UNKNOWN_SUSPENSION
+    newest = (
+        select(job_event.c.actor, job_event.c.detail)
+        .where(job_event.c.job_id == job.id, job_event.c.action == Action.SUSPEND_JOB.value)
+        .order_by(desc(job_event.c.id))
+        .limit(1)
+    )
+    row = connection.execute(newest).one_or_none()
+    return UNKNOWN_SUSPENSION if row is None else Suspension(*row)
