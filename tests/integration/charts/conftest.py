@@ -149,7 +149,8 @@ APP_VALUES: Object = {
 def merged(base: Object, change: Object) -> Object:
     result = deepcopy(base)
     for name, value in change.items():
-        result[name] = merged(result.get(name, {}), value) if isinstance(value, dict) else value
+        of_both = isinstance(value, dict) and isinstance(result.get(name), dict)
+        result[name] = merged(result[name], value) if of_both else value
     return result
 
 
