@@ -152,7 +152,7 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/sync/test_faults.py", ("test_sigterm_ends_it",), "API server hangs", "the other fault"),
     Slow(
         "tests/integration/sync/test_following.py",
-        ("test_progress_keeps", "test_a_lapsed_lease"),
+        ("test_progress_keeps",),
         "",
         "tests/unit/sync",
     ),
