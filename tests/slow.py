@@ -54,11 +54,8 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/sync/test_kills.py", (), "is_cancelled", "the case of a second attempt"),
     Slow("tests/integration/sync/test_databases.py", ("test_what_was_retried",), "", "the other moments of a backup"),
     Slow("tests/integration/worker/test_database.py", ("test_jobs_that_lose",), "hang", "the case of a cut connection"),
-    Slow("tests/integration/worker/test_killed_steps.py", (), "async_", "the case of threads"),
     Slow("tests/integration/worker/test_supervisor.py", ("TestEnds",), "async_", _ONE_KIND),
-    Slow("tests/integration/worker/test_lane.py", ("test_what_runs_for_longer",), "long_on_loop", _ONE_KIND),
     Slow("tests/integration/tracing/test_traces.py", ("test_in_workers",), "aimport_contacts", _ONE_KIND),
-    Slow("tests/integration/worker/test_must_hold.py", ("test_without_the_lock",), "", "the case with the lock"),
     Slow("tests/integration/sync/test_faults.py", ("test_sigterm_ends_it",), "all is well", "the cases with a fault"),
     Slow("tests/integration/recipes/test_django.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/recipes/test_flask.py", (), "sqlite", _POSTGRESQL),
@@ -152,7 +149,7 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/sync/test_faults.py", ("test_sigterm_ends_it",), "API server hangs", "the other fault"),
     Slow(
         "tests/integration/sync/test_following.py",
-        ("test_progress_keeps", "test_a_lapsed_lease"),
+        ("test_progress_keeps",),
         "",
         "tests/unit/sync",
     ),
@@ -162,7 +159,7 @@ SLOW: tuple[Slow, ...] = (
     # in a worker with all its processes
     Slow(
         "tests/integration/worker/test_steering.py",
-        ("test_while_one_type_is_paused", "test_a_server_that_fails"),
+        ("test_a_server_that_fails",),
         "",
         "tests/unit/worker: a paused scope, limits and rates",
     ),

@@ -213,13 +213,6 @@ class WorkerContract:
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(patient(60)) == 0
 
-    def test_a_child_killed_amid_its_job_is_noticed_at_once_and_the_job_runs_again(self, site: Site) -> None:
-        job_id = site.dispatch("hang_once")
-        with site.worker("--processes", "1"):
-            os.kill(site.pid_of(job_id), signal.SIGKILL)
-            site.wait_for(job_id, JobState.SUCCEEDED)
-        assert site.causes(job_id) == ["Killed", ""]
-
     def test_a_child_killed_between_two_commits_leaves_what_it_saved(self, site: Site) -> None:
         ready = site.folder / "ready"
         job_id = site.dispatch("save_and_hang_once", str(ready))
@@ -260,23 +253,6 @@ class WorkerContract:
         with site.worker("--drain") as worker:
             assert worker.wait(patient(60)) == 0
         assert (site.row(newer).state, site.row(known).state) == (JobState.WAITING, JobState.SUCCEEDED)
-
-    def test_a_running_job_may_finish_after_sigterm(self, site: Site) -> None:
-        job_id = site.dispatch("until_cancelled")
-        with site.worker("--processes", "1") as worker:
-            site.pid_of(job_id)
-            worker.send_signal(signal.SIGTERM)
-            assert worker.wait(patient(60)) == 0
-        assert site.row(job_id).result == "cleaned up"
-
-    def test_a_job_that_does_not_stop_is_handed_back_after_the_grace_period(self, site: Site) -> None:
-        job_id = site.dispatch("hang_once")
-        with site.worker("--processes", "1", "--grace", "0.2") as worker:
-            pid = site.pid_of(job_id)
-            worker.send_signal(signal.SIGTERM)
-            assert worker.wait(patient(60)) == 0
-        assert not Path(f"/proc/{pid}").exists()
-        assert (site.row(job_id).state, site.causes(job_id)) == (JobState.WAITING, ["Interrupted"])
 
     def test_a_job_whose_claim_was_taken_is_stopped_in_its_process(self, site: Site) -> None:
         job_id = site.dispatch("hang_once")
@@ -354,12 +330,6 @@ class WorkerContract:
         job_id = site.dispatch("kill_itself")
         site.work(monkeypatch)
         assert site.causes(job_id) == ["Killed"] * 3
-
-    def test_a_process_that_stopped_itself_for_its_lease_leaves_no_job_running(self, site: Site) -> None:
-        job_id = site.dispatch("lose_lease_once")
-        with site.worker("--drain", "--processes", "1") as worker:
-            assert worker.wait(patient(60)) == 0
-        assert (site.row(job_id).state, site.causes(job_id)) == (JobState.SUCCEEDED, ["WorkerLost", ""])
 
     def test_an_end_that_the_database_did_not_take_is_recorded_once_it_answers(
         self, site: Site, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.engine import make_url
 from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Stage
-from tests.waiting import WITHIN_SECONDS, eventually, stays
+from tests.waiting import WITHIN_SECONDS, stays
 
 from spoke_jobs import JobData
 from spoke_jobs.model import JobRequest
@@ -152,9 +152,3 @@ def test_sigterm_ends_it_at_once(stage: Stage, api: tuple[Proxy, str], database:
         assert stays(lambda: sync.process.poll() is None, 2)
         # A call that hangs would hold it up for 8 s or more. The rest is for the end of the process on a busy machine.
         assert sync.end() < SHUTDOWN_SECONDS + 4.5, sync.log
-
-
-def test_a_probe_hears_of_role_and_compare(stage: Stage) -> None:
-    with stage.sync() as sync:
-        sync.until("active")
-        eventually(lambda: (sync.health() or {}).get("secondsSinceCompare") is not None, "it has compared")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended
 from tests.waiting import eventually, stays
 
-from spoke_jobs import ChangeRefused, JobData
+from spoke_jobs import JobData
 from spoke_jobs.ledger.port import QueueHeld
-from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState, Progress, Pulse
+from spoke_jobs.model import AttemptState, Failure, JobRequest, JobState, Progress
 
 
 @pytest.fixture
@@ -73,24 +71,6 @@ def test_an_attempt_that_ended_on_the_cluster_lets_go_of_its_queue(stage: Stage,
     stage.claim(other)
 
 
-def test_a_lapsed_lease_alone_ends_nothing(stage: Stage, sync: SyncProcess) -> None:
-    job = launched(stage)
-    stage.claim(job, lease_seconds=0.2)
-    stage.cluster.report(job, outcome="Running", attempt=1, attempts=[attempt()])
-    assert stays(lambda: stage.row(job).state is JobState.RUNNING, 3)
-
-
-def test_success_in_the_ledger_wins_over_the_cluster(stage: Stage, sync: SyncProcess) -> None:
-    job = launched(stage)
-    claim = stage.claim(job)
-    stage.cluster.report(job, outcome="Running", attempt=1, attempts=[attempt()])
-    stage.ledger.succeed(None, claim.token, {"rows": 5})
-    stage.cluster.report(job, outcome="Failed", cause="NodeLost", attempt=1, attempts=[ended(cause="NodeLost")])
-    eventually(lambda: stage.cluster.status(job).get("ledger") == "Succeeded", "the ledger is mirrored")
-    assert stage.row(job).state is JobState.SUCCEEDED
-    assert stage.cluster.status(job)["progress"] == {"percent": 100, "message": ""}
-
-
 @pytest.mark.alone
 def test_a_success_that_only_the_cluster_reports_is_a_failure(stage: Stage, sync: SyncProcess) -> None:
     job = launched(stage)
@@ -101,27 +81,6 @@ def test_a_success_that_only_the_cluster_reports_is_a_failure(stage: Stage, sync
     assert "os._exit(0)" in row.result_message
     sync.end()
     assert "ERROR" in sync.log
-
-
-def test_progress_shows_on_the_spokejob_coalesced(stage: Stage, sync: SyncProcess) -> None:
-    job = launched(stage)
-    claim = stage.claim(job)
-    stage.cluster.report(job, outcome="Running", attempt=1, attempts=[attempt()])
-    versions: set[str] = set()
-    began = time.monotonic()
-
-    def work() -> bool:
-        percent = min(int((time.monotonic() - began) * 10), 60)
-        assert stage.ledger.heartbeat(claim.token, 60, Progress(percent, f"row {percent}")) is Pulse.HELD
-        body = stage.cluster.get(job) or {}
-        versions.add(body["metadata"]["resourceVersion"])
-        progress = body["status"].get("progress")
-        return progress is not None and progress == {"percent": 60, "message": "row 60"}
-
-    eventually(work, "the last progress shows")
-    seconds = time.monotonic() - began
-    assert 2 < len(versions) < seconds / 2 + 3, "shown on the way, and at most every two seconds"
-    assert stage.cluster.status(job)["outcome"] == "Running"
 
 
 def test_progress_keeps_to_its_fields(stage: Stage, sync: SyncProcess) -> None:
@@ -150,32 +109,3 @@ def test_what_happened_while_sync_was_away_is_made_up_for(stage: Stage) -> None:
         eventually(lambda: stage.cluster.status(done).get("ledger") == "Succeeded", "the success shows")
         assert stage.until(failed, lambda row: row.state.final).cause == "OutOfMemory"
         assert stage.until(lost, lambda row: row.state is JobState.WAITING).cause == "Evicted"
-
-
-def test_what_somebody_changes_about_the_start_of_a_job_shows_on_the_cluster(stage: Stage, sync: SyncProcess) -> None:
-    job = launched(stage)
-    stage.ledger.set_priority(job.id, 5)
-    stage.ledger.suspend(job.id, "the test")
-
-    def spec() -> tuple[Any, Any]:
-        found = (stage.cluster.get(job) or {})["spec"]
-        return found["priority"], found["suspend"]
-
-    eventually(lambda: spec() == (5, True), "both are passed on")
-    stage.ledger.set_priority(job.id, -5)
-    stage.ledger.resume(job.id)
-    eventually(lambda: spec() == (-5, False), "so is the resumption")
-    metadata = (stage.cluster.get(job) or {})["metadata"]
-    assert "jobs.spoke.dev/suspended-by" not in metadata.get("annotations", {})
-
-
-def test_a_suspended_job_gets_no_spokejob_until_it_is_resumed(stage: Stage, sync: SyncProcess) -> None:
-    later = datetime.now(UTC) + timedelta(hours=1)
-    job = stage.runner().dispatch_job(JobData("work", run_after=later))
-    stage.ledger.suspend(job.id)
-    with pytest.raises(ChangeRefused):
-        stage.ledger.run_now(job.id)
-    assert stays(lambda: stage.cluster.get(job) is None, 3)
-    stage.ledger.resume(job.id)
-    stage.ledger.run_now(job.id)
-    stage.until(job, lambda row: row.submitted_at)

@@ -180,19 +180,6 @@ def test_a_row_committed_after_later_ids_is_launched(stage: Stage) -> None:
     assert len(stage.cluster.all()) == 2
 
 
-def test_a_row_committed_out_of_order_while_sync_lists_is_launched(stage: Stage) -> None:
-    runner = stage.runner(submit="sync")
-    with Session(stage.ledger.engine) as early, stopped(stage, "before list") as sync:
-        first = runner.dispatch_job(JobData("work"), session=early)
-        second = dispatched(stage)
-        sync.until_stopped()
-        early.commit()
-        sync.go_on()
-        for job in (first, second):
-            stage.until(job, lambda row: row.submitted_at)
-    assert len(stage.cluster.all()) == 2
-
-
 # Two syncs: the lock goes with its connection, in the middle of a write
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
@@ -46,11 +45,6 @@ def modest(_ctx: JobContext) -> None:
 @job("long", lane="worker", worker_seconds=0.2)
 def long(_ctx: JobContext) -> None:
     time.sleep(600)
-
-
-@job("long_on_loop", lane="worker", worker_seconds=0.2)
-async def long_on_loop(_ctx: JobContext) -> None:
-    await asyncio.sleep(600)
 
 
 @job("fatal", lane="worker")

@@ -27,10 +27,12 @@ def site(postgres_ledger_url: str, tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.mark.parametrize(
-    "kills",
-    [pytest.param(3, id="short"), pytest.param(100, id="long", marks=[pytest.mark.long, pytest.mark.timeout(1800)])],
+    ("job_type", "kills"),
+    [
+        pytest.param("in_steps", 3, id="short"),
+        pytest.param("async_in_steps", 100, id="long", marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+    ],
 )
-@pytest.mark.parametrize("job_type", ["in_steps", "async_in_steps"])
 def test_each_step_of_a_killed_job_has_its_effect_once(site: Site, job_type: str, kills: int) -> None:
     site._environment["SPOKE_LEASE_SECONDS"] = "300"  # the supervisor notices each kill itself
     chance = random.Random(20)

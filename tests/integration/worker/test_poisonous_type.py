@@ -110,7 +110,6 @@ def lane(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lane]:
 @pytest.mark.parametrize(
     ("lane", "way", "quick_seconds"),
     [
-        ("postgresql", "Killed", 0.05),
         ("postgresql", "Killed", 0.01),
         ("postgresql", "OutOfMemory", 0.05),
         ("postgresql", "Timeout", 0.05),

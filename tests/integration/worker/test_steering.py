@@ -121,22 +121,6 @@ def test_after_the_commit_of_a_pause_no_job_of_a_burst_starts_and_all_end_after_
     assert sum(len(starts(site, kind)) for kind in KINDS) == 300
 
 
-def test_while_one_type_is_paused_the_others_go_on(site: Site) -> None:
-    with site.worker("--processes", "2", "--batch", "4"):
-        held = dispatch(site, "brief", 150, seconds=0.01)
-        others = dispatch(site, "other", 150, seconds=0.01)
-        site.wait(lambda: len(starts(site, "brief")) > 20)
-        _, after = paused(site, BRIEF)
-        finish(site, others)
-        begun = starts(site, "brief")
-        assert len(begun) < 150
-        assert max(begun) < after + LATE_SECONDS
-        assert max(starts(site, "other")) > max(begun)
-        site.runner.ledger.limits.resume(BRIEF)
-        finish(site, held)
-    assert len(starts(site, "brief")) == 150
-
-
 @contextmanager
 def failing_server() -> Iterator[tuple[str, list[tuple[float, int, int]], threading.Event]]:
     """A server that answers 503 until the event is set; its URL, and its log: when, job, attempt."""

@@ -46,25 +46,6 @@ def test_a_thousand_reports_are_few_writes_and_the_last_is_not_lost() -> None:
     assert len(ledger.beats) <= 4
 
 
-def test_a_report_that_is_being_written_belongs_to_the_end_as_well() -> None:
-    being_written, goes_on = threading.Event(), threading.Event()
-
-    def beat(progress: Progress | None) -> Pulse:
-        if progress is not None:
-            being_written.set()
-            assert goes_on.wait(patient(60))
-        return Pulse.HELD
-
-    ledger = Ledger()
-    ledger.beat = beat  # type: ignore[method-assign]
-    with Kept(ledger, 300) as kept:
-        kept.lease.report(Progress(99, "row 99"))
-        assert being_written.wait(patient(60))
-        with kept.lease.ending() as progress:
-            assert progress == Progress(99, "row 99")
-        goes_on.set()
-
-
 def test_a_claim_that_is_gone_stops_the_owner_once() -> None:
     ledger = Ledger()
     kept = Kept(ledger, 0.3)
@@ -136,21 +117,6 @@ def test_a_hung_database_stops_the_owner_all_the_same() -> None:
     release.set()
 
 
-def test_an_answer_that_is_not_noted_before_the_lease_ends_is_the_databases_delay() -> None:
-    """As on a machine so busy that the heartbeat's thread has the answer and does not go on."""
-    ledger = Ledger()
-    kept = Kept(ledger, 3.0)  # long enough for a heartbeat to be sent before its end, also by a thread that waits
-
-    class Busy:
-        def recovered(self) -> None:
-            kept.lost.wait(patient(30))
-
-    with kept:
-        kept.keeper._outage = Busy()  # type: ignore[assignment]
-        assert kept.lost.wait(patient(30))
-    assert kept.reasons == [StopReason.DATABASE_AWAY]
-
-
 def test_who_wakes_after_the_lease_s_end_renews_it_no_more() -> None:
     """As when native code held the interpreter: whichever thread goes on first, another process may hold the job."""
     beats, reasons = list[object](), list[StopReason]()
@@ -209,16 +175,6 @@ def test_progress_that_cannot_be_written_costs_the_lease_nothing() -> None:
         kept.lease.report(Progress(1, "\udcff"))
         eventually(lambda: len(ledger.beats) >= 5)
     assert not kept.lost.is_set()
-
-
-def test_a_commit_that_failed_leaves_the_watch_on() -> None:
-    ledger = Ledger()
-    kept = Kept(ledger, 0.3)
-    with kept:
-        with pytest.raises(ZeroDivisionError), kept.lease.ending():
-            raise ZeroDivisionError
-        ledger.answer = lambda: Pulse.GONE
-        assert kept.lost.wait(patient(30))
 
 
 def test_who_is_asked_to_stop_is_told_first_and_may_stop_by_itself() -> None:
