@@ -6,12 +6,13 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from starlette.datastructures import QueryParams
-from tests.bench.web import fill
+from tests.bench.lib.processes import BenchError
+from tests.bench.web import application, fill
 from tests.bench.web.figures import (
     ALL,
     FILTER,
@@ -19,21 +20,33 @@ from tests.bench.web.figures import (
     PAGE,
     Timed,
     claims_ratio,
+    delays,
     for_programs,
     slowest,
 )
+from tests.bench.web.kept_database import disk_problem, is_recent
 from tests.bench.web.layout import (
     BLOCKED,
+    ORGANIZATIONS,
+    TYPES,
     Lane,
     Layout,
+    runs_in_pods,
+    type_name,
 )
+from tests.bench.web.live_viewers import Viewer
+from tests.bench.web.page_times import ENOUGH_SECONDS, LEAST, is_enough
 from tests.bench.web.request_plan import NOT_ASKED, PAIRS, VALUES, VIEWERS, Address, plan
+from tests.bench.web.settings import Settings
 from tests.bench.web.tables import for_docs, for_people
 
+from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.tables import metadata
 from spoke_jobs.limits.job_limit import parse_scope
+from spoke_jobs.registry import load_app
 from spoke_jobs.web.authorizers import LocalOnly
+from spoke_jobs.web.change_stream import BEGIN, EVENT
 from spoke_jobs.web.cluster_reads import ClusterReads
 from spoke_jobs.web.dashboard import Dashboard
 from spoke_jobs.web.job_search import FILTERS, read_search
@@ -107,6 +120,22 @@ def test_a_blocked_job_depends_on_an_older_one(layout: Layout) -> None:
         assert needed < layout.recent_id(Lane.BLOCKED, number)
 
 
+def test_the_jobs_that_are_shown_are_of_workers_where_claims_count() -> None:
+    shown = {each.name: int(each.path.rpartition("/")[2]) for each in plan(FULL) if each.route == "/jobs/{job_id}"}
+    assert not runs_in_pods(shown["Job, waiting, the first"])
+    assert shown["Job, waiting, the first"] < shown["Job, waiting, the last"] <= FULL.last_id
+
+
+def test_there_are_as_many_names_as_promised() -> None:
+    names = {type_name(number) for number in range(TYPES - 1)}
+    assert len(names) == TYPES - 1
+    for each in (value for value in VALUES["type"].values() if ".task" in str(value) and "*" not in str(value)):
+        assert each in names
+    assert all(0 < int(str(VALUES["organization"][case])) <= ORGANIZATIONS for case in ("many", "some", "few, old"))
+    for case in ("many", "some", "few, old"):
+        assert str(VALUES["cause"][case]) in CAUSES
+
+
 def statements(layout: Layout) -> list[fill.Step]:
     now = NOW.isoformat()
     return [*fill.history(layout, now), *fill.clearing(layout), *fill.recent(layout, now)]
@@ -152,6 +181,65 @@ def test_each_job_of_the_history_is_written_once() -> None:
     assert all(following[0] == last + 1 for (_, last), following in itertools.pairwise(series))
 
 
+def test_another_history_is_not_taken_for_this_one() -> None:
+    assert fill.fingerprint(FULL) == fill.fingerprint(Layout(10_000_000, 100_000))
+    assert fill.fingerprint(FULL) != fill.fingerprint(QUICK)
+    assert is_recent(NOW - timedelta(days=6), NOW)
+    assert not is_recent(NOW - timedelta(days=8), NOW)
+
+
+def test_too_small_a_disk_is_refused_with_what_to_do() -> None:
+    assert disk_problem(10**9, 10**9, ()) == ""
+    assert disk_problem(10**9, None, ()) == ""
+    said = disk_problem(19 * 10**9, 4 * 10**9, ["bench_web_7"])
+    assert "19 GB" in said
+    assert "the disk has 4 GB" in said
+    assert "bench_web_7" in said
+    assert "ROWS=" in said
+
+
+def test_too_few_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match="ROWS"):
+        Layout(100, 100_000)
+
+
+def test_the_application_declares_the_types() -> None:
+    registry = load_app(application.__name__)
+    for number in range(TYPES - 1):
+        assert registry.jobs.get(type_name(number))
+
+
+def test_settings_come_from_the_environment() -> None:
+    assert Settings.of({}).full
+    quick = Settings.of({"ROWS": "200000", "PARTS": "pages,claims", "KEEP": "no"})
+    assert (quick.rows, quick.parts, quick.keep, quick.full) == (200_000, ("pages", "claims"), False, False)
+    with pytest.raises(ValueError, match="PARTS has page:"):
+        Settings.of({"PARTS": "page"})
+
+
+def test_what_takes_long_is_asked_less_often() -> None:
+    assert not is_enough([ENOUGH_SECONDS] * (LEAST - 1))
+    assert is_enough([ENOUGH_SECONDS] * LEAST)
+    assert not is_enough([0.01] * 1_000)
+
+
+def test_a_viewer_is_told_at_their_next_event() -> None:
+    assert delays([1.0, 2.0, 5.0], [[2.0, 4.0], [6.0]]) == [1.0, 0.0, 5.0, 4.0, 1.0]
+
+
+def test_events_are_counted_however_they_arrive() -> None:
+    viewer = Viewer()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    viewer.take(head + BEGIN[:4], 1.0)
+    assert not viewer.began
+    viewer.take(BEGIN[4:] + EVENT + EVENT[:9], 2.0)
+    assert viewer.began
+    viewer.take(EVENT[9:], 3.0)
+    assert viewer.events == [2.0, 3.0]
+    with pytest.raises(BenchError, match="no stream"):
+        Viewer().take(b"HTTP/1.1 503 Service Unavailable\r\n\r\n" + BEGIN, 1.0)
+
+
 FAST = Timed(ALL, PAGE, "Jobs", "/jobs", [10.0, 20.0, 30.0], 9_000, 0)
 SLOW = Timed(ONE, PAGE, "Overview", "/", [90.0, 110.0, 130.0], 5_000, 0)
 GONE = Timed(ALL, FILTER, "type: *", "/jobs?type=*", [3_000.0], 800, 1)
@@ -174,6 +262,11 @@ def test_the_worst_page_is_the_figure() -> None:
         "filters_over": 1,
         "filters": 1,
     }
+
+
+def test_an_answer_that_is_another_page_misses_the_aim_however_soon_it_comes() -> None:
+    assert not FAST.is_over
+    assert Timed(ALL, PAGE, "Jobs", "/jobs", [10.0], 1, 1).is_over
 
 
 def test_the_last_line_has_what_was_measured() -> None:

@@ -201,6 +201,17 @@ def test_a_task_that_raises_is_tried_three_times_and_an_unknown_one_once(
     assert "task doomed-1 (raises), attempt 3 of 3" in server.log.read_text()
 
 
+def test_a_task_that_succeeds_on_its_second_attempt_is_delivered(
+    start_server: StartServer, make_dispatcher: MakeDispatcher
+) -> None:
+    server = start_server()
+    dispatcher = make_dispatcher(server.url)
+    dispatcher.submit("second_time_lucky", "null")
+    assert dispatcher.flush(patient(120))
+    assert server.traces() == ["attempt 1", "attempt 2"]
+    assert dispatcher.statistics().delivered == 1
+
+
 def test_a_full_buffer_raises_after_its_wait_and_takes_tasks_again_once_there_is_room(
     start_server: StartServer, make_dispatcher: MakeDispatcher
 ) -> None:

@@ -219,3 +219,36 @@ def test_a_commit_wakes_the_replica_before_its_poll(start_server: StartServer, e
         session.commit()
     eventually(lambda: texts(engine, "ran") == [1], within=30, promised=True)  # half of the poll's period, its maximum
     stage.close()
+
+
+def test_without_a_session_what_a_killed_dispatcher_still_held_is_lost_and_no_more(start_server: StartServer) -> None:
+    """As docs/how-to/tasks.md says: what a server has accepted runs; the rest of the buffer is gone."""
+    server = start_server(queue=50, concurrency=1)
+    script = f"""
+import sys, time
+from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
+dispatcher = TaskDispatcher({server.url!r}, {KEY!r})
+dispatcher.submit("gated", '"gate"')
+sys.stdin.readline()
+for number in range(1000): dispatcher.submit("mark", str(number))
+print("sent", flush=True)
+time.sleep(600)
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as dispatcher:
+        try:
+            assert dispatcher.stdin is not None
+            assert dispatcher.stdout is not None
+            eventually(lambda: server.traces() == ["begin gate"], what="the gate's being before all others")
+            dispatcher.stdin.write("\n")
+            dispatcher.stdin.flush()
+            assert dispatcher.stdout.readline() == "sent\n"
+            eventually(lambda: server.metric("spoke_tasks_unfinished") == 50)
+        finally:
+            dispatcher.send_signal(signal.SIGKILL)
+    server.open_gate()
+    eventually(lambda: server.metric("spoke_tasks_unfinished") == 0)
+    accepted = server.metric("spoke_tasks_accepted_total")
+    ran = [line for line in server.traces() if line.isdigit()]
+    assert len(ran) == len(set(ran)) == accepted - 1
+    assert len(ran) < 1000

@@ -89,6 +89,14 @@ def raises(ctx: TaskContext, payload: Any) -> None:
     raise ValueError("secret payload value")
 
 
+@registry.task("second_time_lucky")
+async def second_time_lucky(ctx: TaskContext, payload: Any) -> None:
+    """Fails once."""
+    trace(f"attempt {ctx.attempt}")
+    if ctx.attempt == 1:
+        raise ValueError("not yet")
+
+
 @registry.task("exits")
 def exits(ctx: TaskContext, payload: Any) -> None:
     """Tries to end the process."""
