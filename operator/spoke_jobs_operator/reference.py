@@ -65,8 +65,8 @@ def _entry(variable: str, name: str, field: FieldInfo) -> str:
 
 def _meaning(name: str, field: FieldInfo) -> str:
     if not field.description:
-        raise LookupError(f"the setting {name} has no description: add one to its Field")
-    return field.description
+        raise LookupError(f"the setting {name} has no description: write a docstring below it")
+    return " ".join(field.description.split())
 
 
 def _in_the_chart(name: str) -> str:
