@@ -38,7 +38,7 @@ def old_names_warnings(environment: Mapping[str, str]) -> list[str]:
 class Settings(BaseSettings):
     """How the operator runs. Times are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Namespaces to serve, separated by commas; empty for all."""
