@@ -9,7 +9,7 @@ from typing import Any
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs_operator.core.objects.read_objects import read_spokejob, read_template
 from spoke_jobs_operator.core.templates.build_job import BOOKKEEPING, build_job
-from spoke_jobs_operator.core.templates.memory_growth import grown
+from spoke_jobs_operator.core.templates.container_resources import grown
 
 PAGE = " ".join((Path(__file__).parents[3] / "docs/how-to/podtemplates.md").read_text().split())
 Object = dict[str, Any]

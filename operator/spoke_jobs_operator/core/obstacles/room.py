@@ -22,9 +22,8 @@ from typing import NamedTuple, TypeVar
 
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.attempt_state import Ended, Pends, Runs, Unclear
-from spoke_jobs_operator.core.diagnosis.quota_refusal import quota_wait
-from spoke_jobs_operator.core.diagnosis.scheduler_message import FITS_NOWHERE
-from spoke_jobs_operator.core.diagnosis.shortage import shortage
+from spoke_jobs_operator.core.diagnosis.refusals import quota_wait
+from spoke_jobs_operator.core.diagnosis.scheduler_message import FITS_NOWHERE, shortage
 from spoke_jobs_operator.core.objects.api_objects import Key, Pod
 
 K = TypeVar("K", bound=Hashable)

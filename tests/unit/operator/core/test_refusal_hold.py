@@ -12,8 +12,7 @@ from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
-from spoke_jobs_operator.core.diagnosis.quota_refusal import quota_wait
-from spoke_jobs_operator.core.diagnosis.refusals import read_refusal
+from spoke_jobs_operator.core.diagnosis.refusals import quota_wait, read_refusal
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.obstacles.probing import FORGOTTEN
 from spoke_jobs_operator.core.obstacles.refusal_hold import MOST_REFUSED, PATIENCE, RefusalHolds
