@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.operator_state import PublishedHold
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.objects.api_objects import Key
 
@@ -138,29 +138,21 @@ class Holds:
         self.now = now
         return self.room.tick(now) | self.refusals.tick(now) | self.starts.tick(now) | self.dependencies.tick(now)
 
-    def published(self, namespace: str) -> list[dict[str, Any]]:
-        """Return the holds of a namespace as JSON values."""
-        found: list[dict[str, Any]] = [
-            {
-                "reason": WaitReason.CLUSTER_FULL.value,
-                "template": group.template,
-                "short": short,
-                "since": since.isoformat(),
-                "pods": pods,
-            }
-            for group, short, since, pods in self.room.full_in(namespace)
-        ]
-        found += self.refusals.published(namespace) + self.rejections.published(namespace)
-        found += self.starts.published(namespace)
+    def published(self, namespace: str) -> list[PublishedHold]:
+        """Return the holds of a namespace."""
+        found = self.room.published(namespace) + self.refusals.published(namespace)
+        found += self.rejections.published(namespace) + self.starts.published(namespace)
         if (away := self.dependencies.of(namespace)) is not None:
-            hold = {"reason": WaitReason.DATABASE_AWAY.value, "cause": away.cause, "since": away.since.isoformat()}
             probing = away.probing
-            probe = (
-                {"allowance": probing.allowance}
-                if probing.allowance
-                else {"next_probe": probing.next_probe.isoformat()}
+            found.append(
+                PublishedHold(
+                    reason=WaitReason.DATABASE_AWAY,
+                    cause=away.cause,
+                    since=away.since.isoformat(),
+                    allowance=probing.allowance or None,
+                    next_probe=None if probing.allowance else probing.next_probe.isoformat(),
+                )
             )
-            found.append(hold | probe)
         return found
 
 

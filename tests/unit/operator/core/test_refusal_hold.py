@@ -178,7 +178,7 @@ def test_pods_that_were_made_before_the_refusal_show_no_more_room() -> None:
         ns.see(key, POD)
     assert ns.starts() is None
     (hold,) = ns.holds.published("ns")
-    assert (hold["fits"], hold["refused"]) == (5, 1)
+    assert (hold.fits, hold.refused) == (5, 1)
 
 
 def test_while_nothing_fits_few_more_are_refused() -> None:
