@@ -58,21 +58,22 @@ from spoke_jobs.web.claim_rules import ClaimRules
 from spoke_jobs.web.id_tokens import IdTokenRefused, read_keys, verified_claims
 from spoke_jobs.web.oidc_provider import ProviderFailed, read_metadata
 from spoke_jobs.worker.child_messages import decode_report
-from spoke_jobs_operator.core.diagnosis import scheduler_message, shortage
+from spoke_jobs_operator.core.diagnosis import scheduler_message
 from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds
 from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
 from spoke_jobs_operator.core.diagnosis.refusals import read_refusal
 from spoke_jobs_operator.core.objects.api_objects import Packed, Unreadable
 from spoke_jobs_operator.core.objects.limit_objects import read_namespace, read_spokelimit
 from spoke_jobs_operator.core.objects.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
-from spoke_jobs_operator.core.objects.resource_caps import (
+from spoke_jobs_operator.core.objects.template_annotations import (
     ANNOTATION_MAX,
     ANNOTATION_MIN,
     ANNOTATION_RESOURCES,
+    UnreadableBounds,
     UnreadableCaps,
+    read_bounds,
     read_caps,
 )
-from spoke_jobs_operator.core.objects.standby_bounds import UnreadableBounds, read_bounds
 from spoke_jobs_operator.core.process import election
 from spoke_jobs_operator.core.templates.build_job import build_job
 from spoke_jobs_operator.core.templates.template_checks import check_template
@@ -325,7 +326,7 @@ READERS: Mapping[str, Reader] = {
     "answer-of-a-proxy": first_line,
     "watch-event": _watch_event,
     "api-refusal": of_text(lambda text: (read_refusal(422, text, NOW), read_refusal(500, text, NOW))),
-    "scheduler-message": of_text(lambda text: (scheduler_message.no_node(text), shortage.shortage(text))),
+    "scheduler-message": of_text(lambda text: (scheduler_message.no_node(text), scheduler_message.shortage(text))),
     "quota-message": of_text(read_quota_refusal),
     "row-values": of_text(
         lambda text: (lenient.read_json(text), lenient.read_uid(text), lenient.read_sqlite_time(text))

@@ -10,9 +10,13 @@ from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import allows_type
 from spoke_jobs.contract.standby import ANNOTATION_STANDBY, LABEL_STANDBY, PORT
 from spoke_jobs.registry import CHECK
-from spoke_jobs_operator.core.objects.resource_caps import ResourceCaps, read_caps
-from spoke_jobs_operator.core.objects.standby_bounds import StandbyBounds, read_bounds
-from spoke_jobs_operator.core.objects.template_annotations import ANNOTATION_COPIED_LABELS
+from spoke_jobs_operator.core.objects.template_annotations import (
+    ANNOTATION_COPIED_LABELS,
+    ResourceCaps,
+    StandbyBounds,
+    read_bounds,
+    read_caps,
+)
 
 from .conftest import APP_VALUES, WITH_PODS, Helm, Refused, environment_of, merged, named, of_kind, pod_of
 

@@ -10,7 +10,7 @@ from tests.unit.operator.core.test_build_job import Object, spokejob
 
 from spoke_jobs_operator.core.objects.read_objects import read_template
 from spoke_jobs_operator.core.templates.build_job import BOOKKEEPING, build_job
-from spoke_jobs_operator.core.templates.memory_growth import grown
+from spoke_jobs_operator.core.templates.container_resources import grown
 
 PAGE = " ".join((Path(__file__).parents[3] / "docs/how-to/podtemplates.md").read_text().split())
 TEMPLATE: Object = {

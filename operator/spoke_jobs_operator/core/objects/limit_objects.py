@@ -1,4 +1,4 @@
-"""Read SpokeLimits, Namespaces and objects of our further kinds into frozen views."""
+"""Read SpokeLimits and Namespaces into frozen views."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spoke_jobs.contract.names import ANNOTATION_PAUSED
 from spoke_jobs.shared.object_fields import Body, digits, items, mapping, moment, number, text
 
 from .api_objects import Key
-from .unreadable_fields import names_of_fields
+from .read_objects import names_of_fields
 
 NOT_PAUSED = "false"
 """The only value of the annotation that does not pause the Namespace."""
@@ -68,29 +68,6 @@ class NamespaceView:
     def key(self) -> Key:
         """The key in the store; Namespaces are in no namespace."""
         return Key("", self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectView:
-    """An object of a kind that has no view of its own."""
-
-    key: Key
-    uid: str
-    resource_version: int
-    generation: int
-    spec: Body
-
-
-def read_object(body: Body) -> ObjectView:
-    """Read an object of our further kinds. Whoever uses its spec checks it."""
-    metadata = mapping(body, "metadata")
-    return ObjectView(
-        key=Key(text(metadata, "namespace"), text(metadata, "name")),
-        uid=text(metadata, "uid"),
-        resource_version=digits(text(metadata, "resourceVersion")),
-        generation=number(metadata, "generation"),
-        spec=mapping(body, "spec"),
-    )
 
 
 def read_spokelimit(body: Body) -> SpokeLimitView:

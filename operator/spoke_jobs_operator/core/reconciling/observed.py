@@ -11,10 +11,9 @@ from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.names import job_name
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.admission.admit import Candidate
-from spoke_jobs_operator.core.diagnosis.attempt_state import Event
 from spoke_jobs_operator.core.diagnosis.refusals import Refusal
 from spoke_jobs_operator.core.limits.limits import UNLIMITED, NamespaceLimits
-from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate
+from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate, WarningEvent
 from spoke_jobs_operator.core.obstacles.holds import REFUSALS
 from spoke_jobs_operator.core.obstacles.room import Group
 from spoke_jobs_operator.core.standby.assignment import Handover
@@ -30,7 +29,7 @@ class Observed:
     spokejob: SpokeJob
     jobs: tuple[Job, ...] = ()
     pods: tuple[Pod, ...] = ()
-    events: tuple[Event, ...] = ()
+    events: tuple[WarningEvent, ...] = ()
     template: PodTemplate | None = None
     held: Wait | None = None
     """The lock or limit that prevents the SpokeJob's next Job, if any."""

@@ -13,16 +13,17 @@ from datetime import datetime, timedelta
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.advice import with_reason
 from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
-from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, LedgerState, SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, LedgerState, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.failed_decisions import message_of
 from spoke_jobs.contract.names import job_name
 from spoke_jobs.contract.retry import GiveUp, after_failure, held_delay
 from spoke_jobs.contract.wait_reasons import HELD_BY_OTHERS, Wait, WaitReason
-from spoke_jobs_operator.core.diagnosis.attempt_state import STOPPING, Bounds, Ended, Event, Pends, Runs, Unclear
+from spoke_jobs_operator.core.diagnosis.attempt_state import STOPPING, Bounds, Ended, Pends, Runs, Unclear
 from spoke_jobs_operator.core.diagnosis.diagnose import NEW_LEADER, OBSTRUCTED, UNCOUNTED, diagnose
 from spoke_jobs_operator.core.diagnosis.pod_end import has_ended
-from spoke_jobs_operator.core.diagnosis.quota_refusal import quota_wait
-from spoke_jobs_operator.core.diagnosis.shortage import shortage
-from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate, Unreadable
+from spoke_jobs_operator.core.diagnosis.refusals import quota_wait
+from spoke_jobs_operator.core.diagnosis.scheduler_message import shortage
+from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate, Unreadable, WarningEvent
 from spoke_jobs_operator.core.obstacles.refusal_hold import PATIENCE as TRIED_WITHIN
 from spoke_jobs_operator.core.obstacles.room import Phase, sighting
 from spoke_jobs_operator.core.standby.assignment import Handover, Step, Told, is_assigned, next_steps
@@ -465,7 +466,7 @@ def _delete(job: Job) -> DeleteJob:
     return DeleteJob(job.meta.key.name, job.meta.uid, str(job.meta.resource_version), wait_for_pods=True)
 
 
-def _events_about(events: tuple[Event, ...], job: Job | None, pods: tuple[Pod, ...]) -> tuple[Event, ...]:
+def _events_about(events: tuple[WarningEvent, ...], job: Job | None, pods: tuple[Pod, ...]) -> tuple[WarningEvent, ...]:
     uids = {item.meta.uid for item in (*([job] if job else ()), *pods)}
     return tuple(event for event in events if event.about in uids)
 
@@ -491,3 +492,26 @@ def _newest(pods: tuple[Pod, ...]) -> Pod | None:
 
 def _message_of_stop(current: SpokeJobStatus) -> str:
     return next((item.message for item in current.conditions if item.reason == STOPPING), "")
+
+
+def undiagnosable(spokejob: SpokeJob, jobs: Iterable[Job], error: Exception, now: datetime) -> Decision:
+    """Return the decision that stops the attempt and ends the SpokeJob, without a look at pods, events or limits.
+
+    The Jobs are deleted first: an attempt that holds no place must not run on if the status can't be written.
+    """
+    stops = tuple(
+        DeleteJob(job.meta.key.name, job.meta.uid, str(job.meta.resource_version), wait_for_pods=True)
+        for job in jobs
+        if job.owner == spokejob.uid and not job.finished and not job.meta.deletion_at
+    )
+    final = _final(spokejob, message_of(error), now).model_copy(update={"observed_generation": spokejob.generation})
+    return Decision(Standing.FINISHED, (*stops, ApplyStatus(final, prompt=True)))
+
+
+def _final(spokejob: SpokeJob, message: str, now: datetime) -> SpokeJobStatus:
+    cause, job_id = Cause.UNDIAGNOSABLE, spokejob.spec.request_id
+    try:
+        closed = status.attempt_closed(spokejob.status, Ended(cause, message=message), None, now)
+        return status.finished(closed, cause, now, message, job_id=job_id)
+    except Exception:  # the status itself may be what no code can handle
+        return status.finished(SpokeJobStatus(attempt=spokejob.status.attempt), cause, now, message, job_id=job_id)

@@ -74,8 +74,7 @@ def report(
 
 
 def _holds(usage: Usage, namespace: str) -> tuple[PublishedHold, ...]:
-    found = usage.holds.published(namespace) if usage.holds is not None else []
-    return tuple(PublishedHold.model_validate(hold) for hold in found)
+    return tuple(usage.holds.published(namespace)) if usage.holds is not None else ()
 
 
 def _busiest(usage: Usage, namespace: str, kind: ScopeKind) -> dict[str, int]:

@@ -16,7 +16,7 @@ from spoke_jobs.contract.executors import Lane
 from spoke_jobs_operator.core.objects.api_objects import Job, PodTemplate
 
 from .pool import Member, is_free
-from .standby_template import bounds_of
+from .standby_job import bounds_of
 
 
 class Miss(StrEnum):

@@ -25,10 +25,9 @@ from spoke_jobs_operator.core.objects.api_objects import (
     PodTemplate,
 )
 from spoke_jobs_operator.core.objects.read_objects import ONE_POD
-from spoke_jobs_operator.core.objects.resource_caps import ResourceCaps
+from spoke_jobs_operator.core.objects.template_annotations import ResourceCaps
 
-from .auto_requests import with_requests
-from .memory_growth import grown
+from .container_resources import grown, with_requests
 from .template_checks import is_the_jobs, spec_of
 
 COMMAND = ("spoke-jobs", "run")

@@ -44,9 +44,13 @@ from spoke_jobs_operator.core.reconciling.observed import (
     unrecorded,
     wants_attempt,
 )
-from spoke_jobs_operator.core.reconciling.reconcile import orphan_deletions, reconcile, reconcile_unreadable
+from spoke_jobs_operator.core.reconciling.reconcile import (
+    orphan_deletions,
+    reconcile,
+    reconcile_unreadable,
+    undiagnosable,
+)
 from spoke_jobs_operator.core.reconciling.status import newly_ended, open_attempt
-from spoke_jobs_operator.core.reconciling.undiagnosable import undiagnosable
 from spoke_jobs_operator.core.standby.assignment import is_assigned
 from spoke_jobs_operator.shell.admission.pacing import Pacer
 from spoke_jobs_operator.shell.api.operator_client import Client, NotLeading

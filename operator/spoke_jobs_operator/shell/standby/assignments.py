@@ -16,8 +16,8 @@ from spoke_jobs_operator.core.objects.api_objects import Key, PodTemplate
 from spoke_jobs_operator.core.reconciling.actions import LabelPod, TakeStandby, TellStandby
 from spoke_jobs_operator.core.reconciling.status import open_attempt
 from spoke_jobs_operator.core.standby.assignment import Handover, Told, is_assigned
+from spoke_jobs_operator.core.standby.standby_job import bounds_of
 from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer, offer
-from spoke_jobs_operator.core.standby.standby_template import bounds_of
 from spoke_jobs_operator.shell.api.operator_client import Client, NotLeading
 from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.store.store import Store, key_of

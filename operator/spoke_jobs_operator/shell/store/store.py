@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from spoke_jobs.contract import names
-from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
-from spoke_jobs.shared.object_fields import digits
+from spoke_jobs.shared.object_fields import Page, digits, uid_of
 from spoke_jobs_operator.core.objects.api_objects import (
     STANDBY_POOL,
-    FailedCreate,
     Job,
     Key,
     Meta,
     Packed,
     Pod,
     PodTemplate,
-    PodWarning,
     Terminated,
     Unreadable,
+    WarningEvent,
 )
 from spoke_jobs_operator.core.objects.limit_objects import (
     NamespaceView,
-    ObjectView,
     SpokeLimitView,
     read_namespace,
-    read_object,
     read_spokelimit,
 )
 from spoke_jobs_operator.core.objects.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
@@ -46,8 +43,6 @@ from .warnings_seen import WarningsSeen
 T = TypeVar("T")
 S = ParamSpec("S")
 _REMEMBERED_DELETIONS = 10_000
-FURTHER = tuple(kind for kind in CUSTOM if kind not in (Kind.SPOKEJOB, Kind.SPOKELIMIT))
-"""Our other kinds, which need no reader of their own to be watched, stored and compared."""
 
 
 class See(Protocol):
@@ -86,8 +81,21 @@ class Listed:
     namespace: str | None
     """None for all namespaces."""
     uids: frozenset[str]
-    version: int
+    version: float
     """The version of the listing: no object in it is newer."""
+
+    @classmethod
+    async def seen(
+        cls, namespace: str | None, pages: AsyncIterator[Page], see: Callable[[Mapping[str, Any]], object]
+    ) -> Listed:
+        """Read a listing, and pass each object on."""
+        uids, version = set[str](), 0
+        async for page in pages:
+            version = digits(page.resource_version)
+            for item in page.items:
+                uids.add(uid_of(item))
+                see(item)
+        return cls(namespace, frozenset(uids), version)
 
 
 class ObjectIndex(Generic[T]):
@@ -229,12 +237,8 @@ class Store:
         self.spokelimits: ObjectIndex[SpokeLimitView] = _settings_index(_limit_alike)
         self.namespaces: ObjectIndex[NamespaceView] = _settings_index(_namespace_alike)
         self._standby_templates: set[Key] = set()
-        self.further: dict[Kind, ObjectIndex[ObjectView]] = {kind: _settings_index(_specs_alike) for kind in FURTHER}
-        """The objects of our other kinds, with the spec as it is."""
         self.on_limits: Callable[[], None] = lambda: None
         """Called when a SpokeLimit or a Namespace has changed limits or pauses."""
-        self.on_further: Callable[[Kind], None] = lambda _kind: None
-        """Called when an object of our other kinds has changed."""
         self.on_error: Callable[[Exception], None] = lambda _error: None
         """Called when an object could not be stored."""
         self._warnings = WarningsSeen()
@@ -246,7 +250,6 @@ class Store:
             Kind.SPOKELIMIT.plural: self.spokelimit_seen,
             Kind.NAMESPACE.plural: self.namespace_seen,
             Kind.WARNING.plural: self.event_seen,
-            **{kind.plural: partial(self.further_seen, kind) for kind in FURTHER},
         }
 
     def see(self, plural: str, body: Mapping[str, Any], *, gone: bool) -> set[Key]:
@@ -254,7 +257,7 @@ class Store:
         see = self._see.get(plural)
         return see(body, gone=gone) if see is not None else set()
 
-    def events_of(self, items: Iterable[Job | Pod]) -> tuple[FailedCreate | PodWarning, ...]:
+    def events_of(self, items: Iterable[Job | Pod]) -> tuple[WarningEvent, ...]:
         """Return the newest Events of each Job and pod."""
         return tuple(event for item in items for event in self._warnings.about(item.meta))
 
@@ -339,30 +342,11 @@ class Store:
             self.on_limits()
         return set()
 
-    @_contained
-    def further_seen(self, kind: Kind, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
-        """Store an object of our other kinds, or its deletion."""
-        if _settings_seen(self.further[kind], read_object(body), gone=gone):
-            self.on_further(kind)
-        return set()
-
-    def remove_spokelimits(self, absent: Iterable[SpokeLimitView], version: float = math.inf) -> None:
-        """Remove SpokeLimits that a listing lacks."""
+    def remove_settings(self, index: ObjectIndex[V], absent: Iterable[V], version: float = math.inf) -> None:
+        """Remove SpokeLimits or Namespaces that a listing lacks."""
         if absent := list(absent):
-            self.spokelimits.remove_all(absent, version)
+            index.remove_all(absent, version)
             self.on_limits()
-
-    def remove_namespaces(self, absent: Iterable[NamespaceView], version: float = math.inf) -> None:
-        """Remove Namespaces that a listing lacks."""
-        if absent := list(absent):
-            self.namespaces.remove_all(absent, version)
-            self.on_limits()
-
-    def remove_further(self, kind: Kind, absent: Iterable[ObjectView], version: float = math.inf) -> None:
-        """Remove objects of our other kinds that a listing lacks."""
-        if absent := list(absent):
-            self.further[kind].remove_all(absent, version)
-            self.on_further(kind)
 
     @_contained
     def event_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
@@ -370,7 +354,7 @@ class Store:
         event = None if gone else read_event(body)
         if event is None:
             return set()
-        about = self.pods.get(event.pod) if isinstance(event, PodWarning) else self.jobs.get(event.job)
+        about = self.pods.get(event.key) if event.kind == "Pod" else self.jobs.get(event.key)
         known = about is not None and about.meta.uid == event.about
         return {about.spokejob} if self._warnings.put(event, known=known) and about and known else set()
 
@@ -443,10 +427,6 @@ def _settings_index(alike: Callable[[V, V], bool]) -> ObjectIndex[V]:
 def _settings_seen(index: ObjectIndex[V], item: V, *, gone: bool) -> bool:
     """Store an object or its deletion; return whether something has changed for the operator."""
     return index.remove(item.key, item.uid, item.resource_version) if gone else index.put(item)
-
-
-def _specs_alike(old: ObjectView, new: ObjectView) -> bool:
-    return old.spec == new.spec
 
 
 def _identify(item: Job | Pod | PodTemplate) -> Identity:

@@ -11,7 +11,7 @@ from spoke_jobs.contract.termination import TerminationMessage
 from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Event, Pends, Runs, Unclear
 from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
 from spoke_jobs_operator.core.diagnosis.pod_end import has_ended
-from spoke_jobs_operator.core.objects.api_objects import FailedCreate, Job, Pod, PodWarning
+from spoke_jobs_operator.core.objects.api_objects import Job, Pod, WarningEvent
 from spoke_jobs_operator.core.objects.read_objects import read_event
 
 BOUNDS = Bounds(start=600, run=None)
@@ -261,7 +261,7 @@ def test_what_the_pods_own_deadline_ended_has_timed_out(code: int) -> None:
     assert end == Ended("Timeout", exit_code=code)
 
 
-def failed_create(message: str) -> FailedCreate:
+def failed_create(message: str) -> WarningEvent:
     event = read_event(
         {
             "metadata": {"name": "e", "namespace": "ns", "resourceVersion": "1"},
@@ -270,7 +270,7 @@ def failed_create(message: str) -> FailedCreate:
             "message": message,
         }
     )
-    assert isinstance(event, FailedCreate)
+    assert isinstance(event, WarningEvent)
     return event
 
 
@@ -334,7 +334,7 @@ def test_a_job_without_a_pod_waits_for_what_its_event_says() -> None:
     assert read_event({**body, "reason": "SuccessfulCreate"}) is None
 
 
-def failed_mount(pod_uid: str) -> PodWarning:
+def failed_mount(pod_uid: str) -> WarningEvent:
     body = {
         "metadata": {"name": "e", "namespace": "ns", "resourceVersion": "1"},
         "involvedObject": {"kind": "Pod", "name": "sj-1-7", "namespace": "ns", "uid": pod_uid},
@@ -342,7 +342,7 @@ def failed_mount(pod_uid: str) -> PodWarning:
         "message": 'secret "keys" not found',
     }
     event = read_event(body)
-    assert isinstance(event, PodWarning)
+    assert isinstance(event, WarningEvent)
     return event
 
 

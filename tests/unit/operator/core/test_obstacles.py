@@ -29,7 +29,7 @@ from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Pends, Runs, Unclear
 from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
 from spoke_jobs_operator.core.diagnosis.obstacles import INIT_PATIENCE, obstacle
-from spoke_jobs_operator.core.objects.api_objects import Pod, PodWarning
+from spoke_jobs_operator.core.objects.api_objects import Pod, WarningEvent
 from spoke_jobs_operator.core.objects.read_objects import read_event, read_pod
 from spoke_jobs_operator.core.reconciling.status import attempt_pends, attempt_started
 
@@ -37,13 +37,13 @@ BOUNDS = Bounds(start=600, run=None)
 PULL = 'Back-off pulling image "db:9": ErrImagePull: failed to pull image "db:9": not found'
 
 
-def pending(pod: Pod, *events: PodWarning) -> Pends:
+def pending(pod: Pod, *events: WarningEvent) -> Pends:
     state = diagnose(job(), (pod,), events, BOUNDS, NOW, live=True)
     assert isinstance(state, Pends), state
     return state
 
 
-def at_the_start_timeout(pod: Pod, *events: PodWarning) -> Ended:
+def at_the_start_timeout(pod: Pod, *events: WarningEvent) -> Ended:
     state = diagnose(job(created=-600), (pod,), events, BOUNDS, NOW, live=True)
     assert isinstance(state, Ended), state
     assert state.stop
@@ -153,7 +153,7 @@ def test_what_stands_in_the_way_is_named_and_stays_named(
         (warning("FailedPrepareDynamicResources", "driver gpu is not registered"), "SandboxFailed", ""),
     ],
 )
-def test_what_only_an_event_says_is_named(event: PodWarning, reason: str, about: str) -> None:
+def test_what_only_an_event_says_is_named(event: WarningEvent, reason: str, about: str) -> None:
     """The pod says no more than that its containers are being created."""
     creating = real_pod(container("job", CREATING), init=(container("setup", WAITS),))
     state = pending(creating, event)
@@ -395,7 +395,7 @@ EVENTS = st.lists(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(body=PODS, events=EVENTS, live=st.booleans(), age=st.sampled_from((-10, -600)))
-def test_any_pod_has_a_state(body: dict[str, Any], events: list[PodWarning], live: bool, age: float) -> None:
+def test_any_pod_has_a_state(body: dict[str, Any], events: list[WarningEvent], live: bool, age: float) -> None:
     pod = read_pod(body)
     state = diagnose(job(created=age), (pod,), events, BOUNDS, NOW, live=live)
     assert isinstance(state, Ended | Pends | Runs | Unclear)

@@ -12,8 +12,7 @@ from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
-from spoke_jobs_operator.core.diagnosis.quota_refusal import quota_wait
-from spoke_jobs_operator.core.diagnosis.refusals import read_refusal
+from spoke_jobs_operator.core.diagnosis.refusals import quota_wait, read_refusal
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.obstacles.probing import FORGOTTEN
 from spoke_jobs_operator.core.obstacles.refusal_hold import MOST_REFUSED, PATIENCE, RefusalHolds
@@ -179,7 +178,7 @@ def test_pods_that_were_made_before_the_refusal_show_no_more_room() -> None:
         ns.see(key, POD)
     assert ns.starts() is None
     (hold,) = ns.holds.published("ns")
-    assert (hold["fits"], hold["refused"]) == (5, 1)
+    assert (hold.fits, hold.refused) == (5, 1)
 
 
 def test_while_nothing_fits_few_more_are_refused() -> None:

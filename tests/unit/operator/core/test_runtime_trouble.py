@@ -16,7 +16,7 @@ from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Pend
 from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
 from spoke_jobs_operator.core.diagnosis.pod_end import end_of
 from spoke_jobs_operator.core.diagnosis.runtime_trouble import is_runtime_trouble
-from spoke_jobs_operator.core.objects.api_objects import Pod, PodWarning
+from spoke_jobs_operator.core.objects.api_objects import Pod, WarningEvent
 
 TASK = "failed to create containerd task: "
 SHIM = f"{TASK}failed to create shim task: "
@@ -134,7 +134,7 @@ def test_without_a_memory_limit_the_node_was_short_of_memory() -> None:
     assert end_of(not_started(OOM)) == Ended("ContainerRuntimeFailed", exit_code=128, message=OOM)
 
 
-def look(pod: Pod, *events: PodWarning, age: float) -> Pends | Ended:
+def look(pod: Pod, *events: WarningEvent, age: float) -> Pends | Ended:
     state = diagnose(job(created=-age), (pod,), events, Bounds(start=600, run=None), NOW, live=True)
     assert isinstance(state, Pends | Ended)
     return state

@@ -18,10 +18,20 @@ from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, SpokeJo
 from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs_operator.core.objects.api_objects import PodTemplate
 from spoke_jobs_operator.core.objects.read_objects import read_job
-from spoke_jobs_operator.core.objects.standby_bounds import NO_STANDBY, StandbyBounds, UnreadableBounds, read_bounds
-from spoke_jobs_operator.core.standby.standby_job import build_standby_job, digest_of, standby_name
+from spoke_jobs_operator.core.objects.template_annotations import (
+    NO_STANDBY,
+    StandbyBounds,
+    UnreadableBounds,
+    read_bounds,
+)
+from spoke_jobs_operator.core.standby.standby_job import (
+    bounds_of,
+    build_standby_job,
+    digest_of,
+    problem_of,
+    standby_name,
+)
 from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer, offer
-from spoke_jobs_operator.core.standby.standby_template import bounds_of, problem_of
 from spoke_jobs_operator.core.templates.build_job import attempt_variables, build_job
 
 WANTS = {"jobs.spoke.dev/standby": "1-5"}

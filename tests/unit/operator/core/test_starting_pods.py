@@ -103,9 +103,10 @@ def test_a_template_counts_as_full_for_a_while_so_that_reasons_do_not_alternate(
     room.observe(key(1), Sighting(Phase.NO_ROOM, short="cpu"), NOW)
     room.observe(key(1), NODE, at(1))
     room.tick(at(REMEMBERED.total_seconds() - 1))
-    assert room.full(GROUP) == ("cpu", NOW)
+    (full,) = room.published(GROUP.namespace)
+    assert (full.short, full.since) == ("cpu", NOW.isoformat())
     room.tick(at(REMEMBERED.total_seconds()))
-    assert room.full(GROUP) is None
+    assert room.published(GROUP.namespace) == []
 
 
 def fill(room: Room, namespace: str, count: int, seen: Sighting | None = None) -> None:

@@ -13,7 +13,7 @@ from spoke_jobs.contract.custom_resources.spokejob import Resources
 from spoke_jobs.contract.quantities import in_bytes
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.objects import template_annotations
-from spoke_jobs_operator.core.objects.resource_caps import ResourceCaps, UnreadableCaps, read_caps, violation
+from spoke_jobs_operator.core.objects.template_annotations import ResourceCaps, UnreadableCaps, read_caps, violation
 from spoke_jobs_operator.core.templates.build_job import build_job
 from spoke_jobs_operator.core.templates.template_checks import check_template
 

@@ -18,7 +18,7 @@ from spoke_jobs.shared.api_errors import ApiError, api_error
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.process.election import LeaseTimes
 from spoke_jobs_operator.shell.api.operator_client import Client
-from spoke_jobs_operator.shell.process.leadership import Alone, ByLease
+from spoke_jobs_operator.shell.process.leadership import ByLease, Leadership
 
 KEY = Key("platform", "spoke-operator")
 TIMES = LeaseTimes(lasts=15, renewed_within=10, retry=2)
@@ -358,7 +358,7 @@ async def unmoved(seconds: float) -> None:
 
 def test_alone_it_leads_for_ever() -> None:
     async def main() -> None:
-        alone = Alone()
+        alone = Leadership()
         await alone.gained()
         assert alone.leads()
         with pytest.raises(TimeoutError):

@@ -1,4 +1,4 @@
-"""Give an attempt more memory after earlier attempts ran out of memory."""
+"""The resources of an attempt: memory that earlier ones lacked, and requests that suit earlier jobs of the type."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from spoke_jobs.contract.custom_resources.spokejob import Retry
 from spoke_jobs.contract.quantities import in_bytes, in_mebibytes
+from spoke_jobs_operator.core.objects.template_annotations import ResourceCaps
 
 DEFAULT_BOUND = 4
 """The maximum of a SpokeJob that declares none, as a multiple of the first attempt's memory, or of what was measured
@@ -45,3 +46,31 @@ def grown(
         if (in_bytes(amount) or 0) > first:  # rounding down may make it smaller than the first amount
             amounts["memory"] = amount
     return {**resources, **result}
+
+
+_MEBI = 2**20
+
+
+def with_requests(resources: Mapping[str, Any], requests: Mapping[str, str], caps: ResourceCaps) -> dict[str, Any]:
+    """Return a container's resources with these requests. A limit that is below its request is raised to it.
+
+    An amount applies only if the template has a maximum for it: then the template lets jobs choose.
+    """
+    result = {name: dict(amounts) for name, amounts in resources.items() if isinstance(amounts, Mapping)}
+    for name, asked in requests.items():
+        wanted, most = in_bytes(asked), caps.largest.get(name)
+        if wanted is None or most is None or not caps.allows(name):
+            continue
+        bounded = min(max(wanted, caps.smallest.get(name, Decimal(0))), most)
+        amount = asked if bounded == wanted else _quantity(name, bounded)
+        result.setdefault("requests", {})[name] = amount
+        limit = in_bytes(str(result.get("limits", {}).get(name, "")))
+        if limit is not None and limit < bounded:
+            result["limits"][name] = amount
+    return {**resources, **result}
+
+
+def _quantity(name: str, amount: Decimal) -> str:
+    if name != "memory":
+        return f"{int(amount * 1000)}m"
+    return in_mebibytes(amount) if amount % _MEBI == 0 else str(int(amount))
