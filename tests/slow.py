@@ -35,6 +35,7 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/runners/test_legacy_runner.py", (), "same_process", _UNIT),
     Slow("tests/integration/cli/test_watch.py", (), "", _UNIT),
     Slow("tests/integration/texting/", (), "postgresql", "the same cases on SQLite"),
+    Slow("tests/integration/ledger/test_sql_ledger.py", ("TestSameStatements",), "", _UNIT),
     Slow("tests/integration/ledger/test_reference_code.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/ledger/test_hostile_rows.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/ledger/test_hostile_dependents.py", (), "sqlite", _POSTGRESQL),

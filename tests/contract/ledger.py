@@ -55,6 +55,11 @@ class LedgerSteps:
         assert claim is not None
         return claim
 
+    def claimed_once_due(self, ledger: Ledger) -> Claim:
+        claim = eventually(lambda: claim_one(ledger, "legacy", ["report"], "w", LEASE))
+        assert claim is not None
+        return claim
+
     def batch(self, ledger: Ledger, limit: int) -> list[int]:
         return [claim.job.id for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, limit)]
 

@@ -55,7 +55,7 @@ class TurnContract(LedgerSteps):
         assert run(ledger, 20, at_once) == [1, 2] * 10
 
     @in_strict_turns
-    @pytest.mark.parametrize(("many", "few"), [(None, 5), (5, None), (0, 1), (2**31 - 1, 7)])
+    @pytest.mark.parametrize(("many", "few"), [(None, 5), (2**31 - 1, None)])
     def test_the_jobs_without_an_organization_take_turns_as_those_of_one(
         self, ledger: Ledger, many: int | None, few: int | None
     ) -> None:
@@ -101,10 +101,7 @@ class TurnContract(LedgerSteps):
         assert claims(ledger, 4) == []
 
     @in_strict_turns
-    @pytest.mark.parametrize(
-        ("scope", "most"),
-        [("organization:99", 1), ("organization:1", 1), ("each-organization", 1), ("type:report", 2), ("all", 2)],
-    )
+    @pytest.mark.parametrize(("scope", "most"), [("organization:99", 1), ("each-organization", 1), ("all", 2)])
     def test_turns_are_taken_under_limits_too(self, ledger: Ledger, scope: str, most: int) -> None:
         dispatched(ledger, 1, 100)
         dispatched(ledger, 2, 6)
