@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, update
+from tests.conftest import open_ledger
 from tests.contract.ledger import EAGER, LEASE, SHORT, claim_one, new_job
 from tests.waiting import eventually, patient
 
@@ -41,11 +42,13 @@ from spoke_jobs.model import (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
 def ledger(request: pytest.FixtureRequest) -> Iterator[SqlLedger]:
-    engine = create_engine(request.getfixturevalue(f"{request.param}_ledger_url"))
-    yield SqlLedger(engine)
-    engine.dispose()
+    yield from open_ledger(request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_ledger_url"))
+
+
+BOTH = pytest.mark.parametrize("ledger", ["sqlite", "postgres"], indirect=True)
+"""For one test of each statement. The rules are the same code on both databases."""
 
 
 def job_with_hook(ledger: SqlLedger) -> JobRequest:
@@ -57,6 +60,7 @@ def fail_job(ledger: SqlLedger, job: JobRequest, failure: Failure) -> bool:
         return syncing.fail_job(connection, job, failure)
 
 
+@BOTH
 @pytest.mark.parametrize("state", ["waiting", "running"])
 def test_an_outcome_of_the_cluster_dispatches_what_is_to_follow_once(ledger: SqlLedger, state: str) -> None:
     job = job_with_hook(ledger)
@@ -102,6 +106,7 @@ def waits_for_a_lock(ledger: SqlLedger) -> bool:
         return bool(connection.exec_driver_sql(waits).scalar())
 
 
+@BOTH
 def test_a_blocked_job_is_launched_once_those_it_depends_on_have_ended(ledger: SqlLedger) -> None:
     first, second = ledger.insert_many([new_job(runner="kubernetes"), new_job(runner="kubernetes")])
     after = (first.id, second.id)
@@ -123,6 +128,7 @@ def test_a_blocked_job_is_launched_once_those_it_depends_on_have_ended(ledger: S
     assert launches() == [lenient.id]
 
 
+@BOTH
 def test_however_many_jobs_wait_for_a_retry_the_others_are_launched(ledger: SqlLedger) -> None:
     job = ledger.insert(new_job(runner="kubernetes"))
     with ledger.engine.begin() as connection:
@@ -146,6 +152,7 @@ def record_submitted(ledger: SqlLedger, job: JobRequest) -> None:
         assert syncing.record_submitted(connection, job)
 
 
+@BOTH
 def test_a_job_that_locks_its_queue_waits_for_the_spokejob_of_the_older_ones(ledger: SqlLedger) -> None:
     first, second, third = (in_line(ledger) for _ in range(3))
     assert [may_launch(ledger, job) for job in (first, second, third)] == [True, False, False]
@@ -170,21 +177,15 @@ def test_a_job_that_locks_its_queue_waits_for_the_spokejob_of_the_older_ones(led
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_a_job_does_not_wait_for_an_older_one_that(ledger: SqlLedger, changes: dict[str, object]) -> None:
+def test_a_job_waits_for_an_older_one_but_not_for_one_that(ledger: SqlLedger, changes: dict[str, object]) -> None:
     in_line(ledger, **changes)
     assert may_launch(ledger, in_line(ledger))
-
-
-def test_a_job_that_locks_no_queue_waits_for_none(ledger: SqlLedger) -> None:
-    in_line(ledger)
-    assert may_launch(ledger, in_line(ledger, locks_queue=False))
-
-
-def test_a_job_waits_for_an_older_one_of_a_higher_priority(ledger: SqlLedger) -> None:
     in_line(ledger, priority=5)
     assert not may_launch(ledger, in_line(ledger, priority=4))
+    assert may_launch(ledger, in_line(ledger, locks_queue=False)), "it locks no queue"
 
 
+@BOTH
 def test_a_job_waits_for_an_older_one_only_up_to_an_age(ledger: SqlLedger) -> None:
     first, second = in_line(ledger), in_line(ledger)
     assert [may_launch(ledger, job, 3600) for job in (first, second)] == [True, False]
@@ -196,8 +197,8 @@ def test_a_job_waits_for_an_older_one_only_up_to_an_age(ledger: SqlLedger) -> No
     assert not may_launch(ledger, second), "a runner leaves it to sync, which launches both"
 
 
-@pytest.mark.parametrize("text", ["Job\x00Error", "Job\ud800Error"])
-@pytest.mark.parametrize("final", [True, False])
+@BOTH
+@pytest.mark.parametrize(("text", "final"), [("Job\x00Error", True), ("Job\ud800Error", False)])
 def test_an_end_with_text_that_no_database_holds_is_recorded_and_frees_the_queue(
     ledger: SqlLedger, text: str, final: bool
 ) -> None:
@@ -275,6 +276,7 @@ def test_an_older_run_s_outcome_changes_nothing(ledger: SqlLedger) -> None:
     assert ledger.get(job.id) == again
 
 
+@BOTH
 def test_jobs_that_no_worker_takes_in_time_move_unless_one_has_begun(ledger: SqlLedger) -> None:
     options = JobOptions(lane="worker", overflow_seconds=60)
     late, taken, soon = (ledger.insert(new_job(runner=LANE_RUNNER, options=options)) for _ in range(3))
@@ -292,6 +294,7 @@ def test_jobs_that_no_worker_takes_in_time_move_unless_one_has_begun(ledger: Sql
     assert (moved.runner, moved.run, moved.state) == ("kubernetes", 2, JobState.WAITING)
 
 
+@BOTH
 def test_a_look_at_jobs_that_may_move_counts_the_claims_since_the_last_one(ledger: SqlLedger) -> None:
     claim_of(ledger, queue_name="before", locks_queue=True)
     bound(ledger, "each-queue", max_running=9)
@@ -313,6 +316,7 @@ def test_a_look_at_jobs_that_may_move_counts_the_claims_since_the_last_one(ledge
         assert overflow.look(connection, found.last_attempt, 9).claims == {}
 
 
+@BOTH
 def test_the_load_of_a_set_of_workers_is_what_its_workers_would_run(ledger: SqlLedger) -> None:
     jobs = [ledger.insert(new_job(runner=LANE_RUNNER)) for _ in range(3)]
     assert isinstance(ledger.claim(jobs[0].id, jobs[0].uid, 1, 1, "w", LEASE), Claim)
@@ -358,6 +362,7 @@ def test_of_the_jobs_of_a_serial_queue_the_load_counts_one(ledger: SqlLedger) ->
     assert load_of_all(ledger).jobs == 2
 
 
+@BOTH
 def test_the_load_is_what_the_limits_leave_room_for(ledger: SqlLedger) -> None:
     for number in range(20):
         ledger.insert(new_job(runner=LANE_RUNNER, organization_id=number % 3))
@@ -397,6 +402,7 @@ def claim_of(ledger: SqlLedger, runner: str = LANE_RUNNER, **changes: object) ->
     return found
 
 
+@BOTH
 def test_each_look_finds_the_attempts_that_have_ended_since(ledger: SqlLedger) -> None:
     ledger.succeed(None, claim_of(ledger).token, None, None, AttemptUsage(1))
     before = look(ledger, FIRST_LOOK)
@@ -443,6 +449,7 @@ def test_of_options_that_are_too_large_a_look_reads_nothing(ledger: SqlLedger) -
     assert large.options.resources is None
 
 
+@BOTH
 def test_a_look_says_how_long_a_first_attempt_waited_for_its_pod_and_ran(ledger: SqlLedger) -> None:
     with ledger.engine.begin() as connection:
         before = ended_attempts.look(connection, FIRST_LOOK, 9)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import Engine, event, select, text, update
+from sqlalchemy import Engine, select, text, update
 from sqlalchemy.exc import DBAPIError
 from tests.contract.ledger import LEASE, claim_one, new_job
 from tests.waiting import eventually
@@ -34,19 +34,13 @@ from spoke_jobs.schedules.schedule import Schedule
 from spoke_jobs.shared.histogram import Histogram
 
 HOUR = timedelta(hours=1)
+BOTH = pytest.mark.parametrize("engine", ["sqlite", "postgres"], indirect=True)
+"""For one test of each statement. The rules are the same code on both databases."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    kind = "sqlite" if request.param == "sqlite" else "postgres"
-    engine = create_engine(request.getfixturevalue(f"{kind}_ledger_url"))
-    if kind == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def on_connect(connection: Any, _record: Any) -> None:
-            connection.execute("PRAGMA synchronous = OFF")  # nothing here is to survive the machine
-            connection.execute("PRAGMA busy_timeout = 240000")  # its lock is not fair
-
+    engine = create_engine(request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_ledger_url"))
     yield engine
     engine.dispose()
 
@@ -101,6 +95,7 @@ def due_times(jobs: Sequence[JobRequest]) -> list[datetime | None]:
     return [job.scheduled_for for job in jobs]
 
 
+@BOTH
 def test_an_occurrence_is_a_job_with_its_due_time_its_payload_and_its_options(engine: Engine) -> None:
     registry = declared(("monday", Every(hours=1)), payload=Report, queue_name="reports", priority=3)
     assert tick(engine, registry) == [], "nothing is due when the schedule is first seen"
@@ -116,24 +111,23 @@ def test_an_occurrence_is_a_job_with_its_due_time_its_payload_and_its_options(en
     assert claim.job.scheduled_for == due
 
 
-@pytest.mark.parametrize(("misfire", "count"), [("skip", 0), ("once", 1), ("all", 6)])
-def test_after_an_hour_without_a_process(engine: Engine, misfire: str, count: int) -> None:
+def test_after_an_hour_without_a_process(engine: Engine) -> None:
     # The rule of grace is tested with a given clock. Here the newest occurrence may be due just now, so grace is 0.
-    timing = Every(minutes=10, misfire=misfire, misfire_grace_seconds=0)
-    registry = declared(("often", timing))
+    minutes: dict[str, Sequence[int]] = {"skip": (), "once": (50,), "all": range(0, 60, 10)}
+    registry = declared(*((rule, Every(minutes=10, misfire=rule, misfire_grace_seconds=0)) for rule in minutes))
     tick(engine, registry)
-    first = set_back(engine, "often", HOUR)
+    first = {rule: set_back(engine, rule, HOUR) for rule in minutes}
     jobs = tick(engine, registry)
-    assert len(jobs) == count
-    expected = {"skip": [], "once": [first + 50 * timedelta(minutes=1)],
-                "all": [first + number * timedelta(minutes=10) for number in range(6)]}  # fmt: skip
-    assert due_times(jobs) == expected[misfire]
-    skip = row(engine, "often").last_skip
-    assert (skip is None) == (misfire == "all")
-    assert skip is None or (skip.reason, skip.first) == (SkipReason.MISSED, first)
+    for rule, late in minutes.items():
+        expected = [first[rule] + timedelta(minutes=number) for number in late]
+        assert due_times([job for job in jobs if job.schedule == rule]) == expected
+        skip = row(engine, rule).last_skip
+        assert (skip is None) == (rule == "all")
+        assert skip is None or (skip.reason, skip.first) == (SkipReason.MISSED, first[rule])
     assert tick(engine, registry) == []
 
 
+@BOTH
 def test_overlap(engine: Engine) -> None:
     rules = {
         "allow": Every(hours=1),
@@ -198,6 +192,7 @@ def test_a_stored_schedule_that_replaces_and_has_a_unique_key_cancels_nothing(en
     assert running.cancel_requested_at is None
 
 
+@BOTH
 def test_a_unique_key_holds_back_an_occurrence(engine: Engine) -> None:
     registry = declared(("a", Every(hours=1)), ("b", Every(hours=1)), unique_key="k")
     tick(engine, registry)
@@ -211,6 +206,7 @@ def test_a_unique_key_holds_back_an_occurrence(engine: Engine) -> None:
     assert (skip.reason, skip.job_id) == (SkipReason.UNIQUE_KEY, job.id)
 
 
+@BOTH
 def test_a_due_time_that_has_a_job_already_is_skipped_and_says_so(engine: Engine) -> None:
     registry = declared(("hourly", Every(hours=1)))
     tick(engine, registry)
@@ -228,13 +224,16 @@ def test_a_due_time_that_has_a_job_already_is_skipped_and_says_so(engine: Engine
     assert f"spoke-jobs show {other.id}" in problem.advice
 
 
-def test_a_job_with_jitter_waits(engine: Engine) -> None:
-    registry = declared(("spread", Every(hours=1, jitter_seconds=600)))
+def test_a_job_with_jitter_waits_and_how_late_it_is_dispatched_is_observed(engine: Engine) -> None:
+    registry, lag = declared(("spread", Every(hours=1, jitter_seconds=600))), Histogram((60.0, 7200.0))
     tick(engine, registry)
+    assert lag.total == 0
     due = set_back(engine, "spread", HOUR)
-    (job,) = tick(engine, registry)
+    (job,) = ticker_of(SqlLedger(engine), registry, "legacy", lag).tick_if_due()
     assert job.run_after is not None
     assert job.scheduled_for == due <= job.run_after <= due + timedelta(seconds=600)
+    assert lag.total == pytest.approx((job.created_at - due).total_seconds())
+    assert sum(lag.counts) == 1
 
 
 class Strict(BaseModel):
@@ -333,6 +332,7 @@ def test_a_validator_that_raises_anything_fails_only_its_schedule(engine: Engine
     assert "secret" not in row(engine, "odd").error
 
 
+@BOTH
 def test_states_are_counted_for_metrics_by_runner(engine: Engine) -> None:
     names = ("well", "paused", "gone", "late", "failing", "over")
     registry = declared(*((name, Every(hours=1)) for name in names))
@@ -363,17 +363,6 @@ def test_a_schedule_whose_code_is_gone_does_not_fire_and_is_orphaned(engine: Eng
     assert (row(engine, "kept").orphaned(now), row(engine, "gone").orphaned(now)) == (False, True)
     assert [job.schedule for job in tick(engine, declared(("gone", Every(hours=1))))] == ["gone"], "the code is back"
     assert not row(engine, "gone").orphaned(datetime.now(UTC))
-
-
-def test_how_late_a_job_is_dispatched_is_observed(engine: Engine) -> None:
-    registry, lag = declared(("s", Every(hours=1))), Histogram((60.0, 7200.0))
-    tick(engine, registry)
-    assert lag.total == 0
-    set_back(engine, "s", HOUR)
-    (job,) = ticker_of(SqlLedger(engine), registry, "legacy", lag).tick_if_due()
-    assert job.scheduled_for is not None
-    assert lag.total == pytest.approx((job.created_at - job.scheduled_for).total_seconds())
-    assert sum(lag.counts) == 1
 
 
 def test_two_releases_do_not_take_turns(engine: Engine) -> None:
@@ -415,6 +404,7 @@ def test_other_times_count_from_now_and_other_options_leave_the_next_time(engine
     assert row(engine, "s").paused_at is not None, "it stays paused"
 
 
+@BOTH
 def test_paused_resumed_and_removed(engine: Engine) -> None:
     registry = declared(("s", Every(hours=1)))
     tick(engine, registry)
@@ -447,6 +437,7 @@ def test_paused_resumed_and_removed(engine: Engine) -> None:
     assert "Every 1 hour" in events[-1].detail
 
 
+@BOTH
 def test_names_of_code_and_of_people(engine: Engine) -> None:
     tick(engine, declared(("s", Every(hours=1))))
     made = declared().make_schedule("s", "report", Every(hours=2), None, {})
@@ -521,6 +512,7 @@ def test_an_unexpected_error_in_one_schedule_holds_up_no_other(
     assert "unexpected error in one schedule" in caplog.text
 
 
+@BOTH
 def test_a_job_that_the_database_refuses_holds_up_no_other(engine: Engine) -> None:
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
