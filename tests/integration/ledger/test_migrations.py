@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, text
 from sqlalchemy import create_engine as plain_engine
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
+from tests.ledger_databases import empty_database
 from tests.unit.ledger.test_migrations import differences, proposals
 from tests.waiting import eventually, patient
 
@@ -34,16 +34,10 @@ def test_no_difference(postgres_ledger_url: str) -> None:
 
 
 @pytest.fixture
-def empty_url(postgres_url: str, postgres_ledger_url: str) -> Iterator[URL]:
+def empty_url(postgres_url: str) -> Iterator[URL]:
     """A database without tables."""
-    name = f"{make_url(postgres_ledger_url).database}_empty"
-    admin = plain_engine(postgres_url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}"'))
-    yield make_url(postgres_url).set(database=name)
-    with admin.connect() as connection:
-        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    admin.dispose()
+    with empty_database(postgres_url) as url:
+        yield url
 
 
 def test_processes_that_start_together_migrate_one_after_the_other(empty_url: URL) -> None:
