@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -125,6 +126,13 @@ def test_after_an_hour_without_a_process(engine: Engine) -> None:
         assert (skip is None) == (rule == "all")
         assert skip is None or (skip.reason, skip.first) == (SkipReason.MISSED, first[rule])
     assert tick(engine, registry) == []
+
+
+def test_the_clock_of_a_process_may_be_wrong(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, right = declared(("hourly", Every(hours=1))), time.time
+    tick(engine, registry)
+    monkeypatch.setattr(time, "time", lambda: right() + 7200)
+    assert tick(engine, registry) == [], "the database's time counts"
 
 
 @BOTH
