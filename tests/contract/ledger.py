@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from tests.waiting import eventually
 
@@ -16,6 +17,7 @@ from spoke_jobs.model import (
     NewJob,
 )
 
+T = TypeVar("T")
 LEASE = 30.0
 SHORT = 0.05
 """A lease that lapses during a test."""
@@ -43,6 +45,23 @@ def claim_one(ledger: Ledger, runner: str, types: Sequence[str], worker: str, le
     return next(iter(ledger.claim_batch(runner, types, worker, lease, 1)), None)
 
 
+def present(value: T | None) -> T:
+    """What is there, as the test expects."""
+    assert value is not None
+    return value
+
+
+def claim_next(
+    ledger: Ledger,
+    types: Sequence[str] = ("report",),
+    worker: str = "w",
+    lease: float = LEASE,
+    runner: str = "legacy",
+) -> Claim:
+    """Claim the next job, which is there."""
+    return present(claim_one(ledger, runner, types, worker, lease))
+
+
 class LedgerSteps:
     """Steps that the parts of the contract share."""
 
@@ -51,14 +70,10 @@ class LedgerSteps:
         return self.claim_next(ledger, lease)
 
     def claim_next(self, ledger: Ledger, lease: float = LEASE) -> Claim:
-        claim = claim_one(ledger, "legacy", ["report"], "w", lease)
-        assert claim is not None
-        return claim
+        return claim_next(ledger, lease=lease)
 
     def claimed_once_due(self, ledger: Ledger) -> Claim:
-        claim = eventually(lambda: claim_one(ledger, "legacy", ["report"], "w", LEASE))
-        assert claim is not None
-        return claim
+        return present(eventually(lambda: claim_one(ledger, "legacy", ["report"], "w", LEASE)))
 
     def batch(self, ledger: Ledger, limit: int) -> list[int]:
         return [claim.job.id for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, limit)]
@@ -82,6 +97,4 @@ class LedgerSteps:
         return claim
 
     def row(self, ledger: Ledger, claim: Claim) -> JobRequest:
-        job = ledger.get(claim.job.id)
-        assert job is not None
-        return job
+        return present(ledger.get(claim.job.id))

@@ -7,7 +7,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_next, claim_one, new_job, present
 from tests.waiting import eventually
 
 from spoke_jobs.contract.retry import RetryPolicy
@@ -65,8 +65,7 @@ class AttemptContract(LedgerSteps):
             waiting = ledger.retry(job.id) if by_hand else ledger.get(job.id)
             assert waiting is not None
             assert waiting.run_after is not None
-            ended_at = ledger.attempts(job.id)[-1].finished_at
-            assert ended_at is not None
+            ended_at = present(ledger.attempts(job.id)[-1].finished_at)
             assert waiting.run_after >= ended_at
             due.append(waiting.run_after)
             ledger.fail(self.claim_next(ledger).token, Failure("JobError", for_good=True), decide=True)
@@ -244,8 +243,7 @@ class AttemptContract(LedgerSteps):
     def test_the_reaper_leaves_valid_leases_and_other_runners_alone(self, ledger: Ledger) -> None:
         self.started(ledger)
         ledger.insert(new_job(runner="kubernetes"))
-        claimed = claim_one(ledger, "kubernetes", ["report"], "w", SHORT)
-        assert claimed is not None
+        claim_next(ledger, lease=SHORT, runner="kubernetes")
         time.sleep(SHORT * 2)  # the lease has lapsed; there is no condition to wait for
         assert list(ledger.reap("legacy")) == []
 
@@ -277,8 +275,7 @@ class AttemptContract(LedgerSteps):
     def test_a_claim_released_after_a_failed_attempt_leaves_that_attempt_alone(self, ledger: Ledger) -> None:
         job = ledger.insert(new_job(queue_name="q", locks_queue=True))
         ledger.fail(self.claim_next(ledger).token, Failure("JobError"), decide=True)
-        before = ledger.get(job.id)
-        assert before is not None
+        before = present(ledger.get(job.id))
         claim = self.claim_next(ledger)
         assert ledger.release(claim.token)
         after = self.row(ledger, claim)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, new_job, present
 from tests.waiting import eventually, stays
 
 from spoke_jobs.errors import DependencyNotMet, InvalidJobData
@@ -80,8 +80,7 @@ class DependencyContract(LedgerSteps):
         assert self.states(ledger, strict, second, lenient) == [
             "failed:DependencyFailed", "failed:DependencyFailed", "waiting"
         ]  # fmt: skip
-        ended = ledger.get(strict.id)
-        assert ended is not None
+        ended = present(ledger.get(strict.id))
         assert f"job {first.id} (report)" in ended.result_message
         assert ended.finished_at is not None
         assert not any(one.awaited or one.open_dependencies for one in ledger.list_jobs())
@@ -155,8 +154,7 @@ class DependencyContract(LedgerSteps):
         assert self.states(ledger, job) == ["failed:DependencyFailed"]
         ledger.retry(other.id)
         assert self.states(ledger, job) == ["blocked"]
-        waits = ledger.get(job.id)
-        assert waits is not None
+        waits = present(ledger.get(job.id))
         assert waits.open_dependencies == 2
 
     def test_a_retried_job_waits_for_those_it_depends_on(self, ledger: Ledger) -> None:
@@ -164,8 +162,7 @@ class DependencyContract(LedgerSteps):
         job = self.after(ledger, first, other)
         ledger.cancel(job.id)
         ledger.succeed(None, self.claim_next(ledger).token, None)
-        again = ledger.retry(job.id)
-        assert again is not None
+        again = present(ledger.retry(job.id))
         assert (again.state, again.open_dependencies, again.run) == (BLOCKED, 1, 2)
         ledger.succeed(None, self.claim_next(ledger).token, None)
         assert self.batch(ledger, 8) == [job.id]
@@ -247,8 +244,7 @@ class DependencyContract(LedgerSteps):
     def test_no_job_of_a_batch_waits_for_the_one_that_follows_the_batch(self, ledger: Ledger) -> None:
         """Directly, by way of another job, or by way of another batch: neither would ever start."""
         batch = ledger.open_batch("march", new_job())
-        then = ledger.get(batch.then_id or 0)
-        assert then is not None
+        then = present(ledger.get(batch.then_id or 0))
         inner = ledger.open_batch("april", new_job(batch_id=batch.id))
         between = self.after(ledger, then)
         refused = [(then, batch.id), (between, batch.id), (then, inner.id)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.ledger import claim_next, new_job, present
 from tests.waiting import eventually
 
 from spoke_jobs.errors import ChangeRefused, UniquenessConflict
@@ -24,8 +24,7 @@ class EventsContract:
         ledger.cancel(waiting.id, "nobody"), ledger.cancel(999, "nobody")
         ledger.retry(waiting.id, "grace@desk"), ledger.retry(waiting.id, "nobody")
         ledger.insert(new_job())
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
+        claim = claim_next(ledger)
         running = claim.job
         ledger.cancel(running.id), ledger.cancel(running.id, "nobody")
         found = [(event.actor, event.action, event.job_id, event.detail) for event in queries.events()]
@@ -59,8 +58,7 @@ class EventsContract:
             ("grace@desk", "set priority", job.id, "5, not 0"),
             ("ada@laptop", "run now", job.id, "due now, not at 2999-03-01 08:00:00 UTC"),
         ]
-        situation = queries.situation(job.id)
-        assert situation is not None
+        situation = present(queries.situation(job.id))
         assert situation.takers.rules_since == events[2].at, "before, other jobs came first"
 
     def test_deleting_by_hand_is_an_event_and_regular_deleting_is_none(
@@ -68,8 +66,7 @@ class EventsContract:
     ) -> None:
         for by in ("", "ada@laptop"):
             ledger.insert(new_job())
-            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-            assert claim is not None
+            claim = claim_next(ledger)
             ledger.succeed(None, claim.token, None)
             eventually(lambda by=by: ledger.prune(older_than_seconds=0.0, by=by) == 1)  # type: ignore[misc]
         assert [(event.actor, event.action, event.detail) for event in queries.events()] == [

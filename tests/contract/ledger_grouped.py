@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.contract.ledger import LEASE, LedgerSteps, new_job
+from tests.contract.ledger import LEASE, LedgerSteps, new_job, present
 
 from spoke_jobs.errors import DependencyNotMet, InvalidJobData
 from spoke_jobs.ledger.job_batch import Batch
@@ -20,18 +20,15 @@ class GroupContract(LedgerSteps):
         """Open a batch with some jobs, and close it."""
         batch = ledger.open_batch("march", new_job(), on_failed)
         jobs = list(ledger.insert_many([new_job(batch_id=batch.id) for _ in range(size)]))
-        closed = ledger.close_batch(batch.id)
-        assert closed is not None
+        closed = present(ledger.close_batch(batch.id))
         return closed, jobs
 
     def then(self, ledger: Ledger, batch: Batch) -> tuple[JobState, str]:
-        job = ledger.get(batch.then_id or 0)
-        assert job is not None
+        job = present(ledger.get(batch.then_id or 0))
         return job.state, job.cause
 
     def counts(self, ledger: Ledger, batch: Batch) -> tuple[int, int, int, bool]:
-        found = ledger.batch(batch.id)
-        assert found is not None
+        found = present(ledger.batch(batch.id))
         return found.total, found.succeeded, found.failed, found.finished_at is not None
 
     def test_the_job_that_follows_starts_after_the_last_end(self, ledger: Ledger) -> None:
@@ -68,8 +65,7 @@ class GroupContract(LedgerSteps):
         ledger.fail(self.claim_next(ledger).token, FOR_GOOD, decide=True)
         assert self.counts(ledger, batch) == (3, 1, 2, True)
         assert self.then(ledger, batch)[0] is state
-        then = ledger.get(batch.then_id or 0)
-        assert then is not None
+        then = present(ledger.get(batch.then_id or 0))
         assert then.result_message == (
             f"2 of 3 jobs of batch {batch.id} (march) failed" if state is JobState.FAILED else ""
         )
@@ -119,8 +115,7 @@ class GroupContract(LedgerSteps):
             ledger.succeed(None, self.claim_next(ledger).token, None)
         assert self.counts(ledger, batch) == (2, 2, 0, True)
         assert self.claim_next(ledger).job.id == batch.then_id
-        found = ledger.get(later.id)
-        assert found is not None
+        found = present(ledger.get(later.id))
         assert found.state is JobState.BLOCKED
 
     def test_jobs_that_fail_for_others_are_counted(self, ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.contract.ledger import LEASE, LedgerSteps, new_job
+from tests.contract.ledger import LEASE, LedgerSteps, new_job, present
 from tests.waiting import eventually
 
 from spoke_jobs.contract.limit_scopes import Scope
@@ -226,8 +226,7 @@ class LimitContract(LedgerSteps):
         ledger.limits.pause(ALL, "upgrade")
         (both,) = ledger.limits.all()
         assert (both.bounds, both.pause and both.pause.reason) == (Bounds(3), "upgrade")
-        left = ledger.limits.reset(ALL)
-        assert left is not None
+        left = present(ledger.limits.reset(ALL))
         assert (left.bounds, left.pause and left.pause.reason) == (Bounds(), "upgrade")
         ledger.limits.resume(ALL)
         assert list(ledger.limits.all()) == []
@@ -239,8 +238,7 @@ class LimitContract(LedgerSteps):
         first = claims(ledger)
         assert [claim.job.job_type for claim in first].count("report") == 3
         assert [claim.job.job_type for claim in first].count("mail") == 1
-        wait = ledger.limits.next_token_seconds
-        assert wait is not None
+        wait = present(ledger.limits.next_token_seconds)
         assert 0 < wait <= 0.05
         more: list[int] = []
         eventually(lambda: claim_more(ledger, more) >= 9)
@@ -284,8 +282,7 @@ class LimitContract(LedgerSteps):
         ledger.insert_many(second[:3])
         assert len(claimed(ledger, 5)) == 2, "those that have no token hold up no others, however many they are"
         assert claimed(ledger) == []
-        wait = ledger.limits.next_token_seconds
-        assert wait is not None
+        wait = present(ledger.limits.next_token_seconds)
         assert 3500 < wait <= 3600
         ledger.insert_many(third[:2])
         assert len(claimed(ledger)) == 2
@@ -365,8 +362,7 @@ class LimitContract(LedgerSteps):
         ledger.limits.declare({scope: Bounds(3)}, "shop.jobs")  # a deploy
         (kept,) = ledger.limits.all()
         assert (kept.bounds, kept.source, kept.default) == (Bounds(5), Source.RUNTIME, Bounds(3))
-        left = ledger.limits.reset(scope)
-        assert left is not None
+        left = present(ledger.limits.reset(scope))
         assert (left.bounds, left.source) == (Bounds(3), Source.DEFAULT)
         ledger.limits.declare({}, "another.app")
         assert len(ledger.limits.all()) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, new_job, present
 from tests.waiting import eventually
 
 from spoke_jobs.contract.causes import CauseClass
@@ -66,8 +66,7 @@ class RequestContract(LedgerSteps):
     @pytest.mark.parametrize("end", ["fail", "fail, decided elsewhere", "reap", "retry later"])
     def test_a_running_job_is_asked_to_end_and_not_tried_again(self, ledger: Ledger, end: str) -> None:
         claim = self.started(ledger, SHORT if end == "reap" else LEASE)
-        asked = ledger.cancel(claim.job.id)
-        assert asked is not None
+        asked = present(ledger.cancel(claim.job.id))
         assert asked.state is JobState.RUNNING
         assert ledger.cancel(claim.job.id) == asked
         if end == "reap":
@@ -156,8 +155,7 @@ class RequestContract(LedgerSteps):
             ledger.retry(first.id)
         assert [job.state for job in ledger.list_jobs()] == [JobState.WAITING, JobState.FAILED]
         ledger.cancel(second.id)
-        again = ledger.retry(first.id)
-        assert again is not None
+        again = present(ledger.retry(first.id))
         assert again.state is JobState.WAITING
         assert again.cancel_requested_at is None
 
@@ -292,8 +290,7 @@ class RequestContract(LedgerSteps):
             eventually(lambda: len(ledger.reap("legacy")) == 1)
         else:
             eventually(lambda: len(ledger.expire_starts("legacy", ["report"])) == 1)
-        job = ledger.get(failing.id)
-        assert job is not None
+        job = present(ledger.get(failing.id))
         (follows,) = self.of_type(ledger, "tell")
         told = FailedJob.model_validate_json(follows.payload)
         assert (told.id, told.uid, told.job_type) == (job.id, job.uid, "report")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_next, claim_one, new_job, present
 from tests.waiting import eventually
 
 from spoke_jobs.contract.names import PRIORITY_LIMIT
@@ -41,10 +41,8 @@ class StartContract(LedgerSteps):
         options = JobOptions(retry=RetryPolicy(backoff_seconds=3600, jitter=0), start_timeout_seconds=100)
         job = ledger.insert(new_job(options=options))
         ledger.fail(self.claim_next(ledger).token, Failure("JobError", "no"), decide=True)
-        waits = ledger.get(job.id)
-        assert waits is not None
-        changed = ledger.run_now(job.id)
-        assert changed is not None
+        waits = present(ledger.get(job.id))
+        changed = present(ledger.run_now(job.id))
         assert (changed.cause, changed.attempt, changed.start_by) == ("JobError", 1, waits.start_by)
         assert self.claim_next(ledger).number == 2
 
@@ -91,11 +89,9 @@ class StartContract(LedgerSteps):
         self, ledger: Ledger, runner: str, refused: bool
     ) -> None:
         job = ledger.insert(new_job(runner=runner, run_after=in_an_hour()))
-        changed = ledger.run_now(job.id)
-        assert changed is not None
+        changed = present(ledger.run_now(job.id))
         assert changed.state is JobState.WAITING, "sync creates its SpokeJob"
-        claim = claim_one(ledger, runner, ["report"], "w", LEASE)
-        assert claim is not None
+        claim = claim_next(ledger, runner=runner)
         ledger.fail(claim.token, Failure("RetryLater", retry_after_seconds=3600), decide=False)
         if refused:
             self.assert_refused(ledger, job.id, "has a SpokeJob")
@@ -157,8 +153,7 @@ class StartContract(LedgerSteps):
         assert held.evolve(suspended_at=None) == job
         assert ledger.suspend(job.id, "again") == held, "a second call changes nothing"
         assert self.batch(ledger, 9) == [other.id]
-        resumed = ledger.resume(job.id)
-        assert resumed is not None
+        resumed = present(ledger.resume(job.id))
         assert resumed.suspended_at is None
         assert resumed.run_after is not None
         assert resumed.run_after >= held.suspended_at, "its wait is measured from now"
@@ -178,8 +173,7 @@ class StartContract(LedgerSteps):
         job, other = ledger.insert(new_job(options=options)), ledger.insert(new_job(options=options))
         ledger.suspend(job.id)
         eventually(lambda: [one.id for one in ledger.expire_starts("legacy", ["report"])] == [other.id])
-        resumed = ledger.resume(job.id)
-        assert resumed is not None
+        resumed = present(ledger.resume(job.id))
         assert job.start_by is not None
         assert resumed.start_by is not None
         assert resumed.start_by > job.start_by
@@ -217,8 +211,7 @@ class StartContract(LedgerSteps):
         job = ledger.insert(new_job(run_after=in_an_hour()))
         ledger.suspend(job.id)
         self.assert_refused(ledger, job.id, "is suspended")
-        resumed = ledger.resume(job.id)
-        assert resumed is not None
+        resumed = present(ledger.resume(job.id))
         assert resumed.run_after == job.run_after
         assert ledger.run_now(job.id) is not None
 
@@ -226,8 +219,7 @@ class StartContract(LedgerSteps):
         job = ledger.insert(new_job())
         ledger.suspend(job.id)
         ledger.cancel(job.id)
-        again = ledger.retry(job.id)
-        assert again is not None
+        again = present(ledger.retry(job.id))
         assert again.suspended_at is None
         assert self.batch(ledger, 9) == [job.id]
 

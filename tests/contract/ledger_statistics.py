@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.ledger import LEASE, claim_next, claim_one, new_job
 from tests.waiting import eventually
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, row_runner
@@ -22,12 +22,10 @@ class StatisticsContract:
         first = ledger.insert(new_job())
         for more in ({}, {"job_type": "export"}, {"job_type": "export", "run_after": later}):
             ledger.insert(new_job(**more))
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
+        claim = claim_next(ledger)
         ledger.succeed(None, claim.token, None)
         assert claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        failed = claim_one(ledger, "legacy", ["export"], "w", LEASE)
-        assert failed is not None
+        failed = claim_next(ledger, types=["export"])
         ledger.fail(failed.token, Failure("JobError", for_good=True), decide=True)
         ledger.insert(new_job(job_type="export", queue_name="q"))
 
@@ -64,8 +62,7 @@ class StatisticsContract:
 
     def test_statistics_count_what_ended_within_the_period(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job())
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
+        claim = claim_next(ledger)
         ledger.succeed(None, claim.token, None)
         eventually(lambda: not queries.statistics(GroupedBy.TYPE, 0.001, ANY_JOB).groups)
         assert queries.statistics(GroupedBy.TYPE, 3600, ANY_JOB).total.succeeded == 1

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.contract.ledger import LedgerSteps, new_job
+from tests.contract.ledger import LedgerSteps, new_job, present
 
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import Failure, JobOptions, JobState
@@ -62,8 +62,7 @@ class UniqueContract(LedgerSteps):
         again = new_job(unique_key="k", payload="2", on_conflict="replace")
         assert ledger.insert(again) == claim.job
         ledger.fail(claim.token, Failure("JobError"), decide=True)
-        between = ledger.get(claim.job.id)
-        assert between is not None
+        between = present(ledger.get(claim.job.id))
         assert between.state is JobState.WAITING
         assert ledger.insert(again) == between, "its next attempt goes on with what it has"
         assert ledger.insert(new_job(job_type="newer", unique_key="other", payload="2", on_conflict="replace")) == other

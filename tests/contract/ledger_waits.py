@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.ledger import LEASE, claim_next, new_job, present
 
 from spoke_jobs.ledger.columns.clock import clock_after, clock_now
 from spoke_jobs.ledger.reading.chart_periods import HOUR
@@ -45,9 +45,7 @@ class WaitContract:
             connection.execute(update(job_attempt).where(*first).values(due_at=due_at))
 
     def next_claim(self, ledger: SqlLedger) -> Claim:
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
-        return claim
+        return claim_next(ledger)
 
     def waits(self, ledger: SqlLedger) -> set[int]:
         """The median wait in `stats` and in the charts of those who see all jobs and of others, in hours."""
@@ -63,8 +61,7 @@ class WaitContract:
         self.write(ledger, job, {"run_after": clock_now()})
         assert ledger.release(self.next_claim(ledger).token)
         claim = self.next_claim(ledger)
-        waited = claimed_attempt(claim).wait_seconds
-        assert waited is not None
+        waited = present(claimed_attempt(claim).wait_seconds)
         assert waited < SOON
         ledger.succeed(None, claim.token, None)
         assert self.waits(ledger) == {0.0}
@@ -81,8 +78,7 @@ class WaitContract:
         job = self.dispatched(ledger)
         ledger.fail(self.next_claim(ledger).token, Failure("JobError", for_good=True), decide=True)
         assert self.waits(ledger) == {2.0}, "of the first run"
-        retried = ledger.retry(job.id)
-        assert retried is not None
+        retried = present(ledger.retry(job.id))
         oldest = Queries(ledger.engine).statistics(GroupedBy.TYPE, SOON, ANY_JOB).total.oldest_due_at
         assert oldest == retried.run_after
         ledger.succeed(None, self.next_claim(ledger).token, None)

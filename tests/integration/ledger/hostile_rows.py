@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, new_job
+from tests.contract.ledger import LEASE, new_job, present
 
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobState
@@ -34,6 +34,5 @@ def claimed(ledger: SqlLedger, lease: float = LEASE) -> dict[int, int]:
 
 
 def end_of(ledger: SqlLedger, job_id: int) -> tuple[JobState, str]:
-    job = ledger.get(job_id)
-    assert job is not None
+    job = present(ledger.get(job_id))
     return job.state, job.cause

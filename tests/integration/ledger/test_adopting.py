@@ -13,7 +13,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, event, inspect, text
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.ledger import LEASE, claim_next, new_job, present
 from tests.ledger_databases import empty_database
 from tests.unit.ledger.test_migrations import differences, proposals
 
@@ -161,11 +161,9 @@ def test_the_reference_s_rows_are_taken_over_and_run_and_new_ones_beside_them(em
     assert [claim.job.id for claim in claims] == [1, 4, 5]
     for claim in claims:
         ledger.succeed(None, claim.token, None)
-    again = ledger.retry(2)
-    assert again is not None
+    again = present(ledger.retry(2))
     assert (again.state, again.run) == (JobState.WAITING, 2)
-    claim = claim_one(ledger, "legacy", ["import_script"], "w", LEASE)
-    assert claim is not None
+    claim = claim_next(ledger, types=["import_script"])
     assert ledger.insert(new_job(campaign_id=1)).id > 6
 
 

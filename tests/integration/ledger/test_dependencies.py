@@ -12,7 +12,7 @@ from sqlalchemy import event, select, update
 from sqlalchemy.orm import Session
 from tests.conftest import open_ledger
 from tests.contract.dependency_moves import Graph, all_jobs, steps
-from tests.contract.ledger import LEASE, LedgerSteps, new_job
+from tests.contract.ledger import LEASE, LedgerSteps, new_job, present
 from tests.integration.ledger.test_sql_ledger import blocked
 from tests.waiting import eventually, patient
 
@@ -85,8 +85,7 @@ def test_an_end_waits_for_the_dependent_that_another_end_has_locked(ledger: SqlL
         eventually(lambda: blocked(ledger))
         session.commit()
         other.result(patient(30))
-    found = ledger.get(job.id)
-    assert found is not None
+    found = present(ledger.get(job.id))
     assert (found.state, found.open_dependencies) == (JobState.WAITING, 0)
 
 
@@ -211,8 +210,7 @@ def test_dispatches_after_a_job_whose_last_dependent_goes_meanwhile_do_not_deadl
             connection.execute(update(job_request).values(awaited=False))
         unmarked.set()
         assert {future.result(patient(60)).state for future in dispatched} == {JobState.BLOCKED}
-    found = ledger.get(job.id)
-    assert found is not None
+    found = present(ledger.get(job.id))
     assert found.awaited
 
 
@@ -227,8 +225,7 @@ def test_many_dependents_fail_in_several_transactions(ledger: SqlLedger, monkeyp
     eventually(lambda: ledger.settle() == 0)
     causes = {job.cause for job in ledger.list_jobs() if job.id != first.id}
     assert causes == {"DependencyFailed"}
-    ended = ledger.get(last.id)
-    assert ended is not None
+    ended = present(ledger.get(last.id))
     assert ended.state is JobState.FAILED
 
 
@@ -239,8 +236,7 @@ def test_an_end_that_an_older_release_recorded_reaches_the_dependents(ledger: Sq
     with ledger.engine.begin() as connection:
         connection.execute(update(job_request).where(job_request.c.id == first.id).values(state="succeeded"))
     assert ledger.settle() == 1
-    found = ledger.get(job.id)
-    assert found is not None
+    found = present(ledger.get(job.id))
     assert found.state is JobState.WAITING
 
 

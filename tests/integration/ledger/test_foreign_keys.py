@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import Connection, text
-from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
+from tests.contract.ledger import LEASE, SHORT, claim_next, claim_one, new_job
 from tests.waiting import eventually
 
 from spoke_jobs.ledger.engine import create_engine
@@ -56,8 +56,7 @@ def test_a_row_that_refers_to_a_running_job_does_not_delay(
     ledger: SqlLedger, held: Callable[[int], None], end: str
 ) -> None:
     ledger.insert(new_job())
-    claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-    assert claim is not None
+    claim = claim_next(ledger)
     held(claim.job.id)
     ENDS[end](ledger, claim)
 

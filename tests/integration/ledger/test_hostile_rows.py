@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import pytest
-from tests.contract.ledger import LEASE, SHORT, new_job
+from tests.contract.ledger import LEASE, SHORT, new_job, present
 from tests.integration.ledger.hostile_rows import LARGEST, claimed, end_of, ledger, two, write
 from tests.waiting import eventually
 
@@ -97,8 +97,7 @@ def test_a_running_job_whose_attempt_other_code_has_ended_can_be_cancelled(ledge
 def test_the_next_pod_of_a_job_that_runs_without_an_attempt_runs_it(ledger: SqlLedger) -> None:
     stuck, _ = two(ledger, "kubernetes")
     write(ledger, "UPDATE job_request SET state = 'running', attempt = 1 WHERE id = :id", id=stuck)
-    job = ledger.get(stuck)
-    assert job is not None
+    job = present(ledger.get(stuck))
     assert ledger.claim(stuck, job.uid, 1, 1, "pod", LEASE) == NotThisAttempt()
     claim = ledger.claim(stuck, job.uid, 1, 2, "pod", LEASE)
     assert isinstance(claim, Claim)
@@ -112,8 +111,7 @@ def test_a_pod_whose_attempt_s_number_is_taken_ends_and_the_next_one_runs(
 ) -> None:
     broken, _ = two(ledger, "kubernetes")
     write(ledger, NEW_ATTEMPT, id=broken, number=1, state=state, until="2026-01-01 00:00:00")
-    job = ledger.get(broken)
-    assert job is not None
+    job = present(ledger.get(broken))
     assert isinstance(ledger.claim(broken, job.uid, 1, 1, "pod", LEASE), answer)
     assert isinstance(ledger.claim(broken, job.uid, 1, 2, "pod", LEASE), Claim)
 
@@ -190,8 +188,7 @@ def test_the_highest_priority_there_can_be_is_shown(ledger: SqlLedger) -> None:
     write(ledger, "UPDATE job_request SET rank = :rank WHERE id = :id", rank=-LARGEST - 1, id=broken)
     claimed(ledger)
     waiting = ledger.insert(new_job()).id
-    situation = Queries(ledger.engine).situation(waiting)
-    assert situation is not None
+    situation = present(Queries(ledger.engine).situation(waiting))
     assert {trace.priority for trace in situation.takers.traces} == {LARGEST + 1, 0}
 
 
@@ -294,8 +291,7 @@ def test_attempts_with_values_of_any_type_are_read(ledger: SqlLedger, value: str
     for table, names in (("job_attempt", columns), ("task_outbox", ("uid", "attempt", "losses", "name", "worker"))):
         for name in names:
             write(ledger, f"UPDATE {table} SET {name} = {value}")
-    situation = Queries(ledger.engine).situation(second)
-    assert situation is not None
+    situation = present(Queries(ledger.engine).situation(second))
     assert situation.holder is not None
     assert situation.holder.job_id == first
     (attempt,) = Queries(ledger.engine).attempts(first)
@@ -324,8 +320,7 @@ def test_a_queue_s_lock_that_no_running_attempt_holds_is_shown_and_deleted(ledge
     owner, waiting = ledger.insert(new_job()).id, ledger.insert(new_job(queue_name="q", locks_queue=True)).id
     write(ledger, NEW_LOCK, id=owner)
     assert claimed(ledger) == {owner: 1}, "a running attempt of it has another token"
-    situation = Queries(ledger.engine).situation(waiting)
-    assert situation is not None
+    situation = present(Queries(ledger.engine).situation(waiting))
     assert situation.holder is not None
     assert (situation.holder.job_id, situation.holder.lease_expires_at) == (owner, None)
     assert Queries(ledger.engine).crowd(60.0).holders.keys() == {owner}

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import make_url
-from tests.contract.ledger import LEASE, new_job
+from tests.contract.ledger import LEASE, new_job, present
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.causes import CauseClass
@@ -213,8 +213,7 @@ class Claiming(RuleBasedStateMachine):
     @staticmethod
     def check_rate(limit: JobLimit, starts: list[Any]) -> None:
         """Check every window: a start is logged a little after its token was taken."""
-        rate = limit.bounds.rate
-        assert rate is not None
+        rate = present(limit.bounds.rate)
         for first in range(len(starts)):
             for last in range(first, len(starts)):
                 span = starts[last] - starts[first] + timedelta(milliseconds=100)
@@ -515,8 +514,7 @@ def test_a_change_by_hand_in_the_database_is_seen(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE job_limit SET scope = 'type:report', max_running = 0, updated_at = now()"))
     eventually(lambda: claimed(ledger) == [])
-    left = ledger.get(last.id)
-    assert left is not None
+    left = present(ledger.get(last.id))
     assert left.state is JobState.WAITING, "the limit holds it back: not all jobs were claimed meanwhile"
 
 

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from tests.commands import run_command
-from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
+from tests.contract.ledger import LEASE, SHORT, claim_next, new_job, present
 from tests.waiting import eventually, patient
 
 from spoke_jobs import Every, Registry
@@ -54,14 +54,11 @@ def lock(connection: Connection, job_id: int) -> None:
 
 def claimed(ledger: SqlLedger, lease: float = LEASE) -> Claim:
     ledger.insert(new_job())
-    claim = claim_one(ledger, "legacy", ["report"], "w", lease)
-    assert claim is not None
-    return claim
+    return claim_next(ledger, lease=lease)
 
 
 def cause(ledger: SqlLedger, claim: Claim) -> str:
-    job = ledger.get(claim.job.id)
-    assert job is not None
+    job = present(ledger.get(claim.job.id))
     return job.cause
 
 
@@ -182,8 +179,7 @@ def test_progress_that_a_locked_row_kept_from_being_written_is_written_with_the_
     keeper.close()
     assert last is not None
     ledger.succeed_many({claim.token: None}, {claim.token: last})
-    row = ledger.get(claim.job.id)
-    assert row is not None
+    row = present(ledger.get(claim.job.id))
     assert row.result_message == "4,000 of 8,000 sent"
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tests.commands import run_command
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.ledger import claim_next, new_job
 from tests.contract.ledger_queries import QueriesContract
 
 from spoke_jobs.ledger.reading.queries import Queries
@@ -42,8 +42,7 @@ class TestPostgresqlQueries(QueriesContract):
         (query,) = re.findall(r"```sql\n(.*?)```", COSTS.read_text(), re.S)
         for organization in (1, 1, 2):
             ledger.insert(new_job(organization_id=organization))
-            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-            assert claim is not None
+            claim = claim_next(ledger)
             ledger.succeed(None, claim.token, None)
         with ledger.engine.begin() as connection:
             connection.execute(text("UPDATE job_attempt SET claimed_at = finished_at - interval '30 minutes'"))

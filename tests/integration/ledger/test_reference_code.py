@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Engine, func, inspect, select, text, update
 from sqlalchemy.orm import Session
-from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
+from tests.contract.ledger import LEASE, SHORT, claim_next, claim_one, new_job, present
 from tests.contract.reference_code import ReferenceCode, create_tables, speak
 from tests.contract.worker import Site
 from tests.ledger_databases import LedgerDatabases, empty_database
@@ -93,8 +93,7 @@ def test_a_ledger_of_an_older_release_learns_them(table: Engine, code: Reference
     interrupted = code.dispatch(assigned=True)
     migrate(table, revision)
     migrate(table)
-    row = code.row(interrupted)
-    assert row is not None
+    row = present(code.row(interrupted))
     assert "spoke-jobs retry" in row["result_message"]
     assert code.discard(interrupted) == 1
     speak(code)
@@ -133,8 +132,7 @@ def test_a_job_that_it_has_assigned_is_not_claimed(code: ReferenceCode, ledger: 
     assert code.assign(own)
     assert claim_one(ledger, "legacy", TYPES, "w", LEASE) is None
     for job_id in (inserted, foreign, own):
-        job = ledger.get(job_id)
-        assert job is not None
+        job = present(ledger.get(job_id))
         assert (job.runner, job.state) == ("reference", JobState.WAITING)
         assert isinstance(ledger.claim(job.id, job.uid, 1, 1, "pod", LEASE), NoRow)
     assert code.fail(foreign, "broken") == 1
@@ -155,23 +153,20 @@ def test_a_final_state_that_it_has_written_stays(code: ReferenceCode, ledger: Sq
         ledger.succeed(None, succeeded.token, None)
     assert ledger.succeed_many({among_many.token: None}) == set()
     for job_id in ids:
-        job = ledger.get(job_id)
-        assert job is not None
+        job = present(ledger.get(job_id))
         assert (job.state, job.result_message) == (JobState.FAILED, "stopped by hand")
 
 
 def test_a_job_that_a_worker_has_is_not_assigned_again(code: ReferenceCode, ledger: SqlLedger) -> None:
     """Its loop reads the oldest unassigned row, and marks it in a second statement."""
     job_id, own = code.dispatch(), code.dispatch("other")
-    claim = claim_one(ledger, "legacy", TYPES, "w", LEASE)
-    assert claim is not None
+    claim = claim_next(ledger, types=TYPES)
     assert not code.assign(job_id)
     assert [code.assign(own), code.assign(own)] == [True, False], "nor by two loops of its own"
     assert code.progress(job_id, 30) == 1
     assert ledger.heartbeat(claim.token, LEASE) is Pulse.HELD
     ledger.succeed(None, claim.token, None)
-    job = ledger.get(job_id)
-    assert job is not None
+    job = present(ledger.get(job_id))
     assert (job.runner, job.state) == ("legacy", JobState.SUCCEEDED)
 
 
@@ -179,8 +174,7 @@ def test_sync_changes_no_job_that_it_has_inserted_or_assigned(code: ReferenceCod
     """Sync may have read the row before it was assigned."""
     inserted, own = code.dispatch(), ledger.insert(new_job(job_type="export", runner="kubernetes", **AT))
     assert code.assign(own.id)
-    foreign = ledger.get(inserted)
-    assert foreign is not None
+    foreign = present(ledger.get(inserted))
     with ledger.engine.begin() as connection:
         assert syncing.unlaunched(connection, 0.0, [], 9) == syncing.unfinished(connection).rows == []
         for job in (own, foreign):
@@ -212,15 +206,13 @@ def test_a_job_that_is_given_back_is_claimed(code: ReferenceCode, ledger: SqlLed
 
 def test_a_running_job_that_it_deletes_is_gone_with_its_lock(code: ReferenceCode, ledger: SqlLedger) -> None:
     first, second = code.dispatch(locks=True), code.dispatch(locks=True)
-    claim = claim_one(ledger, "legacy", TYPES, "w", SHORT)
-    assert claim is not None
+    claim = claim_next(ledger, types=TYPES, lease=SHORT)
     assert claim.job.id == first
     assert code.delete(first) == 1
     assert ledger.heartbeat(claim.token, LEASE) is Pulse.GONE
     assert ledger.succeed_many({claim.token: None}) == set()
     assert ledger.attempts(first) == []
-    following = claim_one(ledger, "legacy", TYPES, "w", LEASE)
-    assert following is not None
+    following = claim_next(ledger, types=TYPES)
     assert following.job.id == second
 
 
@@ -294,12 +286,10 @@ def test_its_jobs_take_the_options_that_their_types_declare(table: Engine, code:
     assert (options.timeout_seconds, options.retry.allowance(CauseClass.ERROR), options.on_failure) == (1, 1, "report")
     assert declared[own].job.options == new_job().options, "options that a dispatch has set do not change"
     assert declared[unknown].job.options == JobOptions()
-    row = ledger.get(foreign)
-    assert row is not None
+    row = present(ledger.get(foreign))
     assert row.options == options
     ledger.fail(declared[foreign].token, Failure("JobError", "broken"), decide=True)
-    row = ledger.get(foreign)
-    assert row is not None
+    row = present(ledger.get(foreign))
     assert row.state is JobState.FAILED, "its type allows one attempt"
     assert row.expires_at is not None
     assert row.finished_at is not None
@@ -381,8 +371,7 @@ def test_downgraded_the_table_is_the_reference_s_again(table: Engine, code: Refe
     migrate(table)
     ledger = SqlLedger(table)
     done = ledger.insert(new_job(job_type="import_script", **AT)).id
-    claim = claim_one(ledger, "legacy", ["import_script"], "w", LEASE)
-    assert claim is not None
+    claim = claim_next(ledger, types=["import_script"])
     with pytest.raises(MigrationRefused, match="1 job runs: stop the workers"):
         downgrade(table)
     ledger.succeed(None, claim.token, None)

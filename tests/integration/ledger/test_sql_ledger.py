@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.ledger import LEASE, claim_one, new_job, present
 from tests.contract.ledger_attempts import AttemptContract
 from tests.contract.ledger_batches import BatchContract
 from tests.contract.ledger_checkpoints import CheckpointContract
@@ -126,8 +126,7 @@ class TestPostgresqlLedger(
             [new_job(queue_name="q", locks_queue=True), new_job(queue_name="q", locks_queue=True), new_job()]
         )
         with ledger.engine.connect() as other:
-            job = ledger.get(holder.id)
-            assert job is not None
+            job = present(ledger.get(holder.id))
             # Another worker is taking the queue's lock: it is not committed, so no query sees it yet.
             other.execute(select(job_request.c.id).where(job_request.c.id == job.id).with_for_update())
             assert single_claim.take_lock(other, job, uuid4())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 from tests.conftest import open_ledger
-from tests.contract.ledger import EAGER, LEASE, SHORT, claim_one, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, claim_next, claim_one, new_job, present
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.executors import LANE_RUNNER
@@ -77,8 +77,7 @@ def test_an_outcome_of_the_cluster_dispatches_what_is_to_follow_once(ledger: Sql
     if claim is not None:
         assert not ledger.fail(claim.token, Failure("JobError"), decide=False)
     assert not fail_job(ledger, job, Failure("NodeLost"))
-    ended = ledger.get(job.id)
-    assert ended is not None
+    ended = present(ledger.get(job.id))
     assert (ended.state, ended.cause) == (JobState.FAILED, "ImageUnavailable")
     assert len(ledger.list_jobs(9, JobFilter(job_type="tell"))) == 1
 
@@ -93,8 +92,7 @@ def test_a_job_that_is_claimed_while_its_end_waits_for_the_row_is_decided_again(
         eventually(lambda: waits_for_a_lock(ledger), "it has found no attempt, and waits for the row")
         assert isinstance(single_claim.claim(connection, job.id, job.uid, 1, 1, "pod", LEASE), Claim)
     assert not ended.result(patient(60))
-    row = ledger.get(job.id)
-    assert row is not None
+    row = present(ledger.get(job.id))
     assert row.state is JobState.RUNNING
     assert ledger.list_jobs(9, JobFilter(job_type="tell")) == []
     ledger.engine.dispose()
@@ -122,8 +120,7 @@ def test_a_blocked_job_is_launched_once_those_it_depends_on_have_ended(ledger: S
     assert launches() == [first.id, second.id]
     assert fail_job(ledger, first, Failure("OutOfMemory"))
     assert launches() == [second.id]
-    claim = claim_one(ledger, "kubernetes", ["report"], "pod", LEASE)
-    assert claim is not None
+    claim = claim_next(ledger, worker="pod", runner="kubernetes")
     ledger.succeed(None, claim.token, None)
     assert launches() == [lenient.id]
 
@@ -160,8 +157,7 @@ def test_a_job_that_locks_its_queue_waits_for_the_spokejob_of_the_older_ones(led
     assert [may_launch(ledger, job) for job in (first, second, third)] == [False, True, False]
     assert fail_job(ledger, second, Failure("InvalidSpec"))
     assert may_launch(ledger, third)
-    again = ledger.retry(second.id)
-    assert again is not None
+    again = present(ledger.retry(second.id))
     assert not may_launch(ledger, third), "it is the older one again"
     assert may_launch(ledger, again)
 
@@ -213,8 +209,7 @@ def test_an_end_with_text_that_no_database_holds_is_recorded_and_frees_the_queue
         else:
             assert syncing.end_attempt(connection, job, 1, failure)
         assert reports.record(connection, job, AttemptReport(1, 1, text, text, text))
-    ended = ledger.get(job.id)
-    assert ended is not None
+    ended = present(ledger.get(job.id))
     assert (ended.cause, ended.result_message) == ("Job\ufffdError", "Job\ufffdError")
     assert isinstance(ledger.claim(other.id, other.uid, 1, 1, "pod", LEASE), Claim), "the lock is free"
 
@@ -244,8 +239,7 @@ def test_an_outcome_with_the_cause_of_the_last_attempt_keeps_its_fingerprint(
     ledger.fail(claim.token, Failure("JobError", "KeyError: 'x'", fingerprint="KeyError@shop.f"), decide=False)
     with ledger.engine.begin() as connection:
         assert syncing.fail_job(connection, job, Failure(cause, "of the cluster"))
-    row = ledger.get(job.id)
-    assert row is not None
+    row = present(ledger.get(job.id))
     assert (row.cause, row.fingerprint) == (cause, place)
 
 
@@ -262,8 +256,7 @@ def test_a_cancelled_job_s_outcome_is_that_and_nothing_follows(ledger: SqlLedger
     assert claim_one(ledger, "kubernetes", ["report"], "pod", LEASE) is not None
     ledger.cancel(job.id)
     assert fail_job(ledger, job, Failure("PodDeleted"))
-    ended = ledger.get(job.id)
-    assert ended is not None
+    ended = present(ledger.get(job.id))
     assert (ended.state, ended.cause) == (JobState.FAILED, "Cancelled")
     assert ledger.list_jobs(9, JobFilter(job_type="tell")) == []
 
@@ -289,8 +282,7 @@ def test_jobs_that_no_worker_takes_in_time_move_unless_one_has_begun(ledger: Sql
     assert isinstance(ledger.claim(taken.id, taken.uid, 1, 1, "w", LEASE), Claim)
     with ledger.engine.begin() as connection:
         assert overflow.move_to_pods(connection, {*found, soon.id}) == [late.id]
-    moved = ledger.get(late.id)
-    assert moved is not None
+    moved = present(ledger.get(late.id))
     assert (moved.runner, moved.run, moved.state) == ("kubernetes", 2, JobState.WAITING)
 
 
@@ -397,9 +389,7 @@ def look(ledger: SqlLedger, before: Look, limit: int = 2) -> Look:
 
 def claim_of(ledger: SqlLedger, runner: str = LANE_RUNNER, **changes: object) -> Claim:
     ledger.insert(new_job(runner=runner, **changes))
-    found = claim_one(ledger, runner, ["report"], "w", LEASE)
-    assert found is not None
-    return found
+    return claim_next(ledger, runner=runner)
 
 
 @BOTH

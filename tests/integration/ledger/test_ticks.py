@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import Engine, select, text, update
 from sqlalchemy.exc import DBAPIError
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.ledger import LEASE, claim_next, claim_one, new_job, present
 from tests.waiting import eventually
 
 from spoke_jobs import Cron, Every, Registry
@@ -107,8 +107,7 @@ def test_an_occurrence_is_a_job_with_its_due_time_its_payload_and_its_options(en
     assert tick(engine, registry) == []
     found = row(engine, "monday")
     assert (found.last_job_id, found.last_due_at, found.next_due_at) == (job.id, due, due + HOUR)
-    claim = claim_one(SqlLedger(engine), "legacy", ["report"], "w", LEASE)
-    assert claim is not None
+    claim = claim_next(SqlLedger(engine))
     assert claim.job.scheduled_for == due
 
 
@@ -153,12 +152,10 @@ def test_overlap(engine: Engine) -> None:
     first, second = hour(), hour()
     assert (set(first), set(second)) == ({"allow", "skip", "replace"}, {"allow", "replace"})
     ledger = SqlLedger(engine)
-    replaced = ledger.get(first["replace"].id)
-    assert replaced is not None
+    replaced = present(ledger.get(first["replace"].id))
     assert (replaced.state, replaced.cause) == (JobState.FAILED, "Cancelled")
     assert replaced.result_message == "schedule replace cancelled the job."
-    skip = row(engine, "skip").last_skip
-    assert skip is not None
+    skip = present(row(engine, "skip").last_skip)
     assert (skip.reason, skip.job_id) == (SkipReason.OVERLAP, first["skip"].id)
     ledger.cancel(first["skip"].id)
     assert "skip" in hour(), "once the earlier job has ended"
@@ -174,8 +171,7 @@ def test_a_job_is_cancelled_only_if_another_one_replaces_it(engine: Engine) -> N
     set_back(engine, "hourly", HOUR)
     assert tick(engine, declared(payload=Strict)) == [], "the payload no longer validates"
     assert row(engine, "hourly").error
-    found = SqlLedger(engine).get(job.id)
-    assert found is not None
+    found = present(SqlLedger(engine).get(job.id))
     assert found.state is JobState.WAITING
 
 
@@ -195,8 +191,7 @@ def test_a_stored_schedule_that_replaces_and_has_a_unique_key_cancels_nothing(en
     found = row(engine, "hourly")
     assert "takes no unique_key" in found.error
     assert found.next_due_at is not None, "it goes on once it is put right"
-    running = ledger.get(job.id)
-    assert running is not None
+    running = present(ledger.get(job.id))
     assert running.cancel_requested_at is None
 
 
@@ -209,8 +204,7 @@ def test_a_unique_key_holds_back_an_occurrence(engine: Engine) -> None:
     (job,) = tick(engine, registry)
     (other,) = {"a", "b"} - {job.schedule}
     assert other is not None
-    skip = row(engine, other).last_skip
-    assert skip is not None
+    skip = present(row(engine, other).last_skip)
     assert (skip.reason, skip.job_id) == (SkipReason.UNIQUE_KEY, job.id)
 
 
@@ -306,8 +300,7 @@ def test_a_run_of_failures_is_one_skip_which_the_advice_repairs(engine: Engine) 
     for last_due_at, begin in ((first - HOUR, first), (first, last)):
         change(engine, "broken", next_due_at=last, last_skip=shorter, last_due_at=last_due_at)
         assert tick(engine, declared(payload=Strict)) == []
-        again = row(engine, "broken").last_skip
-        assert again is not None
+        again = present(row(engine, "broken").last_skip)
         assert (again.first, again.last) == (begin, last), "a job that was dispatched between ends a run"
 
 
@@ -318,8 +311,7 @@ def test_due_times_that_an_earlier_job_holds_back_are_one_skip(engine: Engine, o
     tick(engine, registry)
     first = set_back(engine, "hourly", 4 * HOUR)
     (job,) = tick(engine, registry)
-    skip = row(engine, "hourly").last_skip
-    assert skip is not None
+    skip = present(row(engine, "hourly").last_skip)
     assert (job.scheduled_for, skip.first, skip.last) == (first, first + HOUR, first + 3 * HOUR)
     assert (skip.reason, skip.job_id) == (SkipReason.UNIQUE_KEY if key else SkipReason.OVERLAP, job.id)
 
@@ -406,8 +398,7 @@ def test_other_times_count_from_now_and_other_options_leave_the_next_time(engine
     tick(engine, declared(("s", Every(hours=1)), priority=5))
     assert row(engine, "s").next_due_at == due
     tick(engine, declared(("s", Every(minutes=30)), priority=5))
-    following = row(engine, "s").next_due_at
-    assert following is not None
+    following = present(row(engine, "s").next_due_at)
     assert following > datetime.now(UTC) - timedelta(seconds=5)
     assert row(engine, "s").paused_at is not None, "it stays paused"
 

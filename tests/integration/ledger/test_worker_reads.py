@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import update
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.ledger import LEASE, claim_next, claim_one, new_job, present
 
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.engine import create_engine
@@ -29,8 +29,7 @@ def ledger(request: pytest.FixtureRequest) -> Iterator[SqlLedger]:
 
 def failed(ledger: SqlLedger, cause: str = "JobError", **changes: object) -> JobRequest:
     job = ledger.insert(new_job(**changes))
-    claim = claim_one(ledger, job.runner, ["report"], "w", LEASE)
-    assert claim is not None
+    claim = claim_next(ledger, runner=job.runner)
     ledger.fail(claim.token, Failure(cause, for_good=True), decide=True)
     return job
 
@@ -82,6 +81,5 @@ def test_limits_are_read_with_their_use_and_the_pauses(ledger: SqlLedger) -> Non
     ledger.limits.set(parse_scope("each-queue"), lambda _: Bounds(max_running=3))
     ledger.limits.pause(parse_scope("type:report"), "an outage", by="sam")
     assert reads.limits() == LimitFigures((("each-queue", 3, 1),), {"type:report": "sam"})
-    pool = reads.pool()
-    assert pool is not None
+    pool = present(reads.pool())
     assert (pool.used, pool.idle) == (0, 1)
