@@ -84,14 +84,12 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         waiting = ledger.insert(new_job(queue_name="q", locks_queue=True))
         claim = claim_next(ledger)
         ledger.heartbeat(claim.token, LEASE, Progress(40, "row 400"))
-        first = queries.situation(waiting.id)
+        first = present(queries.situation(waiting.id))
         ledger.heartbeat(claim.token, LEASE)
-        second = queries.situation(waiting.id)
-        assert first is not None
+        second = present(queries.situation(waiting.id))
         assert first.holder is not None
         assert first.holder.percent == 40
         assert first.holder.progressed_at >= first.holder.since
-        assert second is not None
         assert second.holder is not None
         assert second.holder.progressed_at == first.holder.progressed_at, "a heartbeat alone is no progress"
         ledger.insert(new_job(queue_name="q"))  # locks nothing

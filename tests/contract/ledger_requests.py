@@ -54,9 +54,8 @@ class RequestContract(LedgerSteps):
 
     def test_a_waiting_job_is_cancelled_at_once(self, ledger: Ledger) -> None:
         job = ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(hours=1)))
-        ended = ledger.cancel(job.id)
+        ended = present(ledger.cancel(job.id))
         assert ended == ledger.get(job.id)
-        assert ended is not None
         assert (ended.state, ended.cause, ended.status, ended.run_after) == (JobState.FAILED, "Cancelled", -1, None)
         assert ended.finished_at is not None
         assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
@@ -116,9 +115,8 @@ class RequestContract(LedgerSteps):
                 ledger.fail(claim.token, Failure("JobError", "no"), decide=True)
             ended = self.row(ledger, claim)
             assert (ended.state, ended.run) == (JobState.FAILED, run)
-            again = ledger.retry(first.id)
+            again = present(ledger.retry(first.id))
             assert again == ledger.get(first.id)
-            assert again is not None
             blank = (JobState.WAITING, run + 1, 0, 0, "", "", False)
             assert (
                 again.state, again.run, again.attempt, again.status, again.cause, again.result_message, again.assigned

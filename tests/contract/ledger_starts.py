@@ -27,9 +27,8 @@ class StartContract(LedgerSteps):
         options = JobOptions(retry=EAGER, start_timeout_seconds=100)
         job = ledger.insert(new_job(options=options, run_after=in_an_hour()))
         assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
-        changed = ledger.run_now(job.id)
+        changed = present(ledger.run_now(job.id))
         assert changed == ledger.get(job.id)
-        assert changed is not None
         assert changed.run_after is not None
         assert changed.start_by is not None
         timeout = changed.start_by - changed.run_after
@@ -104,9 +103,8 @@ class StartContract(LedgerSteps):
 
     def test_a_waiting_job_takes_its_new_place_in_the_order_of_claims(self, ledger: Ledger) -> None:
         first, second, third = (ledger.insert(new_job()) for _ in range(3))
-        changed = ledger.set_priority(second.id, 7)
+        changed = present(ledger.set_priority(second.id, 7))
         assert changed == ledger.get(second.id)
-        assert changed is not None
         assert changed.priority == 7
         ledger.set_priority(first.id, -7)
         assert self.batch(ledger, 9) == [second.id, third.id, first.id]
@@ -146,9 +144,8 @@ class StartContract(LedgerSteps):
 
     def test_a_suspended_job_starts_once_it_is_resumed(self, ledger: Ledger) -> None:
         job, other = ledger.insert(new_job()), ledger.insert(new_job())
-        held = ledger.suspend(job.id, "wait for the import")
+        held = present(ledger.suspend(job.id, "wait for the import"))
         assert held == ledger.get(job.id)
-        assert held is not None
         assert held.suspended_at is not None
         assert held.evolve(suspended_at=None) == job
         assert ledger.suspend(job.id, "again") == held, "a second call changes nothing"
