@@ -82,8 +82,6 @@ SLOW: tuple[Slow, ...] = (
         _UNIT,
     ),
     Slow("tests/integration/ledger/test_reference_code.py", (), "sqlite", _POSTGRESQL),
-    Slow("tests/integration/ledger/test_hostile_rows.py", (), "sqlite", _POSTGRESQL),
-    Slow("tests/integration/ledger/test_hostile_dependents.py", (), "sqlite", _POSTGRESQL),
     # pages that are typed whole
     Slow("tests/integration/docs/test_tutorial.py", (), "", "tests/unit/docs/test_typed_blocks.py, tests/e2e"),
     Slow("tests/integration/docs/test_kubectl.py", (), "", "tests/unit/docs, tests/e2e/test_why_page.py"),

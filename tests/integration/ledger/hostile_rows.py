@@ -15,9 +15,14 @@ from spoke_jobs.model import JobState
 LARGEST = 2**31 - 1
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
 def ledger(request: pytest.FixtureRequest) -> Iterator[SqlLedger]:
-    yield from open_ledger(request.getfixturevalue(f"{request.param}_ledger_url"))
+    yield from open_ledger(request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_ledger_url"))
+
+
+BOTH = pytest.mark.parametrize("ledger", ["sqlite", "postgres"], indirect=True)
+"""Where claims, numbers or JSON differ. What is the same code is tested on SQLite."""
+POSTGRESQL = pytest.mark.parametrize("ledger", ["postgres"], indirect=True)
 
 
 def write(ledger: SqlLedger, statement: str, **values: object) -> None:
