@@ -43,13 +43,13 @@ def ledger(role_urls: dict[Process, str]) -> Iterator[SqlLedger]:
     yield from open_ledger(role_urls[Process.APPLICATION])
 
 
-class TestSameStatements(AttemptContract, LaneContract, RequestContract, StartContract, CheckpointContract):
+class TestSameStatements(
+    AttemptContract, LaneContract, RequestContract, StartContract, CheckpointContract, DependencyContract, GroupContract
+):
     """The parts of the contract whose statements are those of SQLite. Of pods, see test_roles.py."""
 
 
-class TestPostgresqlLedger(
-    BatchContract, LimitContract, TurnContract, UniqueContract, DependencyContract, GroupContract
-):
+class TestPostgresqlLedger(BatchContract, LimitContract, TurnContract, UniqueContract):
     """The parts with statements of PostgreSQL: claims, heartbeats and successes of many, and unique keys."""
 
     def test_of_pods_that_claim_at_once_one_wins(self, ledger: SqlLedger) -> None:
