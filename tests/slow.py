@@ -39,7 +39,6 @@ SLOW: tuple[Slow, ...] = (
     Slow(
         "tests/integration/ledger/test_queries.py",
         (
-            "test_a_job_that_is_not_there",
             "test_jobs_by_id",
             "test_when_the_holder",
             "test_what_a_limit_holds_back",
@@ -48,7 +47,6 @@ SLOW: tuple[Slow, ...] = (
             "test_a_job_that_runs",
             "test_of_",
             "test_waiting_jobs_differ",
-            "test_failures_that_tell",
             "test_the_wait",
             "test_the_first",
             "test_the_batch",

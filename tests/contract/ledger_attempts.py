@@ -227,8 +227,7 @@ class AttemptContract(LedgerSteps):
             ledger.fail(claim.token, Failure("JobError", for_good=True), decide=True)
         else:
             eventually(lambda: len(ledger.reap("legacy")) == 1)
-            again = self.claim_next(ledger)
-            ledger.fail(again.token, Failure("JobError", for_good=True), decide=True)
+            ledger.fail(self.claim_next(ledger).token, Failure("JobError", for_good=True), decide=True)
         assert self.claim_next(ledger).job.id == second.id
 
     def test_a_lapsed_lease_is_reaped_and_its_owner_superseded(self, ledger: Ledger) -> None:

@@ -69,8 +69,7 @@ class CheckpointContract(PodCheckpointContract):
         ledger.retry(job.id)
         assert len(before) == 2
         assert ledger.saved(job.id) == before
-        claim = self.claim_next(ledger)
-        ledger.save(None, claim.token, {CHECKPOINT: "8"})
+        ledger.save(None, self.claim_next(ledger).token, {CHECKPOINT: "8"})
         assert values(ledger.saved(job.id))[0] == (CHECKPOINT, "8", 2, 1)
 
     def test_a_retry_by_hand_clears_it_if_asked_and_only_that_job_s(self, ledger: Ledger) -> None:

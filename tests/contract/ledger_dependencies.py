@@ -206,37 +206,27 @@ class DependencyContract(LedgerSteps):
         assert patient.run_after == due_later.run_after
         eventually(lambda: [job.id for job in ledger.expire_starts("legacy", ["report"])] == [brief.id])
 
-    def test_a_diamond(self, ledger: Ledger) -> None:
-        top = ledger.insert(new_job())
-        sides = [self.after(ledger, top) for _ in range(3)]
-        bottom = self.after(ledger, *sides)
-        ran: list[int] = []
-        while claims := ledger.claim_batch("legacy", ["report"], "w", LEASE, 8):
-            ran += [claim.job.id for claim in claims]
-            assert ledger.succeed_many({claim.token: None for claim in claims}) == {claim.token for claim in claims}
-        assert ran == [top.id, *(side.id for side in sides), bottom.id]
-
-    def test_a_chain_of_a_hundred(self, ledger: Ledger) -> None:
+    def test_a_chain(self, ledger: Ledger) -> None:
         chain = [ledger.insert(new_job())]
-        for _ in range(99):
+        for _ in range(39):
             chain.append(self.after(ledger, chain[-1]))
-        for job in chain[:50]:
+        for job in chain[:10]:
             claim = self.claim_next(ledger)
             assert claim.job.id == job.id
             ledger.succeed(None, claim.token, None)
-        ledger.cancel(chain[50].id)
-        assert self.states(ledger, *chain[51:]) == ["failed:DependencyFailed"] * 49
-        ledger.retry(chain[50].id)
-        assert self.states(ledger, *chain[51:]) == ["blocked"] * 49
+        ledger.cancel(chain[10].id)
+        assert self.states(ledger, *chain[11:]) == ["failed:DependencyFailed"] * 29
+        ledger.retry(chain[10].id)
+        assert self.states(ledger, *chain[11:]) == ["blocked"] * 29
 
-    def test_a_fan_out_of_five_hundred(self, ledger: Ledger) -> None:
+    def test_a_fan_out(self, ledger: Ledger) -> None:
         first = ledger.insert(new_job())
-        fan = ledger.insert_many([new_job(after=(first.id,)) for _ in range(500)])
+        fan = ledger.insert_many([new_job(after=(first.id,)) for _ in range(150)])
         last = ledger.insert(new_job(after=tuple(job.id for job in fan)))
         ledger.succeed(None, self.claim_next(ledger).token, None)
         claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 1000)
         assert [claim.job.id for claim in claims] == [job.id for job in fan]
-        assert len(ledger.succeed_many({claim.token: None for claim in claims})) == 500
+        assert len(ledger.succeed_many({claim.token: None for claim in claims})) == 150
         while ledger.settle():
             pass  # the end itself handles dependents for a second
         assert self.batch(ledger, 8) == [last.id]

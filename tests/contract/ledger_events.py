@@ -66,8 +66,7 @@ class EventsContract:
     ) -> None:
         for by in ("", "ada@laptop"):
             ledger.insert(new_job())
-            claim = claim_next(ledger)
-            ledger.succeed(None, claim.token, None)
+            ledger.succeed(None, claim_next(ledger).token, None)
             eventually(lambda by=by: ledger.prune(older_than_seconds=0.0, by=by) == 1)  # type: ignore[misc]
         assert [(event.actor, event.action, event.detail) for event in queries.events()] == [
             ("ada@laptop", "prune", "1 jobs")

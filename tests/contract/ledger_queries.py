@@ -48,9 +48,6 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
     def queries(self, ledger: SqlLedger) -> Queries:
         return Queries(ledger.engine)
 
-    def test_a_job_that_is_not_there(self, queries: Queries) -> None:
-        assert queries.situation(7) is None
-
     def test_the_database_s_time_has_a_zone(self, queries: Queries) -> None:
         now = queries.now()
         assert now.utcoffset() == timedelta(0)
@@ -268,8 +265,13 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         for name in random.choices(types[1:], k=30):
             ledger.insert(new_job(job_type=name))
             worker, milliseconds = f"w{random.randrange(9)}", random.choice([None, *range(9)])
-            claim = claim_next(ledger, types=[name], worker=worker)
-            ledger.succeed(None, claim.token, None, None, AttemptUsage(None, None, milliseconds))
+            ledger.succeed(
+                None,
+                claim_next(ledger, types=[name], worker=worker).token,
+                None,
+                None,
+                AttemptUsage(None, None, milliseconds),
+            )
             ran.setdefault(name, []).append(worker)
             took.setdefault(name, []).append(-1 if milliseconds is None else milliseconds / 1000)
         with ledger.engine.begin() as connection, sent_statements(ledger.engine) as sent:
@@ -348,8 +350,7 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
 
     def test_a_job_that_runs_comes_with_its_attempts_alone(self, ledger: SqlLedger, queries: Queries) -> None:
         job = ledger.insert(new_job())
-        claim = claim_next(ledger)
-        ledger.fail(claim.token, Failure("JobError", "no", output_tail="the tail"), decide=True)
+        ledger.fail(claim_next(ledger).token, Failure("JobError", "no", output_tail="the tail"), decide=True)
         start(ledger)
         situation = present(queries.situation(job.id))
         assert situation.job.state is JobState.RUNNING
@@ -457,8 +458,7 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         ):
             ledger.insert(new_job(job_type=job_type, options=JobOptions(retry=RetryPolicy(backoff_seconds=3600))))
             failure = Failure("JobError", fingerprint=f"KeyError@{place}", for_good=for_good)
-            claim = claim_next(ledger, types=[job_type])
-            ledger.fail(claim.token, failure, decide=True)
+            ledger.fail(claim_next(ledger, types=[job_type]).token, failure, decide=True)
         crowd = queries.crowd(3600)
         found = sorted(crowd.failed, key=lambda each: each.fingerprint)
         assert [(each.cause, each.fingerprint, each.count, each.types) for each in found] == [
@@ -497,43 +497,13 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         claim = claim_next(ledger)
         ledger.succeed_many({claim.token: None}, usage={claim.token: AttemptUsage(7, None, None)})
         large = ledger.insert(new_job())
-        claim = claim_next(ledger)
-        ledger.fail(claim.token, Failure("OutOfMemory", "too large", for_good=True), decide=True)
+        ledger.fail(claim_next(ledger).token, Failure("OutOfMemory", "too large", for_good=True), decide=True)
         assert queries.crowd(3600).facts[large.id].peaks == (7,)
         of_one = queries.crowd(3600, most=1).facts.keys()
         assert of_one == {ids["Killed"], ids["DatabaseUnreachable"]}, "the first of the groups that fail for good"
         assert large.organization_id is not None
         theirs = queries.crowd(3600, JobFilter(organizations=frozenset({large.organization_id}))).facts[large.id]
         assert (theirs.message, theirs.peaks, theirs.last_success_at) == ("too large", (), None), "others have the type"
-
-    def test_failures_that_tell_nothing_of_their_type_are_not_compared_with_its_successes(
-        self, ledger: SqlLedger, queries: Queries
-    ) -> None:
-        def fail(job_type: str, cause: str, fingerprint: str) -> None:
-            ledger.insert(new_job(job_type=job_type))
-            claim = claim_next(ledger, types=[job_type])
-            ledger.fail(claim.token, Failure(cause, fingerprint=fingerprint, for_good=True), decide=True)
-
-        def statements() -> int:
-            with sent_statements(ledger.engine) as sent:
-                queries.crowd(3600)
-            return len(sent)
-
-        fail("report", "JobError", "first")
-        one = statements()
-        for job_type, cause, fingerprint in (
-            ("report", "JobError", "a single failure"),
-            *(("export", "JobError", "few"), ("export", "JobError", "few")),
-            *((job_type, "JobError", "several types") for job_type in ("report", "export", "mail")),
-            *((job_type, "OutOfMemory", "several types") for job_type in ("report", "export", "mail")),
-        ):
-            fail(job_type, cause, fingerprint)
-        for _ in range(3):
-            ledger.cancel(ledger.insert(new_job(job_type="mail")).id)
-        assert statements() == one
-        for _ in range(2):
-            fail("report", "JobError", "first")
-        assert statements() == one + 1
 
     def test_of_jobs_that_are_tried_again_after_one_failure_the_first_says_why(
         self, ledger: SqlLedger, queries: Queries
@@ -553,8 +523,7 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         batch = ledger.open_batch("march", new_job(job_type="summary"))
         ledger.insert(new_job(batch_id=batch.id))
         ledger.close_batch(batch.id)
-        claim = claim_next(ledger)
-        ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
+        ledger.fail(claim_next(ledger).token, Failure("JobError", "no", for_good=True), decide=True)
         ledger.settle()
         assert batch.then_id is not None
         found = present(queries.crowd(3600).facts[batch.then_id].batch)
@@ -581,8 +550,9 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         for place in ("KeyError@a", "KeyError@b"):
             for ago_seconds in (300, 60, 120):
                 job = ledger.insert(new_job())
-                claim = claim_next(ledger)
-                ledger.fail(claim.token, Failure("JobError", fingerprint=place, for_good=True), decide=True)
+                ledger.fail(
+                    claim_next(ledger).token, Failure("JobError", fingerprint=place, for_good=True), decide=True
+                )
                 with ledger.engine.begin() as connection:
                     ended = update(job_request).where(job_request.c.id == job.id)
                     connection.execute(ended.values(finished_at=clock_after(-ago_seconds)))

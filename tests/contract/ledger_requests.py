@@ -129,8 +129,7 @@ class RequestContract(LedgerSteps):
             assert again.start_by is not None
             assert first.start_by is not None
             assert again.start_by > first.start_by
-        claim = self.claim_next(ledger)
-        ledger.succeed(None, claim.token, None)
+        ledger.succeed(None, self.claim_next(ledger).token, None)
         attempts = [(attempt.run, attempt.number) for attempt in ledger.attempts(first.id)]
         assert attempts == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1)]
 

@@ -60,12 +60,6 @@ class StartContract(LedgerSteps):
         self.assert_refused(ledger, others.id, "other code has taken")
         assert ledger.run_now(99_999) is None
 
-    def test_a_job_runs_now_once(self, ledger: Ledger) -> None:
-        job = ledger.insert(new_job(run_after=in_an_hour()))
-        changed = ledger.run_now(job.id)
-        self.assert_refused(ledger, job.id, "is due already")
-        assert ledger.get(job.id) == changed
-
     def test_one_that_is_run_now_passes_neither_others_nor_limits_and_pauses(self, ledger: Ledger) -> None:
         later = ledger.insert(new_job(run_after=in_an_hour(), limit_key="twilio"))
         running, first = (ledger.insert(new_job(limit_key="twilio", priority=number)) for number in (9, 5))
@@ -90,8 +84,9 @@ class StartContract(LedgerSteps):
         job = ledger.insert(new_job(runner=runner, run_after=in_an_hour()))
         changed = present(ledger.run_now(job.id))
         assert changed.state is JobState.WAITING, "sync creates its SpokeJob"
-        claim = claim_next(ledger, runner=runner)
-        ledger.fail(claim.token, Failure("RetryLater", retry_after_seconds=3600), decide=False)
+        ledger.fail(
+            claim_next(ledger, runner=runner).token, Failure("RetryLater", retry_after_seconds=3600), decide=False
+        )
         if refused:
             self.assert_refused(ledger, job.id, "has a SpokeJob")
             self.assert_refused(ledger, job.id, "if `spec.suspend` of its SpokeJob is true", ledger.resume)

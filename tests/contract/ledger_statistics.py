@@ -22,8 +22,7 @@ class StatisticsContract:
         first = ledger.insert(new_job())
         for more in ({}, {"job_type": "export"}, {"job_type": "export", "run_after": later}):
             ledger.insert(new_job(**more))
-        claim = claim_next(ledger)
-        ledger.succeed(None, claim.token, None)
+        ledger.succeed(None, claim_next(ledger).token, None)
         assert claim_one(ledger, "legacy", ["report"], "w", LEASE)
         failed = claim_next(ledger, types=["export"])
         ledger.fail(failed.token, Failure("JobError", for_good=True), decide=True)
@@ -62,7 +61,6 @@ class StatisticsContract:
 
     def test_statistics_count_what_ended_within_the_period(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job())
-        claim = claim_next(ledger)
-        ledger.succeed(None, claim.token, None)
+        ledger.succeed(None, claim_next(ledger).token, None)
         eventually(lambda: not queries.statistics(GroupedBy.TYPE, 0.001, ANY_JOB).groups)
         assert queries.statistics(GroupedBy.TYPE, 3600, ANY_JOB).total.succeeded == 1

@@ -6,12 +6,9 @@ import json
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Engine, event, inspect, text
 from tests.contract.ledger import LEASE, claim_next, new_job, present
 from tests.ledger_databases import empty_database
@@ -299,34 +296,3 @@ def test_rows_of_the_first_schema_survive_the_second(empty: Engine) -> None:
     assert ledger.succeed_many({claim.token: None for claim in claims}) == {claim.token for claim in claims}
     assert ledger.prune() == 0
     assert ledger.retry(4) is not None
-
-
-def test_an_application_s_autogenerate_writes_nothing_of_ours(empty: Engine, tmp_path: Path) -> None:
-    """The whole of `alembic revision --autogenerate`, in an application set up as the documentation says."""
-    migrate(empty)
-    home = tmp_path / "app"
-    config = Config(str(tmp_path / "alembic.ini"))
-    config.set_main_option("script_location", str(home))
-    config.print_stdout = lambda *_given: None  # type: ignore[method-assign]
-    command.init(config, str(home))
-    (home / "env.py").write_text(
-        "from alembic import context\n"
-        "from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table\n"
-        "from spoke_jobs.ledger.tables import include_object\n"
-        "metadata = MetaData()\n"
-        "Table('contact', metadata, Column('id', Integer, primary_key=True))\n"
-        "with context.config.attributes['engine'].begin() as connection:\n"
-        "    context.configure(connection=connection, target_metadata=metadata, include_object=include_object,\n"
-        "                      compare_type=True, compare_server_default=True)\n"
-        "    with context.begin_transaction():\n"
-        "        context.run_migrations()\n"
-    )
-    config.attributes["engine"] = empty
-    command.revision(config, "first", autogenerate=True)
-    (written,) = (home / "versions").glob("*.py")
-    proposed = [line.strip() for line in written.read_text().splitlines() if line.strip().startswith("op.")]
-    assert proposed == ["op.create_table('contact',", "op.drop_table('contact')"]
-    command.upgrade(config, "head")
-    command.revision(config, "second", autogenerate=True)
-    (second,) = [path for path in (home / "versions").glob("*.py") if path != written]
-    assert "op." not in second.read_text().replace("from alembic import op", "")

@@ -16,7 +16,6 @@ from tests.contract.ledger import LEASE, LedgerSteps, new_job, present
 from tests.integration.ledger.test_sql_ledger import blocked
 from tests.waiting import eventually, patient
 
-from spoke_jobs.ledger.lifecycle import finish
 from spoke_jobs.ledger.lifecycle.dispatching import dispatch_jobs
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
@@ -73,20 +72,6 @@ def test_a_batch_that_ends_and_is_closed_at_once_is_followed_once(ledger: SqlLed
             (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 8)
             assert claim.job.id == batch.then_id
             assert ledger.succeed_many({claim.token: None}) == {claim.token}
-
-
-def test_an_end_waits_for_the_dependent_that_another_end_has_locked(ledger: SqlLedger) -> None:
-    pair = ledger.insert_many([new_job(), new_job()])
-    job = ledger.insert(new_job(after=tuple(one.id for one in pair)))
-    first, second = ledger.claim_batch("legacy", ["report"], "w", LEASE, 8)
-    with ThreadPoolExecutor(1) as pool, Session(ledger.engine) as session:
-        ledger.succeed(session, first.token, None)  # not committed
-        other = pool.submit(ledger.succeed, None, second.token, None)
-        eventually(lambda: blocked(ledger))
-        session.commit()
-        other.result(patient(30))
-    found = present(ledger.get(job.id))
-    assert (found.state, found.open_dependencies) == (JobState.WAITING, 0)
 
 
 def test_several_ends_and_a_dispatch_lock_jobs_in_the_same_order(ledger: SqlLedger) -> None:
@@ -212,32 +197,6 @@ def test_dispatches_after_a_job_whose_last_dependent_goes_meanwhile_do_not_deadl
         assert {future.result(patient(60)).state for future in dispatched} == {JobState.BLOCKED}
     found = present(ledger.get(job.id))
     assert found.awaited
-
-
-def test_many_dependents_fail_in_several_transactions(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finish, "SETTLED_AFTER_FAILURE", 3)
-    first = ledger.insert(new_job())
-    fan = ledger.insert_many([new_job(after=(first.id,)) for _ in range(5)])
-    last = ledger.insert(new_job(after=tuple(job.id for job in fan)))
-    ledger.cancel(first.id)
-    states = [job.state for job in ledger.list_jobs() if job.id != first.id]
-    assert states.count(JobState.FAILED) == 3
-    eventually(lambda: ledger.settle() == 0)
-    causes = {job.cause for job in ledger.list_jobs() if job.id != first.id}
-    assert causes == {"DependencyFailed"}
-    ended = present(ledger.get(last.id))
-    assert ended.state is JobState.FAILED
-
-
-def test_an_end_that_an_older_release_recorded_reaches_the_dependents(ledger: SqlLedger) -> None:
-    first = ledger.insert(new_job())
-    job = ledger.insert(new_job(after=(first.id,)))
-    assert ledger.settle() == 0
-    with ledger.engine.begin() as connection:
-        connection.execute(update(job_request).where(job_request.c.id == first.id).values(state="succeeded"))
-    assert ledger.settle() == 1
-    found = present(ledger.get(job.id))
-    assert found.state is JobState.WAITING
 
 
 def test_the_end_of_a_job_that_nobody_depends_on_takes_one_statement(ledger: SqlLedger) -> None:

@@ -45,10 +45,9 @@ def test_processes_that_start_together_migrate_one_after_the_other(empty_url: UR
     environment = os.environ | {"SPOKE_DATABASE_URL": empty_url.render_as_string(hide_password=False)}
     command = [sys.executable, "-m", "spoke_jobs", "migrate"]
     together = [
-        subprocess.Popen(command, env=environment | {"SPOKE_SCHEMA": schema})
-        for schema in ("", "", "billing", "billing")
+        subprocess.Popen(command, env=environment | {"SPOKE_SCHEMA": schema}) for schema in ("", "billing", "billing")
     ]
-    assert [process.wait(patient(60)) for process in together] == [0] * 4
+    assert [process.wait(patient(60)) for process in together] == [0] * 3
     engine = create_engine(empty_url)
     check_schema(engine)
     engine.dispose()
@@ -77,7 +76,7 @@ def test_a_long_transaction_delays_the_migration_and_nobody_else(empty_url: URL)
     with engine.connect() as others, others.begin():
         others.execute(text("LOCK TABLE job_request IN ROW EXCLUSIVE MODE"))  # as every writer does
         migrating.start()
-        for _ in range(50):
+        for _ in range(10):
             with engine.connect() as heartbeat, heartbeat.begin():
                 heartbeat.execute(text("SET LOCAL lock_timeout = '5s'"))
                 heartbeat.execute(text("LOCK TABLE job_request IN ROW EXCLUSIVE MODE"))

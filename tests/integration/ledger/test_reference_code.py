@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, Engine, func, inspect, select, text, update
-from sqlalchemy.orm import Session
 from tests.contract.ledger import LEASE, SHORT, claim_next, claim_one, new_job, present
 from tests.contract.reference_code import ReferenceCode, create_tables, speak
 from tests.contract.worker import Site
@@ -30,7 +29,7 @@ from spoke_jobs.ledger.migrations import downgrade, migrate, statements
 from spoke_jobs.ledger.port import NoRow
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request, metadata
-from spoke_jobs.model import Failure, JobFilter, JobOptions, JobState, Pulse
+from spoke_jobs.model import Failure, JobOptions, JobState, Pulse
 from spoke_jobs.registry import Registry
 
 TYPES = ["export", "import_script"]
@@ -349,20 +348,6 @@ def test_sqlite_stores_any_type_and_it_is_read(code: ReferenceCode, ledger: SqlL
     assert {job.id for job in ledger.list_jobs()} == ids
     claims = ledger.claim_batch("legacy", TYPES, "w", LEASE, 99)
     assert {claim.job.id for claim in claims} == ids
-
-
-def test_a_successful_job_is_not_pending_for_long(code: ReferenceCode, ledger: SqlLedger) -> None:
-    deleting = SqlLedger(ledger.engine, keeps_successes=False)
-    ids = [code.dispatch() for _ in range(3)]
-    one, other, failed = deleting.claim_batch("legacy", TYPES, "w", LEASE, 9)
-    deleting.succeed_many({one.token: None})
-    with Session(ledger.engine) as session:
-        deleting.succeed(session, other.token, {"rows": 1})
-        session.commit()
-    deleting.fail(failed.token, Failure("JobError", "no such document", for_good=True), decide=True)
-    eventually(lambda: deleting.prune(which=JobFilter(runner="legacy")) == 2)
-    rows = [(row["id"], row["status"], row["result_message"]) for row in code.pending()]
-    assert rows == [(ids[2], -1, "no such document")]
 
 
 def test_downgraded_the_table_is_the_reference_s_again(table: Engine, code: ReferenceCode) -> None:

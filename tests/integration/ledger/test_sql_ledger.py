@@ -67,38 +67,6 @@ class TestPostgresqlLedger(BatchContract, LimitContract, TurnContract, UniqueCon
             assert sum(isinstance(answer, Taken) for answer in answers) == 7
             ledger.succeed(None, claim.token, None)
 
-    def test_workers_that_claim_at_once_share_no_job_and_no_locked_queue(self, ledger: SqlLedger) -> None:
-        for number in range(60):
-            ledger.insert(new_job(queue_name=f"q{number % 6}", locks_queue=number % 2 == 0))
-        held: dict[str, int] = {}
-        mistakes: list[str] = []
-        done: list[int] = []
-        guard = threading.Lock()
-
-        def work(_: int) -> None:
-            while len(done) < 60:
-                claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-                if claim is None:
-                    continue
-                job = claim.job
-                with guard:
-                    if job.locks_queue and held.get(job.queue_name):
-                        mistakes.append(f"{job.queue_name} is held by {held[job.queue_name]}, and {job.id} runs")
-                    if job.locks_queue:
-                        held[job.queue_name] = job.id
-                    if job.id in done:
-                        mistakes.append(f"{job.id} ran twice")
-                with guard:
-                    if job.locks_queue:
-                        held[job.queue_name] = 0
-                    done.append(job.id)
-                ledger.succeed(None, claim.token, None)
-
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(work, range(8)))
-        assert mistakes == []
-        assert len(set(done)) == 60
-
     def test_heartbeats_and_successes_of_the_same_claims_never_deadlock(self, ledger: SqlLedger) -> None:
         """A supervisor renews its leases on one connection and records successes on another."""
         for _ in range(6):

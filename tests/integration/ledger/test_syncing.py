@@ -120,8 +120,7 @@ def test_a_blocked_job_is_launched_once_those_it_depends_on_have_ended(ledger: S
     assert launches() == [first.id, second.id]
     assert fail_job(ledger, first, Failure("OutOfMemory"))
     assert launches() == [second.id]
-    claim = claim_next(ledger, worker="pod", runner="kubernetes")
-    ledger.succeed(None, claim.token, None)
+    ledger.succeed(None, claim_next(ledger, worker="pod", runner="kubernetes").token, None)
     assert launches() == [lenient.id]
 
 

@@ -304,18 +304,6 @@ def test_a_run_of_failures_is_one_skip_which_the_advice_repairs(engine: Engine) 
         assert (again.first, again.last) == (begin, last), "a job that was dispatched between ends a run"
 
 
-@pytest.mark.usefixtures("one_at_a_time")
-@pytest.mark.parametrize(("overlap", "key"), [("skip", None), ("allow", "k")])
-def test_due_times_that_an_earlier_job_holds_back_are_one_skip(engine: Engine, overlap: str, key: str | None) -> None:
-    registry = declared(("hourly", Every(hours=1, misfire="all", overlap=overlap)), unique_key=key)
-    tick(engine, registry)
-    first = set_back(engine, "hourly", 4 * HOUR)
-    (job,) = tick(engine, registry)
-    skip = present(row(engine, "hourly").last_skip)
-    assert (job.scheduled_for, skip.first, skip.last) == (first, first + HOUR, first + 3 * HOUR)
-    assert (skip.reason, skip.job_id) == (SkipReason.UNIQUE_KEY if key else SkipReason.OVERLAP, job.id)
-
-
 def test_a_validator_that_raises_anything_fails_only_its_schedule(engine: Engine) -> None:
     with engine.begin() as connection:
         schedule = declared(payload=None).make_schedule("odd", "report", Every(hours=1), {"day": "x"}, {})

@@ -48,23 +48,6 @@ def rows(ledger: SqlLedger) -> int:
         return connection.scalar(select(func.count()).select_from(job_request)) or 0
 
 
-def test_many_dispatches_of_one_key_at_once_are_one_job(ledger: SqlLedger) -> None:
-    together = threading.Barrier(20)
-
-    def dispatch(_: int) -> set[int]:
-        ids = set()
-        with all_or_none(together):
-            for _ in range(10):
-                together.wait(PATIENCE)
-                ids.add(ledger.insert(new_job(unique_key="k")).id)
-        return ids
-
-    with ThreadPoolExecutor(20) as pool:
-        ids = set().union(*pool.map(dispatch, range(20)))
-    assert len(ids) == 1
-    assert rows(ledger) == 1
-
-
 def test_a_key_that_changes_hands_is_never_held_twice(ledger: SqlLedger) -> None:
     """Dispatchers race with a worker that repeatedly ends the key's job: each gets a job that exists."""
     over = threading.Event()
@@ -189,32 +172,6 @@ def test_batches_that_name_keys_in_opposite_orders_both_go_on(ledger: SqlLedger)
         answers = list(pool.map(dispatch, [keys, keys[::-1], keys, keys[::-1]]))
     assert answers[1:] == answers[:1] * 3
     assert rows(ledger) == 30
-
-
-def test_of_two_retries_and_a_dispatch_of_one_key_one_goes_on(ledger: SqlLedger) -> None:
-    for _ in range(3):
-        first = ledger.insert(new_job(unique_key="k"))
-        ledger.cancel(first.id)
-        together = threading.Barrier(3)
-
-        def retry(gate: threading.Barrier = together, job_id: int = first.id) -> int | None:
-            gate.wait()
-            try:
-                job = ledger.retry(job_id)
-            except UniquenessConflict:
-                return None
-            return job.id if job else None
-
-        def dispatch(gate: threading.Barrier = together) -> int | None:
-            gate.wait()
-            return ledger.insert(new_job(unique_key="k")).id
-
-        with ThreadPoolExecutor(3) as pool:
-            for future in [pool.submit(retry), pool.submit(retry), pool.submit(dispatch)]:
-                future.result()
-        unfinished = [job for job in ledger.list_jobs() if not job.state.final]
-        assert len(unfinished) == 1
-        ledger.cancel(unfinished[0].id)
 
 
 def test_a_batch_is_written_whole_or_not_at_all(ledger: SqlLedger) -> None:

@@ -29,8 +29,7 @@ def ledger(request: pytest.FixtureRequest) -> Iterator[SqlLedger]:
 
 def failed(ledger: SqlLedger, cause: str = "JobError", **changes: object) -> JobRequest:
     job = ledger.insert(new_job(**changes))
-    claim = claim_next(ledger, runner=job.runner)
-    ledger.fail(claim.token, Failure(cause, for_good=True), decide=True)
+    ledger.fail(claim_next(ledger, runner=job.runner).token, Failure(cause, for_good=True), decide=True)
     return job
 
 
