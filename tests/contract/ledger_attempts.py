@@ -71,11 +71,6 @@ class AttemptContract(LedgerSteps):
             ledger.fail(self.claim_next(ledger).token, Failure("JobError", for_good=True), decide=True)
         assert [attempt.due_at for attempt in ledger.attempts(job.id)] == due
 
-    def test_only_known_types_of_the_own_runner_are_claimed(self, ledger: Ledger) -> None:
-        ledger.insert(new_job(job_type="newer"))
-        ledger.insert(new_job(runner="kubernetes"))
-        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
-
     def test_success_is_recorded_with_its_result(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
         ledger.succeed(None, claim.token, {"rows": 5})
@@ -161,11 +156,6 @@ class AttemptContract(LedgerSteps):
         ledger.fail(claim.token, Failure("Killed"), decide=True)
         assert self.row(ledger, claim).state is JobState.FAILED
 
-    def test_a_failure_for_good_is_final_at_once(self, ledger: Ledger) -> None:
-        claim = self.started(ledger)
-        ledger.fail(claim.token, Failure("InvalidPayload", for_good=True), decide=True)
-        assert self.row(ledger, claim).state is JobState.FAILED
-
     def test_finished_jobs_are_pruned_by_hand_before_their_retention_is_over(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
         ledger.succeed(None, claim.token, None)
@@ -174,12 +164,6 @@ class AttemptContract(LedgerSteps):
         eventually(lambda: ledger.prune(older_than_seconds=0.01) == 1)
         assert ledger.get(claim.job.id) is None
         assert ledger.get(waiting.id) is not None
-
-    def test_a_job_whose_start_timeout_is_over_is_not_started(self, ledger: Ledger) -> None:
-        ledger.insert(new_job(options=JobOptions(retry=EAGER, start_timeout_seconds=0.01)))
-        time.sleep(0.05)  # longer than that
-        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
-        eventually(lambda: len(ledger.expire_starts("legacy", ["report"])) == 1)
 
     def test_what_follows_a_failure_is_as_it_was_declared(self, ledger: Ledger) -> None:
         follower = declared(

@@ -264,12 +264,6 @@ class RequestContract(LedgerSteps):
         assert (job.run_after - job.updated_at).total_seconds() == pytest.approx(4000, abs=1)
         assert job.cause == "RetryLater"
 
-    def test_a_discarded_job_is_final_with_its_reason(self, ledger: Ledger) -> None:
-        claim = self.started(ledger)
-        ledger.fail(claim.token, Failure("Discarded", "no longer wanted", for_good=True), decide=True)
-        job = self.row(ledger, claim)
-        assert (job.state, job.cause, job.result_message) == (JobState.FAILED, "Discarded", "no longer wanted")
-
     # on_failure
 
     @pytest.mark.parametrize("end", ["fail", "reap", "start timeout"])

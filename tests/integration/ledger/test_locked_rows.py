@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from tests.commands import run_command
 from tests.contract.ledger import LEASE, SHORT, claim_next, new_job, present
@@ -31,6 +31,7 @@ from spoke_jobs.model import Claim, Failure, JobOptions, JobRequest, JobState, P
 from spoke_jobs.runners.ticker import ticker_of
 
 END = Failure("TimedOut", "it took too long", for_good=True)
+AGAIN = Failure("Killed", "again")
 
 
 @pytest.fixture
@@ -268,3 +269,35 @@ def test_a_queue_s_lock_without_an_owner_is_left_for_later_while_its_row_is_lock
     assert [ledger.end_strays() for _ in range(2)] == [1, 0]
     other.rollback()
     assert ledger.end_strays() == 1
+
+
+EVERY_CHANGE: dict[str, Callable[[SqlLedger, Claim], object]] = {
+    "its end": lambda ledger, claim: ledger.fail(claim.token, END, decide=True),
+    "its next attempt": lambda ledger, claim: ledger.fail(claim.token, AGAIN, decide=True),
+    "its cancellation": lambda ledger, claim: ledger.cancel(claim.job.id),
+    "its release": lambda ledger, claim: ledger.release(claim.token),
+    "its success": lambda ledger, claim: ledger.succeed(None, claim.token, None),
+}
+
+
+def test_a_row_that_refers_to_a_job_does_not_delay(ledger: SqlLedger, other: Connection) -> None:
+    """Neither an end, nor the reaper, nor the claim of a pod: its foreign key locks the row FOR KEY SHARE."""
+    with ledger.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE report (job_id bigint NOT NULL REFERENCES job_request (id))"))
+
+    def held(job_id: int) -> None:
+        other.execute(text("INSERT INTO report VALUES (:id)"), {"id": job_id})
+
+    for end in EVERY_CHANGE.values():
+        ledger.insert(new_job())
+        claim = claim_next(ledger)
+        held(claim.job.id)
+        end(ledger, claim)
+        ledger.cancel(claim.job.id)  # what is tried again
+    job = ledger.insert(new_job())
+    claim_next(ledger, lease=SHORT)
+    held(job.id)
+    eventually(lambda: [found.id for found in ledger.reap("legacy")] == [job.id])
+    in_pod = ledger.insert(new_job(runner="kubernetes"))
+    held(in_pod.id)
+    assert isinstance(ledger.claim(in_pod.id, in_pod.uid, 1, 1, "pod", LEASE), Claim)

@@ -16,6 +16,7 @@ from tests.contract.ledger_attempts import AttemptContract
 from tests.contract.ledger_batches import BatchContract
 from tests.contract.ledger_checkpoints import CheckpointContract
 from tests.contract.ledger_dependencies import DependencyContract
+from tests.contract.ledger_eligibility import EligibilityContract
 from tests.contract.ledger_grouped import GroupContract
 from tests.contract.ledger_lanes import LaneContract
 from tests.contract.ledger_limits import LimitContract
@@ -47,6 +48,10 @@ class TestSameStatements(
     AttemptContract, LaneContract, RequestContract, StartContract, CheckpointContract, DependencyContract, GroupContract
 ):
     """The parts of the contract whose statements are those of SQLite. Of pods, see test_roles.py."""
+
+
+class TestPostgresqlEligibility(EligibilityContract):
+    """The conditions under which a job may start (on SQLite: tests/unit/ledger)."""
 
 
 class TestPostgresqlLedger(BatchContract, LimitContract, TurnContract, UniqueContract):

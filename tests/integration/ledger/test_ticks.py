@@ -1,7 +1,9 @@
-"""Schedules in the ledger, on both databases: what a tick dispatches."""
+"""Schedules in the ledger, on both databases: what a tick dispatches, also beside others."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import Engine, select, text, update
+from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 from tests.contract.ledger import LEASE, claim_next, claim_one, new_job, present
 from tests.waiting import eventually
@@ -545,3 +547,69 @@ def test_of_two_who_add_a_name_at_once_the_second_is_refused(postgres_ledger_url
             second.result()
     assert row(engine, "s").digest == of_ada.digest
     engine.dispose()
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_several_tickers_dispatch_each_occurrence_once(engine: Engine) -> None:
+    """Each begins at another time, and some are stopped in the middle of a transaction, as by kill -9."""
+    names = [f"s{number}" for number in range(12)]
+    registry = declared(*((name, Every(seconds=1, misfire="all")) for name in names))
+    tick(engine, registry)
+    begins = {name: row(engine, name).next_due_at for name in names}
+    stop = threading.Event()
+    tickers = 4
+
+    def work(number: int) -> None:
+        turn = 0
+        while not stop.is_set():
+            ticker = ticker_of(SqlLedger(engine), registry, "legacy")
+            for _ in range(3):
+                turn += 1
+                if (turn + number) % 4 == 0:
+                    _tick_and_die(engine, registry)
+                ticker.tick_if_due()
+                stop.wait(min(ticker.due_in(), 0.1))
+
+    with ThreadPoolExecutor(tickers) as pool:
+        running = [pool.submit(work, number) for number in range(tickers)]
+        eventually(lambda: count(engine) >= 12 * 3, "three seconds of jobs")
+        stop.set()
+        for each in running:
+            each.result()
+    with engine.connect() as connection:
+        for name in names:
+            found = connection.scalars(
+                select(job_request.c.scheduled_for).where(job_request.c.schedule == name).order_by(job_request.c.id)
+            ).all()
+            assert found[0] <= begins[name], "the first tick may dispatch already"
+            assert sorted(found) == [found[0] + timedelta(seconds=number) for number in range(len(found))]
+            assert row(engine, name).next_due_at == max(found) + timedelta(seconds=1)
+            assert row(engine, name).error == "", "no ticker gets in the way of another"
+        assert audit_events.events(connection, which=audit_events.EventFilter(action="fail schedule")) == []
+
+
+def _tick_and_die(engine: Engine, registry: Registry) -> None:
+    class Died(Exception):
+        pass
+
+    class Dying:
+        def __enter__(self) -> Any:
+            self.connection = engine.connect()
+            self.transaction = self.connection.begin()
+            return self.connection
+
+        def __exit__(self, *_: object) -> None:
+            self.transaction.rollback()  # what the server does with the transaction of a process that is gone
+            self.connection.close()
+            raise Died
+
+    ticker = Ticker(registry, "legacy", engine.connect, Dying)
+    ticker._next_declaration = float("inf")
+    ticker._served = {schedule.digest for schedule in registry.schedules()}
+    with contextlib.suppress(Died):
+        ticker.tick_if_due()
+
+
+def count(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(job_request)) or 0
