@@ -10,7 +10,10 @@ from tests.waiting import eventually
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.model import (
+    UNMEASURED,
+    AttemptUsage,
     Claim,
+    Failure,
     JobFilter,
     JobOptions,
     JobRequest,
@@ -22,6 +25,7 @@ LEASE = 30.0
 SHORT = 0.05
 """A lease that lapses during a test."""
 EAGER = RetryPolicy(backoff_seconds=0)
+FOR_GOOD = Failure("JobError", "no", for_good=True)
 
 
 def new_job(**changes: object) -> NewJob:
@@ -60,6 +64,21 @@ def claim_next(
 ) -> Claim:
     """Claim the next job, which is there."""
     return present(claim_one(ledger, runner, types, worker, lease))
+
+
+def succeed_new(ledger: Ledger, usage: AttemptUsage = UNMEASURED, worker: str = "w", **changes: object) -> JobRequest:
+    """Dispatch a job, which nothing precedes, and let its first attempt succeed."""
+    job = ledger.insert(new_job(**changes))
+    claim = claim_next(ledger, [job.job_type], worker, runner=job.runner)
+    ledger.succeed(None, claim.token, None, None, usage)
+    return job
+
+
+def fail_new(ledger: Ledger, failure: Failure = FOR_GOOD, **changes: object) -> JobRequest:
+    """Dispatch a job, which nothing precedes, and let its first attempt fail."""
+    job = ledger.insert(new_job(**changes))
+    ledger.fail(claim_next(ledger, [job.job_type], runner=job.runner).token, failure, decide=True)
+    return job
 
 
 class LedgerSteps:

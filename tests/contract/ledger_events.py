@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.contract.ledger import claim_next, new_job, present
+from tests.contract.ledger import claim_next, new_job, present, succeed_new
 from tests.waiting import eventually
 
 from spoke_jobs.errors import ChangeRefused, UniquenessConflict
@@ -65,8 +65,7 @@ class EventsContract:
         self, ledger: SqlLedger, queries: Queries
     ) -> None:
         for by in ("", "ada@laptop"):
-            ledger.insert(new_job())
-            ledger.succeed(None, claim_next(ledger).token, None)
+            succeed_new(ledger)
             eventually(lambda by=by: ledger.prune(older_than_seconds=0.0, by=by) == 1)  # type: ignore[misc]
         assert [(event.actor, event.action, event.detail) for event in queries.events()] == [
             ("ada@laptop", "prune", "1 jobs")

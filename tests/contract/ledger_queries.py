@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.contract.ledger import LEASE, SHORT, claim_next, claim_one, new_job, present
+from tests.contract.ledger import FOR_GOOD, LEASE, SHORT, claim_next, claim_one, fail_new, new_job, present, succeed_new
 from tests.contract.ledger_events import EventsContract
 from tests.contract.ledger_statistics import StatisticsContract
 from tests.contract.ledger_waits import WaitContract
@@ -33,6 +33,8 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import ANY_JOB, AttemptUsage, Failure, JobFilter, JobOptions, JobRequest, JobState, Progress
+
+SLOW = JobOptions(retry=RetryPolicy(backoff_seconds=3600))
 
 
 def start(ledger: SqlLedger, lease: float = LEASE, worker: str = "w") -> JobRequest:
@@ -178,9 +180,7 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         assert queries.crowd(3600, cap=2).shares == {"legacy": Share("report", 245, 2, 3)}, "these are claimed first"
 
     def test_workers_that_once_ran_a_type_and_when_the_rules_changed(self, ledger: SqlLedger, queries: Queries) -> None:
-        ledger.insert(new_job())
-        claim = claim_next(ledger, worker="host:1")
-        ledger.succeed_many({claim.token: None})
+        succeed_new(ledger, worker="host:1")
         waiting = ledger.insert(new_job())
         situation = present(queries.situation(waiting.id))
         assert (situation.takers.known_to, situation.takers.rules_since) == ({}, None), "a trace has the type"
@@ -223,12 +223,11 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         """A type's newest successes are read; other filters select among these."""
         types = ["report", "report", "report", "ingest.csv", "ingest.xml", "mail"]
         for number, name in enumerate(types):
-            ledger.insert(new_job(job_type=name, organization_id=number))
-            claim = claim_next(ledger, types=[name])
             if name == "mail":
-                ledger.fail(claim.token, Failure("JobError", for_good=True), decide=True)
+                fail_new(ledger, job_type=name)
             else:
-                ledger.succeed(None, claim.token, None, None, AttemptUsage(number, number + 1, number + 2))
+                used = AttemptUsage(number, number + 1, number + 2)
+                succeed_new(ledger, used, job_type=name, organization_id=number)
 
         def found(**filters: Any) -> dict[str, list[int | None]]:
             of_types = queries.usage_by_type(JobFilter(**filters))
@@ -243,9 +242,7 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
 
     def test_how_long_a_job_that_holds_a_lock_usually_takes(self, ledger: SqlLedger, queries: Queries) -> None:
         for seconds in (9.0, 2.0, 3.0):
-            ledger.insert(new_job())
-            claim = claim_next(ledger)
-            ledger.succeed_many({claim.token: None}, usage={claim.token: AttemptUsage(None, None, int(seconds * 1000))})
+            succeed_new(ledger, AttemptUsage(None, None, int(seconds * 1000)))
         holder, waiting = (ledger.insert(new_job(queue_name="q", locks_queue=True)) for _ in range(2))
         start(ledger)
         situation = present(queries.situation(waiting.id))
@@ -263,15 +260,8 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         took: dict[str, list[float]] = {}
         ran: dict[str, list[str]] = {}
         for name in random.choices(types[1:], k=30):
-            ledger.insert(new_job(job_type=name))
             worker, milliseconds = f"w{random.randrange(9)}", random.choice([None, *range(9)])
-            ledger.succeed(
-                None,
-                claim_next(ledger, types=[name], worker=worker).token,
-                None,
-                None,
-                AttemptUsage(None, None, milliseconds),
-            )
+            succeed_new(ledger, AttemptUsage(None, None, milliseconds), worker, job_type=name)
             ran.setdefault(name, []).append(worker)
             took.setdefault(name, []).append(-1 if milliseconds is None else milliseconds / 1000)
         with ledger.engine.begin() as connection, sent_statements(ledger.engine) as sent:
@@ -456,9 +446,8 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
             ("report", "b", True),
             ("report", "b", False),
         ):
-            ledger.insert(new_job(job_type=job_type, options=JobOptions(retry=RetryPolicy(backoff_seconds=3600))))
             failure = Failure("JobError", fingerprint=f"KeyError@{place}", for_good=for_good)
-            ledger.fail(claim_next(ledger, types=[job_type]).token, failure, decide=True)
+            fail_new(ledger, failure, job_type=job_type, options=SLOW)
         crowd = queries.crowd(3600)
         found = sorted(crowd.failed, key=lambda each: each.fingerprint)
         assert [(each.cause, each.fingerprint, each.count, each.types) for each in found] == [
@@ -472,20 +461,14 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         assert queries.crowd(0).failed == ()
 
     def test_what_the_failed_jobs_of_each_group_say(self, ledger: SqlLedger, queries: Queries) -> None:
-        ledger.insert(new_job())
-        claim = claim_next(ledger)
-        ledger.succeed_many({claim.token: None})
-        succeeded = queries.jobs([claim.job.id])[1][0].finished_at
+        succeeded = queries.jobs([succeed_new(ledger).id])[1][0].finished_at
         ids = {}
         killed = Failure("Killed", "x" * 900, "SIGSEGV", for_good=True)
         for error in (
             *(killed, killed, killed),
             Failure("DatabaseUnreachable", "connection refused", "OperationalError", fingerprint="E@shop.f"),
         ):
-            slow = JobOptions(retry=RetryPolicy(backoff_seconds=3600))
-            ids[error.cause] = ledger.insert(new_job(options=slow)).id
-            claim = claim_next(ledger)
-            assert ledger.fail(claim.token, error, decide=True)
+            ids[error.cause] = fail_new(ledger, error, options=SLOW).id
         found = queries.crowd(3600).facts
         assert found == {
             ids["Killed"]: FailureFacts("x" * 500, "SIGSEGV", succeeded, Executor.WORKERS),
@@ -493,11 +476,8 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
                 "connection refused", "OperationalError", executor=Executor.WORKERS
             ),
         }
-        ledger.insert(new_job())
-        claim = claim_next(ledger)
-        ledger.succeed_many({claim.token: None}, usage={claim.token: AttemptUsage(7, None, None)})
-        large = ledger.insert(new_job())
-        ledger.fail(claim_next(ledger).token, Failure("OutOfMemory", "too large", for_good=True), decide=True)
+        succeed_new(ledger, AttemptUsage(7, None, None))
+        large = fail_new(ledger, Failure("OutOfMemory", "too large", for_good=True))
         assert queries.crowd(3600).facts[large.id].peaks == (7,)
         of_one = queries.crowd(3600, most=1).facts.keys()
         assert of_one == {ids["Killed"], ids["DatabaseUnreachable"]}, "the first of the groups that fail for good"
@@ -523,7 +503,7 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         batch = ledger.open_batch("march", new_job(job_type="summary"))
         ledger.insert(new_job(batch_id=batch.id))
         ledger.close_batch(batch.id)
-        ledger.fail(claim_next(ledger).token, Failure("JobError", "no", for_good=True), decide=True)
+        ledger.fail(claim_next(ledger).token, FOR_GOOD, decide=True)
         ledger.settle()
         assert batch.then_id is not None
         found = present(queries.crowd(3600).facts[batch.then_id].batch)
@@ -549,10 +529,7 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         last: dict[str, int] = {}
         for place in ("KeyError@a", "KeyError@b"):
             for ago_seconds in (300, 60, 120):
-                job = ledger.insert(new_job())
-                ledger.fail(
-                    claim_next(ledger).token, Failure("JobError", fingerprint=place, for_good=True), decide=True
-                )
+                job = fail_new(ledger, Failure("JobError", fingerprint=place, for_good=True))
                 with ledger.engine.begin() as connection:
                     ended = update(job_request).where(job_request.c.id == job.id)
                     connection.execute(ended.values(finished_at=clock_after(-ago_seconds)))

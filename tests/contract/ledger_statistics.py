@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from tests.contract.ledger import LEASE, claim_next, claim_one, new_job
+from tests.contract.ledger import LEASE, claim_next, claim_one, new_job, succeed_new
 from tests.waiting import eventually
 
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, row_runner
@@ -60,7 +60,6 @@ class StatisticsContract:
         assert counted(JobFilter(lane="standby")) == {"standby": (2, 0)}
 
     def test_statistics_count_what_ended_within_the_period(self, ledger: SqlLedger, queries: Queries) -> None:
-        ledger.insert(new_job())
-        ledger.succeed(None, claim_next(ledger).token, None)
+        succeed_new(ledger)
         eventually(lambda: not queries.statistics(GroupedBy.TYPE, 0.001, ANY_JOB).groups)
         assert queries.statistics(GroupedBy.TYPE, 3600, ANY_JOB).total.succeeded == 1
