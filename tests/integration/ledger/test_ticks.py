@@ -60,6 +60,13 @@ def declared(*schedules: tuple[str, Any], payload: Any = Report, **options: Any)
     return registry
 
 
+def stored(engine: Engine, name: str, timing: Any = Every(hours=1)) -> None:  # noqa: B008 - it is frozen
+    """Store a schedule that a person made, with a payload that some release validates."""
+    schedule = declared(payload=None).make_schedule(name, "report", timing, {"day": "x"}, {})
+    with engine.begin() as connection:
+        schedule_rows.put(connection, "legacy", schedule, "ada")
+
+
 def tick(engine: Engine, registry: Registry) -> list[JobRequest]:
     """What a process that begins dispatches in its first tick."""
     return ticker_of(SqlLedger(engine), registry, "legacy").tick_if_due()
@@ -164,10 +171,7 @@ def test_overlap(engine: Engine) -> None:
 
 
 def test_a_job_is_cancelled_only_if_another_one_replaces_it(engine: Engine) -> None:
-    every_hour = Every(hours=1, overlap="replace")
-    with engine.begin() as connection:
-        schedule = declared(payload=None).make_schedule("hourly", "report", every_hour, {"day": "x"}, {})
-        schedule_rows.put(connection, "legacy", schedule, "ada")
+    stored(engine, "hourly", Every(hours=1, overlap="replace"))
     set_back(engine, "hourly", HOUR)
     (job,) = tick(engine, declared(payload=Report))
     set_back(engine, "hourly", HOUR)
@@ -248,10 +252,8 @@ class Strict(BaseModel):
 def test_a_payload_that_no_longer_validates_fails_by_name_once_and_holds_up_no_other(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with engine.begin() as connection:
-        for name in ("broken", "whole"):
-            schedule = declared(payload=None).make_schedule(name, "report", Every(hours=1), {"day": "x"}, {})
-            schedule_rows.put(connection, "legacy", schedule, "ada")
+    for name in ("broken", "whole"):
+        stored(engine, name)
     for turn in range(2):
         for name in ("broken", "whole"):
             set_back(engine, name, HOUR)
@@ -274,22 +276,16 @@ def test_a_payload_that_no_longer_validates_fails_by_name_once_and_holds_up_no_o
     assert recorded.detail.startswith("broken: ")
 
 
-@pytest.fixture
-def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each tick decide on one due time, as if it came before the next one."""
+def test_a_run_of_failures_is_one_skip_which_the_advice_repairs(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each tick decides on one due time, as if it came before the next one."""
 
     def decide(timing: Every, due: datetime, now: datetime, unfinished: Sequence[int]) -> occurrences.Decision:
         return occurrences.decide(timing, due, now, unfinished, 1)
 
     monkeypatch.setattr(tick_statements, "decide", decide)
-
-
-@pytest.mark.usefixtures("one_at_a_time")
-def test_a_run_of_failures_is_one_skip_which_the_advice_repairs(engine: Engine) -> None:
-    with engine.begin() as connection:
-        timing = Every(hours=1, misfire="all")
-        schedule = declared(payload=None).make_schedule("broken", "report", timing, {"day": "x"}, {})
-        schedule_rows.put(connection, "legacy", schedule, "ada")
+    stored(engine, "broken", Every(hours=1, misfire="all"))
     first = set_back(engine, "broken", 4 * HOUR)
     assert tick(engine, declared(payload=Strict)) == []
     found = row(engine, "broken")
@@ -307,9 +303,7 @@ def test_a_run_of_failures_is_one_skip_which_the_advice_repairs(engine: Engine) 
 
 
 def test_a_validator_that_raises_anything_fails_only_its_schedule(engine: Engine) -> None:
-    with engine.begin() as connection:
-        schedule = declared(payload=None).make_schedule("odd", "report", Every(hours=1), {"day": "x"}, {})
-        schedule_rows.put(connection, "legacy", schedule, "ada")
+    stored(engine, "odd")
     set_back(engine, "odd", HOUR)
 
     def upgrade(_payload: Any, _version: int) -> Any:
