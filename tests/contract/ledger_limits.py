@@ -297,27 +297,6 @@ class LimitContract(LedgerSteps):
         ledger.limits.declare({}, "shop")
         assert state() == {}
 
-    def test_what_the_code_declares_changes_behind_a_file(self, ledger: Ledger) -> None:
-        scope, entries = parse_scope("type:mail"), read_entries([{"scope": "type:mail", "max_running": 2}])
-
-        def pruned() -> list[str]:
-            ledger.limits.apply([], prune=True)
-            return [str(item.bounds) for item in ledger.limits.all()]
-
-        ledger.limits.apply(entries)
-        assert pruned() == [], "the code declares nothing"
-        ledger.limits.apply(entries)
-        ledger.limits.declare({scope: Bounds(None, Rate(5, 30, 2))}, "shop")
-        ledger.limits.apply(entries)
-        assert pruned() == ["rate 5/30s, burst 2"]
-        ledger.limits.apply(entries)
-        ledger.limits.declare({}, "other")
-        ledger.limits.declare({scope: Bounds(7)}, "shop")
-        assert pruned() == ["max_running 7"]
-        ledger.limits.apply(entries)
-        ledger.limits.declare({}, "shop")
-        assert pruned() == [], "no longer declared"
-
     def test_bounds_that_cannot_be_kept_are_refused_and_change_nothing(self, ledger: Ledger) -> None:
         limit(ledger, "each-queue", 2)
         with pytest.raises(InvalidLimit, match="a rate of 0 can't be kept"):

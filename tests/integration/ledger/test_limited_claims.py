@@ -470,18 +470,6 @@ def test_claims_beside_a_full_limit_lock_no_limit_and_its_room_is_seen(engine: E
     eventually(lambda: look_and_claim(1)[0].job.id == second.id)  # a slow search begins behind it, for 0.25 s
 
 
-def test_under_a_limit_on_all_jobs_a_claim_reads_the_limits_once(engine: Engine) -> None:
-    ledger = SqlLedger(engine)
-    ledger.insert_many([new_job() for _ in range(8)])
-    ledger.limits.set(parse_scope("all"), lambda _old: Bounds(6))
-    assert len(claimed(ledger)) == 1
-    sent: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
-    ledger._claims._route = replace(ledger._claims._route, look_due=0.0)
-    assert len(claimed(ledger)) == 1
-    assert sum("pg_sequence_last_value" in statement for statement in sent) == 1
-
-
 def test_a_change_by_hand_in_the_database_is_seen(engine: Engine) -> None:
     ledger = SqlLedger(engine)
     *_, last = ledger.insert_many([new_job() for _ in range(1500)])

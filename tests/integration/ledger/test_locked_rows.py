@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import uuid
@@ -18,7 +17,6 @@ from tests.contract.ledger import LEASE, SHORT, claim_next, new_job, present
 from tests.waiting import eventually, patient
 
 from spoke_jobs import Every, Registry
-from spoke_jobs.execution.contained_routines import ContainedRoutines
 from spoke_jobs.execution.lease import Lease
 from spoke_jobs.execution.lease_keeper import LeaseKeeper, Owner
 from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
@@ -125,14 +123,6 @@ def test_an_end_is_kept_until_the_row_is_free_and_the_others_are_written(ledger:
     now[0] += 11
     ends.write()
     assert cause(ledger, locked) == "TimedOut"
-
-
-def test_a_routine_that_meets_a_locked_row_waits_and_the_loop_goes_on(ledger: SqlLedger, other: Connection) -> None:
-    claim = claimed(ledger)
-    lock(other, claim.job.id)
-    routines = ContainedRoutines(logging.getLogger("loop"), (DBAPIError,))
-    assert routines.call("releases claims", lambda: ledger.release(claim.token), None) is None
-    assert routines.failing
 
 
 def test_who_cancels_jobs_is_told_which_is_locked_and_the_others_are_cancelled(

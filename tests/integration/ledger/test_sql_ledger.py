@@ -188,18 +188,11 @@ def blocked(ledger: SqlLedger) -> bool:
 
 
 @pytest.mark.parametrize("prepares", [False, True])
-def test_a_worker_prepares_its_claim_at_its_first_use(postgres_ledger_url: str, prepares: bool) -> None:
-    engine = create_engine(postgres_ledger_url, prepares=prepares, pool_size=1, max_overflow=0)
-    claim_one(SqlLedger(engine), "legacy", ["report"], "w", LEASE)
-    with engine.connect() as connection:
-        prepared = connection.scalars(text("SELECT statement FROM pg_prepared_statements")).all()
-    engine.dispose()
-    assert any("gen_random_uuid()" in statement for statement in prepared) is prepares
-
-
-def test_what_a_worker_reads_each_second_leaves_its_claim_prepared(postgres_ledger_url: str) -> None:
+def test_a_worker_prepares_its_claim_and_what_it_reads_each_second_leaves_it(
+    postgres_ledger_url: str, prepares: bool
+) -> None:
     """After a ROLLBACK, psycopg prepares all statements of the connection anew, which takes longer than a claim."""
-    engine = create_engine(postgres_ledger_url, prepares=True, pool_size=1, max_overflow=0)
+    engine = create_engine(postgres_ledger_url, prepares=prepares, pool_size=1, max_overflow=0)
     ledger = SqlLedger(engine)
     claim_one(ledger, "legacy", ["report"], "w", LEASE)
     ticker_of(ledger, Registry(), "legacy").tick_if_due()
@@ -208,4 +201,4 @@ def test_what_a_worker_reads_each_second_leaves_its_claim_prepared(postgres_ledg
     with engine.connect() as connection:
         prepared = connection.scalars(text("SELECT statement FROM pg_prepared_statements")).all()
     engine.dispose()
-    assert any("gen_random_uuid()" in statement for statement in prepared)
+    assert any("gen_random_uuid()" in statement for statement in prepared) is prepares
