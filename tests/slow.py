@@ -54,7 +54,6 @@ SLOW: tuple[Slow, ...] = (
             "test_who_has",
             "test_a_job_is_not_due",
             "test_suspended",
-            "test_a_change",
             "test_deleting",
             "test_an_event",
             "test_events",

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 from tests.contract.ledger import FOR_GOOD, LEASE, SHORT, claim_next, claim_one, fail_new, new_job, present, succeed_new
-from tests.contract.ledger_events import EventsContract
-from tests.contract.ledger_statistics import StatisticsContract
-from tests.contract.ledger_waits import WaitContract
+from tests.contract.ledger_reads import EventsContract, StatisticsContract, WaitContract
 from tests.sent_statements import sent_statements
 from tests.waiting import eventually
 

@@ -19,9 +19,7 @@ from tests.waiting import eventually, patient
 from spoke_jobs.ledger.lifecycle.dispatching import dispatch_jobs
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
-from spoke_jobs.model import Claim, Failure, JobRequest, JobState
-
-FOR_GOOD = Failure("JobError", for_good=True)
+from spoke_jobs.model import Claim, JobRequest, JobState
 
 
 @pytest.fixture

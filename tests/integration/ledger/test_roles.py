@@ -17,8 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from tests.commands import run_command
 from tests.conftest import as_role
 from tests.contract.ledger import LEASE, new_job, present
-from tests.contract.ledger_checkpoints import PodCheckpointContract
-from tests.contract.ledger_pods import PodContract
+from tests.contract.ledger_pods import PodCheckpointContract, PodContract
 from tests.contract.refused_statements import NO_JOB, NOBODY
 from tests.pod_process import run_pod
 from typer.testing import Result

@@ -14,16 +14,14 @@ from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, claim_one, new_job, present
 from tests.contract.ledger_attempts import AttemptContract
 from tests.contract.ledger_batches import BatchContract
-from tests.contract.ledger_checkpoints import CheckpointContract
-from tests.contract.ledger_dependencies import DependencyContract
+from tests.contract.ledger_dependencies import DependencyContract, GroupContract
 from tests.contract.ledger_eligibility import EligibilityContract
-from tests.contract.ledger_grouped import GroupContract
 from tests.contract.ledger_lanes import LaneContract
 from tests.contract.ledger_limits import LimitContract
-from tests.contract.ledger_requests import RequestContract
+from tests.contract.ledger_pods import CheckpointContract
+from tests.contract.ledger_requests import RequestContract, UniqueContract
 from tests.contract.ledger_starts import StartContract
 from tests.contract.ledger_turns import TurnContract
-from tests.contract.ledger_unique import UniqueContract
 from tests.waiting import eventually
 
 from spoke_jobs.errors import Superseded
