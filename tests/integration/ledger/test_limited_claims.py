@@ -15,11 +15,12 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings, strategies
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis import strategies
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import make_url
 from tests.contract.ledger import LEASE, new_job, present
+from tests.contract.ledger_moves import play
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.causes import CauseClass
@@ -252,29 +253,12 @@ def logged(engine: Engine) -> Engine:
     return engine
 
 
-def play(engine: Engine, examples: int, steps: int) -> None:
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(2, 12), pytest.param(40, 30, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
+)
+def test_no_limit_is_exceeded_however_many_claim_at_once(logged: Engine, examples: int, steps: int) -> None:
     with ThreadPoolExecutor(WORKERS) as pool:
-        machine = type("Machine", (Claiming,), {"engine": engine, "pool": pool})
-        # The result depends on the threads as well, so shrinking and replaying are useless.
-        chosen = settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate,),
-            suppress_health_check=list(HealthCheck),
-        )
-        run_state_machine_as_test(machine, settings=chosen)
-
-
-def test_no_limit_is_exceeded_however_many_claim_at_once(logged: Engine) -> None:
-    play(logged, 2, 12)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_the_same_for_longer(logged: Engine) -> None:
-    play(logged, 40, 30)
+        play(type("Machine", (Claiming,), {"engine": logged, "pool": pool}), examples, steps)
 
 
 def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_end(logged: Engine) -> None:

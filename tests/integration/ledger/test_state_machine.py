@@ -14,17 +14,16 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings, strategies
+from hypothesis import strategies
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 from sqlalchemy import Engine, select, text
 from tests.contract.ledger import LEASE
-from tests.contract.ledger_moves import LAPSED, Known, Move, by_token, moves, perform
+from tests.contract.ledger_moves import LAPSED, Known, Move, by_token, moves, perform, play
 from tests.waiting import patient
 
 from spoke_jobs.errors import ChangeRefused
@@ -243,27 +242,11 @@ def machine(postgres_ledger_url: str) -> Iterator[type[Concurrent]]:
     engine.dispose()
 
 
-def play(machine: type[Concurrent], examples: int, steps: int) -> None:
-    # The result depends on the threads as well, so shrinking and replaying are useless.
-    chosen = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck),
-    )
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(5, 12), pytest.param(60, 30, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
+)
+def test_concurrent_moves_leave_the_tables_consistent(machine: type[Concurrent], examples: int, steps: int) -> None:
     try:
-        run_state_machine_as_test(machine, settings=chosen)
+        play(machine, examples, steps)
     except Exception as error:
         raise machine.said[0] if machine.said else error from None
-
-
-def test_concurrent_moves_leave_the_tables_consistent(machine: type[Concurrent]) -> None:
-    play(machine, 5, 12)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_the_same_for_longer(machine: type[Concurrent]) -> None:
-    play(machine, 60, 30)
