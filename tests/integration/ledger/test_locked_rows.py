@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from tests.commands import run_command
 from tests.contract.ledger import LEASE, SHORT, claim_next, new_job, present
-from tests.waiting import eventually, patient
+from tests.waiting import eventually
 
 from spoke_jobs import Every, Registry
-from spoke_jobs.execution.lease import Lease
-from spoke_jobs.execution.lease_keeper import LeaseKeeper, Owner
 from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
 from spoke_jobs.ledger.engine import create_engine, is_away, is_locked
 from spoke_jobs.ledger.lifecycle.inserts import insert_jobs
@@ -146,31 +142,6 @@ def test_a_locked_claim_does_not_delay_the_heartbeats_of_the_others(ledger: SqlL
     assert ledger.heartbeats(beats, LEASE) == {free.token: Pulse.HELD, locked.token: Pulse.UNWRITTEN}
     assert ledger.heartbeats(dict.fromkeys(beats), LEASE) == dict.fromkeys(beats, Pulse.HELD), "nothing to write"
     other.rollback()
-
-
-def test_progress_that_a_locked_row_kept_from_being_written_is_written_with_the_end(
-    ledger: SqlLedger, other: Connection
-) -> None:
-    claim = claimed(ledger)
-    beaten = threading.Event()
-
-    def beats(progress: Mapping[UUID, Progress | None], lease: float) -> Mapping[UUID, Pulse]:
-        pulses = ledger.heartbeats(progress, lease)
-        beaten.set()
-        return pulses
-
-    keeper = LeaseKeeper(beats, give_up=lambda _token, _reason: None)
-    keeper.start()
-    keeper.add(Lease.of(claim.token, LEASE, time.monotonic(), time.monotonic()), Owner(lambda _reason: None))
-    lock(other, claim.job.id)
-    keeper.report(claim.token, Progress(50, "4,000 of 8,000 sent"))
-    assert beaten.wait(patient(30))
-    other.rollback()
-    last = present(keeper.end(claim.token))
-    keeper.close()
-    ledger.succeed_many({claim.token: None}, {claim.token: last})
-    row = present(ledger.get(claim.job.id))
-    assert row.result_message == "4,000 of 8,000 sent"
 
 
 def test_an_uncommitted_lock_of_a_queue_delays_only_jobs_that_lock_their_queue(

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from tests.contract.ledger import LEASE, claim_next, claim_one, new_job, present
 from tests.waiting import eventually
 
-from spoke_jobs import Cron, Every, Registry
+from spoke_jobs import Every, Registry
 from spoke_jobs.errors import InvalidSchedule, UniquenessConflict
 from spoke_jobs.explain.schedules_json import schedule_problems
 from spoke_jobs.ledger.audit import audit_events
@@ -418,20 +418,6 @@ def test_paused_resumed_and_removed(engine: Engine) -> None:
     ]
     assert (events[-1].action, events[-1].actor) == ("add schedule", process_actor())
     assert "Every 1 hour" in events[-1].detail
-
-
-@BOTH
-def test_names_of_code_and_of_people(engine: Engine) -> None:
-    tick(engine, declared(("s", Every(hours=1))))
-    made = declared().make_schedule("s", "report", Every(hours=2), None, {})
-    other = declared().make_schedule("t", "report", Cron("0 3 * * *"), None, {})
-    with engine.begin() as connection:
-        with pytest.raises(InvalidSchedule, match="declared in code"):
-            schedule_rows.put(connection, "legacy", made, "ada", replace=True)
-        schedule_rows.put(connection, "legacy", other, "ada")
-        with pytest.raises(InvalidSchedule, match="there is a schedule 't' already"):
-            schedule_rows.put(connection, "legacy", other, "ada")
-        schedule_rows.put(connection, "legacy", other, "ada", replace=True)
 
 
 def test_a_schedule_that_another_process_could_not_read_is_due_again_once_it_is_put_again(engine: Engine) -> None:
