@@ -27,7 +27,6 @@ _WEEK = "the week of successes of the operator's chart; the same template makes 
 _ONE_KIND = "the case of the other kind of function"
 _CONTRACT = "the same suite on the legacy runner; its other cases here"
 _STAND_IN = "tests/integration/operator/causes, with a stand-in for the application"
-_CAUSES = "tests/unit/operator/core, from pods and events that were recorded; other cases here"
 SLOW: tuple[Slow, ...] = (
     # the other database
     Slow("tests/integration/worker/test_supervisor.py", ("TestWorker",), "", _UNIT),
@@ -62,16 +61,6 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/recipes/test_fastapi.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/execution/test_pod_timeout.py", (), "", "tests/unit/operator/core/test_build_job.py"),
     Slow("tests/integration/runners/test_dns_outage.py", ("test_a_pod_waits",), "no such name", "the other answer"),
-    Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "limits", "the case of labels"),
-    Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "hostPath", "the case of labels"),
-    Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "registry", "the case of labels"),
-    Slow("tests/integration/operator/causes/test_containers.py", (), "init-hang", _CAUSES),
-    Slow("tests/integration/operator/causes/test_sequences.py", ("test_kueue",), "", "tests/unit/operator/core"),
-    Slow("tests/integration/operator/test_quota.py", ("test_a_quota_at_zero",), "", "the burst beyond a quota"),
-    Slow(
-        "tests/integration/operator/test_draining.py", ("test_an_operator_that_was_away",), "", "test_three_evictions"
-    ),
-    Slow("tests/integration/operator/test_bad_input.py", ("test_any_job_type",), "", "unit/contract/test_names.py"),
     Slow("tests/e2e/test_applications.py", (), "", "tests/integration/worker/test_two_applications.py"),
     Slow(
         "tests/e2e/test_why_page.py", ("test_a_limit", "test_no_operator", "test_a_timeout"), "", "tests/unit/explain"
@@ -127,19 +116,6 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/e2e/test_causes.py", ("test_what_no_repetition_mends",), "UnknownJobType", "the other error"),
     Slow("tests/e2e/test_crash.py", (), "", "the same kill in tests/integration/runners, without an application"),
     Slow("tests/e2e/test_helm.py", ("test_an_application_that_declares_no_task",), "", "tests/integration/charts"),
-    Slow("tests/integration/operator/test_faults.py", ("test_events_that_cannot",), "REFUSED", "the case of late ones"),
-    Slow(
-        "tests/integration/operator/test_faults.py", ("test_events_that_cannot",), "THROTTLED", "the case of late ones"
-    ),
-    Slow(
-        "tests/integration/operator/test_faults.py", ("test_writes_of_an_attempt",), "", "test_lifecycle.py counts them"
-    ),
-    Slow(
-        "tests/integration/operator/test_spokelimits.py",
-        ("test_a_namespace_of_many_urgent", "test_timeouts_of_a_namespace"),
-        "",
-        "tests/unit/operator/core",
-    ),
     Slow(
         "tests/integration/sync/test_databases.py",
         ("test_what_ran_when", "test_what_had_been_launched"),

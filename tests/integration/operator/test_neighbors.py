@@ -101,38 +101,6 @@ def test_spokejobs_without_a_template_delay_no_other_namespace(
     assert max(times) < WITHIN_SECONDS
 
 
-@pytest.mark.parametrize("number", [pytest.param(400, marks=LARGE)])
-def test_a_template_with_long_annotations_that_changes_delays_no_other_namespace(
-    apart: Cluster, quiet: Cluster, shared: OperatorProcess, number: int
-) -> None:
-    long = ",".join(f"example.com/resource-{item:05}=1" for item in range(10_000))[:250_000].rpartition(",")[0]
-    metadata = {"annotations": {"jobs.spoke.dev/max-resources": f"memory=1Mi,{long}"}}
-    apart.template("large", "0")
-    apart.core.patch_namespaced_pod_template("large", apart.namespace, {"metadata": metadata})
-    shared.start(SPOKE_OPERATOR_LEASE=f"{apart.namespace}/operator")
-    over = threading.Event()
-
-    def change() -> None:
-        for number in count():
-            if over.wait(1):
-                return
-            body = {"metadata": {"annotations": {"example.com/number": str(number)}}}
-            apart.core.patch_namespaced_pod_template("large", apart.namespace, body)
-
-    with ThreadPoolExecutor(1) as pool:
-        changing = pool.submit(change)
-        try:
-            submit_many(apart, "large", number, resources={"limits": {"memory": "1Gi"}})
-            ends = time.monotonic() + 60
-            times = measure(quiet, lambda: time.monotonic() > ends or not shared.running)
-        finally:
-            over.set()
-        changing.result()
-    assert shared.running, "it still leads"
-    assert shared.get("/healthz")
-    assert max(times) < WITHIN_SECONDS
-
-
 LONG_SCOPE = "x" * (SCOPE_LIMIT - len("queue:"))
 HOSTILE_LIMITS: list[Object] = [
     {"scope": f"queue:{LONG_SCOPE}", "maxRunning": 1_000_000},

@@ -86,19 +86,3 @@ def test_locked_queues_never_overlap_and_the_limit_is_kept(
         for earlier, later in pairwise(sorted(items)):
             assert earlier.ended <= later.began, f"two of {queue} at once"
     assert paced.metric("spoke_operator_attempts_failed_total") == 0, "paced, they never found a queue held"
-
-
-@pytest.mark.parametrize(("large", "small", "limit", "by"), [(12, 2, 3, 6), pytest.param(190, 10, 10, 30, marks=LARGE)])
-def test_a_small_organization_is_not_starved_by_a_large_one(
-    cluster: Cluster, paced: OperatorProcess, large: int, small: int, limit: int, by: int
-) -> None:
-    template = f"fair-{large}"
-    cluster.template(template, "work")
-    many = {cluster.submit(template, organization=1) for _ in range(large)}
-    few = {cluster.submit(template, organization=2) for _ in range(small)}
-    paced.start(SPOKE_OPERATOR_MAX_RUNNING=str(limit), SPOKE_OPERATOR_JOB_RETENTION_SECONDS="3600")
-    ran = outcome_of(cluster, many | few, 30 + 6 * (large + small))
-    assert most_at_once(list(ran.values())) <= limit
-    last_of_few = max(ran[name].began for name in few)
-    of_many = sorted(ran[name].began for name in many)
-    assert last_of_few < of_many[by - 1], f"only after {sum(began < last_of_few for began in of_many)} of the others"

@@ -10,22 +10,23 @@ from tests.waiting import eventually, stays
 
 
 def test_the_binding_is_deleted_and_made_again(apart: Cluster, tmp_path: Path) -> None:
-    apart.template("sleeps", "sleep-15")
+    apart.template("sleeps", "sleep-10")
+    apart.template("brief", "0")
     operator = OperatorProcess(limited_kubeconfig(apart, tmp_path), apart.namespace, tmp_path / "operator.log")
-    operator.start(SPOKE_OPERATOR_COMPARE_SECONDS="5")
+    operator.start(SPOKE_OPERATOR_COMPARE_SECONDS="2")
     try:
-        running = [apart.submit("sleeps") for _ in range(3)]
+        running = [apart.submit("sleeps") for _ in range(2)]
         for name in running:
             apart.until(name, lambda status: status.get("outcome") == "Running")
         binding = json.loads(apart.kubectl("get", "rolebinding", "operator-under-test", "--output=json"))
         apart.kubectl("delete", "rolebinding", "operator-under-test")
-        waiting = [apart.submit("sleeps") for _ in range(3)]
+        waiting = [apart.submit("brief")]
         eventually(lambda: [line for line in operator.logged() if forbids(line["message"])], "the log names the right")
         pods = {"label_selector": "jobs.spoke.dev/spokejob", "field_selector": "status.phase=Succeeded"}
         eventually(
             lambda: len(apart.core.list_namespaced_pod(apart.namespace, **pods).items) == len(running), "their pods end"
         )
-        assert stays(lambda: operator.running, 8, every=0.5), "it compares again meanwhile"
+        assert stays(lambda: operator.running, 4, every=0.5), "it compares again meanwhile"
         assert {apart.status(name)["outcome"] for name in running} == {"Running"}, "nobody may write"
 
         metadata = {"name": "operator-under-test", "namespace": apart.namespace}
