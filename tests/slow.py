@@ -26,7 +26,6 @@ _POSTGRESQL = "the same cases on PostgreSQL"
 _WEEK = "the week of successes of the operator's chart; the same template makes the rules of both charts"
 _ONE_KIND = "the case of the other kind of function"
 _CONTRACT = "the same suite on the legacy runner; its other cases here"
-_STAND_IN = "tests/integration/operator/causes, with a stand-in for the application"
 SLOW: tuple[Slow, ...] = (
     # the other database
     Slow("tests/integration/worker/test_supervisor.py", ("TestWorker",), "", _UNIT),
@@ -61,7 +60,6 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/recipes/test_fastapi.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/execution/test_pod_timeout.py", (), "", "tests/unit/operator/core/test_build_job.py"),
     Slow("tests/integration/runners/test_dns_outage.py", ("test_a_pod_waits",), "no such name", "the other answer"),
-    Slow("tests/e2e/test_applications.py", (), "", "tests/integration/worker/test_two_applications.py"),
     Slow(
         "tests/e2e/test_why_page.py", ("test_a_limit", "test_no_operator", "test_a_timeout"), "", "tests/unit/explain"
     ),
@@ -83,6 +81,11 @@ SLOW: tuple[Slow, ...] = (
             "test_a_job_may_succeed",
             "test_a_job_retried_by_hand",
             "test_a_job_follows_a_batch_of_an_event_loop",
+            "test_a_function_may_take",
+            "test_a_job_goes_on_at_its_checkpoint",
+            "test_a_step_that_is_done",
+            "test_closing_without_commit",
+            "test_a_savepoint_rolled_back_inside",
         ),
         "",
         _CONTRACT,
@@ -92,7 +95,8 @@ SLOW: tuple[Slow, ...] = (
         "tests/e2e/test_why_page.py",
         (
             "test_a_payload_of",
-            "test_an_image_that_could_not",
+            "test_an_image_that",
+            "test_the_quota",
             "test_suspended",
             "test_cancelled",
             "test_running",
@@ -106,16 +110,6 @@ SLOW: tuple[Slow, ...] = (
         "",
         "tests/unit/explain; the other situations here",
     ),
-    Slow(
-        "tests/e2e/test_logs.py",
-        ("test_ctrl_c", "test_a_connection_that_breaks"),
-        "",
-        "tests/unit/cli/test_dispatch_check_logs.py",
-    ),
-    Slow("tests/e2e/test_causes.py", ("test_sys_exit", "test_a_job_that_runs_too_long"), "", _STAND_IN),
-    Slow("tests/e2e/test_causes.py", ("test_what_no_repetition_mends",), "UnknownJobType", "the other error"),
-    Slow("tests/e2e/test_crash.py", (), "", "the same kill in tests/integration/runners, without an application"),
-    Slow("tests/e2e/test_helm.py", ("test_an_application_that_declares_no_task",), "", "tests/integration/charts"),
     Slow(
         "tests/integration/sync/test_databases.py",
         ("test_what_ran_when", "test_what_had_been_launched"),

@@ -78,18 +78,8 @@ def check_import(product: Product, campaign_id: int, row: JobRequest, sample: Sa
     assert sorted(cells) == sorted(contact.cell for contact in sample.contacts)
 
 
-def test_import_end_to_end(product: Product, runner: KubernetesRunner, sample: Sample) -> None:
-    campaign_id, job = begin_import(product, runner, sample)
-    check_import(product, campaign_id, product.ended(job), sample)
-    # Outcome and progress have a writer each, the operator and sync: either may be first.
-    eventually(
-        lambda: product.spokejob(job, "Succeeded")["status"]["progress"]["percent"] == 100,
-        "the SpokeJob shows that all is done",
-    )
-
-
 @pytest.mark.parametrize(
-    "runs", [5, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(3600)])], ids=["5", "50"]
+    "runs", [4, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(3600)])], ids=["4", "50"]
 )
 def test_import_whose_pod_is_killed_leaves_exactly_the_files_rows(
     product: Product, runner: KubernetesRunner, sample: Sample, runs: int
@@ -279,6 +269,11 @@ def test_web_application_dispatches_from_its_own_pod(product: Product, sample: S
         job = product.ledger.get(upload["job"])
         assert job
         check_import(product, campaign_id, product.ended(job), sample)
+        # Outcome and progress have a writer each, the operator and sync: either may be first.
+        eventually(
+            lambda: product.spokejob(job, "Succeeded")["status"]["progress"]["percent"] == 100,
+            "the SpokeJob shows that all is done",
+        )
         assert web.get(f"/jobs/{job.id}").json()["result"] == sample.summary
         refused = web.post(f"/campaigns/{campaign_id}/uploads", content=b"\x00\x01 no contacts file")
         assert refused.status_code == 422

@@ -14,7 +14,7 @@ from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
-from . import e2e_jobs
+from . import cli, e2e_jobs
 from .conftest import Object, Product
 
 
@@ -41,8 +41,10 @@ def test_behind_the_job_that_has_its_queue(product: Product, runner: KubernetesR
     assert reason["text"].startswith(f"behind e2e_slow {first.id} in queue why, running ")
     assert (reason["job_id"], reason["advice"]) == (first.id, f"spoke-jobs why {first.id}")
     assert node in why_once(product, first, lambda said: "cluster" in said)["cluster"]["text"]
-    for job in (first, second):
-        product.ledger.cancel(job.id)
+    assert cli.run(product, "cancel", second.id).stdout == f"{second.id}\te2e_slow\tcancelled\n"
+    assert "has already failed (Cancelled)" in cli.run(product, "cancel", second.id, code=1).stderr
+    assert product.pods(second) == [], "one that waits is cancelled, and never has a pod"
+    product.ledger.cancel(first.id)
     for job in (first, second):
         assert product.ended(job).cause == "Cancelled"
         assert product.spokejob(job, "Failed")["status"]["cause"] == "Cancelled"
