@@ -12,7 +12,6 @@ from tests.unit.operator.test_pacing_machine import Crowd
 from tests.unit.operator.test_room import START_TIMEOUT, causes, crowd, is_done, passes
 from tests.unit.operator.world import Object
 
-from spoke_jobs_operator.core.reporting.published_state import report
 from spoke_jobs_operator.shell.api.operator_client import Kind
 
 NEVER = 'Error creating: pods "x" is forbidden: exceeded quota: few, requested: cpu=8, used: cpu=0, limited: cpu=4'
@@ -244,25 +243,6 @@ def test_a_pod_that_waited_for_a_quota_and_is_then_rejected_has_its_whole_start_
     assert world.spokejobs()[0]["status"]["outcome"] == "Failed"
 
 
-def test_the_start_timeout_counts_from_the_pod() -> None:
-    world = under_quota(1, pods=0)
-    world.starts_in_kubelet = 0
-    s = Simulation(world, max_pending=3)
-    s.settle()
-    s.cluster()
-    s.pass_time(3600)
-    world.quota = 1
-    s.pass_time(61)
-    s.cluster()
-    s.pass_time(START_TIMEOUT - 5)
-    assert "Failed" not in {item["status"]["outcome"] for item in world.spokejobs()}
-    s.pass_time(10)
-    for _ in range(3):
-        s.cluster()
-        s.pass_time(5)
-    assert causes(world) == {"job-0000": "StartTimeout"}
-
-
 def test_a_race_for_a_quota_is_no_rejection() -> None:
     world = under_quota(1, pods=0)
     s = Simulation(world, max_pending=3)
@@ -273,31 +253,3 @@ def test_a_race_for_a_quota_is_no_rejection() -> None:
     s.settle()
     s.pass_time(3600)
     assert causes(world) == {"job-0000": "QuotaExceeded"}
-
-
-def test_a_template_whose_pods_a_quota_refuses_holds_no_other_template_up() -> None:
-    world = under_quota(20, pods=0)
-    s = Simulation(world, max_pending=3)
-    s.settle()
-    s.cluster()
-    world.quota = None
-    body = world.objects[Kind.TEMPLATE]["default"]
-    other = {**body, "metadata": {**body["metadata"], "name": "other", "uid": "other"}}
-    world._store(Kind.TEMPLATE, other)
-    world.put_spokejob("elsewhere", podTemplate="other", priority=-1)
-    s.settle()
-    s.cluster()
-    assert world.objects[Kind.SPOKEJOB]["elsewhere"]["status"]["outcome"] == "Running"
-
-
-def test_the_hold_is_published() -> None:
-    world = under_quota(10, pods=2)
-    s = Simulation(world, max_pending=4)
-    s.settle()
-    s.cluster()
-    state = report("jobs", s.pacer.limits, s.pacer.usage, (), s.store.unfinished())
-    (hold,) = state.to_json()["holds"]
-    assert (hold["reason"], hold["template"], hold["quota"]) == ("QuotaExceeded", "default", "few")
-    assert hold["resources"] == [{"resource": "pods", "requested": "1", "used": "2", "hard": "2"}]
-    assert hold["fits"] == 2
-    assert hold["refused"] == len(refused(world)) > 0

@@ -150,22 +150,3 @@ def test_jobs_that_wait_for_a_lost_node_hold_no_other_job_of_their_template() ->
     s.settle()
     assert len(world.live_jobs()) == 8, "those that wait keep their places"
     assert Counter(causes(world).values()) == {"Unschedulable": 3, "": 5, "LimitReached": 4}
-
-
-def test_a_corrected_template_lets_all_start() -> None:
-    world = crowd(60, room=1000, startTimeoutSeconds=PATIENT)
-    s = Simulation(world, max_pending=6)
-    s.settle()
-    for _ in range(5):
-        wrong_image(s, world)
-        passes(s, 60)
-    world.put_template(image="app:2")
-    s.settle()
-    for _ in range(80):
-        s.cluster()
-        passes(s, 5)
-        s.cluster(0)
-        if all(map(is_done, world.spokejobs())):
-            break
-    assert all(map(is_done, world.spokejobs())), causes(world)
-    assert all(not item["status"].get("charged") for item in world.spokejobs())

@@ -54,24 +54,12 @@ def test_a_failed_attempt_says_why_and_when_the_next_one_is_due() -> None:
     ]
 
 
-def test_a_write_that_records_a_start_and_an_end_makes_both_events() -> None:
-    ended = failed(started(SpokeJobStatus()), "OutOfMemory", for_good=True)
-    reasons = [event.reason for event in job_events(SpokeJobStatus(), ended)]
-    assert reasons == ["AttemptStarted", "AttemptFailed", "Failed"]
-
-
 def test_a_note_that_is_too_long_for_the_api_server_is_cut() -> None:
     running = started(SpokeJobStatus())
     (event,) = job_events(running, failed(running, "JobError", message="\N{SNOWMAN}" * NOTE_BYTES))
     assert event.note.startswith("Attempt 1 has failed: JobError (exit code 10): \N{SNOWMAN}")
     assert event.note.endswith("\N{SNOWMAN}...")
     assert NOTE_BYTES - 3 < len(event.note.encode()) <= NOTE_BYTES
-
-
-def test_the_last_failure_says_nothing_of_another_attempt() -> None:
-    events = job_events(SpokeJobStatus(), failed(started(SpokeJobStatus()), "JobError", for_good=True))
-    assert not [event for event in events if "next attempt" in event.note]
-    assert events[-1].note.startswith("The job has failed after 1 attempt: JobError: ")
 
 
 def test_a_new_reason_to_wait_is_told_once_with_its_fields() -> None:
@@ -85,12 +73,6 @@ def test_a_new_reason_to_wait_is_told_once_with_its_fields() -> None:
     assert shown(job_events(waiting, blocked)) == [
         ("Warning", "TemplateMissing", "Waits: no PodTemplate 'gpu' in the job's namespace")
     ]
-
-
-def test_what_the_cluster_says_is_passed_on() -> None:
-    running = started(SpokeJobStatus())
-    pends = status.attempt_pends(running, Wait(WaitReason.UNSCHEDULABLE, detail="0/3 nodes are available"), NOW)
-    assert shown(job_events(running, pends)) == [("Warning", "Unschedulable", "Waits: 0/3 nodes are available")]
 
 
 def test_a_normal_wait_for_the_pod_or_the_next_attempt_is_no_event_of_its_own() -> None:
@@ -107,16 +89,6 @@ def test_an_attempt_that_is_not_charged_is_no_warning(cause: str) -> None:
     running = started(SpokeJobStatus())
     event = job_events(running, failed(running, cause))[0]
     assert (event.type, event.reason) == (EventType.NORMAL, "AttemptFailed")
-
-
-def test_a_drained_attempt_is_told_with_what_that_means_and_not_with_what_its_function_raised() -> None:
-    running = started(SpokeJobStatus())
-    drained = job_events(running, failed(running, "Drained", error_type="spoke_jobs.errors.Cancelled"))[0]
-    assert drained.note.startswith(
-        "Attempt 1 has failed: Drained (exit code 10): The pod had to leave its node: a drain"
-    )
-    own = job_events(running, failed(running, "JobError", error_type="ValueError"))[0]
-    assert "JobError (ValueError, exit code 10)" in own.note
 
 
 def test_a_cancelled_job_is_no_failure() -> None:

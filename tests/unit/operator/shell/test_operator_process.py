@@ -13,11 +13,9 @@ from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, NAMESPACE, World
 from tests.waiting import eventually_async, patient
 
-from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs_operator import __main__
 from spoke_jobs_operator.core.limits.limits import Limits
 from spoke_jobs_operator.core.objects.api_objects import Key
-from spoke_jobs_operator.core.objects.read_objects import read_spokejob
 from spoke_jobs_operator.operator_settings import Settings
 from spoke_jobs_operator.shell.api.operator_client import Client, Kind
 from spoke_jobs_operator.shell.process import operator_process
@@ -123,19 +121,6 @@ async def test_what_waits_and_how_long_a_look_takes_is_measured(scene: Scene) ->
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-@pytest.mark.parametrize(("traces", "found"), [("none", False), ("otel", True)])
-async def test_metrics_name_traces_if_the_operator_makes_spans(
-    monkeypatch: pytest.MonkeyPatch, traces: str, found: bool
-) -> None:
-    monkeypatch.setattr(operator_process, "_span_recorder", lambda _settings: None)
-    metrics = Scene(monkeypatch, traces=traces).operator._metrics
-    spokejob = read_spokejob(World(traceparent=f"00-{'a' * 32}-{'b' * 16}-01").spokejob)
-    assert isinstance(spokejob, SpokeJob)
-    metrics.jobs.ran(spokejob, 1.0)
-    samples = [sample for family in metrics.registry.collect() for sample in family.samples]
-    assert any(sample.exemplar for sample in samples) == found
 
 
 async def test_what_fails_is_told_with_the_job_s_id(
