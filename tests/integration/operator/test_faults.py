@@ -6,7 +6,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -254,31 +253,3 @@ def test_a_restart_writes_nothing_where_all_is_as_it_should_be(scene: Scene) -> 
     assert scene.operator.stop() == 0
     restart_and_look(scene, len(names))
     assert scene.operator.stop() == 0
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_500_in_all_states_and_five_minutes_without_a_write(scene: Scene) -> None:
-    scene.start()
-    names = in_all_states(scene.cluster, 3)
-    settled(scene)
-    assert scene.operator.stop() == 0
-    resting = [item for item in scene.spokejobs() if item["status"]["outcome"] != "Running"]
-    seen = {(item["status"]["outcome"], item["status"]["cause"]) for item in resting}
-    assert len(seen) == len(STATES), "one that has ended, or waits, in each way"
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: put_copy(scene.cluster, resting[n % len(resting)], n), range(500)))
-    restart_and_look(scene, len(names) + 500)
-    since, until = len(scene.proxy.calls), time.monotonic() + 300
-    eventually(lambda: time.monotonic() > until, "five minutes", within=310)
-    assert scene.proxy.writes(since) == []
-    assert scene.operator.stop() == 0
-
-
-def put_copy(cluster: Cluster, original: Object, number: int) -> None:
-    """Another SpokeJob with the same spec and status."""
-    name = f"copy-{number}"
-    of_it = (GROUP, VERSION, cluster.namespace, PLURAL)
-    body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "SpokeJob", "metadata": {"name": name}}
-    cluster.custom.create_namespaced_custom_object(*of_it, body | {"spec": original["spec"]})
-    cluster.custom.patch_namespaced_custom_object_status(*of_it, name, {"status": original["status"]})

@@ -113,39 +113,6 @@ def test_the_lead_is_handed_over_on_sigterm_and_taken_from_one_that_is_killed(ap
         assert complaints(one) == []
 
 
-@pytest.mark.long
-@pytest.mark.timeout(1200)
-def test_leaders_killed_again_and_again_under_100_jobs(apart: Cluster, tmp_path: Path) -> None:
-    """Each job has one attempt, and each attempt one Job and one pod."""
-    jobs, kills = 100, 5
-    apart.template("sleeps", "sleep-2")
-    kept = {"SPOKE_OPERATOR_JOB_RETENTION_SECONDS": "3600"}
-    with replicas_of(apart, tmp_path) as replicas:
-
-        def ended() -> int:
-            """How many jobs have ended. Keep two replicas: a Deployment starts one anew that is gone."""
-            alive = sum(process.running for process in replicas.all.values())
-            for _ in range(alive, 2):
-                replicas.launch(str(len(replicas.all)), **kept)
-            return sum(item.get("status", {}).get("outcome") in ("Succeeded", "Failed") for item in apart.spokejobs())
-
-        def leader() -> str:
-            return apart.kubectl("get", "lease", "spoke-operator", "--output=jsonpath={.spec.holderIdentity}")
-
-        for _ in range(jobs):
-            apart.submit("sleeps")
-        for number in range(1, kills + 1):
-            target = number * jobs // (kills + 1)
-            eventually(lambda target=target: ended() >= target, f"{target} have ended", within=120, every=1)
-            replicas.all[leader()].kill()
-        eventually(lambda: ended() == jobs, "all have ended", within=300, every=1)
-        statuses = [item["status"] for item in apart.spokejobs()]
-        assert {(status["outcome"], status["attempt"]) for status in statuses} == {("Succeeded", 1)}
-        assert not any(status.get("charged") for status in statuses)
-        assert len(apart.batch.list_namespaced_job(apart.namespace).items) == jobs
-        assert len(apart.core.list_namespaced_pod(apart.namespace).items) == jobs
-
-
 @pytest.mark.alone
 def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: Cluster, tmp_path: Path) -> None:
     """It is frozen right before a write of each kind; another takes over and goes on; then those writes arrive."""

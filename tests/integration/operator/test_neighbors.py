@@ -205,30 +205,3 @@ def test_hostile_limits_and_templates_of_one_namespace_delay_no_other(
     eventually(
         lambda: not without_a_word(), "each SpokeJob says what it waits for or how it ended", state=without_a_word
     )
-
-
-@pytest.mark.parametrize("number", [pytest.param(3000, marks=LARGE)])
-def test_ten_jobs_start_within_their_turns_beside_thousands_of_higher_priority(
-    apart: Cluster, quiet: Cluster, shared: OperatorProcess, number: int
-) -> None:
-    """Namespaces take turns: while one has ten jobs to start, the other one starts about as many."""
-    few, limit = 10, 4
-    apart.template("slow", "sleep-2")
-    shared.start(SPOKE_OPERATOR_LEASE=f"{apart.namespace}/operator", SPOKE_OPERATOR_MAX_RUNNING=str(limit))
-    submit_many(apart, "slow", number, priority=1000)
-    eventually(lambda: len(started(apart)) >= 2 * limit, "the many take their turns", within=300, every=1)
-    names = [quiet.submit("brief") for _ in range(few)]
-    for name in names:
-        assert quiet.until_final(name, within=300)["outcome"] == "Succeeded"
-    # The times of objects are whole seconds, in each of which a few start.
-    first = min(item["metadata"]["creationTimestamp"] for item in quiet.spokejobs())
-    last = max(started(quiet))
-    meanwhile = [at for at in started(apart) if first < at <= last]
-    print(f"{len(meanwhile)} of {number} started from {first} to {last}, in which the {few} did")
-    assert len(meanwhile) <= few + 2 * limit
-
-
-def started(cluster: Cluster) -> list[str]:
-    """When each job of the namespace that has a recorded attempt got its Kubernetes Job."""
-    attempts = [item.get("status", {}).get("attempts", []) for item in cluster.spokejobs()]
-    return [str(of_job[0]["startedAt"]) for of_job in attempts if of_job]

@@ -22,7 +22,7 @@ from tests.unit.operator.standby_scene import (
 )
 from tests.unit.operator.world import NAME, NAMESPACE
 
-from spoke_jobs.shared.api_errors import Conflict, api_error
+from spoke_jobs.shared.api_errors import api_error
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.shell.api.operator_client import Kind
 from spoke_jobs_operator.shell.standby.pod_calls import Reply
@@ -317,32 +317,6 @@ def test_an_operator_that_dies_or_fails_at_any_step_comes_to_the_same_end(call: 
     assert len(told) <= 1
     warm(s)
     assert pods(s) == [""] or pods(s) == ["", ""]
-
-
-def name_the_same_pod(s: Simulation) -> None:
-    """Two SpokeJobs have statuses that name the same standby pod: a former leader's write has arrived late."""
-    (job,) = s.world.jobs
-    record = {"number": 1, "job": job["metadata"]["name"], "lane": "standby", "startedAt": "2026-01-01T00:00:00Z"}
-    for name in ("a", "b"):
-        s.world.put_spokejob(
-            name, lane="standby", uid=f"0a1b2c3d-0000-4000-8000-00000000000{name}", retry={"backoffSeconds": 1}
-        )
-        s.world.change(Kind.SPOKEJOB, name, {"outcome": "Waiting", "attempt": 1, "attempts": [record]}, under="status")
-
-
-def test_a_former_leader_that_is_late_takes_no_pod_from_another_attempt() -> None:
-    s = scene()
-    name_the_same_pod(s)
-    while s.world.news:
-        s.deliver()
-    former = s.controller
-    s.restart()
-    run(s.controller.process(Key(NAMESPACE, "a")))
-    with pytest.raises(Conflict):
-        run(former.process(Key(NAMESPACE, "b")))
-    (job,) = [job for job in s.world.jobs if job["metadata"]["labels"]["jobs.spoke.dev/spokejob"]]
-    assert job["metadata"]["labels"]["jobs.spoke.dev/spokejob"] == "a"
-    assert [item["SPOKE_REQUEST_UID"][-1] for item in s.standby.taken.values()] == ["a"]
 
 
 def test_a_forged_standby_pod_is_never_used() -> None:

@@ -19,32 +19,6 @@ def without_webhook(count: int) -> Crowd:
     return world
 
 
-def test_few_jobs_are_tried_while_it_is_away_and_all_start_gradually_once_it_is_back() -> None:
-    world = without_webhook(60)
-    s = Simulation(world, max_pending=6)
-    s.settle()
-    for _ in range(30):
-        passes(s, 60)
-    assert world.jobs_refused <= 6 + 30, "one each minute"
-    assert set(causes(world).values()) == {"WebhookAway"}
-    assert admitted(world.spokejobs()[50]) == AWAY
-    assert s.pacer.usage.total == 0
-    written = len(world.writes)
-    for _ in range(10):
-        passes(s, 60)
-    assert len(world.writes) == written, "it is said once"
-    world.refuse_jobs = None
-    passes(s, 60)
-    started = []
-    for _ in range(60):
-        started.append(len(world.created))
-        s.cluster()
-        passes(s, 5)
-        s.cluster(0)
-    assert started[0] <= 2
-    nobody_failed(world)
-
-
 def test_pods_that_it_prevents_hold_their_template_and_no_other_one() -> None:
     world = crowd(100, room=1000)
     s = Simulation(world, max_pending=6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -11,10 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spoke_jobs.contract.causes import CAUSES, Cause, cause_class
-from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, Outcome, SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJobStatus
 from spoke_jobs.contract.retry import GiveUp, TryAgain, is_charged
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
-from spoke_jobs.contract.wait_status import WaitStatus
 from spoke_jobs_operator.core.diagnosis.diagnose import Ended
 from spoke_jobs_operator.core.reconciling import status
 from spoke_jobs_operator.core.reporting.job_events import NOTE_BYTES, EventReason, EventType, JobEvent, job_events
@@ -103,41 +102,6 @@ def test_a_cancelled_job_is_no_failure() -> None:
 codes = st.sampled_from([*WAITS, *CAUSES, "FromANewerRelease"])
 causes = st.sampled_from([*CAUSES, "FromANewerRelease"])
 texts = st.text(max_size=30) | st.just("é" * 1500)
-moments = st.integers(0, 10**6).map(lambda seconds: NOW + timedelta(seconds=seconds))
-attempts = st.lists(
-    st.builds(
-        AttemptStatus,
-        number=st.integers(1, 30),
-        job=st.just("job"),
-        finished_at=st.none() | moments,
-        cause=st.just("") | causes,
-        error_type=st.text(max_size=200),
-        exit_code=st.none() | st.integers(0, 255),
-    ),
-    max_size=10,
-    unique_by=lambda item: item.number,
-).map(lambda items: tuple(sorted(items, key=lambda item: item.number)))
-waits = st.builds(WaitStatus, code=codes, object=st.text(max_size=253), since=moments)
-statuses = st.builds(
-    SpokeJobStatus,
-    outcome=st.none() | st.sampled_from(Outcome),
-    cause=st.just("") | codes,
-    attempt=st.integers(0, 30),
-    attempts=attempts,
-    waiting=st.none() | waits,
-    next_attempt_at=st.none() | moments,
-)
-
-
-@settings(deadline=None)
-@given(statuses, statuses)
-def test_any_two_statuses_make_events_that_the_api_server_takes(old: SpokeJobStatus, new: SpokeJobStatus) -> None:
-    for event in job_events(old, new):
-        assert 0 < len(event.note.encode()) <= NOTE_BYTES
-        assert event.reason.replace("_", "").isalnum()
-        assert len(event.reason) <= 128
-        assert event.action.isalnum()
-    assert job_events(new, new) == () or any(record.number > new.attempt for record in new.attempts)
 
 
 waits_of_a_stage = st.lists(st.builds(Wait, code=codes, detail=texts), max_size=2)
