@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,9 +10,6 @@ from random import Random
 
 import pytest
 from tests.integration.operator.conftest import (
-    GROUP,
-    PLURAL,
-    VERSION,
     Cluster,
     Object,
     OperatorProcess,
@@ -54,24 +50,12 @@ class Scene:
     def no_jobs_are_left(self) -> None:
         eventually(lambda: not self.jobs(), "no Jobs are left")
 
-    def spokejobs(self) -> list[Object]:
-        items: list[Object] = self.cluster.custom.list_namespaced_custom_object(
-            GROUP, VERSION, self.cluster.namespace, PLURAL
-        )["items"]
-        return items
-
 
 @pytest.fixture
 def scene(apart: Cluster, tmp_path: Path) -> Iterator[Scene]:
     scene = Scene(apart, tmp_path)
     yield scene
     scene.close()
-
-
-def set_ledger(cluster: Cluster, name: str, state: str) -> None:
-    body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "SpokeJob", "metadata": {"name": name}}
-    apply = ("apply", "--server-side", "--subresource=status", "--field-manager=spoke-sync", "--filename=-")
-    cluster.kubectl(*apply, stdin=json.dumps(body | {"status": {"ledger": state}}))
 
 
 def test_killed_before_and_after_every_write_of_a_job_s_life(scene: Scene) -> None:
@@ -86,14 +70,14 @@ def test_killed_before_and_after_every_write_of_a_job_s_life(scene: Scene) -> No
     def died_or_done() -> bool:
         if not operator.running:
             return True
-        here = [item for item in scene.spokejobs() if item["metadata"]["name"] == name]
+        here = [item for item in scene.cluster.spokejobs() if item["metadata"]["name"] == name]
         status = here[0].get("status", {}) if here else {}
         if status.get("outcome") in ("Succeeded", "Failed") and not ends:
             ends.append([(item["number"], item["cause"]) for item in status["attempts"]])
-            set_ledger(cluster, name, status["outcome"])
+            cluster.apply_as_sync(name, {"ledger": status["outcome"]})
         return not here
 
-    while any(item["metadata"]["name"] == name for item in scene.spokejobs()):
+    while any(item["metadata"]["name"] == name for item in scene.cluster.spokejobs()):
         at_once = {"SPOKE_OPERATOR_JOB_RETENTION_SECONDS": "0", "SPOKE_OPERATOR_FAILED_JOB_RETENTION_SECONDS": "0"}
         operator.launch(**at_once, FAILPOINT="die-before" if deaths in (0, 2) else "die-after")
         eventually(died_or_done, "it is killed")
@@ -228,7 +212,7 @@ def settled(scene: Scene) -> None:
 
 def versions(scene: Scene) -> dict[str, str]:
     jobs = scene.cluster.batch.list_namespaced_job(scene.cluster.namespace).items
-    found = {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in scene.spokejobs()}
+    found = {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in scene.cluster.spokejobs()}
     return found | {job.metadata.name: job.metadata.resource_version for job in jobs}
 
 

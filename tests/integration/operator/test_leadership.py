@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -123,7 +122,7 @@ def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: C
         for name in (has_job, has_ended):
             apart.until_final(name)
         assert earlier.stop() == 0
-        set_ledger(apart, has_ended, "Succeeded")
+        apart.apply_as_sync(has_ended, {"ledger": "Succeeded"})
         to_start, to_create = apart.submit("succeeds"), apart.submit("succeeds")
         wanted = f"job_create={to_create} status={to_start}/status job_delete={has_job}-1 spokejob_delete={has_ended}"
         one = replicas.launch("one", *FAILPOINT, FAILPOINT=f"freeze {wanted}", **SHORT)
@@ -134,7 +133,10 @@ def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: C
         apart.until(to_create, lambda status: status.get("cause") == "Suspended")
         apart.until_final(to_start)
         eventually(lambda: not apart.batch.list_namespaced_job(apart.namespace).items, "no Jobs are left")
-        eventually(lambda: has_ended not in names(apart), "its time to live is over")
+        eventually(
+            lambda: has_ended not in [item["metadata"]["name"] for item in apart.spokejobs()],
+            "its time to live is over",
+        )
         assert two.metric("spoke_operator_jobs_adopted_total") == 1, "the Job whose status wasn't written"
         uid = make_another_s_job(apart, f"{has_job}-1")
         put_again(apart, has_ended)
@@ -159,17 +161,6 @@ def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: C
         job = apart.batch.read_namespaced_job(f"{has_job}-1", apart.namespace)
         assert (job.metadata.uid, job.metadata.deletion_timestamp) == (uid, None)
         assert two.stop() == 0
-
-
-def names(cluster: Cluster) -> set[str]:
-    items = cluster.custom.list_namespaced_custom_object(GROUP, VERSION, cluster.namespace, PLURAL)["items"]
-    return {item["metadata"]["name"] for item in items}
-
-
-def set_ledger(cluster: Cluster, name: str, state: str) -> None:
-    body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "SpokeJob", "metadata": {"name": name}}
-    apply = ("apply", "--server-side", "--subresource=status", "--field-manager=spoke-sync", "--filename=-")
-    cluster.kubectl(*apply, stdin=json.dumps(body | {"status": {"ledger": state}}))
 
 
 def make_another_s_job(cluster: Cluster, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -68,13 +67,13 @@ def test_conflict_with_sync_is_harmless(cluster: Cluster, operator: OperatorProc
     cluster.template("progress", "wait,0")
     name = cluster.submit("progress")
     cluster.until(name, lambda status: status.get("outcome") == "Running")
-    apply_as_sync(cluster, name, {"progress": {"percent": 40}})
+    cluster.apply_as_sync(name, {"progress": {"percent": 40}})
     cluster.core.delete_namespaced_pod(cluster.pod_of(name, 1), cluster.namespace, grace_period_seconds=0)
-    apply_as_sync(cluster, name, {"progress": {"percent": 50}})
+    cluster.apply_as_sync(name, {"progress": {"percent": 50}})
     status = cluster.until_final(name)
     assert status["outcome"] == "Succeeded"
     assert status["progress"]["percent"] == 50
-    apply_as_sync(cluster, name, {"progress": {"percent": 50}, "ledger": "Failed"})
+    cluster.apply_as_sync(name, {"progress": {"percent": 50}, "ledger": "Failed"})
     status = cluster.until(name, lambda status: status["outcome"] == "Failed")
     assert status["ledger"] == "Failed"
 
@@ -89,12 +88,6 @@ def test_quiet_operator_has_nothing_to_complain_of_and_stops_at_once(
     eventually(lambda: operator.metric("spoke_operator_events_total") > 0, "it has heard of it")
     assert [line for line in operator.logged() if line["level"] not in ("info", "debug")] == []
     assert operator.stop() == 0, "and not once its watches end, after a minute or more"
-
-
-def apply_as_sync(cluster: Cluster, name: str, status: Object) -> None:
-    body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "SpokeJob", "metadata": {"name": name}, "status": status}
-    apply = ("apply", "--server-side", "--subresource=status", "--field-manager=spoke-sync", "--filename=-")
-    cluster.kubectl(*apply, stdin=json.dumps(body))
 
 
 def jobs_of(cluster: Cluster, name: str) -> list[Any]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.test_pacing_machine import Crowd
-from tests.unit.operator.test_room import START_TIMEOUT, causes, crowd, is_done, passes
+from tests.unit.operator.test_room import START_TIMEOUT, causes, crowd, is_done, passes, until_done
 from tests.unit.operator.world import Object
 
 from spoke_jobs_operator.shell.api.operator_client import Kind
@@ -102,10 +102,7 @@ def test_a_quota_at_zero_for_hours_fails_nobody_and_what_waits_says_so(kind: str
     assert (waiting["object"], waiting["quota"]) == (
         name, [{"resource": resource, "requested": "1", "used": "0", "hard": "0"}])  # fmt: skip
     setattr(world, kind, 5)
-    for _ in range(200):
-        turn(s)
-        if all(map(is_done, world.spokejobs())):
-            break
+    until_done(world, 200, lambda: turn(s))
     nobody_failed(world)
 
 
@@ -139,10 +136,7 @@ def test_the_hold_costs_few_writes_and_none_while_nothing_changes() -> None:
     s.compare()
     s.settle()
     assert len(world.writes) == before
-    for _ in range(400):
-        turn(s)
-        if all(map(is_done, world.spokejobs())):
-            break
+    until_done(world, 400, lambda: turn(s))
     s.pass_time(120)
     s.cluster()
     nobody_failed(world)
@@ -176,10 +170,7 @@ def test_an_attempt_that_was_held_and_then_refused_waits_as_before_though_its_ev
     assert set(causes(world).values()) == {"QuotaExceeded"}
     assert len(world.writes) == written
     world.quota = 2
-    for _ in range(100):
-        turn(s)
-        if all(map(is_done, world.spokejobs())):
-            break
+    until_done(world, 100, lambda: turn(s))
     nobody_failed(world)
     for name in late:
         assert [item["number"] for item in world.objects[Kind.SPOKEJOB][name]["status"]["attempts"]] == [1]

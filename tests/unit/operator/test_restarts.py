@@ -18,22 +18,6 @@ OURS = {"namespace": NAMESPACE}
 """The labels of the metrics of the model's SpokeJobs."""
 
 
-@pytest.mark.parametrize("fault", [Fault.CRASH_BEFORE, Fault.CRASH_AFTER])
-@pytest.mark.parametrize("call", range(6))
-def test_a_timed_out_attempt_is_a_timeout_wherever_the_operator_dies(fault: Fault, call: int) -> None:
-    s = start(timeoutSeconds=5, startTimeoutSeconds=5)
-    s.cluster()
-    s.client.faults = [None] * call + [fault]
-    s.pass_time(10.5)
-    for _ in range(8):
-        s.cluster()
-        if s.world.status["outcome"] == "Failed":
-            assert s.world.live_pods() == [], "it is over once nothing of it runs"
-        s.pass_time(2)
-    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Timeout")
-    assert len(s.world.created) == 1
-
-
 @pytest.mark.parametrize("writes", [1, 2])
 def test_why_an_attempt_was_stopped_is_known_though_its_pod_ended_while_no_operator_was_there(writes: int) -> None:
     s = start(timeoutSeconds=5, startTimeoutSeconds=5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.test_pacing_machine import Crowd
 from tests.unit.operator.test_quota import admitted, nobody_failed
-from tests.unit.operator.test_room import causes, crowd, is_done, passes
+from tests.unit.operator.test_room import causes, crowd, goes_on, until_done
 
 from spoke_jobs_operator.core.reporting.published_state import report
 from spoke_jobs_operator.shell.api.operator_client import Kind
@@ -39,12 +39,7 @@ def test_pods_that_it_prevents_hold_their_template_and_no_other_one() -> None:
     s.settle()
     s.cluster()
     assert world.objects[Kind.SPOKEJOB]["elsewhere"]["status"]["outcome"] == "Running"
-    for _ in range(100):
-        s.cluster()
-        passes(s, 5)
-        s.cluster(0)
-        if all(map(is_done, world.spokejobs())):
-            break
+    until_done(world, 100, lambda: goes_on(s, 5))
     nobody_failed(world)
 
 
