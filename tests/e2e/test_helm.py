@@ -31,7 +31,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 @pytest.mark.usefixtures("product")
 def test_uninstalling_keeps_the_definition_and_every_spokejob(cluster: Cluster, images: Images, namespace: str) -> None:
-    values = {"image": image_values(images.operator), "watchNamespaces": [namespace]}
+    values = {"image": image_values(images.operator), "watchNamespaces": [namespace], "replicas": 0}
     body = {
         "apiVersion": "jobs.spoke.dev/v1",
         "kind": "SpokeJob",

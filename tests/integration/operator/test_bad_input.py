@@ -103,7 +103,7 @@ def spokejob(spec: Object) -> Object:
 
 @pytest.mark.parametrize("field", sorted(SPEC["properties"]))
 def test_any_field_is_refused_or_ends_as_invalid_or_makes_a_job(cluster: Cluster, field: str) -> None:
-    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(wrong(SPEC["properties"][field]))
     def hold(value: Any) -> None:
         is_refused_or_ends_as_invalid_or_makes_a_job(cluster, field, value)
@@ -139,7 +139,7 @@ def refusal_of_its_job(cluster: Cluster, item: SpokeJob) -> ApiException | None:
 @pytest.mark.long
 @pytest.mark.parametrize("field", sorted(LIMIT_SPEC["properties"]))
 def test_any_field_of_a_spokelimit_is_refused_by_name_or_read(cluster: Cluster, field: str) -> None:
-    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(wrong(LIMIT_SPEC["properties"][field]))
     def hold(value: Any) -> None:
         body = {

@@ -142,31 +142,31 @@ def test_watches_that_fail_lose_nothing(scene: Scene) -> None:
 
 
 def test_answers_that_are_late_lost_or_refused(scene: Scene) -> None:
-    """One in ten: twice what is asked for, as there are but few in a test."""
+    """One in five, as there are but few calls in a test."""
     random = Random(5)
     cluster = scene.cluster
-    cluster.template("mends", "10,0")
+    cluster.template("succeeds", "0")
     scene.start(SPOKE_OPERATOR_COMPARE_SECONDS="5", SPOKE_OPERATOR_REQUEST_TIMEOUT_SECONDS="1.5")
     faults: Counter[str] = Counter()
 
     def choose(method: str, _: str) -> Fault | None:
-        if random.random() > 0.1:
+        if random.random() > 0.2:
             return None
         fault = random.choice(list(Fault))
         faults[f"{method} {fault.name}"] += 1
         return fault
 
     scene.proxy.choose = choose
-    names = [cluster.submit("mends", retry={"backoffSeconds": 0.5}) for _ in range(8)]
+    names = [cluster.submit("succeeds") for _ in range(8)]
     for name in names:
         status = cluster.until_final(name, 90)
-        assert [(item["number"], item["cause"]) for item in status["attempts"]] == [(1, "JobError"), (2, "")]
+        assert [(item["number"], item["cause"]) for item in status["attempts"]] == [(1, "")]
     scene.no_jobs_are_left()
     print(dict(faults))
-    assert sum(count for name, count in faults.items() if not name.startswith("GET")) >= 5
+    assert sum(count for name, count in faults.items() if not name.startswith("GET")) >= 3
     counted = Counter(scene.proxy.writes())
-    assert counted[CREATE] == 16, "one for each attempt, whatever was answered"
-    assert counted[STATUS] <= 48
+    assert counted[CREATE] == 8, "one for each attempt, whatever was answered"
+    assert counted[STATUS] <= 24
     scene.proxy.choose = lambda _method, _path: None
     assert scene.operator.stop() == 0
 

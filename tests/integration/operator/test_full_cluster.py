@@ -107,7 +107,7 @@ def test_a_pod_larger_than_any_node_is_named_and_ends_and_holds_nobody_up(apart:
     apart.template("giant", "0", container=requests(1_000_000))
     apart.template("small", "0", container=requests(1))
     own.start(SPOKE_OPERATOR_MAX_PENDING="2")
-    giants = [apart.submit("giant", startTimeoutSeconds=15, priority=5) for _ in range(3)]
+    giants = [apart.submit("giant", startTimeoutSeconds=12, priority=5) for _ in range(3)]
     small = [apart.submit("small") for _ in range(2)]
     for name in giants:
         assert apart.until(name, lambda status: status.get("cause"))["cause"] == "Unschedulable"

@@ -95,7 +95,9 @@ def refusal(cluster: Cluster, labels: Mapping[str, str], container: Mapping[str,
     return ""
 
 
-def test_each_rule_is_kept_by_pods_and_dispatches(ruled: Cluster) -> None:
+def test_each_policy_refuses_and_a_job_waits_with_its_words_and_runs_once_it_keeps_every_rule(
+    ruled: Cluster, own: OperatorProcess
+) -> None:
     assert UNLABELED in refusal_of_a_dispatch(ruled, {"cost-center": "7"})
     assert refusal_of_a_dispatch(ruled, TEAM) == ""
     latest = {"image": f"{ruled.image.rpartition(':')[0]}:latest"}
@@ -104,10 +106,6 @@ def test_each_rule_is_kept_by_pods_and_dispatches(ruled: Cluster) -> None:
     assert "hostPath" in refusal(ruled, TEAM, LIMITS, volumes=[{"name": "host", "hostPath": {"path": "/etc"}}])
     assert refusal(ruled, TEAM, LIMITS) == ""
 
-
-def test_a_job_waits_with_the_policy_s_words_and_runs_once_it_keeps_every_rule(
-    ruled: Cluster, own: OperatorProcess
-) -> None:
     own.start()
 
     def template(labels: Mapping[str, str]) -> Object:
