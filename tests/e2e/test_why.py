@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 from tests.waiting import eventually
@@ -20,11 +16,8 @@ from .conftest import Object, Product
 
 def why(product: Product, job: JobRequest, **environment: str) -> dict[str, Object]:
     """The reasons by their codes."""
-    settings = {"SPOKE_DATABASE_URL": product.url, "SPOKE_NAMESPACE": product.namespace} | environment
-    command = [sys.executable, "-m", "spoke_jobs", "why", str(job.id), "--json"]
-    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return {reason["code"]: reason for reason in json.loads(done.stdout)["reasons"]}
+    reasons = cli.document(product, "why", job.id, **environment)["reasons"]
+    return {reason["code"]: reason for reason in reasons}
 
 
 def why_once(product: Product, job: JobRequest, wanted: Callable[[dict[str, Object]], bool]) -> dict[str, Object]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.test_pacing_machine import Crowd
 from tests.unit.operator.test_room import START_TIMEOUT, causes, crowd, is_done, passes, until_done
@@ -46,38 +44,6 @@ def admitted(item: Object) -> str:
     return str(next(one["message"] for one in item["status"]["conditions"] if one["type"] == "Admitted"))
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    count=st.integers(1, 25),
-    quota=st.integers(1, 6),
-    of_jobs=st.booleans(),
-    most=st.integers(2, 8),
-    step=st.sampled_from([1, 20, 45, 200]),
-    restarts=st.booleans(),
-    keeps_events=st.booleans(),
-)
-def test_a_burst_beyond_the_quota_fails_nobody(
-    count: int, quota: int, of_jobs: bool, most: int, step: int, restarts: bool, keeps_events: bool
-) -> None:
-    world = under_quota(count, **{"jobs" if of_jobs else "pods": quota})
-    world.keeps_events = keeps_events
-    if of_jobs:  # a Job that has ended counts until it is deleted, after a minute
-        step = max(step, 20)
-    s = Simulation(world, max_pending=most)
-    s.settle()
-    # Between two probes up to 90 s may pass, so small steps need more rounds.
-    for round_ in range(10 * count + 100 + 200 * count // step):
-        s.cluster()
-        passes(s, step)
-        s.cluster(0)
-        if restarts and round_ % 7 == 3:
-            s.restart()
-            s.settle()
-        if all(map(is_done, world.spokejobs())):
-            break
-    nobody_failed(world)
-
-
 @pytest.mark.parametrize("kind", ["quota", "job_quota"])
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_quota_at_zero_for_hours_fails_nobody_and_what_waits_says_so(kind: str, restart: bool) -> None:
@@ -103,21 +69,6 @@ def test_a_quota_at_zero_for_hours_fails_nobody_and_what_waits_says_so(kind: str
         name, [{"resource": resource, "requested": "1", "used": "0", "hard": "0"}])  # fmt: skip
     setattr(world, kind, 5)
     until_done(world, 200, lambda: turn(s))
-    nobody_failed(world)
-
-
-def test_the_places_of_a_quota_are_used_and_who_was_refused_gets_one_before_the_last() -> None:
-    world = under_quota(200, pods=6)
-    s = Simulation(world, max_pending=12)
-    s.settle()
-    first, rounds = {job["metadata"]["name"] for job in refused(world)}, 0
-    while not all(map(is_done, world.spokejobs())):
-        turn(s, 30)
-        rounds += 1
-        assert len(refused(world)) <= 12
-        first &= {job["metadata"]["name"] for job in refused(world)}
-        assert not first or rounds <= 12, "others pass those who were refused first"
-        assert rounds <= 60, "places stay free"
     nobody_failed(world)
 
 
