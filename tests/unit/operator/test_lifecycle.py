@@ -357,17 +357,3 @@ def test_a_success_that_came_before_the_cancellation_stays() -> None:
     s.world.kubelet(0)
     s.settle()
     assert s.world.status["outcome"] == "Succeeded"
-
-
-def test_events_tell_the_story_once_even_if_the_operator_restarts() -> None:
-    s = start(retry={"backoffSeconds": 4, "jitter": 0})
-    s.cluster()
-    s.cluster(10, message=job_error())
-    s.restart()
-    s.pass_time(10)
-    s.cluster()
-    s.cluster(0)
-    s.restart()
-    s.settle()
-    assert [event.reason for _, event in s.events] == ["AttemptStarted", "AttemptFailed", "AttemptStarted", "Succeeded"]
-    assert {name for name, _ in s.events} == {NAME}

@@ -170,18 +170,6 @@ def test_an_unusable_or_older_template_is_not_what_was_waited_for() -> None:
     assert s.world.status["cause"] == "ImageUnavailable"
 
 
-def test_what_to_do_is_said_in_full_after_whatever_kubernetes_says() -> None:
-    world = World(startTimeoutSeconds=30)
-    world.refuse_jobs = (403, "long " * 200)
-    s = Simulation(world)
-    s.settle()
-    s.pass_time(31)
-    (message,) = [item["message"] for item in s.world.status["conditions"] if item["type"] == "Finished"]
-    assert message.startswith("long long")
-    assert message.endswith(f"{CAUSES['PodRejected'].advice} Then `spoke-jobs retry 7`.")
-    assert len(message) <= 500
-
-
 def test_suspend_stops_admission_only() -> None:
     s = start(suspend=True)
     assert (s.world.status["cause"], s.world.created) == ("Suspended", [])
@@ -269,17 +257,6 @@ def test_what_kueue_holds_back_waits_without_a_start_timeout() -> None:
     assert s.world.status["outcome"] == "Running"
     s.cluster(0)
     assert s.world.status["outcome"] == "Succeeded"
-
-
-def test_the_start_timeout_counts_from_kueue_s_admission() -> None:
-    s = queued_by_kueue()
-    s.pass_time(3600)
-    kueue_admits(s, admits=True)
-    s.pass_time(31)
-    for _ in range(3):
-        s.cluster()
-        s.pass_time(2)
-    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "StartTimeout")
 
 
 def test_the_start_timeout_does_not_count_until_the_job_controller_has_noticed_the_admission() -> None:

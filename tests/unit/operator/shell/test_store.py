@@ -231,18 +231,6 @@ def warning(namespace: str, number: int, version: int = 5) -> dict[str, Any]:
     }
 
 
-def test_the_events_of_one_namespace_push_out_none_of_another(job: dict[str, Any]) -> None:
-    store = Store()
-    store.job_seen(job)
-    ours = warning(NAMESPACE, 0)
-    ours["involvedObject"] |= {"name": f"{NAME}-1", "uid": job["metadata"]["uid"]}
-    store.event_seen(ours)
-    for number in range(3_000):
-        store.event_seen(warning("noisy", number))
-    assert [item.message for item in store.events_of(store.jobs.of(KEY))] == ["no"]
-    assert size_of(store._warnings) < 2 * UNKNOWN.in_namespace
-
-
 def size_of(seen: WarningsSeen) -> int:
     """The bytes that the Events take."""
     memories = (seen._known, seen._unknown)
