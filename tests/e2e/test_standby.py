@@ -26,7 +26,7 @@ from .test_admission import client
 from .test_network import ALLOWED, ANOTHER_NODE, Targets, address, running, said_by_pod, said_within
 from .test_secrecy import secrets_of
 
-TEMPLATE, BROKEN = "waiting", "broken"
+TEMPLATE = "waiting"
 FREE = "jobs.spoke.dev/standby=true,jobs.spoke.dev/spokejob="
 ECHO = JobData("e2e_echo", "hello", lane="standby", pod_template=TEMPLATE)
 

@@ -97,15 +97,6 @@ def test_killed_before_and_after_every_write_of_a_job_s_life(scene: Scene) -> No
     assert deaths >= sum(counted.values()) - 1
 
 
-def gone(scene: Scene) -> None:
-    assert scene.proxy.break_watches(410) >= 4
-
-
-def fatal(scene: Scene) -> None:
-    """An error that ends kopf's whole operator."""
-    assert scene.proxy.break_watches(500) >= 4
-
-
 def test_watches_that_fail_lose_nothing(scene: Scene) -> None:
     """First by an answer that their place is gone, then by an error that ends kopf's whole operator."""
     cluster = scene.cluster
