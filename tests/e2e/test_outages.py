@@ -66,7 +66,7 @@ def test_postgresql_away_while_jobs_run_and_finish(beside: Scene, postgres_ledge
     tells_no_password(application.sync_log() + beside.operator_log(), postgres_ledger_url)
 
 
-@pytest.mark.long  # in `make test`: tests/integration/operator/test_quota.py
+@pytest.mark.long  # in `make test`: tests/unit/operator/test_quota.py
 def test_a_quota_at_zero_for_longer_than_the_start_timeout(beside: Scene, postgres_ledger_url: str) -> None:
     namespace = beside.namespace()
     beside.operator(namespace)
