@@ -26,8 +26,6 @@ _POSTGRESQL = "the same cases on PostgreSQL"
 _WEEK = "the week of successes of the operator's chart; the same template makes the rules of both charts"
 _ONE_KIND = "the case of the other kind of function"
 _CONTRACT = "the same suite on the legacy runner; its other cases here"
-_STAND_IN = "tests/integration/operator/causes, with a stand-in for the application"
-_CAUSES = "tests/unit/operator/core, from pods and events that were recorded; other cases here"
 SLOW: tuple[Slow, ...] = (
     # the other database
     Slow("tests/integration/worker/test_supervisor.py", ("TestWorker",), "", _UNIT),
@@ -99,17 +97,6 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/recipes/test_web_frameworks.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/execution/test_pod_timeout.py", (), "", "tests/unit/operator/core/test_build_job.py"),
     Slow("tests/integration/runners/test_dns_outage.py", ("test_a_pod_waits",), "no such name", "the other answer"),
-    Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "limits", "the case of labels"),
-    Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "hostPath", "the case of labels"),
-    Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "registry", "the case of labels"),
-    Slow("tests/integration/operator/causes/test_containers.py", (), "init-hang", _CAUSES),
-    Slow("tests/integration/operator/causes/test_sequences.py", ("test_kueue",), "", "tests/unit/operator/core"),
-    Slow("tests/integration/operator/test_quota.py", ("test_a_quota_at_zero",), "", "the burst beyond a quota"),
-    Slow(
-        "tests/integration/operator/test_draining.py", ("test_an_operator_that_was_away",), "", "test_three_evictions"
-    ),
-    Slow("tests/integration/operator/test_bad_input.py", ("test_any_job_type",), "", "unit/contract/test_names.py"),
-    Slow("tests/e2e/test_applications.py", (), "", "tests/integration/worker/test_two_applications.py"),
     Slow(
         "tests/e2e/test_why_page.py", ("test_a_limit", "test_no_operator", "test_a_timeout"), "", "tests/unit/explain"
     ),
@@ -131,16 +118,28 @@ SLOW: tuple[Slow, ...] = (
             "test_a_job_may_succeed",
             "test_a_job_retried_by_hand",
             "test_a_job_follows_a_batch_of_an_event_loop",
+            "test_a_function_may_take",
+            "test_a_job_goes_on_at_its_checkpoint",
+            "test_a_step_that_is_done",
+            "test_a_job_is_read_as",
+            "test_a_savepoint_rolled_back",
+            "test_a_task_of_a_scoped_session",
+            "test_closing_",
+            "test_committed_with",
+            "test_it_is_committed_with",
+            "test_jobs_of_one_transaction",
+            "test_the_caller_s_transaction",
+            "test_what_a_task_has_not_committed",
         ),
         "",
         _CONTRACT,
     ),
-    Slow("tests/e2e/test_runner_contract.py", (), "astep", _CONTRACT),
     Slow(
         "tests/e2e/test_why_page.py",
         (
             "test_a_payload_of",
-            "test_an_image_that_could_not",
+            "test_an_image_that",
+            "test_the_quota",
             "test_suspended",
             "test_cancelled",
             "test_running",
@@ -153,29 +152,6 @@ SLOW: tuple[Slow, ...] = (
         ),
         "",
         "tests/unit/explain; the other situations here",
-    ),
-    Slow(
-        "tests/e2e/test_logs.py",
-        ("test_ctrl_c", "test_a_connection_that_breaks"),
-        "",
-        "tests/unit/cli/test_dispatch_check_logs.py",
-    ),
-    Slow("tests/e2e/test_causes.py", ("test_sys_exit", "test_a_job_that_runs_too_long"), "", _STAND_IN),
-    Slow("tests/e2e/test_causes.py", ("test_what_no_repetition_mends",), "UnknownJobType", "the other error"),
-    Slow("tests/e2e/test_crash.py", (), "", "the same kill in tests/integration/runners, without an application"),
-    Slow("tests/e2e/test_helm.py", ("test_an_application_that_declares_no_task",), "", "tests/integration/charts"),
-    Slow("tests/integration/operator/test_faults.py", ("test_events_that_cannot",), "REFUSED", "the case of late ones"),
-    Slow(
-        "tests/integration/operator/test_faults.py", ("test_events_that_cannot",), "THROTTLED", "the case of late ones"
-    ),
-    Slow(
-        "tests/integration/operator/test_faults.py", ("test_writes_of_an_attempt",), "", "test_lifecycle.py counts them"
-    ),
-    Slow(
-        "tests/integration/operator/test_spokelimits.py",
-        ("test_a_namespace_of_many_urgent", "test_timeouts_of_a_namespace"),
-        "",
-        "tests/unit/operator/core",
     ),
     Slow(
         "tests/integration/sync/test_databases.py",

@@ -191,15 +191,6 @@ def test_only_accounts_of_the_list_may_send_and_only_by_tokens_of_the_audience(p
     assert not [item for item in secrets if item in log or item.rpartition(".")[2] in log], "no token is logged"
 
 
-def test_the_deployment_may_have_tokens_reviewed_and_no_more(place: Product) -> None:
-    def rights(account: str) -> set[str]:
-        who = f"--as=system:serviceaccount:{place.namespace}:{account}"
-        return set(place.kubectl("auth", "can-i", "--list", who).splitlines())
-
-    (own,) = rights("texting-tasks") - rights("nobody")
-    assert own.split() == ["tokenreviews.authentication.k8s.io", "[]", "[]", "[create]"]
-
-
 def test_replicas_killed_and_rolled_lose_nothing_and_repeat_little(place: Product) -> None:
     count, kills, rolled = 10_000, 0, False
     stop = threading.Event()
