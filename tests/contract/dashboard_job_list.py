@@ -78,23 +78,6 @@ class JobListContract(DashboardScene):
         first = browser.get(newer[1].replace("&amp;", "&")).text
         assert self.listed(first) == seen[:PER_PAGE]
 
-    def test_the_names_that_its_fields_suggest_are_read_once_a_minute(
-        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        reads: list[JobFilter] = []
-        read = DashboardQueries.recent_names
-
-        def counted(queries: DashboardQueries, which: JobFilter) -> RecentNames:
-            reads.append(which)
-            return read(queries, which)
-
-        monkeypatch.setattr(DashboardQueries, "recent_names", counted)
-        ledger.insert(new_job(job_type="mail"))
-        browser = browse(EVERYBODY)
-        for path in ("/jobs", "/jobs?state=failed", "/queues", "/jobs"):
-            assert '<option value="type:mail">' in (page := browser.get(path).text) or '<option value="mail">' in page
-        assert reads == [ANY_JOB]
-
     def listed(self, page: str) -> list[int]:
         """The ids of the jobs in a list."""
         return [*map(int, re.findall(r'<th scope="row"><a href="/jobs/(\d+)"', page))]
@@ -249,16 +232,6 @@ class JobListContract(DashboardScene):
         assert "compared with 60 jobs. Older jobs may match, too." in pages[0]
         assert [self.listed(page) for page in pages] == [[], [1]]
 
-    def test_a_job_that_has_ended_is_listed_with_its_end(self, ledger: SqlLedger, browse: Open) -> None:
-        self.failed(ledger)
-        ledger.insert(new_job())
-        page = browse(EVERYBODY).get("/jobs").text
-        heading = page.split('<th scope="col">').index("Ended</th>") - 1
-        rows = re.findall(r"<tr>\s*<th.*?</tr>", page, re.S)
-        ended = [re.findall(r"<t[hd].*?</t[hd]>", row, re.S)[heading] for row in rows]
-        assert ended[-2] == "<td></td>"
-        assert " ago</time>" in ended[-1]
-
     def test_jobs_of_a_period_are_found_at_once(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -309,6 +282,37 @@ class JobListContract(DashboardScene):
         self.of_schedule(ledger, ledger.insert(new_job(queue_name="q", organization_id=9, unique_key="k")))
         page = browse(EVERYBODY).get(f"/jobs?{query}").text
         assert re.findall(r'</th>\s*<td>(\w+)</td>\s*<td><span class="state', page) == found
+
+
+class JobListPages(JobListContract):
+    """What depends on no database."""
+
+    def test_the_names_that_its_fields_suggest_are_read_once_a_minute(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reads: list[JobFilter] = []
+        read = DashboardQueries.recent_names
+
+        def counted(queries: DashboardQueries, which: JobFilter) -> RecentNames:
+            reads.append(which)
+            return read(queries, which)
+
+        monkeypatch.setattr(DashboardQueries, "recent_names", counted)
+        ledger.insert(new_job(job_type="mail"))
+        browser = browse(EVERYBODY)
+        for path in ("/jobs", "/jobs?state=failed", "/queues", "/jobs"):
+            assert '<option value="type:mail">' in (page := browser.get(path).text) or '<option value="mail">' in page
+        assert reads == [ANY_JOB]
+
+    def test_a_job_that_has_ended_is_listed_with_its_end(self, ledger: SqlLedger, browse: Open) -> None:
+        self.failed(ledger)
+        ledger.insert(new_job())
+        page = browse(EVERYBODY).get("/jobs").text
+        heading = page.split('<th scope="col">').index("Ended</th>") - 1
+        rows = re.findall(r"<tr>\s*<th.*?</tr>", page, re.S)
+        ended = [re.findall(r"<t[hd].*?</t[hd]>", row, re.S)[heading] for row in rows]
+        assert ended[-2] == "<td></td>"
+        assert " ago</time>" in ended[-1]
 
     def test_an_id_leads_to_its_job(self, ledger: SqlLedger, browse: Open) -> None:
         job = ledger.insert(new_job())

@@ -28,10 +28,6 @@ PAGE = "https://app.test:8443"
 
 
 class TestSqliteProgress(ProgressContract):
-    @pytest.fixture
-    def ledger_url(self, sqlite_ledger_url: str) -> str:
-        return sqlite_ledger_url
-
     async def test_only_pages_of_listed_origins_may_read(self, ledger: SqlLedger, serve: Serve) -> None:
         path = f"/{ledger.insert(new_job()).progress_token(key=KEY)}"
         app = serve(origins=[PAGE])

@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 from tests.contract.dashboard_scene import TOKEN
+from tests.contract.filled_ledger import FAILED, add_schedule, claimed, failed_task, put_task
 from tests.contract.ledger import new_job
 from tests.integration.web.browser.browsing import OpenTab
-from tests.integration.web.browser.filled_ledger import FAILED, add_schedule, claimed, failed_task, put_task
 from tests.integration.web.browser.tab import Tab
 
 from spoke_jobs import Cron, Every

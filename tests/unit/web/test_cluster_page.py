@@ -1,4 +1,4 @@
-"""The dashboard's page *Cluster*, for a namespace that the test makes up. Subclass it with a fixture ``ledger_url``."""
+"""The dashboard's page *Cluster*, for a namespace that the test makes up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.contract.dashboard_batches import cells
-from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
+from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, DashboardScene, Open
 from tests.contract.ledger import new_job
 
 from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob
@@ -50,7 +50,7 @@ def template(name: str, *, labeled: bool = True, types: str | None = None, conta
     }
 
 
-class ClusterContract(DashboardScene):
+class TestCluster(DashboardScene):
     """The operator, sync, and what SpokeJobs wait for."""
 
     @pytest.fixture
@@ -312,15 +312,6 @@ class ClusterContract(DashboardScene):
             page = browse(EVERYBODY).get("/cluster").text
             assert f"Due jobs that have no SpokeJob yet: {number}" in page
             assert ("The oldest of these was due" in page) is (number != "0+.")
-
-    def test_it_is_for_viewers_of_all_organizations(self, browse: Open, cluster: Cluster) -> None:
-        cluster(NamespaceView("shop", published(operator="hidden")), WAITS)
-        browser = browse(ONE)
-        answer = browser.get("/cluster")
-        assert answer.status_code == 403
-        assert "hidden" not in answer.text
-        assert 'href="/cluster"' not in browser.get("/").text
-        assert 'href="/cluster"' in browse(EVERYBODY).get("/").text
 
     def test_hostile_texts_are_inert(self, browse: Open, cluster: Cluster) -> None:
         state = {
