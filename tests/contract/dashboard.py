@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, replace
 from html import unescape
+from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.contract.dashboard_batches import cells
 from tests.contract.dashboard_scene import (
     API_ROUTES,
     EVERYBODY,
@@ -16,18 +18,18 @@ from tests.contract.dashboard_scene import (
     HOSTILE,
     ONE,
     ROUTES,
-    DashboardScene,
     Open,
     token_in,
 )
-from tests.contract.dashboard_schedules import APPLICATION
+from tests.contract.dashboard_schedules import APPLICATION, ScheduleScene
 from tests.contract.filled_ledger import PAGES, fill, fill_with_hostile_texts
 from tests.contract.ledger import LEASE, new_job
 
-from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.audit.audit_events import Action, EventFilter, record
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.limits.job_limit import parse_scope
 from spoke_jobs.model import (
     UNMEASURED,
     AttemptUsage,
@@ -35,7 +37,9 @@ from spoke_jobs.model import (
     JobState,
     Progress,
 )
+from spoke_jobs.schedules.occurrences import Skip, SkipReason
 from spoke_jobs.web import ALL_ACTIONS, JobAction, Viewer
+from spoke_jobs.web.job_search import encoded
 
 IDS = dict.fromkeys(("job_id", "batch_id", "task_id", "mute_id"), 1)
 BULK = f"/bulk/cancel?{urlencode({'queue': HOSTILE})}"
@@ -64,7 +68,7 @@ EMPTY = (
 """Pages, and what they say if there is nothing to show."""
 
 
-class DashboardContract(DashboardScene):
+class DashboardContract(ScheduleScene):
     """What a browser gets."""
 
     def test_each_page_of_hostile_texts_is_inert_and_for_everybody(self, ledger: SqlLedger, browse: Open) -> None:
@@ -118,36 +122,64 @@ class DashboardContract(DashboardScene):
         events = Queries(ledger.engine).events(9, EventFilter(job_id=job.id))
         assert [(event.action, event.actor) for event in events] == [("retry", "ada"), ("cancel", "ada")]
 
-    def test_jobs_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
-        """Neither as rows, nor in counts, completions, sentences, links or addresses."""
-        ledger.insert(new_job(job_type="theirs", organization_id=2, queue_name="their_queue", locks_queue=True))
+    def test_what_is_of_other_organizations_does_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
+        """Neither as rows, nor in counts, completions, sentences, links or addresses, nor for forms."""
+        of_theirs: dict[str, Any] = {"job_type": "theirs", "organization_id": 2}
+        ledger.insert(new_job(**of_theirs, queue_name="shared", locks_queue=True))
         theirs = self.claimed(ledger).job
         for organization in (2, None):
-            ledger.insert(new_job(job_type="theirs", organization_id=organization, queue_name="their_queue"))
-        mine = ledger.insert(new_job(job_type="mine", organization_id=1, queue_name="their_queue", locks_queue=True))
+            of_nobody = of_theirs | {"organization_id": organization}
+            self.failed_at(ledger, "theirs@f", "theirs: a traceback", **of_nobody, priority=9)
+            ledger.cancel(ledger.insert(new_job(**of_nobody, queue_name="theirs")).id, "theirs")
+        failed = self.failed_at(ledger, "mine@f", "my traceback", organization_id=1, priority=9)
+        mine = ledger.insert(new_job(job_type="mine", organization_id=1, queue_name="shared", locks_queue=True))
         after = ledger.insert(new_job(job_type="after", organization_id=1, after=(theirs.id,)))
-        browser = browse(ONE)
-        overview, listed = browser.get("/").text, browser.get("/jobs").text
-        assert '<span class="number">1</span> waiting' in overview
-        assert '<span class="number">0</span> running' in overview
-        assert "host:7" not in overview
-        assert "mine" in listed
-        pages = [overview, listed, *(browser.get(f"/jobs/{job.id}").text for job in (mine, after))]
-        for page in pages:
-            assert "theirs" not in page
-            assert f"/jobs/{theirs.id}" not in page
-            assert not re.search(rf"\bjob {theirs.id}\b|why {theirs.id}\b", page)
-        assert "Another job holds the lock" in pages[2]
-        for path in (f"/jobs/{theirs.id}", "/jobs?type=theirs", "/jobs?organization=2"):
-            answer = browser.get(path)
-            assert answer.text.replace(path.partition("=")[2], "").count("theirs") == 0
+        batches = [ledger.open_batch(name, new_job(**of_theirs)) for name in ("my batch", "theirs, too", "theirs")]
+        for batch, organization in ((batches[0], 1), (batches[1], 1), (batches[1], 2), (batches[2], None)):
+            ledger.insert(new_job(job_type="of_a_batch", organization_id=organization, batch_id=batch.id))
+        now = Queries(ledger.engine).now()
+        skip = schedule_rows.skip_to_json(Skip(SkipReason.UNIQUE_KEY, now, now, theirs.id))
+        for name, of in (("theirs", 2), ("theirs, too", None), ("my schedule", 1)):
+            self.add(ledger, name, organization_id=of)
+            self.change(ledger, name, last_skip=skip, last_job_id=theirs.id, last_due_at=now)
+        with ledger.engine.begin() as connection:
+            record(connection, Action.RETRY, "ada", job_id=mine.id, detail="and 3 jobs of theirs", job_type="mine")
+            record(connection, Action.CANCEL, "theirs", job_id=999, detail="of a pruned job", job_type="theirs")
+        ledger.limits.pause(parse_scope("queue:shared"), "theirs: a reason", "grace")
+
+        browser = browse(ONE, application=APPLICATION)
+        paths = ("/", "/jobs", "/failures", "/queues", "/schedules", "/batches", "/audit", "/jobs?state=failed")
+        pages = {path: browser.get(path).text for path in (*paths, f"/jobs/{mine.id}", f"/jobs/{after.id}")}
+        for path, page in pages.items():
+            assert "theirs" not in page, path
+            assert not re.search(rf"\b(?:job|why) {theirs.id}\b|/jobs/{theirs.id}\b", page), path
+        for state, number in (("waiting", 3), ("blocked", 1), ("running", 0), ("failed", 1)):
+            assert f'<span class="number">{number}</span> {state}' in pages["/"]
+        assert f"(job {failed.id})" in pages["/failures"]
+        assert re.findall(r"<h2[^>]*>(\d+) ", pages["/failures"]) == ["1"]
+        assert "Another job holds the lock" in pages[f"/jobs/{mine.id}"]
+        assert re.findall(r"<h2[^>]*>([^<]+)</h2>", pages["/schedules"]) == ["my schedule"]
+        ((_, *event),), ((_, *batch_cells),) = cells(pages["/audit"]), cells(pages["/batches"])
+        assert event == ["ada", "retry", str(mine.id), "mine", ""], "details may count jobs of others"
+        assert batch_cells[:6] == ["my batch", "open 0 %", "1", "0", "0", ""], "nor is the job that follows it shown"
+        for path in ("/jobs?type=theirs", "/jobs?organization=2", "/audit?by=theirs", f"/audit?job={theirs.id}",
+                     f"/batches?id={batches[1].id}"):  # fmt: skip
+            assert cells(browser.get(path).text) == [], path
         assert browser.get(f"/jobs/{theirs.id}").status_code == 404
-        for action in ("cancel", "retry"):
-            answer = self.post(browser, f"/jobs/{theirs.id}/{action}", f"/jobs/{mine.id}")
-            assert answer.status_code == 404
-        found = ledger.get(theirs.id)
-        assert found is not None
-        assert found.cancel_requested_at is None
+
+        token, events = token_in(browser.get(f"/jobs/{mine.id}")), Queries(ledger.engine).events(99)
+        jobs = [path for path in FORMS if path.startswith("/jobs") and "priority" not in path]
+        for path in (*jobs, "/batches/{batch_id}/close", "/batches/{batch_id}/cancel"):
+            for job_id, batch in ((theirs.id, batches[1]), (999, batches[2])):
+                answer = browser.post(path.format(job_id=job_id, batch_id=batch.id), data={"token": token})
+                assert answer.status_code == 404, path
+        answer = browser.post(f"/batches/{batches[0].id}/close", data={"token": token})
+        assert (answer.status_code, "You may not see the job that follows" in answer.text) == (409, True)
+        for name in ("theirs", "theirs, too", "nothing"):
+            for action in ("pause", "resume", "run"):
+                answer = browser.post(f"/schedules/{action}", data={"token": token, "schedule": encoded(name)})
+                assert (answer.status_code, "There is no such schedule" in answer.text) == (404, True)
+        assert Queries(ledger.engine).events(99) == events
 
 
 class DashboardPages(DashboardContract):
@@ -300,14 +332,6 @@ class DashboardPages(DashboardContract):
         assert f"{began:%Y-%m-%d %H:%M:%S} +0545 (" in page, "in its facts"
         assert f"since {began:%H:%M:%S} " in page, "why"
 
-    def test_progress(self, ledger: SqlLedger, browse: Open) -> None:
-        ledger.insert(new_job())
-        claim = self.claimed(ledger)
-        ledger.heartbeat(claim.token, LEASE, Progress(40, "row 400"))
-        page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}").text
-        assert '<progress id="progress" max="100" value="40">' in page
-        assert "row 400" in page
-
     def test_payload_and_result_need_permission(self, ledger: SqlLedger, browse: Open) -> None:
         ledger.insert(new_job(payload='{"secret":"in the payload"}', organization_id=1))
         claim = self.claimed(ledger)
@@ -319,12 +343,6 @@ class DashboardPages(DashboardContract):
         assert "succeeded" in refused
         assert "in the payload" not in refused
         assert "in the result" not in refused
-
-    def test_what_a_job_depends_on(self, ledger: SqlLedger, browse: Open) -> None:
-        first = ledger.insert(new_job(job_type="first", organization_id=1))
-        then = ledger.insert(new_job(organization_id=1, after=(first.id,)))
-        page = browse(ONE).get(f"/jobs/{then.id}").text
-        assert f'<a href="/jobs/{first.id}">{first.id}</a> first: waiting' in page
 
     def test_a_retry_keeps_checkpoints_unless_told(self, ledger: SqlLedger, browse: Open) -> None:
         ledger.insert(new_job())

@@ -411,12 +411,6 @@ class ApiDocuments(ApiContract):
         if query in ("type=", "type=%20"):
             assert problem["errors"][0]["detail"] == "Give 1 to 500 characters, not only spaces, and no NUL."
 
-    def test_the_spaces_of_a_filter_count(self, ledger: SqlLedger, client: Client) -> None:
-        jobs = {key: ledger.insert(new_job(unique_key=key)) for key in ("k", " k")}
-        for key, job in jobs.items():
-            assert [row["id"] for row in client.get("/jobs", key=key)["jobs"]] == [job.id], key
-        assert client.get("/jobs", type=" report")["jobs"] == []
-
     def test_payload_result_and_output_need_permission(self, ledger: SqlLedger, client: Client, browse: Open) -> None:
         ledger.insert(new_job(payload='{"secret":"in the payload"}', organization_id=1))
         claim = self.claimed(ledger)

@@ -100,29 +100,6 @@ class BatchesContract(DashboardScene):
         monkeypatch.setattr("spoke_jobs.web.batch_pages.PER_PAGE", 1)
         assert note not in everybody.get("/batches?name=*2").text, "the next page looks at the others"
 
-    def test_batches_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
-        jobs: dict[str, tuple[int | None, ...]] = {
-            "theirs": (2,),
-            "shared": (1, 2),
-            "loose": (1, None),
-            "mine": (1, 1),
-        }
-        batches = {"empty": ledger.open_batch("empty")}
-        for name, organizations in jobs.items():
-            batches[name] = ledger.open_batch(name, new_job(job_type="export", organization_id=2))
-            for organization in organizations:
-                ledger.insert(new_job(batch_id=batches[name].id, organization_id=organization))
-        browser = browse(ONE)
-        page = browser.get("/batches").text
-        (mine,) = cells(page)
-        assert mine[1:7] == ["mine", "open 0 %", "2", "0", "0", ""], "nor is the job that follows it shown"
-        for name, batch in batches.items():
-            for action in ("close", "cancel"):
-                answer = self.post(browser, f"/batches/{batch.id}/{action}", "/batches")
-                assert answer.status_code == (409 if name == "mine" else 404), name
-                assert ("You may not see the job that follows" in answer.text) == (name == "mine")
-        assert {batch.state for batch in ledger.batches()} == {"open"}
-
 
 class BatchPages(BatchesContract):
     """What depends on no database."""
@@ -267,26 +244,6 @@ class AuditContract(DashboardScene):
             assert "looked through" not in found
             assert [row[1] for row in cells(found)] == ["eve"] * 2
         assert "looked through" not in everybody.get("/audit").text
-
-    def test_events_of_other_organizations_do_not_exist(
-        self, ledger: SqlLedger, browse: Open, record: Callable[..., None]
-    ) -> None:
-        mine, theirs, nobodys = (
-            ledger.insert(new_job(job_type=name, organization_id=organization))
-            for name, organization in (("report", 1), ("theirs", 2), ("theirs", None))
-        )
-        record(Action.RETRY, "ada", mine.id, "run 2, 3 jobs blocked again", "report")
-        for job in (theirs, nobodys):
-            record(Action.CANCEL, "hidden", job.id, "waiting", "theirs")
-        record(Action.CANCEL, "hidden", 999, "of a pruned job", "theirs")
-        record(Action.PAUSE, "hidden", None, "organization:2: their reason")
-        browser = browse(ONE)
-        page = browser.get("/audit").text
-        assert [row[1:] for row in cells(page)] == [["ada", "retry", str(mine.id), "report", ""]]
-        for query in ("by=hidden", "type=theirs", f"job={theirs.id}", "action=pause"):
-            found = browser.get(f"/audit?{query}").text
-            assert cells(found) == []
-            assert "their reason" not in found
 
 
 class AuditPages(AuditContract):

@@ -215,14 +215,6 @@ class BulkPages(BulkContract):
         browser.post("/bulk/cancel", data=fields_of(preview))
         assert self.states(ledger, [old, new]) == ["failed", "waiting"]
 
-    def test_an_address_cannot_extend_a_preview_to_later_jobs(self, ledger: SqlLedger, browse: Open) -> None:
-        old = ledger.insert(new_job())
-        browser = browse(EVERYBODY)
-        preview = browser.get("/bulk/cancel?type=report&up_to=999999").text
-        new = ledger.insert(new_job())
-        browser.post("/bulk/cancel", data=fields_of(preview))
-        assert self.states(ledger, [old, new]) == ["failed", "waiting"]
-
     def test_what_cannot_be_changed_is_named(self, ledger: SqlLedger, browse: Open) -> None:
         first = self.failed(ledger, unique_key="k")
         second = ledger.insert(new_job(unique_key="k"))
@@ -230,16 +222,6 @@ class BulkPages(BulkContract):
         assert "0 jobs were started again." in page
         assert f'<li><a href="/jobs/{first.id}">{first.id}</a>: ' in page
         assert f"job {second.id}" in page, "the one that has the key"
-
-    def test_a_confirmation_ends_in_time(
-        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("spoke_jobs.web.bulk_pages.SECONDS", -1.0)
-        jobs = [ledger.insert(new_job()) for _ in range(3)]
-        page = self.confirmed(browse(EVERYBODY), "/bulk/cancel?type=report")
-        assert "1 job was cancelled" in page
-        assert "There are more jobs: go on" in page
-        assert sorted(self.states(ledger, jobs)) == ["failed", "waiting", "waiting"]
 
     def test_a_confirmation_ends_in_time_also_if_all_jobs_are_refused(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
@@ -274,13 +256,6 @@ class BulkPages(BulkContract):
         sent = {"token": token_in(browser.get(f"/jobs/{job.id}")), "up_to": str(job.id), "filters": query[1:]}
         assert browser.post(f"/bulk/{action}", data=sent).status_code == 400
         assert self.states(ledger, [job]) == ["waiting"]
-
-    def test_nothing_to_do(self, ledger: SqlLedger, browse: Open) -> None:
-        self.failed(ledger)
-        browser = browse(EVERYBODY)
-        assert "can be changed so" in browser.get("/bulk/cancel?type=report").text
-        assert "can be changed so" in browser.get("/bulk/cancel?state=failed").text
-        assert "can be changed so" in browser.get("/bulk/retry?type=export").text
 
     def test_a_job_of_another_organization_is_not_named(self, ledger: SqlLedger, browse: Open) -> None:
         theirs = ledger.insert(new_job(job_type="theirs", organization_id=2))

@@ -92,18 +92,6 @@ class FailuresContract(DashboardScene):
         everything = browse(EVERYBODY).get("/failures?within=7d").text
         assert "When they failed in the last 7 days: The busiest 6 hours began 6 h ago, with 3.<" in everything
 
-    def test_failures_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
-        for organization in (2, None):
-            self.failed_at(ledger, "one", "their traceback", job_type="theirs", organization_id=organization)
-        mine = self.failed_at(ledger, "one", "my traceback", organization_id=1)
-        self.failed_at(ledger, "one", "their traceback", job_type="theirs", organization_id=2)
-        page = browse(ONE).get("/failures").text
-        assert "theirs" not in page
-        assert "their traceback" not in page
-        assert "my traceback" in page
-        assert re.findall(r"<h2[^>]*>(\d+) ", page) == ["1"]
-        assert f"(job {mine.id})" in page
-
 
 class FailurePages(FailuresContract):
     """What depends on no database."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -155,21 +154,6 @@ class JobPageContract(DashboardScene):
 class JobPages(JobPageContract):
     """What depends on no database."""
 
-    def test_the_way_of_an_attempt_in_a_worker(self, ledger: SqlLedger, browse: Open) -> None:
-        ledger.insert(new_job())
-        claim = self.claimed(ledger)
-        browser, path = browse(EVERYBODY), f"/jobs/{claim.job.id}"
-        (text,) = self.timelines(browser.get(path).text)
-        assert re.fullmatch(r"Attempt 1 waited [\d.]+ s, ran for [\d.]+ s so far\.", text)
-        ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
-        page = browser.get(path).text
-        assert re.search(
-            r"<li>queued <time [^>]*>[\d: -]+</time></li>\s*<li>started <time [^>]*>[\d: -]+</time> \(", page
-        )
-        assert re.search(r'<rect class="runs failed" x="\d+"', page)
-        self.assert_for_everybody(page)
-        self.assert_inert(page)
-
     def test_the_way_of_an_attempt_in_a_pod(self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs) -> None:
         claim = self.in_pod(ledger)
         begun = datetime.now(UTC)
@@ -203,20 +187,6 @@ class JobPages(JobPageContract):
         page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}").text
         assert "&lt;script&gt;" in page
         self.assert_inert(page)
-
-    @pytest.mark.parametrize(
-        "limits", [None, ["memory"], {"memory": None}, {"memory": "9" * 400}], ids=["none", "list", "null", "large"]
-    )
-    def test_resources_that_others_write_into_a_row_are_shown_or_left_out(
-        self, ledger: SqlLedger, browse: Open, limits: Any
-    ) -> None:
-        job = ledger.insert(new_job())
-        self.claimed(ledger)
-        with ledger.engine.begin() as connection:
-            options = json.dumps({"resources": {"limits": limits}})
-            connection.execute(text("UPDATE job_request SET options = :options"), {"options": options})
-        answer = browse(EVERYBODY).get(f"/jobs/{job.id}")
-        assert (answer.status_code, "Memory limit" in answer.text) == (200, limits == {"memory": "9" * 400})
 
     def test_the_output_of_a_worker_s_attempt_is_followed_until_its_end(self, ledger: SqlLedger, browse: Open) -> None:
         ledger.insert(new_job())
@@ -266,30 +236,6 @@ class JobPages(JobPageContract):
         assert "data-follows" not in page
         assert '<section id="job-output"' in page, "it takes the place of the one that was followed"
         assert "job-output" not in browser.get(path).text
-
-    def test_a_pod_whose_output_cannot_be_read_says_why(
-        self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        in_cluster()
-        self.pods_print(monkeypatch, problem="this account may not get pods/log")
-        claim = self.in_pod(ledger)
-        for path in ("", "/output"):
-            answer = browse(EVERYBODY).get(f"/jobs/{claim.job.id}{path}")
-            assert answer.status_code == 200
-            assert f"its pod, {POD}, could not be read: this account may not get pods/log" in answer.text
-            assert 'data-again-seconds="15"' in answer.text
-
-    def test_what_pods_print_is_inert_and_bounded(
-        self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        in_cluster()
-        self.pods_print(monkeypatch, *["\x1b[31m<b>&\u202e" * 1_000_000] * 3, *["<i>" * 900] * 500, HOSTILE)
-        claim = self.in_pod(ledger)
-        for path in ("", "/output"):
-            page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}{path}").text
-            assert "&lt;script&gt;" in page
-            assert len(page) < 500_000
-            self.assert_inert(page)
 
     def test_output_needs_permission(
         self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch

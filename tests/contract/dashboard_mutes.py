@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, event, update
 from tests.contract.browser import Browser
-from tests.contract.dashboard_scene import EVERYBODY, ONE, DashboardScene, Elements, Open
+from tests.contract.dashboard_scene import EVERYBODY, ONE, DashboardScene, Open
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.notices import mute_rows
@@ -135,12 +135,6 @@ class MutePages(MutesContract):
             assert browser.post("/mutes/add", data=fields | {"hours": hours, "reason": "r"}).status_code == 303
         assert len(self.mutes(ledger)) == 2, "a longer mute is another one"
 
-    def test_a_type_that_would_be_read_as_a_pattern_is_not_muted(self, ledger: SqlLedger, browse: Open) -> None:
-        job = self.failed_at(ledger, "one")
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_request).where(job_request.c.id == job.id).values(job_type="re*t"))
-        assert self.forms(browse(EVERYBODY).get("/failures").text) == []
-
     def test_there_are_no_notices_about_cancelled_jobs_to_mute(self, ledger: SqlLedger, browse: Open) -> None:
         job = self.failed_at(ledger, "one")
         browser = browse(EVERYBODY)
@@ -181,14 +175,6 @@ class MutePages(MutesContract):
         answer = self.post(browser, f"/mutes/{mute_id}/end", "/failures")
         assert "There was no such mute" in browser.get(answer.headers["location"]).text
         assert len(self.mutes(ledger)) == 1
-
-    def test_a_mute_of_the_command_line_is_shown(self, ledger: SqlLedger, browse: Open) -> None:
-        self.failed_at(ledger, "one")
-        self.failed_at(ledger, "two", job_type="export")
-        self.muted(ledger, "the archive is slow", job_type="rep*")
-        one, two = self.groups(browse(EVERYBODY).get("/failures").text)
-        assert re.search(r"Muted until \S+ \S+ UTC by grace: the archive is slow End the mute", one)
-        assert "Muted" not in two
 
     def test_mutes_of_no_group_are_listed_below(self, ledger: SqlLedger, browse: Open) -> None:
         browser = browse(EVERYBODY)
@@ -246,20 +232,6 @@ class MutePages(MutesContract):
         assert "Only the newest 2 mutes are shown" in page
         others = self.others(page)
         assert [cause for cause in "ABC" if f"cause {cause}:" in others] == ["B", "C"]
-
-    def test_names_of_forms_tell_them_apart(self, ledger: SqlLedger, browse: Open) -> None:
-        for place in ("one", "two"):
-            self.failed_at(ledger, place)
-        for _ in range(2):
-            self.muted(ledger, cause="Timeout")
-        page = browse(EVERYBODY).get("/failures").text
-        for element, text in (("summary", "Mute"), ("button", "Mute"), ("button", "End the mute")):
-            names = re.findall(rf'<{element}[^>]* aria-label="([^"]+)">{text}</{element}>', page)
-            assert len(names) == len(set(names)) == 2
-            assert all(text in name for name in names)
-        assert "Mute: type report, cause JobError, fingerprint one" in page
-        assert {"details", "summary"} <= Elements(page).names
-        assert "<details open" not in page
 
     def test_who_does_not_see_all_jobs_neither_mutes_nor_sees_mutes(self, ledger: SqlLedger, browse: Open) -> None:
         job = self.failed_at(ledger, "one", organization_id=1)

@@ -301,12 +301,6 @@ class QueuePages(QueuesContract):
         assert self.limits(ledger)[0].bounds == Bounds(7)
         assert self.events(ledger, "reset limit")[0][0] == "ada"
 
-    def test_a_rate_of_each_queue(self, ledger: SqlLedger, browse: Open) -> None:
-        browser = browse(EVERYBODY)
-        self.post(browser, "/limits/set", "/queues", scope="each-queue", max_running="", rate="10/min", burst="2")
-        assert self.limits(ledger)[0].bounds == Bounds(rate=Rate.parse("10/min", 2))
-        assert "10/min" in browser.get("/queues").text
-
     def test_a_name_that_no_job_has(self, ledger: SqlLedger, browse: Open) -> None:
         ledger.insert(new_job(job_type="sync.users"))
         browser = browse(EVERYBODY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
@@ -163,32 +162,6 @@ class SchedulesContract(ScheduleScene):
             r'<form method="post" action="/schedules/run">(.*?)</form>', browser.get("/schedules").text, re.S
         )
         return dict(re.findall(r'name="([^"]+)" value="([^"]*)"', unescape(form)))
-
-    def test_schedules_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
-        theirs = ledger.insert(new_job(organization_id=2))
-        self.add(ledger, "theirs", organization_id=2)
-        self.add(ledger, "nobodys")
-        self.add(ledger, "theirs, too", organization_id=12)
-        self.add(ledger, "mine", organization_id=1)
-        now = datetime.now(UTC)
-        overlap = schedule_rows.skip_to_json(Skip(SkipReason.UNIQUE_KEY, now, now, theirs.id))
-        self.change(ledger, "mine", last_skip=overlap, last_job_id=theirs.id, last_due_at=now)
-        browser = browse(ONE, application=APPLICATION)
-        page = browser.get("/schedules").text
-        assert ">mine<" in page
-        assert "theirs" not in page
-        assert "nobodys" not in page
-        of_many = browse(replace(ONE, organizations=frozenset({*range(30, 60), 12}))).get("/schedules").text
-        assert re.findall(r"<h2[^>]*>([^<]+)</h2>", of_many) == ["theirs, too"]
-        assert not re.search(rf"\bjob {theirs.id}\b|/jobs/{theirs.id}\b", page)
-        for name in ("theirs", "nobodys", "nothing"):
-            for action in ("pause", "resume", "run"):
-                answer = self.send(browser, action, name)
-                assert answer.status_code == 404
-                assert "There is no such schedule" in answer.text
-        assert self.row(ledger, "theirs").paused_at is None
-        assert self.send(browser, "pause", "mine").status_code == 303
-        assert self.row(ledger, "mine").paused_at is not None
 
 
 class SchedulePages(SchedulesContract):

@@ -102,15 +102,6 @@ class TestStarts(DashboardScene):
         ledger.suspend(job.id, "wait for the import", "ada")
         assert "by ada: wait for the import" in browse(ONE).get(f"/jobs/{job.id}").text
 
-    def test_jobs_of_other_organizations_are_not_changed(self, ledger: SqlLedger, browse: Open) -> None:
-        mine, theirs = self.later(ledger, organization_id=1), self.later(ledger, organization_id=2)
-        browser = browse(ONE)
-        for name, fields in FORMS.items():
-            for job_id in (theirs.id, 999):
-                answer = self.post(browser, f"/jobs/{job_id}/{name}", f"/jobs/{mine.id}", **fields)
-                assert answer.status_code == 404
-        assert ledger.get(theirs.id) == theirs
-
     def later(self, ledger: SqlLedger, **changes: object) -> JobRequest:
         """A job that waits for its time."""
         return ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(hours=1), **changes))
