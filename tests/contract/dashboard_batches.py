@@ -227,7 +227,7 @@ class AuditContract(DashboardScene):
     ) -> None:
         monkeypatch.setattr("spoke_jobs.web.audit_pages.PER_PAGE", 2)
         for name, number in (("LOOKED_THROUGH", 3), ("LOOKED_THROUGH_FOR_SOME", 2)):
-            for module in ("ledger.audit.audit_events", "web.audit_views"):
+            for module in ("ledger.audit.audit_events", "web.audit_pages"):
                 monkeypatch.setattr(f"spoke_jobs.{module}.{name}", number)
         mine = ledger.insert(new_job(organization_id=1))
         for number in range(7):

@@ -211,7 +211,7 @@ class MutePages(MutesContract):
     def test_mutes_are_read_by_one_statement_with_a_bound(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for module in ("failure_pages", "failure_views"):
+        for module in ("failure_pages",):
             monkeypatch.setattr(f"spoke_jobs.web.{module}.MUTES_SHOWN", 2)
         for cause in ("A", "B", "C"):
             self.muted(ledger, cause=cause)

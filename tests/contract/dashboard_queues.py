@@ -125,15 +125,15 @@ class QueuesContract(DashboardScene):
         assert "/limits/" not in page
 
     def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in ("ledger.reading.queue_counts", "web.queue_views"):
+        for module in ("ledger.reading.queue_counts", "web.queue_pages"):
             monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", 2)
-        monkeypatch.setattr("spoke_jobs.web.queue_views.SHOWN", 1)
+        monkeypatch.setattr("spoke_jobs.web.queue_pages.SHOWN", 1)
         ledger.insert(new_job(queue_name="other"))
         self.claimed(ledger)
         ledger.insert_many([new_job(queue_name="q") for _ in range(3)])
         page = browse(EVERYBODY).get("/queues").text
         assert "attempts were counted as started" not in page
-        for module in ("ledger.reading.queue_counts", "web.queue_views"):
+        for module in ("ledger.reading.queue_counts", "web.queue_pages"):
             monkeypatch.setattr(f"spoke_jobs.{module}.NEWEST_ATTEMPTS", 1)
         page = browse(EVERYBODY).get("/queues").text
         assert "Only the newest 1 attempts were counted as started; there may be more." in page

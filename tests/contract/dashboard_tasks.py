@@ -84,10 +84,10 @@ class TasksContract(DashboardScene):
         assert second[3].startswith("in ")
 
     def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in ("ledger.reading.outbox_counts", "web.task_views"):
+        for module in ("ledger.reading.outbox_counts", "web.task_pages"):
             monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", 2)
             monkeypatch.setattr(f"spoke_jobs.{module}.FAILED_COUNTED", 1)
-        monkeypatch.setattr("spoke_jobs.web.task_views.SHOWN", 1)
+        monkeypatch.setattr("spoke_jobs.web.task_pages.SHOWN", 1)
         for name in NAMES:
             self.failed_task(ledger, name)
         newest = self.failed_task(ledger, "mail")
@@ -105,7 +105,7 @@ class TasksContract(DashboardScene):
     def test_claims_are_counted_behind_more_due_tasks_than_are(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for module in ("ledger.reading.outbox_counts", "web.task_views"):
+        for module in ("ledger.reading.outbox_counts", "web.task_pages"):
             monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", 2)
         for name in ("send", "send", "send", "mail"):
             self.put(ledger, name)
@@ -161,7 +161,7 @@ class TasksContract(DashboardScene):
     def test_filters_are_compared_with_so_many_tasks_for_one_page(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for module in ("ledger.outbox.outbox_queries", "web.task_views"):
+        for module in ("ledger.outbox.outbox_queries", "web.task_pages"):
             monkeypatch.setattr(f"spoke_jobs.{module}.LOOKED_THROUGH", 2)
         self.failed_task(ledger, "mail")
         for _ in range(4):
@@ -198,7 +198,7 @@ class TaskPages(TasksContract):
         ]
         assert "No replica has claimed a task." in page
         self.assert_for_everybody(page)
-        monkeypatch.setattr("spoke_jobs.web.task_views.REPLICAS", 3)
+        monkeypatch.setattr("spoke_jobs.web.task_pages.REPLICAS", 3)
         assert "Slots are shown of the first 3 replicas, by name; there may be more." in browser.get("/tasks").text
 
     def test_what_failed_for_good_has_its_cause_in_words(self, ledger: SqlLedger, browse: Open) -> None:
@@ -226,7 +226,7 @@ class TaskPages(TasksContract):
             self.put(ledger)
             self.claimed_task(ledger, replica)
         for most, note in ((2, False), (1, True)):
-            for module in ("ledger.reading.outbox_counts", "web.task_views"):
+            for module in ("ledger.reading.outbox_counts", "web.task_pages"):
                 monkeypatch.setattr(f"spoke_jobs.{module}.REPLICAS", most)
             page = browse(EVERYBODY).get("/tasks").text
             assert len(self.table(page, "replicas")) == most

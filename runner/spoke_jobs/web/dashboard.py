@@ -41,6 +41,7 @@ from spoke_jobs.web.answers import (
     Reading,
     Redirect,
     Room,
+    database_problem,
     not_allowed,
     refusal,
 )
@@ -54,16 +55,12 @@ from spoke_jobs.web.bulk_pages import BulkPages
 from spoke_jobs.web.change_stream import ChangeStream
 from spoke_jobs.web.cluster_pages import ClusterPages
 from spoke_jobs.web.cluster_reads import ClusterReads
-from spoke_jobs.web.database_problems import database_problem
 from spoke_jobs.web.failure_pages import FailurePages
-from spoke_jobs.web.guard import HEALTH, LOOPBACK_HOSTS, Guard, host_name, is_cross_site, read_form
+from spoke_jobs.web.guard import HEALTH, LOOPBACK_HOSTS, Guard, host_name, is_api, is_cross_site, read_form
 from spoke_jobs.web.job_search import address
-from spoke_jobs.web.output_pages import OutputPages
-from spoke_jobs.web.page_rendering import page_rendering
-from spoke_jobs.web.pages import Pages
-from spoke_jobs.web.problem_responses import is_api
+from spoke_jobs.web.page_rendering import page_rendering, reader_zone
+from spoke_jobs.web.pages import OutputPages, Pages
 from spoke_jobs.web.queue_pages import QueuePages
-from spoke_jobs.web.reader_zone import reader_zone
 from spoke_jobs.web.schedule_pages import SchedulePages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
 from spoke_jobs.web.start_pages import StartPages

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from spoke_jobs.cluster.cluster_view import SpokeJobWaits
+from spoke_jobs.cluster.cluster_view import ClusterView, PodTail, SpokeJobWaits
+from spoke_jobs.cluster.installed_reads import NOT_INSTALLED
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.errors import DependencyNotMet, UniquenessConflict
 from spoke_jobs.explain.changes import Change, cancelled, retried
 from spoke_jobs.explain.groups import groups, has_spokejobs
 from spoke_jobs.explain.job_details import details
+from spoke_jobs.explain.tries import Try, tries
 from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.audit_events import EventFilter
@@ -23,8 +26,8 @@ from spoke_jobs.ledger.reading.crowd_facts import Crowd
 from spoke_jobs.ledger.reading.dashboard_queries import AHEAD, GROUPED, DashboardQueries, JobPage, RecentNames
 from spoke_jobs.ledger.reading.dependency_queries import LINKS
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import JobRequest
-from spoke_jobs.web import job_views, overview_views
+from spoke_jobs.model import AttemptState, JobRequest, JobState
+from spoke_jobs.web import cluster_reads, job_views, overview_views
 from spoke_jobs.web.answers import (
     LATER,
     NOT_FOUND,
@@ -35,11 +38,12 @@ from spoke_jobs.web.answers import (
     Page,
     Reading,
     Redirect,
+    refusal,
     unchanged_job,
 )
 from spoke_jobs.web.cluster_reads import ClusterReads, read_sync
 from spoke_jobs.web.job_search import read_search
-from spoke_jobs.web.output_pages import tail_of_running
+from spoke_jobs.web.live_output import running_pod, shown_output
 from spoke_jobs.web.process_views import (
     ProcessItem,
     SeenOperator,
@@ -249,3 +253,58 @@ def _listed(page: JobPage, search: Any, viewer: Viewer, names: RecentNames) -> j
 def _in_pods(crowd: Crowd) -> bool:
     """Whether a job waits for a pod."""
     return any(each.kind.executor is Executor.CLUSTER for each in crowd.waiting)
+
+
+_HIDDEN = refusal("Not allowed", "You may not see what jobs print.", 403)
+
+
+def tail_of_running(
+    cluster: ClusterReads,
+    job: JobRequest,
+    found: Sequence[Try],
+    view: ClusterView | None,
+    within_seconds: float | None = None,
+) -> PodTail | None:
+    """Read what the pod that runs a job has printed last. If that is not possible, say why, or return None.
+
+    :param view: what was read of the job's SpokeJob; None if it has none, or if the Kubernetes client is missing.
+    :param within_seconds: how long to wait for it; None for as long as a page waits.
+    """
+    pod = running_pod(job, found)
+    if pod:
+        return cluster.tail(pod, within_seconds)
+    problem = NOT_INSTALLED if view is None else view.problem
+    return PodTail(problem=problem) if problem else None
+
+
+class OutputPages:
+    """Reads the output of jobs, from the ledger or from the pod that runs."""
+
+    def __init__(self, queries: DashboardQueries, cluster: ClusterReads) -> None:
+        self._queries = queries
+        self._cluster = cluster
+
+    def routes(self) -> Iterable[Reading]:
+        """Yield the requests that this answers."""
+        yield Reading("/jobs/{job_id}/output", self.output)
+
+    def output(self, viewer: Viewer, asked: Asked) -> Answer:
+        """Show the output of the attempt that runs, or of the last one of which some is kept."""
+        if not viewer.may_see_output:
+            return _HIDDEN
+        job_id = asked.id("job_id")
+        job = self._queries.job(job_id, viewer.narrowed()) if job_id is not None else None
+        if job is None:
+            return NOT_FOUND
+        runs = job.state is JobState.RUNNING
+        until = time.monotonic() + cluster_reads.FOLLOW_SECONDS  # of both reads: browsers ask every few seconds
+        view = self._cluster.followed_view(job, cluster_reads.FOLLOW_SECONDS) if runs else None
+        spokejob = view.spokejob if view is not None else None
+        # While an attempt runs, browsers ask every few seconds, and nothing of earlier ones is shown.
+        found = tries(job, self._queries.newest_attempt(job.id), spokejob) if runs else ()
+        if not found or found[-1].state != AttemptState.RUNNING:
+            found = tries(job, self._queries.attempts(job.id), spokejob, self._queries.reports(job.id))
+        rest = max(until - time.monotonic(), 0.0)
+        shown = shown_output(job, found, tail_of_running(self._cluster, job, found, view, rest) if runs else None)
+        title = f"Output of job {job.id}: {line(job.job_type, 80)}"
+        return Page("output.html", {"title": title, "job_id": job.id, "output": shown}, live=True)

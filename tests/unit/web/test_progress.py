@@ -22,7 +22,7 @@ from spoke_jobs.model import JobState
 from spoke_jobs.shared.secret_file import SecretFile
 from spoke_jobs.web import progress
 from spoke_jobs.web.progress_app import ALIVE, ALIVE_SECONDS, GONE
-from spoke_jobs.web.shown_progress import shown_progress
+from spoke_jobs.web.progress_reads import shown_progress
 
 PAGE = "https://app.test:8443"
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spoke_jobs.web.sign_in_attempts import LASTING_SECONDS, attempt_of, begin_attempt
-from spoke_jobs.web.signed_sessions import Session
+from spoke_jobs.web.signed_sessions import ATTEMPT_SECONDS, Session, attempt_of, begin_attempt
 
 NOW = 1_800_000_000.0
 KEY = b"k" * 32
@@ -19,7 +18,7 @@ ATTEMPT = begin_attempt(KEY, SESSION, NOW)
 
 @pytest.mark.parametrize(
     ("after", "lasts"),
-    [(0, True), (LASTING_SECONDS - 1, True), (LASTING_SECONDS, False), (-60, True), (-61, False)],
+    [(0, True), (ATTEMPT_SECONDS - 1, True), (ATTEMPT_SECONDS, False), (-60, True), (-61, False)],
 )
 def test_it_lasts_for_some_minutes(after: float, lasts: bool) -> None:
     """Another replica may finish it, whose clock is behind."""

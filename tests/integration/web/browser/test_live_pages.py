@@ -19,7 +19,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.model import Progress
 from spoke_jobs.web import Viewer, change_stream
-from spoke_jobs.web.reader_zone import COOKIE
+from spoke_jobs.web.page_rendering import COOKIE
 
 pytestmark = pytest.mark.long
 
