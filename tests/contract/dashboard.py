@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import pytest
-from tests.contract.dashboard_batches import cells
 from tests.contract.dashboard_scene import (
     API_ROUTES,
     EVERYBODY,
@@ -19,6 +18,7 @@ from tests.contract.dashboard_scene import (
     ONE,
     ROUTES,
     Open,
+    cells,
     token_in,
 )
 from tests.contract.dashboard_schedules import APPLICATION, ScheduleScene
@@ -26,6 +26,7 @@ from tests.contract.filled_ledger import PAGES, fill, fill_with_hostile_texts
 from tests.contract.ledger import LEASE, new_job
 
 from spoke_jobs.ledger.audit.audit_events import Action, EventFilter, record
+from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -332,17 +333,28 @@ class DashboardPages(DashboardContract):
         assert f"{began:%Y-%m-%d %H:%M:%S} +0545 (" in page, "in its facts"
         assert f"since {began:%H:%M:%S} " in page, "why"
 
-    def test_payload_and_result_need_permission(self, ledger: SqlLedger, browse: Open) -> None:
-        ledger.insert(new_job(payload='{"secret":"in the payload"}', organization_id=1))
+    def test_values_and_output_need_permission(self, ledger: SqlLedger, browse: Open) -> None:
+        """Values of payloads and results, and texts that may hold some; what jobs print."""
+        ledger.insert(new_job(payload='"a secret value"'))
         claim = self.claimed(ledger)
-        ledger.succeed(None, claim.token, {"secret": "in the result"})
-        path = f"/jobs/{claim.job.id}"
-        allowed, refused = browse(EVERYBODY).get(path).text, browse(ONE).get(path).text
-        assert "in the payload" in allowed
-        assert "in the result" in allowed
-        assert "succeeded" in refused
-        assert "in the payload" not in refused
-        assert "in the result" not in refused
+        ledger.succeed(None, claim.token, {"result": "a secret value"})
+        failed = self.failed_at(ledger, "one", "a printed line")
+        self.add(ledger, "nightly")
+        self.change(ledger, "nightly", error="a secret value")
+        with ledger.engine.begin() as connection:
+            insert_task(connection, "kubernetes", "send", '"a secret value"')
+            record(connection, Action.FAIL_SCHEDULE, "", detail="nightly: a secret value")
+        may, may_not = browse(EVERYBODY), browse(Viewer(name="ada", organizations=None, may_see_output=False))
+        for hidden, paths in (
+            ("a secret value", ("/", f"/jobs/{claim.job.id}", "/schedules", "/tasks/1", "/audit")),
+            ("a printed line", ("/failures", f"/jobs/{failed.id}")),
+        ):
+            for path in paths:
+                assert hidden in may.get(path).text, path
+                answer = may_not.get(path)
+                assert (answer.status_code, hidden in answer.text) == (200, False), path
+        assert "its job could not be made" in may_not.get("/schedules").text
+        assert "fail schedule" in may_not.get("/audit").text
 
     def test_a_retry_keeps_checkpoints_unless_told(self, ledger: SqlLedger, browse: Open) -> None:
         ledger.insert(new_job())

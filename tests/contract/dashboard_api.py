@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
-from sqlalchemy import insert, update
+from sqlalchemy import insert
 from tests.contract.browser import Browser
 from tests.contract.dashboard_job import spokejob
 from tests.contract.dashboard_scene import EVERYBODY, ONE, Open
@@ -319,8 +319,7 @@ class ApiDocuments(ApiContract):
         self, ledger: SqlLedger, client: Client, mine: Client, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         job = ledger.insert(new_job(runner="kubernetes", organization_id=1))
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_request).values(submitted_at=clock_after(0)))
+        self.alter(ledger, job_request, submitted_at=clock_after(0))
         asked = []
 
         def view_of(shown: JobRequest, _namespace: str, *, around: bool) -> ClusterView:
@@ -354,8 +353,7 @@ class ApiDocuments(ApiContract):
 
     def test_failures_are_those_of_a_period(self, ledger: SqlLedger, client: Client) -> None:
         job = self.failed_at(ledger, "ValueError@shop.f")
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_request).values(finished_at=clock_after(-2 * 86_400)))
+        self.alter(ledger, job_request, finished_at=clock_after(-2 * 86_400))
         for path in ("/failures", "/why"):
             assert client.get(path)["groups"] == []
             assert client.get(path, within="1h")["period_seconds"] == 3_600

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from html import escape
 
 import pytest
-from tests.contract.browser import Browser
-from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, token_in
+from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, cells, pages, token_in
 from tests.contract.ledger import new_job
 
 from spoke_jobs.ledger.audit import audit_events
@@ -17,30 +16,6 @@ from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import parse_scope
 from spoke_jobs.model import Failure, JobState
-from spoke_jobs.web import Viewer
-
-
-def cells(page: str) -> list[list[str]]:
-    """The cells of the rows of the page's table, without elements."""
-    table = page[page.index("<tbody>") : page.index("</tbody>")] if "<tbody>" in page else ""
-    return [
-        [
-            " ".join(re.sub(r"<[^>]+>", " ", cell).split())
-            for cell in re.findall(r"<t[hd][ >].*?</t[hd]>", row, re.DOTALL)
-        ]
-        for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
-    ]
-
-
-def pages(browser: Browser, path: str) -> list[list[str]]:
-    """The rows of a page and of all older ones."""
-    found: list[list[str]] = []
-    while path:
-        page = browser.get(path).text
-        found += cells(page)
-        older = re.search(r'<a href="([^"]+)" rel="next">', page)
-        path = older[1].replace("&amp;", "&") if older is not None else ""
-    return found
 
 
 class BatchesContract(DashboardScene):
@@ -269,12 +244,3 @@ class AuditPages(AuditContract):
         browser = browse(EVERYBODY)
         assert [row[1] for row in pages(browser, "/audit?action=cancel")] == [f"user{n}" for n in (4, 3, 2, 1, 0)]
         assert "Newest events" in browser.get("/audit?before=3").text
-
-    def test_a_reason_that_may_hold_values_needs_the_permission_for_payloads(
-        self, ledger: SqlLedger, browse: Open, record: Callable[..., None]
-    ) -> None:
-        record(Action.FAIL_SCHEDULE, "", None, "nightly: day is secret-value", "report")
-        assert "secret-value" in browse(EVERYBODY).get("/audit").text
-        page = browse(Viewer(name="ada", organizations=None)).get("/audit").text
-        assert "fail schedule" in page
-        assert "secret-value" not in page

@@ -11,7 +11,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import text
 from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
 from tests.contract.ledger import LEASE, new_job
 from tests.waiting import patient
@@ -157,8 +157,7 @@ class JobPages(JobPageContract):
     def test_the_way_of_an_attempt_in_a_pod(self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs) -> None:
         claim = self.in_pod(ledger)
         begun = datetime.now(UTC)
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_request).values(created_at=begun - timedelta(seconds=90)))
+        self.alter(ledger, job_request, created_at=begun - timedelta(seconds=90))
 
         def at(seconds: float) -> str:
             return (begun - timedelta(seconds=seconds)).isoformat()

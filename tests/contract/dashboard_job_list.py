@@ -18,7 +18,7 @@ from tests.contract.ledger import new_job
 
 from spoke_jobs.contract.executors import LANES
 from spoke_jobs.ledger.columns.clock import clock_after
-from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries, RecentNames
+from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.reading.listing_plan import MOST_SOURCES, Place
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
@@ -204,8 +204,7 @@ class JobListContract(DashboardScene):
     def of_schedule(self, ledger: SqlLedger, job: JobRequest) -> None:
         """Let a schedule have dispatched a job."""
         due = {"schedule": "nightly", "scheduled_for": job.created_at + timedelta(hours=job.id)}
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_request).where(job_request.c.id == job.id).values(due))
+        self.alter(ledger, job_request, job_request.c.id == job.id, **due)
 
     def walked(self, queries: DashboardQueries, which: JobFilter, *, upwards: bool = False) -> list[int]:
         """The ids of all jobs of the filter, page by page."""
@@ -241,9 +240,7 @@ class JobListContract(DashboardScene):
         first = datetime(2026, 3, 1, tzinfo=UTC)
         jobs = ledger.insert_many([new_job() for _ in range(60)])
         for hour, job in enumerate(jobs):
-            with ledger.engine.begin() as connection:
-                dispatched = {"created_at": first + timedelta(hours=hour)}
-                connection.execute(update(job_request).where(job_request.c.id == job.id).values(dispatched))
+            self.alter(ledger, job_request, job_request.c.id == job.id, created_at=first + timedelta(hours=hour))
         with ledger.engine.begin() as connection:
             connection.execute(delete(job_request).where(job_request.c.id.in_([jobs[29].id, jobs[31].id])))
         browser = browse(EVERYBODY)
@@ -286,23 +283,6 @@ class JobListContract(DashboardScene):
 
 class JobListPages(JobListContract):
     """What depends on no database."""
-
-    def test_the_names_that_its_fields_suggest_are_read_once_a_minute(
-        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        reads: list[JobFilter] = []
-        read = DashboardQueries.recent_names
-
-        def counted(queries: DashboardQueries, which: JobFilter) -> RecentNames:
-            reads.append(which)
-            return read(queries, which)
-
-        monkeypatch.setattr(DashboardQueries, "recent_names", counted)
-        ledger.insert(new_job(job_type="mail"))
-        browser = browse(EVERYBODY)
-        for path in ("/jobs", "/jobs?state=failed", "/queues", "/jobs"):
-            assert '<option value="type:mail">' in (page := browser.get(path).text) or '<option value="mail">' in page
-        assert reads == [ANY_JOB]
 
     def test_a_job_that_has_ended_is_listed_with_its_end(self, ledger: SqlLedger, browse: Open) -> None:
         self.failed(ledger)

@@ -10,11 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine, event, update
+from sqlalchemy import Engine, event
 from tests.contract.browser import Browser
 from tests.contract.dashboard_scene import EVERYBODY, ONE, DashboardScene, Open
 
-from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.notices import mute_rows
 from spoke_jobs.ledger.notices.notice_values import Mute, NewMute
 from spoke_jobs.ledger.reading.queries import Queries
@@ -55,10 +54,6 @@ class MutesContract(DashboardScene):
         """The text of the section *Other mutes*."""
         found = re.search(r'<section aria-labelledby="other-mutes">.*?</section>', page, re.DOTALL)
         return " ".join(unescape(re.sub(r"<[^>]+>", " ", found[0])).split()) if found is not None else ""
-
-    def events(self, ledger: SqlLedger, action: str) -> list[tuple[str, str]]:
-        found = Queries(ledger.engine).events(9, EventFilter(action=action))
-        return [(event.actor, event.detail) for event in found]
 
     def test_mute_and_end_the_mute(self, ledger: SqlLedger, browse: Open) -> None:
         self.failed_at(ledger, "ValueError@one")
@@ -139,8 +134,7 @@ class MutePages(MutesContract):
         job = self.failed_at(ledger, "one")
         browser = browse(EVERYBODY)
         for cause in ("Cancelled", ""):
-            with ledger.engine.begin() as connection:
-                connection.execute(update(job_request).where(job_request.c.id == job.id).values(cause=cause))
+            self.alter(ledger, job_request, job_request.c.id == job.id, cause=cause)
             page = browser.get("/failures").text
             assert len(self.groups(page)) == 1
             assert self.forms(page) == []
@@ -190,9 +184,7 @@ class MutePages(MutesContract):
         assert "JobError" not in others
         assert f'action="/mutes/{other}/end"' in page[page.index("Other mutes") :]
         self.assert_for_everybody(page)
-        with ledger.engine.begin() as connection:
-            changed = {"finished_at": Queries(ledger.engine).now() - timedelta(hours=3)}
-            connection.execute(update(job_request).values(changed))
+        self.alter(ledger, job_request, finished_at=Queries(ledger.engine).now() - timedelta(hours=3))
         assert "JobError" in self.others(browser.get("/failures?within=1h").text), "its failures are older"
 
     def test_a_mute_that_is_over_is_not_shown(self, ledger: SqlLedger, browse: Open) -> None:
@@ -200,8 +192,7 @@ class MutePages(MutesContract):
         for cause in ("JobError", "Timeout"):
             self.muted(ledger, cause=cause)
         over = Queries(ledger.engine).now() - timedelta(seconds=1)
-        with ledger.engine.begin() as connection:
-            connection.execute(update(notice_mute).values(until=over))
+        self.alter(ledger, notice_mute, until=over)
         browser = browse(EVERYBODY)
         page = browser.get("/failures").text
         assert "Muted" not in page

@@ -108,9 +108,8 @@ class OverviewContract(DashboardScene):
             job = ledger.insert(new_job(organization_id=organization))
             claim = self.claimed(ledger)
             ledger.fail(claim.token, Failure("JobError", "no"), decide=True)
-            with ledger.engine.begin() as connection:
-                times = {"started_at": clock_after(-3_600 * hours), "run_after": clock_after(600)}
-                connection.execute(update(job_request).where(job_request.c.id == job.id).values(times))
+            times = {"started_at": clock_after(-3_600 * hours), "run_after": clock_after(600)}
+            self.alter(ledger, job_request, job_request.c.id == job.id, **times)
         ledger.insert(new_job(run_after=Queries(ledger.engine).now() + timedelta(hours=1)))
         page = browse(EVERYBODY).get("/").text
         assert re.search(r"</strong></a> failed with JobError and are tried again, [^<]+ \(the first attempt of the "
@@ -285,8 +284,7 @@ class OverviewContract(DashboardScene):
         assert "estimates" not in page
         assert "jobs that took longer than 15 min may be missing in the charts." in page
         self.assert_for_everybody(page)
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_request).values(finished_at=clock_after(-3 * 3_600)))
+        self.alter(ledger, job_request, finished_at=clock_after(-3 * 3_600))
         assert "No job was found that ended in the last hour." in browser.get("/").text
 
     def test_the_charts_of_an_organization_do_not_depend_on_others(
@@ -307,8 +305,7 @@ class OverviewContract(DashboardScene):
         page = browser.get("/").text
         assert ">3 jobs ended in the last hour." in page
         assert note in page
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_request).values(created_at=clock_after(-2 * 3_600)))
+        self.alter(ledger, job_request, created_at=clock_after(-2 * 3_600))
         assert note in browser.get("/").text, "a burst that was dispatched before the hour may have ended in it"
         for job in more:
             self.ended(ledger, job, 2 * 3_600)

@@ -12,7 +12,6 @@ from sqlalchemy import update
 from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, token_in
 from tests.contract.ledger import new_job
 
-from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.columns.clock import clock_after
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -36,10 +35,6 @@ class QueuesContract(DashboardScene):
 
     def limits(self, ledger: SqlLedger) -> Sequence[JobLimit]:
         return ledger.limits.all()
-
-    def events(self, ledger: SqlLedger, action: str) -> list[tuple[str, str]]:
-        found = Queries(ledger.engine).events(9, EventFilter(action=action))
-        return [(event.actor, event.detail) for event in found]
 
     def test_the_depth_of_each_queue(self, ledger: SqlLedger, browse: Open) -> None:
         now = Queries(ledger.engine).now()

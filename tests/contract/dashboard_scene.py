@@ -10,10 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import ColumnElement, Table, update
 from tests.conftest import open_ledger
 from tests.contract.browser import Browser
 from tests.contract.ledger import LEASE, claim_one, new_job
 
+from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobRequest
 from spoke_jobs.web import ALL_ACTIONS, JobAction, Viewer, app
@@ -92,6 +95,29 @@ def token_in(page: httpx.Response) -> str:
     return found[1]
 
 
+def cells(page: str) -> list[list[str]]:
+    """The cells of the rows of the page's table, without elements."""
+    table = page[page.index("<tbody>") : page.index("</tbody>")] if "<tbody>" in page else ""
+    return [
+        [
+            " ".join(re.sub(r"<[^>]+>", " ", cell).split())
+            for cell in re.findall(r"<t[hd][ >].*?</t[hd]>", row, re.DOTALL)
+        ]
+        for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
+    ]
+
+
+def pages(browser: Browser, path: str) -> list[list[str]]:
+    """The rows of a page and of all older ones."""
+    found: list[list[str]] = []
+    while path:
+        page = browser.get(path).text
+        found += cells(page)
+        older = re.search(r'<a href="([^"]+)" rel="next">', page)
+        path = older[1].replace("&amp;", "&") if older is not None else ""
+    return found
+
+
 class Elements(HTMLParser):
     """The elements of a page."""
 
@@ -157,6 +183,22 @@ class DashboardScene:
         )
         ledger.fail(claim.token, failure, decide=True)
         return job
+
+    def alter(self, ledger: SqlLedger, table: Table, *where: ColumnElement[bool], **values: Any) -> None:
+        """Write into the rows of a table that fulfil a condition, or into all."""
+        with ledger.engine.begin() as connection:
+            connection.execute(update(table).where(*where).values(values))
+
+    def events(self, ledger: SqlLedger, action: str) -> list[tuple[str, str]]:
+        """Who did something, and its details."""
+        found = Queries(ledger.engine).events(9, EventFilter(action=action))
+        return [(event.actor, event.detail) for event in found]
+
+    def table(self, page: str, name: str) -> list[list[str]]:
+        """The cells of the table of a section."""
+        section = re.search(rf'<section aria-labelledby="{name}">.*?</section>', page, re.DOTALL)
+        assert section is not None, page
+        return cells(section[0])
 
     def assert_inert(self, page: str) -> None:
         """Check that no text of a job is an element, a script, a control character or a change of direction."""

@@ -9,14 +9,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import update
 from tests.contract import scheduled_app
 from tests.contract.browser import Browser
 from tests.contract.dashboard_scene import EVERYBODY, ONE, DashboardScene, Open
 from tests.contract.ledger import new_job
 
 from spoke_jobs import Cron, Every
-from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
@@ -41,8 +39,7 @@ class ScheduleScene(DashboardScene):
             schedule_rows.put(connection, "legacy", schedule, "grace")
 
     def change(self, ledger: SqlLedger, name: str, **values: Any) -> None:
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_schedule).where(job_schedule.c.name == name).values(values))
+        self.alter(ledger, job_schedule, job_schedule.c.name == name, **values)
 
     def row(self, ledger: SqlLedger, name: str) -> ScheduleRow:
         with ledger.engine.connect() as connection:
@@ -51,10 +48,6 @@ class ScheduleScene(DashboardScene):
 
     def send(self, browser: Browser, action: str, name: str) -> Any:
         return self.post(browser, f"/schedules/{action}", "/schedules", schedule=encoded(name))
-
-    def events(self, ledger: SqlLedger, action: str) -> list[tuple[str, str]]:
-        found = Queries(ledger.engine).events(9, EventFilter(action=action))
-        return [(event.actor, event.detail) for event in found]
 
 
 class SchedulesContract(ScheduleScene):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from sqlalchemy import select, update
-from tests.contract.dashboard_batches import cells, pages
-from tests.contract.dashboard_scene import EVERYBODY, DashboardScene, Open
+from tests.contract.dashboard_scene import EVERYBODY, DashboardScene, Open, cells, pages
 from tests.contract.ledger import LEASE
 
 from spoke_jobs.ledger.audit.audit_events import EventFilter
@@ -45,12 +42,6 @@ class TasksContract(DashboardScene):
         with ledger.engine.connect() as connection:
             found: str | None = connection.scalar(select(task_outbox.c.state).where(task_outbox.c.id == task_id))
             return found
-
-    def table(self, page: str, name: str) -> list[list[str]]:
-        """The cells of the table of a section."""
-        section = re.search(rf'<section aria-labelledby="{name}">.*?</section>', page, re.DOTALL)
-        assert section is not None, page
-        return cells(section[0])
 
     def test_the_outbox_by_state_and_by_name(self, ledger: SqlLedger, browse: Open) -> None:
         self.failed_task(ledger)
@@ -243,13 +234,6 @@ class TaskPages(TasksContract):
             assert f"<dt>{name}</dt><dd>{value}</dd>" in page
         assert "<form" not in page, "only a failed task can be retried"
         self.assert_for_everybody(page)
-
-    def test_a_payload_needs_permission(self, ledger: SqlLedger, browse: Open) -> None:
-        task = self.failed_task(ledger)
-        assert "+15550100" in browse(EVERYBODY).get(f"/tasks/{task.id}").text
-        page = browse(LOOKING).get(f"/tasks/{task.id}").text
-        assert "app.Refused" in page
-        assert "+15550100" not in page
 
     def test_a_retry_is_recorded_under_the_viewers_name(self, ledger: SqlLedger, browse: Open) -> None:
         task = self.failed_task(ledger)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.contract.dashboard_batches import cells
 from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, DashboardScene, Open
 from tests.contract.ledger import new_job
 
@@ -62,12 +61,6 @@ class TestCluster(DashboardScene):
             monkeypatch.setattr("spoke_jobs.web.cluster_reads.waits_in", lambda _namespace: waits)
 
         return cluster
-
-    def table(self, page: str, name: str) -> list[list[str]]:
-        """The cells of the table of a section."""
-        section = re.search(rf'<section aria-labelledby="{name}">.*?</section>', page, re.DOTALL)
-        assert section is not None, page
-        return cells(section[0])
 
     def test_without_a_cluster(self, browse: Open, cluster: Cluster) -> None:
         problem = "the Kubernetes client is not installed"
