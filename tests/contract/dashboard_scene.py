@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -107,15 +108,18 @@ def cells(page: str) -> list[list[str]]:
     ]
 
 
-def pages(browser: Browser, path: str) -> list[list[str]]:
-    """The rows of a page and of all older ones."""
-    found: list[list[str]] = []
+def paged(browser: Browser, path: str, rel: str = "next") -> Iterator[str]:
+    """The page, and those to which its links lead, one after the other."""
     while path:
         page = browser.get(path).text
-        found += cells(page)
-        older = re.search(r'<a href="([^"]+)" rel="next">', page)
-        path = older[1].replace("&amp;", "&") if older is not None else ""
-    return found
+        yield page
+        link = re.search(rf'<a href="([^"]+)" rel="{rel}">', page)
+        path = unescape(link[1]) if link is not None else ""
+
+
+def pages(browser: Browser, path: str) -> list[list[str]]:
+    """The rows of a page and of all older ones."""
+    return [row for page in paged(browser, path) for row in cells(page)]
 
 
 class Elements(HTMLParser):
