@@ -12,6 +12,7 @@ from tests.contract.dashboard_scene import (
     ONE,
     DashboardScene,
     Open,
+    paged,
 )
 from tests.contract.ledger import new_job
 
