@@ -176,49 +176,28 @@ class TestCluster(DashboardScene):
     def test_an_absent_operator(self, browse: Open, cluster: Cluster) -> None:
         """It publishes nothing without unfinished jobs, so its silence means something only if there is one."""
         advice = "check that the spoke-operator runs"
-
-        def page(view: NamespaceView, waits: SpokeJobWaits) -> str:
-            cluster(view, waits)
-            return browse(EVERYBODY).get("/cluster").text
-
-        assert advice in page(NamespaceView("shop"), WAITS)
-        assert advice in page(NamespaceView("shop", published(ago_seconds=600)), WAITS)
-        assert advice not in page(NamespaceView("shop", published(ago_seconds=60)), WAITS)
-        assert advice not in page(NamespaceView("shop", published(ago_seconds=600)), SpokeJobWaits())
-        assert advice not in page(NamespaceView("shop"), SpokeJobWaits())
-        refused = NamespaceView("shop", state_problem="403 Forbidden: no")
-        assert advice not in page(refused, WAITS)
-        assert "The operator&#39;s state could not be read: 403 Forbidden: no" in page(refused, WAITS)
-
-    @pytest.mark.parametrize("ago_seconds", [None, 600.0])
-    def test_an_absent_operator_that_says_of_no_spokejob_that_it_waits(
-        self, browse: Open, cluster: Cluster, ago_seconds: float | None
-    ) -> None:
-        """There is none, so that SpokeJobs have no status; or it ended while they ran."""
-        advice = "check that the spoke-operator runs"
-        state = None if ago_seconds is None else published(ago_seconds)
-        cluster(NamespaceView("shop", state), unhandled(ago_seconds=300))
-        page = browse(EVERYBODY).get("/cluster").text
-        assert advice in page
-        assert "Only the operator says what SpokeJobs wait for" in page
-        self.assert_for_everybody(page)
-
-    @pytest.mark.parametrize("waiting", [(), WAITING])
-    def test_an_operator_has_time_to_publish_that_jobs_are_unfinished(
-        self, browse: Open, cluster: Cluster, waiting: tuple[WaitingSpokeJob, ...]
-    ) -> None:
-        """After an idle period, pages may still share its state when they read the first SpokeJob."""
-        waits = replace(unhandled(ago_seconds=10), waiting=waiting)
-        for state in (published(ago_seconds=3600), None):
+        refused, just_begun = SpokeJobWaits(problem="403 Forbidden: no"), unhandled(ago_seconds=10)
+        for ago_seconds, waits, silent in (
+            *((None, WAITS, True), (600, WAITS, True), (60, WAITS, False)),
+            *((None, SpokeJobWaits(), False), (600, SpokeJobWaits(), False), (600, refused, False)),
+            # no SpokeJob says that it waits: there is no operator, or it ended while they ran
+            *((None, unhandled(ago_seconds=300), True), (600, unhandled(ago_seconds=300), True)),
+            # after an idle period, pages may still share its state when they read the first SpokeJob
+            *(
+                (None, just_begun, False),
+                (3600, just_begun, False),
+                (3600, replace(just_begun, waiting=WAITING), False),
+            ),
+        ):
+            state = None if ago_seconds is None else published(ago_seconds)
             cluster(NamespaceView("shop", state), waits)
-            assert "check that the spoke-operator runs" not in browse(EVERYBODY).get("/cluster").text
-
-    def test_its_silence_can_be_told_without_the_right_to_list_spokejobs(self, browse: Open, cluster: Cluster) -> None:
-        refused = SpokeJobWaits(problem="403 Forbidden: no")
+            assert (advice in browse(EVERYBODY).get("/cluster").text) is silent, (ago_seconds, waits)
         cluster(NamespaceView("shop", published(ago_seconds=600, reasons={"QueueLocked": 4})), refused)
         assert "The operator is silent" in browse(EVERYBODY).get("/cluster").text
-        cluster(NamespaceView("shop", published(ago_seconds=600)), refused)
-        assert "The operator is silent" not in browse(EVERYBODY).get("/cluster").text
+        cluster(NamespaceView("shop", state_problem="403 Forbidden: no"), WAITS)
+        page = browse(EVERYBODY).get("/cluster").text
+        assert advice not in page
+        assert "The operator&#39;s state could not be read: 403 Forbidden: no" in page
 
     def test_an_old_state_is_not_shown_as_the_present_one(self, browse: Open, cluster: Cluster) -> None:
         cluster(NamespaceView("shop", published(ago_seconds=7230)), SpokeJobWaits())
