@@ -178,23 +178,16 @@ class AuditContract(DashboardScene):
 
         return record
 
-    @pytest.mark.parametrize(
-        ("query", "actors"),
-        [
-            ("action=retry", ["eve"]),
-            ("by=a*", ["ann", "ada"]),
-            ("type=sync_*", ["eve"]),
-            ("job=7", ["ada"]),
-            ("action=retry&by=ada", []),
-        ],
-    )
-    def test_each_filter(
-        self, ledger: SqlLedger, browse: Open, record: Callable[..., None], query: str, actors: list[str]
-    ) -> None:
+    def test_each_filter(self, browse: Open, record: Callable[..., None]) -> None:
         record(Action.CANCEL, "ada", 7)
         record(Action.RETRY, "eve", 8, job_type="sync_a")
         record(Action.CANCEL, "ann", 9)
-        assert [row[1] for row in cells(browse(EVERYBODY).get(f"/audit?{query}").text)] == actors
+        browser = browse(EVERYBODY)
+        for query, actors in (
+            *(("action=retry", ["eve"]), ("by=a*", ["ann", "ada"]), ("type=sync_*", ["eve"]), ("job=7", ["ada"])),
+            ("action=retry&by=ada", []),
+        ):
+            assert [row[1] for row in cells(browser.get(f"/audit?{query}").text)] == actors, query
 
     def test_a_page_looks_through_a_bounded_number_of_events(
         self, ledger: SqlLedger, browse: Open, record: Callable[..., None], monkeypatch: pytest.MonkeyPatch
