@@ -286,6 +286,38 @@ class DashboardPages(DashboardContract):
         assert acting.post("/limits/reset", data={"token": token}).status_code == 403, "the session is gone"
         assert Queries(ledger.engine).events(99) == before
 
+    def test_what_is_not_given_right_changes_nothing(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job())
+        browser = browse(EVERYBODY)
+        token, mute = token_in(browser.get("/queues")), {"cause": "JobError", "hours": "1", "reason": "r"}
+        for path, fields, said in (
+            ("/limits/pause", {"scope": "queue", "reason": "r", "hours": ""}, "scope"),
+            ("/limits/pause", {"scope": "all", "reason": " ", "hours": ""}, "reason"),
+            ("/limits/pause", {"scope": "all", "reason": "r", "hours": "5"}, "when the pause ends"),
+            ("/limits/set", {"scope": "all"}, "give a number"),
+            ("/limits/set", {"scope": "all", "max_running": "-1"}, "whole number"),
+            ("/limits/set", {"scope": "all", "rate": "fast"}, "rate"),
+            ("/limits/set", {"scope": "all", "burst": "x"}, "burst"),
+            ("/limits/reset", {"known_scope": "all"}, "there is no limit"),
+            ("/limits/resume", {"known_scope": "%00"}, "scope"),
+            ("/mutes/add", mute | {"reason": " \n "}, "the reason is empty"),
+            ("/mutes/add", mute | {"reason": "x" * 201}, "has 201 characters: give at most 200"),
+            ("/mutes/add", mute | {"hours": "2"}, "choose how long"),
+            ("/mutes/add", mute | {"fingerprint": ""}, "is empty: that would mute all failures"),
+            ("/mutes/add", mute | {"cause": "%20"}, "is empty: that would mute all failures"),
+            ("/mutes/add", mute | {"job_type": "*", "cause": "*", "fingerprint": "*"}, "not a form of the dashboard"),
+            ("/mutes/add", mute | {"job_type": "x" * 1_001}, "not a form of the dashboard"),
+            ("/mutes/add", {"hours": "1", "reason": "x"}, "give a type, a cause or a fingerprint"),
+            ("/jobs/1/priority", {"priority": "1001"}, "from -1000 to 1000 is expected"),
+            ("/jobs/1/priority", {"priority": "<b>"}, "give a whole number"),
+            ("/jobs/1/priority", {"priority": "0" * 20 + "5"}, "give a whole number"),
+            ("/jobs/1/suspend", {"reason": "x" * 201}, "at most 200 characters"),
+        ):
+            answer = browser.post(path, data={"token": token, **fields})
+            assert (answer.status_code, said in answer.text) == (400, True), (path, fields)
+            assert "<b>" not in answer.text
+        assert Queries(ledger.engine).events(9) == []
+
     def test_what_concerns_all_organizations(self, ledger: SqlLedger, browse: Open) -> None:
         """Limits, mutes, priorities, tasks, which belong to no organization, and the cluster."""
         filled = fill(ledger)

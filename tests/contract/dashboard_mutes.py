@@ -138,29 +138,6 @@ class MutePages(MutesContract):
             assert len(self.groups(page)) == 1
             assert self.forms(page) == []
 
-    @pytest.mark.parametrize(
-        ("changes", "said"),
-        [
-            ({"reason": " \n "}, "the reason is empty"),
-            ({"reason": "x" * 201}, "has 201 characters: give at most 200"),
-            ({"hours": "2"}, "choose how long"),
-            ({"hours": ""}, "choose how long"),
-            ({"fingerprint": ""}, "is empty: that would mute all failures"),
-            ({"cause": "%20"}, "is empty: that would mute all failures"),
-            ({"job_type": "*", "cause": "*", "fingerprint": "*"}, "not a form of the dashboard"),
-            ({"job_type": "x" * 1_001}, "not a form of the dashboard"),
-        ],
-    )
-    def test_what_cannot_be_done_says_why(
-        self, ledger: SqlLedger, browse: Open, changes: dict[str, Any], said: str
-    ) -> None:
-        self.failed_at(ledger, "one")
-        answer = self.mute(browse(EVERYBODY), **changes)
-        assert answer.status_code == 400
-        assert said in answer.text
-        assert 'href="/failures?within=1d"' in answer.text
-        assert self.mutes(ledger) == []
-
     @pytest.mark.parametrize("mute_id", ["99", "0", "x", "99999999999999999999"])
     def test_a_mute_that_does_not_exist(self, ledger: SqlLedger, browse: Open, mute_id: str) -> None:
         self.muted(ledger, cause="JobError")

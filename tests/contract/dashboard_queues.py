@@ -322,25 +322,3 @@ class QueuePages(QueuesContract):
         monkeypatch.setattr("spoke_jobs.web.queue_pages.DashboardQueries.recent_names", broken)
         assert browser.post(f"/limits/{action}", data=fields).status_code == 500
         assert self.limits(ledger) == []
-
-    @pytest.mark.parametrize(
-        ("path", "fields", "said"),
-        [
-            ("pause", {"scope": "queue", "reason": "r", "hours": ""}, "scope"),
-            ("pause", {"scope": "all", "reason": " ", "hours": ""}, "reason"),
-            ("pause", {"scope": "all", "reason": "r", "hours": "5"}, "when the pause ends"),
-            ("set", {"scope": "all"}, "give a number"),
-            ("set", {"scope": "all", "max_running": "-1"}, "whole number"),
-            ("set", {"scope": "all", "rate": "fast"}, "rate"),
-            ("set", {"scope": "all", "burst": "x"}, "burst"),
-            ("reset", {"known_scope": "all"}, "there is no limit"),
-            ("resume", {"known_scope": "%00"}, "scope"),
-        ],
-    )
-    def test_what_cannot_be_done_says_why(
-        self, ledger: SqlLedger, browse: Open, path: str, fields: dict[str, str], said: str
-    ) -> None:
-        answer = self.post(browse(EVERYBODY), f"/limits/{path}", "/queues", **fields)
-        assert answer.status_code == 400
-        assert said in answer.text
-        assert self.limits(ledger) == []

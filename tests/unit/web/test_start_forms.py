@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import httpx
-import pytest
 from tests.contract.dashboard_scene import EVERYBODY, ONE, DashboardScene, Open
 from tests.contract.ledger import new_job
 
@@ -49,24 +48,6 @@ class TestStarts(DashboardScene):
         assert "The job has this priority now." in browser.get(answer.headers["location"]).text
         assert ledger.get(job.id) == job.evolve(priority=5)
         self.assert_events(ledger, job, ("set priority", "ada"))
-
-    @pytest.mark.parametrize(
-        ("given", "said"),
-        [
-            ("1001", "from -1000 to 1000 is expected"),
-            ("", "give a whole number"),
-            ("0" * 20 + "5", "give a whole number"),
-            ("<b>", "give a whole number"),
-        ],
-    )
-    def test_a_priority_that_no_job_can_have(self, ledger: SqlLedger, browse: Open, given: str, said: str) -> None:
-        job = ledger.insert(new_job())
-        browser, path = browse(EVERYBODY), f"/jobs/{job.id}"
-        answer = self.post(browser, f"{path}/priority", path, priority=given)
-        assert answer.status_code == 400
-        assert said in answer.text
-        assert "<b>" not in answer.text
-        assert ledger.get(job.id) == job
 
     def test_a_job_that_runs_offers_no_change_of_its_priority(self, ledger: SqlLedger, browse: Open) -> None:
         job = ledger.insert(new_job())
