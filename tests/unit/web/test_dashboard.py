@@ -114,6 +114,9 @@ class TestSqliteDashboard(DashboardPages):
                 file = browser.get(address)
                 assert file.headers["content-type"] == "text/javascript; charset=utf-8"
                 assert "immutable" in file.headers["cache-control"]
+                for query in ("", "?v=", "?v=0123456789ab"):  # the page may be of the next release
+                    other = browser.get(address.partition("?")[0] + query)
+                    assert (other.status_code, other.headers["cache-control"]) == (200, "no-store")
         for path in ("/bulk/cancel?type=report", "/jobs/999", "/bulk/cancel", "/nothing"):
             assert "<script" not in browser.get(path).text, "what asks for a decision stays as it is"
 
@@ -287,8 +290,14 @@ class TestSigningIn:
         assert asked.status_code == 303
         form = self.form_at(browser, asked.headers["location"])
         wrong = browser.post("/sign-in", data=form | {"secret": "x" * 40})
-        form = self.form_in(wrong)
-        assert browser.post("/sign-in", data=form | {"secret": TOKEN}).headers["location"] == page
+        form = self.form_in(wrong) | {"secret": TOKEN}
+        elsewhere = f"/sign-in?{urlencode({'next': '//evil.test'})}"
+        assert self.form_at(browser, elsewhere)["next"] == "/"
+        assert browser.post("/sign-in", data=form | {"next": "//evil.test"}).headers["location"] == "/"
+        assert browser.get(elsewhere).headers["location"] == "/"
+        browser.cookies.clear()
+        form = self.form_at(browser, asked.headers["location"]) | {"secret": TOKEN}
+        assert browser.post("/sign-in", data=form).headers["location"] == page
         assert browser.get(page).status_code == 200
         assert browser.get(asked.headers["location"]).headers["location"] == page, (
             "who has signed in goes there at once"
