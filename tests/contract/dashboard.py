@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, replace
+from datetime import timedelta
 from html import unescape
 from typing import Any
 from urllib.parse import urlencode
@@ -26,6 +27,8 @@ from tests.contract.filled_ledger import PAGES, fill, fill_with_hostile_texts
 from tests.contract.ledger import LEASE, new_job
 
 from spoke_jobs.ledger.audit.audit_events import Action, EventFilter, record
+from spoke_jobs.ledger.notices.mute_rows import add_mute
+from spoke_jobs.ledger.notices.notice_values import NewMute
 from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.schedules import schedule_rows
@@ -146,6 +149,8 @@ class DashboardContract(ScheduleScene):
         with ledger.engine.begin() as connection:
             record(connection, Action.RETRY, "ada", job_id=mine.id, detail="and 3 jobs of theirs", job_type="mine")
             record(connection, Action.CANCEL, "theirs", job_id=999, detail="of a pruned job", job_type="theirs")
+            until = now + timedelta(hours=2)
+            add_mute(connection, NewMute(cause="JobError", until=until, reason="theirs: a reason"), "theirs")
         ledger.limits.pause(parse_scope("queue:shared"), "theirs: a reason", "grace")
 
         browser = browse(ONE, application=APPLICATION)
@@ -157,6 +162,7 @@ class DashboardContract(ScheduleScene):
         for state, number in (("waiting", 3), ("blocked", 1), ("running", 0), ("failed", 1)):
             assert f'<span class="number">{number}</span> {state}' in pages["/"]
         assert f"(job {failed.id})" in pages["/failures"]
+        assert "uted" not in pages["/failures"], "mutes concern all organizations"
         assert re.findall(r"<h2[^>]*>(\d+) ", pages["/failures"]) == ["1"]
         assert "Another job holds the lock" in pages[f"/jobs/{mine.id}"]
         assert re.findall(r"<h2[^>]*>([^<]+)</h2>", pages["/schedules"]) == ["my schedule"]

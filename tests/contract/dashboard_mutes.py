@@ -10,9 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine, event
 from tests.contract.browser import Browser
-from tests.contract.dashboard_scene import EVERYBODY, ONE, DashboardScene, Open
+from tests.contract.dashboard_scene import EVERYBODY, DashboardScene, Open
 
 from spoke_jobs.ledger.notices import mute_rows
 from spoke_jobs.ledger.notices.notice_values import Mute, NewMute
@@ -138,12 +137,12 @@ class MutePages(MutesContract):
             assert len(self.groups(page)) == 1
             assert self.forms(page) == []
 
-    @pytest.mark.parametrize("mute_id", ["99", "0", "x", "99999999999999999999"])
-    def test_a_mute_that_does_not_exist(self, ledger: SqlLedger, browse: Open, mute_id: str) -> None:
+    def test_a_mute_that_does_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
         self.muted(ledger, cause="JobError")
         browser = browse(EVERYBODY)
-        answer = self.post(browser, f"/mutes/{mute_id}/end", "/failures")
-        assert "There was no such mute" in browser.get(answer.headers["location"]).text
+        for mute_id in ("99", "0", "x", "99999999999999999999"):
+            answer = self.post(browser, f"/mutes/{mute_id}/end", "/failures")
+            assert "There was no such mute" in browser.get(answer.headers["location"]).text
         assert len(self.mutes(ledger)) == 1
 
     def test_mutes_of_no_group_are_listed_below(self, ledger: SqlLedger, browse: Open) -> None:
@@ -174,43 +173,13 @@ class MutePages(MutesContract):
         assert self.others(page) == ""
         assert len(self.forms(page)) == 1
 
-    def test_mutes_are_read_by_one_statement_with_a_bound(
+    def test_a_bounded_number_of_mutes_is_shown(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for module in ("failure_pages",):
-            monkeypatch.setattr(f"spoke_jobs.web.{module}.MUTES_SHOWN", 2)
+        monkeypatch.setattr("spoke_jobs.web.failure_pages.MUTES_SHOWN", 2)
         for cause in ("A", "B", "C"):
             self.muted(ledger, cause=cause)
-        statements: list[str] = []
-        browser = browse(EVERYBODY)
-
-        def note(*given: Any) -> None:
-            statements.append(given[2])
-
-        event.listen(Engine, "before_cursor_execute", note)
-        try:
-            page = browser.get("/failures").text
-        finally:
-            event.remove(Engine, "before_cursor_execute", note)
-        of_mutes = [each for each in statements if "notice_mute" in each]
-        assert len(of_mutes) == 1
-        assert "LIMIT" in of_mutes[0]
+        page = browse(EVERYBODY).get("/failures").text
         assert "Only the newest 2 mutes are shown" in page
         others = self.others(page)
         assert [cause for cause in "ABC" if f"cause {cause}:" in others] == ["B", "C"]
-
-    def test_who_does_not_see_all_jobs_neither_mutes_nor_sees_mutes(self, ledger: SqlLedger, browse: Open) -> None:
-        job = self.failed_at(ledger, "one", organization_id=1)
-        mine = self.muted(ledger, "their reason", cause="JobError")
-        self.muted(ledger, "their reason", job_type="theirs")
-        browser = browse(ONE)
-        page = browser.get("/failures").text
-        assert len(self.groups(page)) == 1
-        for text in ("their", "uted", "/mutes/", "Other mutes"):
-            assert text not in page
-        before = self.mutes(ledger)
-        for path in ("/mutes/add", f"/mutes/{mine}/end"):
-            answer = self.post(browser, path, f"/jobs/{job.id}", cause="JobError", hours="1", reason="x")
-            assert answer.status_code == 403
-            assert "all organizations" in answer.text
-        assert self.mutes(ledger) == before
