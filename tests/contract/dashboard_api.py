@@ -380,9 +380,8 @@ class ApiDocuments(ApiContract):
         pages = client.pages("/jobs", after=9223372036854775807, limit=2)
         assert [[job["id"] for job in page["jobs"]] for page in pages] == [[], [ids[2], ids[1]], [ids[0]]]
 
-    @pytest.mark.parametrize(
-        ("query", "name"),
-        [
+    def test_a_parameter_that_is_not_valid_is_named(self, client: Client) -> None:
+        for query, name in (
             ("state=gone", "state"),
             ("organization=x", "organization"),
             ("organization=99999999999", "organization"),
@@ -400,14 +399,12 @@ class ApiDocuments(ApiContract):
             ("id=7", "id"),
             ("state=failed&state=waiting", "state"),
             ("%1b%5b31m=1", "\x1b[31m"),
-        ],
-    )
-    def test_a_parameter_that_is_not_valid_is_named(self, client: Client, query: str, name: str) -> None:
-        problem = client.get(f"/jobs?{query}", 400)
-        assert [error["parameter"] for error in problem["errors"]] == [name]
-        assert "\x1b" not in client.last.text
-        if query in ("type=", "type=%20"):
-            assert problem["errors"][0]["detail"] == "Give 1 to 500 characters, not only spaces, and no NUL."
+        ):
+            problem = client.get(f"/jobs?{query}", 400)
+            assert [error["parameter"] for error in problem["errors"]] == [name]
+            assert "\x1b" not in client.last.text
+            if query in ("type=", "type=%20"):
+                assert problem["errors"][0]["detail"] == "Give 1 to 500 characters, not only spaces, and no NUL."
 
     def test_payload_result_and_output_need_permission(self, ledger: SqlLedger, client: Client, browse: Open) -> None:
         ledger.insert(new_job(payload='{"secret":"in the payload"}', organization_id=1))
@@ -433,9 +430,10 @@ class ApiDocuments(ApiContract):
         for end in ("", "/why"):
             assert "last line" in json.dumps(client.get(f"/jobs/{failed.id}{end}"))
 
-    @pytest.mark.parametrize(
-        ("odd", "shown"),
-        [
+    def test_a_skip_that_another_release_wrote(self, ledger: SqlLedger, client: Client) -> None:
+        self.add(ledger, "nightly")
+        now = Queries(ledger.engine).now()
+        for odd, shown in (
             ({"first": "2026-03-01T08:00", "last": "2026-03-01T08:00"}, {"first": "2026-03-01T08:00:00Z"}),
             ({"first": "0001-01-01T00:00:00+01:00"}, {"first": "0002-01-01T00:00:00Z"}),
             ({"last": "9999-12-31T23:59:59-01:00"}, {"last": "9998-12-31T00:00:00Z"}),
@@ -444,23 +442,17 @@ class ApiDocuments(ApiContract):
             ({"detail": 7}, {"detail": "7"}),
             ({"first": 7}, None),
             ({"last": "soon"}, None),
-        ],
-    )
-    def test_a_skip_that_another_release_wrote(
-        self, ledger: SqlLedger, client: Client, odd: dict[str, Any], shown: dict[str, Any] | None
-    ) -> None:
-        self.add(ledger, "nightly")
-        now = Queries(ledger.engine).now()
-        self.change(ledger, "nightly", last_skip=skip_to_json(Skip(SkipReason.OVERLAP, now, now)) | odd)
-        client.get("/why")
-        (found,) = client.get("/schedules")["schedules"]
-        if shown is None:
-            assert found["last_skip"] is None
-        else:
-            assert {name: found["last_skip"][name] for name in shown} == shown
-        client.browser.cookies.set("spoke-jobs-zone", "America/New_York")
-        for page in ("/", "/schedules"):
-            assert client.browser.get(page).status_code == 200
+        ):
+            self.change(ledger, "nightly", last_skip=skip_to_json(Skip(SkipReason.OVERLAP, now, now)) | odd)
+            client.get("/why")
+            (found,) = client.get("/schedules")["schedules"]
+            if shown is None:
+                assert found["last_skip"] is None
+            else:
+                assert {name: found["last_skip"][name] for name in shown} == shown
+            client.browser.cookies.set("spoke-jobs-zone", "America/New_York")
+            for page in ("/", "/schedules"):
+                assert client.browser.get(page).status_code == 200
 
     def test_a_large_payload_is_left_out(self, ledger: SqlLedger, client: Client) -> None:
         for size, shown in ((LONG, True), (LONG * 2, False)):
