@@ -263,6 +263,8 @@ class DashboardPages(DashboardContract):
             for method in route.methods - {"HEAD"}
         }
         assert routes == {*ROUTES, *API_ROUTES} | open_to_all
+        shown = {re.sub(r"\{.*\}", "#", path).partition("?")[0] for path in PAGES}
+        assert shown == {re.sub(r"\{.*\}", "#", path) for method, path in ROUTES if method == "GET"} - {"/changes"}
 
     def test_a_form_does_nothing_without_a_permission_and_a_token_of_its_session(
         self, ledger: SqlLedger, browse: Open
