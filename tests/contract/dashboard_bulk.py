@@ -16,8 +16,6 @@ from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Failure, JobRequest
 
-ACTIONS = ("cancel", "retry")
-
 
 def fields_of(page: str) -> dict[str, str]:
     """The hidden fields of the page's form."""

@@ -34,6 +34,7 @@ class TestStarts(DashboardScene):
         page = browser.get(answer.headers["location"]).text
         assert "The job is due now." in page
         assert f"Run job {job.id} now" not in page
+        self.assert_unchanged(ledger, job, self.post(browser, f"{path}/run-now", path), "is due already")
         assert self.claimed(ledger).job.id == job.id
         self.assert_events(ledger, job, ("run now", "ada"))
 
