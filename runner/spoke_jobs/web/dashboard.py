@@ -46,7 +46,7 @@ from spoke_jobs.web.answers import (
     refusal,
 )
 from spoke_jobs.web.api_document import phrase
-from spoke_jobs.web.api_endpoints import ApiEndpoints
+from spoke_jobs.web.api_endpoints import NOT_SIGNED_IN, ApiEndpoints
 from spoke_jobs.web.api_reads import ApiReads
 from spoke_jobs.web.audit_pages import AuditPages
 from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
@@ -59,7 +59,7 @@ from spoke_jobs.web.failure_pages import FailurePages
 from spoke_jobs.web.guard import HEALTH, LOOPBACK_HOSTS, Guard, host_name, is_api, is_cross_site, read_form
 from spoke_jobs.web.job_search import address
 from spoke_jobs.web.page_rendering import page_rendering, reader_zone
-from spoke_jobs.web.pages import OutputPages, Pages
+from spoke_jobs.web.pages import Pages
 from spoke_jobs.web.queue_pages import QueuePages
 from spoke_jobs.web.schedule_pages import SchedulePages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
@@ -180,7 +180,6 @@ class Dashboard:
         suggested = SuggestedNames(queries.recent_names)
         self._rooms: tuple[Room, ...] = (
             Pages(self._ledger, queries, cluster, suggested),
-            OutputPages(queries, cluster),
             StartPages(self._ledger, queries),
             BulkPages(self._ledger, queries),
             FailurePages(engine, queries),
@@ -428,7 +427,7 @@ class Dashboard:
             path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
             wanted = wanted_page(path, request.scope["query_string"])
             return self._answered(request, Redirect(sign_in_address(wanted)), None, session)
-        page = refusal("Not allowed", "You may not look at this dashboard, or you have to sign in.", 401)
+        page = refusal("Not allowed", NOT_SIGNED_IN, 401)
         return self._render(request, page, None, None)
 
     async def _viewer(self, request: Request) -> Viewer | None:

@@ -60,6 +60,7 @@ from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_jo
 PER_PAGE = 50
 _FAILED_SECONDS = 86_400.0
 _EVENTS = 10
+_HIDDEN = refusal("Not allowed", "You may not see what jobs print.", 403)
 SAID = {
     "cancelled": "The job was cancelled.",
     "asked": "The job was asked to stop.",
@@ -90,6 +91,7 @@ class Pages:
         yield Reading("/", self.overview, too_slow=LATER)
         yield Reading("/jobs", self.jobs)
         yield Reading("/jobs/{job_id}", self.job)
+        yield Reading("/jobs/{job_id}/output", self.output)
         for action in (JobAction.CANCEL, JobAction.RETRY):
             yield Acting(f"/jobs/{{job_id}}/{action}", partial(self.act, action), action)
 
@@ -189,6 +191,27 @@ class Pages:
             "job.html", {"title": title, "view": view, "said": SAID.get(asked.given.get("said", ""), "")}, live=True
         )
 
+    def output(self, viewer: Viewer, asked: Asked) -> Answer:
+        """Show the output of the attempt that runs, or of the last one of which some is kept."""
+        if not viewer.may_see_output:
+            return _HIDDEN
+        job_id = asked.id("job_id")
+        job = self._queries.job(job_id, viewer.narrowed()) if job_id is not None else None
+        if job is None:
+            return NOT_FOUND
+        runs = job.state is JobState.RUNNING
+        until = time.monotonic() + cluster_reads.FOLLOW_SECONDS  # of both reads: browsers ask every few seconds
+        view = self._cluster.followed_view(job, cluster_reads.FOLLOW_SECONDS) if runs else None
+        spokejob = view.spokejob if view is not None else None
+        # While an attempt runs, browsers ask every few seconds, and nothing of earlier ones is shown.
+        found = tries(job, self._queries.newest_attempt(job.id), spokejob) if runs else ()
+        if not found or found[-1].state != AttemptState.RUNNING:
+            found = tries(job, self._queries.attempts(job.id), spokejob, self._queries.reports(job.id))
+        rest = max(until - time.monotonic(), 0.0)
+        shown = shown_output(job, found, tail_of_running(self._cluster, job, found, view, rest) if runs else None)
+        title = f"Output of job {job.id}: {line(job.job_type, 80)}"
+        return Page("output.html", {"title": title, "job_id": job.id, "output": shown}, live=True)
+
     def act(self, action: JobAction, viewer: Viewer, asked: Asked) -> Answer:
         """Cancel or retry a job."""
         job_id = asked.id("job_id")
@@ -255,9 +278,6 @@ def _in_pods(crowd: Crowd) -> bool:
     return any(each.kind.executor is Executor.CLUSTER for each in crowd.waiting)
 
 
-_HIDDEN = refusal("Not allowed", "You may not see what jobs print.", 403)
-
-
 def tail_of_running(
     cluster: ClusterReads,
     job: JobRequest,
@@ -275,36 +295,3 @@ def tail_of_running(
         return cluster.tail(pod, within_seconds)
     problem = NOT_INSTALLED if view is None else view.problem
     return PodTail(problem=problem) if problem else None
-
-
-class OutputPages:
-    """Reads the output of jobs, from the ledger or from the pod that runs."""
-
-    def __init__(self, queries: DashboardQueries, cluster: ClusterReads) -> None:
-        self._queries = queries
-        self._cluster = cluster
-
-    def routes(self) -> Iterable[Reading]:
-        """Yield the requests that this answers."""
-        yield Reading("/jobs/{job_id}/output", self.output)
-
-    def output(self, viewer: Viewer, asked: Asked) -> Answer:
-        """Show the output of the attempt that runs, or of the last one of which some is kept."""
-        if not viewer.may_see_output:
-            return _HIDDEN
-        job_id = asked.id("job_id")
-        job = self._queries.job(job_id, viewer.narrowed()) if job_id is not None else None
-        if job is None:
-            return NOT_FOUND
-        runs = job.state is JobState.RUNNING
-        until = time.monotonic() + cluster_reads.FOLLOW_SECONDS  # of both reads: browsers ask every few seconds
-        view = self._cluster.followed_view(job, cluster_reads.FOLLOW_SECONDS) if runs else None
-        spokejob = view.spokejob if view is not None else None
-        # While an attempt runs, browsers ask every few seconds, and nothing of earlier ones is shown.
-        found = tries(job, self._queries.newest_attempt(job.id), spokejob) if runs else ()
-        if not found or found[-1].state != AttemptState.RUNNING:
-            found = tries(job, self._queries.attempts(job.id), spokejob, self._queries.reports(job.id))
-        rest = max(until - time.monotonic(), 0.0)
-        shown = shown_output(job, found, tail_of_running(self._cluster, job, found, view, rest) if runs else None)
-        title = f"Output of job {job.id}: {line(job.job_type, 80)}"
-        return Page("output.html", {"title": title, "job_id": job.id, "output": shown}, live=True)
