@@ -13,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from tests.contract.ledger import new_job
-from tests.contract.progress import KEY, OTHER, ProgressContract, Serve
+from tests.contract.progress import KEY, OTHER, ProgressOnSqlite, Serve
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.reading.progress_queries import ReportedProgress
@@ -27,7 +27,7 @@ from spoke_jobs.web.progress_reads import shown_progress
 PAGE = "https://app.test:8443"
 
 
-class TestSqliteProgress(ProgressContract):
+class TestSqliteProgress(ProgressOnSqlite):
     async def test_only_pages_of_listed_origins_may_read(self, ledger: SqlLedger, serve: Serve) -> None:
         path = f"/{ledger.insert(new_job()).progress_token(key=KEY)}"
         app = serve(origins=[PAGE])
