@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -88,7 +88,6 @@ COOKIE = "spoke_jobs_session"
 _EVENTS = "text/event-stream"
 
 UNEXPECTED = "The dashboard's log has the error."
-Endpoint = Callable[[Request], Awaitable[Response]]
 R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
@@ -262,44 +261,28 @@ class Dashboard:
         return self._render(request, page, None, None)
 
     def _route(self, each: Reading | Acting) -> Route:
-        if isinstance(each, Acting):
-            return Route(each.path, self._acting(each), methods=["POST"])
-        return Route(each.path, self._reading(each), methods=["GET"])
-
-    def _reading(self, route: Reading) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             session = self._session(request)
             viewer = await self._authorizer.viewer(request, session)
             if viewer is None:
                 return self._unknown(request, session)
-            if route.needs is not None and route.needs not in viewer.actions:
-                return self._answered(request, not_allowed(route.needs), viewer, session)
-            if route.of_all and not viewer.sees_all:
+            given: Mapping[str, str] | Page = request.query_params
+            if isinstance(each, Acting):
+                given = await self._form(request, session, viewer.name)
+            if isinstance(given, Page):
+                return self._answered(request, given, viewer, session)
+            if each.needs is not None and each.needs not in viewer.actions:
+                return self._answered(request, not_allowed(each.needs), viewer, session)
+            if each.of_all and not viewer.sees_all:
                 return self._answered(request, OF_ALL_ONLY, viewer, session)
-            asked = Asked(request.path_params, request.query_params, reader_zone(request.cookies))
-            answer = await self._read(partial(route.read, viewer, asked), too_slow=route.too_slow)
+            asked = Asked(request.path_params, given, reader_zone(request.cookies))
+            if isinstance(each, Acting):
+                answer = await self._read(partial(each.act, viewer, asked), changes=True)
+            else:
+                answer = await self._read(partial(each.read, viewer, asked), too_slow=each.too_slow)
             return self._answered(request, answer, viewer, session)
 
-        return endpoint
-
-    def _acting(self, route: Acting) -> Endpoint:
-        async def endpoint(request: Request) -> Response:
-            session = self._session(request)
-            viewer = await self._authorizer.viewer(request, session)
-            if viewer is None:
-                return self._unknown(request, session)
-            form = await self._form(request, session, viewer.name)
-            if isinstance(form, Page):
-                return self._answered(request, form, viewer, session)
-            if route.needs not in viewer.actions:
-                return self._answered(request, not_allowed(route.needs), viewer, session)
-            if route.of_all and not viewer.sees_all:
-                return self._answered(request, OF_ALL_ONLY, viewer, session)
-            asked = Asked(request.path_params, form, reader_zone(request.cookies))
-            answer = await self._read(partial(route.act, viewer, asked), changes=True)
-            return self._answered(request, answer, viewer, session)
-
-        return endpoint
+        return Route(each.path, endpoint, methods=["POST" if isinstance(each, Acting) else "GET"])
 
     async def _read(self, read: Callable[[], R], *, too_slow: str = NARROWER, changes: bool = False) -> R | Page:
         """Run what blocks on a thread. An error of the database becomes a page.
