@@ -46,7 +46,6 @@ from spoke_jobs.web.job_search import read_search
 from spoke_jobs.web.live_output import running_pod, shown_output
 from spoke_jobs.web.process_views import (
     ProcessItem,
-    SeenOperator,
     operator_process,
     sync_process,
     task_processes,
@@ -247,7 +246,7 @@ class Pages:
         uses_pods = needed or (view is not None and view.publication is not None)
         yield from sync_process(sync, crowd.now, needed=uses_pods)
         if viewer.sees_all:
-            yield from operator_process(SeenOperator(view, waits, needed), crowd.now)
+            yield from operator_process(view, waits, crowd.now, needed=needed)
             yield from task_processes(replicas, claims, crowd.now)
 
     def _batches(self, viewer: Viewer, job: JobRequest) -> list[Batch]:
