@@ -17,10 +17,9 @@ from spoke_jobs.ledger.audit.audit_events import (
     EventPage,
 )
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
-from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.web.answers import Answer, Asked, Page, Reading
 from spoke_jobs.web.job_search import address
-from spoke_jobs.web.query_values import TEXT_LIMIT, whole_number
+from spoke_jobs.web.query_values import texts_of, whole_number
 from spoke_jobs.web.view_parts import When
 from spoke_jobs.web.viewer import Viewer, shown_event
 
@@ -60,10 +59,7 @@ class EventList:
 
 def read_filter(query: Mapping[str, str], viewer: Viewer) -> tuple[EventFilter, Mapping[str, str], str]:
     """Read the filters of an address. Return them, as they were given, too, and what is wrong with one of them."""
-    given = {name: text for name in FILTERS if (text := query.get(name, "").strip())}
-    problem = ""
-    if any(len(text) > TEXT_LIMIT or not is_storable(text) for text in given.values()):
-        problem = f"Give at most {TEXT_LIMIT} characters, without NUL."
+    given, problem = texts_of(FILTERS, query)
     job_id = whole_number(given["job"], 1, LARGEST_ID) if "job" in given else None
     if "job" in given and job_id is None:
         problem = "Give the job's id: a whole number from 1."

@@ -23,10 +23,9 @@ from spoke_jobs.ledger.reading.outbox_counts import (
     NameCount,
     OutboxCounts,
 )
-from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.job_search import address
-from spoke_jobs.web.query_values import TEXT_LIMIT, whole_number
+from spoke_jobs.web.query_values import texts_of, whole_number
 from spoke_jobs.web.view_parts import StateCount, When, capped, has_died
 from spoke_jobs.web.viewer import JobAction, Viewer
 
@@ -162,14 +161,11 @@ class TaskView:
 
 def read_filter(query: Mapping[str, str]) -> tuple[TaskFilter, Mapping[str, str], str]:
     """Read the filters of an address. Return them, as they were given, too, and what is wrong with one of them."""
-    given = {name: text for name in FILTERS if (text := query.get(name, "").strip())}
+    given, problem = texts_of(FILTERS, query)
     states: tuple[TaskState, ...] | None = None
-    problem = ""
-    if any(len(text) > TEXT_LIMIT or not is_storable(text) for text in given.values()):
-        problem = f"Give at most {TEXT_LIMIT} characters, without NUL."
-    elif given.get("state", TaskState.DUE) not in [*TaskState]:
+    if not problem and given.get("state", TaskState.DUE) not in [*TaskState]:
         problem = f"Choose one of these states: {', '.join(TaskState)}."
-    elif "state" in given:
+    elif not problem and "state" in given:
         states = (TaskState(given["state"]),)
     before = whole_number(query.get("before", ""), 1, LARGEST_ID)
     return TaskFilter(states, given.get("name"), given.get("cause"), before=before), given, problem
