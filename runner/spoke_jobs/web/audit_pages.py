@@ -20,7 +20,7 @@ from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.web.answers import Answer, Asked, Page, Reading
 from spoke_jobs.web.job_search import address
 from spoke_jobs.web.query_values import texts_of, whole_number
-from spoke_jobs.web.view_parts import When
+from spoke_jobs.web.view_parts import Listing, When
 from spoke_jobs.web.viewer import Viewer, shown_event
 
 FILTERS = ("action", "by", "type", "job")
@@ -37,24 +37,6 @@ class EventItem:
     job_id: int | None
     job_type: str
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class EventList:
-    """The page."""
-
-    items: tuple[EventItem, ...]
-    given: Mapping[str, str]
-    """The filters as they were given, by their names in the address."""
-    problem: str
-    """What is wrong with a filter."""
-    first: str
-    """The address of the newest events; empty if these are shown."""
-    older: str
-    """The address of the page with older events; empty if there is none."""
-    note: str
-    """Which events were not looked at; empty if all were, or if the next page looks at them."""
-    actions: tuple[str, ...] = tuple(action.value for action in Action)
 
 
 def read_filter(query: Mapping[str, str], viewer: Viewer) -> tuple[EventFilter, Mapping[str, str], str]:
@@ -76,19 +58,19 @@ def read_filter(query: Mapping[str, str], viewer: Viewer) -> tuple[EventFilter, 
 
 def event_list(
     page: EventPage, now: datetime, which: EventFilter, given: Mapping[str, str], viewer: Viewer, problem: str = ""
-) -> EventList:
+) -> Listing:
     """Describe events, newest first."""
     before = page.events[-1].id if page.more else page.looked_down_to
     most = LOOKED_THROUGH if viewer.sees_all else LOOKED_THROUGH_FOR_SOME
-    return EventList(
+    return Listing(
         tuple(_item(event, now, viewer) for event in page.events),
         given,
-        problem,
         address("/audit", **given) if which.before is not None else "",
         address("/audit", **given, before=before) if before is not None else "",
         f"{most:,} events were looked through for this page. Older ones may be listed, too."
         if page.looked_down_to is not None and not page.more
         else "",
+        problem,
     )
 
 
@@ -120,4 +102,9 @@ class AuditPages:
         which, given, problem = read_filter(asked.given, viewer)
         page = EventPage([], more=False, looked_down_to=None) if problem else self._queries.event_page(which, PER_PAGE)
         view = event_list(page, self._queries.now(), which, given, viewer, problem)
-        return Page("audit.html", {"title": "Audit", "view": view}, 400 if problem else 200, live=not problem)
+        return Page(
+            "audit.html",
+            {"title": "Audit", "view": view, "actions": [*Action]},
+            400 if problem else 200,
+            live=not problem,
+        )

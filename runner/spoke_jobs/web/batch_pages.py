@@ -16,7 +16,7 @@ from spoke_jobs.shared.clean_text import is_storable
 from spoke_jobs.web.answers import NO_SUCH_BATCH, Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.job_search import address
 from spoke_jobs.web.query_values import TEXT_LIMIT, whole_number
-from spoke_jobs.web.view_parts import When
+from spoke_jobs.web.view_parts import Listing, When
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 _NOT_ALL = f"{BATCHES_LOOKED_THROUGH:,} batches were looked through for this page. Older ones may be listed, too."
@@ -48,21 +48,6 @@ class BatchItem:
     can_cancel: bool
 
 
-@dataclass(frozen=True, slots=True)
-class BatchList:
-    """The page."""
-
-    items: tuple[BatchItem, ...]
-    name: str
-    """The pattern for names that was given."""
-    first: str
-    """The address of the newest batches; empty if these are shown."""
-    older: str
-    """The address of the page with older batches; empty if there is none."""
-    note: str
-    """Which batches were not looked at; empty if all were, or if the next page looks at them."""
-
-
 def batch_list(
     page: BatchPage,
     visible: Collection[int],
@@ -70,16 +55,16 @@ def batch_list(
     *,
     name: str,
     newest: bool,
-) -> BatchList:
+) -> Listing:
     """Describe batches.
 
     :param newest: whether these are the newest ones.
     :param visible: the jobs that follow them, as far as the viewer may see them.
     """
     before = page.batches[-1].id if page.more else page.looked_down_to
-    return BatchList(
+    return Listing(
         tuple(_item(batch, page.now, visible, viewer) for batch in page.batches),
-        name,
+        {"name": name} if name else {},
         "" if newest else address("/batches", name=name),
         address("/batches", name=name, before=before) if before is not None else "",
         _NOT_ALL if page.looked_down_to is not None and not page.more else "",

@@ -26,7 +26,7 @@ from spoke_jobs.ledger.reading.outbox_counts import (
 from spoke_jobs.web.answers import Acting, Answer, Asked, Page, Reading, Redirect, refusal
 from spoke_jobs.web.job_search import address
 from spoke_jobs.web.query_values import texts_of, whole_number
-from spoke_jobs.web.view_parts import StateCount, When, capped, has_died
+from spoke_jobs.web.view_parts import Listing, StateCount, When, capped, has_died
 from spoke_jobs.web.viewer import JobAction, Viewer
 
 FILTERS = ("state", "name", "cause")
@@ -121,25 +121,6 @@ class TaskItem:
     dispatched: When
     due: When | None
     """When it may be claimed; None if it has failed for good, or is claimed."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskList:
-    """A page of the list."""
-
-    items: tuple[TaskItem, ...]
-    given: Mapping[str, str]
-    """The filters as they were given, by their names in the address."""
-    problem: str
-    """What is wrong with a filter."""
-    first: str
-    """The address of the newest tasks; empty if these are shown."""
-    older: str
-    """The address of the page with older tasks; empty if there is none."""
-    note: str = ""
-    """Which tasks were not looked at; empty if all were, or if the next page looks at them."""
-    states: tuple[str, ...] = tuple(state.value for state in TaskState)
-    causes: tuple[str, ...] = tuple(TASK_CAUSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,9 +252,7 @@ def _in_use(alive: Sequence[TaskReplica]) -> str:
     return f"{used:,} of {slots:,} by `def` tasks, {used_async:,} of {slots:,} by `async def` tasks"
 
 
-def task_list(
-    page: TaskPage, now: datetime, which: TaskFilter, given: Mapping[str, str], problem: str = ""
-) -> TaskList:
+def task_list(page: TaskPage, now: datetime, which: TaskFilter, given: Mapping[str, str], problem: str = "") -> Listing:
     """Describe tasks, newest first."""
     older, note = "", ""
     if page.more:
@@ -284,13 +263,13 @@ def task_list(
             f"These filters were compared with {LOOKED_THROUGH:,} tasks, down to task {page.looked_down_to}. Older "
             "tasks may match, too."
         )
-    return TaskList(
+    return Listing(
         tuple(_item(task, now) for task in page.tasks),
         given,
-        problem,
         address("/tasks", **given) if which.before is not None else "",
         older,
         note,
+        problem,
     )
 
 
@@ -358,7 +337,9 @@ class TaskPages:
         tasks = task_list(found, self._queries.now(), which, given, problem)
         # Whoever looks for tasks does not need the counts of all.
         counts = self._counts() if not given and which.before is None else None
-        values = {"title": "Tasks", "tasks": tasks, "outbox": counts, "said": SAID.get(asked.given.get("said", ""), "")}
+        said = SAID.get(asked.given.get("said", ""), "")
+        values = {"title": "Tasks", "tasks": tasks, "outbox": counts, "said": said}
+        values |= {"states": [*TaskState], "causes": [*TASK_CAUSES]}
         return Page("tasks.html", values, 400 if problem else 200, live=not problem)
 
     def _counts(self) -> Outbox:
