@@ -39,6 +39,35 @@ FAILED = Failure(
 RUNNER = "kubernetes"
 """Whose tasks the outbox has."""
 
+PAGES = (
+    "/",
+    "/jobs",
+    "/jobs?state=failed",
+    "/jobs/{waiting}",
+    "/jobs/{running}",
+    "/jobs/{blocked}",
+    "/jobs/{succeeded}",
+    "/jobs/{failed}",
+    "/jobs/{cancelled}",
+    "/jobs/{running}/output",
+    "/jobs/{failed}/output",
+    "/bulk/cancel?state=waiting",
+    "/bulk/retry?state=failed",
+    "/failures",
+    "/queues",
+    "/schedules",
+    "/schedules/backfill?schedule={schedule}&from=2026-03-01T00:00&to=2026-03-20T00:00",
+    "/batches",
+    "/tasks",
+    "/tasks?state=failed",
+    "/tasks/{task}",
+    "/tasks/{claimed_task}",
+    "/cluster",
+    "/audit",
+    "/audit?action=cancel",
+)
+"""The pages of a ledger with something of everything, with the fields of :class:`Filled`."""
+
 
 @dataclass(frozen=True)
 class Filled:

@@ -1,4 +1,4 @@
-"""The dashboard's page *Cluster*, for a namespace that the test makes up. Subclass it with a fixture ``ledger_url``."""
+"""The dashboard's page *Cluster*, for a namespace that the test makes up."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.contract.dashboard_batches import cells
-from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
+from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, DashboardScene, Open
 from tests.contract.ledger import new_job
 
 from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob
@@ -50,7 +49,7 @@ def template(name: str, *, labeled: bool = True, types: str | None = None, conta
     }
 
 
-class ClusterContract(DashboardScene):
+class TestCluster(DashboardScene):
     """The operator, sync, and what SpokeJobs wait for."""
 
     @pytest.fixture
@@ -62,12 +61,6 @@ class ClusterContract(DashboardScene):
             monkeypatch.setattr("spoke_jobs.web.cluster_reads.waits_in", lambda _namespace: waits)
 
         return cluster
-
-    def table(self, page: str, name: str) -> list[list[str]]:
-        """The cells of the table of a section."""
-        section = re.search(rf'<section aria-labelledby="{name}">.*?</section>', page, re.DOTALL)
-        assert section is not None, page
-        return cells(section[0])
 
     def test_without_a_cluster(self, browse: Open, cluster: Cluster) -> None:
         problem = "the Kubernetes client is not installed"
@@ -183,49 +176,28 @@ class ClusterContract(DashboardScene):
     def test_an_absent_operator(self, browse: Open, cluster: Cluster) -> None:
         """It publishes nothing without unfinished jobs, so its silence means something only if there is one."""
         advice = "check that the spoke-operator runs"
-
-        def page(view: NamespaceView, waits: SpokeJobWaits) -> str:
-            cluster(view, waits)
-            return browse(EVERYBODY).get("/cluster").text
-
-        assert advice in page(NamespaceView("shop"), WAITS)
-        assert advice in page(NamespaceView("shop", published(ago_seconds=600)), WAITS)
-        assert advice not in page(NamespaceView("shop", published(ago_seconds=60)), WAITS)
-        assert advice not in page(NamespaceView("shop", published(ago_seconds=600)), SpokeJobWaits())
-        assert advice not in page(NamespaceView("shop"), SpokeJobWaits())
-        refused = NamespaceView("shop", state_problem="403 Forbidden: no")
-        assert advice not in page(refused, WAITS)
-        assert "The operator&#39;s state could not be read: 403 Forbidden: no" in page(refused, WAITS)
-
-    @pytest.mark.parametrize("ago_seconds", [None, 600.0])
-    def test_an_absent_operator_that_says_of_no_spokejob_that_it_waits(
-        self, browse: Open, cluster: Cluster, ago_seconds: float | None
-    ) -> None:
-        """There is none, so that SpokeJobs have no status; or it ended while they ran."""
-        advice = "check that the spoke-operator runs"
-        state = None if ago_seconds is None else published(ago_seconds)
-        cluster(NamespaceView("shop", state), unhandled(ago_seconds=300))
-        page = browse(EVERYBODY).get("/cluster").text
-        assert advice in page
-        assert "Only the operator says what SpokeJobs wait for" in page
-        self.assert_for_everybody(page)
-
-    @pytest.mark.parametrize("waiting", [(), WAITING])
-    def test_an_operator_has_time_to_publish_that_jobs_are_unfinished(
-        self, browse: Open, cluster: Cluster, waiting: tuple[WaitingSpokeJob, ...]
-    ) -> None:
-        """After an idle period, pages may still share its state when they read the first SpokeJob."""
-        waits = replace(unhandled(ago_seconds=10), waiting=waiting)
-        for state in (published(ago_seconds=3600), None):
+        refused, just_begun = SpokeJobWaits(problem="403 Forbidden: no"), unhandled(ago_seconds=10)
+        for ago_seconds, waits, silent in (
+            *((None, WAITS, True), (600, WAITS, True), (60, WAITS, False)),
+            *((None, SpokeJobWaits(), False), (600, SpokeJobWaits(), False), (600, refused, False)),
+            # no SpokeJob says that it waits: there is no operator, or it ended while they ran
+            *((None, unhandled(ago_seconds=300), True), (600, unhandled(ago_seconds=300), True)),
+            # after an idle period, pages may still share its state when they read the first SpokeJob
+            *(
+                (None, just_begun, False),
+                (3600, just_begun, False),
+                (3600, replace(just_begun, waiting=WAITING), False),
+            ),
+        ):
+            state = None if ago_seconds is None else published(ago_seconds)
             cluster(NamespaceView("shop", state), waits)
-            assert "check that the spoke-operator runs" not in browse(EVERYBODY).get("/cluster").text
-
-    def test_its_silence_can_be_told_without_the_right_to_list_spokejobs(self, browse: Open, cluster: Cluster) -> None:
-        refused = SpokeJobWaits(problem="403 Forbidden: no")
+            assert (advice in browse(EVERYBODY).get("/cluster").text) is silent, (ago_seconds, waits)
         cluster(NamespaceView("shop", published(ago_seconds=600, reasons={"QueueLocked": 4})), refused)
         assert "The operator is silent" in browse(EVERYBODY).get("/cluster").text
-        cluster(NamespaceView("shop", published(ago_seconds=600)), refused)
-        assert "The operator is silent" not in browse(EVERYBODY).get("/cluster").text
+        cluster(NamespaceView("shop", state_problem="403 Forbidden: no"), WAITS)
+        page = browse(EVERYBODY).get("/cluster").text
+        assert advice not in page
+        assert "The operator&#39;s state could not be read: 403 Forbidden: no" in page
 
     def test_an_old_state_is_not_shown_as_the_present_one(self, browse: Open, cluster: Cluster) -> None:
         cluster(NamespaceView("shop", published(ago_seconds=7230)), SpokeJobWaits())
@@ -312,15 +284,6 @@ class ClusterContract(DashboardScene):
             page = browse(EVERYBODY).get("/cluster").text
             assert f"Due jobs that have no SpokeJob yet: {number}" in page
             assert ("The oldest of these was due" in page) is (number != "0+.")
-
-    def test_it_is_for_viewers_of_all_organizations(self, browse: Open, cluster: Cluster) -> None:
-        cluster(NamespaceView("shop", published(operator="hidden")), WAITS)
-        browser = browse(ONE)
-        answer = browser.get("/cluster")
-        assert answer.status_code == 403
-        assert "hidden" not in answer.text
-        assert 'href="/cluster"' not in browser.get("/").text
-        assert 'href="/cluster"' in browse(EVERYBODY).get("/").text
 
     def test_hostile_texts_are_inert(self, browse: Open, cluster: Cluster) -> None:
         state = {
