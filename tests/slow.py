@@ -30,7 +30,6 @@ _STAND_IN = "tests/integration/operator/causes, with a stand-in for the applicat
 _CAUSES = "tests/unit/operator/core, from pods and events that were recorded; other cases here"
 SLOW: tuple[Slow, ...] = (
     # the other database
-    Slow("tests/integration/worker/test_supervisor.py", ("TestWorker",), "", _UNIT),
     Slow("tests/integration/runners/test_legacy_runner.py", (), "worker", _UNIT),
     Slow("tests/integration/runners/test_legacy_runner.py", (), "same_process", _UNIT),
     Slow("tests/integration/cli/test_watch.py", (), "", _UNIT),
@@ -53,10 +52,8 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/sync/test_kills.py", (), "is_deleted", "the case of a second attempt"),
     Slow("tests/integration/sync/test_kills.py", (), "is_cancelled", "the case of a second attempt"),
     Slow("tests/integration/sync/test_databases.py", ("test_what_was_retried",), "", "the other moments of a backup"),
-    Slow("tests/integration/worker/test_database.py", ("test_jobs_that_lose",), "hang", "the case of a cut connection"),
     Slow("tests/integration/worker/test_supervisor.py", ("TestEnds",), "async_", _ONE_KIND),
     Slow("tests/integration/tracing/test_traces.py", ("test_in_workers",), "aimport_contacts", _ONE_KIND),
-    Slow("tests/integration/sync/test_faults.py", ("test_sigterm_ends_it",), "all is well", "the cases with a fault"),
     Slow("tests/integration/recipes/test_django.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/recipes/test_flask.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/recipes/test_fastapi.py", (), "sqlite", _POSTGRESQL),
@@ -147,31 +144,6 @@ SLOW: tuple[Slow, ...] = (
         "the other moments of a backup",
     ),
     Slow("tests/integration/sync/test_faults.py", ("test_sigterm_ends_it",), "API server hangs", "the other fault"),
-    Slow(
-        "tests/integration/sync/test_following.py",
-        ("test_progress_keeps",),
-        "",
-        "tests/unit/sync",
-    ),
-    Slow(
-        "tests/integration/sync/test_interleavings.py", ("test_what_is_dispatched_while",), "after", "the other order"
-    ),
-    # in a worker with all its processes
-    Slow(
-        "tests/integration/worker/test_steering.py",
-        ("test_a_server_that_fails",),
-        "",
-        "tests/unit/worker: a paused scope, limits and rates",
-    ),
-    Slow(
-        "tests/integration/worker/test_database.py", ("test_after_an_outage",), "hang", "the case of a cut connection"
-    ),
-    Slow(
-        "tests/integration/worker/test_database.py",
-        ("test_jobs_that_are_unblocked", "test_a_failed_jobs_follower"),
-        "",
-        "test_a_job_is_started, by the same notification",
-    ),
     Slow("tests/integration/texting/test_demo.py", ("test_interrupted",), "15", "the other signal"),
     # the test run itself
     Slow(

@@ -67,14 +67,6 @@ class EndsContract:
             assert site.wait_for(last, JobState.SUCCEEDED).result == "after them"
             assert worker.poll() is None
 
-    @pytest.mark.parametrize("kind", ["", "async_"])
-    def test_a_task_that_a_job_dispatched_is_run_before_the_worker_ends(self, site: Site, kind: str) -> None:
-        job_id = site.dispatch(f"{kind}dispatch_note", str(site.folder), retry=ONCE)
-        with site.worker("--drain") as worker:
-            assert worker.wait(patient(60)) == 0
-        assert site.row(job_id).state is JobState.SUCCEEDED
-        assert (site.folder / "notes").read_text().startswith("noted")
-
     def test_what_the_tasks_of_a_job_do_is_that_jobs_doing(self, site: Site) -> None:
         """Tasks that an async job starts are its own."""
         go_on = site.folder / "go on"
@@ -110,18 +102,26 @@ class EndsContract:
                 assert own_causes(site, job_id) == [""]
         assert "Bystander" in site.causes(others[1])
 
-    def test_words_a_database_refuses_are_recorded_all_the_same(self, site: Site) -> None:
-        jobs = [site.dispatch(job_type, "nul", retry=ONCE) for job_type in ("bad", "async_bad")]
-        with site.worker("--processes", "1"):
-            assert {site.wait_for(job_id, JobState.FAILED).result_message for job_id in jobs} == {
-                "ValueError: a \ufffd and a \ufffd"
-            }
-
-    def test_a_job_says_100_mb_to_stdout_and_goes_on(self, site: Site) -> None:
-        jobs = [site.dispatch(job_type) for job_type in ("chatter", "async_chatter")]
-        with site.worker("--processes", "1"):
-            for job_id in jobs:
-                assert site.wait_for(job_id, JobState.SUCCEEDED).result == "said"
+    def test_what_is_odd_and_does_no_harm(self, site: Site) -> None:
+        """Jobs that print 100 MB, ask for another time, and dispatch a task; and one of a type that nobody knows."""
+        chatter = [site.dispatch(job_type) for job_type in ("chatter", "async_chatter")]
+        later = [site.dispatch(job_type, 5, retry=ONCE) for job_type in ("later", "async_later")]
+        noting = [site.dispatch(f"{kind}dispatch_note", str(site.folder), retry=ONCE) for kind in ("", "async_")]
+        site.runner.registry = rough_loop.rough_app.newer_registry
+        newer = site.dispatch("newer", start_timeout_seconds=0.1)
+        with site.worker("--processes", "2") as worker:
+            assert [site.wait_for(job_id, JobState.SUCCEEDED).result for job_id in chatter] == ["said"] * 2
+            for job_id in later:
+                assert site.wait_for(job_id, JobState.SUCCEEDED).result == 6
+                assert site.causes(job_id) == ["RetryLater"] * 5 + [""]
+            job = site.wait_for(newer, JobState.FAILED)
+            assert (job.cause, "'newer'" in job.result_message) == ("UnknownJobType", True)
+            for job_id in noting:
+                site.wait_for(job_id, JobState.SUCCEEDED)
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(patient(60)) == 0
+        notes = (site.folder / "notes").read_text().split()
+        assert notes.count("noted") == 2, "their tasks were run before the worker ended"
 
     def test_a_copy_that_an_async_job_forks_runs_nothing_beside_it(self, site: Site) -> None:
         """Neither where the copy returns from the job, nor where it awaits something in it."""
@@ -138,66 +138,38 @@ class EndsContract:
             assert len(children_of(worker.pid)) == 2  # the one loop went on
         assert (len(copies), site.causes(good)) == (2, [""])
 
-    def test_a_job_asks_for_another_time_uncharged(self, site: Site) -> None:
-        jobs = [site.dispatch(job_type, 5, retry=ONCE) for job_type in ("later", "async_later")]
-        with site.worker("--processes", "1"):
-            for job_id in jobs:
-                assert site.wait_for(job_id, JobState.SUCCEEDED).result == 6
-                assert site.causes(job_id) == ["RetryLater"] * 5 + [""]
-
-    def test_a_type_that_nobody_knows_ends_at_its_start_timeout_by_name(self, site: Site) -> None:
-        site.runner.registry = rough_loop.rough_app.newer_registry
-        job_id = site.dispatch("newer", start_timeout_seconds=0.1)
-        with site.worker("--processes", "1"):
-            job = site.wait_for(job_id, JobState.FAILED)
-        assert (job.cause, "'newer'" in job.result_message) == ("UnknownJobType", True)
-
 
 class LimitsContract:
     """Timeouts and cancellations."""
 
-    @pytest.mark.parametrize(
-        "types",
-        [("sleep", "async_sleep", "async_deaf", "async_grumble"), ("hold_interpreter",)],
-        ids=["python", "native code"],
-    )
-    def test_timeouts_end_jobs_of_both_kinds_whatever_they_do(self, site: Site, types: tuple[str, ...]) -> None:
-        """Native code apart: interrupted in the midst of a heartbeat it keeps SQLite's one write lock to its end."""
+    def test_timeouts_end_jobs_of_both_kinds_whatever_they_do(self, site: Site) -> None:
+        """Between polls, also those that only the supervisor keeps, and of jobs that say that they have ended."""
+        site._environment["SPOKE_POLL_SECONDS"] = "60"
         site._environment["SPOKE_LEASE_SECONDS"] = "300"  # native code renews no lease until it is killed
         go_on = site.folder / "go on"
         go_on.touch()
+        stacks = ("sleep", "async_sleep", "async_grumble", "hold_interpreter")
+        types = (*stacks, "async_deaf", "forge_report", "async_forge_report")
         jobs = {job_type: site.dispatch(job_type, str(go_on), timeout_seconds=1) for job_type in types}
         with site.worker("--processes", "2"):
             for job_id in jobs.values():
                 ends_with(site, job_id, "Timeout")
-        for job_type, job_id in jobs.items():
-            tail = site.runner.ledger.attempts(job_id)[-1].output_tail
-            assert ("rough_loop.py" in tail) is (job_type != "async_deaf"), (job_type, tail)
-            if job_type != "async_deaf":  # it swallowed its cancellation
-                assert f" {job_type}" in tail, "its function is in the stack"
+        for job_type in stacks:  # the others swallowed their cancellation, or hide what they do
+            tail = site.runner.ledger.attempts(jobs[job_type])[-1].output_tail
+            assert "rough_loop.py" in tail, (job_type, tail)
+            assert f" {job_type}" in tail, "its function is in the stack"
 
-    @pytest.mark.parametrize("way", ["timeout", "killed"])
-    def test_a_process_in_a_session_of_its_own_does_not_outlive_its_killed_job(self, site: Site, way: str) -> None:
+    def test_a_process_in_a_session_of_its_own_does_not_outlive_its_killed_job(self, site: Site) -> None:
         site._environment["SPOKE_LEASE_SECONDS"] = "300"
-        payload = {"pid_file": str(site.folder / "pid"), "way": way}
-        job_id = site.dispatch("daemonize", payload, retry=ONCE, timeout_seconds=10 if way == "timeout" else None)
-        with site.worker("--processes", "1"):
-            site.wait(lambda: (site.folder / "pid").exists())
-            ends_with(site, job_id, "Timeout" if way == "timeout" else "Killed")
-            pid = int((site.folder / "pid").read_text())
-            site.wait(lambda: not runs(pid))
-
-    def test_timeouts_are_kept_between_polls(self, site: Site) -> None:
-        """Also those that only the supervisor can keep, and of jobs that tell it that they have ended."""
-        site._environment["SPOKE_POLL_SECONDS"] = "60"
-        site._environment["SPOKE_LEASE_SECONDS"] = "300"
-        go_on = site.folder / "go on"
-        go_on.touch()
-        types = ("hold_interpreter", "async_deaf", "forge_report", "async_forge_report")
-        jobs = [site.dispatch(job_type, str(go_on), timeout_seconds=0.5) for job_type in types]
-        with site.worker("--processes", "1"):
-            for job_id in jobs:
-                assert site.wait_for(job_id, JobState.FAILED).cause == "Timeout"
+        jobs = {}
+        for way, timeout in (("Killed", None), ("Timeout", patient(3))):
+            payload = {"pid_file": str(site.folder / way), "way": way.lower()}
+            jobs[way] = site.dispatch("daemonize", payload, retry=ONCE, timeout_seconds=timeout)
+        with site.worker("--processes", "2"):
+            for cause, job_id in jobs.items():
+                ends_with(site, job_id, cause)
+                pid = int((site.folder / cause).read_text())
+                site.wait(lambda pid=pid: not runs(pid))  # type: ignore[misc]
 
     @pytest.mark.parametrize("short", [False, True], ids=["its own timeout", "another's timeout"])
     def test_a_job_that_holds_up_the_loop_pays_for_it_and_the_others_do_not(self, site: Site, short: bool) -> None:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import create_engine, text, update
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from tests.integration.sync.stage import Body, Cluster, Stage, attempt, ended
 from tests.waiting import eventually, patient, stays
@@ -26,7 +26,6 @@ from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.port import AlreadyFinal, NoRow
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import AttemptState, Claim, Failure, JobRequest, JobState, Pulse
 
 Stages = Callable[[str], Stage]
@@ -128,25 +127,6 @@ def test_two_databases_in_one_namespace_keep_apart(stage: Stage, other: Stage) -
         assert not any("ledger" in other.cluster.status(job) for job in theirs)
 
 
-def test_a_name_that_both_would_have_is_the_first_one_s(stage: Stage, other: Stage) -> None:
-    """Same type, same id, and uids that begin alike: one in four billion."""
-    ours, theirs = dispatched(stage), dispatched(other)
-    alike = uuid.UUID(hex=ours.uid.hex[:8] + theirs.uid.hex[8:])
-    with other.ledger.engine.begin() as connection:
-        connection.execute(update(job_request).where(job_request.c.id == theirs.id).values(uid=alike))
-    assert name_of(other.row(theirs)) == name_of(ours)
-    with stage.sync(SPOKE_SUBMIT="sync"), ExitStack() as later:
-        stage.until(ours, lambda row: row.submitted_at)
-        claim, before = running(stage, ours), body(stage, ours)
-        later.enter_context(other.sync(SPOKE_SUBMIT="sync"))
-        assert other.until(theirs, lambda row: row.state.final).cause == "NameTaken"
-        assert body(stage, ours) == before
-        assert stage.ledger.heartbeat(claim.token, 60.0, None) is Pulse.HELD
-        assert isinstance(other.ledger.claim(theirs.id, ours.uid, 1, 1, "pod", 60.0), NoRow), (
-            "its pod in the wrong place"
-        )
-
-
 # Two applications in one database, the second in a schema of its own
 
 
@@ -184,27 +164,6 @@ def test_of_two_applications_in_one_database_each_launches_and_ends_its_own(stag
         running(stage, ours)
         assert stays(lambda: stage.row(ours).state is JobState.RUNNING, 1)
     assert row_of_theirs() == ("failed", "ImageUnavailable", True)
-
-
-# The database recreated, empty
-
-
-def test_an_empty_database_adopts_no_spokejob_of_the_one_before(stage: Stage, other: Stage) -> None:
-    waits, runs, done = (created(stage) for _ in range(3))
-    running(stage, runs)
-    succeeded(stage, done, running(stage, done))
-    before = {name_of(job): body(stage, job) for job in (waits, runs, done)}
-    with other.sync(SPOKE_SUBMIT="sync"):
-        fresh = [dispatched(other) for _ in range(3)]
-        for job in fresh:
-            row = other.until(job, lambda row: row.submitted_at)
-            assert (row.state, row.attempt) == (JobState.WAITING, 0)
-    assert [job.id for job in fresh] == [waits.id, runs.id, done.id], "the ids come again"
-    assert len(stage.cluster.all()) == 6
-    assert {name_of(job): body(stage, job) for job in (waits, runs, done)} == before
-    for job in (waits, runs, done):  # what a pod of theirs is told, now that the database is another
-        assert isinstance(other.ledger.claim(job.id, job.uid, job.run, 2, "pod", 60.0), NoRow)
-    assert [other.row(job).state for job in fresh] == [JobState.WAITING] * 3
 
 
 # The database restored from an older backup
@@ -347,17 +306,3 @@ def test_what_was_dispatched_after_the_backup_is_nobody_s_and_its_id_comes_again
         assert backup.ledger.heartbeat(claim.token, 60.0, None) is Pulse.GONE
         assert isinstance(backup.ledger.claim(lost.id, lost.uid, lost.run, 2, "pod", 60.0), NoRow)
         assert body(backup, fresh)["spec"]["uid"] == str(fresh.uid)
-
-
-def test_a_copy_for_another_environment_launches_nothing_that_was_cancelled_first(
-    stage: Stage, on_copy_of: Stages
-) -> None:
-    """As docs/restoring.md has it; here in the same namespace, which shows the more if it launched anything."""
-    cancelled, launched = dispatched(stage), created(stage)
-    copy = back_up(stage, on_copy_of)
-    stage.cluster.delete(launched)  # the other environment has no SpokeJob of it
-    copy.ledger.cancel(cancelled.id)
-    with restored(copy):
-        assert copy.until(launched, lambda row: row.state.final).cause == "SpokeJobDeleted"
-        assert stays(lambda: copy.cluster.all() == [], 1)
-        assert copy.row(cancelled).cause == "Cancelled"

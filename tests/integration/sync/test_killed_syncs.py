@@ -148,7 +148,7 @@ def start(environment: dict[str, str], log: Any = None) -> subprocess.Popen[byte
 
 @pytest.mark.parametrize(
     ("kills", "pause"),
-    [(4, 3.0), pytest.param(60, 5.0, marks=[pytest.mark.long, pytest.mark.timeout(1800)])],
+    [(2, 2.0), pytest.param(60, 5.0, marks=[pytest.mark.long, pytest.mark.timeout(1800)])],
     ids=["short", "whole"],
 )
 def test_each_occurrence_is_dispatched_and_launched_once(

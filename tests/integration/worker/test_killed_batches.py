@@ -45,7 +45,7 @@ def dispatch_batch(site: Site, jobs: int, seconds: float) -> tuple[list[int], in
 @pytest.mark.parametrize(
     ("runs", "jobs", "workers", "seconds", "every"),
     [
-        (1, 80, 3, 0.4, 1.5),
+        (1, 60, 2, 0.4, 1.5),
         pytest.param(50, 1000, 8, 0.25, 3.0, marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
     ],
     ids=["short", "whole"],

@@ -29,7 +29,7 @@ def site(postgres_ledger_url: str, tmp_path: Path) -> Iterator[Site]:
 @pytest.mark.parametrize(
     ("job_type", "kills"),
     [
-        pytest.param("in_steps", 3, id="short"),
+        pytest.param("in_steps", 2, id="short"),
         pytest.param("async_in_steps", 100, id="long", marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
     ],
 )

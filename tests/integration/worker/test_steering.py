@@ -149,18 +149,11 @@ def failing_server() -> Iterator[tuple[str, list[tuple[float, int, int]], thread
         server.server_close()
 
 
-@pytest.mark.parametrize(
-    ("rate", "seconds"),
-    [
-        (Rate(20, 1, 5), 8),
-        pytest.param(Rate(5, 1, 5), 60, marks=[pytest.mark.long, pytest.mark.timeout(600)]),
-    ],
-    ids=["short", "whole"],
-)
-def test_a_server_that_fails_is_not_called_more_often_than_the_rate_allows(
-    site: Site, rate: Rate, seconds: float
-) -> None:
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_server_that_fails_is_not_called_more_often_than_the_rate_allows(site: Site) -> None:
     """Four workers, and jobs that are tried again at once."""
+    rate, seconds = Rate(5, 1, 5), 60
     site.runner.ledger.limits.set(parse_scope("type:call"), lambda _old: Bounds(rate=rate))
     with failing_server() as (url, log, well), ExitStack() as stack:
         jobs = dispatch(site, "call", 40, url=url)

@@ -1,4 +1,4 @@
-"""The worker on PostgreSQL."""
+"""The worker on PostgreSQL: how jobs end, their limits, what runs together, and what they print."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.contract.worker import Site, WorkerContract
+from tests.contract.worker import Site
 from tests.contract.worker_ends import EndsContract, LimitsContract, TogetherContract
 from tests.contract.worker_output import OutputContract
 
@@ -16,10 +16,6 @@ def site(postgres_ledger_url: str, tmp_path: Path) -> Iterator[Site]:
     made = Site(postgres_ledger_url, tmp_path)
     yield made
     made.close()
-
-
-class TestWorker(WorkerContract):
-    pass
 
 
 class TestEnds(EndsContract):
