@@ -32,7 +32,6 @@ SLOW: tuple[Slow, ...] = (
     # the other database
     Slow("tests/integration/runners/test_legacy_runner.py", (), "worker", _UNIT),
     Slow("tests/integration/runners/test_legacy_runner.py", (), "same_process", _UNIT),
-    Slow("tests/integration/cli/test_watch.py", (), "", _UNIT),
     Slow("tests/integration/texting/", (), "postgresql", "the same cases on SQLite"),
     Slow("tests/integration/ledger/test_reference_code.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/ledger/test_hostile_rows.py", (), "sqlite", _POSTGRESQL),
@@ -47,8 +46,6 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/charts/test_slo_alerts.py", ("test_in_a_week",), "few-Success-spoke-app", _WEEK),
     Slow("tests/integration/charts/test_slo_alerts.py", ("test_a_few_jobs_of_an_idle",), "", _WEEK),
     Slow("tests/integration/charts/test_alerts_week.py", (), "spoke-app", "test_alerts.py, each alert in an hour"),
-    Slow("tests/integration/cli/test_check.py", ("test_each_right",), "sync", "the case of the runner"),
-    Slow("tests/integration/cli/test_check.py", ("test_each_right",), "reader", "the case of the runner"),
     Slow("tests/integration/sync/test_kills.py", (), "is_deleted", "the case of a second attempt"),
     Slow("tests/integration/sync/test_kills.py", (), "is_cancelled", "the case of a second attempt"),
     Slow("tests/integration/sync/test_databases.py", ("test_what_was_retried",), "", "the other moments of a backup"),
@@ -144,7 +141,6 @@ SLOW: tuple[Slow, ...] = (
         "the other moments of a backup",
     ),
     Slow("tests/integration/sync/test_faults.py", ("test_sigterm_ends_it",), "API server hangs", "the other fault"),
-    Slow("tests/integration/texting/test_demo.py", ("test_interrupted",), "15", "the other signal"),
     # the test run itself
     Slow(
         "tests/unit/second_chance/test_two_runs.py",

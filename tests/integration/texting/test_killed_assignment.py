@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 from tests.integration.texting.killing import children_of, seconds_of, state_of
-from tests.integration.texting.making import add_contacts, holders, make_campaign
+from tests.integration.texting.making import BOTH, add_contacts, holders, make_campaign
 from tests.waiting import eventually
 
 from spoke_jobs import JobRequest, JobState
@@ -31,7 +31,8 @@ WRITTEN = 500
 TEXTERS = [TexterShare(texter="Bo", wanted=3_000), *(TexterShare(texter=texter) for texter in ("Cy", "Di", "Ed"))]
 
 
-@pytest.mark.parametrize("runs", [pytest.param(3, id="3"), pytest.param(50, id="50", marks=pytest.mark.long)])
+@BOTH
+@pytest.mark.parametrize("runs", [pytest.param(2, id="2"), pytest.param(50, id="50", marks=pytest.mark.long)])
 @pytest.mark.timeout(1200)
 def test_killed_and_retried_it_comes_to_the_same_assignment(
     worker: subprocess.Popen[bytes], sessions: sessionmaker[Session], runs: int

@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 from tests.integration.texting.killing import children_of, seconds_of, state_of
-from tests.integration.texting.making import make_campaign
+from tests.integration.texting.making import BOTH, make_campaign
 from tests.waiting import eventually
 
 from spoke_jobs import JobRequest, JobState
@@ -37,7 +37,8 @@ ROWS = 6_000
 MANY_ROWS = 50_000
 
 
-@pytest.mark.parametrize("runs", [pytest.param(3, id="3"), pytest.param(50, id="50", marks=pytest.mark.long)])
+@BOTH
+@pytest.mark.parametrize("runs", [pytest.param(2, id="2"), pytest.param(50, id="50", marks=pytest.mark.long)])
 @pytest.mark.timeout(1200)
 def test_killed_and_retried_it_imports_nobody_twice(
     worker: subprocess.Popen[bytes], sessions: sessionmaker[Session], tmp_path: Path, runs: int
@@ -86,6 +87,7 @@ def test_killed_and_retried_it_imports_nobody_twice(
         assert ROWS <= sum(begun) <= ROWS + BATCH_ROWS * kills[job_id], begun
 
 
+@BOTH
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_fifty_thousand_rows_are_exact_after_twenty_kills(
