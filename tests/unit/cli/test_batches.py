@@ -79,14 +79,6 @@ def test_a_cancelled_batch_ends_with_its_jobs_and_what_follows(ledger: SqlLedger
     assert first.id not in {int(line.split("\t")[0]) for line in lines}
 
 
-def test_jobs_of_a_cancelled_batch_may_depend_on_each_other(ledger: SqlLedger, run: Run) -> None:
-    batch = ledger.open_batch("march", new_job())
-    first = ledger.insert(new_job(batch_id=batch.id))
-    second = ledger.insert(new_job(batch_id=batch.id, after=(first.id,)))
-    assert run("batches", "cancel", batch.id, "--yes").stdout.count("cancelled") == 3
-    assert [ledger.get(job.id).cause for job in (first, second)] == ["Cancelled"] * 2  # type: ignore[union-attr]
-
-
 def test_after_a_failed_batch_the_advice_names_it_and_the_command_that_retries_its_failed_jobs(
     ledger: SqlLedger, run: Run
 ) -> None:
@@ -111,20 +103,6 @@ def test_after_a_failed_batch_the_advice_names_it_and_the_command_that_retries_i
     assert retried == [f"{job.id}\treport\twaiting, run 2" for job in jobs]
     assert ledger.get(then or 0).state is JobState.BLOCKED  # type: ignore[union-attr]
     assert ledger.get(apart.id).state is JobState.FAILED  # type: ignore[union-attr]
-
-
-def test_after_a_failed_job_the_advice_names_no_batch(ledger: SqlLedger, run: Run) -> None:
-    first = ledger.insert(new_job())
-    batch = ledger.open_batch("march", new_job(after=(first.id,)))
-    ledger.insert(new_job(batch_id=batch.id))
-    claim, other = ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)
-    ledger.succeed(None, other.token, None)
-    ledger.close_batch(batch.id)
-    ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
-    advised = run("why", batch.then_id).stdout.splitlines()[0].split("\t")[2]
-    assert advised.startswith(
-        f"`spoke-jobs show {batch.then_id}` names that job or batch. Retry that job, or the failed"
-    )
 
 
 def test_a_cancelled_batch_is_retried_with_what_follows(ledger: SqlLedger, run: Run) -> None:

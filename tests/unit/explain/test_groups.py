@@ -15,7 +15,7 @@ from tests.unit.explain.situations import NOW, a_holder, a_load, a_trace, after,
 from spoke_jobs.cli.rendering.groups_output import print_groups
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.wait_reasons import Giver, Wait, WaitReason
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group, groups, oldest_of, reasons, tried_again
 from spoke_jobs.ledger.job_batch import Batch
@@ -36,12 +36,13 @@ PAGE = Path(__file__).parents[3] / "docs/why.md"
             "depend on jobs that have not ended",
             "`spoke-jobs why 40` names the jobs that job 40 waits for.",
         ),
+        ({"suspended": True, "later": True, "cause": "JobError"}, {}, Code.SUSPENDED, "are suspended", ""),
         (
-            {"blocked": True},
+            {"unmet": "WithinStartTimeout"},
             {},
-            Code.BLOCKED,
-            "depend on jobs that have not ended",
-            "`spoke-jobs why 40` names the jobs",
+            Code.NOT_CLAIMABLE,
+            "are due, and no worker starts them: the start timeout has expired",
+            "",
         ),
         ({"later": True}, {}, Code.DUE_LATER, "are to start later, the first at", ""),
         ({"later": True, "cause": "RetryLater"}, {}, Code.ASKED_LATER, "asked to be run again later", ""),
@@ -81,13 +82,6 @@ PAGE = Path(__file__).parents[3] / "docs/why.md"
             "starts until somebody raises the limit: `spoke-jobs limits set queue:z --max-running 1`.",
         ),
         ({}, {}, Code.NO_WORKER, "no worker for the runner legacy takes them", "Start one: `spoke-jobs worker`."),
-        (
-            {},
-            {"traces": (a_trace(),)},
-            Code.NO_WORKER,
-            "no worker",
-            "Start one: `spoke-jobs worker`.",
-        ),
         ({}, {"load": (a_load(),)}, Code.WORKERS_BUSY, "wait for a free worker: 2 jobs run now", "more"),
         ({}, {"load": (a_load(running=1, lapsed=1),)}, Code.NO_WORKER, "no worker", "Start one"),
         (
@@ -122,65 +116,6 @@ def test_what_waiting_jobs_wait_for(
     assert text in group.text
     assert advice in group.advice
     assert {kind: found.code for kind, found in reasons(crowd(each, **around)).items()} == {each.kind: reason}
-
-
-PAUSE = Wait("Paused", object="all", source="the pause of all")
-AT = "at 12:01:00 (in 1 min)"
-IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = [
-    (WaitReason.TAKEN, {"runner": "reference", "assigned": True}, {},
-     "is marked as assigned by other code, which runs it", "are marked as assigned by other code, which runs them"),
-    (WaitReason.BLOCKED, {"blocked": True}, {}, "depends on jobs that", "depend on jobs that"),
-    (WaitReason.DUE_LATER, {"later": True}, {}, f"is to start later, {AT}", f"are to start later, the first {AT}"),
-    (WaitReason.ASKED_LATER, {"later": True, "cause": "RetryLater"}, {},
-     f"asked to be run again later, {AT}", f"asked to be run again later, the first {AT}"),
-    (WaitReason.BACKING_OFF, {"later": True, "cause": "JobError"}, {},
-     f"failed with JobError and is tried again, {AT}", f"failed with JobError and are tried again, the first {AT}"),
-    (WaitReason.QUEUE_LOCKED, {"holder": 9}, {"holders": {9: a_holder()}},
-     "waits for job 9 (import_contacts), which has held the lock of 7:contacts",
-     "wait for job 9 (import_contacts), which has held the lock of 7:contacts"),
-    (WaitReason.QUEUE_LOCKED, {"holder": 9}, {}, "waits for job 9", "wait for job 9"),
-    (WaitReason.PAUSED, {}, {"held": {KIND: PAUSE}}, "waits: paused by", "wait: paused by"),
-    (WaitReason.SUSPENDED, {"suspended": True, "later": True, "cause": "JobError"}, {},
-     "is suspended", "are suspended"),
-    (WaitReason.NOT_CLAIMABLE, {"unmet": "WithinStartTimeout"}, {},
-     "is due, and no worker starts it: the start timeout has expired",
-     "are due, and no worker starts them: the start timeout has expired"),
-    (WaitReason.NO_WORKER, {}, {},
-     "is due, and no worker for the runner legacy takes it", "are due, and no worker for the runner legacy takes them"),
-    (WaitReason.WORKERS_BUSY, {}, {"load": (a_load(),)},
-     "is due and waits for a free worker: 2 jobs run now", "are due and wait for a free worker: 2 jobs run now"),
-    (WaitReason.WORKERS_BUSY, {}, {"load": (a_load(running=1),)},
-     "is due and waits for a free worker: 1 job runs now", "are due and wait for a free worker: 1 job runs now"),
-    (WaitReason.PASSED_OVER, {},
-     {"traces": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)},
-     "of the type report is passed over", "of the type report are passed over"),
-    (WaitReason.NOT_SUBMITTED, {"runner": "kubernetes"}, {},
-     "is due and has no SpokeJob yet", "are due and have no SpokeJob yet"),
-    (WaitReason.SUBMITTED, {"runner": "kubernetes", "submitted": True}, {},
-     "has a SpokeJob; the ledger does not know what it waits for",
-     "have a SpokeJob; the ledger does not know what they wait for"),
-    (WaitReason.NEXT, {}, {"traces": (a_trace(heartbeat_at=before(seconds=1)),)},
-     "is due, and no worker has taken it yet", "are due, and no worker has taken them yet"),
-]  # fmt: skip
-"""A reason, what leads to it, and how the sentences about one job and about two begin."""
-
-
-@pytest.mark.parametrize(("reason", "kind", "around", "one", "two"), IN_NUMBERS)
-def test_sentences_agree_with_the_number_of_jobs(
-    reason: WaitReason, kind: dict[str, Any], around: dict[str, Any], one: str, two: str
-) -> None:
-    for number, begins in ((1, one), (2, two)):
-        at = after(minutes=1) if kind.get("later") else before(minutes=1)
-        group = only(groups(crowd(waiting(number, at, **kind), **around)))
-        assert group.name == reason
-        assert group.text.startswith(begins)
-        assert re.search(r"\b(them|they)\b", group.advice) is None, "it has no number"
-
-
-def test_each_sentence_of_the_ledger_is_tried_with_one_job_and_with_two() -> None:
-    of_one_job = {"QueueTurn", "BehindOthers", "NoOperator", "SpokeJobGone"}
-    given = {reason for reason in WaitReason if reason.row.given_by is Giver.WHY} - of_one_job
-    assert {reason for reason, *_ in IN_NUMBERS} >= given
 
 
 def test_after_failures_sentences_agree_with_the_number_too() -> None:

@@ -40,12 +40,6 @@ def test_spokejobs_say_what_they_wait_for_and_the_ledger_counts_the_rest() -> No
     assert found[0].advice.startswith("No action is needed if other pods end.")
 
 
-def test_sentences_about_spokejobs_agree_with_their_number() -> None:
-    full = [spokejob(number, "ClusterFull", object="memory") for number in (3, 4)]
-    assert only(groups(crowd(), full[:1])).text.startswith("waits (ClusterFull)")
-    assert only(groups(crowd(), full)).text.startswith("wait (ClusterFull)")
-
-
 def test_the_list_of_jobs_whose_spokejobs_wait_has_what_they_have_in_common() -> None:
     """The first of them may have started when somebody opens it."""
 
