@@ -157,16 +157,6 @@ def test_who_has_opted_out_is_nobodys(
     assert holders(sessions, campaign) == [None, "Tess", "Tess", None] + 36 * ["Tess"]
 
 
-def test_an_empty_list_takes_back_what_is_unwritten(
-    sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign
-) -> None:
-    assign(sessions, runner, campaign, shares(Tess=None))
-    write(sessions, campaign, "Tess", 2)
-    job = assign(sessions, runner, campaign, [])
-    assert job.result == {"texters": 0, "assigned": 0, "written": 0, "unassigned": 38}
-    assert holders(sessions, campaign) == 2 * ["Tess"] + 38 * [None]
-
-
 def test_other_campaigns_are_left_alone(
     sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign
 ) -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
-from tests.integration.texting.killing import children_of, seconds_of, state_of
 from tests.integration.texting.making import BOTH, make_campaign
 from tests.waiting import eventually
 
@@ -148,3 +147,19 @@ def import_once(
     assert row is not None
     assert row.state is JobState.SUCCEEDED, row
     return row
+
+
+def seconds_of(job: JobRequest) -> float:
+    assert job.started_at is not None
+    assert job.finished_at is not None
+    return (job.finished_at - job.started_at).total_seconds()
+
+
+def state_of(ledger: SqlLedger, job: JobRequest) -> JobState:
+    row = ledger.get(job.id)
+    assert row is not None
+    return row.state
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
-from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -19,7 +17,7 @@ from tests.integration.texting.making import BOTH, make_campaign, start
 from spoke_jobs.runners.memory_runner import MemoryRunner
 from texting.actions import start_sending, upload_contacts
 from texting.carrier_client import Carrier, carrier
-from texting.models import Assigning, Assignment, Campaign, Contact, Message, MessageState, OptOut, utc_now
+from texting.models import Assigning, Assignment, Campaign, Contact, Message, MessageState, OptOut
 from texting.script import filled
 from texting.sending import NotATexterError, deliver, write_messages
 
@@ -121,15 +119,6 @@ def test_once_contacts_are_assigned_who_has_no_part_in_it_writes_to_nobody(
         write(sessions, campaign, "Bo", 1)
 
 
-def test_a_texter_has_one_assignment_however_often_they_ask(
-    sessions: sessionmaker[Session], campaign: Campaign
-) -> None:
-    for _ in range(3):
-        write(sessions, campaign, "Tess", 1)
-    with sessions() as session:
-        assert session.scalar(select(func.count()).select_from(Assignment)) == 1
-
-
 @BOTH
 def test_two_requests_at_once_write_to_nobody_twice(sessions: sessionmaker[Session], campaign: Campaign) -> None:
     ready = threading.Barrier(4)
@@ -179,18 +168,6 @@ def test_who_opts_out_after_the_message_was_written_is_not_texted(
     assert delivered(carrier_url)["delivered"] == 0
 
 
-def test_who_opted_out_after_the_import_is_not_written_to(sessions: sessionmaker[Session], campaign: Campaign) -> None:
-    with sessions.begin() as session:
-        session.add(OptOut(organization_id=campaign.organization_id, cell="+12125550000"))
-        assert len(write_messages(session, campaign.id, "Tess", 100)) == 9
-
-
-def test_another_organizations_opt_outs_are_its_own(sessions: sessionmaker[Session], campaign: Campaign) -> None:
-    make_campaign(sessions, opted_out=["+12125550000"])
-    with sessions.begin() as session:
-        assert len(write_messages(session, campaign.id, "Tess", 100)) == 10
-
-
 def test_a_message_that_the_carrier_refuses_says_why_and_is_not_tried_again(
     sessions: sessionmaker[Session], campaign: Campaign, carrier_url: str
 ) -> None:
@@ -229,20 +206,6 @@ def test_no_transaction_is_open_while_the_carrier_is_asked(sessions: sessionmake
 def test_a_message_that_is_not_there_is_an_error(sessions: sessionmaker[Session]) -> None:
     with pytest.raises(LookupError, match="no message 12345"):
         deliver(12345, sessions, carrier())
-
-
-def test_moments_are_utc_whatever_zone_they_were_written_in(
-    sessions: sessionmaker[Session], campaign: Campaign
-) -> None:
-    when = utc_now().replace(microsecond=0)
-    with sessions.begin() as session:
-        contact = session.scalars(select(Contact).limit(1)).one()
-        contact.created_at = when.astimezone(ZoneInfo("America/New_York"))
-        key = contact.id
-    with sessions() as session:
-        got = session.get_one(Contact, key).created_at
-    assert got == when
-    assert got.utcoffset() == timedelta(0)
 
 
 @pytest.mark.parametrize("answer", [429, 503])
