@@ -113,8 +113,7 @@ def test_a_payload_that_is_too_large_for_any_process_is_refused_by_name(ledger: 
     assert attempt.row.result_message == "the payload takes 33,554,434 bytes, and 33,554,432 is the limit for a job"
 
 
-@pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("with_session", [False, True])
+@pytest.mark.parametrize(("fails", "with_session"), [(False, True), (True, False)])
 def test_what_an_attempt_used_is_recorded_with_its_end(ledger: SqlLedger, fails: bool, with_session: bool) -> None:
     def job(ctx: JobContext, _payload: Any) -> None:
         if with_session:
@@ -232,6 +231,11 @@ class Odd(Exception):
     pass
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
 @pytest.mark.parametrize(
     ("error", "cause", "error_type"),
     [
@@ -240,6 +244,7 @@ class Odd(Exception):
         (SystemExit(3), "JobExited", "SystemExit"),
         (KeyboardInterrupt(), "Interrupted", "KeyboardInterrupt"),
         (MemoryError(), "JobError", "MemoryError"),
+        (Unspeakable(), "JobError", f"{__name__}.Unspeakable"),
     ],
 )
 def test_whatever_a_job_raises_ends_the_attempt_with_a_cause(
@@ -282,20 +287,6 @@ def test_a_forked_copy_that_comes_back_ends_nothing(ledger: SqlLedger, copy_rais
     attempt = Attempt(ledger, job)
     assert attempt.run().exit_code is ExitCode.DONE
     assert attempt.row.result == "the job's"
-
-
-class Unspeakable(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no words")
-
-
-def test_an_exception_without_words_is_an_error_like_any_other(ledger: SqlLedger) -> None:
-    def job(_ctx: JobContext, _payload: Any) -> None:
-        raise Unspeakable
-
-    attempt = Attempt(ledger, job)
-    assert attempt.run().exit_code is ExitCode.FAILED
-    assert (attempt.last.cause, attempt.last.error_type) == ("JobError", f"{Unspeakable.__module__}.Unspeakable")
 
 
 def test_the_lease_of_an_attempt_that_cannot_be_described_is_not_kept(ledger: SqlLedger) -> None:
