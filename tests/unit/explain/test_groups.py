@@ -13,7 +13,6 @@ from tests.unit.explain.crowds import CLUSTER, KIND, crowd, failed, only, spokej
 from tests.unit.explain.situations import NOW, a_holder, a_load, a_trace, after, before
 
 from spoke_jobs.cli.rendering.groups_output import print_groups
-from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
@@ -118,11 +117,6 @@ def test_what_waiting_jobs_wait_for(
     assert {kind: found.code for kind, found in reasons(crowd(each, **around)).items()} == {each.kind: reason}
 
 
-def test_after_failures_sentences_agree_with_the_number_too() -> None:
-    assert only(groups(crowd(failed=(failed(count=1),)))).text.endswith("load_rows, 2 min ago (job 77)")
-    assert only(groups(crowd(failed=(failed(count=2),)))).text.endswith("load_rows, most recently 2 min ago (job 77)")
-
-
 def test_the_age_of_one_job_is_not_that_of_the_oldest() -> None:
     assert oldest_of(only(groups(crowd(waiting(1)))), NOW) == "for 1 min"
     assert oldest_of(only(groups(crowd(waiting(2)))), NOW) == "the oldest for 1 min"
@@ -187,12 +181,6 @@ class TestBusyWorkers:
             "`spoke-jobs limits set organization:245 --max-running 4`."
         )
 
-    def test_so_is_a_flood_of_jobs_without_an_organization(self) -> None:
-        flood = self.FLOOD._replace(organization_id=None)
-        group = only(groups(crowd(self.WAITS, load=(a_load(running=8),), shares={"legacy": flood})))
-        assert group.text.endswith("and 8 of the running ones, are import_products")
-        assert "limits set type:import_products --max-running 4" in group.advice
-
     @pytest.mark.parametrize(
         "changes",
         [{"waiting": 1000}, {"waiting": 4000}],
@@ -214,17 +202,6 @@ class TestBusyWorkers:
     def test_a_short_wait_needs_no_action(self) -> None:
         group = only(groups(crowd(waiting(3, oldest_at=before(seconds=50)), load=(a_load(),))))
         assert (group.reason, group.advice) == (Code.WORKERS_BUSY, "")
-
-
-@pytest.mark.parametrize("cause", CAUSES)
-def test_the_advice_for_groups_says_which_command_shows_the_message(cause: str) -> None:
-    later = replace(waiting(later=True, cause=cause), oldest_at=after(minutes=1))
-    for group in groups(crowd(later, failed=(failed(cause=cause, fingerprint=""),))):
-        assert (
-            "message" not in group.advice
-            or f"`spoke-jobs show {group.job_id}`" in group.advice
-            or (f"`spoke-jobs why {group.job_id}` shows the message." in group.advice)
-        )
 
 
 def test_failed_jobs_have_one_command_for_all_of_them() -> None:
@@ -373,12 +350,6 @@ class TestFactsOfFailures:
         for other in (found(700, 690, 680, 670, 661), found(1011, 661), found(9, 8, 7, 6, 5, types=2)):
             assert "grew" not in other.text
 
-    def test_old_failures_need_no_pause(self) -> None:
-        facts = FailureFacts("no", last_success_at=before(days=3))
-        group = only(groups(crowd(failed=(failed(newest_at=before(minutes=61)),), facts={77: facts})))
-        assert "the last success was 3 d ago" in group.text
-        assert "pause" not in group.advice
-
     def test_types_that_a_filter_would_read_as_patterns_are_left_out(self) -> None:
         group = only(groups(crowd(failed=(failed(job_type="all*"),))))
         assert "--type" not in group.advice
@@ -412,11 +383,6 @@ class TestFactsOfFailures:
         assert (group.text, group.message) == ("are suspended", "")
         assert tried_again(crowd(held)) == 0
 
-    def test_jobs_with_another_error_are_tried_again_without_an_action(self) -> None:
-        again = waiting(3, after(minutes=1), later=True, cause="JobError", fingerprint="KeyError@shop.f")
-        group = only(groups(crowd(again, facts={40: FailureFacts("KeyError: 7")})))
-        assert (group.message, group.advice) == ("KeyError: 7", "No action is needed. The job is tried again.")
-
 
 def test_only_the_largest_groups_of_each_state_are_made() -> None:
     everything = crowd(
@@ -432,14 +398,6 @@ def test_each_code_of_waiting_jobs_follows_from_a_reason() -> None:
     notes = {Code.START_BY, Code.TURN, Code.CLUSTER_UNKNOWN, Code.MOVED, Code.MOVES, Code.STANDBY}
     states = {Code.RUNNING, Code.LEASE_LAPSED, Code.HOLDS_UP, Code.CANCELLING, Code.SUCCEEDED, Code.FAILED}
     assert {reason.code for reason in WaitReason} == set(Code) - notes - states
-
-
-def test_a_group_has_the_reason_s_one_name_beside_its_code() -> None:
-    held = {KIND: Wait(WaitReason.KEY_LIMIT_REACHED, object="sms", running=2, limit=2, source="limit key:sms")}
-    (limited,) = groups(crowd(waiting(), held=held))
-    assert (limited.reason, limited.name) == (Code.LIMIT, WaitReason.KEY_LIMIT_REACHED)
-    (failure,) = groups(crowd(failed=(failed(),)))
-    assert (failure.reason, failure.name) == ("JobError", "JobError")
 
 
 def test_the_page_shows_what_is_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -392,7 +392,6 @@ def test_a_quota_of_which_the_message_says_little_is_told_with_the_message() -> 
             ": its volume 'data' is a persistentVolumeClaim;",
         ),
         ({"failure": "BadSetup"}, ": the last one failed with BadSetup;"),
-        ({"failure": ""}, ": the last one failed;"),
         (
             {"failure": 'jobs.batch is forbidden: quota "few"', "retry_at": after(seconds=40).isoformat()},
             ': the last one failed (jobs.batch is forbidden: quota "few"), and the next one is tried at ',
@@ -412,7 +411,6 @@ def test_a_job_that_wants_a_standby_pod_says_why_there_is_none(lacking: dict[str
     ("of", "attempt"),
     [
         ({}, {}),
-        ({"lane": "standby", "podTemplate": "other"}, {}),
         ({"lane": "standby"}, {"lane": "standby"}),
     ],
 )
