@@ -419,7 +419,7 @@ class TestWhyOfAll:
         states = {job.id: job.state for job in ledger.list_jobs()}
         assert (states[other], states[due]) == (JobState.WAITING, JobState.RUNNING)
 
-    @pytest.mark.parametrize("reason", ["Paused", "paused", "QueueLimitReached", "limit"])
+    @pytest.mark.parametrize("reason", ["Paused", "limit"])
     def test_a_reason_may_be_given_as_ls_prints_it(self, ledger: SqlLedger, run: Run, reason: str) -> None:
         job = ledger.insert(new_job(queue_name="q"))
         ledger.insert(new_job())

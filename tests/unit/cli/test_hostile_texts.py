@@ -7,14 +7,11 @@ import logging
 import re
 import shutil
 import sys
-import threading
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
@@ -23,6 +20,7 @@ from sqlalchemy import text
 from tests.commands import run_command
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.unit.cli.api_server import answering, write_kubeconfig
 
 from spoke_jobs.cli import printing
 from spoke_jobs.cli.commands import arguments
@@ -139,41 +137,21 @@ class Cluster:
         self.text = ""
         self.url = ""
 
-    def answer(self, path: str) -> tuple[int, str]:
+    def answer(self, path: str) -> tuple[int, bytes]:
         if "/pods/" in path and "/log" in path:
             printed = re.sub("\n", "", self.text)
-            return 200, "".join(f"2026-01-01T00:00:0{number}.0Z {printed}\n" for number in range(3))
+            return 200, "".join(f"2026-01-01T00:00:0{number}.0Z {printed}\n" for number in range(3)).encode()
         if "/pods/" in path:
-            return 200, json.dumps({"status": {"phase": "Failed"}})
+            return 200, json.dumps({"status": {"phase": "Failed"}}).encode()
         status = {"kind": "Status", "message": self.text, "reason": self.text, "details": {"name": self.text}}
-        return 403, json.dumps(status)
+        return 403, json.dumps(status).encode()
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     served = Cluster()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            code, body = served.answer(self.path)
-            self.send_response(code)
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        do_POST = do_GET
-
-        def log_message(self, *_: Any) -> None:
-            """Not in the tests' output."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    served.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield served
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering(served.answer) as served.url:
+        yield served
 
 
 @pytest.fixture(scope="module")
@@ -239,14 +217,7 @@ def installed(prepared: Path, cluster: Cluster, words: str, *, terminal: bool) -
     for ledger in open_ledger(f"sqlite:///{copy}"):
         spoil(ledger, words)
     cluster.text = words
-    config = {
-        "clusters": [{"name": "c", "cluster": {"server": cluster.url}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
-        "users": [{"name": "c", "user": {}}],
-        "current-context": "c",
-    }
-    kubeconfig = prepared.with_name("kubeconfig")
-    kubeconfig.write_text(json.dumps(config))
+    kubeconfig = write_kubeconfig(cluster.url, prepared.with_name("kubeconfig"))
     application = prepared.with_name("hostile_application.py")
     application.write_text(f"raise ValueError({words!r})\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -254,7 +225,7 @@ def installed(prepared: Path, cluster: Cluster, words: str, *, terminal: bool) -
         patch.setattr(arguments, "on_a_terminal", lambda: terminal)
         patch.setenv("SPOKE_DATABASE_URL", f"sqlite:///{copy}")
         patch.setenv("SPOKE_NAMESPACE", "shop")
-        patch.setenv("KUBECONFIG", str(kubeconfig))
+        patch.setenv("KUBECONFIG", kubeconfig)
         patch.setenv("SPOKE_APP", "hostile_application")
         yield
 
