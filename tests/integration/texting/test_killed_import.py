@@ -25,7 +25,6 @@ from tests.waiting import eventually
 
 from spoke_jobs import JobRequest, JobState
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import Attempt
 from texting import database
 from texting.actions import upload_contacts
 from texting.importing import BATCH_ROWS
@@ -33,7 +32,6 @@ from texting.models import Contact
 from texting.sample import Sample, make_sample
 
 ROWS = 6_000
-MANY_ROWS = 50_000
 
 
 @BOTH
@@ -84,49 +82,6 @@ def test_killed_and_retried_it_imports_nobody_twice(
     for job_id in jobs:
         begun = rows_begun(log, job_id)
         assert ROWS <= sum(begun) <= ROWS + BATCH_ROWS * kills[job_id], begun
-
-
-@BOTH
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-def test_fifty_thousand_rows_are_exact_after_twenty_kills(
-    worker: subprocess.Popen[bytes], sessions: sessionmaker[Session], tmp_path: Path
-) -> None:
-    ledger, chance, kills = database.ledger(), random.Random(20261127), 20
-    undisturbed = seconds_of(import_once(ledger, sessions, make_sample(ROWS, seed=0), lambda _job: None))
-    sample = make_sample(MANY_ROWS, seed=1)
-
-    def runs_again(job: JobRequest) -> bool:
-        if state_of(ledger, job) is JobState.FAILED:  # its budget is spent
-            ledger.retry(job.id)
-        assert state_of(ledger, job) is not JobState.SUCCEEDED, "it ended before all kills"
-        return state_of(ledger, job) is JobState.RUNNING
-
-    def kill(job: JobRequest) -> None:
-        for number in range(1, kills + 1):
-            eventually(lambda: runs_again(job))
-            time.sleep(chance.uniform(0, 3 * undisturbed))  # the random moment itself
-            (child,) = children_of(worker.pid)
-            os.kill(child, signal.SIGKILL)
-            eventually(lambda number=number: len(killed(ledger, job)) == number)  # type: ignore[misc]
-        if state_of(ledger, job) is JobState.FAILED:
-            ledger.retry(job.id)
-
-    job = import_once(ledger, sessions, sample, kill)
-    assert job.result == sample.summary
-    with sessions() as session:
-        loaded = list(session.scalars(select(Contact.cell).where(Contact.campaign_id == job.campaign_id)))
-    assert len(loaded) == len(set(loaded))
-    assert set(loaded) == {contact.cell for contact in sample.contacts}
-    import_once(ledger, sessions, make_sample(ROWS, seed=2), lambda _job: None)  # then the job's output is in the log
-    begun = rows_begun((tmp_path / "worker.log").read_text(), job.id)
-    print(f"FIGURE {sum(begun) - MANY_ROWS} of {MANY_ROWS} rows were begun again after {kills} kills")
-    assert MANY_ROWS <= sum(begun) <= MANY_ROWS + BATCH_ROWS * kills, begun
-
-
-def killed(ledger: SqlLedger, job: JobRequest) -> list[Attempt]:
-    """The attempts of the job that were killed."""
-    return [attempt for attempt in ledger.attempts(job.id) if attempt.cause == "Killed"]
 
 
 def rows_begun(log: str, job_id: int) -> list[int]:

@@ -349,25 +349,6 @@ def test_a_used_up_quota_is_told_with_what_is_short_the_turn_and_no_deadline() -
         assert said(pending | waits)[Code.CLUSTER].advice == advice
 
 
-def test_pods_that_do_not_start_are_told_with_the_template_and_the_decisive_words() -> None:
-    image = "registry.example.com/shop/reports:2026.11.31"
-    pull = (
-        f'Back-off pulling image "{image}": ErrImagePull: failed to pull and unpack image "{image}": {image}: not found'
-    )
-    stuck = {"code": WaitReason.PODS_NOT_STARTING, "object": "ImageUnavailable"}
-    status = held(WaitReason.PODS_NOT_STARTING, f"ImageUnavailable: {pull}", waiting=stuck)
-    reason = said(status, of={"podTemplate": "reports"})[Code.CLUSTER]
-    assert reason.text == (
-        "pods of the PodTemplate reports can't start, or are refused (ImageUnavailable: image pull: "
-        f"{image}: not found); a few are tried each minute"
-    )
-    assert reason.advice == (
-        "Check the image's name and tag in the PodTemplate. Once that is corrected, the jobs start by themselves."
-    )
-    unknown = held(WaitReason.PODS_NOT_STARTING, "Other: words", waiting=stuck)
-    assert "(Other: words)" in said(unknown)[Code.CLUSTER].text
-
-
 def test_the_end_of_other_pods_does_not_help_with_a_quota_of_zero() -> None:
     uses = [{"resource": "pods", "requested": "1", "used": "0", "hard": "0"}]
     used_up = {"code": WaitReason.QUOTA_EXCEEDED, "object": "batch", "quota": uses}

@@ -87,22 +87,6 @@ def test_a_quota_that_stays_used_up_needs_an_action() -> None:
     )
 
 
-def test_pods_that_do_not_start_have_the_cause_with_its_meaning_and_its_advice() -> None:
-    stuck = [spokejob(number, "PodsNotStarting", object="ImageUnavailable") for number in range(5, 10)]
-    group = only(groups(crowd(), stuck))
-    assert group.text.startswith(
-        "wait (PodsNotStarting, ImageUnavailable): Several pods of its PodTemplate can't start"
-    )
-    assert group.text.endswith(" The container's image could not be pulled")
-    assert group.advice == (
-        "`spoke-jobs why 5` shows the message. Check the image's name and tag in the PodTemplate. If the message names "
-        "a pull Secret, create that. Once that is corrected, the jobs start by themselves."
-    )
-    group = only(groups(crowd(), [spokejob(5, "PodsNotStarting", object="OfANewerRelease")]))
-    assert "(PodsNotStarting, OfANewerRelease)" in group.text
-    assert group.advice.startswith("`spoke-jobs why 5` shows the message. The message says what keeps the pods from")
-
-
 IMAGE = "shop/reports:2026.11.31"
 PULL = f'Back-off pulling image "{IMAGE}": ErrImagePull: failed to pull and unpack image "{IMAGE}": {IMAGE}: not found'
 

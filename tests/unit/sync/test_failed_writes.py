@@ -177,11 +177,3 @@ def test_a_write_that_succeeds_in_between_shows_that_the_api_server_works() -> N
         assert failed.concerns_one(f"later {number}", error(504))
     assert not failed.concerns_one("one more", error(500))
     assert failed.concerns_one("after that", error(500)), "the next try begins anew"
-
-
-def test_a_spokejob_that_was_written_counts_again() -> None:
-    failed = FailedWrites()
-    for number in range(MOST_FAILED - 1):
-        assert failed.concerns_one(str(number), error(500))
-        failed.succeeded(str(number))
-    assert [failed.concerns_one(str(number), error(500)) for number in range(MOST_FAILED)].count(False) == 1

@@ -148,7 +148,7 @@ def test_a_job_waits_for_a_pause_and_for_its_queue_in_its_own_lane(
     assert [row(ledger, each).runner for each in (locked, paused, free)] == [LANE_RUNNER, LANE_RUNNER, "kubernetes"]
 
 
-@pytest.mark.parametrize(("locks_queue", "limit"), [(True, None), (False, 1), (False, 2)])
+@pytest.mark.parametrize(("locks_queue", "limit"), [(True, None), (False, 2)])
 def test_a_job_does_not_move_while_workers_take_what_they_may_of_its_queue_or_limit(
     ledger: SqlLedger, engine: Engine, turns: Turns, locks_queue: bool, limit: int | None
 ) -> None:
