@@ -88,12 +88,6 @@ def write(session: Session) -> None:
     session.execute(insert(written).values(n=1))
 
 
-def test_what_a_job_returns_is_its_result(ledger: SqlLedger) -> None:
-    attempt = Attempt(ledger, lambda _ctx, payload: {"got": payload})
-    assert attempt.run() == AttemptEnd(ExitCode.DONE)
-    assert (attempt.row.state, attempt.row.result) == (JobState.SUCCEEDED, {"got": {"n": 1}})
-
-
 def test_a_payload_that_was_not_read_with_the_claim_is_read_before_the_job_runs(ledger: SqlLedger) -> None:
     payload = '"' + "x" * 5_000 + '"'
     seen: list[tuple[str, Any]] = []
@@ -173,12 +167,6 @@ def test_a_failed_attempt_leaves_its_last_progress(ledger: SqlLedger) -> None:
     attempt = Attempt(ledger, job)
     attempt.run()
     assert (attempt.row.state, attempt.row.status) == (JobState.WAITING, 39)
-
-
-def test_a_session_s_uncommitted_rest_is_committed_with_the_success(ledger: SqlLedger) -> None:
-    attempt = Attempt(ledger, lambda ctx, _payload: write(ctx.session))
-    attempt.run()
-    assert (attempt.row.state, attempt.written) == (JobState.SUCCEEDED, 1)
 
 
 def test_complete_commits_writes_and_success_together(ledger: SqlLedger) -> None:
