@@ -49,7 +49,7 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/sync/test_kills.py", (), "is_deleted", "the case of a second attempt"),
     Slow("tests/integration/sync/test_kills.py", (), "is_cancelled", "the case of a second attempt"),
     Slow("tests/integration/sync/test_databases.py", ("test_what_was_retried",), "", "the other moments of a backup"),
-    Slow("tests/integration/worker/test_supervisor.py", ("TestEnds",), "async_", _ONE_KIND),
+    Slow("tests/integration/worker/test_ends.py", ("test_however_a_job_ends",), "async_", _ONE_KIND),
     Slow("tests/integration/tracing/test_traces.py", ("test_in_workers",), "aimport_contacts", _ONE_KIND),
     Slow("tests/integration/recipes/test_django.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/recipes/test_flask.py", (), "sqlite", _POSTGRESQL),

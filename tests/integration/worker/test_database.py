@@ -9,7 +9,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
@@ -33,13 +32,6 @@ WORKER = "spoke-worker"
 SAMPLE = re.compile(
     r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{[a-zA-Z_]\w*="[^"\\]*"(,[a-zA-Z_]\w*="[^"\\]*")*\})? -?[0-9.]+(e[+-]?\d+)?'
 )
-
-
-@pytest.fixture
-def site(postgres_ledger_url: str, tmp_path: Path) -> Iterator[Site]:
-    made = Site(postgres_ledger_url, tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture
