@@ -6,19 +6,15 @@ its table is this module's second half.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from tests.integration.sync.stage import Body, Cluster, Stage, attempt, ended
-from tests.waiting import eventually, patient, stays
+from tests.waiting import eventually, stays
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import name_of, spokejob
@@ -125,45 +121,6 @@ def test_two_databases_in_one_namespace_keep_apart(stage: Stage, other: Stage) -
         assert all(other.ledger.heartbeat(claim.token, 60.0, None) is Pulse.HELD for claim in held)
         assert not any(body(other, job)["spec"].get("cancel") for job in theirs)
         assert not any("ledger" in other.cluster.status(job) for job in theirs)
-
-
-# Two applications in one database, the second in a schema of its own
-
-
-@pytest.mark.long
-def test_of_two_applications_in_one_database_each_launches_and_ends_its_own(stage: Stage) -> None:
-    """In one namespace, with the same ids: what SPOKE_SCHEMA keeps apart. A database for each is above."""
-    schema = {"SPOKE_SUBMIT": "sync", "SPOKE_SCHEMA": "billing"}
-    environment = os.environ | schema | {"SPOKE_DATABASE_URL": stage.url}
-    subprocess.run([sys.executable, "-m", "spoke_jobs", "migrate"], env=environment, check=True, timeout=patient(120))
-    ours = dispatched(stage)
-    put = (
-        "INSERT INTO billing.job_request (payload, queue_name, job_type, locks_queue, runner) "
-        "VALUES ('{}', '', 'work', false, 'kubernetes') RETURNING id, uid"
-    )
-    with stage.ledger.engine.begin() as connection:
-        job_id, uid = connection.execute(text(put)).one()
-    assert job_id == ours.id
-    theirs = replace(ours, uid=uid)
-
-    def row_of_theirs() -> tuple[str, str, bool]:
-        with stage.ledger.engine.connect() as connection:
-            columns = "state, cause, submitted_at IS NOT NULL"
-            state, cause, submitted = connection.execute(text(f"SELECT {columns} FROM billing.job_request")).one()
-        return state, cause, submitted
-
-    with stage.sync(SPOKE_SUBMIT="sync") as first, stage.sync(**schema) as second:
-        for sync in (first, second):
-            sync.until("active")
-        stage.until(ours, lambda row: row.submitted_at)
-        eventually(lambda: row_of_theirs() == ("waiting", "", True), state=row_of_theirs)
-        found = {item["metadata"]["name"]: item["spec"]["uid"] for item in stage.cluster.all()}
-        assert found == {name_of(job): str(job.uid) for job in (ours, theirs)}, "one each"
-        stage.cluster.report(theirs, outcome="Failed", cause="ImageUnavailable", attempt=1, attempts=[ended()])
-        eventually(lambda: row_of_theirs() == ("failed", "ImageUnavailable", True), state=row_of_theirs)
-        running(stage, ours)
-        assert stays(lambda: stage.row(ours).state is JobState.RUNNING, 1)
-    assert row_of_theirs() == ("failed", "ImageUnavailable", True)
 
 
 # The database restored from an older backup

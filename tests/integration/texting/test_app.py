@@ -145,16 +145,6 @@ def test_with_dynamic_assignment_a_texters_page_says_whether_there_may_be_more(
     assert may_take_more("Bo")
 
 
-def test_a_campaign_says_what_it_lacks_and_its_start_fails_naming_the_same(client: httpx.Client, campaign: int) -> None:
-    client.post(f"/campaigns/{campaign}/assignments", json={"texters": []})
-    lacks = client.get(f"/campaigns/{campaign}").json()["lacks"]
-    assert lacks == ["contacts", "texters"]
-    job = client.post(f"/campaigns/{campaign}/start").json()["job"]
-    told = client.get(f"/jobs/{job}").json()
-    assert (told["state"], told["attempt"]) == ("failed", 1)
-    assert f"campaign {campaign} can't be started, it lacks {'; '.join(lacks)}" in told["message"]
-
-
 def test_a_count_that_got_lost_is_made_again_by_the_next_page(
     client: httpx.Client, campaign: int, sessions: sessionmaker[Session]
 ) -> None:

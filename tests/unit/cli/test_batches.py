@@ -124,16 +124,6 @@ def test_a_cancelled_batch_is_retried_with_what_follows(ledger: SqlLedger, run: 
     assert sorted(states) == ["blocked", "blocked", "waiting"]
 
 
-def test_what_runs_after_failures_runs_after_a_cancelled_batch(ledger: SqlLedger, run: Run) -> None:
-    batch = ledger.open_batch("march", new_job(), "run")
-    job = ledger.insert(new_job(batch_id=batch.id))
-    assert run("batches", "cancel", batch.id, "--dry-run").stdout.startswith("1 waiting job of the type report\nwould")
-    assert run("batches", "cancel", batch.id, "--yes").stdout == f"{job.id}\treport\tcancelled\n"
-    then = ledger.get(batch.then_id or 0)
-    assert then is not None
-    assert then.state is JobState.WAITING
-
-
 def test_a_batch_without_jobs_is_cancelled_before_what_follows_starts(ledger: SqlLedger, run: Run) -> None:
     batch = ledger.open_batch("march", new_job())
     assert run("batches", "cancel", batch.id, "--yes").stdout == f"{batch.then_id}\treport\tcancelled\n"

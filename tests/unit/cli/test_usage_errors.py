@@ -21,19 +21,9 @@ from spoke_jobs.cli.commands.filter_options import closest
     ("arguments", "error"),
     [
         (["ls", "--limit", "0"], "Invalid value for '--limit': '0' is not a whole number from 1 to 10,000"),
-        (["ls", "--limit", "x"], "Invalid value for '--limit': 'x' is not a whole number from 1 to 10,000"),
         (["ls", "--organization", "a"], "Invalid value for '--organization': 'a' is not a whole number"),
-        (
-            ["ls", "--organization", "10000000000000000000000"],
-            "'--organization': 10000000000000000000000 is not a whole number from 0 to 2,147,483,647",
-        ),
-        (
-            ["stats", "--campaign=-9223372036854775808"],
-            "'--campaign': -9223372036854775808 is not a whole number from 0 to",
-        ),
         (["cancel", "--cause", "", "--yes"], "--cause: it is empty: is a variable of the shell not set?"),
         (["batches", "show", "10000000000000000000000"], "'10000000000000000000000' is not an id"),
-        (["retry", "--failed", "--limit", "10000000000000000000000"], "is not a whole number of at most"),
         (["retry", "7", "--limit", "1"], "--limit needs --failed; it can't be combined with ids"),
         (
             ["ls", "--state", "failed", "--state", "done"],
@@ -44,13 +34,10 @@ from spoke_jobs.cli.commands.filter_options import closest
             ["prune", "--older-than", "3y"],
             "Invalid value for '--older-than': '3y' is not a duration: give 90 (seconds), 90s, 5m, 2h or 7d",
         ),
-        (["dispatch", "x", "--timeout", "3y"], "Invalid value for '--timeout': '3y' is not a duration: give 90"),
         (["worker", "--grace", "x"], "Invalid value for '--grace': 'x' is not a number from 0"),
-        (["worker", "--lane", "spare"], "Invalid value for '--lane': 'spare' is not one of 'pod', 'standby', 'worker'"),
         (["worker", "--lane", "standby"], "--lane standby: the operator runs the jobs of this lane"),
         (["worker", "--worker-seconds", "5"], "--worker-seconds needs --lane worker"),
         (["worker", "--job-memory", "much"], "--job-memory much: expected an amount of memory such as 256Mi"),
-        (["worker", "--lane", "pod"], "--lane pod: the operator runs the jobs of this lane"),
         (["check", "--as", "me"], "Invalid value for '--as': 'me' is not one of 'runner', 'sync', 'reader'"),
     ],
 )
@@ -64,7 +51,6 @@ def test_a_value_of_the_command_line(arguments: list[str], error: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("SPOKE_LEASE_SECONDS", "abc", "a number from 0.5 to 3,600"),
         ("SPOKE_LEASE_SECONDS", "0.1", "a number from 0.5 to 3,600"),
         ("SPOKE_TASKS_PORT", "99999", "a whole number from 1 to 65,535"),
         ("JOBS_SYNC", "maybe", "true or false"),

@@ -165,14 +165,6 @@ def test_the_watcher_outside_learns_when_the_lease_ends_and_that_it_no_longer_ma
     assert kept.ends[-1] == math.inf
 
 
-def test_an_end_that_could_not_be_recorded_concerns_the_watcher_again() -> None:
-    asked_at = time.monotonic()
-    with Kept(Ledger(), 30, asked_at) as kept:
-        with pytest.raises(ZeroDivisionError), kept.lease.ending():
-            raise ZeroDivisionError
-        eventually(lambda: asked_at + 30 < kept.ends[-1] < math.inf, "it is renewed")
-
-
 def test_the_watcher_outside_may_end_an_owner_that_hangs_while_it_is_told_to_stop() -> None:
     class Hanging(Kept):
         def stop(self, reason: StopReason) -> None:
