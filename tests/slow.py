@@ -28,10 +28,8 @@ _ONE_KIND = "the case of the other kind of function"
 _CONTRACT = "the same suite on the legacy runner; its other cases here"
 SLOW: tuple[Slow, ...] = (
     # the other database
-    Slow("tests/integration/worker/test_supervisor.py", ("TestWorker",), "", _UNIT),
     Slow("tests/integration/runners/test_legacy_runner.py", (), "worker", _UNIT),
     Slow("tests/integration/runners/test_legacy_runner.py", (), "same_process", _UNIT),
-    Slow("tests/integration/cli/test_watch.py", (), "", _UNIT),
     Slow("tests/integration/texting/", (), "postgresql", "the same cases on SQLite"),
     Slow("tests/integration/ledger/test_sql_ledger.py", ("TestSameStatements",), "", _UNIT),
     Slow(
@@ -85,15 +83,11 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/charts/test_slo_alerts.py", ("test_in_a_week",), "Start", _WEEK),
     Slow("tests/integration/charts/test_slo_alerts.py", ("test_in_a_week",), "few-Success-spoke-app", _WEEK),
     Slow("tests/integration/charts/test_slo_alerts.py", ("test_a_few_jobs_of_an_idle",), "", _WEEK),
-    Slow("tests/integration/cli/test_check.py", ("test_each_right",), "sync", "the case of the runner"),
-    Slow("tests/integration/cli/test_check.py", ("test_each_right",), "reader", "the case of the runner"),
     Slow("tests/integration/sync/test_kills.py", (), "is_deleted", "the case of a second attempt"),
     Slow("tests/integration/sync/test_kills.py", (), "is_cancelled", "the case of a second attempt"),
     Slow("tests/integration/sync/test_databases.py", ("test_what_was_retried",), "", "the other moments of a backup"),
-    Slow("tests/integration/worker/test_database.py", ("test_jobs_that_lose",), "hang", "the case of a cut connection"),
-    Slow("tests/integration/worker/test_supervisor.py", ("TestEnds",), "async_", _ONE_KIND),
+    Slow("tests/integration/worker/test_ends.py", ("test_however_a_job_ends",), "async_", _ONE_KIND),
     Slow("tests/integration/tracing/test_traces.py", ("test_in_workers",), "aimport_contacts", _ONE_KIND),
-    Slow("tests/integration/sync/test_faults.py", ("test_sigterm_ends_it",), "all is well", "the cases with a fault"),
     Slow("tests/integration/recipes/test_web_frameworks.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/execution/test_pod_timeout.py", (), "", "tests/unit/operator/core/test_build_job.py"),
     Slow("tests/integration/runners/test_dns_outage.py", ("test_a_pod_waits",), "no such name", "the other answer"),
@@ -160,32 +154,6 @@ SLOW: tuple[Slow, ...] = (
         "the other moments of a backup",
     ),
     Slow("tests/integration/sync/test_faults.py", ("test_sigterm_ends_it",), "API server hangs", "the other fault"),
-    Slow(
-        "tests/integration/sync/test_following.py",
-        ("test_progress_keeps",),
-        "",
-        "tests/unit/sync",
-    ),
-    Slow(
-        "tests/integration/sync/test_interleavings.py", ("test_what_is_dispatched_while",), "after", "the other order"
-    ),
-    # in a worker with all its processes
-    Slow(
-        "tests/integration/worker/test_steering.py",
-        ("test_a_server_that_fails",),
-        "",
-        "tests/unit/worker: a paused scope, limits and rates",
-    ),
-    Slow(
-        "tests/integration/worker/test_database.py", ("test_after_an_outage",), "hang", "the case of a cut connection"
-    ),
-    Slow(
-        "tests/integration/worker/test_database.py",
-        ("test_jobs_that_are_unblocked", "test_a_failed_jobs_follower"),
-        "",
-        "test_a_job_is_started, by the same notification",
-    ),
-    Slow("tests/integration/texting/test_demo.py", ("test_interrupted",), "15", "the other signal"),
     # the test run itself
     Slow(
         "tests/unit/second_chance/test_two_runs.py",
