@@ -36,10 +36,11 @@ BUSY_PAUSE_SECONDS = 2.0
 @contextmanager
 def attacked(kind: str, server: Server, size: int) -> Iterator[list[str]]:
     """An attack that has all its connections within the block; afterwards, how fast it was."""
-    port = server.url.rpartition(":")[2]
     command = ["nice", "-n", "19", sys.executable, "-m", "tests.integration.tasks.support.attacks"]
     figures: list[str] = []
-    with subprocess.Popen([*command, kind, port, str(size)], cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [*command, kind, str(server.port), str(size)], cwd=REPOSITORY, stdout=subprocess.PIPE
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"all\n"
@@ -134,12 +135,11 @@ def test_a_good_sender_hardly_notices_five_thousand_attackers(
 
 def test_the_port_is_accepted_from_again_when_file_descriptors_ran_out(start_server: StartServer) -> None:
     server = start_server()
-    port = int(server.url.rpartition(":")[2])
     idle: list[socket.socket] = []
     before = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (40, before[1]))
     try:
-        idle += [socket.create_connection(("127.0.0.1", port), timeout=patient(60)) for _ in range(60)]
+        idle += [socket.create_connection(("127.0.0.1", server.port), timeout=patient(60)) for _ in range(60)]
         eventually(lambda: "can't be accepted" in server.log.read_text())
     finally:
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, before)

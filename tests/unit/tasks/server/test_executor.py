@@ -106,6 +106,11 @@ async def blocks(ctx: TaskContext, payload: Any) -> None:
     released.wait(patient(30))
 
 
+@registry.task("waits", timeout_seconds=0.5)
+async def waits(ctx: TaskContext, payload: Any) -> None:
+    await asyncio.Event().wait()
+
+
 @registry.task("quick")
 def quick(ctx: TaskContext, payload: Any) -> None:
     pass
@@ -257,15 +262,19 @@ async def test_an_async_task_over_its_time_is_cancelled() -> None:
     await executor.finish(1)
 
 
-async def test_an_async_task_that_blocks_its_loop_delays_no_def_task() -> None:
+async def test_who_blocks_its_loop_is_timed_out_who_waits_for_it_is_given_back_and_no_def_task_is_delayed() -> None:
     executor = executor_of()
     acks: list[Acknowledgement] = []
-    executor.accept(Task("blocks", "blocks", "1"), acks.append)
-    await eventually_async(lambda: executor.running == 1)
+    for name in ("waits", "blocks"):
+        executor.accept(Task(name, name, "1"), acks.append)
+    await eventually_async(lambda: executor.running == 2)
     (ack,) = await run(executor, Task("b", "quick", "1"))
     assert (ack.outcome, acks) == (TaskOutcome.DONE, [])
-    await eventually_async(lambda: bool(acks))
-    assert acks[0].cause == TaskCause.TIMEOUT
+    await eventually_async(lambda: len(acks) == 2)
+    assert {(ack.id, ack.outcome, ack.cause) for ack in acks} == {
+        ("blocks", TaskOutcome.FAILED, TaskCause.TIMEOUT),
+        ("waits", TaskOutcome.RETURNED, TaskCause.HELD_UP),
+    }
     released.set()
     await executor.finish(1)
 

@@ -199,7 +199,8 @@ async def test_a_replica_through_which_no_request_gets_is_not_ready_until_one_do
             now[0] += UNREADY_AFTER_SECONDS
         answer = await away.get("/readyz")
         assert (answer.status_code, "API server" in answer.text) == (503, True)
-        assert (await back.post(PATH, content=b"1\n", headers={"authorization": "Bearer junk"})).status_code == 401
+        answer = await back.post(PATH, content=b"1\n", headers={"authorization": "Bearer junk"})
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert (await back.get("/readyz")).status_code == 503
         assert (await back.post(PATH, content=b"1\n", headers=HEADERS)).status_code == 200
         assert (await back.get("/readyz")).status_code == 200
