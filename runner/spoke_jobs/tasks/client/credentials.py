@@ -8,7 +8,7 @@ from typing import Protocol
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared.secret_file import Secret, stat_regular
-from spoke_jobs.tasks.protocol.shared_key import CurrentKey
+from spoke_jobs.tasks.protocol.messages import CurrentKey
 
 READ_EVERY_SECONDS = 10.0
 """How often a token's file is read. The kubelet renews the token."""

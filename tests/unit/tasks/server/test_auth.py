@@ -14,15 +14,17 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.tasks.server.auth import (
     ACCEPTED_LIMIT,
     ACCEPTED_SECONDS,
+    PEER_BURST,
+    PEER_PER_SECOND,
     REFUSED_LIMIT,
     REFUSED_SECONDS,
     SKEW_SECONDS,
+    TOTAL_BURST,
     AuthRefusal,
     Callers,
     ServiceAccounts,
     accounts_of,
 )
-from spoke_jobs.tasks.server.review_limits import PEER_BURST, PEER_PER_SECOND, TOTAL_BURST
 from spoke_jobs.tasks.server.token_review import ReviewFailed
 
 PEER = "10.0.0.1"

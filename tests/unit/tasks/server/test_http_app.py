@@ -17,8 +17,14 @@ from spoke_jobs.tasks.server import http_app
 from spoke_jobs.tasks.server.auth import AuthRefusal, CallerCheck, Callers
 from spoke_jobs.tasks.server.bounded_protocol import CONNECTION
 from spoke_jobs.tasks.server.executor import TaskExecutor
-from spoke_jobs.tasks.server.http_app import BODIES_LIMIT_BYTES, AcknowledgementStream, Intake, TaskApp
-from spoke_jobs.tasks.server.readiness import UNREADY_AFTER_SECONDS, Readiness
+from spoke_jobs.tasks.server.http_app import (
+    BODIES_LIMIT_BYTES,
+    UNREADY_AFTER_SECONDS,
+    AcknowledgementStream,
+    Intake,
+    Readiness,
+    TaskApp,
+)
 from spoke_jobs.tasks.server.task_metrics import TaskMetrics
 from spoke_jobs.tasks.server.task_run import Listener
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spoke_jobs.tasks.server.readiness import QUIET_SECONDS, UNREADY_AFTER_SECONDS, Readiness
+from spoke_jobs.tasks.server.http_app import QUIET_SECONDS, UNREADY_AFTER_SECONDS, Readiness
 
 
 class Clock:

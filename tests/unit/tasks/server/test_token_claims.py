@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spoke_jobs.tasks.server.token_claims import Claims, read_claims
+from spoke_jobs.tasks.server.auth import Claims, read_claims
 
 GOOD = {"aud": ["spoke-tasks"], "sub": "system:serviceaccount:texting:web", "exp": 5}
 
