@@ -61,7 +61,6 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/recipes/test_flask.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/recipes/test_fastapi.py", (), "sqlite", _POSTGRESQL),
     Slow("tests/integration/execution/test_pod_timeout.py", (), "", "tests/unit/operator/core/test_build_job.py"),
-    Slow("tests/integration/runners/test_dns_outage.py", ("test_a_pod_waits",), "no such name", "the other answer"),
     Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "limits", "the case of labels"),
     Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "hostPath", "the case of labels"),
     Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "registry", "the case of labels"),

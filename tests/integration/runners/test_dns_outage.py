@@ -9,14 +9,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL, make_url
 from tests.integration.sync.proxy import Proxy
-from tests.waiting import eventually, patient
 
 from spoke_jobs import JobData, JobState, Registry
 from spoke_jobs.contract.environment import PodAssignment
@@ -105,8 +103,9 @@ def a_runner(url: URL, registry: Registry, **settings: Any) -> LegacyRunner:
     )
 
 
-@pytest.mark.parametrize("error", [NO_ANSWER, NO_SUCH_NAME], ids=["no answer", "no such name"])
-@pytest.mark.parametrize("seconds", [10, 60, 600, 7200])
+@pytest.mark.parametrize(
+    ("seconds", "error"), [(10, NO_SUCH_NAME), (60, NO_ANSWER), (600, NO_SUCH_NAME), (7200, NO_ANSWER)]
+)
 def test_a_pod_waits_within_its_start_timeout_until_the_name_is_found(
     seconds: float,
     error: socket.gaierror,
@@ -153,48 +152,3 @@ def test_sync_waits_until_the_name_is_found(by_name: URL, names: Names) -> None:
         assert writer.lead()
         writer.close()
     writer.engine.dispose()
-
-
-def test_a_pod_that_never_finds_the_name_says_which_name(by_name: URL, names: Names) -> None:
-    of_pod = create_engine(by_name)
-    names.error = NO_SUCH_NAME
-    assignment = PodAssignment(1, uuid4(), 1, start_timeout_seconds=0)
-    with pytest.raises(DatabaseUnreachable, match=HOST):
-        pod.claim_attempt(SqlLedger(of_pod), assignment, 30, threading.Event())
-    of_pod.dispose()
-
-
-def test_a_running_job_that_cannot_connect_again_is_not_charged(
-    engine: Engine, by_name: URL, names: Names, proxy: Proxy, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Connections outlast an outage of DNS. This one breaks meanwhile, and only the name's look-up fails then."""
-    registry = Registry()
-    runs, goes_on = threading.Event(), threading.Event()
-
-    @registry.job("long")
-    def long(_payload: None) -> None:
-        runs.set()
-        goes_on.wait(patient(60))
-
-    runner = a_runner(by_name, registry, jobs_same_process=True, lease_seconds=1.0, poll_seconds=0.05)
-    ledger = SqlLedger(engine)
-    try:
-        job = runner.dispatch_job(JobData("long"))
-        assert runs.wait(patient(60))
-        names.error = NO_ANSWER
-        proxy.cut()
-        proxy.mend()
-        eventually(lambda: names.failures > 0, "the server answers, and is not found")
-        goes_on.set()
-        eventually(lambda: "could not record its end" in caplog.text)
-        names.error = None
-
-        def ended() -> bool:
-            row = ledger.get(job.id)
-            return row is not None and row.state is JobState.SUCCEEDED
-
-        eventually(ended)
-        assert [item.cause for item in ledger.attempts(job.id)] == ["DatabaseUnreachable", ""]
-    finally:
-        names.error = None
-        runner.close()
