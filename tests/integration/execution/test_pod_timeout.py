@@ -1,4 +1,4 @@
-"""A job's timeout counts from its function's start, also in a pod that takes longer than that to import its code."""
+"""A job's timeout counts from its function's start, however long its pod takes to import its code."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobOptions, JobState
 
-TIMEOUT = 10.0
-"""Long enough for a busy machine to record the end of a function that does nothing."""
+TIMEOUT = 60.0
 APP = f"""
 import time
 from spoke_jobs import job
@@ -22,7 +21,7 @@ from spoke_jobs import job
 def report(ctx, payload: dict):
     return ctx.remaining_seconds
 
-time.sleep({TIMEOUT + 0.5})  # a large application on a busy node
+time.sleep(1)  # a large application
 """
 
 
@@ -45,4 +44,4 @@ def test_the_import_of_the_application_does_not_count(postgres_ledger_url: str, 
     assert ended is not None
     assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1), done.stderr
     assert isinstance(ended.result, float)
-    assert 0 < ended.result <= TIMEOUT, "the timeout has begun with the function"
+    assert TIMEOUT - 1 < ended.result <= TIMEOUT, "the timeout has begun with the function"

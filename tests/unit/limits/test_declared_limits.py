@@ -68,9 +68,9 @@ class TestInCode:
 
     def test_each_start_stores_what_the_code_declares_then(self, runner: LegacyRunner, declare: Declare) -> None:
         registry = registry_with(export=2)
-        registry.limit("queue:carrier", rate="5/s", burst=5)
+        registry.limit("each-queue", rate="5/s", burst=5)
         declare(runner.ledger, registry)
-        assert bounds(runner) == {"type:export": Bounds(2), "queue:carrier": Bounds(rate=Rate(5, 1, 5))}
+        assert bounds(runner) == {"type:export": Bounds(2), "each-queue": Bounds(rate=Rate(5, 1, 5))}
         assert {limit.source for limit in limits(runner).values()} == {Source.DEFAULT}
         declare(runner.ledger, registry_with(export=3))
         assert bounds(runner) == {"type:export": Bounds(3)}
@@ -110,12 +110,6 @@ class TestInCode:
         with pytest.raises(RegistrationError, match="limit") as caught:
             Registry().limit(scope, **arguments)  # type: ignore[arg-type]
         assert said in str(caught.value)
-
-    def test_each_queue_may_have_a_rate(self, runner: LegacyRunner, declare: Declare) -> None:
-        registry = Registry()
-        registry.limit("each-queue", rate="5/s", burst=2)
-        declare(runner.ledger, registry)
-        assert bounds(runner) == {"each-queue": Bounds(rate=Rate(5, 1, 2))}
 
     def test_a_scope_is_declared_once(self) -> None:
         with pytest.raises(RegistrationError, match="the scope has a limit already"):

@@ -66,8 +66,9 @@ class AsyncNoted(Noted):
         super().attempt_failed(call, error)
 
 
-KINDS = pytest.mark.parametrize("kind", [Noted, AsyncNoted])
-PLACES = pytest.mark.parametrize("place", ["thread", "loop", "def on a loop", "def that returns a coroutine"])
+_PLACES = ("thread", "loop", "def on a loop", "def that returns a coroutine")
+PLACES = pytest.mark.parametrize("place", _PLACES)
+KINDS = pytest.mark.parametrize(("place", "kind"), zip(_PLACES, (Noted, AsyncNoted) * 2, strict=True))
 
 
 def run(place: str, calls: HookCalls, error: BaseException | None = None) -> Any:
@@ -96,7 +97,6 @@ def run(place: str, calls: HookCalls, error: BaseException | None = None) -> Any
 
 
 @KINDS
-@PLACES
 def test_the_last_one_added_is_nearest_to_the_function(place: str, kind: type[Noted]) -> None:
     said: list[str] = []
     calls = HookCalls([kind("outer", said), kind("inner", said)], ATTEMPT, CALL)
@@ -109,7 +109,6 @@ def test_the_last_one_added_is_nearest_to_the_function(place: str, kind: type[No
 
 
 @KINDS
-@PLACES
 @pytest.mark.parametrize("error", [ZeroDivisionError(), SystemExit(3), asyncio.CancelledError()])
 def test_whatever_the_function_raises_is_passed_on(place: str, kind: type[Noted], error: BaseException) -> None:
     said: list[str] = []
@@ -120,7 +119,6 @@ def test_whatever_the_function_raises_is_passed_on(place: str, kind: type[Noted]
 
 
 @KINDS
-@PLACES
 def test_an_error_of_a_hook_is_logged_and_changes_nothing_else(
     place: str, kind: type[Noted], caplog: pytest.LogCaptureFixture
 ) -> None:
