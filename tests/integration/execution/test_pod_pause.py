@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.contract.ledger import new_job
 from tests.waiting import eventually, patient
 
@@ -49,15 +50,17 @@ def start(job: JobRequest, number: int, url: str, folder: Path) -> subprocess.Po
     return subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_job_that_is_paused_while_its_pod_imports_the_application_is_left_for_later(
-    postgres_ledger_url: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("how", ["paused while it imports the application", "suspended before it claims its job"])
+def test_it_leaves_its_job_for_later(how: str, postgres_ledger_url: str, tmp_path: Path) -> None:
     (tmp_path / "paused_app.py").write_text(APP)
     ledger = SqlLedger(create_engine(postgres_ledger_url))
     job = ledger.insert(new_job(runner="kubernetes"))
+    if how.startswith("suspended"):
+        ledger.suspend(job.id, "the test")
     first = start(job, 1, postgres_ledger_url, tmp_path)
     eventually((tmp_path / "imports").exists, "the import")
-    ledger.limits.pause(SCOPE, "the test")
+    if how.startswith("paused"):
+        ledger.limits.pause(SCOPE, "the test")
     (tmp_path / "go on").touch()
     _, errors = first.communicate(timeout=patient(180))
     assert first.returncode == ExitCode.HELD, errors
@@ -67,27 +70,6 @@ def test_a_job_that_is_paused_while_its_pod_imports_the_application_is_left_for_
     assert (left.state, left.attempt, causes) == (JobState.WAITING, 1, ["StartPaused"])
 
     ledger.limits.resume(SCOPE)
-    second = start(job, 2, postgres_ledger_url, tmp_path)
-    _, errors = second.communicate(timeout=patient(180))
-    ended = ledger.get(job.id)
-    ledger.engine.dispose()
-    assert ended is not None
-    assert (ended.state, ended.attempt, ended.result) == (JobState.SUCCEEDED, 2, "called"), errors
-
-
-def test_a_job_that_is_suspended_before_its_pod_claims_it_is_left_for_later(
-    postgres_ledger_url: str, tmp_path: Path
-) -> None:
-    (tmp_path / "paused_app.py").write_text(APP)
-    (tmp_path / "go on").touch()
-    ledger = SqlLedger(create_engine(postgres_ledger_url))
-    job = ledger.insert(new_job(runner="kubernetes"))
-    ledger.suspend(job.id, "the test")
-    first = start(job, 1, postgres_ledger_url, tmp_path)
-    _, errors = first.communicate(timeout=patient(180))
-    assert first.returncode == ExitCode.HELD, errors
-    assert [attempt.cause for attempt in ledger.attempts(job.id)] == ["StartPaused"]
-
     ledger.resume(job.id)
     second = start(job, 2, postgres_ledger_url, tmp_path)
     _, errors = second.communicate(timeout=patient(180))

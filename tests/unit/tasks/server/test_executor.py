@@ -279,8 +279,7 @@ async def test_who_blocks_its_loop_is_timed_out_who_waits_for_it_is_given_back_a
     await executor.finish(1)
 
 
-@pytest.mark.parametrize("name", ["hangs", "blocks"])
-@pytest.mark.parametrize(("concurrency", "seconds"), [(2, 600.0), (8, 0.1)])
+@pytest.mark.parametrize(("name", "concurrency", "seconds"), [("hangs", 2, 600.0), ("blocks", 8, 0.1)])
 async def test_slots_lost_to_tasks_that_hang_have_the_process_restarted(
     name: str, concurrency: int, seconds: float
 ) -> None:
@@ -357,8 +356,7 @@ async def test_a_task_of_the_outbox_that_has_run_is_not_run_again_because_its_en
     await executor.finish(1)
 
 
-@pytest.mark.parametrize("names", [("held", "quick"), ("pauses", "aquick")])
-@pytest.mark.parametrize("claims_first", [True, False])
+@pytest.mark.parametrize(("names", "claims_first"), [(("held", "quick"), True), (("pauses", "aquick"), False)])
 async def test_requests_and_outbox_are_run_in_turns_however_many_of_the_one_wait(
     names: tuple[str, str], claims_first: bool
 ) -> None:
