@@ -55,9 +55,22 @@ class SecretFile:
         version = (found.st_mtime_ns, found.st_ino, found.st_size)
         if version == self._version:
             return
-        if not (value := Path(self.path).read_text("utf-8").strip()):
-            raise ValueError("it is empty")
+        value = Path(self.path).read_text("utf-8").strip()
+        self._check(value)
         self._value, self._version = value, version
+
+    def _check(self, value: str) -> None:
+        if not value:
+            raise ValueError("it is empty")
+
+
+class TokenFile(SecretFile):
+    """A file with a token for a header. One that cannot be sent counts as unreadable."""
+
+    def _check(self, value: str) -> None:
+        super()._check(value)
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("it can't be sent in a header")
 
 
 Secret = str | SecretFile

@@ -78,26 +78,6 @@ async def test_a_task_that_is_dispatched_in_a_span_is_sent_with_its_trace_contex
     runner.close(0)
 
 
-@pytest.mark.alone
-async def test_waiting_for_room_in_a_full_buffer_lets_the_loop_go_on() -> None:
-    runner, ticks = without_room(full_wait_seconds=0.5), 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0.01)
-
-    ticking = asyncio.create_task(tick())
-    began = time.monotonic()
-    with pytest.raises(TaskBufferFull):
-        await runner.adispatch_task("note", 2)
-    assert time.monotonic() - began >= 0.5
-    assert ticks > 5, "the loop went on"
-    ticking.cancel()
-    runner.close(0)
-
-
 async def test_many_that_wait_for_room_keep_no_thread_from_others() -> None:
     runner = without_room(full_wait_seconds=1.0)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))

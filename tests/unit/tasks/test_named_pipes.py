@@ -10,7 +10,7 @@ import pytest
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.settings import load_settings
-from spoke_jobs.tasks.client.credentials import TokenFile
+from spoke_jobs.tasks.client.credentials import ProjectedToken
 from spoke_jobs.tasks.client.trust import Trust
 from spoke_jobs.tasks.server.certificate import Certificate
 from spoke_jobs.tasks.server.token_review import TokenReviews
@@ -28,7 +28,7 @@ def _reviews(ca_file: str, token_file: str) -> object:
 
 READERS: dict[str, Callable[[str, str], object]] = {
     "SPOKE_DATABASE_URL_FILE": lambda pipe, _file: _database(pipe),
-    "SPOKE_TASKS_TOKEN_FILE": lambda pipe, _file: TokenFile(pipe),
+    "SPOKE_TASKS_TOKEN_FILE": lambda pipe, _file: ProjectedToken(pipe),
     "SPOKE_TASKS_CA_FILE": lambda pipe, _file: Trust(pipe),
     "SPOKE_TASKS_TLS_CERT_FILE": lambda pipe, file: Certificate(pipe, file),
     "SPOKE_TASKS_TLS_KEY_FILE": lambda pipe, file: Certificate(file, pipe),

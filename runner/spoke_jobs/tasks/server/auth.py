@@ -139,13 +139,6 @@ class CallerCheck(Protocol):
         """
 
 
-class TokenCheck(Protocol):
-    """Decides whether a token is allowed."""
-
-    async def refusal_of(self, token: str, peer: str) -> AuthRefusal | None:
-        """Return why the token is refused; None if it is allowed."""
-
-
 class Callers:
     """Allows ``Authorization: Bearer`` with the shared key, compared in constant time, or with a token.
 
@@ -153,7 +146,7 @@ class Callers:
     :param tokens: checks tokens; None to accept only the key.
     """
 
-    def __init__(self, key: Secret = "", tokens: TokenCheck | None = None) -> None:
+    def __init__(self, key: Secret = "", tokens: ServiceAccounts | None = None) -> None:
         self._key = CurrentKey(key) if key or tokens is None else None
         self._tokens = tokens
 
@@ -231,7 +224,7 @@ class ServiceAccounts:
         self._unknown_turns = asyncio.Semaphore(_UNKNOWN_CONCURRENT)
 
     async def refusal_of(self, token: str, peer: str) -> AuthRefusal | None:
-        """See :class:`TokenCheck`."""
+        """Return why the token is refused; None if it is allowed."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         known = self._accepted.get(digest)
         cached = known or self._refused.get(digest)

@@ -16,6 +16,7 @@ from tests.waiting import eventually, patient
 
 from spoke_jobs.model import SUSPECT_LOSSES
 from spoke_jobs.tasks.client import sender
+from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 from spoke_jobs.tasks.protocol.messages import NDJSON
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -71,6 +72,9 @@ class Strange:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
 
+Gathered = Callable[[Script, tuple[str, ...]], tuple[Strange, TaskDispatcher]]
+
+
 @pytest.fixture
 def strange() -> Iterator[Callable[..., Strange]]:
     made: list[Strange] = []
@@ -83,6 +87,30 @@ def strange() -> Iterator[Callable[..., Strange]]:
     for server in made:
         server.server.shutdown()
         server.server.server_close()
+
+
+@pytest.fixture
+def gathered(strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher) -> Gathered:
+    """Sends tasks that wait together while a first one is answered, and returns once all have ended."""
+
+    def send(script: Script, ids: tuple[str, ...]) -> tuple[Strange, TaskDispatcher]:
+        ready = threading.Event()
+
+        def waits(number: int, tasks: list[dict[str, Any]]) -> Answer:
+            ready.wait(patient(60))
+            return script(number, tasks)
+
+        server = strange(waits)
+        dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", max_requests=1)
+        dispatcher.submit("n", "1", "first")
+        eventually(lambda: len(server.batches) == 1)
+        for task_id in ids:
+            dispatcher.submit("n", "1", task_id)
+        ready.set()
+        assert dispatcher.flush(patient(60))
+        return server, dispatcher
+
+    return send
 
 
 @pytest.mark.parametrize(
@@ -254,25 +282,14 @@ def test_a_key_that_is_refused_is_complained_of_by_its_setting_and_tried_again(
 
 
 def test_a_batch_that_is_refused_as_a_whole_is_taken_apart_to_find_the_bad_one(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+    gathered: Gathered, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ready = threading.Event()
-
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
-        ready.wait(patient(60))
         bad = any(task["id"] == "bad" for task in tasks)
         return (400, {"Content-Type": "text/plain; charset=utf-8"}, b"no") if bad else (200, {}, done(tasks))
 
-    server = strange(script)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", max_requests=1)
-    dispatcher.submit("n", "1", "first")
-    eventually(lambda: len(server.batches) == 1)
-    for task_id in ("good-1", "bad", "good-2"):  # together in the next request
-        dispatcher.submit("n", "1", task_id)
-    ready.set()
-    assert dispatcher.flush(patient(60))
-    assert len(server.batches[1]) == 3
-    assert [len(batch) for batch in server.batches[2:]] == [1, 1, 1]
+    server, dispatcher = gathered(script, ("good-1", "bad", "good-2"))
+    assert [len(batch) for batch in server.batches[1:]] == [3, 1, 1, 1]
     statistics = dispatcher.statistics()
     assert (statistics.delivered, statistics.failed) == (3, 1)
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR] == [
@@ -280,26 +297,18 @@ def test_a_batch_that_is_refused_as_a_whole_is_taken_apart_to_find_the_bad_one(
     ]
 
 
-def test_what_acknowledged_tasks_of_a_broken_answer_leave_is_all_that_is_sent_again(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher
-) -> None:
-    gate = threading.Event()
-
+def test_what_acknowledged_tasks_of_a_broken_answer_leave_is_all_that_is_sent_again(gathered: Gathered) -> None:
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
-        gate.wait(patient(60))
-        if number == 1:
-            return 200, {"Content-Length": "5000"}, done(tasks[:3])
-        return 200, {}, done(tasks)
+        return (200, {"Content-Length": "5000"}, done(tasks[:3])) if number == 1 else (200, {}, done(tasks))
 
-    server = strange(script)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", max_requests=1)
-    dispatcher.submit("n", "1", "first")
-    eventually(lambda: len(server.batches) == 1)
-    for number in range(5):
-        dispatcher.submit("n", "1", str(number))
-    gate.set()
-    assert dispatcher.flush(patient(60))
-    assert [[task["id"] for task in batch] for batch in server.batches[1:]] == [["0", "1", "2", "3", "4"], ["3", "4"]]
+    server, _ = gathered(script, tuple("01234"))
+    assert ["".join(task["id"] for task in batch) for batch in server.batches[1:]] == ["01234", "34"]
+
+
+def test_one_id_submitted_twice_is_sent_in_two_requests(gathered: Gathered) -> None:
+    server, dispatcher = gathered(lambda number, tasks: (200, {}, done(tasks)), ("same", "same", "other"))
+    assert sorted(len(batch) for batch in server.batches) == [1, 1, 2]
+    assert dispatcher.statistics().delivered == 4
 
 
 def test_host_key_and_path_are_kept_whatever_address_is_used(
@@ -331,27 +340,6 @@ def test_each_replica_is_sent_to_over_one_connection_that_is_kept(
         dispatcher.submit("n", "1")
         assert dispatcher.flush(patient(60))
     assert (first.connections, second.connections) == (1, 1)
-
-
-def test_one_id_submitted_twice_is_sent_in_two_requests(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher
-) -> None:
-    gate = threading.Event()
-
-    def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
-        gate.wait(patient(60))
-        return 200, {}, done(tasks)
-
-    server = strange(script)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", max_requests=1)
-    dispatcher.submit("n", "1", "first")
-    eventually(lambda: len(server.batches) == 1)
-    for task_id in ("same", "same", "other"):
-        dispatcher.submit("n", "1", task_id)
-    gate.set()
-    assert dispatcher.flush(patient(60))
-    assert sorted(len(batch) for batch in server.batches) == [1, 1, 2]
-    assert dispatcher.statistics().delivered == 4
 
 
 def test_a_fault_of_ours_in_the_delivering_thread_loses_nothing(

@@ -15,8 +15,7 @@ from tests.integration.tasks.support.api_server import OWN_TOKEN, ApiServer, tok
 from tests.integration.tasks.support.servers import Server, task_server
 from tests.waiting import eventually, patient
 
-from spoke_jobs.tasks.client import credentials
-from spoke_jobs.tasks.client.credentials import TokenFile
+from spoke_jobs.tasks.client.credentials import ProjectedToken
 from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 from spoke_jobs.tasks.protocol import encoding
 from spoke_jobs.tasks.protocol.messages import PATH, Task
@@ -94,13 +93,12 @@ def test_while_the_api_server_is_away_callers_are_told_to_come_again(server: Ser
 
 
 def test_a_dispatcher_shows_its_token_and_the_renewed_one(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(credentials, "READ_EVERY_SECONDS", 0.05)
     file = tmp_path / "token"
     file.write_text(token_of(ALLOWED, expired=True))
     caplog.set_level(logging.DEBUG)
-    dispatcher = TaskDispatcher(server.url, TokenFile(str(file)), options=QUICK)
+    dispatcher = TaskDispatcher(server.url, ProjectedToken(str(file)), options=QUICK)
     try:
         dispatcher.submit("mark", "7")
         eventually(lambda: "SPOKE_TASKS_CALLERS" in caplog.text, what="the refusal's being said")

@@ -92,17 +92,6 @@ def test_an_entry_that_is_no_task_spoils_no_other(entries: list[Any]) -> None:
         assert found.payload == entry["payload"] or json.loads(found.payload) == entry["payload"]
 
 
-@unhurried
-@given(st.lists(tasks, min_size=3, max_size=3), st.integers(0), st.binary(min_size=1, max_size=20))
-def test_a_damaged_line_spoils_no_other(batch: list[Task], where: int, damage: bytes) -> None:
-    lines = [encoding.task_line(task) for task in batch]
-    damage = damage.replace(b"\n", b"")
-    at = where % (len(lines[1]) - 1)
-    lines[1] = lines[1][:at] + damage + lines[1][at:]
-    read = encoding.parse_batch(messages.NDJSON, b"".join(lines))
-    assert (read[0], read[-1]) == (batch[0], batch[2])
-
-
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

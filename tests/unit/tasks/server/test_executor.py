@@ -207,16 +207,6 @@ async def test_the_end_returns_what_is_left_and_nothing_is_answered_twice() -> N
     assert acks[-1] == Acknowledgement("late", TaskOutcome.RETURNED, TaskCause.DRAINING)
 
 
-@pytest.mark.parametrize("name", ["cancels_itself", "is_cancelled"])
-async def test_a_task_that_cancels_itself_has_failed(name: str) -> None:
-    executor = executor_of()
-    (ack,) = await run(executor, Task("a", name, "1"))
-    assert (ack.outcome, ack.detail) == (TaskOutcome.FAILED, "CancelledError")
-    assert not executor.knows(Task("a", name, "1", 2))  # its next attempt takes room
-    assert executor.knows(Task("a", name, "1", 1))
-    await executor.finish(1)
-
-
 async def test_a_task_cancelled_by_another_before_its_first_step_is_returned_and_leaves_its_slot() -> None:
     executor = executor_of(concurrency=3)
     acks: dict[str | None, Acknowledgement] = {}
@@ -233,13 +223,6 @@ async def test_a_task_cancelled_by_another_before_its_first_step_is_returned_and
     await executor.finish(1)
 
 
-async def test_a_task_that_swallowed_a_cancellation_and_is_over_its_time_is_timed_out() -> None:
-    executor = executor_of()
-    (ack,) = await run(executor, Task("a", "swallows", "1"))
-    assert (ack.outcome, ack.cause) == (TaskOutcome.FAILED, TaskCause.TIMEOUT)
-    await executor.finish(1)
-
-
 async def test_a_task_over_its_time_is_answered_for_and_keeps_its_slot_until_it_ends() -> None:
     executor = executor_of(concurrency=3)
     (ack,) = await run(executor, Task("a", "hangs", "1"))
@@ -251,14 +234,6 @@ async def test_a_task_over_its_time_is_answered_for_and_keeps_its_slot_until_it_
     released.set()
     await eventually_async(lambda: executor.running == 0)
     assert (executor.hung, state["left"]) == (0, 0)
-    await executor.finish(1)
-
-
-async def test_an_async_task_over_its_time_is_cancelled() -> None:
-    executor = executor_of()
-    (ack,) = await run(executor, Task("a", "ahangs", "1", 3))
-    assert (ack.outcome, ack.cause) == (TaskOutcome.FAILED_FOR_GOOD, TaskCause.TIMEOUT)
-    assert executor.hung == 0
     await executor.finish(1)
 
 
@@ -312,17 +287,23 @@ async def test_a_restart_hands_back_at_once_what_has_not_begun() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "outcome", "cause"),
+    ("name", "attempt", "outcome", "cause", "detail"),
     [
-        ("discards", TaskOutcome.FAILED_FOR_GOOD, TaskCause.DISCARDED),
-        ("recurses", TaskOutcome.FAILED, TaskCause.TASK_ERROR),
-        ("awaited", TaskOutcome.DONE, ""),
+        ("cancels_itself", 1, TaskOutcome.FAILED, TaskCause.TASK_ERROR, "CancelledError"),
+        ("is_cancelled", 1, TaskOutcome.FAILED, TaskCause.TASK_ERROR, "CancelledError"),
+        ("swallows", 1, TaskOutcome.FAILED, TaskCause.TIMEOUT, ""),
+        ("ahangs", 3, TaskOutcome.FAILED_FOR_GOOD, TaskCause.TIMEOUT, ""),
+        ("discards", 1, TaskOutcome.FAILED_FOR_GOOD, TaskCause.DISCARDED, "Discard"),
+        ("recurses", 1, TaskOutcome.FAILED, TaskCause.TASK_ERROR, "RecursionError"),
+        ("awaited", 1, TaskOutcome.DONE, "", ""),
     ],
 )
-async def test_how_a_task_may_end(name: str, outcome: TaskOutcome, cause: str) -> None:
+async def test_how_a_task_may_end(name: str, attempt: int, outcome: TaskOutcome, cause: str, detail: str) -> None:
     executor = executor_of()
-    (ack,) = await run(executor, Task("a", name, "1"))
-    assert (ack.outcome, ack.cause) == (outcome, cause)
+    (ack,) = await run(executor, Task("a", name, "1", attempt))
+    assert (ack.outcome, ack.cause, ack.detail, executor.hung) == (outcome, cause, detail, 0)
+    assert executor.knows(Task("a", name, "1", attempt))
+    assert executor.knows(Task("a", name, "1", attempt + 1)) == (outcome is not TaskOutcome.FAILED), "that takes room"
     await executor.finish(1)
 
 

@@ -12,21 +12,6 @@ class Clock:
         return self.now
 
 
-def test_it_is_unready_once_all_were_turned_away_for_a_while_and_ready_with_the_first_that_is_accepted() -> None:
-    clock = Clock()
-    readiness = Readiness(clock)
-    assert readiness.problem() is None
-    readiness.turned_away("no room")
-    clock.now += UNREADY_AFTER_SECONDS - 1
-    readiness.turned_away("no room")
-    assert readiness.problem() is None
-    clock.now += 1
-    readiness.turned_away("no room")
-    assert readiness.problem() == "no request was accepted for 10 s: no room"
-    readiness.accepted()
-    assert readiness.problem() is None
-
-
 def test_one_that_is_accepted_among_many_keeps_it_ready() -> None:
     clock = Clock()
     readiness = Readiness(clock)
