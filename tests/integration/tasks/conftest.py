@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.tasks.support.certificates import Authority, Signed
 from tests.integration.tasks.support.servers import KEY, Server, task_server
 from tests.waiting import eventually
 
@@ -33,6 +35,23 @@ def server(shared_server: Server) -> Iterator[Server]:
     shared_server.begin()
     yield shared_server
     eventually(lambda: shared_server.metric("spoke_tasks_unfinished") == 0, what="the end of a test's tasks")
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def signed(authority: Authority) -> Signed:
+    """A certificate of localhost."""
+    return authority.sign("one")
+
+
+@pytest.fixture(scope="session")
+def trusting(authority: Authority) -> ssl.SSLContext:
+    """A client's, which trusts that certificate."""
+    return ssl.create_default_context(cafile=str(authority.cert))
 
 
 @pytest.fixture

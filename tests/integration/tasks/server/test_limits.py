@@ -9,14 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 import uvloop
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.support.certificates import Authority
+from tests.integration.tasks.support.certificates import Signed
 from tests.waiting import eventually, patient
 
 from spoke_jobs.tasks.server.bounded_protocol import (
@@ -172,9 +171,8 @@ def test_what_nobody_reads_is_not_kept_in_memory(much: bytes) -> None:
         assert table.closed["unread"] == 1
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Certificate:
-    signed = Authority(tmp_path).sign("one")
+@pytest.fixture(scope="module")
+def certificate(signed: Signed) -> Certificate:
     return Certificate(str(signed.cert), str(signed.key))
 
 
@@ -202,12 +200,13 @@ def test_a_long_hello_is_given_up_before_it_takes_memory(certificate: Certificat
         assert table.closed["tls"] == 1
 
 
-def test_connections_without_a_handshake_take_no_place_from_others(certificate: Certificate, tmp_path: Path) -> None:
+def test_connections_without_a_handshake_take_no_place_from_others(
+    certificate: Certificate, trusting: ssl.SSLContext
+) -> None:
     with guarded(ConnectionLimits(total=2, peer=2), certificate) as (port, table):
         silent = [socket.create_connection(("127.0.0.1", port), timeout=patient(60)) for _ in range(5)]
         assert [read_to_end(one) for one in silent[:3]] == [b""] * 3, "the oldest are closed"
-        context = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
-        with connected(port) as plain, context.wrap_socket(plain, server_hostname="localhost") as sender:
+        with connected(port) as plain, trusting.wrap_socket(plain, server_hostname="localhost") as sender:
             sender.sendall(REQUEST)
             assert b"200" in sender.recv(4096)
         for one in silent:
@@ -248,11 +247,10 @@ def test_no_more_work_waits_than_connections_are_open() -> None:
             sender.close()
 
 
-def test_handshakes_wait_for_their_turn_as_other_work_does(certificate: Certificate, tmp_path: Path) -> None:
+def test_handshakes_wait_for_their_turn_as_other_work_does(certificate: Certificate, trusting: ssl.SSLContext) -> None:
     share = MeasuredShare()
-    context = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
     with guarded(certificate=certificate, share=share) as (port, _):
-        with connected(port) as plain, context.wrap_socket(plain, server_hostname="localhost") as sender:
+        with connected(port) as plain, trusting.wrap_socket(plain, server_hostname="localhost") as sender:
             ask(sender, REQUEST)
         assert share.count >= 4, "for its opening, two parts of its handshake, and its request"
 
@@ -333,22 +331,21 @@ def test_blocks_of_headers_stay_in_the_kernel_where_uvloop_is_installed(start_se
     assert server.ready()
 
 
-def test_tls_connections_without_credentials_take_little_memory(start_server: StartServer, tmp_path: Path) -> None:
+def test_tls_connections_without_credentials_take_little_memory(
+    start_server: StartServer, signed: Signed, trusting: ssl.SSLContext
+) -> None:
     """They read no answer and send more. With the buffers of asyncio's TLS this took 140 MiB. It takes 21.
 
     It also notices a release of Python whose internals `lean_tls` no longer reaches.
     """
-    authority = Authority(tmp_path)
-    signed = authority.sign("one")
     server = start_server(tls_cert_file=signed.cert, tls_key_file=signed.key)
-    context = ssl.create_default_context(cafile=str(authority.cert))
 
     def secured() -> ssl.SSLSocket:
         plain = socket.socket()
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that the server can soon write no more
         plain.settimeout(60)
         plain.connect(("127.0.0.1", server.port))
-        return context.wrap_socket(plain, server_hostname="localhost")
+        return trusting.wrap_socket(plain, server_hostname="localhost")
 
     asking = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n"
     with secured() as sender:
