@@ -149,16 +149,6 @@ class NoticeCountContract(NoticeScene):
         self.take(ledger, sender, other)
         assert sender.groups() == [[("new", "export", 1), ("new", "report", 1)]]
 
-    def test_many_failures_are_counted_in_several_transactions(
-        self, ledger: SqlLedger, sender: FakeSender, me: Identity, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(notice_pass, "BATCH", 2)
-        self.take(ledger, sender, me)
-        for _ in range(5):
-            self.fail(ledger)
-        self.take(ledger, sender, me)
-        assert sender.groups() == [[("new", "report", 5)]]
-
     def test_after_an_outage_no_part_of_a_look_reads_what_earlier_ones_have_counted(
         self, ledger: SqlLedger, sender: FakeSender, me: Identity, monkeypatch: pytest.MonkeyPatch
     ) -> None:

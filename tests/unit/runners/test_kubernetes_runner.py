@@ -190,10 +190,11 @@ from spoke_jobs.loader import load_runner
 from spoke_jobs.model import JobState
 from spoke_jobs.settings import Settings
 from spoke_jobs.cli.command_line import build_program
+import spoke_jobs.execution.pod, spoke_jobs.tasks.client.dispatcher
 build_program([])
 load_runner(Settings(job_runner="kubernetes", database_url=SecretStr("postgresql+psycopg://n@127.0.0.1:9/n"),
                      namespace="texting"), Registry())
-heavy = {"kubernetes", "kopf", "httpx", "starlette", "uvicorn", "aiohttp", "urllib3"} & sys.modules.keys()
+heavy = {"kubernetes", "kopf", "httpx", "anyio", "starlette", "uvicorn", "aiohttp", "urllib3"} & sys.modules.keys()
 assert not heavy, heavy
 assert threading.active_count() == 1
 """

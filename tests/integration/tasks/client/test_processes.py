@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -344,19 +343,3 @@ assert os.waitpid(child, 0)[1] == 0
     )
     assert done.returncode == 0, done.stderr
     assert sorted(server.traces()) == ["1", "2"]
-
-
-def test_only_the_server_imports_a_web_framework_and_only_the_delivery_an_http_client() -> None:
-    script = """
-import json, sys
-import spoke_jobs, spoke_jobs.cli, spoke_jobs.execution.pod
-from spoke_jobs.cli.command_line import build_program
-build_program([])
-import spoke_jobs.tasks.client.dispatcher
-unwanted = {"httpx", "httpcore", "starlette", "uvicorn", "anyio"}
-print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules} & unwanted)))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=patient(200), check=True
-    )
-    assert json.loads(done.stdout) == []
