@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 from tests.contract.ledger import new_job
-from tests.pod_process import run_pod
+from tests.pod_process import pod_environment, run_pod
 
-from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
@@ -31,14 +30,8 @@ def test_each_line_has_the_job(postgres_ledger_url: str, tmp_path: Path) -> None
     ledger = SqlLedger(create_engine(postgres_ledger_url))
     job = ledger.insert(new_job(runner="kubernetes"))
     (tmp_path / "logging_app.py").write_text(APP)
-    environment = PodAssignment(job.id, job.uid, 1).to_environment() | {
-        "JOB_RUNNER": "kubernetes",
-        "SPOKE_APP": "logging_app",
-        "SPOKE_DATABASE_URL": postgres_ledger_url,
-        "SPOKE_LOG_FORMAT": "json",
-        "PYTHONPATH": str(tmp_path),
-    }
-    done = run_pod(environment)
+    environment = pod_environment(job, "logging_app", postgres_ledger_url, tmp_path)
+    done = run_pod(environment | {"SPOKE_LOG_FORMAT": "json"})
     ledger.engine.dispose()
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     messages = " ".join(line["message"] for line in lines)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from tests.contract.ledger import new_job
+from tests.pod_process import pod_environment
 from tests.waiting import eventually, patient
 
-from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -36,16 +36,7 @@ SCOPE = parse_scope("type:report")
 
 
 def start(job: JobRequest, number: int, url: str, folder: Path) -> subprocess.Popen[str]:
-    environment = PodAssignment(job.id, job.uid, number).to_environment() | {
-        "JOB_RUNNER": "kubernetes",
-        "SPOKE_APP": "paused_app",
-        "SPOKE_NAMESPACE": "shop",
-        "SPOKE_TASKS_URL": "http://127.0.0.1:1",
-        "SPOKE_TASKS_KEY": "0123456789abcdef0123456789abcdef",
-        "SPOKE_DATABASE_URL": url,
-        "PYTHONPATH": str(folder),
-        "FOLDER": str(folder),
-    }
+    environment = pod_environment(job, "paused_app", url, folder, number=number) | {"FOLDER": str(folder)}
     command = [sys.executable, "-m", "spoke_jobs", "run"]
     return subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.contract.ledger import new_job
-from tests.pod_process import run_pod
+from tests.pod_process import pod_environment, run_pod
 
-from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobOptions, JobState
@@ -29,16 +28,7 @@ def test_the_import_of_the_application_does_not_count(postgres_ledger_url: str, 
     ledger = SqlLedger(create_engine(postgres_ledger_url))
     job = ledger.insert(new_job(runner="kubernetes", options=JobOptions(timeout_seconds=TIMEOUT)))
     (tmp_path / "slow_app.py").write_text(APP)
-    environment = PodAssignment(job.id, job.uid, 1).to_environment() | {
-        "JOB_RUNNER": "kubernetes",
-        "SPOKE_APP": "slow_app",
-        "SPOKE_NAMESPACE": "shop",
-        "SPOKE_TASKS_URL": "http://127.0.0.1:1",
-        "SPOKE_TASKS_KEY": "0123456789abcdef0123456789abcdef",
-        "SPOKE_DATABASE_URL": postgres_ledger_url,
-        "PYTHONPATH": str(tmp_path),
-    }
-    done = run_pod(environment)
+    done = run_pod(pod_environment(job, "slow_app", postgres_ledger_url, tmp_path))
     ended = ledger.get(job.id)
     ledger.engine.dispose()
     assert ended is not None
