@@ -1,4 +1,4 @@
-"""Who is let in by a service account's token, and for how long an answer is believed."""
+"""Who is let in by a service account's token, what a token says of itself, and how long an answer is believed."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from spoke_jobs.tasks.server.auth import (
     TOTAL_BURST,
     AuthRefusal,
     Callers,
+    Claims,
     ServiceAccounts,
     accounts_of,
+    read_claims,
 )
 from spoke_jobs.tasks.server.token_review import ReviewFailed
 
@@ -231,3 +233,33 @@ def test_a_list_of_accounts_is_taken_apart_and_a_wrong_one_named() -> None:
     for wrong in ("web", "texting/", "a/b/c", "Texting/web", "texting/web jobs/x"):
         with pytest.raises(ConfigurationError, match="SPOKE_TASKS_CALLERS"):
             accounts_of(wrong)
+
+
+GOOD = {"aud": ["spoke-tasks"], "sub": "system:serviceaccount:texting:web", "exp": 5}
+
+
+def token_with(body: bytes) -> str:
+    return f"e30.{base64.urlsafe_b64encode(body).decode().rstrip('=')}.c2ln"
+
+
+def test_the_claims_of_a_service_account_s_token_are_read() -> None:
+    read = read_claims(token_with(json.dumps(GOOD).encode()))
+    assert read == Claims(frozenset(["spoke-tasks"]), "system:serviceaccount:texting:web", 5.0)
+    assert read_claims(token_with(json.dumps(GOOD | {"aud": "spoke-tasks", "exp": 5.0}).encode())) == read
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"aud": wrong} for wrong in (None, 1, [1], {"spoke-tasks": 1})),
+        *({"sub": wrong} for wrong in (None, 1, ["a"])),
+        *({"exp": wrong} for wrong in (None, "5", True, float("nan"), float("inf"), 10**400)),
+    ],
+)
+def test_claims_of_a_wrong_type_are_none(change: dict[str, Any]) -> None:
+    assert read_claims(token_with(json.dumps(GOOD | change).encode())) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"1", b"\xff", b"[" * 5_000, b"{}", b'{"exp":' + b"9" * 5_000 + b"}"])
+def test_what_is_no_object_with_claims_is_none(body: bytes) -> None:
+    assert read_claims(token_with(body)) is None

@@ -19,6 +19,7 @@ from spoke_jobs.tasks.server.bounded_protocol import CONNECTION
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.http_app import (
     BODIES_LIMIT_BYTES,
+    QUIET_SECONDS,
     UNREADY_AFTER_SECONDS,
     AcknowledgementStream,
     Intake,
@@ -220,3 +221,33 @@ async def test_strangers_make_no_replica_unready() -> None:
             assert (await client.post(PATH, content=b"1\n", headers=HEADERS)).status_code == 503
             now[0] += UNREADY_AFTER_SECONDS
         assert (await client.get("/readyz")).status_code == 200
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_that_is_accepted_among_many_keeps_it_ready() -> None:
+    clock = Clock()
+    readiness = Readiness(clock)
+    for _ in range(100):
+        clock.now += UNREADY_AFTER_SECONDS / 2
+        readiness.turned_away("no room")
+        assert readiness.problem() is None
+        readiness.accepted()
+
+
+def test_it_is_ready_again_when_nobody_was_turned_away_for_a_while() -> None:
+    clock = Clock()
+    readiness = Readiness(clock)
+    for _ in range(3):
+        readiness.turned_away("no room")
+        clock.now += UNREADY_AFTER_SECONDS
+    assert readiness.problem() is not None
+    clock.now += QUIET_SECONDS
+    assert readiness.problem() is None
+    readiness.turned_away("no room")
+    assert readiness.problem() is None, "the time before does not count"

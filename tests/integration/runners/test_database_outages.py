@@ -1,4 +1,4 @@
-"""The name of the database's host is not found for a while, as when the cluster's DNS is away.
+"""Outages of the database: the name of its host is not found, as when DNS is away, or a running job loses it.
 
 The driver, the server and the connections are real. The names are looked up here instead of by the system's resolver.
 """
@@ -15,8 +15,9 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL, make_url
 from tests.integration.sync.proxy import Proxy
+from tests.waiting import eventually, patient
 
-from spoke_jobs import JobData, JobState, Registry
+from spoke_jobs import JobContext, JobData, JobState, Registry
 from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.errors import DatabaseUnreachable
 from spoke_jobs.execution import pod
@@ -152,3 +153,55 @@ def test_sync_waits_until_the_name_is_found(by_name: URL, names: Names) -> None:
         assert writer.lead()
         writer.close()
     writer.engine.dispose()
+
+
+@pytest.mark.parametrize(("fails", "error"), [(True, None), (False, NO_ANSWER)], ids=["database", "name"])
+def test_the_attempt_of_a_running_job_ends_as_what_it_was_and_is_not_charged(
+    fails: bool,
+    error: socket.gaierror | None,
+    engine: Engine,
+    by_name: URL,
+    names: Names,
+    proxy: Proxy,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Connections outlast an outage of DNS. This one breaks meanwhile, and only the name's look-up fails then."""
+    registry = Registry()
+    runs, goes_on = threading.Event(), threading.Event()
+    told_to_stop: list[bool] = []
+
+    @registry.job("long")
+    def long(ctx: JobContext, _payload: Any) -> None:
+        told_to_stop.append(ctx.cancelled)
+        if not goes_on.is_set():
+            runs.set()
+            goes_on.wait(patient(60))
+            if fails:
+                raise ValueError("whatever")
+
+    runner = a_runner(by_name, registry, jobs_same_process=True, lease_seconds=1.0, poll_seconds=0.05)
+    ledger = SqlLedger(engine)
+    try:
+        job = runner.dispatch_job(JobData("long"))
+        assert runs.wait(patient(60))
+        names.error = error
+        proxy.cut()
+        if error is not None:
+            proxy.mend()
+            eventually(lambda: names.failures > 0, "the server answers, and is not found")
+        goes_on.set()
+        eventually(lambda: "could not record its end" in caplog.text)
+        names.error = None
+        proxy.mend()
+
+        def ended() -> bool:
+            row = ledger.get(job.id)
+            return row is not None and row.state is JobState.SUCCEEDED
+
+        eventually(ended)
+        assert [item.cause for item in ledger.attempts(job.id)] == ["DatabaseUnreachable", ""]
+        assert told_to_stop == [False, False], "only the first attempt had to stop, and only later"
+    finally:
+        names.error = None
+        proxy.mend()
+        runner.close()
