@@ -167,7 +167,7 @@ class TaskDispatcher:
             )
         self._reset()
         _all.add(self)
-        atexit.register(self._at_exit)
+        atexit.register(self.close)
 
     def submit(
         self,
@@ -232,7 +232,7 @@ class TaskDispatcher:
         :param timeout: in seconds; by default the options' ``exit_seconds``.
         """
         self._closed = True
-        atexit.unregister(self._at_exit)
+        atexit.unregister(self.close)
         self.flush(self._options.exit_seconds if timeout is None else timeout)
         self._stopped.set()
         self._resolver.stop()
@@ -288,7 +288,7 @@ class TaskDispatcher:
                 except RuntimeError:  # there are too many threads: the next task tries again
                     self._thread = None
                     raise
-                _at_multiprocessing_exit(self._at_exit)
+                _at_multiprocessing_exit(self.close)
 
     def _wake(self) -> None:
         if self._delivery is not None:  # else the delivery finds the task when it starts
@@ -318,9 +318,6 @@ class TaskDispatcher:
             delivery.stop()
         self._resolver.resolve_now()
         await delivery.run(self._imported)
-
-    def _at_exit(self) -> None:
-        self.close()
 
     def _before_fork(self) -> None:
         # A child inherits the locks that our threads hold now, for example of half-imported modules or of the system's

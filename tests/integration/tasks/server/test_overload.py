@@ -38,7 +38,7 @@ def latency(dispatcher: TaskDispatcher) -> float:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.long, id="growth that is slow")])
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.long, id="growth that is slow")])
 def test_ten_times_too_many(
     start_server: StartServer, make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture, seconds: float
 ) -> None:
