@@ -71,10 +71,12 @@ PLACES = pytest.mark.parametrize("place", _PLACES)
 KINDS = pytest.mark.parametrize(("place", "kind"), zip(_PLACES, (Noted, AsyncNoted) * 2, strict=True))
 
 
-def run(place: str, calls: HookCalls, error: BaseException | None = None) -> Any:
-    """Call a function with its hooks, where functions of jobs and tasks run."""
+def run(place: str, calls: HookCalls, error: BaseException | None = None, seen: list[str] | None = None) -> Any:
+    """Call a function with its hooks, where functions of jobs and tasks run. It notes the context variable."""
 
     def function(_ctx: object, _payload: object) -> str:
+        if seen is not None:
+            seen.append(current.get())
         if error is not None:
             raise error
         return "result"
@@ -149,36 +151,7 @@ def test_a_hook_that_exits_while_the_end_is_recorded_ends_nothing() -> None:
 
 
 @PLACES
-def test_the_function_sees_the_context_variables_of_a_plain_hook(place: str) -> None:
-    class Sets(Middleware):
-        def before_attempt(self, call: Any) -> None:
-            current.set("set by the hook")
-
-    seen: list[str] = []
-
-    def function(_ctx: object, _payload: object) -> None:
-        seen.append(current.get())
-
-    async def async_function(ctx: object, payload: object) -> None:
-        function(ctx, payload)
-
-    calls = HookCalls([Sets()], ATTEMPT, CALL)
-
-    async def main() -> None:
-        await hooked(async_function, calls, is_async=True)(None, None)
-
-    if place == "loop":
-        asyncio.run(main())
-    elif place == "thread":
-        hooked(function, calls, is_async=False)(None, None)
-    else:
-        hooked(lambda ctx, payload: async_function(ctx, payload), calls, is_async=False)(None, None)
-    assert seen == ["set by the hook"]
-    current.set("")
-
-
-@PLACES
-def test_a_plain_hook_resets_what_the_one_before_has_set(place: str) -> None:
+def test_the_function_sees_what_a_plain_hook_sets_and_the_one_after_it_resets_that(place: str) -> None:
     class Resets(Middleware):
         def before_attempt(self, call: Any) -> None:
             self.token = current.set("set by the hook")
@@ -191,11 +164,11 @@ def test_a_plain_hook_resets_what_the_one_before_has_set(place: str) -> None:
             current.reset(self.token)
             resets.append("failed")
 
-    resets: list[str] = []
-    run(place, HookCalls([Resets()], ATTEMPT, CALL))
+    resets, seen = list[str](), list[str]()
+    run(place, HookCalls([Resets()], ATTEMPT, CALL), seen=seen)
     with pytest.raises(ZeroDivisionError):
-        run(place, HookCalls([Resets()], ATTEMPT, CALL), ZeroDivisionError())
-    assert resets == ["after", "failed"]
+        run(place, HookCalls([Resets()], ATTEMPT, CALL), ZeroDivisionError(), seen)
+    assert (resets, seen) == (["after", "failed"], ["set by the hook"] * 2)
     assert current.get() == ""
 
 

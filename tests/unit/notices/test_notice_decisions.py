@@ -69,11 +69,6 @@ class TestCounting:
             assert other.unreported == found.unreported
             assert found.job_id in {each.job_id for each in runs if each.finished_at == times[-1]}
 
-    def test_a_reported_group_goes_on(self) -> None:
-        known = group(unreported=0, reported_at=NOW)
-        (found,) = counted({NAME: known}, [run(7, 5)], RHYTHM).values()
-        assert found == replace(known, newest_at=at(5), job_id=7, unreported=1, oldest_at=at(5))
-
     def test_after_a_quiet_time_it_is_new(self) -> None:
         known = group(unreported=0, reported_at=NOW)
         minutes = RHYTHM.quiet.total_seconds() / 60
@@ -86,10 +81,6 @@ class TestCounting:
         known = group(unreported=3, reported_at=NOW)
         (found,) = counted({NAME: known}, [run(7, 10_000)], RHYTHM).values()
         assert (found.unreported, found.known_since) == (4, NOW)
-
-    def test_one_that_is_committed_late_is_not_the_newest(self) -> None:
-        (found,) = counted({NAME: group()}, [run(7, -5)], RHYTHM).values()
-        assert (found.newest_at, found.job_id, found.oldest_at) == (NOW, 1, at(-5))
 
     @given(st.lists(st.tuples(st.text(), st.text(), st.text()), unique=True, min_size=2, max_size=2))
     def test_names_have_keys_of_their_own(self, names: list[tuple[str, str, str]]) -> None:
