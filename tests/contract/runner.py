@@ -427,15 +427,9 @@ class RefusalContract:
         [
             (JobData("unheard_of"), UnknownName, ["unheard_of", "record", "@job"]),
             (JobData("record", {"text": 5}), InvalidPayload, ["record", "text"]),
-            (JobData("record"), InvalidPayload, ["record"]),
-            (JobData("record", {"text": "x", "ratio": math.nan}), InvalidPayload, ["record", "nan", "ratio"]),
             (JobData("plain", {"a": [math.inf]}), InvalidPayload, ["plain", "inf", ".a[0]"]),
-            (JobData("plain", {1: "a"}), InvalidPayload, ["plain", "key"]),
             (JobData("bare", {"a": 1}), InvalidPayload, ["bare", "takes no payload", "dict", "second parameter"]),
-            (JobData("plain", object()), InvalidPayload, ["plain", "object"]),
-            (JobData("plain", {"s": {1, 2}}), InvalidPayload, ["plain", "set", ".s"]),
             (JobData("plain", locks_queue=True), InvalidJobData, ["plain", "queue_name"]),
-            (JobData("plain", queue_name="x" * 201), InvalidJobData, ["queue_name", "200"]),
             (JobData("plain", organization_id=-1), InvalidJobData, ["organization_id", "-1"]),
         ],
     )
@@ -454,7 +448,6 @@ class RefusalContract:
         ("name", "payload", "error", "words"),
         [
             ("unheard_of", None, UnknownName, ["unheard_of", "note", "@task"]),
-            ("note", {"text": []}, InvalidPayload, ["note", "text"]),
             ("bare_note", 5, InvalidPayload, ["bare_note", "takes no payload", "int"]),
             ("note", {"text": "x" * 100_001}, InvalidPayload, ["note", "100,000", "dispatch a job"]),
             ("note", {"text": "x", "ratio": math.nan}, InvalidPayload, ["note", "nan"]),

@@ -190,6 +190,9 @@ def test_what_has_no_equal_in_json_comes_back_as_near_as_can_be() -> None:
         (Everything, {"whatever": 10**5000}, r"holds a whole number at \.whatever of more digits"),
         (Holding, Holding(inner=LongContact(first_name="Ada", more="x")), r"a LongContact at \.inner"),
         (None, [10**5000], r"holds a whole number at \[0\] of more digits"),
+        (None, object(), "object"),
+        (None, {1: "a"}, "key"),
+        (None, {"s": {1}}, r"a set at \.s"),
         (None, {"a": [-(10**5000)]}, r"holds a whole number at \.a\[0\]"),
     ],
 )
