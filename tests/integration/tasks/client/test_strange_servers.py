@@ -72,6 +72,7 @@ class Strange:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
 
+Against = Callable[..., tuple[Strange, TaskDispatcher]]
 Gathered = Callable[[Script, tuple[str, ...]], tuple[Strange, TaskDispatcher]]
 
 
@@ -90,7 +91,18 @@ def strange() -> Iterator[Callable[..., Strange]]:
 
 
 @pytest.fixture
-def gathered(strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher) -> Gathered:
+def against(strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher) -> Against:
+    """A server with a script, and a dispatcher with options that sends to it."""
+
+    def make(script: Script, **options: Any) -> tuple[Strange, TaskDispatcher]:
+        server = strange(script)
+        return server, make_dispatcher(f"http://127.0.0.1:{server.port}", **options)
+
+    return make
+
+
+@pytest.fixture
+def gathered(against: Against) -> Gathered:
     """Sends tasks that wait together while a first one is answered, and returns once all have ended."""
 
     def send(script: Script, ids: tuple[str, ...]) -> tuple[Strange, TaskDispatcher]:
@@ -100,8 +112,7 @@ def gathered(strange: Callable[[Script], Strange], make_dispatcher: MakeDispatch
             ready.wait(patient(60))
             return script(number, tasks)
 
-        server = strange(waits)
-        dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", max_requests=1)
+        server, dispatcher = against(waits, max_requests=1)
         dispatcher.submit("n", "1", "first")
         eventually(lambda: len(server.batches) == 1)
         for task_id in ids:
@@ -132,11 +143,8 @@ def gathered(strange: Callable[[Script], Strange], make_dispatcher: MakeDispatch
         (200, {}, b'{"id": "a", "outcome": "postponed"}\n'),
     ],
 )
-def test_whatever_isn_t_an_acknowledgement_has_the_task_delivered_again(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, first: Answer
-) -> None:
-    server = strange(lambda number, tasks: (200, {}, done(tasks)) if number else first)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}")
+def test_whatever_isn_t_an_acknowledgement_has_the_task_delivered_again(against: Against, first: Answer) -> None:
+    server, dispatcher = against(lambda number, tasks: (200, {}, done(tasks)) if number else first)
     dispatcher.submit("n", "1", "a")
     assert dispatcher.flush(patient(60))
     assert [[task["id"] for task in batch] for batch in server.batches] == [["a"], ["a"]]
@@ -152,21 +160,16 @@ def test_whatever_isn_t_an_acknowledgement_has_the_task_delivered_again(
     ],
 )
 def test_what_is_no_task_server_has_lost_no_task(
-    strange: Callable[[Script], Strange],
-    make_dispatcher: MakeDispatcher,
-    caplog: pytest.LogCaptureFixture,
-    content_type: str,
-    answer: bytes,
-    says: str,
+    against: Against, caplog: pytest.LogCaptureFixture, content_type: str, answer: bytes, says: str
 ) -> None:
     """For example an ingress's default backend, which answers 200 to everything. No replica has died."""
     liars = SUSPECT_LOSSES + 3
-    server = strange(
+    _server, dispatcher = against(
         lambda number, tasks: (
             (200, {"Content-Type": content_type}, answer) if number < liars else (200, {}, done(tasks))
-        )
+        ),
+        losses=SUSPECT_LOSSES + 1,
     )
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=SUSPECT_LOSSES + 1)
     dispatcher.submit("n", "1")
     assert dispatcher.flush(patient(60))
     assert (dispatcher.statistics().delivered, dispatcher.statistics().redelivered) == (1, liars)
@@ -177,16 +180,13 @@ PAGE = b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<
 
 
 def test_a_task_that_a_proxy_refuses_fails_while_others_get_through(
-    strange: Callable[[Script], Strange],
-    make_dispatcher: MakeDispatcher,
-    caplog: pytest.LogCaptureFixture,
+    against: Against, caplog: pytest.LogCaptureFixture
 ) -> None:
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
         bad = any(task["id"] == "bad" for task in tasks)
         return (413, {"Content-Type": "text/html"}, PAGE) if bad else (200, {}, done(tasks))
 
-    server = strange(script)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=4, retry_seconds=0.01)
+    server, dispatcher = against(script, losses=4, retry_seconds=0.01)
     dispatcher.submit("n", "1", "bad")
     others = 0
 
@@ -209,17 +209,12 @@ def test_a_task_that_a_proxy_refuses_fails_while_others_get_through(
     )
 
 
-def test_a_proxy_that_refuses_everything_loses_no_task(
-    strange: Callable[[Script], Strange],
-    make_dispatcher: MakeDispatcher,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_proxy_that_refuses_everything_loses_no_task(against: Against, caplog: pytest.LogCaptureFixture) -> None:
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
         refused = 1 <= number < 40
         return (403, {"Content-Type": "text/html"}, PAGE) if refused else (200, {}, done(tasks))
 
-    server = strange(script)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=2, backoff_max_seconds=0.01)
+    _server, dispatcher = against(script, losses=2, backoff_max_seconds=0.01)
     dispatcher.submit("n", "1")
     assert dispatcher.flush(patient(60))
     for _ in range(10):
@@ -231,14 +226,14 @@ def test_a_proxy_that_refuses_everything_loses_no_task(
 
 
 def test_acknowledgements_of_others_tasks_without_end_do_not_fill_the_log(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+    against: Against, caplog: pytest.LogCaptureFixture
 ) -> None:
     others = done([{"id": "somebody else's"}]) * 5_000
 
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
         return 200, {}, done(tasks) if number else others + done(tasks)
 
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{strange(script).port}", losses=1)
+    _, dispatcher = against(script, losses=1)
     dispatcher.submit("n", "1")
     assert dispatcher.flush(patient(60))
     assert dispatcher.statistics().delivered == 1
@@ -247,10 +242,7 @@ def test_acknowledgements_of_others_tasks_without_end_do_not_fill_the_log(
 
 
 def test_a_server_that_asks_to_wait_again_and_again_is_complained_of(
-    strange: Callable[[Script], Strange],
-    make_dispatcher: MakeDispatcher,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    against: Against, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sender, "_THROTTLED_SECONDS", 0.3)
     may_end = threading.Event()
@@ -258,8 +250,7 @@ def test_a_server_that_asks_to_wait_again_and_again_is_complained_of(
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
         return (200, {}, done(tasks)) if may_end.is_set() else (429, {"Retry-After": "0.05"}, b"later")
 
-    server = strange(script)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}")
+    server, dispatcher = against(script)
     dispatcher.submit("n", "1")
     eventually(lambda: "now with 429" in caplog.text)
     count = len(server.batches)
@@ -270,11 +261,10 @@ def test_a_server_that_asks_to_wait_again_and_again_is_complained_of(
 
 
 def test_a_key_that_is_refused_is_complained_of_by_its_setting_and_tried_again(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+    against: Against, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused = (401, {"Content-Type": "text/plain"}, b"another key")
-    server = strange(lambda number, tasks: (200, {}, done(tasks)) if number else refused)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}")
+    _server, dispatcher = against(lambda number, tasks: (200, {}, done(tasks)) if number else refused)
     dispatcher.submit("n", "1")
     assert dispatcher.flush(patient(60))
     assert "401: it refuses the shared key; SPOKE_TASKS_KEY must be the same" in caplog.text
@@ -343,15 +333,10 @@ def test_each_replica_is_sent_to_over_one_connection_that_is_kept(
 
 
 def test_a_fault_of_ours_in_the_delivering_thread_loses_nothing(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+    against: Against, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = strange(lambda number, tasks: (200, {}, done(tasks)))
+    _, dispatcher = against(lambda number, tasks: (200, {}, done(tasks)))
     faults = iter([ZeroDivisionError("ours")])
-
-    def resolve(_host: str, _port: int) -> list[str]:
-        return ["127.0.0.1"]
-
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", resolve=resolve)
     take = dispatcher._buffer.take
 
     def faulty(*limits: int, **options: bool) -> list[Any]:
