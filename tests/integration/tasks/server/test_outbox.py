@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,8 +16,8 @@ from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.orm import Session
 from tests.contract.app import Line, effect, metadata
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.support.servers import KEY, REPOSITORY, environment, started_anew
-from tests.integration.tasks.support.stage import CONTRACT_APP, left_in_outbox
+from tests.integration.tasks.support.servers import KEY, environment, started_anew
+from tests.integration.tasks.support.stage import CONTRACT_APP, application_environment, left_in_outbox
 from tests.ports import free_port
 from tests.waiting import eventually
 
@@ -76,14 +75,7 @@ def put(engine: Engine, name: str, *lines: str) -> None:
 
 
 def start_dispatcher(engine: Engine, tasks_url: str) -> subprocess.Popen[str]:
-    environment = os.environ | {
-        "PYTHONPATH": str(REPOSITORY),
-        "JOB_RUNNER": "kubernetes",
-        "SPOKE_SUBMIT": "sync",
-        "SPOKE_DATABASE_URL": url_of(engine),
-        "SPOKE_TASKS_URL": tasks_url,
-        "SPOKE_TASKS_KEY": KEY,
-    }
+    environment = application_environment(tasks_url, url_of(engine))
     command = [sys.executable, "-c", DISPATCH, url_of(engine)]
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE)
 
