@@ -124,28 +124,36 @@ async def test_a_stopping_server_refuses_tasks() -> None:
 
 
 @pytest.mark.parametrize(("shown", "proven"), [("junk", False), (KEY, True)])
-async def test_only_valid_credentials_prove_a_connection(shown: str, proven: bool) -> None:
-    """Others are closed when there are too many connections."""
+async def test_only_valid_credentials_prove_a_connection_and_no_task_begins_before_its_sender_is_told(
+    shown: str, proven: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are closed when there are too many. And a task that ends its replica at once must be known to be there."""
+    order: list[str] = []
+
+    def accept(task: Task, listener: Listener) -> None:
+        order.append("accepted")
+        listener(Acknowledgement(task.id, TaskOutcome.DONE))
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": task_line(Task("a", "n", "1"))}
 
     async def send(message: MutableMapping[str, Any]) -> None:
-        pass
+        order.append(message["type"])
 
     connection = Connection()
     executor, intake = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
-    app = TaskApp(executor, Callers(KEY), intake, TaskMetrics(executor, intake, 1))
-    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items() if name != "authorization"]
+    monkeypatch.setattr(executor, "accept", accept)
+    headers = HEADERS | {"authorization": f"Bearer {shown}"}
     scope = {
         "type": "http",
         "method": "POST",
         "path": PATH,
-        "headers": [*headers, (b"authorization", f"Bearer {shown}".encode())],
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         "state": {CONNECTION: connection},
     }
-    await app(scope, receive, send)
+    await TaskApp(executor, Callers(KEY), intake, TaskMetrics(executor, intake, 1))(scope, receive, send)
     assert connection.proven is proven
+    assert order[:2] == ["http.response.start", "accepted" if proven else "http.response.body"]
 
 
 async def test_who_cannot_be_asked_about_is_told_when_to_come_again() -> None:
@@ -166,28 +174,6 @@ async def test_a_body_that_does_not_come_to_its_end_is_given_up(monkeypatch: pyt
         response = await client.post(PATH, content=drip(), headers=HEADERS)
     assert response.status_code == 408
     assert intake.receiving_bytes == 0
-
-
-async def test_no_task_begins_before_the_sender_is_told_that_it_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a task that ends its replica at once is not known to have been there."""
-    order: list[str] = []
-
-    def accept(task: Task, listener: Listener) -> None:
-        order.append("accepted")
-        listener(Acknowledgement(task.id, TaskOutcome.DONE))
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": task_line(Task("a", "n", "1"))}
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        order.append(message["type"])
-
-    executor, intake = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
-    monkeypatch.setattr(executor, "accept", accept)
-    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-    app = TaskApp(executor, Callers(KEY), intake, TaskMetrics(executor, intake, 1))
-    await app({"type": "http", "method": "POST", "path": PATH, "headers": headers}, receive, send)
-    assert order[:2] == ["http.response.start", "accepted"]
 
 
 @pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/readyz", 503), ("/metrics", 200), ("/other", 404)])
