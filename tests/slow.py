@@ -87,10 +87,7 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/sync/test_kills.py", (), "is_cancelled", "the case of a second attempt"),
     Slow("tests/integration/sync/test_databases.py", ("test_what_was_retried",), "", "the other moments of a backup"),
     Slow("tests/integration/worker/test_ends.py", ("test_however_a_job_ends",), "async_", _ONE_KIND),
-    Slow("tests/integration/tracing/test_traces.py", ("test_in_workers",), "aimport_contacts", _ONE_KIND),
     Slow("tests/integration/recipes/test_web_frameworks.py", (), "sqlite", _POSTGRESQL),
-    Slow("tests/integration/execution/test_pod_timeout.py", (), "", "tests/unit/operator/core/test_build_job.py"),
-    Slow("tests/integration/runners/test_dns_outage.py", ("test_a_pod_waits",), "no such name", "the other answer"),
     Slow(
         "tests/e2e/test_why_page.py", ("test_a_limit", "test_no_operator", "test_a_timeout"), "", "tests/unit/explain"
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests import waiting
-from tests.waiting import eventually, eventually_async, patient, stays
+from tests.waiting import eventually, patient, stays
 
 pytest_plugins = ["pytester"]
 
@@ -24,12 +23,6 @@ def test_the_first_true_answer_is_given() -> None:
     assert eventually(lambda: next(answers)) == ["it"]
 
 
-async def test_the_loop_goes_on_meanwhile() -> None:
-    event = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.01, event.set)
-    assert await eventually_async(event.is_set)
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time passes only in sleeps, which take none."""
@@ -38,12 +31,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    async def sleep_async(seconds: float) -> None:
-        sleep(1.0)
-
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(time, "sleep", sleep)
-    monkeypatch.setattr(asyncio, "sleep", sleep_async)
 
 
 def test_in_vain_it_says_what_it_waited_for_and_how_things_are(clock: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,11 +40,6 @@ def test_in_vain_it_says_what_it_waited_for_and_how_things_are(clock: None, monk
     with pytest.raises(AssertionError, match="not within 80 s: the end 3 are left"):
         eventually(lambda: None, "the end", within=40, state=lambda: "3 are left")
     assert 80 <= time.monotonic() < 81
-
-
-async def test_in_vain_in_a_loop_too(clock: None) -> None:
-    with pytest.raises(AssertionError, match="not within .* s: the end"):
-        await eventually_async(lambda: False, "the end")
 
 
 def test_a_promise_holds_as_it_is(clock: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,10 +83,8 @@ def test_a_check_that_takes_long_is_made_less_often(clock: None) -> None:
 @pytest.mark.parametrize(
     ("variables", "factor"),
     [
-        ({}, 1),
         ({"CI": "true"}, 4),
         ({"CI": "true", "SPOKE_TEST_PATIENCE": "1.5"}, 1.5),
-        ({"SPOKE_TEST_PATIENCE": ""}, 1),
     ],
 )
 def test_the_factor_comes_from_the_environment(variables: dict[str, str], factor: float) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.shared.secret_file import Secret, value_of
 
 PATH = "/v1/tasks"
 NDJSON = "application/x-ndjson"
@@ -25,6 +27,8 @@ KEY_LENGTH = 32
 """The fewest characters of a shared key: 16 random bytes as hexadecimal digits."""
 
 _ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{ID_LIMIT}}}", re.ASCII)
+
+logger = logging.getLogger(__name__)
 
 
 class TaskOutcome(StrEnum):
@@ -80,6 +84,30 @@ class Acknowledgement:
     """For people: an exception's type, or what is wrong with the form."""
     retry_seconds: float | None = None
     """For ``failed``: seconds until the next attempt, by the task's options."""
+
+
+class CurrentKey:
+    """The shared key, which may be in a file that changes.
+
+    :raises ConfigurationError: if it cannot be used.
+    """
+
+    def __init__(self, key: Secret) -> None:
+        self._source = key
+        self._read = value_of(key)
+        self._key = usable_key(self._read)
+
+    def get(self) -> str:
+        """Return the key. If a new one cannot be used, the last one stays in use."""
+        found = value_of(self._source)
+        if found != self._read:
+            self._read = found
+            try:
+                self._key = usable_key(found)
+                logger.info("the key for tasks has changed; using the new one")
+            except ConfigurationError as error:
+                logger.error("the new key for tasks can't be used; the last one stays in use: %s", error)  # noqa: TRY400
+        return self._key
 
 
 def is_task_id(text: str) -> bool:

@@ -51,7 +51,7 @@ def test_tasks_are_sent_over_verified_tls_and_both_sides_follow_a_renewal(
     install(first, "one")
     shutil.copy(first.cert, ca)
     server = start_server(tls_cert_file=cert, tls_key_file=key)
-    port = int(server.url.rpartition(":")[2])
+    port = server.port
     url = f"https://localhost:{port}"
     dispatcher = make_dispatcher(url, ca_file=str(ca), resolve=lambda *_: ["127.0.0.1"])
     dispatcher.submit("mark", "1")

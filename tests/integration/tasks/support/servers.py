@@ -34,6 +34,22 @@ class Server:
     url: str
     trace: Path
     log: Path
+    logged: int = 0
+    """Characters of the log that tests before this one have caused."""
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def begin(self) -> None:
+        """Leave nothing of the test before this one."""
+        self.logged = len(self.log.read_text())
+        for name in ("trace", "gate"):
+            self.trace.with_name(name).unlink(missing_ok=True)
+
+    def said(self) -> str:
+        """What this test has it log."""
+        return self.log.read_text()[self.logged :]
 
     def get(self, path: str) -> httpx.Response:
         """A GET, outside any pool."""
@@ -64,10 +80,10 @@ class Server:
         lines = self.get("/metrics").text.splitlines()
         return int(float(next((line.rpartition(" ")[2] for line in lines if line.startswith(name)), 0)))
 
-    def peak_memory(self) -> int:
-        """The most resident memory that it has had, in bytes. Linux only."""
+    def memory(self, line: str = "VmRSS") -> int:
+        """Its resident memory in bytes, the most that it has had for ``VmHWM``. Linux only."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+        return 1024 * int(status.partition(f"{line}:")[2].split()[0])
 
     def kill(self) -> None:
         """As the kernel would."""

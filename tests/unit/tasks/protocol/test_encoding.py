@@ -62,21 +62,6 @@ def test_a_trace_context_that_is_not_valid_is_ignored(traceparent: Any) -> None:
 
 
 @unhurried
-@given(
-    st.sampled_from([messages.NDJSON, messages.JSON, "application/json; charset=utf-8", "text/html", ""]), st.binary()
-)
-def test_no_body_is_a_crash(content_type: str, body: bytes) -> None:
-    try:
-        entries = encoding.parse_batch(content_type, body)
-    except BadRequest as error:
-        status = error.status
-    else:
-        status = 200 if entries else 0
-        assert all(isinstance(entry, Task | Malformed) for entry in entries)
-    assert status in (200, 400, 415)
-
-
-@unhurried
 @given(st.lists(almost_tasks | json_values | tasks.map(lambda task: json.loads(encoding.task_line(task))), min_size=1))
 def test_an_entry_that_is_no_task_spoils_no_other(entries: list[Any]) -> None:
     body = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
@@ -90,17 +75,6 @@ def test_an_entry_that_is_no_task_spoils_no_other(entries: list[Any]) -> None:
         assert found.name == entry["name"]
         assert found.attempt == entry.get("attempt", 1)
         assert found.payload == entry["payload"] or json.loads(found.payload) == entry["payload"]
-
-
-@unhurried
-@given(st.lists(tasks, min_size=3, max_size=3), st.integers(0), st.binary(min_size=1, max_size=20))
-def test_a_damaged_line_spoils_no_other(batch: list[Task], where: int, damage: bytes) -> None:
-    lines = [encoding.task_line(task) for task in batch]
-    damage = damage.replace(b"\n", b"")
-    at = where % (len(lines[1]) - 1)
-    lines[1] = lines[1][:at] + damage + lines[1][at:]
-    read = encoding.parse_batch(messages.NDJSON, b"".join(lines))
-    assert (read[0], read[-1]) == (batch[0], batch[2])
 
 
 @pytest.mark.parametrize(
@@ -146,16 +120,6 @@ def test_bounds_of_body_and_batch() -> None:
 def test_an_acknowledgement_is_read_as_it_was_written(ack: Acknowledgement) -> None:
     read = encoding.parse_acknowledgement(encoding.acknowledgement_line(ack))
     assert read == Acknowledgement(ack.id, ack.outcome, ack.cause, ack.detail[:500])
-
-
-@unhurried
-@given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
-def test_no_answer_is_a_crash(line: bytes) -> None:
-    try:
-        ack = encoding.parse_acknowledgement(line)
-    except BadAnswer:
-        return
-    assert (ack is None) == (not line.strip())
 
 
 def test_an_outcome_of_a_newer_release_has_the_task_delivered_again() -> None:

@@ -1,4 +1,4 @@
-"""The name of the database's host is not found for a while, as when the cluster's DNS is away.
+"""Outages of the database: the name of its host is not found, as when DNS is away, or a running job loses it.
 
 The driver, the server and the connections are real. The names are looked up here instead of by the system's resolver.
 """
@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
@@ -18,7 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from tests.integration.sync.proxy import Proxy
 from tests.waiting import eventually, patient
 
-from spoke_jobs import JobData, JobState, Registry
+from spoke_jobs import JobContext, JobData, JobState, Registry
 from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.errors import DatabaseUnreachable
 from spoke_jobs.execution import pod
@@ -105,8 +104,9 @@ def a_runner(url: URL, registry: Registry, **settings: Any) -> LegacyRunner:
     )
 
 
-@pytest.mark.parametrize("error", [NO_ANSWER, NO_SUCH_NAME], ids=["no answer", "no such name"])
-@pytest.mark.parametrize("seconds", [10, 60, 600, 7200])
+@pytest.mark.parametrize(
+    ("seconds", "error"), [(10, NO_SUCH_NAME), (60, NO_ANSWER), (600, NO_SUCH_NAME), (7200, NO_ANSWER)]
+)
 def test_a_pod_waits_within_its_start_timeout_until_the_name_is_found(
     seconds: float,
     error: socket.gaierror,
@@ -155,39 +155,44 @@ def test_sync_waits_until_the_name_is_found(by_name: URL, names: Names) -> None:
     writer.engine.dispose()
 
 
-def test_a_pod_that_never_finds_the_name_says_which_name(by_name: URL, names: Names) -> None:
-    of_pod = create_engine(by_name)
-    names.error = NO_SUCH_NAME
-    assignment = PodAssignment(1, uuid4(), 1, start_timeout_seconds=0)
-    with pytest.raises(DatabaseUnreachable, match=HOST):
-        pod.claim_attempt(SqlLedger(of_pod), assignment, 30, threading.Event())
-    of_pod.dispose()
-
-
-def test_a_running_job_that_cannot_connect_again_is_not_charged(
-    engine: Engine, by_name: URL, names: Names, proxy: Proxy, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("fails", "error"), [(True, None), (False, NO_ANSWER)], ids=["database", "name"])
+def test_the_attempt_of_a_running_job_ends_as_what_it_was_and_is_not_charged(
+    fails: bool,
+    error: socket.gaierror | None,
+    engine: Engine,
+    by_name: URL,
+    names: Names,
+    proxy: Proxy,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Connections outlast an outage of DNS. This one breaks meanwhile, and only the name's look-up fails then."""
     registry = Registry()
     runs, goes_on = threading.Event(), threading.Event()
+    told_to_stop: list[bool] = []
 
     @registry.job("long")
-    def long(_payload: None) -> None:
-        runs.set()
-        goes_on.wait(patient(60))
+    def long(ctx: JobContext, _payload: Any) -> None:
+        told_to_stop.append(ctx.cancelled)
+        if not goes_on.is_set():
+            runs.set()
+            goes_on.wait(patient(60))
+            if fails:
+                raise ValueError("whatever")
 
     runner = a_runner(by_name, registry, jobs_same_process=True, lease_seconds=1.0, poll_seconds=0.05)
     ledger = SqlLedger(engine)
     try:
         job = runner.dispatch_job(JobData("long"))
         assert runs.wait(patient(60))
-        names.error = NO_ANSWER
+        names.error = error
         proxy.cut()
-        proxy.mend()
-        eventually(lambda: names.failures > 0, "the server answers, and is not found")
+        if error is not None:
+            proxy.mend()
+            eventually(lambda: names.failures > 0, "the server answers, and is not found")
         goes_on.set()
         eventually(lambda: "could not record its end" in caplog.text)
         names.error = None
+        proxy.mend()
 
         def ended() -> bool:
             row = ledger.get(job.id)
@@ -195,6 +200,8 @@ def test_a_running_job_that_cannot_connect_again_is_not_charged(
 
         eventually(ended)
         assert [item.cause for item in ledger.attempts(job.id)] == ["DatabaseUnreachable", ""]
+        assert told_to_stop == [False, False], "only the first attempt had to stop, and only later"
     finally:
         names.error = None
+        proxy.mend()
         runner.close()
