@@ -80,22 +80,19 @@ class AttemptContract(LedgerSteps):
         (attempt,) = ledger.attempts(job.id)
         assert (attempt.state, attempt.number, attempt.worker) == (AttemptState.SUCCEEDED, 1, "w")
 
-    def test_a_token_counts_once(self, ledger: Ledger) -> None:
-        claim = self.started(ledger)
-        ledger.succeed(None, claim.token, None)
-        with pytest.raises(Superseded):
-            ledger.succeed(None, claim.token, None)
-        assert not ledger.fail(claim.token, Failure("JobError"), decide=True)
-        assert ledger.heartbeat(claim.token, LEASE, Progress(50, "late")) is Pulse.GONE
-        assert self.row(ledger, claim).status == 100
-
-    def test_an_unknown_token_counts_never(self, ledger: Ledger) -> None:
+    def test_a_token_counts_once_and_an_unknown_one_never(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
         stranger = uuid.uuid4()
         with pytest.raises(Superseded):
             ledger.succeed(None, stranger, None)
         assert ledger.heartbeat(stranger, LEASE) is Pulse.GONE
         assert self.row(ledger, claim).state is JobState.RUNNING
+        ledger.succeed(None, claim.token, None)
+        with pytest.raises(Superseded):
+            ledger.succeed(None, claim.token, None)
+        assert not ledger.fail(claim.token, Failure("JobError"), decide=True)
+        assert ledger.heartbeat(claim.token, LEASE, Progress(50, "late")) is Pulse.GONE
+        assert self.row(ledger, claim).status == 100
 
     def test_heartbeats_carry_progress_and_renew(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
