@@ -99,22 +99,6 @@ def test_check_in_the_sync_pod_finds_nothing_missing(product: Product) -> None:
     assert rights == f"sync: {', '.join(map(str, RIGHTS_OF[Account.SYNC]))}"
 
 
-def test_notes_of_an_application_name_what_to_do_next(cluster: Cluster, namespace: str) -> None:
-    values = {
-        "app": "shop.jobs",
-        "image": {"repository": "shop"},
-        "database": {"secretName": "database"},
-        "tasks": {"key": {"secretName": "tasks"}},
-    }
-    where = ("--namespace", namespace, "--values=-")
-    said = cluster.run(
-        "helm", "install", "shop", "charts/spoke-app", "--dry-run=server", *where, stdin=json.dumps(values)
-    )
-    notes = said[said.index("NOTES:") :]
-    assert first_command(notes) == f"helm test shop --namespace {namespace}"
-    assert "the internet) in networkPolicy.egress" in notes
-
-
 def first_command(notes: str) -> str:
     return next(line.strip() for line in notes.splitlines() if line.startswith("  "))
 
