@@ -151,7 +151,7 @@ class DashboardContract(ScheduleScene):
             record(connection, Action.CANCEL, "theirs", job_id=999, detail="of a pruned job", job_type="theirs")
             until = now + timedelta(hours=2)
             add_mute(connection, NewMute(cause="JobError", until=until, reason="theirs: a reason"), "theirs")
-        ledger.limits.pause(parse_scope("queue:shared"), "theirs: a reason", "grace")
+        ledger.limits.pause(parse_scope("organization:2"), "theirs: a reason", "grace")
 
         browser = browse(ONE, application=APPLICATION)
         paths = ("/", "/jobs", "/failures", "/queues", "/schedules", "/batches", "/audit", "/jobs?state=failed")
