@@ -176,20 +176,11 @@ SLOW: tuple[Slow, ...] = (
     # the test run itself
     Slow(
         "tests/unit/second_chance/test_two_runs.py",
-        (
-            "test_what_fails_twice",
-            "test_over_budget",
-            "test_a_fixture_of_a_test_s_own",
-            "test_nothing_failed",
-            "test_no_test_is_no_pass",
-            "test_without_a_test",
-            "test_one_that_ends_its_process",
-        ),
+        ("test_a_run_ends", "test_one_that_ends_its_process", "test_records"),
         "",
         "test_verdict.py, from records; the other endings of runs here",
     ),
     Slow("tests/unit/second_chance/test_two_runs.py", ("test_marks_among",), "", "those marked alone, without `-m`"),
-    Slow("tests/unit/second_chance/test_two_runs.py", ("test_two_runs", "test_records"), "", "test_records.py"),
 )
 
 
