@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from xml.etree import ElementTree
 
 from scripts.pictures.trace_drawing import draw_trace, in_order, read_trace
 
@@ -56,19 +55,6 @@ def test_a_span_stands_below_its_parent() -> None:
 def test_a_span_whose_parent_is_missing_is_a_root() -> None:
     spans = [each for each in read_trace(DOCUMENT) if each.name != "send"]
     assert [depth for depth, _ in in_order(spans)] == [0, 0, 1, 0]
-
-
-def test_bars_are_where_the_time_is() -> None:
-    root = ElementTree.fromstring(draw_trace(read_trace(DOCUMENT), "a trace & more"))
-    assert root.findtext(f"{SVG}title") == "a trace & more"
-    bars = [each for each in root.iterfind(f"{SVG}rect") if each.get("height") == "15"]
-    begin, last = float(bars[0].attrib["x"]), bars[-1]
-    second = float(last.attrib["x"]) + float(last.attrib["width"]) - begin
-    assert second <= float(root.attrib["width"]) - begin
-    for bar, (start, end) in zip(bars, ((0, 25), (10, 20), (100, 200), (190, 200), (600, 1000)), strict=True):
-        assert abs(float(bar.attrib["x"]) - begin - second * start / 1000) < 0.2
-        assert abs(float(bar.attrib["width"]) - second * (end - start) / 1000) < 0.2
-    assert [bar.get("stroke") is not None for bar in bars] == [False, False, True, False, False]
 
 
 def test_it_says_who_did_what_for_how_long_and_how_it_failed() -> None:
