@@ -47,7 +47,6 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/charts/test_slo_alerts.py", ("test_in_a_week",), "Start", _WEEK),
     Slow("tests/integration/charts/test_slo_alerts.py", ("test_in_a_week",), "few-Success-spoke-app", _WEEK),
     Slow("tests/integration/charts/test_slo_alerts.py", ("test_a_few_jobs_of_an_idle",), "", _WEEK),
-    Slow("tests/integration/charts/test_alerts_week.py", (), "spoke-app", "test_alerts.py, each alert in an hour"),
     Slow("tests/integration/cli/test_check.py", ("test_each_right",), "sync", "the case of the runner"),
     Slow("tests/integration/cli/test_check.py", ("test_each_right",), "reader", "the case of the runner"),
     Slow("tests/integration/sync/test_kills.py", (), "is_deleted", "the case of a second attempt"),
