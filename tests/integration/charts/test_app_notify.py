@@ -26,11 +26,6 @@ def pod(objects: list[Object]) -> Object:
     return pod_of(named(objects, "Deployment", "rel-spoke-app-notify"))
 
 
-def test_it_is_off_by_default(helm: Helm) -> None:
-    for item in helm.render("spoke-app", APP_VALUES):
-        assert "notify" not in item["metadata"]["name"]
-
-
 def test_it_gets_its_options_and_secrets_and_nothing_else_does(helm: Helm) -> None:
     objects = render(helm, BOTH)
     (container,) = pod(objects)["containers"]
@@ -95,11 +90,3 @@ def test_it_reaches_dns_the_database_and_receivers(helm: Helm) -> None:
     narrow = {"egress": {"notify": [{"ports": [{"port": 8443}], "to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}]}]}}
     assert ports(render(helm, BOTH, networkPolicy=narrow)) == [[53], [5432], [8443]]
     assert ports(render(helm, BOTH, networkPolicy={"egress": {"notify": []}})) == [[53], [5432]]
-
-
-def test_two_replicas_have_a_budget(helm: Helm) -> None:
-    def budgets(objects: list[Object]) -> set[str]:
-        return {item["metadata"]["name"] for item in of_kind(objects, "PodDisruptionBudget")}
-
-    assert "rel-spoke-app-notify" not in budgets(render(helm, BOTH))
-    assert "rel-spoke-app-notify" in budgets(render(helm, BOTH | {"replicas": 2}))
