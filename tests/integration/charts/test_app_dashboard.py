@@ -253,7 +253,7 @@ def test_an_ingress_and_a_route_for_the_hosts(
     assert route["metadata"]["annotations"] == {"a": "b"}
     assert route["spec"]["parentRefs"] == [{"name": "rel-public", "namespace": "gateways"}]
     (rule,) = route["spec"]["rules"]
-    assert rule.get("matches") == (None if path == "/" else [{"path": {"type": "PathPrefix", "value": PATH}}])
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": path}}]
     assert rule["backendRefs"] == [{"name": NAME, "port": 8080}]
 
 

@@ -13,7 +13,6 @@ from tests.breaks import notes
 from tests.breaks.__main__ import ROOMS, page, row_of, rows_of
 from tests.breaks.probes import with_probes
 from tests.breaks.rules import BREAKS, SECTIONS, Break
-from tests.breaks.swapping import Functions
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,50 +46,6 @@ def test_the_edits_with_probes_are_still_modules() -> None:
     for file in {item.file for item in BREAKS}:
         edits = {number: item for number, item in enumerate(BREAKS) if item.file == file}
         compile(with_probes((ROOT / file).read_text(), edits), file, "exec")
-
-
-LOADED = """
-from dataclasses import dataclass
-
-
-@dataclass(slots=True)
-class Thing:
-    size: int = 1
-
-    @property
-    def doubled(self) -> int:
-        return 2 * self.size
-
-    @doubled.setter
-    def doubled(self, value: int) -> None:
-        self.size = value // 2
-
-
-def outer():
-    def inner():
-        return "inside"
-    return inner
-"""
-
-
-def test_an_edit_reaches_everybody_who_has_imported_the_function(tmp_path: Path) -> None:
-    file = tmp_path / "loaded.py"
-    file.write_text(LOADED)
-    module: dict[str, Any] = {"__name__": "loaded"}
-    exec(compile(LOADED, str(file), "exec", dont_inherit=True), module)
-    outer, thing = module["outer"], module["Thing"]()
-    functions = Functions([file])
-
-    def swap(before: str, after: str) -> int:
-        return functions.swap(file, lambda source: source.replace(before, after))
-
-    assert swap('"inside"', '"other"') == 1
-    assert outer()() == "other"
-    assert swap("2 * self.size", "3 * self.size\n") >= 1, "what follows moves by a line"
-    assert thing.doubled == 3
-    thing.doubled = 8
-    assert thing.size == 4
-    assert swap("size: int = 1", "size: int = 2") == 0, "an edit outside of functions is none that can be tried"
 
 
 def test_a_run_is_read_from_its_notes() -> None:

@@ -225,7 +225,7 @@ def test_a(cluster): pass
         0,
         "FLAKY 1 of 1",
     ),
-    "no module": ("import nothing_of_that_name", (), 2, "the run fails: the collection failed: *"),
+    "no module": ("import nothing_of_that_name", (), 1, "the run fails: the collection failed: *"),
     "no test": ("def test_good(): pass", ("-k", "nothing"), 5, "*"),
 }
 
