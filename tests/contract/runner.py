@@ -302,7 +302,7 @@ class RunnerContract:
     @pytest.mark.parametrize(
         ("mode", "commits"), [("create_savepoint", False), ("rollback_only", False), ("create_savepoint", True)]
     )
-    def test_joined_to_an_outer_transaction_its_end_counts(self, stage: Stage, mode: Any, commits: bool) -> None:
+    def test_joined_to_an_outer_transaction_both_wait_for_its_end(self, stage: Stage, mode: Any, commits: bool) -> None:
         with stage.engine.connect() as connection:
             outer = connection.begin()
             with Session(connection, join_transaction_mode=mode) as session:

@@ -19,7 +19,7 @@ from sqlalchemy import delete, func, select
 from tests.leftovers import RUN
 from tests.waiting import eventually, patient
 
-from spoke_jobs.tasks.protocol import encoding, messages
+from spoke_jobs.tasks.protocol import messages
 
 from . import e2e_jobs
 from .conftest import Cluster, Images, Object, Product, installed
@@ -157,7 +157,7 @@ def token(place: Product, account: str, audience: str = "spoke-tasks", namespace
 def shown(place: Product, credentials: str | None) -> int:
     """How a request with these credentials is answered."""
     headers = {"Content-Type": messages.NDJSON} | ({"Authorization": f"Bearer {credentials}"} if credentials else {})
-    body = encoding.task_line(messages.Task(uuid.uuid4().hex, "e2e_counts", "-1"))
+    body = messages.task_line(messages.Task(uuid.uuid4().hex, "e2e_counts", "-1"))
     return httpx.post(
         f"{place.tasks_url}{messages.PATH}", content=body, headers=headers, timeout=patient(60)
     ).status_code

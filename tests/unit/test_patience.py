@@ -8,9 +8,10 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from tests import waiting
+from tests import conftest, waiting
 from tests.waiting import eventually, patient, stays
 
 pytest_plugins = ["pytester"]
@@ -98,28 +99,14 @@ def test_the_factor_comes_from_the_environment(variables: dict[str, str], factor
 
 def test_the_timeouts_of_tests_are_multiplied(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the hook of tests/conftest.py, whatever gave the test its timeout."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("SPOKE_TEST_PATIENCE", "2")
-    pytester.makeconftest("from tests.conftest import pytest_collection_finish")
+    for module in (conftest, waiting):
+        monkeypatch.setattr(module, "FACTOR", 2.0)
     pytester.makeini("[pytest]\ntimeout = 200")
-    pytester.makepyfile(
-        """
-import pytest
-
-def timeout(request):
-    return request.node.get_closest_marker("timeout").args[0]
-
-def test_plain(request): assert timeout(request) == 400
-
-@pytest.mark.timeout(30)
-def test_marked(request): assert timeout(request) == 60
-
-@pytest.mark.timeout(600)
-def test_long(request): assert timeout(request) == 1000
-
-@pytest.mark.timeout(1100)
-def test_longer(request): assert timeout(request) == 1100
-"""
+    marks = {"plain": "", "marked": "(30)", "long": "(600)", "longer": "(1100)"}
+    text = "\n".join(
+        f"{mark and f'@pytest.mark.timeout{mark}'}\ndef test_{name}(): ..." for name, mark in marks.items()
     )
-    result = pytester.run(sys.executable, "-m", "pytest", "-q", timeout=patient(120))
-    result.assert_outcomes(passed=4)
+    items = pytester.getitems(f"import pytest\n{text}")
+    conftest.pytest_collection_finish(SimpleNamespace(items=items, config=items[0].config))  # type: ignore[arg-type]
+    seconds = {item.name: mark.args[0] for item in items if (mark := item.get_closest_marker("timeout"))}
+    assert seconds == {"test_plain": 400, "test_marked": 60, "test_long": 1000, "test_longer": 1100}

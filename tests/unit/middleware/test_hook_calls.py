@@ -68,7 +68,7 @@ class AsyncNoted(Noted):
 
 _PLACES = ("thread", "loop", "def on a loop", "def that returns a coroutine")
 PLACES = pytest.mark.parametrize("place", _PLACES)
-KINDS = pytest.mark.parametrize(("place", "kind"), zip(_PLACES, (Noted, AsyncNoted) * 2, strict=True))
+KINDS = pytest.mark.parametrize(("place", "kind"), list(zip(_PLACES, (Noted, AsyncNoted) * 2, strict=True)))
 
 
 def run(place: str, calls: HookCalls, error: BaseException | None = None, seen: list[str] | None = None) -> Any:

@@ -256,8 +256,9 @@ def test_closing_waits_for_what_was_submitted_but_not_for_what_hangs(gate: threa
     assert 4 not in api.tried, "it was closed before its turn"
 
 
-def test_once_closed_it_tells_sync_nothing_more(gate: threading.Event) -> None:
+def test_once_closed_it_tells_sync_nothing_more(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     """That would open again what its owner has closed."""
+    monkeypatch.setattr(module, "_IDLE_SECONDS", 0.01)
 
     def waits_and_fails(job: JobRequest) -> None:
         gate.wait(patient(30))

@@ -344,7 +344,7 @@ class TaskDispatcher:
         self._reset()
 
 
-def _at_multiprocessing_exit(function: Callable[[], None]) -> None:
+def _at_multiprocessing_exit(function: Callable[[], object]) -> None:
     """Call a function when this process ends, if it is a forked child of multiprocessing: it runs no other handlers."""
     process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
     if process is not None and util is not None and process.parent_process() is not None:

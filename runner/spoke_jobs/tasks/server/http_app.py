@@ -21,16 +21,18 @@ from starlette.types import Receive, Scope, Send
 
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.shared.metric_exposition import Exposition, MetricFormat, wanted_format
-from spoke_jobs.tasks.protocol.encoding import BadRequest, acknowledgement_line, parse_batch
 from spoke_jobs.tasks.protocol.messages import (
     BODY_LIMIT_BYTES,
     JSON,
     NDJSON,
     PATH,
     Acknowledgement,
+    BadRequest,
     Malformed,
     Task,
     TaskOutcome,
+    acknowledgement_line,
+    parse_batch,
 )
 from spoke_jobs.tasks.server.auth import CallerCheck
 from spoke_jobs.tasks.server.bounded_protocol import CONNECTION

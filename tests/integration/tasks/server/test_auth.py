@@ -17,7 +17,7 @@ from tests.waiting import eventually, patient
 
 from spoke_jobs.tasks.client.credentials import ProjectedToken
 from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
-from spoke_jobs.tasks.protocol import encoding
+from spoke_jobs.tasks.protocol import messages
 from spoke_jobs.tasks.protocol.messages import PATH, Task
 
 ALLOWED = "texting/web"
@@ -47,7 +47,7 @@ def server(reviewing_server: Server) -> Server:
 
 def sent(server: Server, shown: str | None) -> int:
     """The status of a request that shows it."""
-    return server.post(encoding.task_line(Task(str(uuid4()), "mark", "1")), key=shown).status_code
+    return server.post(messages.task_line(Task(str(uuid4()), "mark", "1")), key=shown).status_code
 
 
 @pytest.mark.parametrize(

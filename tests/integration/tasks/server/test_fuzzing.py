@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.integration.tasks.support.servers import KEY, Server
 from tests.waiting import patient
 
-from spoke_jobs.tasks.protocol import encoding, messages
+from spoke_jobs.tasks.protocol import messages
 from spoke_jobs.tasks.protocol.messages import Task
 from spoke_jobs.tasks.server.openapi import document
 
@@ -109,7 +109,7 @@ def test_every_framing_gets_an_answer_for_each_line_and_the_good_ones_run(server
         @settings(max_examples=60, **UNHURRIED)
         @given(lines=st.lists(anything, max_size=8), cuts=st.lists(st.integers(1, 200), max_size=6), number=st.uuids())
         def check(lines: list[bytes], cuts: list[int], number: Any) -> None:
-            good = [encoding.task_line(Task(f"{number}-{end}", "noop", "1")) for end in "ab"]
+            good = [messages.task_line(Task(f"{number}-{end}", "noop", "1")) for end in "ab"]
             body = good[0] + b"".join(line + b"\n" for line in lines) + good[1]
             parts, rest = [], body
             for cut in cuts:
@@ -117,7 +117,7 @@ def test_every_framing_gets_an_answer_for_each_line_and_the_good_ones_run(server
                 rest = rest[cut:]
             response = client.post(url, content=iter([*filter(None, parts), rest]), headers=headers)
             assert response.status_code == 200
-            acks = [ack for line in response.content.split(b"\n") if (ack := encoding.parse_acknowledgement(line))]
+            acks = [ack for line in response.content.split(b"\n") if (ack := messages.parse_acknowledgement(line))]
             assert len(acks) == 2 + sum(bool(line) and not line.isspace() for line in lines)
             done = {ack.id for ack in acks if ack.outcome == "done"}
             assert {f"{number}-a", f"{number}-b"} <= done

@@ -18,6 +18,7 @@ from tests.integration.tasks.conftest import StartServer
 from tests.integration.tasks.support.certificates import Signed
 from tests.waiting import eventually, patient
 
+from spoke_jobs.tasks.server import guarded_server
 from spoke_jobs.tasks.server.bounded_protocol import (
     CONNECTION,
     HEADERS_LIMIT,
@@ -72,6 +73,8 @@ def guarded(
         tls=certificate.context if certificate is not None else None,
         phase_seconds=seconds,
     )
+    monkeypatched = pytest.MonkeyPatch()
+    monkeypatched.setattr(guarded_server, "_SWEEP_TICKS", 1)
     listening = socket.create_server(("127.0.0.1", 0), backlog=100)
     at_first(listening.getsockname()[1])
     thread = threading.Thread(target=lambda: server.run([listening]))
@@ -81,6 +84,7 @@ def guarded(
     finally:
         server.should_exit = True
         thread.join()
+        monkeypatched.undo()
 
 
 def connected(port: int) -> Any:

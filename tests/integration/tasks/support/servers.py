@@ -19,7 +19,7 @@ from tests.preloaded import Program
 from tests.task_key import KEY
 from tests.waiting import eventually, patient
 
-from spoke_jobs.tasks.protocol import encoding, messages
+from spoke_jobs.tasks.protocol import messages
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
@@ -70,9 +70,9 @@ class Server:
 
     def acknowledged(self, *tasks: messages.Task) -> dict[str | None, messages.Acknowledgement]:
         """Send tasks in one request; their acknowledgements by id."""
-        response = self.post(b"".join(encoding.task_line(task) for task in tasks))
+        response = self.post(b"".join(messages.task_line(task) for task in tasks))
         assert response.status_code == 200, response.text
-        acks = [encoding.parse_acknowledgement(line) for line in response.content.splitlines()]
+        acks = [messages.parse_acknowledgement(line) for line in response.content.splitlines()]
         return {ack.id: ack for ack in acks if ack is not None}
 
     def metric(self, name: str) -> int:

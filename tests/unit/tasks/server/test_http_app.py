@@ -11,8 +11,7 @@ import pytest
 from tests.task_key import KEY
 
 from spoke_jobs import Registry
-from spoke_jobs.tasks.protocol.encoding import task_line
-from spoke_jobs.tasks.protocol.messages import NDJSON, PATH, Acknowledgement, Task, TaskOutcome
+from spoke_jobs.tasks.protocol.messages import NDJSON, PATH, Acknowledgement, Task, TaskOutcome, task_line
 from spoke_jobs.tasks.server import http_app
 from spoke_jobs.tasks.server.auth import AuthRefusal, CallerCheck, Callers
 from spoke_jobs.tasks.server.bounded_protocol import CONNECTION
