@@ -139,7 +139,7 @@ _LIFECYCLE = (
     _core("After OutOfMemory, memory is never increased beyond the upper bound", "templates/container_resources", "in_mebibytes(min(wanted, most))", "in_mebibytes(wanted)"),
     _core("A Job for Kueue is created suspended", "templates/build_job", "if KUEUE_QUEUE in job_labels:", "if False:"),
     _core("A failed attempt is charged to its class of cause", "reconciling/status", "closed = closed.model_copy(update=_charge(status, end.cause))", "pass"),
-    _core("The cause is written before the Job is deleted", "reconciling/reconcile", "return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (_delete(job),))))", "return Decision(Standing.HOLDS, (*(() if job.meta.deletion_at else (_delete(job),)), *actions))"),
+    _core("The cause is written before the Job is deleted", "reconciling/reconcile", "return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (DeleteJob.of(job),))))", "return Decision(Standing.HOLDS, (*(() if job.meta.deletion_at else (DeleteJob.of(job),)), *actions))"),
     _core("An attempt that is stopped is over when its pods have ended", "reconciling/reconcile", "elif job and any(not has_ended(pod, now) for pod in pods):", "elif False:"),
     _core("An attempt that succeeds before it can be stopped counts as succeeded", "reconciling/reconcile", "if isinstance(final_state, Ended) and not final_state.cause:", "if False:"),
     _core("A final outcome changes only if the ledger differs", "reconciling/reconcile", "if current.outcome and current.outcome.final:", "if False:"),

@@ -109,7 +109,7 @@ def _being_deleted(seen: Observed, now: datetime) -> Decision:
     orphans = orphaned(Key(spokejob.namespace, spokejob.name), seen.jobs)
     jobs = [*recorded, *(job for job in (*unrecorded(spokejob, seen.jobs), *orphans) if job not in recorded)]
     pods = tuple(pod for pod in seen.pods if pod.owner == spokejob.uid)
-    deletions = tuple(_delete(job) for job in jobs if not job.meta.deletion_at)
+    deletions = tuple(DeleteJob.of(job) for job in jobs if not job.meta.deletion_at)
     if any(not cleanup.is_over(job, pods, now) for job in jobs if job.attempt <= known):
         return Decision(Standing.HOLDS, (*deletions, CheckAgain(1.0)))
     return Decision(Standing.FINISHED, deletions)
@@ -117,7 +117,7 @@ def _being_deleted(seen: Observed, now: datetime) -> Decision:
 
 def orphan_deletions(key: Key, jobs: Iterable[Job]) -> tuple[DeleteJob, ...]:
     """Return the deletions of the Jobs that a SpokeJob left behind."""
-    return tuple(_delete(job) for job in orphaned(key, jobs) if not job.meta.deletion_at)
+    return tuple(DeleteJob.of(job) for job in orphaned(key, jobs) if not job.meta.deletion_at)
 
 
 def reconcile_unreadable(item: Unreadable, now: datetime) -> tuple[ApplyStatus, ...]:
@@ -149,7 +149,7 @@ def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decisi
     elif not isinstance(end, Ended) or end.cause == Cause.JOB_DELETED:
         end = Ended(cause=known)
     closed = status.attempt_closed(current, end, pod, now)
-    stops = tuple(_delete(job) for job in seen.jobs if not job.finished and not job.meta.deletion_at)
+    stops = tuple(DeleteJob.of(job) for job in seen.jobs if not job.finished and not job.meta.deletion_at)
     return Decision(Standing.FINISHED, (*stops, *seen.write(_finished(seen, closed, end.cause, now))))
 
 
@@ -252,7 +252,7 @@ def _of_state(
             return Decision(Standing.HOLDS, (ReadLive(),))
         case Ended(stop=True) if job:
             actions = seen.write(status.attempt_stopping(current, state, pod, now))
-            return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (_delete(job),))))
+            return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (DeleteJob.of(job),))))
         case Ended():
             return _end(seen, state, pod, now)
         case Pends(check_at=check_at):
@@ -350,7 +350,7 @@ def _stop_attempt(seen: Observed, record: AttemptStatus, now: datetime) -> Decis
     elif job is None and not seen.live:
         return Decision(Standing.HOLDS, (ReadLive(),))
     elif job and not job.meta.deletion_at:
-        return Decision(Standing.HOLDS, (_delete(job),))
+        return Decision(Standing.HOLDS, (DeleteJob.of(job),))
     elif job and any(not has_ended(pod, now) for pod in pods):
         return Decision(Standing.HOLDS, (CheckAgain(1.0),))
     elif job and not pods and not seen.live:
@@ -462,10 +462,6 @@ def _checks(decision: Decision) -> tuple[CheckAgain, ...]:
     return tuple(action for action in decision.actions if isinstance(action, CheckAgain))
 
 
-def _delete(job: Job) -> DeleteJob:
-    return DeleteJob(job.meta.key.name, job.meta.uid, str(job.meta.resource_version), wait_for_pods=True)
-
-
 def _events_about(events: tuple[WarningEvent, ...], job: Job | None, pods: tuple[Pod, ...]) -> tuple[WarningEvent, ...]:
     uids = {item.meta.uid for item in (*([job] if job else ()), *pods)}
     return tuple(event for event in events if event.about in uids)
@@ -500,9 +496,7 @@ def undiagnosable(spokejob: SpokeJob, jobs: Iterable[Job], error: Exception, now
     The Jobs are deleted first: an attempt that holds no place must not run on if the status can't be written.
     """
     stops = tuple(
-        DeleteJob(job.meta.key.name, job.meta.uid, str(job.meta.resource_version), wait_for_pods=True)
-        for job in jobs
-        if job.owner == spokejob.uid and not job.finished and not job.meta.deletion_at
+        DeleteJob.of(job) for job in jobs if job.owner == spokejob.uid and not job.finished and not job.meta.deletion_at
     )
     final = _final(spokejob, message_of(error), now).model_copy(update={"observed_generation": spokejob.generation})
     return Decision(Standing.FINISHED, (*stops, ApplyStatus(final, prompt=True)))

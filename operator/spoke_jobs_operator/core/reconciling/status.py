@@ -50,6 +50,9 @@ class Mark:
     message: str = ""
 
 
+_UNFINISHED = (Mark(SUCCEEDED, "Unknown", "Unfinished"), Mark(FINISHED, "False", "Unfinished"))
+
+
 def attempt_started(
     status: SpokeJobStatus,
     number: int,
@@ -84,8 +87,7 @@ def attempt_started(
         now,
         Mark(ADMITTED, "True", "JobCreated", f"attempt {number} has its Job"),
         Mark(RUNNING, "False", WaitReason.POD_PENDING),
-        Mark(SUCCEEDED, "Unknown", "Unfinished"),
-        Mark(FINISHED, "False", "Unfinished"),
+        *_UNFINISHED,
     )
 
 
@@ -126,18 +128,8 @@ def attempt_stopping(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: d
 
     This is written before the Job is deleted, so that an operator that restarts in between knows why the Job is gone.
     """
-    *others, record = _with_pod(status.attempts, pod)
-    record = record.model_copy(
-        update={
-            "cause": end.cause,
-            "error_type": end.error_type,
-            "exit_code": end.exit_code,
-            "container": end.container,
-            "message": end.message[:MESSAGE_LIMIT],
-            "reason": end.reason[:40],
-        }
-    )
-    updated = status.model_copy(update={"cause": end.cause, "waiting": None, "attempts": (*others, record)})
+    attempts = _with_end(_with_pod(status.attempts, pod), end)
+    updated = status.model_copy(update={"cause": end.cause, "waiting": None, "attempts": attempts})
     running = _condition(status, RUNNING)
     return _marked(updated, now, Mark(RUNNING, running.status if running else "False", STOPPING, end.message))
 
@@ -186,8 +178,7 @@ def held(status: SpokeJobStatus, wait: Wait, now: datetime, *, blocked: bool) ->
     message = wait_text.sentence(wait)
     marks = [
         Mark(ADMITTED, "False", wait.code, message),
-        Mark(SUCCEEDED, "Unknown", "Unfinished"),
-        Mark(FINISHED, "False", "Unfinished"),
+        *_UNFINISHED,
     ]
     renewed = () if updated.waiting is status.waiting else (ADMITTED,)  # the message may name another object
     return _marked(
@@ -322,19 +313,25 @@ def _charge(status: SpokeJobStatus, cause: str) -> dict[str, dict[str, int]]:
 
 
 def _closed(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
-    *others, record = _with_pod(status.attempts, pod, at_the_end=True)
-    record = record.model_copy(
-        update={
-            "finished_at": now,
-            "cause": end.cause,
-            "error_type": end.error_type[:200],
-            "exit_code": end.exit_code,
-            "container": end.container,
-            "message": end.message[:MESSAGE_LIMIT],
-            "reason": end.reason[:40],
-        }
-    )
-    return status.model_copy(update={"attempts": (*others, record)})
+    attempts = _with_end(_with_pod(status.attempts, pod, at_the_end=True), end, finished_at=now)
+    return status.model_copy(update={"attempts": attempts})
+
+
+def _with_end(
+    attempts: tuple[AttemptStatus, ...], end: Ended, finished_at: datetime | None = None
+) -> tuple[AttemptStatus, ...]:
+    """Note in the newest record how it has ended, or will end."""
+    *others, record = attempts
+    noted = {
+        "finished_at": finished_at,
+        "cause": end.cause,
+        "error_type": end.error_type[:200],
+        "exit_code": end.exit_code,
+        "container": end.container,
+        "message": end.message[:MESSAGE_LIMIT],
+        "reason": end.reason[:40],
+    }
+    return (*others, record.model_copy(update=noted))
 
 
 def _with_pod(

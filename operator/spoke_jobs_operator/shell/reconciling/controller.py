@@ -414,12 +414,10 @@ class Controller:
         return Effect.DONE
 
     async def _delete_job(self, key: Key, delete: DeleteJob) -> None:
-        uid = delete.uid
-        answer = await self._client.delete_job(key, uid, delete.resource_version, wait_for_pods=delete.wait_for_pods)
-        if answer and answer.get("kind") == "Job":
-            self._store.job_seen(answer)
-        else:
-            self._store.jobs.remove(key, uid)
+        answer = await self._client.delete_job(
+            key, delete.uid, delete.resource_version, wait_for_pods=delete.wait_for_pods
+        )
+        self._store.job_deleted(key, delete.uid, answer)
         self._metrics.writes.labels("job_delete").inc()
 
     async def _apply_status(self, key: Key, uid: str, resource_version: str, apply: ApplyStatus) -> bool:

@@ -294,6 +294,13 @@ class Store:
         (self._warnings.forget if gone else self._warnings.appeared)(job.meta)
         return {job.spokejob} if changed else set()
 
+    def job_deleted(self, key: Key, uid: str, answer: Mapping[str, Any] | None) -> None:
+        """Store what the API server answered to the deletion of a Job: it stays until its pods are gone, or is gone."""
+        if answer and answer.get("kind") == Kind.JOB.kind:
+            self.job_seen(answer)
+        else:
+            self.jobs.remove(key, uid)
+
     @_contained
     def pod_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a pod, or its deletion.
