@@ -248,7 +248,7 @@ _ROOM = (
     _core("A PodTemplate counts as full for a minute after its last pod without room", "obstacles/room", "elif now >= full.until:", "else:"),
     _core("A young job that waits only because others start causes no status write", "obstacles/room", "if now - created_at < UNWRITTEN:", "if False:"),
     _core("A pod waits for room on a cordoned node", "diagnosis/scheduler_message", "if _CORDONED in nodes.lower():", "if False:"),
-    _core("A pod for which some nodes are full and others unsuitable waits for room", "diagnosis/scheduler_message", "if not mismatches or _ROOM.search(nodes) or _CORDONED.search(nodes):", "if not mismatches:"),
+    _core("A pod for which some nodes are full and others unsuitable waits for room", "diagnosis/scheduler_message", "if not mismatches or _short_of(nodes) or _CORDONED in lower:", "if not mismatches:"),
     _core("A pod that no node suits names the rule that excludes them", "diagnosis/scheduler_message", "return NoNode(WaitReason.NO_NODE_MATCHES, \", \".join(mismatches))", "return NoNode(WaitReason.UNSCHEDULABLE)"),
 )  # fmt: skip
 
@@ -333,7 +333,7 @@ _UNDIAGNOSABLE = (
     _runner("The output of an ended job is read although it had to wait", "sync/leader_loop", "if not seen.settled or self._outputs.is_postponed(seen.name):", "if not seen.settled:"),
     _runner("What sync remembers of a SpokeJob goes with the SpokeJob", "sync/leader_loop", "self._outputs.keep(remembered)", "pass"),
     _runner("The routines of the ledger go on although the API server is unavailable", "sync/leader_loop", "            self._refused = error", "            raise"),
-    _runner("What sync knows outlives an error of the API server", "sync/sync_process", "loop = loop or self._make_loop()", "loop = self._make_loop()"),
+    _runner("What sync knows outlives an error of the API server", "sync/sync_process", "loop = loop or LeaderLoop(", "loop = LeaderLoop("),
     _runner("Sync stores the output of pods before it forgets it", "sync/sync_process", "            loop.close(stores=stores)", "            loop.close(stores=False)"),
     _runner("Sync compares again after an error of the API server", "sync/leader_loop", "            self._listen()\n            self._due[\"compare\"] = 0.0", "            self._listen()"),
     _runner("A read of output that hangs delays no exit of sync", "sync/sync_process", "if thread.name.startswith(READERS))", "if False)"),

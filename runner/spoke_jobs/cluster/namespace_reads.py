@@ -1,15 +1,19 @@
-"""Read the operator's published state and the PodTemplates of the namespace, for the dashboard.
+"""Read the namespace for the dashboard and `why`: the operator's state, its PodTemplates, what its SpokeJobs wait for.
 
-This needs `get` on the operator's ConfigMap, and `list` on PodTemplates.
+This needs `get` on the operator's ConfigMap, and `list` on PodTemplates and on SpokeJobs.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
 from itertools import islice
 from typing import TypeVar
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
+from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob, busy_nodes, unfinished_since, waits_of
 from spoke_jobs.cluster.namespace_view import NamespaceView, TemplateView, template_view
 from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.names import STATE_CONFIGMAP
@@ -27,15 +31,10 @@ R = TypeVar("R")
 def read_namespace_view(namespace: str) -> NamespaceView:
     """Read what this account may read."""
     try:
-        api = SpokeJobClient.connect(namespace, _TIMEOUTS)
-    except ConfigurationError as error:
+        with closing(SpokeJobClient.connect(namespace, _TIMEOUTS)) as api:
+            return _found(api)
+    except (ConfigurationError, ApiError) as error:
         return NamespaceView(namespace, problem=str(error))
-    try:
-        return _found(api)
-    except ApiError as error:
-        return NamespaceView(namespace, problem=str(error))
-    finally:
-        api.close()
 
 
 def _found(api: SpokeJobClient) -> NamespaceView:
@@ -65,3 +64,30 @@ def _readable(read: Callable[[], R], otherwise: R) -> tuple[R, str]:
         raise
     except ApiError as error:
         return otherwise, str(error)
+
+
+LISTED = 5_000
+"""The most SpokeJobs that are read."""
+_LIST_TIMEOUTS = Timeouts(connect=3.0, read=10.0)
+
+
+def read_spokejob_waits(namespace: str) -> SpokeJobWaits:
+    """Read the SpokeJobs that this account may list."""
+    found: list[WaitingSpokeJob] = []
+    unfinished: list[datetime] = []
+    nodes = Counter[str]()
+    read = 0
+    try:
+        with closing(SpokeJobClient.connect(namespace, _LIST_TIMEOUTS)) as api:
+            for page in api.pages():
+                found += waits_of(page.items)
+                unfinished += unfinished_since(page.items)
+                nodes.update(busy_nodes(page.items))
+                read += len(page.items)
+                if read >= LISTED:
+                    break
+    except (ConfigurationError, ApiError) as error:
+        return SpokeJobWaits(problem=str(error))
+    busiest = tuple(sorted(nodes.items(), key=lambda node: (-node[1], node[0])))
+    oldest = min(unfinished, default=None)
+    return SpokeJobWaits(tuple(found), more=read >= LISTED, oldest_unfinished=oldest, nodes=busiest)

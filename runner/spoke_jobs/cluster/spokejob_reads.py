@@ -7,6 +7,7 @@ If something can't be read, the view says so and nothing is raised: the command 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -38,15 +39,10 @@ def read_cluster_view(job: JobRequest, namespace: str, *, around: bool = True) -
     if not where:
         return ClusterView(name, problem="SPOKE_NAMESPACE is not set")
     try:
-        api = SpokeJobClient.connect(where, _TIMEOUTS)
-    except ConfigurationError as error:
+        with closing(SpokeJobClient.connect(where, _TIMEOUTS)) as api:
+            return _found(api, job, name, around=around)
+    except (ConfigurationError, ApiError) as error:
         return ClusterView(name, where, problem=str(error))
-    try:
-        return _found(api, job, name, around=around)
-    except ApiError as error:
-        return ClusterView(name, where, problem=str(error))
-    finally:
-        api.close()
 
 
 def _found(api: SpokeJobClient, job: JobRequest, name: str, *, around: bool) -> ClusterView:
@@ -86,11 +82,8 @@ def read_pulled_at(pod: str, namespace: str) -> datetime | None:
     :raises ConfigurationError: if there are no credentials.
     """
     about = f"involvedObject.kind=Pod,involvedObject.name={pod},reason=Pulled"
-    api = SpokeJobClient.connect(namespace, _TIMEOUTS)
-    try:
+    with closing(SpokeJobClient.connect(namespace, _TIMEOUTS)) as api:
         found = api.ask(f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": about, "limit": str(_EVENTS)})
-    finally:
-        api.close()
     times = (_happened(item) for item in items(found, "items") if _is_about_the_job(item))
     return max((at for at in times if at is not None), default=None)
 
