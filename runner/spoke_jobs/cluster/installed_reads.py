@@ -67,7 +67,7 @@ def pulled_in(pod: str, namespace: str) -> datetime | None:
     where, problem = _reachable(namespace)
     if problem:
         return None
-    from spoke_jobs.cluster.spokejob_reads import read_pulled_at
+    from spoke_jobs.cluster.namespace_reads import read_pulled_at
 
     return read_pulled_at(pod, where)
 
@@ -91,6 +91,6 @@ def view_of(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterV
     """
     if job.executor is not Executor.CLUSTER or importlib.util.find_spec("kubernetes") is None:
         return None
-    from spoke_jobs.cluster.spokejob_reads import read_cluster_view
+    from spoke_jobs.cluster.namespace_reads import read_cluster_view
 
     return read_cluster_view(job, namespace, around=around)

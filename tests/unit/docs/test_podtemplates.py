@@ -8,8 +8,7 @@ from typing import Any
 
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs_operator.core.objects.read_objects import read_spokejob, read_template
-from spoke_jobs_operator.core.templates.build_job import BOOKKEEPING, build_job
-from spoke_jobs_operator.core.templates.container_resources import grown
+from spoke_jobs_operator.core.templates.build_job import BOOKKEEPING, build_job, grown
 
 PAGE = " ".join((Path(__file__).parents[3] / "docs/how-to/podtemplates.md").read_text().split())
 Object = dict[str, Any]
