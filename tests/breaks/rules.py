@@ -142,7 +142,7 @@ _LIFECYCLE = (
     _core("The cause is written before the Job is deleted", "reconciling/reconcile", "return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (DeleteJob.of(job),))))", "return Decision(Standing.HOLDS, (*(() if job.meta.deletion_at else (DeleteJob.of(job),)), *actions))"),
     _core("An attempt that is stopped is over when its pods have ended", "reconciling/reconcile", "elif job and any(not has_ended(pod, now) for pod in pods):", "elif False:"),
     _core("An attempt that succeeds before it can be stopped counts as succeeded", "reconciling/reconcile", "if isinstance(final_state, Ended) and not final_state.cause:", "if False:"),
-    _core("A final outcome changes only if the ledger differs", "reconciling/reconcile", "if current.outcome and current.outcome.final:", "if False:"),
+    _core("A final outcome changes only if the ledger differs", "reconciling/reconcile", "if current.is_final:", "if False:"),
     _core("A final state in the ledger ends the SpokeJob, whatever the state of its pods", "reconciling/reconcile", "if current.ledger:\n        started", "if False:\n        started"),
     _core("An unchanged status is not written", "reconciling/observed", "if updated == current:\n            return ()", "if False:\n            return ()"),
     _core("A suspended SpokeJob starts no attempt", "reconciling/next_attempt", "if not seen.spokejob.spec.suspend:", "if True:"),

@@ -94,7 +94,7 @@ class ApplyStatus:
         """
         if self.minor:
             return True
-        newest = self.status.attempts[-1] if self.status.attempts else None
+        newest = self.status.newest
         if self.prompt:
             return False
         if self.status.cause in HELD_BY_OTHERS:

@@ -81,7 +81,7 @@ def _needs_more_memory(spokejob: SpokeJob) -> Miss | None:
 
 
 def _lost_one(spokejob: SpokeJob) -> Miss | None:
-    last = spokejob.status.attempts[-1] if spokejob.status.attempts else None
+    last = spokejob.status.newest
     return Miss.LOST if last is not None and last.cause == Cause.STANDBY_LOST else None
 
 

@@ -14,7 +14,6 @@ from spoke_jobs.shared.api_errors import ApiError, Conflict, NotFound
 from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs_operator.core.objects.api_objects import Job, Key, PodTemplate
 from spoke_jobs_operator.core.reconciling.actions import LabelPod, TakeStandby, TellStandby
-from spoke_jobs_operator.core.reconciling.status import open_attempt
 from spoke_jobs_operator.core.standby.assignment import Handover, Told, is_assigned
 from spoke_jobs_operator.core.standby.standby_job import bounds_of
 from spoke_jobs_operator.core.standby.standby_offer import Miss, offer
@@ -76,7 +75,7 @@ class Assignments:
         """Return the standby pod for the SpokeJob's next attempt, or why it gets none."""
         if not self._may_offer or not spokejob.spec.lane or template is None:
             return None
-        if open_attempt(spokejob.status) is not None:
+        if spokejob.status.open_attempt is not None:
             return None
         key = key_of(spokejob)
         wants = bounds_of(template).maximum > 0
@@ -88,7 +87,7 @@ class Assignments:
 
     def handover(self, spokejob: SpokeJob) -> Handover | None:
         """Return how far the open attempt is handed over; None if it was assigned to no standby pod."""
-        record = open_attempt(spokejob.status)
+        record = spokejob.status.open_attempt
         if record is None or not is_assigned(record):
             return None
         job = self._store.jobs.get(Key(spokejob.namespace, record.job))
@@ -106,7 +105,7 @@ class Assignments:
 
     def decided(self, key: Key, status: SpokeJobStatus) -> None:
         """Reserve the standby pod that a SpokeJob's status names, or is about to name; release any other one."""
-        record = open_attempt(status)
+        record = status.open_attempt
         assigned = record is not None and is_assigned(record)
         self._pods.reserve(key, Key(key.namespace, record.job) if record is not None and assigned else None)
 

@@ -276,7 +276,7 @@ class Store:
         """Store a SpokeJob, or its deletion. A new run concerns the SpokeJob of the run before it as well."""
         item: SpokeJob | Packed | Unreadable = read_spokejob(body)
         earlier = run_key(item, item.spec.run - 1) if isinstance(item, SpokeJob) and item.spec.run > 1 else None
-        if isinstance(item, SpokeJob) and _is_final(item):
+        if isinstance(item, SpokeJob) and item.status.is_final:
             item = Packed.of(item)
         identity = _identify_spokejob(item)
         changed = (
@@ -379,7 +379,7 @@ class Store:
     def unfinished(self) -> Iterator[SpokeJob]:
         """Return the SpokeJobs that are not final."""
         for item in self.spokejobs:
-            if isinstance(item, SpokeJob) and not _is_final(item):
+            if isinstance(item, SpokeJob) and not item.status.is_final:
                 yield item
 
     def _gone(self, index: ObjectIndex[Any], meta: Meta) -> bool:
@@ -397,13 +397,9 @@ def run_key(spokejob: SpokeJob, run: int) -> Key:
     return Key(spokejob.namespace, names.spokejob_name(spec.job_type, spec.request_id, spec.uid, run))
 
 
-def _is_final(spokejob: SpokeJob) -> bool:
-    return spokejob.status.outcome is not None and spokejob.status.outcome.final
-
-
 def _template_of(item: SpokeJob | Packed | Unreadable) -> Key | None:
     """Return the PodTemplate of a SpokeJob that is not final. Others make no further Jobs from it."""
-    if isinstance(item, SpokeJob) and not _is_final(item):
+    if isinstance(item, SpokeJob) and not item.status.is_final:
         return Key(item.namespace, item.spec.pod_template)
     return None
 
