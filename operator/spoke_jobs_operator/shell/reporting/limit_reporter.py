@@ -87,7 +87,7 @@ class LimitReporter:
 
     async def _write(self, item: SpokeLimitView, status: SpokeLimitStatus) -> None:
         try:
-            body = await self._client.apply_limit_status(item.key, item.uid, status)
+            body = await self._client.apply_limit_status(item.key, item.meta.uid, status)
         except (Conflict, NotFound, NotLeading) as error:  # replaced, deleted, or no longer leading
             logger.debug("the status of a SpokeLimit was not written: %s", error, extra={"spokelimit": str(item.key)})
         except ApiError as error:
