@@ -249,7 +249,7 @@ _ROOM = (
     _core("A young job that waits only because others start causes no status write", "obstacles/room", "if now - created_at < UNWRITTEN:", "if False:"),
     _core("A pod waits for room on a cordoned node", "diagnosis/scheduler_message", "if _CORDONED in nodes.lower():", "if False:"),
     _core("A pod for which some nodes are full and others unsuitable waits for room", "diagnosis/scheduler_message", "if not mismatches or _short_of(nodes) or _CORDONED in lower:", "if not mismatches:"),
-    _core("A pod that no node suits names the rule that excludes them", "diagnosis/scheduler_message", "return NoNode(WaitReason.NO_NODE_MATCHES, \", \".join(mismatches))", "return NoNode(WaitReason.UNSCHEDULABLE)"),
+    _core("A pod that no node suits names the rule that excludes them", "diagnosis/scheduler_message", "return (WaitReason.NO_NODE_MATCHES, \", \".join(mismatches))", "return (WaitReason.UNSCHEDULABLE, \"\")"),
 )  # fmt: skip
 
 _ENDS = (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.wait_reasons import WAITS
-from spoke_jobs_operator.core.diagnosis.scheduler_message import NoNode, no_node
+from spoke_jobs_operator.core.diagnosis.scheduler_message import no_node
 
 NOT_HELPFUL = " preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
 NO_CLAIMS = " no new claims to deallocate,"
@@ -133,7 +133,7 @@ NO_CLAIMS = " no new claims to deallocate,"
 )
 @pytest.mark.parametrize("rest", ["", NOT_HELPFUL, NO_CLAIMS + NOT_HELPFUL])
 def test_what_the_scheduler_says_is_understood(message: str, reason: str, about: str, rest: str) -> None:
-    assert no_node(message + rest) == NoNode(reason, about)
+    assert no_node(message + rest) == (reason, about)
     assert reason in CAUSES or reason in WAITS
 
 
