@@ -194,7 +194,7 @@ _LIMITS = (
     _core("An attempt runs for as long as its namespace allowed at its start", "reconciling/reconcile", "record.timeout_seconds or spec.timeout_seconds", "spec.timeout_seconds"),
     _contract("A scope that this release does not know limits nothing", "limit_scopes", "if kind == word), None)", "if kind == word), ScopeKind.ALL)"),
     _core("A SpokeLimit with an unknown scope says that it is not enforced", "reporting/limit_status", "if item.scope is None:", "if False:"),
-    _core("A SpokeLimit shows how many of its jobs run", "reporting/limit_status", "running=running.of(namespace, scope) if scope else None", "running=0"),
+    _core("A SpokeLimit shows how many of its jobs run", "reporting/limit_status", "running=running[key] if item.scope else None", "running=0"),
     _shell("When a pause ends by itself, jobs start without another change", "admission/limit_keeper", "self._later(wait, partial(self._timer_fires, self._timers))", "pass"),
     _shell("After a change of limits, a waiting job shows its new reason", "admission/limit_keeper", "self._wake(key)", "pass"),
     _shell("While limits can't be computed, the earlier ones hold", "admission/limit_keeper", "self.on_error(error)", "raise"),

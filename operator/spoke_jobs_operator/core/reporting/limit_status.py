@@ -46,7 +46,7 @@ def status_of(
 ) -> SpokeLimitStatus:
     """Return the status of a SpokeLimit. A condition keeps its time as long as its status stays the same.
 
-    :param running: how many SpokeJobs have a place, by scope. Of `each-queue` and the like it is the sum of all of them.
+    :param running: how many SpokeJobs have a place, by scope. Of `each-queue` and the like, of all of them.
     :param waiting: how many wait for one, likewise.
     :param full_at: when the bucket of its rate is full.
     """
