@@ -19,8 +19,7 @@ from spoke_jobs.cluster import cluster_checks
 from spoke_jobs.cluster.check_results import TemplateCheck
 from spoke_jobs.cluster.cluster_view import busy_nodes, read_published, times, unfinished_since, waits_of
 from spoke_jobs.cluster.namespace_view import template_view
-from spoke_jobs.cluster.pod_logs import job_has_ended
-from spoke_jobs.cluster.pod_output import started
+from spoke_jobs.cluster.pod_logs import job_has_ended, started
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.environment import BadEnvironment, PodAssignment

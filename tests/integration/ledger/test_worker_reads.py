@@ -17,7 +17,7 @@ from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.limits.admission import LimitFigures
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import Failure, JobRequest
-from spoke_jobs.worker.ledger_reads import LedgerReads
+from spoke_jobs.worker.worker_endpoint import LedgerReads
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from typing import Any
 from tests.unit.operator.core.test_build_job import Object, spokejob
 
 from spoke_jobs_operator.core.objects.read_objects import read_template
-from spoke_jobs_operator.core.templates.build_job import BOOKKEEPING, build_job
-from spoke_jobs_operator.core.templates.container_resources import grown
+from spoke_jobs_operator.core.templates.build_job import BOOKKEEPING, build_job, grown
 
 PAGE = " ".join((Path(__file__).parents[3] / "docs/how-to/podtemplates.md").read_text().split())
 TEMPLATE: Object = {

@@ -17,8 +17,8 @@ from spoke_jobs.cluster.manifest import name_of, spokejob
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, JobRequest, JobState
 from spoke_jobs.shared.api_errors import ApiUnavailable, NoAnswer, api_error
-from spoke_jobs.sync.failed_writes import MOST_FAILED, FailedWrites
 from spoke_jobs.sync.leader_loop import LeaderLoop
+from spoke_jobs.sync.undecided import MOST_FAILED, FailedWrites
 
 WEBHOOK = 'failed calling webhook "names.example.com": connection refused'
 

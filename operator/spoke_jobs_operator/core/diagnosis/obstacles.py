@@ -111,10 +111,10 @@ def _is_gated(pod: Pod, _warning: WarningEvent | None, _now: datetime) -> Obstac
 def _has_no_node(pod: Pod, _warning: WarningEvent | None, _now: datetime) -> Obstacle | None:
     if not pod.unschedulable:
         return None
-    found = no_node(pod.unschedulable)
-    if found.reason in FITS_NOWHERE and shortage(pod.unschedulable):
+    reason, about = no_node(pod.unschedulable)
+    if reason in FITS_NOWHERE and shortage(pod.unschedulable):
         return Obstacle(WaitReason.CLUSTER_FULL, pod.unschedulable)
-    return Obstacle(found.reason, pod.unschedulable, found.object)
+    return Obstacle(reason, pod.unschedulable, about)
 
 
 def _container_cannot_start(pod: Pod, _warning: WarningEvent | None, _now: datetime) -> Obstacle | None:

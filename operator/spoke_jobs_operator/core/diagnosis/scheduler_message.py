@@ -16,7 +16,6 @@ waiting for room.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.wait_reasons import WaitReason
@@ -70,30 +69,20 @@ FITS_NOWHERE = (WaitReason.UNSCHEDULABLE, WaitReason.NO_NODE_MATCHES)
 """The reasons of a pod that no node can take, whatever other pods do."""
 
 
-@dataclass(frozen=True, slots=True)
-class NoNode:
-    """Why the scheduler finds no node."""
-
-    reason: str
-    """A Cause or a WaitReason."""
-    object: str = ""
-    """The object that is missing, or the rule that no node matches."""
-
-
-def no_node(message: str) -> NoNode:
-    """Return why the scheduler finds no node for a pod.
+def no_node(message: str) -> tuple[str, str]:
+    """Return why the scheduler finds no node for a pod: a cause or a reason to wait, and the object or rule concerned.
 
     If some nodes lack room and others do not match, the pod waits for room: only room can change by itself.
     """
     nodes = _PREEMPTION.split(message, maxsplit=1)[0]
     for pattern, code in _OBJECTS:
         if found := pattern.search(nodes):
-            return NoNode(code, next((name for name in found.groups() if name), ""))
+            return (code, next((name for name in found.groups() if name), ""))
     lower = nodes.lower()
     mismatches = dict.fromkeys(words for text, words in _MISMATCHES if text in lower)
     if not mismatches or _short_of(nodes) or _CORDONED in lower:
-        return NoNode(WaitReason.UNSCHEDULABLE)
-    return NoNode(WaitReason.NO_NODE_MATCHES, ", ".join(mismatches))
+        return (WaitReason.UNSCHEDULABLE, "")
+    return (WaitReason.NO_NODE_MATCHES, ", ".join(mismatches))
 
 
 def shortage(message: str) -> str:

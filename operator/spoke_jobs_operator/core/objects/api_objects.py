@@ -158,7 +158,6 @@ class Container:
     """Whether the container runs and its startup probe, if any, has succeeded."""
     last_end: Terminated | None = None
     """How the container ended before its last restart."""
-    restarts: int = 0
     memory_limit: str = ""
     """As the pod's spec has it; empty for none."""
     memory_request: str = ""

@@ -201,7 +201,6 @@ def _containers(spec: Body, status: Body) -> Iterator[Container]:
                 state=_container_state(item, "state"),
                 started=item.get("started") is not False,
                 last_end=last if isinstance(last, Terminated) else None,
-                restarts=number(item, "restartCount"),
                 memory_limit=text(mapping(mapping(given, "resources"), "limits"), "memory"),
                 memory_request=text(mapping(mapping(given, "resources"), "requests"), "memory"),
             )

@@ -17,7 +17,7 @@ from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTempl
 from spoke_jobs_operator.core.obstacles.holds import REFUSALS
 from spoke_jobs_operator.core.obstacles.room import Group
 from spoke_jobs_operator.core.standby.assignment import Handover
-from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer, may_take_one
+from spoke_jobs_operator.core.standby.standby_offer import Miss, may_take_one
 
 from .actions import Action, ApplyStatus
 
@@ -49,8 +49,8 @@ class Observed:
     made: int = 0
     """The newest attempt whose Job this process has created or adopted, even if that Job is missing now."""
 
-    offer: Offer | Miss | None = None
-    """The standby pod that the next attempt may use, or why there is none; None for another lane."""
+    offer: Job | Miss | None = None
+    """The Job of the standby pod that the next attempt may use, or why there is none; None for another lane."""
     handover: Handover | None = None
     """How far the open attempt is handed over to the standby pod that it was assigned to; None if it was to none."""
 

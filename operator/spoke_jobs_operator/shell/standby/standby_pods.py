@@ -119,10 +119,6 @@ class StandbyPods:
         """Return what is remembered of the standby pods of a PodTemplate."""
         return self._memory.setdefault(template, PoolMemory())
 
-    def assigned_in(self, namespace: str) -> int:
-        """Return how many standby pods of a namespace have an attempt."""
-        return sum(1 for spokejob in self._jobs if spokejob.namespace == namespace)
-
     def problems(self, namespace: str) -> list[PublishedStandby]:
         """Return the PodTemplates of a namespace that want standby pods and lack them."""
         found = {key.name: memory for key, memory in self._memory.items() if key.namespace == namespace}

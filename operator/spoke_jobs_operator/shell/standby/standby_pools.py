@@ -206,10 +206,7 @@ class StandbyPools:
             self._undeletable[meta.uid] = now + UNDELETABLE_AGAIN
             logger.warning("a standby pod cannot be deleted: %s", error, extra={"job": str(meta.key)})
             return
-        if answer and answer.get("kind") == "Job":
-            self._store.job_seen(answer)
-        else:
-            self._store.jobs.remove(meta.key, meta.uid)
+        self._store.job_deleted(meta.key, meta.uid, answer)
         self._metrics.writes.labels("job_delete").inc()
         logger.info("a standby pod is deleted: %s", removal.why.value, extra={"job": str(meta.key)})
 
@@ -283,10 +280,8 @@ class StandbyPools:
 
         :param keeps: whether the namespace is to have standby pods.
         """
-        members = self._pods.members(namespace)
-        waits = [item for own in members.values() for item in own if not item.ended and not item.reserved]
-        ready = sum(1 for item in waits if item.ready)
-        states = {"free": ready, "starting": len(waits) - ready, "assigned": self._pods.assigned_in(namespace)}
+        members, pools = self._pods.members(namespace), self._pods.counts(namespace)
+        states = {state: sum(getattr(pool, state) for pool in pools) for state in ("free", "starting", "assigned")}
         shown = keeps or any(members.values()) or any(states.values())
         for state, number in states.items():
             if shown:

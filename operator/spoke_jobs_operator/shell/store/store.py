@@ -21,7 +21,6 @@ from spoke_jobs_operator.core.objects.api_objects import (
     STANDBY_POOL,
     Job,
     Key,
-    Meta,
     Packed,
     Pod,
     PodTemplate,
@@ -41,6 +40,7 @@ from spoke_jobs_operator.core.templates.build_job import inherited
 from .warnings_seen import WarningsSeen
 
 T = TypeVar("T")
+M = TypeVar("M", Job, Pod, PodTemplate, SpokeLimitView, NamespaceView)
 S = ParamSpec("S")
 _REMEMBERED_DELETIONS = 10_000
 
@@ -49,20 +49,6 @@ class See(Protocol):
     """Store an object, or its deletion; return the SpokeJobs to handle again."""
 
     def __call__(self, body: Mapping[str, Any], *, gone: bool) -> set[Key]: ...
-
-
-class _Settings(Protocol):
-    """An object that belongs to no SpokeJob."""
-
-    @property
-    def key(self) -> Key: ...
-    @property
-    def uid(self) -> str: ...
-    @property
-    def resource_version(self) -> int: ...
-
-
-V = TypeVar("V", bound=_Settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +217,9 @@ class Store:
         )
         self.jobs: ObjectIndex[Job] = ObjectIndex(_identify, lambda job: job.spokejob, _are_alike)
         self.pods: ObjectIndex[Pod] = ObjectIndex(_identify, lambda pod: pod.spokejob, _are_alike)
-        self.templates: ObjectIndex[PodTemplate] = ObjectIndex(
-            _identify, lambda template: template.meta.key, _template_alike
-        )
-        self.spokelimits: ObjectIndex[SpokeLimitView] = _settings_index(_limit_alike)
-        self.namespaces: ObjectIndex[NamespaceView] = _settings_index(_namespace_alike)
+        self.templates: ObjectIndex[PodTemplate] = ObjectIndex(_identify, _own_key, _template_alike)
+        self.spokelimits: ObjectIndex[SpokeLimitView] = ObjectIndex(_identify, _own_key, _limit_alike)
+        self.namespaces: ObjectIndex[NamespaceView] = ObjectIndex(_identify, _own_key, _namespace_alike)
         self._standby_templates: set[Key] = set()
         self.on_limits: Callable[[], None] = lambda: None
         """Called when a SpokeLimit or a Namespace has changed limits or pauses."""
@@ -276,7 +260,7 @@ class Store:
         """Store a SpokeJob, or its deletion. A new run concerns the SpokeJob of the run before it as well."""
         item: SpokeJob | Packed | Unreadable = read_spokejob(body)
         earlier = run_key(item, item.spec.run - 1) if isinstance(item, SpokeJob) and item.spec.run > 1 else None
-        if isinstance(item, SpokeJob) and _is_final(item):
+        if isinstance(item, SpokeJob) and item.status.is_final:
             item = Packed.of(item)
         identity = _identify_spokejob(item)
         changed = (
@@ -290,9 +274,16 @@ class Store:
     def job_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a Job, or its deletion."""
         job = read_job(body)
-        changed = self._gone(self.jobs, job.meta) if gone else self.jobs.put(job)
+        changed = _stored(self.jobs, job, gone=gone)
         (self._warnings.forget if gone else self._warnings.appeared)(job.meta)
         return {job.spokejob} if changed else set()
+
+    def job_deleted(self, key: Key, uid: str, answer: Mapping[str, Any] | None) -> None:
+        """Store what the API server answered to the deletion of a Job: it stays until its pods are gone, or is gone."""
+        if answer and answer.get("kind") == Kind.JOB.kind:
+            self.job_seen(answer)
+        else:
+            self.jobs.remove(key, uid)
 
     @_contained
     def pod_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
@@ -302,7 +293,7 @@ class Store:
         final state is kept until the next comparison. Otherwise a busy operator would only see that it is missing.
         """
         pod = read_pod(body)
-        changed = self._gone(self.pods, pod.meta) if gone and not _has_final_state(pod) else self.pods.put(pod)
+        changed = _stored(self.pods, pod, gone=gone and not _has_final_state(pod))
         (self._warnings.forget if gone else self._warnings.appeared)(pod.meta)
         return {pod.spokejob} if changed else set()
 
@@ -311,7 +302,7 @@ class Store:
         """Store a PodTemplate, or its deletion."""
         template = read_template(body)
         meta = template.meta
-        changed = self._gone(self.templates, meta) if gone else self.templates.put(template)
+        changed = _stored(self.templates, template, gone=gone)
         had = meta.key in self._standby_templates
         wants = _wants_standby(template)
         if wants:
@@ -331,18 +322,18 @@ class Store:
     @_contained
     def spokelimit_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a SpokeLimit, or its deletion."""
-        if _settings_seen(self.spokelimits, read_spokelimit(body), gone=gone):
+        if _stored(self.spokelimits, read_spokelimit(body), gone=gone):
             self.on_limits()
         return set()
 
     @_contained
     def namespace_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a Namespace, or its deletion."""
-        if _settings_seen(self.namespaces, read_namespace(body), gone=gone):
+        if _stored(self.namespaces, read_namespace(body), gone=gone):
             self.on_limits()
         return set()
 
-    def remove_settings(self, index: ObjectIndex[V], absent: Iterable[V], version: float = math.inf) -> None:
+    def remove_settings(self, index: ObjectIndex[T], absent: Iterable[T], version: float = math.inf) -> None:
         """Remove SpokeLimits or Namespaces that a listing lacks."""
         if absent := list(absent):
             index.remove_all(absent, version)
@@ -372,11 +363,8 @@ class Store:
     def unfinished(self) -> Iterator[SpokeJob]:
         """Return the SpokeJobs that are not final."""
         for item in self.spokejobs:
-            if isinstance(item, SpokeJob) and not _is_final(item):
+            if isinstance(item, SpokeJob) and not item.status.is_final:
                 yield item
-
-    def _gone(self, index: ObjectIndex[Any], meta: Meta) -> bool:
-        return index.remove(meta.key, meta.uid, meta.resource_version)
 
 
 def key_of(spokejob: SpokeJob) -> Key:
@@ -390,13 +378,9 @@ def run_key(spokejob: SpokeJob, run: int) -> Key:
     return Key(spokejob.namespace, names.spokejob_name(spec.job_type, spec.request_id, spec.uid, run))
 
 
-def _is_final(spokejob: SpokeJob) -> bool:
-    return spokejob.status.outcome is not None and spokejob.status.outcome.final
-
-
 def _template_of(item: SpokeJob | Packed | Unreadable) -> Key | None:
     """Return the PodTemplate of a SpokeJob that is not final. Others make no further Jobs from it."""
-    if isinstance(item, SpokeJob) and not _is_final(item):
+    if isinstance(item, SpokeJob) and not item.status.is_final:
         return Key(item.namespace, item.spec.pod_template)
     return None
 
@@ -419,17 +403,18 @@ def _identify_spokejob(item: SpokeJob | Packed | Unreadable) -> Identity:
     return Identity(_key_of(item), item.uid, digits(item.resource_version))
 
 
-def _settings_index(alike: Callable[[V, V], bool]) -> ObjectIndex[V]:
-    """Return the index of a kind whose objects belong to no SpokeJob."""
-    return ObjectIndex(lambda item: Identity(item.key, item.uid, item.resource_version), lambda item: item.key, alike)
-
-
-def _settings_seen(index: ObjectIndex[V], item: V, *, gone: bool) -> bool:
+def _stored(index: ObjectIndex[M], item: M, *, gone: bool) -> bool:
     """Store an object or its deletion; return whether something has changed for the operator."""
-    return index.remove(item.key, item.uid, item.resource_version) if gone else index.put(item)
+    meta = item.meta
+    return index.remove(meta.key, meta.uid, meta.resource_version) if gone else index.put(item)
 
 
-def _identify(item: Job | Pod | PodTemplate) -> Identity:
+def _own_key(item: PodTemplate | SpokeLimitView | NamespaceView) -> Key:
+    """Return the key of an object that belongs to no SpokeJob."""
+    return item.meta.key
+
+
+def _identify(item: Job | Pod | PodTemplate | SpokeLimitView | NamespaceView) -> Identity:
     return Identity(item.meta.key, item.meta.uid, item.meta.resource_version)
 
 

@@ -9,7 +9,7 @@ from tests.unit.operator.core.objects import NOW, exited, job, pod, running, wai
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.termination import TerminationMessage
-from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Event, Pends, Runs, Unclear
+from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Pends, Runs, Unclear
 from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
 from spoke_jobs_operator.core.diagnosis.pod_end import has_ended
 from spoke_jobs_operator.core.objects.api_objects import Job, Pod, WarningEvent
@@ -19,7 +19,7 @@ BOUNDS = Bounds(start=600, run=None)
 
 
 def look(
-    attempt: Job | None, *pods: Pod, bounds: Bounds = BOUNDS, live: bool = False, events: tuple[Event, ...] = ()
+    attempt: Job | None, *pods: Pod, bounds: Bounds = BOUNDS, live: bool = False, events: tuple[WarningEvent, ...] = ()
 ) -> Ended | Runs | Pends | Unclear:
     return diagnose(attempt, pods, events, bounds, NOW, live=live)
 

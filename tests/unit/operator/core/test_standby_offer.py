@@ -31,7 +31,7 @@ from spoke_jobs_operator.core.standby.standby_job import (
     problem_of,
     standby_name,
 )
-from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer, offer
+from spoke_jobs_operator.core.standby.standby_offer import Miss, offer
 from spoke_jobs_operator.core.templates.build_job import attempt_variables, build_job
 
 WANTS = {"jobs.spoke.dev/standby": "1-5"}
@@ -46,7 +46,7 @@ def with_status(item: SpokeJob, **fields: Any) -> SpokeJob:
 def test_a_job_gets_the_pod_that_waits_longest() -> None:
     members = [member("young", age=timedelta(seconds=5)), member("old", age=timedelta(seconds=50))]
     found = offer(spokejob(lane="standby"), template(annotations=WANTS), members, DIGEST)
-    assert found == Offer(members[1].job)
+    assert found == members[1].job
 
 
 @pytest.mark.parametrize("lane", ["", "pod", "worker", "of a later release"])

@@ -58,7 +58,7 @@ class Scene:
 
     def known(self) -> list[str]:
         limits = [str(item.key) for item in self.store.spokelimits]
-        return sorted(limits + [item.name for item in self.store.namespaces if item.paused])
+        return sorted(limits + [item.meta.key.name for item in self.store.namespaces if item.paused])
 
 
 FORBIDDEN, NOT_FOUND = api_error(403, "Forbidden", "no"), api_error(404, "NotFound", "unknown")
