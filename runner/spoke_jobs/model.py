@@ -133,6 +133,8 @@ class NewJob(DispatchedRow):
     """Whether a job that has the unique key and has not begun gets the payload and the due time of this one."""
     uid: UUID | None = None
     """The uid of the row; None for a random one."""
+    id: int | None = None
+    """The id of the row; None for the next one."""
 
     def __post_init__(self) -> None:
         if self.run_after is not None and self.run_after.utcoffset() is None:

@@ -1,5 +1,5 @@
 """The interface of a ledger. :class:`~spoke_jobs.ledger.sql_ledger.SqlLedger` is for production,
-:class:`~spoke_jobs.ledger.memory.memory_ledger.MemoryLedger` for tests without a database. Both pass one contract
+:class:`~spoke_jobs.ledger.memory_ledger.MemoryLedger` for tests without a database. Both pass one contract
 suite.
 """
 

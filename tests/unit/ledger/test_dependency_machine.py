@@ -10,7 +10,7 @@ from sqlalchemy import text
 from tests.contract.dependency_moves import Graph, all_jobs, steps
 
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.contract.ledger_contract import LedgerContract
 
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 
 
 class TestMemoryLedger(LedgerContract):

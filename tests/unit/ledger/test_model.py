@@ -15,7 +15,7 @@ from tests.waiting import eventually
 
 from spoke_jobs.ledger.columns.clock import clock_now
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.ledger.migrations import migrate
 from spoke_jobs.ledger.port import Ledger
 from spoke_jobs.ledger.sql_ledger import SqlLedger

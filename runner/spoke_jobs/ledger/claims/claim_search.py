@@ -89,6 +89,12 @@ class ClaimSearch:
             )
             return self._claim_in_order(request.without_queue_locks())
 
+    def forget_places(self) -> None:
+        """Search from the head next time, and look for organizations again."""
+        self.cursors.clear()
+        self._limited_cursors.clear()
+        self.turns.clear()
+
     def _claim_in_order(self, request: ClaimRequest) -> list[Claim]:
         granted: list[Claim] = []
         self.rest_due = None
