@@ -445,7 +445,7 @@ _STARTS = (
     _runner("Of any number of groups of failures, a notice reads the largest", "ledger/notices/notice_rows", "columns.group_key).limit(most)", "columns.group_key)"),
     _runner("A schedule that replaces its jobs has no unique key", "schedules/schedule", "self.timing.overlap == Overlap.REPLACE and", "False and"),
     _runner("Workers and sync are notified of a changed start", "ledger/lifecycle/start_changes", "request_notification(connection)", "pass"),
-    _runner("Sync launches no suspended job", "sync/decide", "all_hold(launch_times(patience.total_seconds()), row.job, Facts(now))", "all_hold(launch_times(patience.total_seconds()), row.job.evolve(suspended_at=None), Facts(now))"),
+    _runner("Sync launches no suspended job", "sync/decide", "may_launch(row.job, now, patience.total_seconds())", "may_launch(row.job.evolve(suspended_at=None), now, patience.total_seconds())"),
     _runner("Sync passes a suspension on to the SpokeJob", "sync/decide", "        suspend = True\n", "        pass\n"),
     _runner("Sync resumes the SpokeJob of a resumed job", "sync/decide", "        suspend = False  #", "        pass  #"),
     _runner("Sync resumes no SpokeJob that people have suspended", "sync/decide", " and seen.suspended_by_sync:", " and seen.suspend:"),
