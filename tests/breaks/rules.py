@@ -423,7 +423,6 @@ _STARTS = (
     _runner("`why` names a condition of claims that keeps a job from being started", "ledger/claims/eligibility", "not_(func.coalesce(condition.expression(), false()))", "false()"),
     _runner("`why` without an id names a condition of claims that keeps jobs from being started", "ledger/reading/crowd", "case((unclaimed, \"\"), else_=first_unmet())", "case((unclaimed, \"\"), else_=\"\")"),
     _runner("Workers claim no suspended job", "ledger/claims/eligibility", "return and_(clock_once() >= DUE_FROM, NotSuspended().expression())", "return clock_once() >= DUE_FROM"),
-    _runner("The runner `memory` starts no suspended job", "ledger/claims/eligibility", "return job.due_later(facts.now) is None and NotSuspended().holds(job, facts)", "return job.due_later(facts.now) is None"),
     _runner("A resumed job may start", "ledger/lifecycle/start_rules", "changes: Changes = {\"suspended_at\": None}", "changes: Changes = {\"suspended_at\": job.suspended_at}"),
     _runner("No start timeout ends a suspended job", "ledger/maintenance/start_timeouts", "OfRunner(runner), NotSuspended(), StartTimedOut()", "OfRunner(runner), StartTimedOut()"),
     _runner("The start timeout of a resumed job begins when it is resumed", "ledger/lifecycle/start_rules", "changes[\"start_by\"] = start_by", "pass"),
