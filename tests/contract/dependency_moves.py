@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tests.contract.ledger import LEASE, new_job
 
 from spoke_jobs.errors import DependencyNotMet
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import Failure, JobRequest, JobState
 
 FOR_GOOD = Failure("JobError", "no", for_good=True)

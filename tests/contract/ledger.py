@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tests.waiting import eventually
 
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import (
     Claim,
     JobFilter,

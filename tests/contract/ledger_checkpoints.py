@@ -8,7 +8,7 @@ from tests.contract.ledger import SHORT, LedgerSteps, new_job
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import Superseded
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import CHECKPOINT, Claim, Failure, JobOptions, JobRequest, Saved
 
 

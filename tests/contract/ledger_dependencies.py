@@ -10,7 +10,8 @@ from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, new_job
 from tests.waiting import eventually, stays
 
 from spoke_jobs.errors import DependencyNotMet, InvalidJobData
-from spoke_jobs.ledger.port import Ledger, NotThisAttempt
+from spoke_jobs.ledger.port import NotThisAttempt
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import FailedJob, Failure, JobOptions, JobRequest, JobState
 
 BLOCKED, WAITING, RUNNING, FAILED = JobState.BLOCKED, JobState.WAITING, JobState.RUNNING, JobState.FAILED

@@ -7,7 +7,7 @@ from tests.contract.ledger import LEASE, LedgerSteps, new_job
 
 from spoke_jobs.errors import DependencyNotMet, InvalidJobData
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import Failure, JobFilter, JobRequest, JobState
 
 FOR_GOOD = Failure("JobError", "no", for_good=True)

@@ -8,7 +8,8 @@ import pytest
 from tests.contract.ledger import LEASE, SHORT, LedgerSteps, new_job
 
 from spoke_jobs.errors import Superseded
-from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, Ledger, NoRow, NotThisAttempt, QueueHeld, Taken
+from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Taken
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import (
     AttemptState,
     Claim,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.contract.ledger import LedgerSteps, new_job
 
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import Failure, JobOptions, JobState
 
 LATER = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)

@@ -46,7 +46,7 @@ class Reserved:
 
 
 class MemoryLedger(SqlLedger):
-    """See :class:`spoke_jobs.ledger.port.Ledger`. Safe to share between threads.
+    """See the module's docstring. Safe to share between threads.
 
     :param now: the clock, instead of the database's.
     """

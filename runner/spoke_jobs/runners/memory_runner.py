@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
+    from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
 
 NAME = "memory"
 _LEASE_SECONDS = 60.0
@@ -98,7 +98,7 @@ class MemoryRunner(Runner):
         return self.registry.middleware
 
     @property
-    def limits(self) -> LimitStore:
+    def limits(self) -> SqlLimits:
         """The ledger's limits, rates and pauses. Those that an application declares apply once a test declares them."""
         return self.ledger.limits
 

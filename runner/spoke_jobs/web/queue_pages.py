@@ -10,7 +10,7 @@ from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.process_actor import actor_name
-from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.limits.job_limit import KEEP, changed_bounds, parse_max_running, parse_scope
 from spoke_jobs.model import ANY_JOB
@@ -42,7 +42,7 @@ class QueuePages:
     """Reads queues, and changes limits."""
 
     def __init__(
-        self, queries: DashboardQueries, limits: LimitStore, notify: Callable[[], None], suggested: SuggestedNames
+        self, queries: DashboardQueries, limits: SqlLimits, notify: Callable[[], None], suggested: SuggestedNames
     ) -> None:
         self._queries = queries
         self._limits = limits
