@@ -72,6 +72,7 @@ lint: setup-python ## formatting, style, types, layers, generated files
 	@$(VENV)/lint-imports
 	@$(VENV)/shellcheck -x $$(git ls-files | xargs grep -lE '^#!/(usr/bin/env |bin/)bash')
 	@scripts/generate --check
+	@SPOKE_TEST_ROOMS=$${XDG_CACHE_HOME:-$$HOME/.cache}/spoke-jobs/rooms.json $(VENV)/python -m tests.budgets
 
 format: setup-python ## format the Python code
 	@$(VENV)/ruff format .

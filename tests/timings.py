@@ -1,4 +1,4 @@
-"""Report where a test run's time went: the slowest tests, the folders, the processes."""
+"""Report where a test run's time went: the slowest tests, the rooms beside their budgets, the processes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.budgets import BUDGETS, RECORD_VARIABLE, record, room_of
 
 SLOWEST = 30
 LONG_RUN_SECONDS = 60.0
@@ -80,17 +81,20 @@ class Timings:
         terminalreporter.section(f"{SLOWEST} slowest tests: seconds of set-up, call and teardown; of CPU time")
         for nodeid, spent in _most(self._tests)[:SLOWEST]:
             write(spent.line(nodeid))
-        folders: dict[str, Spent] = defaultdict(Spent)
+        rooms: dict[str, Spent] = defaultdict(Spent)
         levels: dict[str, Spent] = defaultdict(Spent)
         for nodeid, spent in self._tests.items():
-            folders[folder_of(nodeid)].add(spent)
-            levels["/".join(nodeid.split("/")[:2])].add(spent)
-        terminalreporter.section("seconds of each level, and of each folder with 1 % or more; of CPU time")
+            rooms[room_of(nodeid)].add(spent)
+            levels[nodeid.split("/")[1]].add(spent)
+        terminalreporter.section("seconds of each level, and of each room with 1 % or more; of CPU time; its budget")
         for level, spent in _most(levels):
-            write(spent.line(level))
-        for folder, spent in _most(folders):
+            budget = sum(seconds for room, seconds in BUDGETS.items() if room.split("/")[0] == level)
+            write(spent.line(f"{level}  (budget: {budget:.0f})"))
+        for room, spent in _most(rooms):
             if spent.passed >= total / 100:
-                write(spent.line(folder))
+                write(spent.line(f"{room}  (budget: {BUDGETS.get(room, 0):.0f})"))
+        if (file := os.environ.get(RECORD_VARIABLE)) and len(self._processes) > 1:  # not what runs alone
+            record({room: spent.passed for room, spent in rooms.items()}, Path(file))
         terminalreporter.section("use of the machine: seconds passed; of CPU time")
         busy, possible = (now - then for now, then in zip(_jiffies(), self._jiffies, strict=True))
         whole = Spent(time.monotonic() - self._began, sum(spent.cpu for spent in self._tests.values()))
@@ -101,13 +105,6 @@ class Timings:
                 continue
             early = max(self._ended.values()) - ended
             write(spent.line(f"tests in process {process}, which ended {early:.1f} s before the last"))
-
-
-def folder_of(nodeid: str) -> str:
-    """The folder of a test, or its module where one folder is the whole level (`tests/e2e/test_why.py`)."""
-    module = nodeid.partition("::")[0]
-    folder = str(Path(module).parent)
-    return folder if folder.count("/") > 1 else module
 
 
 def report_timings(config: pytest.Config) -> None:

@@ -40,203 +40,96 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    namespaces: Annotated[
-        tuple[str, ...], NoDecode, Field(description="Namespaces to serve, separated by commas; empty for all.")
-    ] = ()
-    max_running: Annotated[
-        int | None,
-        Field(ge=0, description="The most attempts that run at a time in all namespaces together; 0 starts none."),
-    ] = None
-    max_running_in_namespace: Annotated[
-        int | None, Field(ge=0, description="The most attempts that run at a time in each namespace.")
-    ] = None
-    max_running_in_queue: Annotated[
-        int | None,
-        Field(
-            ge=0,
-            description="The most attempts that run at a time in each queue of a namespace. Jobs without a queue don't "
-            "count.",
-        ),
-    ] = None
-    max_running_for_organization: Annotated[
-        int | None,
-        Field(
-            ge=0,
-            description="The most attempts that run at a time for each organization of a namespace. Jobs without one "
-            "don't count.",
-        ),
-    ] = None
-    max_unfinished_in_namespace: Annotated[
-        int | None,
-        Field(
-            ge=0,
-            description="How many unfinished SpokeJobs of each namespace, the oldest ones, may have attempts. The "
-            "others wait.",
-        ),
-    ] = None
-    max_pending: Annotated[
-        int,
-        Field(
-            ge=1,
-            description="The most pods of attempts that have no node yet. At least this many may start at a time; more "
-            "if there are more nodes, or the nodes start pods fast. The other jobs wait for their turn.",
-        ),
-    ] = 20
-    paused: Annotated[
-        str,
-        Field(
-            max_length=200,
-            description="The reason of a pause of all namespaces; empty for no pause. During a pause no attempt "
-            "starts, and running attempts continue.",
-        ),
-    ] = ""
-    standby_pods: Annotated[
-        bool,
-        Field(
-            description="Whether to keep the standby pods that PodTemplates ask for. It needs the rights to patch Jobs "
-            "and pods."
-        ),
-    ] = False
-    standby_max_age_seconds: Annotated[
-        float, Field(ge=60, le=2_592_000, description="How long a standby pod waits at most until it is replaced.")
-    ] = 3600
-    standby_key_file: Annotated[
-        str,
-        Field(
-            description="A file with at least 32 characters that only the operator can read. The secrets of standby "
-            "pods are derived from it. Empty: each replica makes a key of its own when it starts, and a new leader "
-            "replaces the standby pods of the one before."
-        ),
-    ] = ""
-    job_retention_seconds: Annotated[
-        float, Field(ge=0, description="How long a Job is kept for inspection after its attempt has ended.")
-    ] = 60
-    failed_job_retention_seconds: Annotated[
-        float,
-        Field(
-            ge=0,
-            description="How long the Job of a failed attempt is kept, so that people can read the pod's output and "
-            "describe the pod. If `JOB_RETENTION_SECONDS` is longer, that time applies.",
-        ),
-    ] = 3600
-    failed_jobs_kept: Annotated[
-        int,
-        Field(
-            ge=0,
-            description="The most Jobs of failed attempts that are kept in each namespace after "
-            "`JOB_RETENTION_SECONDS`; the oldest are deleted first.",
-        ),
-    ] = 50
-    calls_per_second: Annotated[
-        float, Field(gt=0, description="The most calls to the API server per second, on average.")
-    ] = 100
-    calls_at_once: Annotated[float, Field(ge=1, description="The most calls at once after a quiet period.")] = 200
-    status_writes_per_second: Annotated[
-        float,
-        Field(
-            gt=0,
-            description="The most status writes per second, on average, that only say that an attempt started or "
-            "runs. Obstacles and ends are written at once.",
-        ),
-    ] = 5
-    status_writes_at_once: Annotated[
-        float, Field(ge=1, description="The most of these status writes at once after a quiet period.")
-    ] = 50
-    status_writes_within_seconds: Annotated[
-        float, Field(gt=0, description="The longest delay of these status writes.")
-    ] = 60
-    events_per_second: Annotated[
-        float,
-        Field(
-            ge=0,
-            description="The most Kubernetes Events about SpokeJobs per second, for each namespace and type (Normal, "
-            "Warning), on average. All namespaces together may send ten times as many. Further Events are dropped and "
-            "counted. Events do not count towards `CALLS_PER_SECOND`. 0 sends none.",
-        ),
-    ] = 5
-    events_at_once: Annotated[
-        float, Field(ge=1, description="The most such Events of each namespace and type at once after a quiet period.")
-    ] = 50
-    lease: Annotated[
-        str,
-        Field(
-            pattern=r"^([a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9.]*)?$",
-            description="Namespace and name of the Lease for leader election; empty for a single replica.",
-        ),
-    ] = ""
-    identity: Annotated[
-        str,
-        Field(
-            max_length=200,
-            description="This replica's name in the Lease; empty for the host's name with a random suffix.",
-        ),
-    ] = ""
-    lease_seconds: Annotated[
-        float, Field(gt=0, description="How long a leader that does not renew the Lease keeps it.")
-    ] = 15
-    lease_renew_within_seconds: Annotated[
-        float, Field(gt=0, description="How long a leader that can't renew still leads; shorter than `LEASE_SECONDS`.")
-    ] = 10
-    lease_retry_seconds: Annotated[
-        float,
-        Field(gt=0, description="How often the Lease is read or renewed; shorter than `LEASE_RENEW_WITHIN_SECONDS`."),
-    ] = 2
-    publish_seconds: Annotated[
-        float,
-        Field(
-            ge=1,
-            description="The shortest interval between two writes of `spoke-operator-state`, the ConfigMap in each "
-            "namespace with limits, counts and the order of turns.",
-        ),
-    ] = 10
-    workers: Annotated[
-        int, Field(ge=1, le=256, description="The number of SpokeJobs that are handled at the same time.")
-    ] = 16
-    request_timeout_seconds: Annotated[float, Field(gt=0, description="The timeout of a call to the API server.")] = 10
-    compare_seconds: Annotated[
-        float, Field(gt=0, description="How often unfinished SpokeJobs are listed, in case an event was lost.")
-    ] = 30
-    full_compare_seconds: Annotated[float, Field(gt=0, description="How often all objects are listed.")] = 600
-    unhealthy_after_seconds: Annotated[
-        float, Field(gt=0, description="After this time without an event or a comparison, `/healthz` fails.")
-    ] = 120
-    health_host: Annotated[
-        str, Field(description="The address that serves probes and metrics; empty for all, IPv4 and IPv6.")
-    ] = ""
-    health_port: Annotated[
-        int, Field(ge=0, le=65535, description="The port of probes and metrics; 0 for any free port.")
-    ] = 8080
-    metric_labels: Annotated[
-        tuple[Literal["type", "queue"], ...],
-        NoDecode,
-        Field(
-            description="The labels of the metrics of SpokeJobs besides `namespace`: `type`, `queue` or both, "
-            "separated by commas."
-        ),
-    ] = ()
-    metric_label_limit: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=10_000,
-            description="The most combinations of these labels' values in each namespace. SpokeJobs beyond them are "
-            "counted under `other`.",
-        ),
-    ] = 50
-    traces: Annotated[
-        Literal["none", "otel"],
-        Field(
-            description="Whether the operator makes OpenTelemetry spans of attempts whose jobs were dispatched in a "
-            "trace: their admission, and their pods' way to a node, start and run. OpenTelemetry's own variables say "
-            "where they are sent."
-        ),
-    ] = "none"
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The lowest level that is logged.")
-    ] = "INFO"
-    log_format: Annotated[Literal["json", "plain"], Field(description="One JSON object per line, or plain text.")] = (
-        "json"
-    )
+    namespaces: Annotated[tuple[str, ...], NoDecode] = ()
+    """Namespaces to serve, separated by commas; empty for all."""
+    max_running: Annotated[int | None, Field(ge=0)] = None
+    """The most attempts that run at a time in all namespaces together; 0 starts none."""
+    max_running_in_namespace: Annotated[int | None, Field(ge=0)] = None
+    """The most attempts that run at a time in each namespace."""
+    max_running_in_queue: Annotated[int | None, Field(ge=0)] = None
+    """The most attempts that run at a time in each queue of a namespace. Jobs without a queue don't count."""
+    max_running_for_organization: Annotated[int | None, Field(ge=0)] = None
+    """The most attempts that run at a time for each organization of a namespace. Jobs without one don't count."""
+    max_unfinished_in_namespace: Annotated[int | None, Field(ge=0)] = None
+    """How many unfinished SpokeJobs of each namespace, the oldest ones, may have attempts. The others wait."""
+    max_pending: Annotated[int, Field(ge=1)] = 20
+    """The most pods of attempts that have no node yet. At least this many may start at a time; more if there are more
+    nodes, or the nodes start pods fast. The other jobs wait for their turn."""
+    paused: Annotated[str, Field(max_length=200)] = ""
+    """The reason of a pause of all namespaces; empty for no pause. During a pause no attempt starts, and running
+    attempts continue."""
+    standby_pods: bool = False
+    """Whether to keep the standby pods that PodTemplates ask for. It needs the rights to patch Jobs and pods."""
+    standby_max_age_seconds: Annotated[float, Field(ge=60, le=2_592_000)] = 3600
+    """How long a standby pod waits at most until it is replaced."""
+    standby_key_file: str = ""
+    """A file with at least 32 characters that only the operator can read. The secrets of standby pods are derived from
+    it. Empty: each replica makes a key of its own when it starts, and a new leader replaces the standby pods of the one
+    before."""
+    job_retention_seconds: Annotated[float, Field(ge=0)] = 60
+    """How long a Job is kept for inspection after its attempt has ended."""
+    failed_job_retention_seconds: Annotated[float, Field(ge=0)] = 3600
+    """How long the Job of a failed attempt is kept, so that people can read the pod's output and describe the pod. If
+    `JOB_RETENTION_SECONDS` is longer, that time applies."""
+    failed_jobs_kept: Annotated[int, Field(ge=0)] = 50
+    """The most Jobs of failed attempts that are kept in each namespace after `JOB_RETENTION_SECONDS`; the oldest are
+    deleted first."""
+    calls_per_second: Annotated[float, Field(gt=0)] = 100
+    """The most calls to the API server per second, on average."""
+    calls_at_once: Annotated[float, Field(ge=1)] = 200
+    """The most calls at once after a quiet period."""
+    status_writes_per_second: Annotated[float, Field(gt=0)] = 5
+    """The most status writes per second, on average, that only say that an attempt started or runs. Obstacles and ends
+    are written at once."""
+    status_writes_at_once: Annotated[float, Field(ge=1)] = 50
+    """The most of these status writes at once after a quiet period."""
+    status_writes_within_seconds: Annotated[float, Field(gt=0)] = 60
+    """The longest delay of these status writes."""
+    events_per_second: Annotated[float, Field(ge=0)] = 5
+    """The most Kubernetes Events about SpokeJobs per second, for each namespace and type (Normal, Warning), on average.
+    All namespaces together may send ten times as many. Further Events are dropped and counted. Events do not count
+    towards `CALLS_PER_SECOND`. 0 sends none."""
+    events_at_once: Annotated[float, Field(ge=1)] = 50
+    """The most such Events of each namespace and type at once after a quiet period."""
+    lease: Annotated[str, Field(pattern=r"^([a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9.]*)?$")] = ""
+    """Namespace and name of the Lease for leader election; empty for a single replica."""
+    identity: Annotated[str, Field(max_length=200)] = ""
+    """This replica's name in the Lease; empty for the host's name with a random suffix."""
+    lease_seconds: Annotated[float, Field(gt=0)] = 15
+    """How long a leader that does not renew the Lease keeps it."""
+    lease_renew_within_seconds: Annotated[float, Field(gt=0)] = 10
+    """How long a leader that can't renew still leads; shorter than `LEASE_SECONDS`."""
+    lease_retry_seconds: Annotated[float, Field(gt=0)] = 2
+    """How often the Lease is read or renewed; shorter than `LEASE_RENEW_WITHIN_SECONDS`."""
+    publish_seconds: Annotated[float, Field(ge=1)] = 10
+    """The shortest interval between two writes of `spoke-operator-state`, the ConfigMap in each namespace with limits,
+    counts and the order of turns."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 16
+    """The number of SpokeJobs that are handled at the same time."""
+    request_timeout_seconds: Annotated[float, Field(gt=0)] = 10
+    """The timeout of a call to the API server."""
+    compare_seconds: Annotated[float, Field(gt=0)] = 30
+    """How often unfinished SpokeJobs are listed, in case an event was lost."""
+    full_compare_seconds: Annotated[float, Field(gt=0)] = 600
+    """How often all objects are listed."""
+    unhealthy_after_seconds: Annotated[float, Field(gt=0)] = 120
+    """After this time without an event or a comparison, `/healthz` fails."""
+    health_host: str = ""
+    """The address that serves probes and metrics; empty for all, IPv4 and IPv6."""
+    health_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """The port of probes and metrics; 0 for any free port."""
+    metric_labels: Annotated[tuple[Literal["type", "queue"], ...], NoDecode] = ()
+    """The labels of the metrics of SpokeJobs besides `namespace`: `type`, `queue` or both, separated by commas."""
+    metric_label_limit: Annotated[int, Field(ge=1, le=10_000)] = 50
+    """The most combinations of these labels' values in each namespace. SpokeJobs beyond them are counted under
+    `other`."""
+    traces: Literal["none", "otel"] = "none"
+    """Whether the operator makes OpenTelemetry spans of attempts whose jobs were dispatched in a trace: their
+    admission, and their pods' way to a node, start and run. OpenTelemetry's own variables say where they are sent."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The lowest level that is logged."""
+    log_format: Literal["json", "plain"] = "json"
+    """One JSON object per line, or plain text."""
 
     @property
     def limits(self) -> Limits:

@@ -10,6 +10,8 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
+from spoke_jobs.shared.attribute_docs import of_attributes
+
 from .operator_settings import Settings
 
 _OF_THE_CHART = {
@@ -59,14 +61,14 @@ and exits with code 2. The chart `spoke-operator` sets them from its values. Tim
 def _entry(variable: str, name: str, field: FieldInfo) -> str:
     default = _default(field)
     facts = [_kind(field), f"default {default}" if default else "", _in_the_chart(name)]
-    text = f"- `{variable}` ({'; '.join(filter(None, facts))}): {_meaning(name, field)}"
+    text = f"- `{variable}` ({'; '.join(filter(None, facts))}): {_meaning(name)}"
     return textwrap.fill(text, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
-def _meaning(name: str, field: FieldInfo) -> str:
-    if not field.description:
-        raise LookupError(f"the setting {name} has no description: add one to its Field")
-    return field.description
+def _meaning(name: str) -> str:
+    if not (meaning := of_attributes(Settings).get(name)):
+        raise LookupError(f"the setting {name} has no description: write a docstring below it")
+    return meaning
 
 
 def _in_the_chart(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Settings, read from the environment. The alias of each field is the name of its variable."""
+"""Settings, read from the environment. The variable of a field is SPOKE_ and its name, unless it has an alias."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.shared import validation_text
@@ -48,7 +48,12 @@ class Settings(BaseModel):
     A plain model, because the import of pydantic-settings would take a twelfth of the time that a pod takes to start.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        alias_generator=AliasGenerator(validation_alias=lambda name: f"SPOKE_{name.upper()}"),
+    )
 
     job_runner: Annotated[str, Field(validation_alias="JOB_RUNNER")] = "legacy"
     """The runner: legacy, kubernetes, memory, an entry point's name, or a dotted path (module or module:object).
@@ -60,139 +65,126 @@ class Settings(BaseModel):
     tasks_sync: Annotated[bool, Field(validation_alias="TASKS_SYNC")] = False
     """``legacy``: dispatching a task waits for its end."""
 
-    app: Annotated[str, Field(validation_alias="SPOKE_APP")] = ""
+    app: str = ""
     """The module that declares the jobs and tasks, for workers, pods and the task deployment."""
-    database_url: Annotated[SecretStr, Field(validation_alias="SPOKE_DATABASE_URL")] = SecretStr("")
+    database_url: SecretStr = SecretStr("")
     """The SQLAlchemy URL of the database with the ledger, which is the application's own database."""
-    database_url_file: Annotated[str, Field(validation_alias="SPOKE_DATABASE_URL_FILE")] = ""
+    database_url_file: str = ""
     """A file that contains this URL, in place of the variable. If it changes, connections are opened with the new
     URL, and those in the pool are replaced at their next use."""
     ledger_schema: Annotated[str, Field(validation_alias="SPOKE_SCHEMA", pattern=f"^({SCHEMA_NAME})?$")] = ""
     """The PostgreSQL schema of the ledger's tables, for one of several applications in a database. All processes of an
     application need the same. It must be set before the process imports the library. Empty: the role's default schema,
     which usually is `public`."""
-    finished: Annotated[Literal["keep", "delete"], Field(validation_alias="SPOKE_FINISHED")] = "keep"
+    finished: Literal["keep", "delete"] = "keep"
     """What happens to a job's row after a success. "delete" removes it within a second or two, whatever its retention.
     Use that if the application counts all rows as pending jobs, as the reference does. Rows of failed jobs stay."""
-    output: Annotated[Literal["slow", "all", "none"], Field(validation_alias="SPOKE_OUTPUT")] = "slow"
+    output: Literal["slow", "all", "none"] = "slow"
     """``legacy``: of which attempts the ledger keeps the last lines that the job printed, at most 8,000 characters.
     "slow": of those that fail, and of those that take more than 2 s. The lines may contain values."""
-    lease_seconds: Annotated[float, Field(validation_alias="SPOKE_LEASE_SECONDS", ge=0.5, le=LONGEST_LEASE_SECONDS)] = (
-        30.0
-    )
+    lease_seconds: Annotated[float, Field(ge=0.5, le=LONGEST_LEASE_SECONDS)] = 30.0
     """How long a claim holds without a heartbeat."""
-    poll_seconds: Annotated[float, Field(validation_alias="SPOKE_POLL_SECONDS", ge=0.01, le=60)] = 0.5
+    poll_seconds: Annotated[float, Field(ge=0.01, le=60)] = 0.5
     """How often a worker or task server polls for work. Sync does so at most once a second."""
 
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper), Field(validation_alias="SPOKE_LOG_LEVEL")
-    ] = "INFO"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
     """The lowest level that sync, pods, workers, the task server and migrations log."""
-    log_format: Annotated[Literal["plain", "json"], Field(validation_alias="SPOKE_LOG_FORMAT")] = "plain"
+    log_format: Literal["plain", "json"] = "plain"
     """The form of these logs, on standard error: plain lines, or one JSON object per line."""
 
-    traces: Annotated[Literal["none", "joined", "linked"], Field(validation_alias="SPOKE_TRACES")] = "none"
+    traces: Literal["none", "joined", "linked"] = "none"
     """Whether processes make OpenTelemetry spans, for which they need the extra `otel`. "joined": attempts and tasks
     belong to the trace of their dispatch. "linked": each begins a trace of its own, with a link to the dispatch."""
 
-    metrics_organizations: Annotated[int, Field(validation_alias="SPOKE_METRICS_ORGANIZATIONS", ge=0, le=1000)] = 0
+    metrics_organizations: Annotated[int, Field(ge=0, le=1000)] = 0
     """Of how many organizations workers and sync report metrics of their own. The others count under `other`. Whoever
     reads the metrics then sees the numbers of the organizations. 0: there are none. Metrics of the ledger's limits and
     pauses have their scopes either way, such as `organization:7`."""
 
-    submit: Annotated[Literal["runner", "sync"], Field(validation_alias="SPOKE_SUBMIT")] = "runner"
+    submit: Literal["runner", "sync"] = "runner"
     """``kubernetes``: what creates SpokeJobs. With "sync", the application needs no cluster credentials."""
-    namespace: Annotated[str, Field(validation_alias="SPOKE_NAMESPACE")] = ""
+    namespace: str = ""
     """``kubernetes``: the namespace of the SpokeJobs. If unset in a pod, the pod's own."""
-    worker_sets: Annotated[str, Field(validation_alias="SPOKE_WORKER_SETS")] = ""
+    worker_sets: str = ""
     """``spoke-jobs sync``: the sets of workers of the lane `worker` whose load sync reports for autoscaling, as JSON:
     `{"small": {"types": ["mail"], "queues": [], "excludedTypes": [], "excludedQueues": []}}`. The chart sets it. Empty:
     one set with the name `all`."""
-    service_account: Annotated[str, Field(validation_alias="SPOKE_SERVICE_ACCOUNT")] = ""
+    service_account: str = ""
     """In a pod without its service account's token: the account's name, which ``spoke-jobs events`` shows as who
     changed something. Nobody verifies it."""
-    tasks_url: Annotated[str, Field(validation_alias="SPOKE_TASKS_URL")] = ""
+    tasks_url: str = ""
     """``kubernetes``: where the task deployment listens, https://texting-tasks:8080 for example. With http, tasks and
     credentials are not encrypted on the network."""
-    tasks_ca_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_CA_FILE")] = ""
+    tasks_ca_file: str = ""
     """``kubernetes``: the CA certificates that verify the task deployment. Empty: the system's."""
-    tasks_key: Annotated[SecretStr, Field(validation_alias="SPOKE_TASKS_KEY")] = SecretStr("")
+    tasks_key: SecretStr = SecretStr("")
     """The key that dispatchers and the task deployment share: at least 32 characters, `openssl rand -hex 32` for
     example."""
-    tasks_key_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_KEY_FILE")] = ""
+    tasks_key_file: str = ""
     """A file that contains this key, in place of the variable. If it changes, the new key is used without a restart."""
-    tasks_token_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_TOKEN_FILE")] = ""
+    tasks_token_file: str = ""
     """``kubernetes``: a projected service account token with the audience spoke-tasks, sent instead of the key."""
-    tasks_buffer: Annotated[int, Field(validation_alias="SPOKE_TASKS_BUFFER", ge=1, le=1_000_000)] = 10_000
+    tasks_buffer: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """``kubernetes``: the most tasks that a process holds until they have run."""
-    tasks_full_wait_seconds: Annotated[
-        float, Field(validation_alias="SPOKE_TASKS_FULL_WAIT_SECONDS", ge=0, le=3600)
-    ] = 5.0
+    tasks_full_wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
     """``kubernetes``: how long dispatching a task waits for room in a full buffer before it raises TaskBufferFull."""
-    tasks_callers: Annotated[str, Field(validation_alias="SPOKE_TASKS_CALLERS")] = ""
+    tasks_callers: str = ""
     """``spoke-jobs tasks``: the service accounts whose tokens are accepted, namespace/name, separated by commas."""
-    tasks_api_url: Annotated[str, Field(validation_alias="SPOKE_TASKS_API_URL")] = ""
+    tasks_api_url: str = ""
     """``spoke-jobs tasks``: the API server that reviews tokens. If unset in a pod, that of the pod's cluster."""
-    tasks_api_ca_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_API_CA_FILE")] = f"{_ACCOUNT_FOLDER}/ca.crt"
+    tasks_api_ca_file: str = f"{_ACCOUNT_FOLDER}/ca.crt"
     """``spoke-jobs tasks``: the file with the API server's CA certificates."""
-    tasks_api_token_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_API_TOKEN_FILE")] = (
-        f"{_ACCOUNT_FOLDER}/token"
-    )
+    tasks_api_token_file: str = f"{_ACCOUNT_FOLDER}/token"
     """``spoke-jobs tasks``: the file with the token for the API server."""
-    tasks_host: Annotated[str, Field(validation_alias="SPOKE_TASKS_HOST")] = ""
+    tasks_host: str = ""
     """``spoke-jobs tasks``: the address to listen on. Empty: all addresses, of IPv4 and IPv6."""
-    tasks_port: Annotated[int, Field(validation_alias="SPOKE_TASKS_PORT", ge=1, le=65535)] = 8080
+    tasks_port: Annotated[int, Field(ge=1, le=65535)] = 8080
     """``spoke-jobs tasks``: the port to listen on."""
-    tasks_tls_cert_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_TLS_CERT_FILE")] = ""
+    tasks_tls_cert_file: str = ""
     """``spoke-jobs tasks``: the certificate with its chain, to serve TLS. Read again when it is renewed. Empty: plain
     HTTP."""
-    tasks_tls_key_file: Annotated[str, Field(validation_alias="SPOKE_TASKS_TLS_KEY_FILE")] = ""
+    tasks_tls_key_file: str = ""
     """``spoke-jobs tasks``: the private key of that certificate."""
-    tasks_concurrency: Annotated[int, Field(validation_alias="SPOKE_TASKS_CONCURRENCY", ge=1, le=1000)] = 16
+    tasks_concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
     """``spoke-jobs tasks``: how many ``def`` tasks run at once. As many ``async def`` tasks may run, too."""
-    tasks_queue: Annotated[int, Field(validation_alias="SPOKE_TASKS_QUEUE", ge=1, le=1_000_000)] = 1_000
+    tasks_queue: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
     """``spoke-jobs tasks``: the most accepted tasks that have not ended. Beyond that the server answers 429."""
-    tasks_peer_connections: Annotated[int, Field(validation_alias="SPOKE_TASKS_PEER_CONNECTIONS", ge=1, le=2000)] = (
-        1_000
-    )
+    tasks_peer_connections: Annotated[int, Field(ge=1, le=2000)] = 1_000
     """``spoke-jobs tasks``: the most connections of one address, of 2,000 in all. Raise it if all senders share a
     proxy."""
-    tasks_grace_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_GRACE_SECONDS", ge=0, le=3600)] = 20.0
+    tasks_grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
     """``spoke-jobs tasks``: how long accepted tasks may run after SIGTERM. The pod's grace must exceed it by 20 s."""
-    tasks_hung_seconds: Annotated[float, Field(validation_alias="SPOKE_TASKS_HUNG_SECONDS", ge=0, le=3600)] = 60.0
+    tasks_hung_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0
     """``spoke-jobs tasks``: how long a task may hold its slot after its timeout before the process restarts."""
 
-    progress_key: Annotated[SecretStr, Field(validation_alias="SPOKE_PROGRESS_KEY")] = SecretStr("")
+    progress_key: SecretStr = SecretStr("")
     """The key that signs the tokens with which users follow the progress of a job: at least 32 characters, `openssl
     rand -hex 32` for example. The application and whoever serves progress need the same. While you change it, two keys
     with a space between them: the first one signs, and tokens of both are valid."""
-    progress_key_file: Annotated[str, Field(validation_alias="SPOKE_PROGRESS_KEY_FILE")] = ""
+    progress_key_file: str = ""
     """A file that contains this key, or both, in place of the variable. If it changes, the new keys are used without a
     restart."""
 
-    notify_webhook_url: Annotated[SecretStr, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_URL")] = SecretStr("")
+    notify_webhook_url: SecretStr = SecretStr("")
     """``spoke-jobs notify``: the URL to which notices about failed jobs are posted."""
-    notify_webhook_url_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_URL_FILE")] = ""
+    notify_webhook_url_file: str = ""
     """A file that contains this URL, in place of the variable. If it changes, the new URL is used without a restart."""
-    notify_webhook_key: Annotated[SecretStr, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_KEY")] = SecretStr("")
+    notify_webhook_key: SecretStr = SecretStr("")
     """``spoke-jobs notify``: the key that signs what is posted there: base64 of 24 to 64 bytes, `openssl rand -base64
     32` for example."""
-    notify_webhook_key_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_WEBHOOK_KEY_FILE")] = ""
+    notify_webhook_key_file: str = ""
     """A file that contains this key, in place of the variable. If it changes, the new key is used without a restart."""
-    notify_slack_url: Annotated[SecretStr, Field(validation_alias="SPOKE_NOTIFY_SLACK_URL")] = SecretStr("")
+    notify_slack_url: SecretStr = SecretStr("")
     """``spoke-jobs notify``: the URL of an incoming webhook of Slack."""
-    notify_slack_url_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_SLACK_URL_FILE")] = ""
+    notify_slack_url_file: str = ""
     """A file that contains this URL, in place of the variable. If it changes, the new URL is used without a restart."""
-    notify_name: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_NAME", max_length=100)] = ""
+    notify_name: Annotated[str, Field(max_length=100)] = ""
     """``spoke-jobs notify``: the name of this system in notices, shop production for example."""
-    notify_dashboard_url: Annotated[
-        str,
-        # A bound in the pattern would take milliseconds of each start.
-        Field(validation_alias="SPOKE_NOTIFY_DASHBOARD_URL", pattern=r"^(https?://[^\s<>|?#]+)?$", max_length=500),
-    ] = ""
+    # A bound in the pattern would take milliseconds of each start.
+    notify_dashboard_url: Annotated[str, Field(pattern=r"^(https?://[^\s<>|?#]+)?$", max_length=500)] = ""
     """``spoke-jobs notify``: where people find the dashboard, https://jobs.example.com for example. Notices then have
     links."""
-    notify_ca_file: Annotated[str, Field(validation_alias="SPOKE_NOTIFY_CA_FILE")] = ""
+    notify_ca_file: str = ""
     """``spoke-jobs notify``: the CA certificates that verify the receivers. Empty: the system's."""
 
     @property

@@ -2,6 +2,9 @@
 
 `commands` reads and changes jobs, :mod:`spoke_jobs.explain` decides what to say, `rendering` formats it, and `printing`
 prints it.
+
+A command is a module of `commands/` and a word in `PANELS` of `command_line.py`; then `make generate`. Texts for people
+go through `printing.py`, which escapes control characters. Generated pages: `reference/`.
 """
 
 from __future__ import annotations

@@ -6,62 +6,59 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
+from spoke_jobs.contract.api_model import ApiModel
 from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.shared.object_fields import Moment
 
 
-class _Model(BaseModel):
-    # Unknown fields come from a newer release: ignore them.
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
-
-
-class QuotaStatus(_Model):
+class QuotaStatus(ApiModel):
     """A resource of a ResourceQuota that is short."""
 
-    resource: Annotated[str, Field(max_length=100, description="For example requests.cpu or count/jobs.batch.")]
-    requested: Annotated[str, Field(max_length=40, description="What the refused pod or Job requests.")] = ""
-    used: Annotated[str, Field(max_length=40, description="What the existing objects requested then.")] = ""
-    hard: Annotated[str, Field(max_length=40, description="The quota's limit.")] = ""
+    resource: Annotated[str, Field(max_length=100)]
+    """For example requests.cpu or count/jobs.batch."""
+    requested: Annotated[str, Field(max_length=40)] = ""
+    """What the refused pod or Job requests."""
+    used: Annotated[str, Field(max_length=40)] = ""
+    """What the existing objects requested then."""
+    hard: Annotated[str, Field(max_length=40)] = ""
+    """The quota's limit."""
 
 
-class WaitStatus(_Model):
+class WaitStatus(ApiModel):
     """What the SpokeJob waits for, as fields. The condition's message says the same as text."""
 
-    code: Annotated[str, Field(max_length=40, description="Why the job waits: a cause or a reason.")]
-    holder: Annotated[str, Field(max_length=253, description="The SpokeJob that holds the queue's lock.")] = ""
-    object: Annotated[
-        str,
-        Field(
-            max_length=253,
-            description="The queue, organization, PodTemplate, Job, container, volume claim or ResourceQuota that the "
-            "wait concerns; with PodsNotStarting, the cause or reason of the stuck pods; with ClusterFull, the "
-            "resources that are short.",
-        ),
-    ] = ""
-    running: Annotated[int | None, Field(ge=0, description="How many jobs count towards the limit.")] = None
-    limit: Annotated[int | None, Field(ge=0, description="The limit that is reached.")] = None
-    source: Annotated[
-        str, Field(max_length=270, description="The SpokeLimit, Namespace or setting with the limit or the pause.")
-    ] = ""
-    by: Annotated[str, Field(max_length=200, description="Who set the pause.")] = ""
-    note: Annotated[str, Field(max_length=200, description="The reason given for the pause.")] = ""
-    paused_since: Annotated[Moment | None, Field(description="When the pause began, if that is known.")] = None
-    priority: Annotated[int | None, Field(description="The job's priority in admission, if a SpokeLimit caps it.")] = (
-        None
-    )
-    since: Annotated[Moment | None, Field(description="When this wait began.")] = None
-    ends_at: Annotated[
-        Moment | None, Field(description="When the attempt ends if it still waits; absent if nothing ends it.")
-    ] = None
-    retry_at: Annotated[Moment | None, Field(description="When the next try is due, if that is known.")] = None
-    quota: Annotated[
-        tuple[QuotaStatus, ...],
-        Field(max_length=10, description="The resources of the ResourceQuota that are short, as it was refused first."),
-    ] = ()
+    code: Annotated[str, Field(max_length=40)]
+    """Why the job waits: a cause or a reason."""
+    holder: Annotated[str, Field(max_length=253)] = ""
+    """The SpokeJob that holds the queue's lock."""
+    object: Annotated[str, Field(max_length=253)] = ""
+    """The queue, organization, PodTemplate, Job, container, volume claim or ResourceQuota that the wait concerns; with
+    PodsNotStarting, the cause or reason of the stuck pods; with ClusterFull, the resources that are short."""
+    running: Annotated[int | None, Field(ge=0)] = None
+    """How many jobs count towards the limit."""
+    limit: Annotated[int | None, Field(ge=0)] = None
+    """The limit that is reached."""
+    source: Annotated[str, Field(max_length=270)] = ""
+    """The SpokeLimit, Namespace or setting with the limit or the pause."""
+    by: Annotated[str, Field(max_length=200)] = ""
+    """Who set the pause."""
+    note: Annotated[str, Field(max_length=200)] = ""
+    """The reason given for the pause."""
+    paused_since: Moment | None = None
+    """When the pause began, if that is known."""
+    priority: int | None = None
+    """The job's priority in admission, if a SpokeLimit caps it."""
+    since: Moment | None = None
+    """When this wait began."""
+    ends_at: Moment | None = None
+    """When the attempt ends if it still waits; absent if nothing ends it."""
+    retry_at: Moment | None = None
+    """When the next try is due, if that is known."""
+    quota: Annotated[tuple[QuotaStatus, ...], Field(max_length=10)] = ()
+    """The resources of the ResourceQuota that are short, as it was refused first."""
 
     @classmethod
     def of(cls, wait: Wait, since: datetime) -> WaitStatus:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator
 
+from spoke_jobs.contract.api_model import ApiModel
 from spoke_jobs.contract.condition import Condition
 from spoke_jobs.contract.limit_scopes import EACH_FORMS, EACH_NAMES, EXPECTED, SCOPE_LIMIT
 from spoke_jobs.contract.names import PRIORITY_LIMIT
@@ -25,25 +25,18 @@ ENFORCED = "Enforced"
 PAUSED = WaitReason.PAUSED.value
 
 
-class _Model(BaseModel):
-    # Unknown fields come from a newer release: ignore them.
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
-
-
-class PauseSpec(_Model):
+class PauseSpec(ApiModel):
     """Why no attempt starts. Running attempts continue."""
 
-    reason: Annotated[
-        str, Field(min_length=1, max_length=PAUSE_TEXT_LIMIT, description="Why; shown on each job that it holds back.")
-    ]
-    by: Annotated[
-        str,
-        Field(max_length=PAUSE_TEXT_LIMIT, description="Who paused it; if empty, the field manager that set it."),
-    ] = ""
-    until: Annotated[Moment | None, Field(description="When the pause ends by itself; never if absent.")] = None
+    reason: Annotated[str, Field(min_length=1, max_length=PAUSE_TEXT_LIMIT)]
+    """Why; shown on each job that it holds back."""
+    by: Annotated[str, Field(max_length=PAUSE_TEXT_LIMIT)] = ""
+    """Who paused it; if empty, the field manager that set it."""
+    until: Moment | None = None
+    """When the pause ends by itself; never if absent."""
 
 
-class SpokeLimitSpec(_Model):
+class SpokeLimitSpec(ApiModel):
     """What the operator enforces in this namespace. If several SpokeLimits apply, the smallest value wins."""
 
     scope: Annotated[
@@ -74,58 +67,21 @@ class SpokeLimitSpec(_Model):
             f"{EACH_FORMS}, of each {EACH_NAMES}.",
         ),
     ] = None
-    burst: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=MOST_STARTS,
-            description="Only with a rate: how many attempts may start at once after a quiet time; 1 if absent.",
-        ),
-    ] = None
-    paused: Annotated[
-        PauseSpec | None, Field(description="While set, no attempt of the scope starts. Running attempts continue.")
-    ] = None
-    max_unfinished: Annotated[
-        int | None,
-        Field(
-            ge=0,
-            le=1_000_000,
-            description="Only with scope all: how many unfinished SpokeJobs of the namespace, the oldest ones, may "
-            "have attempts. The others wait.",
-        ),
-    ] = None
-    max_priority: Annotated[
-        int | None,
-        Field(
-            ge=-PRIORITY_LIMIT,
-            le=PRIORITY_LIMIT,
-            description="Only with scope all: a job of a higher priority counts as one of this priority.",
-        ),
-    ] = None
-    default_timeout_seconds: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=TIMEOUT_LIMIT,
-            description="Only with scope all: how long an attempt may run if its job sets no timeout.",
-        ),
-    ] = None
-    max_timeout_seconds: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=TIMEOUT_LIMIT,
-            description="Only with scope all: the longest that any attempt may run, whatever its job's timeout.",
-        ),
-    ] = None
-    weight: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=WEIGHT_LIMIT,
-            description="Only with scope all: the namespace's share of turns among namespaces; 1 if absent.",
-        ),
-    ] = None
+    burst: Annotated[int | None, Field(ge=1, le=MOST_STARTS)] = None
+    """Only with a rate: how many attempts may start at once after a quiet time; 1 if absent."""
+    paused: PauseSpec | None = None
+    """While set, no attempt of the scope starts. Running attempts continue."""
+    max_unfinished: Annotated[int | None, Field(ge=0, le=1_000_000)] = None
+    """Only with scope all: how many unfinished SpokeJobs of the namespace, the oldest ones, may have attempts. The
+    others wait."""
+    max_priority: Annotated[int | None, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT)] = None
+    """Only with scope all: a job of a higher priority counts as one of this priority."""
+    default_timeout_seconds: Annotated[int | None, Field(ge=1, le=TIMEOUT_LIMIT)] = None
+    """Only with scope all: how long an attempt may run if its job sets no timeout."""
+    max_timeout_seconds: Annotated[int | None, Field(ge=1, le=TIMEOUT_LIMIT)] = None
+    """Only with scope all: the longest that any attempt may run, whatever its job's timeout."""
+    weight: Annotated[int | None, Field(ge=1, le=WEIGHT_LIMIT)] = None
+    """Only with scope all: the namespace's share of turns among namespaces; 1 if absent."""
 
     @field_validator("rate")
     @classmethod
@@ -140,14 +96,15 @@ class SpokeLimitSpec(_Model):
         return None if self.rate is None else StartRate.parse(self.rate, self.burst or 1)
 
 
-class SpokeLimitStatus(_Model):
+class SpokeLimitStatus(ApiModel):
     """What the operator counts, and whether it enforces the SpokeLimit."""
 
-    observed_generation: Annotated[
-        int | None, Field(ge=0, description="The generation of the spec that this status describes.")
-    ] = None
-    running: Annotated[int | None, Field(ge=0, description="How many jobs of the scope have an attempt.")] = None
-    waiting: Annotated[int | None, Field(ge=0, description="How many jobs of the scope wait for their turn.")] = None
+    observed_generation: Annotated[int | None, Field(ge=0)] = None
+    """The generation of the spec that this status describes."""
+    running: Annotated[int | None, Field(ge=0)] = None
+    """How many jobs of the scope have an attempt."""
+    waiting: Annotated[int | None, Field(ge=0)] = None
+    """How many jobs of the scope wait for their turn."""
     full_at: Annotated[
         Moment | None,
         Field(
@@ -158,8 +115,7 @@ class SpokeLimitStatus(_Model):
     conditions: Annotated[
         tuple[Condition, ...],
         Field(
-            max_length=8,
-            description="Enforced, Paused.",
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+            max_length=8, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
         ),
     ] = ()
+    """Enforced, Paused."""
