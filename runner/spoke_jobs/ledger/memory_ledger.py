@@ -15,7 +15,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import Engine, create_engine, delete, event, select, text
+from sqlalchemy import Dialect, Engine, create_engine, delete, event, make_url, select, text, update
 from sqlalchemy.pool import QueuePool
 
 from spoke_jobs.ledger.columns.lenient import read_json
@@ -111,13 +111,21 @@ class MemoryLedger(SqlLedger):
             connection.execute(_SET_LAST_ID, {"id": number})  # used up even if no job is written
         return Reserved(job, new)
 
+    def publish(self, reserved: Reserved) -> None:
+        """Write a reserved job, whose transaction is committed. If another job has its unique key by now, write none."""
+        row = reserved.job
+        with self.engine.begin() as connection:
+            (job,) = dispatch_jobs(connection, [reserved.new])
+            if job.uid == reserved.new.uid:
+                times = {"created_at": row.created_at, "updated_at": row.updated_at, "start_by": row.start_by}
+                connection.execute(update(job_request).where(job_request.c.id == job.id).values(times))
+
     def withdraw(self, reserved: Reserved) -> None:
         """Remove a job whose transaction was rolled back after its commit seemed sure, unless it has started."""
         with self.engine.begin() as connection:
-            not_started = (job_request.c.attempt <= 0, job_request.c.state.in_((JobState.WAITING, JobState.BLOCKED)))
-            found = connection.scalar(
-                select(job_request.c.id).where(job_request.c.uid == reserved.new.uid, *not_started)
-            )
+            of_dispatch, not_started = job_request.c.uid == reserved.new.uid, job_request.c.attempt <= 0
+            unfinished = job_request.c.state.in_((JobState.WAITING, JobState.BLOCKED))
+            found = connection.scalar(select(job_request.c.id).where(of_dispatch, not_started, unfinished))
             connection.execute(delete(job_dependency).where(job_dependency.c.needs_id == found))
             connection.execute(delete(job_request).where(job_request.c.id == found))
 
@@ -143,23 +151,23 @@ class _Connection(sqlite3.Connection):
 
 def _engine(now: Callable[[], datetime]) -> Engine:
     """Create an engine with a single connection. While one thread uses it, the others wait."""
+    dialect, empty = _template()
 
     def connect() -> sqlite3.Connection:
         connection = _connection()
-        connection.deserialize(_empty_ledger(), name=_SCHEMA_NAME)
+        connection.deserialize(empty, name=_SCHEMA_NAME)
         connection.create_function("ledger_now", 0, lambda: f"{now().astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}")
         return connection
 
-    common = _template()
-    pool = QueuePool(connect, pool_size=1, max_overflow=0, dialect=common.dialect)
+    pool = QueuePool(connect, pool_size=1, max_overflow=0, dialect=dialect)
     options = {"compiled_cache": _COMPILED}
-    engine = configure_sqlite(Engine(pool, common.dialect, common.url, hide_parameters=True, execution_options=options))
+    engine = Engine(pool, dialect, make_url("sqlite://"), hide_parameters=True, execution_options=options)
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
     def on_execute(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
         return statement.replace("'now'", "ledger_now()"), parameters
 
-    return engine
+    return configure_sqlite(engine)
 
 
 _SCHEMA_NAME = SCHEMA or "main"
@@ -175,19 +183,12 @@ def _connection() -> sqlite3.Connection:
 
 
 @cache
-def _template() -> Engine:
-    """Return the engine of an empty ledger, whose dialect all ledgers share."""
+def _template() -> tuple[Dialect, bytes]:
+    """Return the dialect that all ledgers share, and an empty ledger: a copy of it is quicker than creating tables."""
     engine = create_engine("sqlite://", creator=_connection, json_deserializer=read_json)
     metadata.create_all(engine)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"INSERT INTO {_NUMBERS} (name, seq) VALUES ('job_request', 0)")  # noqa: S608
-    return engine
-
-
-@cache
-def _empty_ledger() -> bytes:
-    """Return an SQLite database with the ledger's tables. Copying it is quicker than creating the tables."""
-    with _template().connect() as connection:
+    with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
-        content: bytes = driver.serialize(name=_SCHEMA_NAME)
-    return content
+        return engine.dialect, driver.serialize(name=_SCHEMA_NAME)

@@ -126,7 +126,7 @@ class MemoryRunner(Runner):
             after_commit(
                 own_session,
                 lambda: True,
-                lambda: self.ledger.insert(reserved.new),
+                lambda: self.ledger.publish(reserved),
                 undo=lambda: self.ledger.withdraw(reserved),
                 rows=(reserved,),
             )

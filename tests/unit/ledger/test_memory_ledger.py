@@ -55,11 +55,11 @@ def test_a_reserved_job_has_the_id_that_it_gets() -> None:
     assert (again.job.id, again.job.payload) == (same.job.id, '"new"')
     beside = ledger.insert(new_job())
     for one in (first, second, same, again):
-        ledger.insert(one.new)
+        ledger.publish(one)
     found = {job.id: job for job in ledger.all_jobs()}
     assert sorted([first.job.id, second.job.id, same.job.id, beside.id]) == sorted(found)
-    assert [found[one.job.id].uid for one in (first, second, same)] == [one.job.uid for one in (first, second, same)]
-    assert (found[second.job.id].state, found[same.job.id].payload) == (JobState.BLOCKED, '"new"')
+    assert [found[first.job.id].uid, found[second.job.id]] == [first.job.uid, second.job]
+    assert found[same.job.id].payload == '"new"'
     for one in (first, second):
         ledger.withdraw(one)
     assert {job.id for job in ledger.all_jobs()} == {same.job.id, beside.id}
