@@ -112,7 +112,7 @@ class MemoryLedger(SqlLedger):
         return Reserved(job, new)
 
     def publish(self, reserved: Reserved) -> None:
-        """Write a reserved job, whose transaction is committed. If another job has its unique key by now, write none."""
+        """Write a reserved job, whose transaction is committed. If another job has its unique key now, write none."""
         row = reserved.job
         with self.engine.begin() as connection:
             (job,) = dispatch_jobs(connection, [reserved.new])
