@@ -153,7 +153,7 @@ def _engine(now: Callable[[], datetime]) -> Engine:
     """Create an engine with a single connection. While one thread uses it, the others wait."""
     dialect, empty = _template()
 
-    def connect() -> sqlite3.Connection:
+    def connect() -> Any:
         connection = _connection()
         connection.deserialize(empty, name=_SCHEMA_NAME)
         connection.create_function("ledger_now", 0, lambda: f"{now().astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}")

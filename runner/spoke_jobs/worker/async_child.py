@@ -212,7 +212,7 @@ class AsyncOrderLoop:
             self._leases,
             output,
             # SQLite has one write lock, and the next job on the loop may need it: end the transaction first.
-            commit_at_once=isinstance(ledger, SqlLedger) and ledger.engine.dialect.name == "sqlite",
+            commit_at_once=ledger.engine.dialect.name == "sqlite",
         )
         self._leases.start()
 
