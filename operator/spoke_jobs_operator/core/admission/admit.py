@@ -477,7 +477,7 @@ def _by_row(line: list[Candidate]) -> list[Candidate]:
     share a namespace number their own.
     """
     locking: defaultdict[QueueKey, list[Candidate]] = defaultdict(list)
-    for item in sorted(line, key=lambda item: item.request_id):
+    for item in sorted(reversed(line), key=lambda item: item.request_id):
         if item.locks_queue:
             locking[item.queue_key].append(item)
     return [locking[item.queue_key].pop() if item.locks_queue else item for item in line]
