@@ -49,9 +49,8 @@ from spoke_jobs.sync.decide import failed_attempts
 from spoke_jobs.sync.sync_model import read_view
 from spoke_jobs.sync.worker_sets import read_worker_sets
 from spoke_jobs.tasks.client.foreign_answers import first_line
-from spoke_jobs.tasks.protocol.encoding import BadAnswer, BadRequest, parse_acknowledgement, parse_batch
-from spoke_jobs.tasks.protocol.messages import JSON, NDJSON
-from spoke_jobs.tasks.server.token_claims import read_claims
+from spoke_jobs.tasks.protocol.messages import JSON, NDJSON, BadAnswer, BadRequest, parse_acknowledgement, parse_batch
+from spoke_jobs.tasks.server.auth import read_claims
 from spoke_jobs.tasks.server.token_review import ReviewFailed, read_review
 from spoke_jobs.web.claim_rules import ClaimRules
 from spoke_jobs.web.id_tokens import IdTokenRefused, read_keys, verified_claims

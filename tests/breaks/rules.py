@@ -381,7 +381,7 @@ _TASKS = (
     _server("Forged tokens displace no accepted one", "auth", "self._refused = _Cache(REFUSED_LIMIT)", "self._refused = self._accepted"),
     _server("Caches of tokens are bounded", "auth", "if len(self._answers) > self._limit:", "if False:"),
     _server("An address with many unknown tokens causes few reviews", "auth", "if known is None and not self._limits.allow(peer):", "if False:"),
-    _server("All addresses together cause a bounded number of reviews", "review_limits", "return _take(bucket) and _take(self._total)", "return _take(bucket)"),
+    _server("All addresses together cause a bounded number of reviews", "auth", "return _take(bucket) and _take(self._total)", "return _take(bucket)"),
     _server("Many requests with one new token cause one review", "auth", "review = self._reviews.get(digest)", "review = None"),
     _server("A token that says that it is not for us causes no review", "auth", "refusal = refusal_by_claims(claims, self._allowed, self._clock())", "refusal = None"),
     _server("A token for another audience is refused", "auth", "if AUDIENCE not in (status.get(\"audiences\") or ()):", "if False:"),
@@ -394,8 +394,8 @@ _TASKS = (
     _server("A request without valid credentials proves no connection", "http_app", "if refusal is not None:\n            _refusals", "if (prove := request.scope.get(\"state\", {}).get(CONNECTION)) is not None:\n            prove.prove()\n        if refusal is not None:\n            _refusals"),
     _server("Unknown tokens make no replica unready", "http_app", "if refusal.reason == \"review\":", "if refusal.status == 503:"),
     _server("Refused requests write a bounded number of log lines", "log_throttle", "if self._bucket.take() > 0:", "if False:"),
-    _server("A cached outcome is forgotten after its time", "outcome_cache", "if found is not None and self._clock() - found.at > self._seconds:", "if False:"),
-    _server("The cache of outcomes is bounded", "outcome_cache", "while len(self._ended) > self._limit or", "while False or"),
+    _server("A cached outcome is forgotten after its time", "executor", "if found is not None and self._clock() - found.at > self._seconds:", "if False:"),
+    _server("The cache of outcomes is bounded", "executor", "while len(self._ended) > self._limit or", "while False or"),
 )  # fmt: skip
 
 _FINISHED = (

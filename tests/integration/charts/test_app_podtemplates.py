@@ -214,11 +214,6 @@ def test_numbers_of_standby_pods_that_make_no_sense_are_refused(helm: Helm, stan
         helm.render("spoke-app", merged(APP_VALUES, {"podTemplates": {"default": {"standby": standby}}}))
 
 
-def test_without_templates_there_is_nothing_to_test(helm: Helm) -> None:
-    objects = helm.render("spoke-app", APP_VALUES | {"podTemplates": {"default": None}})
-    assert of_kind(objects, "PodTemplate", "Pod") == []
-
-
 def test_helm_test_dispatches_as_a_pod_without_credentials(helm: Helm) -> None:
     (test,) = of_kind(helm.render("spoke-app", APP_VALUES), "Pod")
     assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"

@@ -111,18 +111,6 @@ def test_a_command_or_volume_that_cannot_be_used_is_charged(message: str) -> Non
     assert is_charged(cause_class(end.cause))
 
 
-@pytest.mark.parametrize(
-    ("message", "cause"),
-    [(OF_THE_NODE["timeout"], "ContainerRuntimeFailed"), (OF_THE_TEMPLATE["no-command"], "ContainerCannotRun")],
-)
-def test_an_init_container_that_was_not_started_is_named(message: str, cause: str) -> None:
-    first = container("first", ended(128, "StartError", message))
-    end = end_of(real_pod(container("job", WAITS), init=(first,), phase="Failed"))
-    assert end is not None
-    assert (end.cause, end.container) == (cause, "first")
-    assert message in end.message
-
-
 def test_a_memory_limit_that_is_too_low_to_start_is_raised_as_after_any_other_end_out_of_memory() -> None:
     limited = [{"name": "job", "resources": {"limits": {"memory": "4Mi"}}}]
     end = end_of(not_started(OOM, containers=limited))

@@ -144,13 +144,3 @@ def test_shares_of_many_namespaces() -> None:
     assert shares[:4] == [MOST // 2, MOST // 3, MOST // 4, MOST // 5]
     assert shares[MOST - 2] == 1
     assert shares[MOST - 1 :] == [0] * (MOST + 1), "as many namespaces as pods may start have one"
-
-
-def test_namespaces_that_start_together_keep_the_bound() -> None:
-    room = Room(MOST)
-    for number in range(3 * MOST):
-        namespace = f"ns-{number % 2}"
-        if room.why(Group(namespace, "default"), NOW, NOW) is None:
-            room.admit(Key(namespace, f"job-{number}"), Group(namespace, "default"), NOW)
-            room.observe(Key(namespace, f"job-{number}"), NODE, NOW)
-    assert room.pending == MOST

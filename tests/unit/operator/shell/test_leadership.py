@@ -104,15 +104,6 @@ def test_a_free_lease_is_taken_at_once_and_one_s_own_too() -> None:
     run(main())
 
 
-def test_one_that_lapses_is_taken_once_it_has_been_seen_unchanged_for_as_long_as_it_lasts() -> None:
-    async def main() -> None:
-        server = Server()
-        server.put({"holderIdentity": "other", "leaseDurationSeconds": 15, "renewTime": "1999-01-01T00:00:00Z"})
-        assert 15 <= await gained_after(elector(server)) <= 15 + TIMES.retry
-
-    run(main())
-
-
 def test_one_that_is_renewed_is_never_taken() -> None:
     async def main() -> None:
         server = Server()
@@ -216,25 +207,6 @@ def test_a_release_that_hangs_delays_nobody_s_end(caplog: pytest.LogCaptureFixtu
 
     run(main())
     assert caplog.messages[-1].startswith("could not release the Lease")
-
-
-def test_of_two_that_reach_for_it_one_gets_it() -> None:
-    async def main() -> None:
-        server = Server()
-
-        async def slow() -> None:
-            await asyncio.sleep(0.1)
-
-        server.around = slow
-        both = [elector(server, name) for name in ("a", "b")]
-        tasks = [asyncio.create_task(each.gained()) for each in both]
-        await asyncio.sleep(1)
-        assert sorted(each.leads() for each in both) == [False, True]
-        assert sorted(task.done() for task in tasks) == [False, True]
-        for task in tasks:
-            task.cancel()
-
-    run(main())
 
 
 def test_one_that_was_stopped_while_it_took_the_lease_does_not_lead() -> None:
