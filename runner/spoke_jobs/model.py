@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from spoke_jobs.contract.executors import Executor, executor_of, lane_in
+from spoke_jobs.contract.executors import Executor, executor_of
 from spoke_jobs.contract.progress_token import LONGEST_VALID_SECONDS, ProgressToken
 from spoke_jobs.job_options import RETENTION_SECONDS as RETENTION_SECONDS
 from spoke_jobs.job_options import JobData as JobData
@@ -133,6 +133,8 @@ class NewJob(DispatchedRow):
     """Whether a job that has the unique key and has not begun gets the payload and the due time of this one."""
     uid: UUID | None = None
     """The uid of the row; None for a random one."""
+    id: int | None = None
+    """The id of the row; None for the next one."""
 
     def __post_init__(self) -> None:
         if self.run_after is not None and self.run_after.utcoffset() is None:
@@ -253,29 +255,6 @@ class JobFilter:
         """Return a copy with some fields changed."""
         return replace(self, **changes)
 
-    def fits(self, job: JobRequest) -> bool:
-        """Whether the job passes the filter."""
-        return (
-            (self.states is None or job.state in self.states)
-            and (self.job_type is None or matches(job.job_type, self.job_type))
-            and (self.queue_name is None or matches(job.queue_name, self.queue_name))
-            and (self.organization_id is None or job.organization_id == self.organization_id)
-            and (self.campaign_id is None or job.campaign_id == self.campaign_id)
-            and (self.cause is None or job.cause == self.cause)
-            and (self.other_cause_than is None or job.cause != self.other_cause_than)
-            and (self.fingerprint is None or job.fingerprint == self.fingerprint)
-            and (self.since is None or job.created_at >= self.since)
-            and (self.until is None or job.created_at < self.until)
-            and (self.runner is None or job.runner == self.runner)
-            and (self.lane is None or lane_in(job.runner, job.options.lane) == self.lane)
-            and (self.organizations is None or job.organization_id in self.organizations)
-            and (self.unique_key is None or job.unique_key == self.unique_key)
-            and (self.batch_id is None or job.batch_id == self.batch_id)
-            and (self.schedule is None or job.schedule == self.schedule)
-            and (self.last_id is None or job.id <= self.last_id)
-            and (self.first_id is None or job.id >= self.first_id)
-        )
-
 
 ANY_JOB = JobFilter()
 
@@ -301,12 +280,6 @@ class ClaimFilter:
             return self.takes_type(name)
         wanted = not self.types or any(overlaps(name, pattern) for pattern in self.types)
         return wanted and not any(matches(name, pattern) for pattern in self.not_types)
-
-    def fits(self, job: JobRequest) -> bool:
-        """Whether the job passes the filter."""
-        if job.locks_queue and not self.queue_locks:
-            return False
-        return self.takes_type(job.job_type) and _passes(job.queue_name, self.queues, self.not_queues)
 
 
 def _passes(name: str, wanted: tuple[str, ...], unwanted: tuple[str, ...]) -> bool:

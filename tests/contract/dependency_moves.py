@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tests.contract.ledger import FOR_GOOD, LEASE, new_job
 
 from spoke_jobs.errors import DependencyNotMet
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import JobRequest, JobState
 
 KINDS = ("dispatch", "dispatch", "dispatch", "succeed", "succeed", "fail", "cancel", "retry", "settle")

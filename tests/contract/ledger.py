@@ -8,7 +8,7 @@ from typing import TypeVar
 from tests.waiting import eventually
 
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import (
     UNMEASURED,
     AttemptUsage,

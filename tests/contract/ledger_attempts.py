@@ -12,7 +12,7 @@ from tests.waiting import eventually
 
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import Superseded
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import (
     AttemptState,
     Failure,

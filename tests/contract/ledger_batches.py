@@ -9,7 +9,7 @@ import pytest
 from tests.contract.ledger import LEASE, SHORT, LedgerSteps, claim_one, new_job
 from tests.waiting import eventually
 
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import (
     AttemptState,

@@ -11,7 +11,8 @@ from tests.waiting import eventually, stays
 
 from spoke_jobs.errors import DependencyNotMet, InvalidJobData
 from spoke_jobs.ledger.job_batch import Batch
-from spoke_jobs.ledger.port import Ledger, NotThisAttempt
+from spoke_jobs.ledger.port import NotThisAttempt
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import FailedJob, Failure, JobFilter, JobOptions, JobRequest, JobState
 
 BLOCKED, WAITING, RUNNING, FAILED = JobState.BLOCKED, JobState.WAITING, JobState.RUNNING, JobState.FAILED

@@ -9,7 +9,8 @@ from tests.waiting import eventually
 from spoke_jobs.contract.cause_classes import CauseClass
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER, row_runner
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.ledger.port import Ledger, QueueHeld
+from spoke_jobs.ledger.port import QueueHeld
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import Claim, Failure, JobData, JobOptions, JobRequest, JobState, NewJob, declared
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.prepare import prepare_job

@@ -14,7 +14,7 @@ from tests.waiting import eventually
 
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.errors import InvalidLimit
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.limits.job_limit import Bounds, Rate, Source, parse_scope
 from spoke_jobs.limits.limit_file import read_entries
 from spoke_jobs.model import Claim, Failure

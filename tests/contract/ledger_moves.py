@@ -16,7 +16,7 @@ from tests.contract.ledger import LEASE, new_job
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ChangeRefused, Superseded, UniquenessConflict
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import Claim, Failure, JobOptions, JobRequest, NewJob, Progress, Pulse
 
 LAPSED = -1.0

@@ -10,7 +10,8 @@ from tests.contract.ledger import LEASE, SHORT, LedgerSteps, new_job
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import Superseded
-from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, Ledger, NoRow, NotThisAttempt, QueueHeld, Taken
+from spoke_jobs.ledger.port import AlreadyFinal, AttemptOver, NoRow, NotThisAttempt, QueueHeld, Taken
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import (
     CHECKPOINT,
     AttemptState,

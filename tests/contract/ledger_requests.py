@@ -12,7 +12,8 @@ from tests.waiting import eventually
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import UniquenessConflict
-from spoke_jobs.ledger.port import AlreadyFinal, Ledger, Taken
+from spoke_jobs.ledger.port import AlreadyFinal, Taken
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.model import (
     FailedJob,
     Failure,

@@ -13,7 +13,7 @@ from tests.waiting import eventually
 from spoke_jobs.contract.names import PRIORITY_LIMIT
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import ChangeRefused, InvalidJobData
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import Failure, JobOptions, JobState, Pulse
 

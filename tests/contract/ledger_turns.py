@@ -6,7 +6,7 @@ import pytest
 from tests.contract.ledger import LEASE, LedgerSteps, new_job
 
 from spoke_jobs.ledger.claims import claim_turns, turn_search
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import Claim
 

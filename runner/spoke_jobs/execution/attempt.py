@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
@@ -29,12 +29,15 @@ from spoke_jobs.execution.lease_keeper import UNOBSERVED, KeptLease, LeaseObserv
 from spoke_jobs.execution.output_lines import with_output
 from spoke_jobs.execution.run_sequence import Effects, close, perform
 from spoke_jobs.execution.usage_meter import Meter, of_shared_process
-from spoke_jobs.ledger.port import AttemptLedger, SessionFactory
+from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import UNDECLARED, Claim, Failure, JobState, Progress, UnreadPayload
 from spoke_jobs.payloads import JOB_LIMIT_BYTES
 from spoke_jobs.registry import Definition, Registry
 from spoke_jobs.shared.log_setup import LogFields
 from spoke_jobs.shared.outage_log import OutageLog
+
+if TYPE_CHECKING:
+    from spoke_jobs.ledger.sql_attempts import SqlAttempts
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ class AttemptEnd:
 class AttemptServices:
     """The services that the running process gives to an attempt."""
 
-    ledger: AttemptLedger
+    ledger: SqlAttempts
     registry: Registry
     sessions: SessionFactory
     decide: bool
@@ -266,7 +269,7 @@ async def until_recorded(
         await effects.pause(seconds_until_next_record(claim.lease_seconds))
 
 
-def _write_last(claim: Claim, ledger: AttemptLedger, progress: Progress) -> None:
+def _write_last(claim: Claim, ledger: SqlAttempts, progress: Progress) -> None:
     try:
         ledger.heartbeat(claim.token, claim.lease_seconds, progress)
     except Exception as error:

@@ -8,10 +8,12 @@ from uuid import UUID
 from sqlalchemy import Connection, event
 
 from spoke_jobs.errors import InvalidCheckpoint
-from spoke_jobs.ledger.port import AttemptLedger
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from spoke_jobs.ledger.sql_attempts import SqlAttempts
+
 
 STEP_NAME_LIMIT = 100
 
@@ -24,7 +26,7 @@ class Checkpoints:
     block the one that has taken over its job.
     """
 
-    def __init__(self, ledger: AttemptLedger, job_id: int, token: UUID) -> None:
+    def __init__(self, ledger: SqlAttempts, job_id: int, token: UUID) -> None:
         self._ledger = ledger
         self._job_id = job_id
         self._token = token

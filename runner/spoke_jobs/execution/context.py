@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from spoke_jobs.errors import Cancelled, ConfigurationError, Superseded
 from spoke_jobs.execution.attempt_checkpoints import Checkpoints
 from spoke_jobs.execution.fenced_session import Fence, FencedSession
-from spoke_jobs.ledger.port import AttemptLedger, SessionFactory
+from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.model import CHECKPOINT, UNMEASURED, AttemptUsage, Claim, JobRequest, Progress
 from spoke_jobs.payloads import encode_checkpoint, encode_result
 from spoke_jobs.shared.secret_file import Secret
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from spoke_jobs.ledger.sql_attempts import SqlAttempts
+
 
 PROGRESS_MESSAGE_LIMIT = 200
 _Returned = TypeVar("_Returned")
@@ -41,7 +44,7 @@ class JobContext:
     def __init__(
         self,
         claim: Claim,
-        ledger: AttemptLedger,
+        ledger: SqlAttempts,
         sessions: SessionFactory,
         *,
         cancel: threading.Event,

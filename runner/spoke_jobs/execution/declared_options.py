@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from spoke_jobs.errors import UnknownName
 from spoke_jobs.job_options import JobOptions
-from spoke_jobs.ledger.port import AttemptLedger
 from spoke_jobs.model import UNDECLARED, Claim
 from spoke_jobs.registry import Registry, with_follower
 
+if TYPE_CHECKING:
+    from spoke_jobs.ledger.sql_attempts import SqlAttempts
 
-def with_declared_options(claims: Sequence[Claim], registry: Registry, ledger: AttemptLedger) -> list[Claim]:
+
+def with_declared_options(claims: Sequence[Claim], registry: Registry, ledger: SqlAttempts) -> list[Claim]:
     """Give jobs without options those that their types declare, also in their rows, before an attempt starts.
 
     Every later decision on the job, also by a process that does not know its type, reads them there.

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
@@ -24,8 +25,11 @@ from spoke_jobs.execution.thread_attempt import run_attempt
 from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
 from spoke_jobs.ledger.after_commit import run_safely
 from spoke_jobs.ledger.engine import is_away
-from spoke_jobs.ledger.port import AttemptOver, Ledger, NotThisAttempt, QueueHeld, Taken
+from spoke_jobs.ledger.port import AttemptOver, NotThisAttempt, QueueHeld, Taken
 from spoke_jobs.model import Claim, Failure, JobRequest, JobState
+
+if TYPE_CHECKING:
+    from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +42,7 @@ _DATABASE_AWAY = Failure(Cause.DATABASE_UNREACHABLE, Cause.DATABASE_UNREACHABLE.
 class JobServices(AttemptServices):
     """The services of a process that also claims jobs, and ends attempts of processes that have died."""
 
-    ledger: Ledger
+    ledger: SqlLedger
     after_attempt: Callable[[], object] = lambda: None
     """Called once the attempt's end is recorded."""
 

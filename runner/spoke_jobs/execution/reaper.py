@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from spoke_jobs.ledger.port import Ledger
+if TYPE_CHECKING:
+    from spoke_jobs.ledger.sql_ledger import SqlLedger
+
 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -22,7 +24,7 @@ class Reaper:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: SqlLedger,
         runner: str,
         lease_seconds: float,
         clock: Callable[[], float] = time.monotonic,

@@ -6,13 +6,16 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.ledger.engine import is_away, is_locked
-from spoke_jobs.ledger.port import AttemptLedger
 from spoke_jobs.model import Failure
+
+if TYPE_CHECKING:
+    from spoke_jobs.ledger.sql_attempts import SqlAttempts
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ class UnrecordedEnds:
     :param clock: the monotonic clock, in seconds.
     """
 
-    def __init__(self, ledger: AttemptLedger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ledger: SqlAttempts, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
         self._clock = clock
         self._ends: list[_End] = []

@@ -1,7 +1,7 @@
 """The ledger: the tables that record all dispatched jobs and how they ended, and the only code that writes them.
 
-``tables`` defines the tables; ``port`` is the interface that the rest of the library uses, with two implementations,
-``sql_ledger`` and ``memory``, which pass one contract suite; ``lifecycle`` and ``claims`` have the guarded statements;
+``tables`` defines the tables; ``sql_ledger`` is what the rest of the library uses, and ``memory_ledger`` the same for
+tests without a database; ``lifecycle`` and ``claims`` have the guarded statements;
 ``engine`` opens a database; ``after_commit`` runs effects after a caller's transaction; ``migrations`` is the schema's
 history. docs/architecture/ledger.md says what the other folders hold.
 

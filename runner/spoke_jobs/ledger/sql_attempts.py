@@ -33,7 +33,10 @@ _DEADLOCK = "40P01"
 
 
 class SqlAttempts:
-    """See :class:`spoke_jobs.ledger.port.AttemptLedger`. Safe to share between threads; not across a fork."""
+    """What an attempt needs of the ledger. Each change is one transaction, and checks the state that it starts from.
+
+    Safe to share between threads; not across a fork.
+    """
 
     def __init__(self, engine: Engine, *, keeps_successes: bool = True, patience: LockPatience | None = None) -> None:
         """Open a ledger.
@@ -69,7 +72,10 @@ class SqlAttempts:
     def claim(
         self, job_id: int, uid: UUID, run: int, number: int, worker: str, lease_seconds: float, job_type: str = ""
     ) -> Claim | ClaimRefusal:
-        """Claim that attempt of that job, taking over a claim whose lease has lapsed."""
+        """Claim that attempt of that job, taking over a claim whose lease has lapsed.
+
+        :param job_type: the type that the job must have; empty: any.
+        """
         for last in [False] * (_TRIES - 1) + [True]:
             try:
                 with self.engine.begin() as connection:
@@ -81,32 +87,46 @@ class SqlAttempts:
         raise AssertionError("unreachable")
 
     def set_options(self, options: Mapping[UUID, JobOptions]) -> None:
-        """Write the options of jobs whose rows name none."""
+        """Write the options of jobs whose rows name none, by the tokens of their claims."""
         with self.changing() as connection:
             for token, given in options.items():
                 single_claim.set_options(connection, token, given)
 
     def heartbeat(self, token: UUID, lease_seconds: float, progress: Progress | None = None) -> Pulse:
-        """Renew the lease and record progress."""
+        """Renew the lease and record progress. Wait for a transaction that has locked the claim."""
         with self._single() as connection:
             return held_claims.heartbeats(connection, {token: progress}, lease_seconds, wait=True)[token]
 
     def heartbeats(self, progress: Mapping[UUID, Progress | None], lease_seconds: float) -> Mapping[UUID, Pulse]:
-        """Renew many leases and record their progress."""
+        """Renew many leases and record their progress.
+
+        Leave out the claims that another transaction has locked: they must not delay the others. Try these again soon.
+        """
         with self._single() as connection:
             return held_claims.heartbeats(connection, progress, lease_seconds)
 
     def keep_output(self, token: UUID, tail: str, *, ended: bool = False) -> None:
-        """Keep the last lines that an attempt has printed."""
+        """Keep the last lines that an attempt has printed.
+
+        :param ended: whether these are its last ones, after its success; otherwise it must be running still.
+        """
         with self.engine.begin() as connection:
             finish.keep_output(connection, token, tail, ended=ended)
 
     def fence(self, session: Session, token: UUID) -> None:
-        """Lock the claim in the session's transaction, so that it holds until the commit."""
+        """Lock the claim in the session's transaction, so that it holds until the commit.
+
+        :raises Superseded: if the token's claim is gone.
+        """
         finish.lock_claim(session.connection(), token)
 
     def save(self, session: Session | None, token: UUID, values: Mapping[str, str]) -> None:
-        """Save a checkpoint and the results of steps, in the session's transaction or in one of its own."""
+        """Save a checkpoint and the results of steps, as JSON text by name, and lock the claim like :meth:`fence`.
+
+        Write in the session's transaction, which the caller commits. Without a session, commit at once.
+
+        :raises Superseded: if the token's claim is gone.
+        """
         if session is not None:
             checkpoints.save(session.connection(), token, values)
             return
@@ -114,7 +134,7 @@ class SqlAttempts:
             checkpoints.save(connection, token, values)
 
     def saved(self, job_id: int) -> Sequence[Saved]:
-        """Get what the job's attempts have saved."""
+        """Get what the job's attempts have saved: the checkpoint, and the steps in the order of their ends."""
         with self.reading_single() as connection:
             return checkpoints.saved(connection, job_id)
 
@@ -126,7 +146,12 @@ class SqlAttempts:
         progress: Progress | None = None,
         usage: AttemptUsage = UNMEASURED,
     ) -> None:
-        """Record success in the session's transaction, or in one of its own."""
+        """Record success in the session's transaction, which the caller commits. Without a session, commit at once.
+
+        :param progress: the last progress, unless it is already recorded.
+        :param usage: what the attempt used.
+        :raises Superseded: if the token's claim is gone.
+        """
         if session is not None:
             finish.succeed(session.connection(), token, result, progress, usage, keep=self._keeps)
             return
@@ -140,7 +165,11 @@ class SqlAttempts:
         progress: Mapping[UUID, Progress] = NO_PROGRESS,
         usage: Mapping[UUID, AttemptUsage] = NO_USAGE,
     ) -> Set[UUID]:
-        """Record successes. Return the tokens whose claims were valid."""
+        """Record successes in one transaction. Return the tokens whose claims were valid. The others are superseded.
+
+        :param progress: each job's last progress, unless it is already recorded.
+        :param usage: what each attempt used, as far as it was measured.
+        """
         with self._single() as connection:
             recorded = held_claims.succeed_many(connection, results, progress, usage, keep=self._keeps)
         # The rest have lost their claims, or something depends on their end, which takes several statements.
@@ -168,11 +197,19 @@ class SqlAttempts:
         raise AssertionError("unreachable")
 
     def fail(self, token: UUID, failure: Failure, *, decide: bool) -> bool:
-        """Record the attempt's failure. With ``decide``, also decide whether the job is retried."""
+        """Record the attempt's failure. Return False if the token's claim is gone.
+
+        With ``decide``, the retry policy decides whether the job waits for another attempt or has failed for good.
+        Without it, the job waits, and the operator decides.
+        """
         return self._repeated(lambda connection: finish.fail(connection, token, failure, decide=decide)) is not None
 
     def release(self, token: UUID) -> bool:
-        """Undo a claim whose attempt was not started."""
+        """Undo a claim whose attempt was not started. Return False if the claim is gone.
+
+        The job waits as before, and has been due since the same time. But the claim has cleared the message of its last
+        attempt's failure; the cause stays.
+        """
         with self.changing() as connection:
             return finish.release(connection, token)
 

@@ -36,7 +36,7 @@ _UIDS = select(job_request.c.uid).where(job_request.c.id.in_(bindparam("ids", ex
 
 
 class SqlLedger(SqlAttempts):
-    """See :class:`spoke_jobs.ledger.port.Ledger`. Safe to share between threads; not across a fork."""
+    """The transitions of jobs. Safe to share between threads; not across a fork."""
 
     _settled_to = 0
 
@@ -74,7 +74,7 @@ class SqlLedger(SqlAttempts):
             return [to_attempt(row) for row in connection.execute(statement).mappings()]
 
     def insert_many(self, new: Sequence[NewJob]) -> Sequence[JobRequest]:
-        """Write many jobs, in one transaction of their own."""
+        """Write many jobs, in one transaction of their own; return the rows in the order given."""
         return self._repeated(lambda connection: dispatching.dispatch_jobs(connection, new), self.engine.begin)
 
     def list_jobs(self, limit: int = 100, which: JobFilter = ANY_JOB) -> Sequence[JobRequest]:
@@ -87,7 +87,7 @@ class SqlLedger(SqlAttempts):
 
     @property
     def rest_due(self) -> float | None:
-        """When to claim again, if the last claim has left due jobs unseen."""
+        """When to claim again, by the monotonic clock, if :meth:`claim_batch` has left due jobs unseen; else None."""
         return self._claims.rest_due
 
     def claim_batch(
@@ -99,11 +99,15 @@ class SqlLedger(SqlAttempts):
         limit: int = 1,
         only: ClaimFilter = ANY_CLAIM,
     ) -> Sequence[Claim]:
-        """Claim up to ``limit`` due jobs of the types, by priority, then by age."""
+        """Claim up to ``limit`` due jobs of the types (names, or prefixes like ``ingest.*``), by priority, then by age.
+
+        Of the jobs that lock one queue, at most one is claimed, and none while another job holds the lock. No claim
+        exceeds a limit or a rate, or starts a job of a paused scope.
+        """
         return self._claims.claim_batch(ClaimRequest(runner, types, worker, lease_seconds, limit, only))
 
     def reap(self, runner: str, limit: int = 100) -> Sequence[JobRequest]:
-        """Fail the attempts whose lease has lapsed.
+        """Fail the attempts whose lease has lapsed (``WorkerLost``); return their jobs.
 
         Of other runners, only those whose lease has been over for longer than any lasts. Their processes are gone, or
         other code wrote them: they would count under limits for ever.
@@ -112,7 +116,10 @@ class SqlLedger(SqlAttempts):
             return reaping.reap(connection, runner, limit, others=True)
 
     def settle(self, limit: int = 100) -> int:
-        """Go on with the dependents of jobs that have ended."""
+        """Unblock or fail the jobs that depend on jobs that have ended, where the transaction of the end did not.
+
+        It handles only a limited number of dependents, and that of an older release none.
+        """
         if not self._has_unsettled():
             return 0
         settled = self._repeated(lambda connection: settling.settle_ended(connection, limit, self._settled_to))
@@ -120,7 +127,10 @@ class SqlLedger(SqlAttempts):
         return settled.jobs
 
     def end_strays(self) -> int:
-        """End attempts and delete queues' locks that no process owns."""
+        """End attempts of jobs that do not run, leases that are too long, and queues' locks that no attempt holds.
+
+        No process of this library leaves such rows. Return how many there were.
+        """
         with self.changing() as connection:
             return strays.end_strays(connection)
 
@@ -129,12 +139,15 @@ class SqlLedger(SqlAttempts):
             return connection.scalar(select(job_request.c.id).where(unsettled()).limit(1)) is not None
 
     def expire_starts(self, runner: str, types: Collection[str], limit: int = 100) -> Sequence[JobRequest]:
-        """Fail the jobs that were not started within their start timeout."""
+        """Fail the jobs that were not started within their start timeout; return them."""
         with self.changing() as connection:
             return start_timeouts.expire_starts(connection, runner, types, limit)
 
     def cancel(self, job_id: int, by: str = "") -> JobRequest | None:
-        """Fail a waiting or blocked job, request the cancellation of a running one."""
+        """Fail a waiting or blocked job; request the cancellation of a running one. Return None if there is none.
+
+        :param by: who does so, which `job_event` keeps.
+        """
         return self._repeated(lambda connection: retries.cancel(connection, job_id, by))
 
     def cancel_requests(self, tokens: Collection[UUID]) -> Set[UUID]:
@@ -148,7 +161,15 @@ class SqlLedger(SqlAttempts):
             return set(connection.scalars(statement))
 
     def retry(self, job_id: int, by: str = "", *, clear_checkpoints: bool = False) -> JobRequest | None:
-        """Start a failed job's next run."""
+        """Start a failed job's next run; return None if there is no such job. A job in another state stays as it is.
+
+        The jobs that failed because of it are blocked again.
+
+        :param by: who does so, likewise.
+        :param clear_checkpoints: delete the job's checkpoint and the results of its steps.
+        :raises DependencyNotMet: if a job that it depends on has failed.
+        :raises UniquenessConflict: if another unfinished job has its unique key.
+        """
         try:
             return self._repeated(
                 lambda connection: retries.retry(connection, job_id, by, clear_checkpoints=clear_checkpoints)
@@ -158,25 +179,49 @@ class SqlLedger(SqlAttempts):
                 raise retries.why_not_retried(connection, job_id) from None
 
     def run_now(self, job_id: int, by: str = "") -> JobRequest | None:
-        """Make a job due now that waits for its time."""
+        """Make a job due now that waits for its time. Return None if there is no such job.
+
+        :param by: who does so, likewise.
+        :raises ChangeRefused: if it does not wait for its time, or if the operator decides when it starts.
+        """
         return self._repeated(lambda connection: start_changes.run_now(connection, job_id, by))
 
     def set_priority(self, job_id: int, priority: int, by: str = "") -> JobRequest | None:
-        """Change the priority of a waiting or blocked job."""
+        """Change the priority of a waiting or blocked job. Return None if there is no such job.
+
+        :param by: who does so, likewise.
+        :raises ChangeRefused: if it runs or has ended.
+        :raises InvalidJobData: if no job can have the priority.
+        """
         return self._repeated(lambda connection: start_changes.set_priority(connection, job_id, priority, by))
 
     def suspend(self, job_id: int, reason: str = "", by: str = "") -> JobRequest | None:
-        """Let no attempt of a job start until it is resumed."""
+        """Let no attempt of a job start until it is resumed. Return None if there is no such job.
+
+        A running attempt goes on. The time while it is suspended counts towards no start timeout.
+
+        :param reason: for its event, like the name.
+        :param by: who does so, likewise.
+        :raises ChangeRefused: if it has ended.
+        :raises InvalidJobData: if the reason can't be stored.
+        """
         return self._repeated(lambda connection: start_changes.suspend(connection, job_id, reason, by))
 
     def resume(self, job_id: int, by: str = "") -> JobRequest | None:
-        """Let attempts of a suspended job start again."""
+        """Let attempts of a suspended job start again. Return None if there is no such job.
+
+        :param by: who does so, likewise.
+        :raises ChangeRefused: if it is not suspended.
+        """
         return self._repeated(lambda connection: start_changes.resume(connection, job_id, by))
 
     def prune(
         self, limit: int = 1000, older_than_seconds: float | None = None, which: JobFilter = ANY_JOB, *, by: str = ""
     ) -> int:
-        """Delete finished jobs: see :meth:`spoke_jobs.ledger.port.Ledger.prune`.
+        """Delete finished jobs that pass the filter and on which no unfinished job depends, oldest first; return how
+        many.
+
+        Delete the jobs whose retention is over or, with ``older_than_seconds``, those that ended longer ago than that.
 
         :param by: who does so; empty for a process that does it regularly, which writes no event.
         """
@@ -206,12 +251,16 @@ class SqlLedger(SqlAttempts):
             return count_schedules(connection, runner)
 
     def open_batch(self, name: str, then: NewJob | None = None, on_failed: str = "fail") -> Batch:
-        """Open a batch."""
+        """Open a batch of jobs.
+
+        :param then: the job that follows once all its jobs have ended. Until then it is blocked.
+        :param on_failed: ``fail`` fails that job if one of the batch has failed; ``run`` runs it all the same.
+        """
         with self.engine.begin() as connection:
             return dispatching.open_batch(connection, name, then, on_failed)
 
     def close_batch(self, batch_id: int, by: str = "") -> Batch | None:
-        """Close a batch."""
+        """Close a batch, so that it finishes once all its jobs have ended. Return None if there is none."""
         with self.engine.begin() as connection:
             return finish.close_batch(connection, batch_id, by)
 

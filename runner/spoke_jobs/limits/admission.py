@@ -25,7 +25,6 @@ from spoke_jobs.contract.limit_scopes import (
 )
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs.limits.job_limit import JobLimit, Rate
-from spoke_jobs.type_names import is_known
 
 Bucket = tuple[int, str]
 """The bucket of a rate: the limit's id, and the queue, for example. An empty name stands for the whole scope."""
@@ -133,18 +132,6 @@ class Closed:
     def names(self, dimension: Dimension) -> frozenset[str]:
         """Return the closed queues, for example."""
         return frozenset(name for kind, name in self.named if kind is dimension.kind)
-
-    def covers(self, subject: Subject) -> bool:
-        """Whether a job is one of them."""
-        return (
-            self.everything
-            or is_known(subject.job_type, self.types)
-            or any(self._closes(subject, dimension) for dimension in PLAIN_DIMENSIONS)
-        )
-
-    def _closes(self, subject: Subject, dimension: Dimension) -> bool:
-        value = getattr(subject, dimension.field)
-        return value != dimension.none and (dimension.kind in self.every or (dimension.kind, str(value)) in self.named)
 
 
 NOTHING_CLOSED = Closed()

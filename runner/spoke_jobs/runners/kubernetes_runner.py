@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from spoke_jobs.cluster.cluster_client import SpokeJobClient
-    from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
+    from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
     from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 
 NAME = CLUSTER_RUNNER
@@ -129,7 +129,7 @@ class KubernetesRunner(SqlRunner):
         return missing
 
     @property
-    def limits(self) -> LimitStore:
+    def limits(self) -> SqlLimits:
         """The ledger's limits and pauses, which sync publishes for the operator."""
         return OperatorLimits(self.ledger.engine)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
+    from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
     from spoke_jobs.runners.runtime_schedules import RuntimeSchedules
 
 
@@ -161,7 +161,7 @@ class Runner(ABC):
         )
 
     @property
-    def limits(self) -> LimitStore:
+    def limits(self) -> SqlLimits:
         """The limits, rates and pauses that its workers obey."""
         raise ConfigurationError(f"the runner {self._own_name()} has no limits that can be changed here")
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
+    from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
 
 
 class SqlRunner(Runner):
@@ -104,7 +104,7 @@ class SqlRunner(Runner):
         return self.registry.middleware
 
     @property
-    def limits(self) -> LimitStore:
+    def limits(self) -> SqlLimits:
         """The ledger's limits, rates and pauses."""
         return self.ledger.limits
 

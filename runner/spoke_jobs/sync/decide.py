@@ -16,7 +16,7 @@ from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.custom_resources.spokejob import LedgerState, Outcome, SpokeJobSpec
 from spoke_jobs.contract.failed_decisions import message_of
 from spoke_jobs.contract.names import PRIORITY_LIMIT
-from spoke_jobs.ledger.claims.eligibility import Facts, all_hold, launch_times
+from spoke_jobs.ledger.claims.eligibility import may_launch
 from spoke_jobs.model import Failure, JobState, Progress
 from spoke_jobs.sync.sync_model import (
     Action,
@@ -80,7 +80,7 @@ def _without_spokejob(row: Row, now: datetime, patience: timedelta) -> tuple[Act
         return ()
     if row.begun:
         return (ConfirmGone(row),)
-    return (Launch(row),) if all_hold(launch_times(patience.total_seconds()), row.job, Facts(now)) else ()
+    return (Launch(row),) if may_launch(row.job, now, patience.total_seconds()) else ()
 
 
 def _ends(row: Row, seen: SpokeJobView) -> tuple[Action, ...]:

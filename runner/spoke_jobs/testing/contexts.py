@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.context import JobContext, TaskContext
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.model import CHECKPOINT, JobData, Progress
 from spoke_jobs.payloads import encode_checkpoint
 from spoke_jobs.registry import Registry

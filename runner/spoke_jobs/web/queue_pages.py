@@ -12,7 +12,7 @@ from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.explain.limit_texts import LIMIT_HEADINGS, limit_cells, pause_text
 from spoke_jobs.explain.words import line, seconds
 from spoke_jobs.ledger.audit.process_actor import actor_name
-from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
 from spoke_jobs.ledger.reading.dashboard_queries import DashboardQueries
 from spoke_jobs.ledger.reading.queries import LimitState
 from spoke_jobs.ledger.reading.queue_counts import EXAMINED, NEWEST_ATTEMPTS, STARTED_SECONDS, QueueCount, QueueCounts
@@ -226,7 +226,7 @@ class QueuePages:
     """Reads queues, and changes limits."""
 
     def __init__(
-        self, queries: DashboardQueries, limits: LimitStore, notify: Callable[[], None], suggested: SuggestedNames
+        self, queries: DashboardQueries, limits: SqlLimits, notify: Callable[[], None], suggested: SuggestedNames
     ) -> None:
         self._queries = queries
         self._limits = limits

@@ -37,7 +37,7 @@ from spoke_jobs.execution.lease_keeper import KeptLease, LeaseKeeper, Owner
 from spoke_jobs.execution.run_sequence import CallResult
 from spoke_jobs.execution.usage_meter import Meter
 from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.port import Ledger, SessionFactory
+from spoke_jobs.ledger.port import SessionFactory
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.middleware.hook_calls import close_all
 from spoke_jobs.model import Claim, Failure
@@ -178,7 +178,7 @@ class AsyncOrderLoop:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: SqlLedger,
         registry: Registry,
         sessions: SessionFactory,
         slots: int,
@@ -212,7 +212,7 @@ class AsyncOrderLoop:
             self._leases,
             output,
             # SQLite has one write lock, and the next job on the loop may need it: end the transaction first.
-            commit_at_once=isinstance(ledger, SqlLedger) and ledger.engine.dialect.name == "sqlite",
+            commit_at_once=ledger.engine.dialect.name == "sqlite",
         )
         self._leases.start()
 

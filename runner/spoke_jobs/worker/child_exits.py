@@ -13,7 +13,7 @@ from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.execution.output_lines import with_output
 from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Failure
 from spoke_jobs.worker.child_messages import Order
 from spoke_jobs.worker.child_pool import Child, ChildKind, HeldOrder, signal_name
@@ -35,7 +35,7 @@ class ChildExits:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: SqlLedger,
         metrics: WorkerMetrics,
         may_be_due: Callable[[], None],
         took_down: Callable[[Child, HeldOrder], None],

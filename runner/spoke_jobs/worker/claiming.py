@@ -17,7 +17,7 @@ from spoke_jobs.execution.declared_options import with_declared_options
 from spoke_jobs.execution.in_process import worker_name
 from spoke_jobs.execution.lease import FRESH
 from spoke_jobs.execution.start_allowance import StartAllowance
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim
 from spoke_jobs.registry import Registry
 from spoke_jobs.type_names import apart, closest
@@ -58,7 +58,7 @@ class Claiming:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: SqlLedger,
         options: WorkerOptions,
         pool: ChildPool,
         metrics: WorkerMetrics,

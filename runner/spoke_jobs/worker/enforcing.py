@@ -10,7 +10,7 @@ from uuid import UUID
 
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.execution.lease import CANCEL_GRACE_SECONDS, StopReason, lease_margin
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.shared.durations import seconds
 from spoke_jobs.worker.child_messages import Stop
 from spoke_jobs.worker.child_pool import Child, ChildKind, ChildPool, HeldOrder, KillReason
@@ -28,7 +28,7 @@ _CANCEL_POLL_SECONDS = 1.0
 class LimitEnforcer:
     """Enforces the limits of the attempts in a pool of children."""
 
-    def __init__(self, ledger: Ledger, lease_seconds: float, pool: ChildPool) -> None:
+    def __init__(self, ledger: SqlLedger, lease_seconds: float, pool: ChildPool) -> None:
         self._ledger = ledger
         self._lease_seconds = lease_seconds
         self._pool = pool

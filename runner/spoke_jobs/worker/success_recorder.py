@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import AttemptUsage, Progress
 from spoke_jobs.shared.outage_log import OutageLog
 
@@ -42,7 +42,7 @@ class Recorder:
     :param deliver: called once for a whole batch, because it takes a system call to wake another thread's event loop.
     """
 
-    def __init__(self, ledger: Ledger, deliver: Deliver) -> None:
+    def __init__(self, ledger: SqlLedger, deliver: Deliver) -> None:
         self._ledger = ledger
         self._deliver = deliver
         self._outage = OutageLog(logger, "the database", began="could not record successes")

@@ -21,7 +21,7 @@ from spoke_jobs.execution.contained_routines import ContainedRoutines
 from spoke_jobs.execution.reaper import Reaper
 from spoke_jobs.ledger.engine import is_away, reason_of
 from spoke_jobs.ledger.notify import LIMITS_MARK
-from spoke_jobs.ledger.port import Ledger
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobFilter
 from spoke_jobs.registry import Registry
 from spoke_jobs.runners.ticker import Ticker
@@ -60,7 +60,7 @@ _PRUNES, _TICKS, _CLAIMS = "prunes", "dispatches the jobs of schedules", "claims
 class Supervisor:
     """Runs jobs in child processes until told to stop."""
 
-    ledger: Ledger
+    ledger: SqlLedger
     options: WorkerOptions
     wake: socket.socket | None = None
     """Readable after a notification of new work or of changed limits. Polling makes up for lost notifications."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from tests.contract.ledger import claim_one, new_job
 
 from spoke_jobs.execution.reaper import Reaper
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.model import JobOptions, JobRequest, JobState
 
 

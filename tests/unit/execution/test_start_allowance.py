@@ -10,7 +10,7 @@ import pytest
 from tests.contract.ledger import LEASE, new_job
 
 from spoke_jobs.execution.start_allowance import StartAllowance
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.model import Claim
 
 TIME = 0.15

@@ -14,6 +14,7 @@ from hypothesis import given, settings, strategies
 from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text, update
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, new_job
+from tests.contract.predicates import covers
 from tests.waiting import eventually
 
 from spoke_jobs.contract.limit_scopes import Subject
@@ -196,7 +197,7 @@ class TestBesideAnEarlierRelease:
         known, subject = {1: last(connection)}, Subject("report", queue, None)
         several = limits.with_buckets
         empty = bucket_rows.empty_buckets(connection, several.values(), known, now)
-        if Admission(limits, {}, now, empty).closed().covers(subject):
+        if covers(Admission(limits, {}, now, empty).closed(), subject):
             return False
         read = bucket_rows.named_buckets(connection, several.values(), known, {1: [queue]})
         admission = Admission(limits, {}, now, {**empty, **read})

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies
+from tests.contract.predicates import passes
 
 from spoke_jobs.contract.executors import LANES
 from spoke_jobs.ledger.reading.listing_plan import (
@@ -99,7 +100,7 @@ def test_page_by_page_each_job_comes_once_in_its_order(
     sign = 1 if upwards else -1
     where = sources(which, KINDS)
     rows = sorted(rows, key=lambda job: sign * job.id)
-    wanted = [job.id for job in rows if which.fits(job)]  # type: ignore[arg-type]
+    wanted = [job.id for job in rows if passes(which, job)]
     place: int | None = None
     seen: list[int] = []
     pages = 0
@@ -107,7 +108,7 @@ def test_page_by_page_each_job_comes_once_in_its_order(
     def read(source: Source, last: int | None, count: int) -> Step:
         after = last if last is not None else place
         part = [job for job in rows if is_in(source, job) and (after is None or sign * job.id > sign * after)][:count]
-        found = [ListedJob(job.id, job.job_type, job.state, "", job.cause) for job in part if which.fits(job)]  # type: ignore[arg-type]
+        found = [ListedJob(job.id, job.job_type, job.state, "", job.cause) for job in part if passes(which, job)]
         return Step(found[limit::-1], part[-1].id if part else 0, len(part))
 
     while True:

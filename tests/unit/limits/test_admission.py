@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.contract.predicates import covers
 
 from spoke_jobs.contract.limit_scopes import DIMENSIONS, NAMED, SCOPE_LIMIT, Scope, ScopeKind, Subject
 from spoke_jobs.contract.wait_reasons import WaitReason
@@ -89,7 +90,7 @@ def test_running_jobs_without_a_type_fill_no_limit_of_other_types(rate: Rate | N
     """Other code may have written their rows."""
     limits = LimitSet([job_limit("each-type", bounds=Bounds(2, rate)), job_limit("all", 2, bounds=Bounds(4))])
     admission = Admission(limits, {Subject("", "", None): 3}, NOW)
-    assert not admission.closed().covers(Subject("mail", "", None))
+    assert not covers(admission.closed(), Subject("mail", "", None))
     assert admission.admit(Subject("mail", "", None))
     assert admission.closed().everything, "they count toward the limit on all jobs"
 
@@ -126,15 +127,15 @@ def test_a_clock_that_was_set_back_stops_a_rate_for_no_longer_than_it_takes_to_f
 def test_a_bucket_of_the_whole_scope_holds_for_each_queue() -> None:
     """Workers of an earlier release have taken tokens, and nobody knows of which queue."""
     rated = job_limit("each-queue", bounds=Bounds(rate=Rate(1, 60, 2)), full_at=NOW + timedelta(days=3))
-    assert not Admission(LimitSet([rated]), {}, NOW).closed().covers(Subject("mail", "slow", None))
+    assert not covers(Admission(LimitSet([rated]), {}, NOW).closed(), Subject("mail", "slow", None))
     common = {(1, ""): NOW + timedelta(minutes=2), (1, "slow"): NOW + timedelta(minutes=3)}
     for queue, seconds in (("quick", 60), ("slow", 120)):
         wait = Admission(LimitSet([rated]), {}, NOW, common).why_held(Subject("mail", queue, None))
         assert wait is not None
         assert wait.retry_at == NOW + timedelta(seconds=seconds)
     closed = Admission(LimitSet([rated]), {}, NOW, common).closed()
-    assert closed.covers(Subject("mail", "quick", None))
-    assert not closed.covers(Subject("mail", "", None)), "no queue, no token"
+    assert covers(closed, Subject("mail", "quick", None))
+    assert not covers(closed, Subject("mail", "", None)), "no queue, no token"
     assert not closed.lasting
     less = Admission(LimitSet([rated]), {}, NOW, {(1, ""): NOW + timedelta(minutes=1)})
     assert less.admit(Subject("mail", "quick", None))
@@ -165,7 +166,7 @@ def test_under_a_rate_of_each_a_job_starts_exactly_if_the_bucket_of_its_own_name
         due = {name: max(due_times(rate, times)) for name, times in starts.items()}
         held = due.get(name, now) > now
         admission = Admission(limits, {}, now, buckets)
-        assert admission.closed().covers(subject) == held
+        assert covers(admission.closed(), subject) == held
         wait = admission.why_held(subject)
         assert (wait and wait.retry_at) == (due[name] if held else None)
         first = min((at for at in due.values() if at > now), default=None)
@@ -284,7 +285,7 @@ class Admitting(RuleBasedStateMachine):
                 or (ScopeKind.ORGANIZATION, str(subject.organization_id)) in closed.named
                 or (ScopeKind.KEY, subject.limit_key) in closed.named
             )
-            assert shut == closed.covers(subject)
+            assert shut == covers(closed, subject)
             assert not shut or wait is not None, "a search leaves out a job that may start"
             assert admission.admit(subject) == (wait is None)
             if wait is None:

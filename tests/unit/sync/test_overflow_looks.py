@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings, strategies
+from tests.contract.predicates import covers
 
 from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.ledger.maintenance.overflow import Candidate, LaneClaims, Waits
@@ -46,7 +47,7 @@ def waits(paused: str | None, locked: str | None, claimed: tuple[Candidate, ...]
         limits.append(JobLimit(parse_scope(paused), limits[-1].bounds, LimitPause("why", "ada", NOW), id=3))
     admission = Admission(LimitSet(limits), {}, NOW)
     free = tuple(
-        job for job in JOBS if not admission.closed().covers(job.subject) and not (job.queue and job.queue == locked)
+        job for job in JOBS if not covers(admission.closed(), job.subject) and not (job.queue and job.queue == locked)
     )
     claims = Counter(LaneClaims(job.subject, job.queue) for job in claimed)
     return Waits(admission, free, frozenset([locked] if locked else ()), None if first else claims, 1)

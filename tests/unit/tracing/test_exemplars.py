@@ -16,7 +16,7 @@ from tests.unit.tracing.traced import Traced, application, context_of
 from spoke_jobs import Middleware, Registry
 from spoke_jobs.execution.attempt import AttemptServices
 from spoke_jobs.execution.thread_attempt import run_attempt
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.middleware.hooks import TRACE_ID, TaskCall
 from spoke_jobs.model import JobOptions
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.ledger import new_job
 
 from spoke_jobs import Discard, JobData, RetryLater
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.middleware.hooks import AttemptCall, DispatchCall, TaskCall
 from spoke_jobs.tracing import span_values
 from spoke_jobs.tracing.span_values import Operation

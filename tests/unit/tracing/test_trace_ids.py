@@ -10,7 +10,7 @@ from tests.unit.operator.core.test_job_spans import EMPTY, spokejob
 
 from spoke_jobs import Registry
 from spoke_jobs.execution.attempt import attempt_fields
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.model import Claim, JobOptions
 from spoke_jobs.shared.log_setup import JsonFormatter
 from spoke_jobs.tasks.protocol.messages import Task

@@ -16,7 +16,7 @@ from tests.contract.ledger import LEASE, new_job
 
 from spoke_jobs import JobContext, Registry
 from spoke_jobs.contract.termination import ExitCode
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Pulse
 from spoke_jobs.worker import async_child

@@ -15,7 +15,7 @@ from tests.contract.ledger import claim_one, new_job
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.execution.lease import StopReason
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.model import JobOptions, UnreadPayload
 from spoke_jobs.worker.child_messages import Order, Report, Stop, decode, decode_report, encode, read_message
 

@@ -22,7 +22,7 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.execution.reaper import Reaper
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.model import AttemptState, Claim, Failure, JobState
 from spoke_jobs.runners.attempt_counts import ObservedAttempt
 from spoke_jobs.worker.child_messages import Order, Report, decode, encode

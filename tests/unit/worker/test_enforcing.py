@@ -16,7 +16,7 @@ from tests.waiting import eventually
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.execution.lease import StopReason
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.worker import enforcing
 from spoke_jobs.worker.child_exits import failure_of
 from spoke_jobs.worker.child_messages import Order, Stop, decode

@@ -12,7 +12,7 @@ from tests.contract.ledger import LEASE, new_job
 from tests.unit.worker.test_child_pool import NoProcess
 
 from spoke_jobs.contract.termination import ExitCode
-from spoke_jobs.ledger.memory.memory_ledger import MemoryLedger
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.worker import claiming
 from spoke_jobs.worker.child_messages import Report
 from spoke_jobs.worker.child_pool import Child, ChildKind

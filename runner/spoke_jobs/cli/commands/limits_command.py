@@ -19,8 +19,7 @@ from spoke_jobs.contract.limit_scopes import EXPECTED, Scope, ScopeKind
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.explain.words import line
-from spoke_jobs.ledger.limits_and_pauses.limit_rows import limits_of
-from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits, limits_of
 from spoke_jobs.ledger.notify import Notifier
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -243,7 +242,7 @@ def resume(
     _say(scope, "resumed")
 
 
-def _open() -> tuple[SqlLedger, LimitStore]:
+def _open() -> tuple[SqlLedger, SqlLimits]:
     """Open the ledger, and its limits. Under `kubernetes` they refuse what the operator does not obey."""
     settings = load_settings()
     ledger = open_ledger(settings)

@@ -21,7 +21,7 @@ from spoke_jobs.ledger.claims.turn_search import TurnSearch
 from spoke_jobs.ledger.engine import is_locked
 from spoke_jobs.ledger.limits_and_pauses import current_limits
 from spoke_jobs.ledger.limits_and_pauses.limit_cache import KnownLimits, LimitCache
-from spoke_jobs.ledger.limits_and_pauses.limit_store import LimitStore
+from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
 from spoke_jobs.limits.admission import LimitSet
 from spoke_jobs.model import Claim
 
@@ -52,7 +52,7 @@ class ClaimSearch:
     :param reading: opens a connection for a query.
     """
 
-    def __init__(self, engine: Engine, single: Connecting, reading: Connecting, limits: LimitStore) -> None:
+    def __init__(self, engine: Engine, single: Connecting, reading: Connecting, limits: SqlLimits) -> None:
         self._engine = engine
         self._single = single
         self._reading = reading
@@ -88,6 +88,12 @@ class ClaimSearch:
                 _WITHOUT_QUEUE_LOCKS_SECONDS,
             )
             return self._claim_in_order(request.without_queue_locks())
+
+    def forget_places(self) -> None:
+        """Search from the head next time, and look for organizations again."""
+        self.cursors.clear()
+        self._limited_cursors.clear()
+        self.turns.clear()
 
     def _claim_in_order(self, request: ClaimRequest) -> list[Claim]:
         granted: list[Claim] = []

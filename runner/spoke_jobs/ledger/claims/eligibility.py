@@ -1,9 +1,8 @@
-"""The conditions under which a waiting job may start, each in SQL and as a predicate on a row.
+"""The conditions under which a waiting job may start, in SQL.
 
-Claims, counts, listings, sync, `why` and the ledger in memory compose them, so that all agree on which jobs may start.
-To add a condition to each claim of both ledgers, write its class here and name it in :data:`CLAIMABLE`. With its text
-(:attr:`Condition.unmet`), `why` names it, for one job and for all. A contract test holds the forms of each condition to
-each other.
+Claims, counts, listings, sync and `why` compose them, so that all agree on which jobs may start. To add a condition to
+each claim, write its class here and name it in :data:`CLAIMABLE`. With its text (:attr:`Condition.unmet`), `why` names
+it, for one job and for all. A contract test compares the forms of each condition with a predicate on a row.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 from sqlalchemy import ColumnElement, and_, case, false, func, not_, or_, select, true
 
-from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER, Executor, Lane, lane_of
+from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER, Lane, lane_of
 from spoke_jobs.contract.limit_scopes import (
     ALL_KINDS,
     DIMENSIONS,
@@ -24,7 +23,6 @@ from spoke_jobs.contract.limit_scopes import (
     TYPE_DIMENSION,
     Dimension,
     ScopeKind,
-    Subject,
 )
 from spoke_jobs.contract.option_checks import LARGEST_NUMBER
 from spoke_jobs.ledger.claims.claim_request import ClaimRequest
@@ -44,16 +42,7 @@ from spoke_jobs.ledger.sql.filters import like_pattern, matching
 from spoke_jobs.ledger.tables import DUE_FROM, job_request, queue_lock, sql_name
 from spoke_jobs.limits.admission import Closed
 from spoke_jobs.model import ClaimFilter, JobRequest, JobState
-from spoke_jobs.type_names import SUFFIX, is_known
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a predicate needs besides the row."""
-
-    now: datetime
-    locked_queues: Collection[str] = ()
-    """The queues whose lock a job holds."""
+from spoke_jobs.type_names import SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +75,6 @@ class Condition(ABC):
     def expression(self) -> ColumnElement[bool]:
         """Return the condition as an expression of SQLAlchemy, for both databases."""
 
-    @abstractmethod
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        """Return whether a row fulfills the condition."""
-
     def values(self) -> dict[str, Any]:
         """Return the parameters of :attr:`text`."""
         return {}
@@ -104,9 +89,6 @@ class Waiting(Condition):
     def expression(self) -> ColumnElement[bool]:
         waits: ColumnElement[bool] = job_request.c.state == constant(JobState.WAITING)
         return waits
-
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return job.state is JobState.WAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +105,6 @@ class OfRunner(Condition):
     def expression(self) -> ColumnElement[bool]:
         return job_request.c.runner == self.runner
 
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return job.runner == self.runner
-
     def values(self) -> dict[str, Any]:
         return {"runner": self.runner}
 
@@ -139,9 +118,6 @@ class OfCluster(Condition):
         of_cluster: ColumnElement[bool] = job_request.c.runner == constant(CLUSTER_RUNNER)
         return of_cluster
 
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return job.executor is Executor.CLUSTER
-
 
 @dataclass(frozen=True, slots=True)
 class NotSuspended(Condition):
@@ -149,9 +125,6 @@ class NotSuspended(Condition):
 
     def expression(self) -> ColumnElement[bool]:
         return job_request.c.suspended_at.is_(None)
-
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return job.suspended_at is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +136,6 @@ class Due(Condition):
 
     def expression(self) -> ColumnElement[bool]:
         return and_(clock_once() >= DUE_FROM, NotSuspended().expression())
-
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return job.due_later(facts.now) is None and NotSuspended().holds(job, facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +149,6 @@ class WithinStartTimeout(Condition):
     def expression(self) -> ColumnElement[bool]:
         return or_(job_request.c.start_by.is_(None), job_request.c.attempt > 0, job_request.c.start_by > clock_now())
 
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        deadline = start_deadline(job)
-        return deadline is None or deadline > facts.now
-
 
 @dataclass(frozen=True, slots=True)
 class StartTimedOut(Condition):
@@ -193,10 +159,6 @@ class StartTimedOut(Condition):
 
     def expression(self) -> ColumnElement[bool]:
         return and_(job_request.c.start_by < clock_once(), job_request.c.attempt <= 0)
-
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        deadline = start_deadline(job)
-        return deadline is not None and deadline < facts.now
 
 
 def start_deadline(job: JobRequest) -> datetime | None:
@@ -221,9 +183,6 @@ class OfTypes(Condition):
     def expression(self) -> ColumnElement[bool]:
         return known_in_sql(job_request.c.job_type, self.types)
 
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return is_known(job.job_type, self.types)
-
     def values(self) -> dict[str, Any]:
         names = [name for name in self.types if not name.endswith(SUFFIX)]
         return {"names": names, "patterns": like_patterns(self.types)}
@@ -237,9 +196,6 @@ class QueueFree(Condition):
 
     def expression(self) -> ColumnElement[bool]:
         return or_(~job_request.c.locks_queue, job_request.c.queue_name.not_in(select(queue_lock.c.queue_name)))
-
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return not job.locks_queue or job.queue_name not in facts.locked_queues
 
 
 CLAIMABLE: tuple[type[Condition], ...] = (Waiting, OfRunner, Due, WithinStartTimeout, OfTypes, QueueFree)
@@ -284,9 +240,6 @@ class Selected(Condition):
             *([not_(_any_of(queue, only.not_queues))] if only.not_queues else []),
             true() if only.queue_locks else not_(job_request.c.locks_queue),
         )
-
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return self.only.fits(job)
 
     def values(self) -> dict[str, Any]:
         only = self.only
@@ -349,9 +302,6 @@ class Open(Condition):
             return column == "" if every else named
         return column.is_(None) if every else or_(column.is_(None), named)
 
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return not self.closed.covers(Subject.of(job))
-
     def values(self) -> dict[str, Any]:
         closed = self.closed
         return {
@@ -377,9 +327,6 @@ class NotSubmitted(Condition):
     def expression(self) -> ColumnElement[bool]:
         return job_request.c.submitted_at.is_(None)
 
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return job.submitted_at is None
-
 
 @dataclass(frozen=True, slots=True)
 class NotBegun(Condition):
@@ -387,9 +334,6 @@ class NotBegun(Condition):
 
     def expression(self) -> ColumnElement[bool]:
         return job_request.c.attempt <= 0
-
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return job.attempt <= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,9 +345,6 @@ class OfAge(Condition):
     def expression(self) -> ColumnElement[bool]:
         return job_request.c.created_at <= clock_after(-self.seconds)
 
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        return job.created_at <= facts.now - timedelta(seconds=self.seconds)
-
 
 @dataclass(frozen=True, slots=True)
 class Overflowed(Condition):
@@ -412,10 +353,6 @@ class Overflowed(Condition):
     def expression(self) -> ColumnElement[bool]:
         longest = option_seconds("overflowSeconds")
         return and_(longest > 0, later_of(job_request.c.updated_at, due_since()) < clock_after(-longest))
-
-    def holds(self, job: JobRequest, facts: Facts) -> bool:
-        longest = job.options.overflow_seconds
-        return longest is not None and waiting_since(job) < facts.now - timedelta(seconds=longest)
 
 
 def overflows_at(job: JobRequest) -> datetime | None:
@@ -458,6 +395,12 @@ def launch_times(age_seconds: float) -> tuple[Condition, ...]:
     return (Due(), OfAge(age_seconds))
 
 
+def may_launch(job: JobRequest, now: datetime, age_seconds: float) -> bool:
+    """Return whether a row fulfills the conditions of :func:`launch_times`."""
+    due = job.suspended_at is None and job.due_later(now) is None
+    return due and job.created_at <= now - timedelta(seconds=age_seconds)
+
+
 def not_launched() -> tuple[Condition, ...]:
     """Return the conditions of a job without a SpokeJob, due or not."""
     return (Waiting(), OfCluster(), NotSubmitted())
@@ -476,8 +419,3 @@ def in_sql(*conditions: Condition) -> list[ColumnElement[bool]]:
 def in_text(*kinds: type[Condition]) -> str:
     """Return conditions for the text of a statement, for PostgreSQL."""
     return "\n      AND ".join(kind.text or f"({postgresql_text(kind().expression())})" for kind in kinds)
-
-
-def all_hold(conditions: Iterable[Condition], job: JobRequest, facts: Facts) -> bool:
-    """Return whether a row fulfills all conditions."""
-    return all(condition.holds(job, facts) for condition in conditions)

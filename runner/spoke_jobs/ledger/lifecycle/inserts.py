@@ -134,6 +134,7 @@ def _parameters(new: NewJob, given: dict[str, Any]) -> dict[str, Any]:
         "blocked": new.open_dependencies > 0,
         "start_at": fixed,
         "start_timeout": seconds,
+        **({} if new.id is None else {"id": new.id}),
     }
 
 

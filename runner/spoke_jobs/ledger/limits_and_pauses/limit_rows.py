@@ -8,28 +8,41 @@ nothing starts after the commit of a pause. Readers, a dump for example, hinder 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, delete, insert, or_, select, text, update
 
 from spoke_jobs.contract.executors import Executor, executor_of
-from spoke_jobs.contract.limit_scopes import Scope
+from spoke_jobs.contract.limit_scopes import Scope, Subject
 from spoke_jobs.errors import InvalidLimit
 from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.audit.audit_events import Action
 from spoke_jobs.ledger.columns.clock import clock_now, read_clock
 from spoke_jobs.ledger.engine import READ_ONLY
 from spoke_jobs.ledger.limits_and_pauses import bucket_rows
-from spoke_jobs.ledger.limits_and_pauses.limit_store import Change, LimitStore, declarations
 from spoke_jobs.ledger.notify import CHANNEL, LIMITS
 from spoke_jobs.ledger.tables import job_limit, sql_name
 from spoke_jobs.limits.admission import LimitSet
-from spoke_jobs.limits.job_limit import NO_BOUNDS, Bounds, Declared, JobLimit, LimitPause, Rate, Source, empty
-from spoke_jobs.limits.limit_file import APPLIED, Applied, LimitEntry, applied
+from spoke_jobs.limits.job_limit import (
+    NO_BOUNDS,
+    Bounds,
+    Declared,
+    JobLimit,
+    LimitPause,
+    Rate,
+    Source,
+    after_reset,
+    check_text,
+    empty,
+    with_bounds,
+)
+from spoke_jobs.limits.limit_file import APPLIED, Applied, LimitEntry, applied, with_code_default
 from spoke_jobs.limits.operator_limits import check_obeyed, ledger_digest
+from spoke_jobs.model import JobRequest
 
 _SEQUENCE = sql_name("job_limit_id_seq")
 LAST_CHANGE = f"coalesce(pg_sequence_last_value(cast('{_SEQUENCE}' AS regclass)), 0)"
@@ -56,6 +69,9 @@ _SHUT = select(job_limit).where(
     )
 )
 
+Change = Callable[[JobLimit, datetime], JobLimit]
+"""Makes the new limit from the present one (or an empty one) and the time."""
+
 
 def read_limits(connection: Connection) -> list[JobLimit]:
     """Read the limits, by scope. Leave out rows that this release can't read."""
@@ -77,22 +93,54 @@ def ledger_identity(connection: Connection) -> str:
     return ledger_digest(server, place.database, place.schema)
 
 
-class SqlLimits(LimitStore):
-    """The limits in an SQL database."""
+class SqlLimits:
+    """The limits of a ledger. Each change is one transaction, which also writes a job event. Workers obey it at once.
+
+    What each change means is in :mod:`spoke_jobs.limits.job_limit`.
+
+    :param by: who makes the change.
+    """
+
+    limited = False
+    """Whether the last claim found limits."""
+    rated = False
+    """Whether one of them is a rate."""
+    next_token_seconds: float | None = None
+    """In how many seconds after the last claim a rate lets another attempt start; None if no rate holds one back."""
+
+    version = 0
+    """Counts the changes of limits that claims have found."""
+    _noted: LimitSet | None = None
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    def note(self, limits: LimitSet, next_token_seconds: float | None = None) -> None:
+        """Record what a claim found."""
+        if limits is not self._noted:
+            self._noted, self.version = limits, self.version + 1
+        self.limited, self.rated, self.next_token_seconds = bool(limits), bool(limits.rated), next_token_seconds
+
     def all(self) -> Sequence[JobLimit]:
+        """List the limits and pauses, by scope."""
         with self._engine.connect().execution_options(**{READ_ONLY: True}) as connection:
             return read_limits(connection)
 
     def shut(self) -> LimitSet:
+        """Return the limits under which nothing starts now, however few jobs run: the pauses, and those of 0 jobs."""
         with self._engine.connect().execution_options(**{READ_ONLY: True}) as connection:
             rows = connection.execute(_SHUT).mappings()
             return LimitSet([limit for row in rows if (limit := to_limit(row)) is not None])
 
+    def holds(self, job: JobRequest) -> bool:
+        """Return whether a pause, or a limit of 0 running jobs, keeps the job from starting now."""
+        return any(self.shut().of(Subject.of(job)))
+
     def declare(self, declared: Mapping[Scope, Bounds], app: str) -> None:
+        """Store an application's defaults, and remove those that it no longer declares. What people set stays.
+
+        :param app: the application's name (SPOKE_APP).
+        """
         if not declarations(self.all(), declared, app):
             return  # most starts: no lock is needed
         with self._engine.begin() as connection:
@@ -104,6 +152,10 @@ class SqlLimits(LimitStore):
             _number(connection)
 
     def apply(self, entries: Sequence[LimitEntry], by: str = "", *, prune: bool = False) -> list[Applied]:
+        """Store what a file says (:mod:`spoke_jobs.limits.limit_file`). Return the limits that this has changed.
+
+        :param prune: also remove what an earlier file declared and these entries do not.
+        """
         with self._engine.begin() as connection:
             _lock(connection)
             now = read_clock(connection)
@@ -120,12 +172,58 @@ class SqlLimits(LimitStore):
                 _number(connection)
             return changes
 
+    def set(self, scope: Scope, change: Callable[[Bounds], Bounds], by: str = "") -> JobLimit | None:
+        """Set the bounds of a scope, until they are reset.
+
+        :raises InvalidLimit: if the scope can't have them.
+        """
+
+        def changed(limit: JobLimit, _now: datetime) -> JobLimit:
+            return with_bounds(limit, change(limit.bounds))
+
+        return self._change(scope, changed, Action.SET_LIMIT, by)
+
+    def reset(self, scope: Scope, by: str = "") -> JobLimit | None:
+        """Return to what the application's code declares. A pause stays."""
+        return self._change(scope, lambda limit, _now: after_reset(limit), Action.RESET_LIMIT, by)
+
+    def pause(self, scope: Scope, reason: str, by: str = "", until: datetime | None = None) -> JobLimit:
+        """Let no attempt of the scope start. Running attempts continue.
+
+        :param until: when the pause ends by itself.
+        :raises InvalidLimit: without a reason, or if ``until`` is over or has no time zone.
+        """
+        reason = check_text("reason", reason)
+
+        def paused(limit: JobLimit, now: datetime) -> JobLimit:
+            if until is not None and until <= now:
+                raise InvalidLimit(f"until is {until.isoformat()}, which is over: give a later time")
+            return replace(limit, pause=LimitPause(reason, by, now, until))
+
+        if until is not None and until.utcoffset() is None:
+            raise InvalidLimit(f"until is {until.isoformat()}, without a time zone")
+        end = f" until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if until is not None else ""
+        limit = self._change(scope, paused, Action.PAUSE, by, f"{reason}{end}")
+        assert limit is not None
+        return limit
+
+    def resume(self, scope: Scope, by: str = "") -> bool:
+        """End the pause of a scope. Return False if it is not paused."""
+        if not any(limit.scope == scope and limit.pause is not None for limit in self.all()):
+            return False
+        self._change(scope, lambda limit, _now: replace(limit, pause=None), Action.RESUME, by, "")
+        return True
+
     def _check(self, entry: LimitEntry) -> None:
         """Raise InvalidLimit for an entry that nothing would obey."""
 
     def _change(
         self, scope: Scope, change: Change, action: Action, by: str, detail: str | None = None
     ) -> JobLimit | None:
+        """Apply a change. Return the limit that is left; None if nothing is.
+
+        :param detail: what the job event says; by default, the bounds after the change.
+        """
         with self._engine.begin() as connection:
             _lock(connection)
             now = read_clock(connection)
@@ -160,6 +258,23 @@ class OperatorLimits(SqlLimits):
 def limits_of(engine: Engine, runner: str) -> SqlLimits:
     """Return the limits of a ledger whose jobs the runner starts."""
     return OperatorLimits(engine) if executor_of(runner) is Executor.CLUSTER else SqlLimits(engine)
+
+
+def declarations(
+    present: Sequence[JobLimit], declared: Mapping[Scope, Bounds], app: str
+) -> list[tuple[JobLimit, JobLimit]]:
+    """Return the limits that an application's declarations change, each before and after."""
+    found = {limit.scope: limit for limit in present}
+    changes = []
+    for scope in {**dict.fromkeys(found), **declared}:
+        before = found.get(scope, empty(scope))
+        declares = before.replaced.app if before.replaced is not None else before.declared_by
+        if scope not in declared and declares != app:
+            continue
+        after = with_code_default(before, declared.get(scope), app)
+        if after != before:
+            changes.append((before, after))
+    return changes
 
 
 def _events(before: JobLimit, after: JobLimit) -> Iterator[tuple[Action, str]]:
