@@ -122,6 +122,17 @@ class LedgerDatabases:
         return self._server.set(database=name) if name else self._server
 
 
+@contextmanager
+def empty_database(server: str) -> Iterator[URL]:
+    """Create a database without tables, and drop it at the end."""
+    name, admin = _new_name(), create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with admin.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}"'))
+    yield make_url(server).set(database=name)
+    with admin.connect() as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
 _END_SESSIONS = text("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = :name")
 
 

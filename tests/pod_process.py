@@ -8,8 +8,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from tests.task_key import KEY
 from tests.waiting import patient
+
+from spoke_jobs.contract.environment import PodAssignment
+from spoke_jobs.model import JobRequest
 
 _COMMAND = (sys.executable, "-m", "spoke_jobs", "run")
 _WITHOUT_CGROUP = """
@@ -39,6 +44,19 @@ class TimedPod:
     """The largest resident set."""
     cores: float
     """The CPU time divided by the time from its start to its end."""
+
+
+def pod_environment(job: JobRequest, app: str, url: str, folder: Path, *, number: int = 1) -> dict[str, str]:
+    """The variables of the pod of an attempt, whose application is a module in a folder."""
+    return PodAssignment(job.id, job.uid, number).to_environment() | {
+        "JOB_RUNNER": "kubernetes",
+        "SPOKE_APP": app,
+        "SPOKE_NAMESPACE": "shop",
+        "SPOKE_TASKS_URL": "http://127.0.0.1:1",
+        "SPOKE_TASKS_KEY": KEY,
+        "SPOKE_DATABASE_URL": url,
+        "PYTHONPATH": str(folder),
+    }
 
 
 def run_pod(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

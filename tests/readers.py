@@ -19,8 +19,7 @@ from spoke_jobs.cluster import cluster_checks
 from spoke_jobs.cluster.check_results import TemplateCheck
 from spoke_jobs.cluster.cluster_view import busy_nodes, read_published, times, unfinished_since, waits_of
 from spoke_jobs.cluster.namespace_view import template_view
-from spoke_jobs.cluster.pod_logs import job_has_ended
-from spoke_jobs.cluster.pod_output import started
+from spoke_jobs.cluster.pod_logs import job_has_ended, started
 from spoke_jobs.contract.allowed_types import ANNOTATION_TYPES, allows_type
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.environment import BadEnvironment, PodAssignment
@@ -50,29 +49,29 @@ from spoke_jobs.sync.decide import failed_attempts
 from spoke_jobs.sync.sync_model import read_view
 from spoke_jobs.sync.worker_sets import read_worker_sets
 from spoke_jobs.tasks.client.foreign_answers import first_line
-from spoke_jobs.tasks.protocol.encoding import BadAnswer, BadRequest, parse_acknowledgement, parse_batch
-from spoke_jobs.tasks.protocol.messages import JSON, NDJSON
-from spoke_jobs.tasks.server.token_claims import read_claims
+from spoke_jobs.tasks.protocol.messages import JSON, NDJSON, BadAnswer, BadRequest, parse_acknowledgement, parse_batch
+from spoke_jobs.tasks.server.auth import read_claims
 from spoke_jobs.tasks.server.token_review import ReviewFailed, read_review
 from spoke_jobs.web.claim_rules import ClaimRules
 from spoke_jobs.web.id_tokens import IdTokenRefused, read_keys, verified_claims
 from spoke_jobs.web.oidc_provider import ProviderFailed, read_metadata
 from spoke_jobs.worker.child_messages import decode_report
-from spoke_jobs_operator.core.diagnosis import scheduler_message, shortage
+from spoke_jobs_operator.core.diagnosis import scheduler_message
 from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds
 from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
 from spoke_jobs_operator.core.diagnosis.refusals import read_refusal
 from spoke_jobs_operator.core.objects.api_objects import Packed, Unreadable
 from spoke_jobs_operator.core.objects.limit_objects import read_namespace, read_spokelimit
 from spoke_jobs_operator.core.objects.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
-from spoke_jobs_operator.core.objects.resource_caps import (
+from spoke_jobs_operator.core.objects.template_annotations import (
     ANNOTATION_MAX,
     ANNOTATION_MIN,
     ANNOTATION_RESOURCES,
+    UnreadableBounds,
     UnreadableCaps,
+    read_bounds,
     read_caps,
 )
-from spoke_jobs_operator.core.objects.standby_bounds import UnreadableBounds, read_bounds
 from spoke_jobs_operator.core.process import election
 from spoke_jobs_operator.core.templates.build_job import build_job
 from spoke_jobs_operator.core.templates.template_checks import check_template
@@ -325,7 +324,7 @@ READERS: Mapping[str, Reader] = {
     "answer-of-a-proxy": first_line,
     "watch-event": _watch_event,
     "api-refusal": of_text(lambda text: (read_refusal(422, text, NOW), read_refusal(500, text, NOW))),
-    "scheduler-message": of_text(lambda text: (scheduler_message.no_node(text), shortage.shortage(text))),
+    "scheduler-message": of_text(lambda text: (scheduler_message.no_node(text), scheduler_message.shortage(text))),
     "quota-message": of_text(read_quota_refusal),
     "row-values": of_text(
         lambda text: (lenient.read_json(text), lenient.read_uid(text), lenient.read_sqlite_time(text))

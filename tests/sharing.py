@@ -8,7 +8,6 @@ from xdist.workermanage import WorkerController
 _OWN_NAMESPACES = (
     "test_applications",
     "test_cluster_wide",
-    "test_crash",
     "test_first_release",
     "test_maintenance",
     "test_outages",

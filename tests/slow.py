@@ -26,19 +26,55 @@ _POSTGRESQL = "the same cases on PostgreSQL"
 _WEEK = "the week of successes of the operator's chart; the same template makes the rules of both charts"
 _ONE_KIND = "the case of the other kind of function"
 _CONTRACT = "the same suite on the legacy runner; its other cases here"
-_STAND_IN = "tests/integration/operator/causes, with a stand-in for the application"
-_CAUSES = "tests/unit/operator/core, from pods and events that were recorded; other cases here"
 SLOW: tuple[Slow, ...] = (
     # the other database
-    Slow("tests/integration/worker/test_supervisor.py", ("TestWorker",), "", _UNIT),
     Slow("tests/integration/runners/test_legacy_runner.py", (), "worker", _UNIT),
     Slow("tests/integration/runners/test_legacy_runner.py", (), "same_process", _UNIT),
-    Slow("tests/integration/cli/test_watch.py", (), "", _UNIT),
     Slow("tests/integration/texting/", (), "postgresql", "the same cases on SQLite"),
+    Slow("tests/integration/ledger/test_sql_ledger.py", ("TestSameStatements",), "", _UNIT),
+    Slow(
+        "tests/integration/ledger/test_queries.py",
+        (
+            "test_jobs_by_id",
+            "test_when_the_holder",
+            "test_what_a_limit_holds_back",
+            "test_what_r",
+            "test_how_long",
+            "test_a_job_that_runs",
+            "test_of_",
+            "test_waiting_jobs_differ",
+            "test_the_wait",
+            "test_the_first",
+            "test_the_batch",
+            "test_the_last",
+            "test_who_has",
+            "test_a_job_is_not_due",
+            "test_suspended",
+            "test_deleting",
+            "test_an_event",
+            "test_events",
+            "test_statistics_count",
+            "test_without",
+        ),
+        "",
+        _UNIT,
+    ),
+    Slow(
+        "tests/integration/ledger/test_outbox.py",
+        (
+            "test_replicas",
+            "test_a_task_keeps",
+            "test_only_known",
+            "test_a_fail",
+            "test_a_name",
+            "test_what_a_replica",
+            "test_many_tasks",
+            "test_what_was",
+        ),
+        "",
+        _UNIT,
+    ),
     Slow("tests/integration/ledger/test_reference_code.py", (), "sqlite", _POSTGRESQL),
-    Slow("tests/integration/ledger/test_hostile_rows.py", (), "sqlite", _POSTGRESQL),
-    Slow("tests/integration/ledger/test_hostile_dependents.py", (), "sqlite", _POSTGRESQL),
-    Slow("tests/integration/ledger/test_dependencies.py", (), "sqlite", _POSTGRESQL),
     # pages that are typed whole
     Slow("tests/integration/docs/test_tutorial.py", (), "", "tests/unit/docs/test_typed_blocks.py, tests/e2e"),
     Slow("tests/integration/docs/test_kubectl.py", (), "", "tests/unit/docs, tests/e2e/test_why_page.py"),
@@ -47,32 +83,11 @@ SLOW: tuple[Slow, ...] = (
     Slow("tests/integration/charts/test_slo_alerts.py", ("test_in_a_week",), "Start", _WEEK),
     Slow("tests/integration/charts/test_slo_alerts.py", ("test_in_a_week",), "few-Success-spoke-app", _WEEK),
     Slow("tests/integration/charts/test_slo_alerts.py", ("test_a_few_jobs_of_an_idle",), "", _WEEK),
-    Slow("tests/integration/charts/test_alerts_week.py", (), "spoke-app", "test_alerts.py, each alert in an hour"),
-    Slow("tests/integration/cli/test_check.py", ("test_each_right",), "sync", "the case of the runner"),
-    Slow("tests/integration/cli/test_check.py", ("test_each_right",), "reader", "the case of the runner"),
     Slow("tests/integration/sync/test_kills.py", (), "is_deleted", "the case of a second attempt"),
     Slow("tests/integration/sync/test_kills.py", (), "is_cancelled", "the case of a second attempt"),
     Slow("tests/integration/sync/test_databases.py", ("test_what_was_retried",), "", "the other moments of a backup"),
-    Slow("tests/integration/worker/test_database.py", ("test_jobs_that_lose",), "hang", "the case of a cut connection"),
-    Slow("tests/integration/worker/test_supervisor.py", ("TestEnds",), "async_", _ONE_KIND),
-    Slow("tests/integration/tracing/test_traces.py", ("test_in_workers",), "aimport_contacts", _ONE_KIND),
-    Slow("tests/integration/sync/test_faults.py", ("test_sigterm_ends_it",), "all is well", "the cases with a fault"),
-    Slow("tests/integration/recipes/test_django.py", (), "sqlite", _POSTGRESQL),
-    Slow("tests/integration/recipes/test_flask.py", (), "sqlite", _POSTGRESQL),
-    Slow("tests/integration/recipes/test_fastapi.py", (), "sqlite", _POSTGRESQL),
-    Slow("tests/integration/execution/test_pod_timeout.py", (), "", "tests/unit/operator/core/test_build_job.py"),
-    Slow("tests/integration/runners/test_dns_outage.py", ("test_a_pod_waits",), "no such name", "the other answer"),
-    Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "limits", "the case of labels"),
-    Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "hostPath", "the case of labels"),
-    Slow("tests/integration/operator/test_policies.py", ("test_a_job_that_breaks",), "registry", "the case of labels"),
-    Slow("tests/integration/operator/causes/test_containers.py", (), "init-hang", _CAUSES),
-    Slow("tests/integration/operator/causes/test_sequences.py", ("test_kueue",), "", "tests/unit/operator/core"),
-    Slow("tests/integration/operator/test_quota.py", ("test_a_quota_at_zero",), "", "the burst beyond a quota"),
-    Slow(
-        "tests/integration/operator/test_draining.py", ("test_an_operator_that_was_away",), "", "test_three_evictions"
-    ),
-    Slow("tests/integration/operator/test_bad_input.py", ("test_any_job_type",), "", "unit/contract/test_names.py"),
-    Slow("tests/e2e/test_applications.py", (), "", "tests/integration/worker/test_two_applications.py"),
+    Slow("tests/integration/worker/test_ends.py", ("test_however_a_job_ends",), "async_", _ONE_KIND),
+    Slow("tests/integration/recipes/test_web_frameworks.py", (), "sqlite", _POSTGRESQL),
     Slow(
         "tests/e2e/test_why_page.py", ("test_a_limit", "test_no_operator", "test_a_timeout"), "", "tests/unit/explain"
     ),
@@ -94,16 +109,28 @@ SLOW: tuple[Slow, ...] = (
             "test_a_job_may_succeed",
             "test_a_job_retried_by_hand",
             "test_a_job_follows_a_batch_of_an_event_loop",
+            "test_a_function_may_take",
+            "test_a_job_goes_on_at_its_checkpoint",
+            "test_a_step_that_is_done",
+            "test_a_job_is_read_as",
+            "test_a_savepoint_rolled_back",
+            "test_a_task_of_a_scoped_session",
+            "test_closing_",
+            "test_committed_with",
+            "test_it_is_committed_with",
+            "test_jobs_of_one_transaction",
+            "test_the_caller_s_transaction",
+            "test_what_a_task_has_not_committed",
         ),
         "",
         _CONTRACT,
     ),
-    Slow("tests/e2e/test_runner_contract.py", (), "astep", _CONTRACT),
     Slow(
         "tests/e2e/test_why_page.py",
         (
             "test_a_payload_of",
-            "test_an_image_that_could_not",
+            "test_an_image_that",
+            "test_the_quota",
             "test_suspended",
             "test_cancelled",
             "test_running",
@@ -118,78 +145,20 @@ SLOW: tuple[Slow, ...] = (
         "tests/unit/explain; the other situations here",
     ),
     Slow(
-        "tests/e2e/test_logs.py",
-        ("test_ctrl_c", "test_a_connection_that_breaks"),
-        "",
-        "tests/unit/cli/test_dispatch_check_logs.py",
-    ),
-    Slow("tests/e2e/test_causes.py", ("test_sys_exit", "test_a_job_that_runs_too_long"), "", _STAND_IN),
-    Slow("tests/e2e/test_causes.py", ("test_what_no_repetition_mends",), "UnknownJobType", "the other error"),
-    Slow("tests/e2e/test_crash.py", (), "", "the same kill in tests/integration/runners, without an application"),
-    Slow("tests/e2e/test_helm.py", ("test_an_application_that_declares_no_task",), "", "tests/integration/charts"),
-    Slow("tests/integration/operator/test_faults.py", ("test_events_that_cannot",), "REFUSED", "the case of late ones"),
-    Slow(
-        "tests/integration/operator/test_faults.py", ("test_events_that_cannot",), "THROTTLED", "the case of late ones"
-    ),
-    Slow(
-        "tests/integration/operator/test_faults.py", ("test_writes_of_an_attempt",), "", "test_lifecycle.py counts them"
-    ),
-    Slow(
-        "tests/integration/operator/test_spokelimits.py",
-        ("test_a_namespace_of_many_urgent", "test_timeouts_of_a_namespace"),
-        "",
-        "tests/unit/operator/core",
-    ),
-    Slow(
         "tests/integration/sync/test_databases.py",
         ("test_what_ran_when", "test_what_had_been_launched"),
         "",
         "the other moments of a backup",
     ),
     Slow("tests/integration/sync/test_faults.py", ("test_sigterm_ends_it",), "API server hangs", "the other fault"),
-    Slow(
-        "tests/integration/sync/test_following.py",
-        ("test_progress_keeps",),
-        "",
-        "tests/unit/sync",
-    ),
-    Slow(
-        "tests/integration/sync/test_interleavings.py", ("test_what_is_dispatched_while",), "after", "the other order"
-    ),
-    # in a worker with all its processes
-    Slow(
-        "tests/integration/worker/test_steering.py",
-        ("test_a_server_that_fails",),
-        "",
-        "tests/unit/worker: a paused scope, limits and rates",
-    ),
-    Slow(
-        "tests/integration/worker/test_database.py", ("test_after_an_outage",), "hang", "the case of a cut connection"
-    ),
-    Slow(
-        "tests/integration/worker/test_database.py",
-        ("test_jobs_that_are_unblocked", "test_a_failed_jobs_follower"),
-        "",
-        "test_a_job_is_started, by the same notification",
-    ),
-    Slow("tests/integration/texting/test_demo.py", ("test_interrupted",), "15", "the other signal"),
     # the test run itself
     Slow(
         "tests/unit/second_chance/test_two_runs.py",
-        (
-            "test_what_fails_twice",
-            "test_over_budget",
-            "test_a_fixture_of_a_test_s_own",
-            "test_nothing_failed",
-            "test_no_test_is_no_pass",
-            "test_without_a_test",
-            "test_one_that_ends_its_process",
-        ),
+        ("test_a_run_ends", "test_one_that_ends_its_process", "test_records"),
         "",
         "test_verdict.py, from records; the other endings of runs here",
     ),
     Slow("tests/unit/second_chance/test_two_runs.py", ("test_marks_among",), "", "those marked alone, without `-m`"),
-    Slow("tests/unit/second_chance/test_two_runs.py", ("test_two_runs", "test_records"), "", "test_records.py"),
 )
 
 

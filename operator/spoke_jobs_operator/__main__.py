@@ -20,7 +20,7 @@ with garbage_collection.paused():
 
     from .operator_settings import Settings, old_names_warnings
     from .shell.process import operator_logs, operator_process
-    from .shell.standby.standby_key import UnusableKey
+    from .shell.standby.standby_pods import UnusableKey
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -183,7 +183,7 @@ class JobRequest(DispatchedRow):
     cause: str = ""
     """Why the job or its last attempt failed: a name of :data:`spoke_jobs.contract.causes.CAUSES`; else empty."""
     fingerprint: str = ""
-    """The type and the place of the exception that did it (:mod:`spoke_jobs.execution.fingerprint`); else empty."""
+    """Type and place of the exception that did it (:func:`spoke_jobs.execution.attempt_decisions.fingerprint`)."""
     result: Any = None
     """What the job returned, or gave to ``ctx.complete``."""
 

@@ -16,12 +16,12 @@ from unittest.mock import patch
 from sqlalchemy import update
 from tests.asgi_server import serving
 from tests.conftest import open_ledger
-from tests.contract.dashboard_cluster import published, template
 from tests.contract.dashboard_scene import EVERYBODY
 from tests.contract.dashboard_schedules import APPLICATION
+from tests.contract.filled_ledger import LONG_LEASE, Filled, fill
 from tests.contract.ledger import claim_one, new_job
 from tests.integration.web.browser.browsing import launched
-from tests.integration.web.browser.filled_ledger import LONG_LEASE, Filled, fill
+from tests.unit.web.test_cluster_page import published, template
 
 from spoke_jobs.cluster.cluster_view import SpokeJobWaits, WaitingSpokeJob
 from spoke_jobs.cluster.namespace_view import NamespaceView, template_view

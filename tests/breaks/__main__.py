@@ -36,7 +36,7 @@ ROOMS = (
     ("runner/spoke_jobs/sync/", ("tests/unit/sync",)),
     ("runner/spoke_jobs/limits/", ("tests/unit/limits", "tests/unit/ledger")),
     ("runner/spoke_jobs/cli/", ("tests/unit/cli/test_commands.py",)),
-    ("runner/spoke_jobs/web/", ("tests/unit/web/test_dashboard.py",)),
+    ("runner/spoke_jobs/web/", ("tests/unit/web/test_dashboard.py", "tests/unit/web/test_start_forms.py")),
     (
         "runner/spoke_jobs/worker/",
         (

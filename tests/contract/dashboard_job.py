@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import text
 from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open
 from tests.contract.ledger import LEASE, new_job
 from tests.waiting import patient
@@ -72,28 +71,93 @@ class JobPageContract(DashboardScene):
     def timelines(self, page: str) -> list[str]:
         return re.findall(r"<figcaption[^>]*>([^<]*)</figcaption>", page)
 
-    # The timeline
+    def pods_print(self, monkeypatch: pytest.MonkeyPatch, *lines: str, problem: str = "") -> list[str]:
+        """Make up what pods print. Return the names of those that are read."""
+        read: list[str] = []
 
-    def test_the_way_of_an_attempt_in_a_worker(self, ledger: SqlLedger, browse: Open) -> None:
-        ledger.insert(new_job())
-        claim = self.claimed(ledger)
-        browser, path = browse(EVERYBODY), f"/jobs/{claim.job.id}"
-        (text,) = self.timelines(browser.get(path).text)
-        assert re.fullmatch(r"Attempt 1 waited [\d.]+ s, ran for [\d.]+ s so far\.", text)
-        ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
-        page = browser.get(path).text
-        assert re.search(
-            r"<li>queued <time [^>]*>[\d: -]+</time></li>\s*<li>started <time [^>]*>[\d: -]+</time> \(", page
-        )
-        assert re.search(r'<rect class="runs failed" x="\d+"', page)
+        def tail_in(pod: str, _namespace: str) -> PodTail:
+            read.append(pod)
+            return PodTail(lines, problem)
+
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.tail_in", tail_in)
+        return read
+
+    def test_of_a_job_that_runs_its_newest_attempt_alone_is_read(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Browsers ask every few seconds, and a job may have had hundreds of attempts with output."""
+        job = ledger.insert(new_job())
+        for number in (1, 2):
+            claim = self.claimed(ledger)
+            ledger.keep_output(claim.token, f"attempt {number}")
+            if number == 1:
+                ledger.fail(claim.token, Failure("JobError", "no"), decide=True)
+        for name in ("attempts", "reports"):
+            monkeypatch.setattr(DashboardQueries, name, lambda *_: pytest.fail("all were read"))
+        page = browse(EVERYBODY).get(f"/jobs/{job.id}/output").text
+        assert ">attempt 2\n</pre>" in page
+        with ledger.engine.connect() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM job_attempt")) == 2
+        assert [each.number for each in DashboardQueries(ledger.engine).newest_attempt(job.id)] == [2]
+
+    def drawn(self, page: str) -> tuple[list[str], int]:
+        """What the boxes of the drawing say, and how many arrows there are."""
+        found = re.search(r'<svg class="graph".*?</svg>\n</div>', page, re.DOTALL)
+        if found is None:
+            return [], 0
+        return re.findall(r"<title>([^<]*)</title>", found[0]), found[0].count('class="line"')
+
+    def test_what_stands_around_a_job_is_drawn(self, ledger: SqlLedger, browse: Open) -> None:
+        first = ledger.insert(new_job(job_type="first"))
+        job = ledger.insert(new_job(job_type="middle", after=(first.id,)))
+        last = ledger.insert(new_job(job_type="last", after=(job.id,)))
+        page = browse(EVERYBODY).get(f"/jobs/{job.id}").text
+        boxes, arrows = self.drawn(page)
+        assert sorted(boxes) == [
+            f"first, {first.id}: waiting",
+            f"last, {last.id}: blocked",
+            f"middle, {job.id}: this job",
+        ]
+        assert arrows == 2
+        for other in (first, last):
+            assert f'<a href="/jobs/{other.id}"><svg x=' in page
+            assert f'<a href="/jobs/{other.id}">{other.id}</a> {other.job_type}: ' in page, "a list says the same"
         self.assert_for_everybody(page)
-        self.assert_inert(page)
+        alone = ledger.insert(new_job())
+        assert self.drawn(browse(EVERYBODY).get(f"/jobs/{alone.id}").text) == ([], 0)
+
+    def test_jobs_of_other_organizations_are_not_drawn(self, ledger: SqlLedger, browse: Open) -> None:
+        """Neither is what can be reached by way of them alone."""
+        mine = ledger.insert(new_job(job_type="mine", organization_id=1))
+        theirs = ledger.insert(new_job(job_type="theirs", organization_id=2, after=(mine.id,)))
+        after = ledger.insert(new_job(job_type="after", organization_id=1, after=(theirs.id,)))
+        batch = ledger.open_batch("shared", new_job(job_type="theirs", organization_id=2))
+        member = ledger.insert(new_job(organization_id=1, batch_id=batch.id))
+        for job in (mine, after, member):
+            page = browse(ONE).get(f"/jobs/{job.id}").text
+            boxes, arrows = self.drawn(page)
+            assert arrows == (1 if job is member else 0), boxes
+            assert "theirs" not in page
+            assert f'href="/jobs/{theirs.id}"' not in page
+        assert len(self.drawn(browse(EVERYBODY).get(f"/jobs/{after.id}").text)[0]) == 3
+
+    def test_of_many_jobs_around_it_some_are_drawn(self, ledger: SqlLedger, browse: Open) -> None:
+        first = ledger.insert(new_job(organization_id=1))
+        ledger.insert_many([new_job(organization_id=number % 2, after=(first.id,)) for number in range(230)])
+        boxes, _ = self.drawn(page := browse(EVERYBODY).get(f"/jobs/{first.id}").text)
+        assert len(boxes) == 7
+        assert "More than 194 further jobs are not drawn." in page
+        assert page.count("report: blocked</li>") == 200
+        assert "More than" not in browse(ONE).get(f"/jobs/{first.id}").text, "it would tell of others' jobs"
+
+
+class JobPages(JobPageContract):
+    """What depends on no database."""
 
     def test_the_way_of_an_attempt_in_a_pod(self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs) -> None:
         claim = self.in_pod(ledger)
         begun = datetime.now(UTC)
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_request).values(created_at=begun - timedelta(seconds=90)))
+        self.alter(ledger, job_request, created_at=begun - timedelta(seconds=90))
 
         def at(seconds: float) -> str:
             return (begun - timedelta(seconds=seconds)).isoformat()
@@ -113,10 +177,6 @@ class JobPageContract(DashboardScene):
         assert "<td>pod</td>" in page
         self.assert_for_everybody(page)
 
-    def test_before_its_first_attempt_a_job_has_no_timeline(self, ledger: SqlLedger, browse: Open) -> None:
-        job = ledger.insert(new_job())
-        assert "Timeline" not in browse(EVERYBODY).get(f"/jobs/{job.id}").text
-
     def test_what_others_write_into_a_spokejob_is_inert(
         self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs
     ) -> None:
@@ -126,33 +186,6 @@ class JobPageContract(DashboardScene):
         page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}").text
         assert "&lt;script&gt;" in page
         self.assert_inert(page)
-
-    @pytest.mark.parametrize(
-        "limits", [None, ["memory"], {"memory": None}, {"memory": "9" * 400}], ids=["none", "list", "null", "large"]
-    )
-    def test_resources_that_others_write_into_a_row_are_shown_or_left_out(
-        self, ledger: SqlLedger, browse: Open, limits: Any
-    ) -> None:
-        job = ledger.insert(new_job())
-        self.claimed(ledger)
-        with ledger.engine.begin() as connection:
-            options = json.dumps({"resources": {"limits": limits}})
-            connection.execute(text("UPDATE job_request SET options = :options"), {"options": options})
-        answer = browse(EVERYBODY).get(f"/jobs/{job.id}")
-        assert (answer.status_code, "Memory limit" in answer.text) == (200, limits == {"memory": "9" * 400})
-
-    # The output
-
-    def pods_print(self, monkeypatch: pytest.MonkeyPatch, *lines: str, problem: str = "") -> list[str]:
-        """Make up what pods print. Return the names of those that are read."""
-        read: list[str] = []
-
-        def tail_in(pod: str, _namespace: str) -> PodTail:
-            read.append(pod)
-            return PodTail(lines, problem)
-
-        monkeypatch.setattr("spoke_jobs.web.cluster_reads.tail_in", tail_in)
-        return read
 
     def test_the_output_of_a_worker_s_attempt_is_followed_until_its_end(self, ledger: SqlLedger, browse: Open) -> None:
         ledger.insert(new_job())
@@ -170,24 +203,6 @@ class JobPageContract(DashboardScene):
         for page in (browser.get(path).text, browser.get(f"{path}/output").text):
             assert ">row 3\n</pre>" in page
             assert "data-follows" not in page
-
-    def test_of_a_job_that_runs_its_newest_attempt_alone_is_read(
-        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Browsers ask every few seconds, and a job may have had hundreds of attempts with output."""
-        job = ledger.insert(new_job())
-        for number in (1, 2):
-            claim = self.claimed(ledger)
-            ledger.keep_output(claim.token, f"attempt {number}")
-            if number == 1:
-                ledger.fail(claim.token, Failure("JobError", "no"), decide=True)
-        for name in ("attempts", "reports"):
-            monkeypatch.setattr(DashboardQueries, name, lambda *_: pytest.fail("all were read"))
-        page = browse(EVERYBODY).get(f"/jobs/{job.id}/output").text
-        assert ">attempt 2\n</pre>" in page
-        with ledger.engine.connect() as connection:
-            assert connection.scalar(text("SELECT count(*) FROM job_attempt")) == 2
-        assert [each.number for each in DashboardQueries(ledger.engine).newest_attempt(job.id)] == [2]
 
     def test_the_output_of_an_attempt_that_has_just_ended_is_whole(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
@@ -220,30 +235,6 @@ class JobPageContract(DashboardScene):
         assert "data-follows" not in page
         assert '<section id="job-output"' in page, "it takes the place of the one that was followed"
         assert "job-output" not in browser.get(path).text
-
-    def test_a_pod_whose_output_cannot_be_read_says_why(
-        self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        in_cluster()
-        self.pods_print(monkeypatch, problem="this account may not get pods/log")
-        claim = self.in_pod(ledger)
-        for path in ("", "/output"):
-            answer = browse(EVERYBODY).get(f"/jobs/{claim.job.id}{path}")
-            assert answer.status_code == 200
-            assert f"its pod, {POD}, could not be read: this account may not get pods/log" in answer.text
-            assert 'data-again-seconds="15"' in answer.text
-
-    def test_what_pods_print_is_inert_and_bounded(
-        self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        in_cluster()
-        self.pods_print(monkeypatch, *["\x1b[31m<b>&\u202e" * 1_000_000] * 3, *["<i>" * 900] * 500, HOSTILE)
-        claim = self.in_pod(ledger)
-        for path in ("", "/output"):
-            page = browse(EVERYBODY).get(f"/jobs/{claim.job.id}{path}").text
-            assert "&lt;script&gt;" in page
-            assert len(page) < 500_000
-            self.assert_inert(page)
 
     def test_output_needs_permission(
         self, ledger: SqlLedger, browse: Open, in_cluster: SpokeJobs, monkeypatch: pytest.MonkeyPatch
@@ -320,34 +311,6 @@ class JobPageContract(DashboardScene):
         monkeypatch.setattr("spoke_jobs.web.cluster_reads.FOLLOW_SECONDS", patient(60))
         assert ">row 1\n</pre>" in browser.get(f"/jobs/{claim.job.id}/output").text
 
-    # The drawing
-
-    def drawn(self, page: str) -> tuple[list[str], int]:
-        """What the boxes of the drawing say, and how many arrows there are."""
-        found = re.search(r'<svg class="graph".*?</svg>\n</div>', page, re.DOTALL)
-        if found is None:
-            return [], 0
-        return re.findall(r"<title>([^<]*)</title>", found[0]), found[0].count('class="line"')
-
-    def test_what_stands_around_a_job_is_drawn(self, ledger: SqlLedger, browse: Open) -> None:
-        first = ledger.insert(new_job(job_type="first"))
-        job = ledger.insert(new_job(job_type="middle", after=(first.id,)))
-        last = ledger.insert(new_job(job_type="last", after=(job.id,)))
-        page = browse(EVERYBODY).get(f"/jobs/{job.id}").text
-        boxes, arrows = self.drawn(page)
-        assert sorted(boxes) == [
-            f"first, {first.id}: waiting",
-            f"last, {last.id}: blocked",
-            f"middle, {job.id}: this job",
-        ]
-        assert arrows == 2
-        for other in (first, last):
-            assert f'<a href="/jobs/{other.id}"><svg x=' in page
-            assert f'<a href="/jobs/{other.id}">{other.id}</a> {other.job_type}: ' in page, "a list says the same"
-        self.assert_for_everybody(page)
-        alone = ledger.insert(new_job())
-        assert self.drawn(browse(EVERYBODY).get(f"/jobs/{alone.id}").text) == ([], 0)
-
     def test_a_batch_is_drawn(self, ledger: SqlLedger, browse: Open) -> None:
         batch = ledger.open_batch("invoices", new_job(job_type="last", organization_id=1))
         job = ledger.insert(new_job(batch_id=batch.id, organization_id=1))
@@ -358,38 +321,3 @@ class JobPageContract(DashboardScene):
             assert (len(boxes), arrows) == (3, 2)
             boxes, arrows = self.drawn(browse(viewer).get(f"/jobs/{batch.then_id}").text)
             assert (len(boxes), arrows) == (2, 1)
-
-    def test_jobs_of_other_organizations_are_not_drawn(self, ledger: SqlLedger, browse: Open) -> None:
-        """Neither is what can be reached by way of them alone."""
-        mine = ledger.insert(new_job(job_type="mine", organization_id=1))
-        theirs = ledger.insert(new_job(job_type="theirs", organization_id=2, after=(mine.id,)))
-        after = ledger.insert(new_job(job_type="after", organization_id=1, after=(theirs.id,)))
-        batch = ledger.open_batch("shared", new_job(job_type="theirs", organization_id=2))
-        member = ledger.insert(new_job(organization_id=1, batch_id=batch.id))
-        for job in (mine, after, member):
-            page = browse(ONE).get(f"/jobs/{job.id}").text
-            boxes, arrows = self.drawn(page)
-            assert arrows == (1 if job is member else 0), boxes
-            assert "theirs" not in page
-            assert f'href="/jobs/{theirs.id}"' not in page
-        assert len(self.drawn(browse(EVERYBODY).get(f"/jobs/{after.id}").text)[0]) == 3
-
-    def test_of_many_jobs_around_it_some_are_drawn(self, ledger: SqlLedger, browse: Open) -> None:
-        first = ledger.insert(new_job(organization_id=1))
-        ledger.insert_many([new_job(organization_id=number % 2, after=(first.id,)) for number in range(230)])
-        boxes, _ = self.drawn(page := browse(EVERYBODY).get(f"/jobs/{first.id}").text)
-        assert len(boxes) == 7
-        assert "More than 194 further jobs are not drawn." in page
-        assert page.count("report: blocked</li>") == 200
-        assert "More than" not in browse(ONE).get(f"/jobs/{first.id}").text, "it would tell of others' jobs"
-
-    def test_hostile_names_are_drawn_as_text(self, ledger: SqlLedger, browse: Open) -> None:
-        first = ledger.insert(new_job(job_type="hostile"))
-        batch = ledger.open_batch(HOSTILE)
-        job = ledger.insert(new_job(after=(first.id,), batch_id=batch.id))
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_request).where(job_request.c.id == first.id).values(job_type=HOSTILE))
-        page = browse(EVERYBODY).get(f"/jobs/{job.id}").text
-        boxes, _ = self.drawn(page)
-        assert sum("&lt;script&gt;" in box for box in boxes) == 2
-        self.assert_inert(page)

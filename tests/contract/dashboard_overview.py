@@ -39,14 +39,6 @@ PARTS = ("p95", "p50")
 class OverviewContract(DashboardScene):
     """What is so now, and in the last hour and day."""
 
-    def test_without_a_job_it_says_what_to_do(self, browse: Open) -> None:
-        browser = browse(EVERYBODY)
-        assert "spoke-jobs dispatch" in browser.get("/").text
-        assert "spoke-jobs worker" in browser.get("/").text
-        assert "spoke-jobs dispatch" in browser.get("/jobs").text
-        assert "No job matches" in browser.get("/jobs?type=nothing").text
-        assert browser.get("/jobs/1").status_code == 404
-
     def test_the_overview_counts_and_says_why(self, ledger: SqlLedger, browse: Open) -> None:
         ledger.insert(new_job(queue_name="q", locks_queue=True))
         holder = self.claimed(ledger).job
@@ -106,75 +98,23 @@ class OverviewContract(DashboardScene):
         outboxes["legacy"].sign("tasks-1", SlotUse(8, 2, 1), age_seconds=0, first=True)
         page = browse(EVERYBODY).get("/").text
         assert replicas.findall(page) == [("tasks-1", "alive", "3"), ("tasks-2", "alive", "")]
-        self.assert_for_everybody(page)
         page = browse(ONE).get("/").text
         assert "task replica" not in page
         assert "spoke-operator-7d" not in page
-
-    def test_a_cluster_that_does_not_answer_does_not_hold_the_overview_up(
-        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        answers = threading.Event()
-
-        def namespace_in(_namespace: str) -> NamespaceView:
-            answers.wait(patient(60))
-            return NamespaceView("shop")
-
-        monkeypatch.setattr("spoke_jobs.web.cluster_reads.namespace_in", namespace_in)
-        monkeypatch.setattr("spoke_jobs.web.cluster_reads.SECONDS", 0)  # for the SpokeJobs
-        ledger.insert(new_job(runner="kubernetes"))
-        try:
-            page = browse(EVERYBODY).get("/").text
-        finally:
-            answers.set()
-        assert "<td></td><td>unknown: the cluster has not answered yet</td>" in page
 
     def test_since_when_jobs_are_tried_again(self, ledger: SqlLedger, browse: Open) -> None:
         for organization, hours in ((2, 5), (1, 3), (1, 0)):
             job = ledger.insert(new_job(organization_id=organization))
             claim = self.claimed(ledger)
             ledger.fail(claim.token, Failure("JobError", "no"), decide=True)
-            with ledger.engine.begin() as connection:
-                times = {"started_at": clock_after(-3_600 * hours), "run_after": clock_after(600)}
-                connection.execute(update(job_request).where(job_request.c.id == job.id).values(times))
+            times = {"started_at": clock_after(-3_600 * hours), "run_after": clock_after(600)}
+            self.alter(ledger, job_request, job_request.c.id == job.id, **times)
         ledger.insert(new_job(run_after=Queries(ledger.engine).now() + timedelta(hours=1)))
         page = browse(EVERYBODY).get("/").text
         assert re.search(r"</strong></a> failed with JobError and are tried again, [^<]+ \(the first attempt of the "
                          r"oldest began 5 h ago\)</p>", page)  # fmt: skip
         assert page.count("the first attempt of the oldest began") == 1
         assert "the first attempt of the oldest began 3 h ago" in browse(ONE).get("/").text
-
-    def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.CAP", 2)
-        for module in ("web.pages", "web.overview_views", "web.view_parts"):
-            monkeypatch.setattr(f"spoke_jobs.{module}.GROUPED", 2)
-        for _ in range(3):
-            self.failed(ledger)
-        ledger.insert_many([new_job() for _ in range(4)])
-        page = browse(EVERYBODY).get("/").text
-        assert '<span class="number">2+</span> waiting' in page
-        assert '<span class="number">2+</span> failed' in page
-        assert "Of the waiting and the blocked jobs, 2 of each were grouped; there may be more." in page
-        assert "the 2 that failed last" in page
-        assert "<strong>2</strong></a> of the type report failed" in page
-        assert "<strong>2</strong></a> are due" in page or "<strong>2</strong></a> have just" in page
-
-    def test_the_largest_groups_are_shown(
-        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("spoke_jobs.web.overview_views.GROUPS_SHOWN", 1)
-        for place, number in (("one", 1), ("two", 2)):
-            for _ in range(number):
-                self.failed_at(ledger, place)
-        browser = browse(EVERYBODY)
-        page = browser.get("/").text
-        assert "These are the 1 largest groups of failed jobs; there are more." in page
-        assert "largest groups of waiting jobs" not in page
-        assert ("JobError: two" in page, "JobError: one" in page) == (True, False)
-        ledger.insert(new_job())
-        assert "largest groups of waiting jobs" not in browser.get("/").text
-        ledger.insert(new_job(run_after=Queries(ledger.engine).now() + timedelta(hours=1)))
-        assert "These are the 1 largest groups of waiting jobs; there are more." in browser.get("/").text
 
     def test_the_types_and_organizations_with_the_most_due_jobs(self, ledger: SqlLedger, browse: Open) -> None:
         assert "Due jobs, by type" not in browse(EVERYBODY).get("/").text
@@ -193,22 +133,10 @@ class OverviewContract(DashboardScene):
             *(("organization=1", "1", "3"), ("organization=7", "7", "3"), ("organization=2", "2", "1")),
             *(("organization=100", "100", "1"), ("organization=101", "101", "1")),
         ]
-        self.assert_for_everybody(page)
         mine = browse(ONE).get("/").text
         assert "Jobs that are due and wait: 3." in mine
         found = [("type=report", "report", "2"), ("type=export", "export", "1"), ("organization=1", "1", "3")]
         assert re.findall(share, mine) == found
-
-    def test_due_jobs_are_counted_among_a_bounded_number(
-        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        ledger.insert_many([new_job() for _ in range(4)])
-        for most, number, note in ((5, "4", False), (3, "3+", True)):
-            for module in ("ledger.reading.due_counts", "web.overview_views"):
-                monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", most)
-            page = browse(EVERYBODY).get("/").text
-            assert f"Jobs that are due and wait: {number}." in page
-            assert ("among the first 3 waiting jobs; there may be more" in page) is note
 
     def test_each_runner_has_a_share_of_the_waiting_jobs_that_are_read(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
@@ -233,16 +161,6 @@ class OverviewContract(DashboardScene):
         assert f'<li><a href="/jobs/{second.id}">' in page
         assert f'<li><a href="/jobs/{late.id}">' not in page
         assert re.findall(r">(t\d)</a>: 1</li>", page) == ["t2", "t5"]
-
-    def test_ended_jobs_of_an_organization_are_counted_among_its_own(self, ledger: SqlLedger, browse: Open) -> None:
-        ledger.insert(new_job(organization_id=1))
-        ledger.succeed(None, self.claimed(ledger).token, None)
-        for organization in (1, 1, 2, None):
-            self.failed(ledger, organization_id=organization)
-        page = browse(ONE).get("/").text
-        assert '<span class="number">1</span> succeeded' in page
-        assert '<span class="number">2</span> failed' in page
-        assert '<span class="number">4</span> failed' in browse(EVERYBODY).get("/").text
 
     def test_the_last_hour_by_minute(self, ledger: SqlLedger, browse: Open) -> None:
         for organization, seconds in ((1, 125), (2, 125), (1, 3_700)):
@@ -288,7 +206,6 @@ class OverviewContract(DashboardScene):
         assert '#ended" aria-current="true">last 7 days</a>' in week
         for wrong in ("30d", "x", "1h"):
             assert "by minute</h2>" in browser.get(f"/?within={wrong}").text
-        self.assert_for_everybody(week)
 
     def test_how_long_jobs_waited_and_ran(self, ledger: SqlLedger, browse: Open) -> None:
         now = Queries(ledger.engine).now()
@@ -321,16 +238,6 @@ class OverviewContract(DashboardScene):
         assert slow == [("156", "40"), ("196", "8"), ("156", "40"), ("196", "5")]
         assert half == [("156", "12"), ("196", "4"), ("156", "8"), ("196", "5")]
         assert "at most 1 h for half of the jobs" in browse(EVERYBODY).get("/").text
-        self.assert_for_everybody(page)
-
-    def test_a_job_of_several_attempts_ended_once(self, ledger: SqlLedger, browse: Open) -> None:
-        ledger.insert(new_job())
-        for _ in range(2):
-            ledger.fail(self.claimed(ledger).token, Failure("JobError", "no"), decide=True)
-        ledger.succeed(None, self.claimed(ledger).token, None)
-        page = browse(EVERYBODY).get("/").text
-        assert ">1 job ended in the last hour.<" in page
-        assert "No job failed for good in the last hour.<" in page
 
     def succeeded(self, ledger: SqlLedger, **changes: Any) -> JobRequest:
         job = ledger.insert(new_job(**changes))
@@ -372,9 +279,7 @@ class OverviewContract(DashboardScene):
         assert ">4 jobs ended in the last hour." in page, "the others were claimed too long ago"
         assert "estimates" not in page
         assert "jobs that took longer than 15 min may be missing in the charts." in page
-        self.assert_for_everybody(page)
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_request).values(finished_at=clock_after(-3 * 3_600)))
+        self.alter(ledger, job_request, finished_at=clock_after(-3 * 3_600))
         assert "No job was found that ended in the last hour." in browser.get("/").text
 
     def test_the_charts_of_an_organization_do_not_depend_on_others(
@@ -395,8 +300,7 @@ class OverviewContract(DashboardScene):
         page = browser.get("/").text
         assert ">3 jobs ended in the last hour." in page
         assert note in page
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_request).values(created_at=clock_after(-2 * 3_600)))
+        self.alter(ledger, job_request, created_at=clock_after(-2 * 3_600))
         assert note in browser.get("/").text, "a burst that was dispatched before the hour may have ended in it"
         for job in more:
             self.ended(ledger, job, 2 * 3_600)
@@ -417,6 +321,90 @@ class OverviewContract(DashboardScene):
         page = browser.get("/").text
         assert "About 3 jobs failed for good in the last hour.<" in page
         assert "Of the failed and the cancelled jobs, only the 1 that ended last were counted." in page
+
+
+class OverviewPages(OverviewContract):
+    """What depends on no database."""
+
+    def test_a_cluster_that_does_not_answer_does_not_hold_the_overview_up(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers = threading.Event()
+
+        def namespace_in(_namespace: str) -> NamespaceView:
+            answers.wait(patient(60))
+            return NamespaceView("shop")
+
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.namespace_in", namespace_in)
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.SECONDS", 0)  # for the SpokeJobs
+        ledger.insert(new_job(runner="kubernetes"))
+        try:
+            page = browse(EVERYBODY).get("/").text
+        finally:
+            answers.set()
+        assert "<td></td><td>unknown: the cluster has not answered yet</td>" in page
+
+    def test_counts_have_a_cap(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.CAP", 2)
+        for module in ("web.pages", "web.overview_views", "web.view_parts"):
+            monkeypatch.setattr(f"spoke_jobs.{module}.GROUPED", 2)
+        for _ in range(3):
+            self.failed(ledger)
+        ledger.insert_many([new_job() for _ in range(4)])
+        page = browse(EVERYBODY).get("/").text
+        assert '<span class="number">2+</span> waiting' in page
+        assert '<span class="number">2+</span> failed' in page
+        assert "Of the waiting and the blocked jobs, 2 of each were grouped; there may be more." in page
+        assert "the 2 that failed last" in page
+        assert "<strong>2</strong></a> of the type report failed" in page
+        assert "<strong>2</strong></a> are due" in page or "<strong>2</strong></a> have just" in page
+
+    def test_the_largest_groups_are_shown(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.web.overview_views.GROUPS_SHOWN", 1)
+        for place, number in (("one", 1), ("two", 2)):
+            for _ in range(number):
+                self.failed_at(ledger, place)
+        browser = browse(EVERYBODY)
+        page = browser.get("/").text
+        assert "These are the 1 largest groups of failed jobs; there are more." in page
+        assert "largest groups of waiting jobs" not in page
+        assert ("JobError: two" in page, "JobError: one" in page) == (True, False)
+        ledger.insert(new_job())
+        assert "largest groups of waiting jobs" not in browser.get("/").text
+        ledger.insert(new_job(run_after=Queries(ledger.engine).now() + timedelta(hours=1)))
+        assert "These are the 1 largest groups of waiting jobs; there are more." in browser.get("/").text
+
+    def test_due_jobs_are_counted_among_a_bounded_number(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ledger.insert_many([new_job() for _ in range(4)])
+        for most, number, note in ((5, "4", False), (3, "3+", True)):
+            for module in ("ledger.reading.due_counts", "web.overview_views"):
+                monkeypatch.setattr(f"spoke_jobs.{module}.EXAMINED", most)
+            page = browse(EVERYBODY).get("/").text
+            assert f"Jobs that are due and wait: {number}." in page
+            assert ("among the first 3 waiting jobs; there may be more" in page) is note
+
+    def test_ended_jobs_of_an_organization_are_counted_among_its_own(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job(organization_id=1))
+        ledger.succeed(None, self.claimed(ledger).token, None)
+        for organization in (1, 1, 2, None):
+            self.failed(ledger, organization_id=organization)
+        page = browse(ONE).get("/").text
+        assert '<span class="number">1</span> succeeded' in page
+        assert '<span class="number">2</span> failed' in page
+        assert '<span class="number">4</span> failed' in browse(EVERYBODY).get("/").text
+
+    def test_a_job_of_several_attempts_ended_once(self, ledger: SqlLedger, browse: Open) -> None:
+        ledger.insert(new_job())
+        for _ in range(2):
+            ledger.fail(self.claimed(ledger).token, Failure("JobError", "no"), decide=True)
+        ledger.succeed(None, self.claimed(ledger).token, None)
+        page = browse(EVERYBODY).get("/").text
+        assert ">1 job ended in the last hour.<" in page
+        assert "No job failed for good in the last hour.<" in page
 
     def test_cancelled_jobs_ended_and_did_not_fail_for_good(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch

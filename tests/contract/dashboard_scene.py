@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import ColumnElement, Table, update
 from tests.conftest import open_ledger
 from tests.contract.browser import Browser
 from tests.contract.ledger import LEASE, claim_one, new_job
 
+from spoke_jobs.ledger.audit.audit_events import EventFilter
+from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, Failure, JobRequest
 from spoke_jobs.web import ALL_ACTIONS, JobAction, Viewer, app
@@ -24,44 +28,48 @@ TYPES = ("report", "export", "theirs", "hostile")
 EVERYBODY = Viewer(name="ada", actions=ALL_ACTIONS, organizations=None, may_see_payloads=True)
 ONE = Viewer(name="eve", actions=ALL_ACTIONS, organizations=frozenset({1}))
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp.exe \"'&"
+FORMS = {
+    "/jobs/{job_id}/cancel": JobAction.CANCEL,
+    "/jobs/{job_id}/retry": JobAction.RETRY,
+    "/jobs/{job_id}/run-now": JobAction.START,
+    "/jobs/{job_id}/priority": JobAction.START,
+    "/jobs/{job_id}/suspend": JobAction.START,
+    "/jobs/{job_id}/resume": JobAction.START,
+    "/bulk/cancel": JobAction.CANCEL,
+    "/bulk/retry": JobAction.RETRY,
+    "/mutes/add": JobAction.MUTE,
+    "/mutes/{mute_id}/end": JobAction.MUTE,
+    "/limits/pause": JobAction.LIMIT,
+    "/limits/resume": JobAction.LIMIT,
+    "/limits/set": JobAction.LIMIT,
+    "/limits/reset": JobAction.LIMIT,
+    "/schedules/pause": JobAction.SCHEDULE,
+    "/schedules/resume": JobAction.SCHEDULE,
+    "/schedules/run": JobAction.SCHEDULE,
+    "/schedules/backfill/dispatch": JobAction.SCHEDULE,
+    "/batches/{batch_id}/close": JobAction.CANCEL,
+    "/batches/{batch_id}/cancel": JobAction.CANCEL,
+    "/tasks/{task_id}/retry": JobAction.RETRY,
+}
+"""Where the forms are sent, and what one has to be allowed to do for it."""
 ROUTES = (
     ("GET", "/"),
     ("GET", "/jobs"),
     ("GET", "/jobs/{job_id}"),
     ("GET", "/jobs/{job_id}/output"),
-    ("POST", "/jobs/{job_id}/cancel"),
-    ("POST", "/jobs/{job_id}/retry"),
-    ("POST", "/jobs/{job_id}/run-now"),
-    ("POST", "/jobs/{job_id}/priority"),
-    ("POST", "/jobs/{job_id}/suspend"),
-    ("POST", "/jobs/{job_id}/resume"),
     ("GET", "/bulk/cancel"),
-    ("POST", "/bulk/cancel"),
     ("GET", "/bulk/retry"),
-    ("POST", "/bulk/retry"),
     ("GET", "/failures"),
-    ("POST", "/mutes/add"),
-    ("POST", "/mutes/{mute_id}/end"),
     ("GET", "/queues"),
-    ("POST", "/limits/pause"),
-    ("POST", "/limits/resume"),
-    ("POST", "/limits/set"),
-    ("POST", "/limits/reset"),
     ("GET", "/schedules"),
-    ("POST", "/schedules/pause"),
-    ("POST", "/schedules/resume"),
-    ("POST", "/schedules/run"),
     ("GET", "/schedules/backfill"),
-    ("POST", "/schedules/backfill/dispatch"),
     ("GET", "/batches"),
-    ("POST", "/batches/{batch_id}/close"),
-    ("POST", "/batches/{batch_id}/cancel"),
     ("GET", "/tasks"),
     ("GET", "/tasks/{task_id}"),
-    ("POST", "/tasks/{task_id}/retry"),
     ("GET", "/cluster"),
     ("GET", "/audit"),
     ("GET", "/changes"),
+    *(("POST", path) for path in FORMS),
 )
 """The pages and the forms. Each is tried without a session."""
 API_ROUTES = (
@@ -86,6 +94,32 @@ def token_in(page: httpx.Response) -> str:
     found = re.search(r'name="token" value="([0-9a-f]{64})"', page.text)
     assert found is not None, page.text
     return found[1]
+
+
+def cells(page: str) -> list[list[str]]:
+    """The cells of the rows of the page's table, without elements."""
+    table = page[page.index("<tbody>") : page.index("</tbody>")] if "<tbody>" in page else ""
+    return [
+        [
+            " ".join(re.sub(r"<[^>]+>", " ", cell).split())
+            for cell in re.findall(r"<t[hd][ >].*?</t[hd]>", row, re.DOTALL)
+        ]
+        for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
+    ]
+
+
+def paged(browser: Browser, path: str, rel: str = "next") -> Iterator[str]:
+    """The page, and those to which its links lead, one after the other."""
+    while path:
+        page = browser.get(path).text
+        yield page
+        link = re.search(rf'<a href="([^"]+)" rel="{rel}">', page)
+        path = unescape(link[1]) if link is not None else ""
+
+
+def pages(browser: Browser, path: str) -> list[list[str]]:
+    """The rows of a page and of all older ones."""
+    return [row for page in paged(browser, path) for row in cells(page)]
 
 
 class Elements(HTMLParser):
@@ -154,6 +188,22 @@ class DashboardScene:
         ledger.fail(claim.token, failure, decide=True)
         return job
 
+    def alter(self, ledger: SqlLedger, table: Table, *where: ColumnElement[bool], **values: Any) -> None:
+        """Write into the rows of a table that fulfil a condition, or into all."""
+        with ledger.engine.begin() as connection:
+            connection.execute(update(table).where(*where).values(values))
+
+    def events(self, ledger: SqlLedger, action: str) -> list[tuple[str, str]]:
+        """Who did something, and its details."""
+        found = Queries(ledger.engine).events(9, EventFilter(action=action))
+        return [(event.actor, event.detail) for event in found]
+
+    def table(self, page: str, name: str) -> list[list[str]]:
+        """The cells of the table of a section."""
+        section = re.search(rf'<section aria-labelledby="{name}">.*?</section>', page, re.DOTALL)
+        assert section is not None, page
+        return cells(section[0])
+
     def assert_inert(self, page: str) -> None:
         """Check that no text of a job is an element, a script, a control character or a change of direction."""
         found = Elements(page)
@@ -173,30 +223,6 @@ class DashboardScene:
         assert len(found.ids) == len(set(found.ids))
         for name in re.findall(r'aria-(?:labelledby|describedby)="([^"]+)"', page):
             assert name in found.ids
-
-    def assert_forms_are_checked(
-        self, browse: Open, path: str, shown_at: str, action: JobAction, **fields: str
-    ) -> None:
-        """Check that a form does nothing without a permission, a token of its session, or over GET.
-
-        :param action: what one has to be allowed to do.
-        """
-        acting = browse(EVERYBODY, secret="s" * 40)
-        page = acting.get(shown_at)
-        data = {"token": token_in(page), **fields}
-        others = Viewer(name="ada", actions=ALL_ACTIONS - {action}, organizations=None)
-        looking = browse(others, secret="s" * 40)
-        looking.cookies.update(acting.cookies)
-        answer = looking.post(path, data=data)
-        assert answer.status_code == 403
-        assert "You may not" in answer.text, "the form itself is valid"
-        for token in ("", "0" * 64, token_in(browse(EVERYBODY).get(shown_at))):
-            answer = acting.post(path, data=data | {"token": token})
-            assert answer.status_code == 403
-            assert "out of date" in answer.text
-        assert acting.post(path, data=data, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
-        assert acting.post(path, data=data, headers={"Host": "evil.test"}).status_code == 400
-        assert acting.get(path, params=data).status_code == 405
 
     def post(self, browser: Browser, path: str, shown_at: str, **fields: str) -> httpx.Response:
         """Send a form with the token of a page."""

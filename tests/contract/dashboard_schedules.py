@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import update
 from tests.contract import scheduled_app
 from tests.contract.browser import Browser
-from tests.contract.dashboard_scene import EVERYBODY, HOSTILE, ONE, DashboardScene, Open, token_in
+from tests.contract.dashboard_scene import EVERYBODY, ONE, DashboardScene, Open, paged
 from tests.contract.ledger import new_job
 
 from spoke_jobs import Cron, Every
-from spoke_jobs.ledger.audit.audit_events import EventFilter
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.schedules.schedule_rows import ScheduleRow
@@ -42,8 +39,7 @@ class ScheduleScene(DashboardScene):
             schedule_rows.put(connection, "legacy", schedule, "grace")
 
     def change(self, ledger: SqlLedger, name: str, **values: Any) -> None:
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_schedule).where(job_schedule.c.name == name).values(values))
+        self.alter(ledger, job_schedule, job_schedule.c.name == name, **values)
 
     def row(self, ledger: SqlLedger, name: str) -> ScheduleRow:
         with ledger.engine.connect() as connection:
@@ -53,57 +49,9 @@ class ScheduleScene(DashboardScene):
     def send(self, browser: Browser, action: str, name: str) -> Any:
         return self.post(browser, f"/schedules/{action}", "/schedules", schedule=encoded(name))
 
-    def events(self, ledger: SqlLedger, action: str) -> list[tuple[str, str]]:
-        found = Queries(ledger.engine).events(9, EventFilter(action=action))
-        return [(event.actor, event.detail) for event in found]
-
 
 class SchedulesContract(ScheduleScene):
     """What is due when, and what people change about it."""
-
-    # What it shows
-
-    def test_without_schedules(self, ledger: SqlLedger, browse: Open) -> None:
-        page = browse(EVERYBODY).get("/schedules").text
-        assert "spoke-jobs schedules add" in page
-        self.assert_for_everybody(page)
-
-    def test_schedules_in_words_and_in_their_zone(self, ledger: SqlLedger, browse: Open) -> None:
-        self.add(ledger, "nightly", Cron("0 3 * * *", timezone="America/New_York"))
-        self.add(ledger, "hourly")
-        browser = browse(EVERYBODY)
-        page = browser.get("/schedules").text
-        assert "At 03:00 every day (America/New_York)" in page
-        assert re.search(r", \w{3} [0-9-]+ 03:00:00 E[SD]T<", page), "in its own zone"
-        browser.cookies.set("spoke-jobs-zone", "America/Phoenix")  # without daylight-saving time
-        local = r", \w{3} [0-9-]+ 03:00:00 (?:EST \(\w{3} [0-9-]+ 01|EDT \(\w{3} [0-9-]+ 00):00:00 MST\)<"
-        assert re.search(local, browser.get("/schedules").text), "and in the reader's"
-        assert len(re.findall(r"[A-Z][a-z]{2} \d{4}-\d\d-\d\d 03:00:00 E[SD]T", page)) == 3, "the next due times"
-        assert page.index(">hourly<") < page.index(">nightly<")
-        assert page.count('<span class="state active">active</span>') == 2
-        assert "Run now" not in page, "the dashboard knows no application"
-        self.assert_for_everybody(page)
-
-    def test_what_is_wrong_comes_with_advice(self, ledger: SqlLedger, browse: Open) -> None:
-        now = Queries(ledger.engine).now()
-        for name in ("orphan", "missed", "wrong"):
-            self.add(ledger, name)
-        self.change(ledger, "orphan", served_at=now - timedelta(hours=1))
-        missed = schedule_rows.skip_to_json(Skip(SkipReason.MISSED, now, now))
-        self.change(ledger, "missed", last_skip=missed)
-        self.change(ledger, "wrong", error="the payload has secret-value")
-        browser = browse(EVERYBODY)
-        page = browser.get("/schedules").text
-        assert "no process that runs can dispatch its jobs" in page
-        assert "spoke-jobs schedules rm orphan" in page
-        assert re.search(
-            r"\d\d:\d\d:\d\d: no process that dispatches it \(a worker, or sync\) ran at that time", page
-        ), "no ISO time"
-        assert "spoke-jobs schedules backfill missed" in page
-        assert "secret-value" in page
-        without = browse(Viewer(name="ada", organizations=None)).get("/schedules").text
-        assert "secret-value" not in without
-        assert "its job could not be made" in without
 
     def test_a_schedule_with_a_problem_is_on_the_overview_and_marked(self, ledger: SqlLedger, browse: Open) -> None:
         now = Queries(ledger.engine).now()
@@ -128,14 +76,12 @@ class SchedulesContract(ScheduleScene):
         )
         assert "it is due, and no process has dispatched its job" in page
         assert "could not be made: the payload has secret-value" in page
-        self.assert_for_everybody(page)
         schedules = browser.get("/schedules").text
         assert schedules.count(">with a problem<") == 4
         assert re.search(r'With a problem: <a href="/schedules\?name=due">due</a>, <a ', schedules)
         alone = browser.get("/schedules?name=missed+%26+%25").text
         assert re.findall(r"<h2[^>]*>([^<]+)</h2>", alone) == ["missed &amp; %"]
         assert '<a href="/schedules">All schedules</a>' in alone
-        self.assert_for_everybody(alone)
         one = browse(ONE)
         for path in ("/", "/schedules"):
             page = one.get(path).text
@@ -144,6 +90,98 @@ class SchedulesContract(ScheduleScene):
         assert "There is no schedule" in one.get("/schedules?name=theirs").text
         without = browse(Viewer(name="ada", organizations=None)).get("/").text
         assert "secret-value" not in without
+
+    def test_schedules_have_pages(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("spoke_jobs.web.schedule_pages.PER_PAGE", 2)
+        names = [f"s{number} & %" for number in range(5)]
+        for number, name in enumerate(names):
+            self.add(ledger, name, organization_id=number % 2)
+        for viewer, expected in ((EVERYBODY, names), (ONE, names[1::2])):
+            shown = [re.findall(r"<h2[^>]*>(s\d &amp; %)</h2>", page) for page in paged(browse(viewer), "/schedules")]
+            assert all(len(names) <= 2 for names in shown)
+            assert [unescape(name) for names in shown for name in names] == expected
+
+    def test_a_page_looks_through_a_bounded_number_of_schedules_of_others(
+        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.SCHEDULES_LOOKED_THROUGH", 6)
+        monkeypatch.setattr("spoke_jobs.web.schedule_pages.PER_PAGE", 2)
+        reads: list[str] = []
+
+        def counted(connection: Any, name: str, limit: int, **only: Any) -> list[ScheduleRow]:
+            found = schedule_rows.schedules_after(connection, name, limit, **only)
+            reads.extend(row.name for row in found)
+            return found
+
+        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.schedules_after", counted)
+        for number in range(20):
+            self.add(ledger, f"s{number:02}", organization_id=1 if number in (1, 6) else 2)
+        found = [*paged(browse(ONE), "/schedules")]
+        assert {*reads} == {"s01", "s06"}, "the database leaves out the others"
+        seen = [name for page in found for name in re.findall(r"<h2[^>]*>(s\d+)</h2>", page)]
+        assert seen == ["s01", "s06"], "a page goes on at the last one that was shown"
+        assert "There may be more" in found[-1]
+        assert "There may be more" not in browse(EVERYBODY).get("/schedules").text
+
+    def test_run_now_pressed_twice_dispatches_one_job(self, ledger: SqlLedger, browse: Open) -> None:
+        self.add(ledger, "hourly")
+        browser = browse(EVERYBODY, application=APPLICATION)
+        for number in (1, 2):
+            form = self.run_form(browser)
+            first, second = (browser.post("/schedules/run", data=form) for _ in range(2))
+            jobs = sorted(job.id for job in ledger.list_jobs())
+            assert len(jobs) == number, "one for each time that the page was read"
+            assert first.headers["location"] == f"/jobs/{jobs[-1]}?said=dispatched"
+            assert second.headers["location"] == f"/jobs/{jobs[-1]}?said=repeated"
+            assert "dispatched no other one" in browser.get(second.headers["location"]).text
+        assert self.events(ledger, "run schedule") == [("ada", "hourly")] * 2
+
+    def run_form(self, browser: Browser) -> dict[str, str]:
+        """The fields of the form that runs the only schedule."""
+        (form,) = re.findall(
+            r'<form method="post" action="/schedules/run">(.*?)</form>', browser.get("/schedules").text, re.S
+        )
+        return dict(re.findall(r'name="([^"]+)" value="([^"]*)"', unescape(form)))
+
+
+class SchedulePages(SchedulesContract):
+    """What depends on no database."""
+
+    def test_schedules_in_words_and_in_their_zone(self, ledger: SqlLedger, browse: Open) -> None:
+        self.add(ledger, "nightly", Cron("0 3 * * *", timezone="America/New_York"))
+        self.add(ledger, "hourly")
+        browser = browse(EVERYBODY)
+        page = browser.get("/schedules").text
+        assert "At 03:00 every day (America/New_York)" in page
+        assert re.search(r", \w{3} [0-9-]+ 03:00:00 E[SD]T<", page), "in its own zone"
+        browser.cookies.set("spoke-jobs-zone", "America/Phoenix")  # without daylight-saving time
+        local = r", \w{3} [0-9-]+ 03:00:00 (?:EST \(\w{3} [0-9-]+ 01|EDT \(\w{3} [0-9-]+ 00):00:00 MST\)<"
+        assert re.search(local, browser.get("/schedules").text), "and in the reader's"
+        assert len(re.findall(r"[A-Z][a-z]{2} \d{4}-\d\d-\d\d 03:00:00 E[SD]T", page)) == 3, "the next due times"
+        assert page.index(">hourly<") < page.index(">nightly<")
+        assert page.count('<span class="state active">active</span>') == 2
+        assert "Run now" not in page, "the dashboard knows no application"
+
+    def test_what_is_wrong_comes_with_advice(self, ledger: SqlLedger, browse: Open) -> None:
+        now = Queries(ledger.engine).now()
+        for name in ("orphan", "missed", "wrong"):
+            self.add(ledger, name)
+        self.change(ledger, "orphan", served_at=now - timedelta(hours=1))
+        missed = schedule_rows.skip_to_json(Skip(SkipReason.MISSED, now, now))
+        self.change(ledger, "missed", last_skip=missed)
+        self.change(ledger, "wrong", error="the payload has secret-value")
+        browser = browse(EVERYBODY)
+        page = browser.get("/schedules").text
+        assert "no process that runs can dispatch its jobs" in page
+        assert "spoke-jobs schedules rm orphan" in page
+        assert re.search(
+            r"\d\d:\d\d:\d\d: no process that dispatches it \(a worker, or sync\) ran at that time", page
+        ), "no ISO time"
+        assert "spoke-jobs schedules backfill missed" in page
+        assert "secret-value" in page
+        without = browse(Viewer(name="ada", organizations=None)).get("/schedules").text
+        assert "secret-value" not in without
+        assert "its job could not be made" in without
 
     def test_the_advice_leads_to_the_preview_of_the_backfill(self, ledger: SqlLedger, browse: Open) -> None:
         """Of the due times that were skipped, which nobody has to type."""
@@ -166,19 +204,12 @@ class SchedulesContract(ScheduleScene):
         zone = ZoneInfo("Asia/Kolkata")
         fields = [f'value="{when.astimezone(zone):%Y-%m-%dT%H:%M}"' for when in (first, last)]
         assert re.findall(r'type="datetime-local" (value="[^"]+")', page) == fields, "so has the form"
-        self.assert_for_everybody(page)
         theirs = browse(ONE, application=APPLICATION).get("/schedules").text
         assert "If these jobs are needed, preview <a href=" in theirs, "without commands"
         for browser in (browse(EVERYBODY), browse(EVERYBODY.read_only(), application=APPLICATION)):
             page = browser.get("/schedules").text
             assert "/schedules/backfill" not in page, "they may not"
             assert "Run now" not in page
-
-    def test_what_run_now_and_backfill_do_is_said_once(self, ledger: SqlLedger, browse: Open) -> None:
-        for name in ("one", "two"):
-            self.add(ledger, name)
-        page = browse(EVERYBODY, application=APPLICATION).get("/schedules").text
-        assert page.count("<em>Run now</em> dispatches one more job") == 1
 
     def test_the_last_job_has_its_state(self, ledger: SqlLedger, browse: Open) -> None:
         self.add(ledger, "hourly", organization_id=1)
@@ -230,51 +261,6 @@ class SchedulesContract(ScheduleScene):
         assert "Run now" not in page
         assert self.send(browser, "run", "odd").status_code == 409
 
-    def test_schedules_have_pages(self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("spoke_jobs.web.schedule_pages.PER_PAGE", 2)
-        names = [f"s{number} & %" for number in range(5)]
-        for number, name in enumerate(names):
-            self.add(ledger, name, organization_id=number % 2)
-        for viewer, expected in ((EVERYBODY, names), (ONE, names[1::2])):
-            browser, path, seen = browse(viewer), "/schedules", []
-            while path:
-                page = browser.get(path).text
-                shown = re.findall(r"<h2[^>]*>(s\d) &amp; %</h2>", page)
-                assert len(shown) <= 2
-                seen += [f"{name} & %" for name in shown]
-                found = re.search(r'<a href="([^"]+)" rel="next">', page)
-                path = found[1].replace("&amp;", "&") if found is not None else ""
-            assert seen == expected
-
-    def test_a_page_looks_through_a_bounded_number_of_schedules_of_others(
-        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.SCHEDULES_LOOKED_THROUGH", 6)
-        monkeypatch.setattr("spoke_jobs.web.schedule_pages.PER_PAGE", 2)
-        reads: list[str] = []
-
-        def counted(connection: Any, name: str, limit: int, **only: Any) -> list[ScheduleRow]:
-            found = schedule_rows.schedules_after(connection, name, limit, **only)
-            reads.extend(row.name for row in found)
-            return found
-
-        monkeypatch.setattr("spoke_jobs.ledger.reading.dashboard_queries.schedules_after", counted)
-        for number in range(20):
-            self.add(ledger, f"s{number:02}", organization_id=1 if number in (1, 6) else 2)
-        browser, path, seen = browse(ONE), "/schedules", []
-        while path:
-            reads.clear()
-            page = browser.get(path).text
-            assert {*reads} <= {"s01", "s06"}, "the database leaves out the others"
-            seen += re.findall(r"<h2[^>]*>(s\d+)</h2>", page)
-            found = re.search(r'<a href="([^"]+)" rel="next">', page)
-            path = found[1].replace("&amp;", "&") if found is not None else ""
-        assert seen == ["s01", "s06"], "a page goes on at the last one that was shown"
-        assert "There may be more" in page
-        assert "There may be more" not in browse(EVERYBODY).get("/schedules").text
-
-    # What it changes
-
     def test_pause_and_resume(self, ledger: SqlLedger, browse: Open) -> None:
         self.add(ledger, "hourly")
         browser = browse(EVERYBODY)
@@ -310,19 +296,6 @@ class SchedulesContract(ScheduleScene):
         assert f'<a href="/jobs/{job.id}">job {job.id}</a>' in browser.get("/schedules").text
         assert self.events(ledger, "run schedule") == [("ada", "hourly")]
 
-    def test_run_now_pressed_twice_dispatches_one_job(self, ledger: SqlLedger, browse: Open) -> None:
-        self.add(ledger, "hourly")
-        browser = browse(EVERYBODY, application=APPLICATION)
-        for number in (1, 2):
-            form = self.run_form(browser)
-            first, second = (browser.post("/schedules/run", data=form) for _ in range(2))
-            jobs = sorted(job.id for job in ledger.list_jobs())
-            assert len(jobs) == number, "one for each time that the page was read"
-            assert first.headers["location"] == f"/jobs/{jobs[-1]}?said=dispatched"
-            assert second.headers["location"] == f"/jobs/{jobs[-1]}?said=repeated"
-            assert "dispatched no other one" in browser.get(second.headers["location"]).text
-        assert self.events(ledger, "run schedule") == [("ada", "hourly")] * 2
-
     def test_run_now_on_a_page_that_is_out_of_date_for_another_reason(self, ledger: SqlLedger, browse: Open) -> None:
         """The schedule has dispatched a job since, or somebody else has: then the form is not sent a second time."""
         self.add(ledger, "hourly")
@@ -335,13 +308,6 @@ class SchedulesContract(ScheduleScene):
         of_grace = self.run_form(grace)
         assert "said=dispatched" in self.send(browser, "run", "hourly").headers["location"]
         assert "said=dispatched" in grace.post("/schedules/run", data=of_grace).headers["location"]
-
-    def run_form(self, browser: Browser) -> dict[str, str]:
-        """The fields of the form that runs the only schedule."""
-        (form,) = re.findall(
-            r'<form method="post" action="/schedules/run">(.*?)</form>', browser.get("/schedules").text, re.S
-        )
-        return dict(re.findall(r'name="([^"]+)" value="([^"]*)"', unescape(form)))
 
     def test_a_job_with_the_unique_key_is_not_dispatched_again(self, ledger: SqlLedger, browse: Open) -> None:
         self.add(ledger, "hourly", unique_key="k")
@@ -381,60 +347,3 @@ class SchedulesContract(ScheduleScene):
         assert "InvalidPayload" in answer.text
         assert "secret-value" not in answer.text
         assert ledger.list_jobs() == []
-
-    # Who may see and do what
-
-    def test_schedules_of_other_organizations_do_not_exist(self, ledger: SqlLedger, browse: Open) -> None:
-        theirs = ledger.insert(new_job(organization_id=2))
-        self.add(ledger, "theirs", organization_id=2)
-        self.add(ledger, "nobodys")
-        self.add(ledger, "theirs, too", organization_id=12)
-        self.add(ledger, "mine", organization_id=1)
-        now = datetime.now(UTC)
-        overlap = schedule_rows.skip_to_json(Skip(SkipReason.UNIQUE_KEY, now, now, theirs.id))
-        self.change(ledger, "mine", last_skip=overlap, last_job_id=theirs.id, last_due_at=now)
-        browser = browse(ONE, application=APPLICATION)
-        page = browser.get("/schedules").text
-        assert ">mine<" in page
-        assert "theirs" not in page
-        assert "nobodys" not in page
-        of_many = browse(replace(ONE, organizations=frozenset({*range(30, 60), 12}))).get("/schedules").text
-        assert re.findall(r"<h2[^>]*>([^<]+)</h2>", of_many) == ["theirs, too"]
-        assert not re.search(rf"\bjob {theirs.id}\b|/jobs/{theirs.id}\b", page)
-        for name in ("theirs", "nobodys", "nothing"):
-            for action in ("pause", "resume", "run"):
-                answer = self.send(browser, action, name)
-                assert answer.status_code == 404
-                assert "There is no such schedule" in answer.text
-        assert self.row(ledger, "theirs").paused_at is None
-        assert self.send(browser, "pause", "mine").status_code == 303
-        assert self.row(ledger, "mine").paused_at is not None
-
-    @pytest.mark.parametrize("action", ["pause", "resume", "run"])
-    def test_forms_are_checked(self, ledger: SqlLedger, browse: Open, action: str) -> None:
-        self.add(ledger, "hourly")
-        before = self.row(ledger, "hourly")
-        fields = {"schedule": "hourly"}
-        self.assert_forms_are_checked(browse, f"/schedules/{action}", "/schedules", JobAction.SCHEDULE, **fields)
-        assert self.row(ledger, "hourly") == before
-        assert "Pause" not in browse(EVERYBODY.read_only()).get("/schedules").text
-
-    def test_hostile_texts_are_inert(self, ledger: SqlLedger, browse: Open) -> None:
-        self.add(ledger, HOSTILE)
-        self.change(ledger, HOSTILE, job_type=HOSTILE, error=HOSTILE, paused_by=HOSTILE)
-        browser = browse(EVERYBODY)
-        page = browser.get("/schedules")
-        assert "&lt;script&gt;" in page.text
-        overview = browser.get("/").text
-        assert "Schedules with a problem" in overview
-        link = re.search(r'href="(/schedules\?name=[^"]+)"', overview)
-        assert link is not None
-        alone = browser.get(link[1]).text
-        assert alone.count("<h2 ") == 1, "the link names it as it is"
-        for text in (page.text, overview, alone):
-            self.assert_inert(text)
-            self.assert_for_everybody(text)
-        found = re.search(r'name="schedule" value="([^"]+)"', page.text)
-        assert found is not None
-        browser.post("/schedules/pause", data={"token": token_in(page), "schedule": found[1]})
-        assert self.row(ledger, HOSTILE).paused_at is not None, "the form sends the name as it is"

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tests.contract.ledger import LEASE, new_job
+from tests.contract.ledger import FOR_GOOD, LEASE, new_job
 
 from spoke_jobs.errors import DependencyNotMet
 from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
-from spoke_jobs.model import Failure, JobRequest, JobState
+from spoke_jobs.model import JobRequest, JobState
 
-FOR_GOOD = Failure("JobError", "no", for_good=True)
 KINDS = ("dispatch", "dispatch", "dispatch", "succeed", "succeed", "fail", "cancel", "retry", "settle")
 
 

@@ -7,17 +7,14 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_next, claim_one, new_job, present
 from tests.waiting import eventually
 
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.errors import Superseded
 from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
-from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import (
     AttemptState,
-    AttemptUsage,
-    Claim,
     Failure,
     JobFilter,
     JobOptions,
@@ -53,35 +50,11 @@ class AttemptContract(LedgerSteps):
         now = datetime.now(UTC)
         at_once = ledger.insert(new_job(run_after=now - timedelta(hours=1)))
         assert self.claim_next(ledger).due_at == at_once.created_at
-        later = ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(seconds=0.5)))
+        later = ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(seconds=0.2)))
         claim = self.claimed_once_due(ledger)
         assert claim.due_at == later.due_at
         assert claim.job.started_at is not None
         assert claim.job.started_at >= claim.due_at
-
-    def claimed_once_due(self, ledger: Ledger) -> Claim:
-        claim = eventually(lambda: claim_one(ledger, "legacy", ["report"], "w", LEASE))
-        assert claim is not None
-        return claim
-
-    @pytest.mark.parametrize("limited", ["", "type:export", "type:report", "all"])
-    def test_an_attempt_keeps_since_when_it_was_due(self, ledger: Ledger, limited: str) -> None:
-        """Also after its claim was given back: the job is due since the same time. A limit takes other statements."""
-        if limited:
-            ledger.limits.set(parse_scope(limited), lambda _old: Bounds(5), "ada")
-        at_once = ledger.insert(new_job())
-        claim = self.claimed_once_due(ledger)
-        assert [attempt.due_at for attempt in ledger.attempts(at_once.id)] == [at_once.created_at]
-        ledger.succeed(None, claim.token, None)
-        later = ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(seconds=0.5)))
-        for _ in range(2):
-            claim = self.claimed_once_due(ledger)
-            assert (claim.job.run_after, claim.due_at) == (None, later.run_after)
-            assert ledger.release(claim.token)
-            assert self.row(ledger, claim).run_after == later.run_after
-        claim = self.claimed_once_due(ledger)
-        ledger.succeed(None, claim.token, None)
-        assert [attempt.due_at for attempt in ledger.attempts(later.id)] == [later.run_after]
 
     def test_each_attempt_has_a_due_time_of_its_own(self, ledger: Ledger) -> None:
         """The next one has that of the retry, and the first one of a later run that of the retry by hand."""
@@ -92,17 +65,11 @@ class AttemptContract(LedgerSteps):
             waiting = ledger.retry(job.id) if by_hand else ledger.get(job.id)
             assert waiting is not None
             assert waiting.run_after is not None
-            ended_at = ledger.attempts(job.id)[-1].finished_at
-            assert ended_at is not None
+            ended_at = present(ledger.attempts(job.id)[-1].finished_at)
             assert waiting.run_after >= ended_at
             due.append(waiting.run_after)
             ledger.fail(self.claim_next(ledger).token, Failure("JobError", for_good=True), decide=True)
         assert [attempt.due_at for attempt in ledger.attempts(job.id)] == due
-
-    def test_only_known_types_of_the_own_runner_are_claimed(self, ledger: Ledger) -> None:
-        ledger.insert(new_job(job_type="newer"))
-        ledger.insert(new_job(runner="kubernetes"))
-        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
 
     def test_success_is_recorded_with_its_result(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
@@ -113,22 +80,19 @@ class AttemptContract(LedgerSteps):
         (attempt,) = ledger.attempts(job.id)
         assert (attempt.state, attempt.number, attempt.worker) == (AttemptState.SUCCEEDED, 1, "w")
 
-    def test_a_token_counts_once(self, ledger: Ledger) -> None:
-        claim = self.started(ledger)
-        ledger.succeed(None, claim.token, None)
-        with pytest.raises(Superseded):
-            ledger.succeed(None, claim.token, None)
-        assert not ledger.fail(claim.token, Failure("JobError"), decide=True)
-        assert ledger.heartbeat(claim.token, LEASE, Progress(50, "late")) is Pulse.GONE
-        assert self.row(ledger, claim).status == 100
-
-    def test_an_unknown_token_counts_never(self, ledger: Ledger) -> None:
+    def test_a_token_counts_once_and_an_unknown_one_never(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
         stranger = uuid.uuid4()
         with pytest.raises(Superseded):
             ledger.succeed(None, stranger, None)
         assert ledger.heartbeat(stranger, LEASE) is Pulse.GONE
         assert self.row(ledger, claim).state is JobState.RUNNING
+        ledger.succeed(None, claim.token, None)
+        with pytest.raises(Superseded):
+            ledger.succeed(None, claim.token, None)
+        assert not ledger.fail(claim.token, Failure("JobError"), decide=True)
+        assert ledger.heartbeat(claim.token, LEASE, Progress(50, "late")) is Pulse.GONE
+        assert self.row(ledger, claim).status == 100
 
     def test_heartbeats_carry_progress_and_renew(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
@@ -146,38 +110,6 @@ class AttemptContract(LedgerSteps):
         claim = self.started(ledger)
         assert ledger.heartbeat(claim.token, LEASE, Progress(1, message)) is Pulse.HELD
         assert self.row(ledger, claim).result_message == kept
-
-    def test_a_success_records_the_last_progress_with_it(self, ledger: Ledger) -> None:
-        jobs = ledger.insert_many([new_job(), new_job()])
-        one, other = (claim_one(ledger, "legacy", ["report"], "w", LEASE) for _ in jobs)
-        assert one is not None
-        assert other is not None
-        ledger.heartbeat(other.token, LEASE, Progress(5, "row 5"))
-        recorded = ledger.succeed_many({one.token: 1, other.token: 2}, {one.token: Progress(99, "row 99\x00")})
-        assert recorded == {one.token, other.token}
-        rows = [ledger.get(claim.job.id) for claim in (one, other)]
-        assert [(row.status, row.result_message) for row in rows if row] == [(100, "row 99\ufffd"), (100, "row 5")]
-
-    def test_what_an_attempt_used_is_recorded_with_its_end(self, ledger: Ledger) -> None:
-        """Also of jobs that a batch counts, whose ends take other statements. A killed process records nothing."""
-        batch = ledger.open_batch("march")
-        jobs = ledger.insert_many([new_job(), new_job(batch_id=batch.id), new_job(), new_job(), new_job()])
-        alone, counted, failed, killed, unmeasured = (self.claim_next(ledger) for _ in jobs)
-        large = AttemptUsage(peak_memory_bytes=2**40, cpu_milliseconds=2**33, wall_milliseconds=2**34)
-        usage = {alone.token: large, counted.token: AttemptUsage(1, 2, 3)}
-        assert len(ledger.succeed_many({alone.token: 1, counted.token: 2}, {}, usage)) == 2
-        ledger.fail(failed.token, Failure("JobError", usage=AttemptUsage(7, 8, 9)), decide=True)
-        ledger.fail(killed.token, Failure("OutOfMemory"), decide=True)
-        ledger.succeed(None, unmeasured.token, None, None, AttemptUsage(wall_milliseconds=5))
-        claims = (alone, counted, failed, killed, unmeasured)
-        found = [ledger.attempts(claim.job.id)[0] for claim in claims]
-        assert [(one.peak_memory_bytes, one.cpu_milliseconds, one.wall_milliseconds) for one in found] == [
-            (2**40, 2**33, 2**34),
-            (1, 2, 3),
-            (7, 8, 9),
-            (None, None, None),
-            (None, None, 5),
-        ]
 
     def test_a_failure_is_tried_again_until_its_budget_is_spent(self, ledger: Ledger) -> None:
         ledger.insert(new_job())
@@ -221,11 +153,6 @@ class AttemptContract(LedgerSteps):
         ledger.fail(claim.token, Failure("Killed"), decide=True)
         assert self.row(ledger, claim).state is JobState.FAILED
 
-    def test_a_failure_for_good_is_final_at_once(self, ledger: Ledger) -> None:
-        claim = self.started(ledger)
-        ledger.fail(claim.token, Failure("InvalidPayload", for_good=True), decide=True)
-        assert self.row(ledger, claim).state is JobState.FAILED
-
     def test_finished_jobs_are_pruned_by_hand_before_their_retention_is_over(self, ledger: Ledger) -> None:
         claim = self.started(ledger)
         ledger.succeed(None, claim.token, None)
@@ -234,12 +161,6 @@ class AttemptContract(LedgerSteps):
         eventually(lambda: ledger.prune(older_than_seconds=0.01) == 1)
         assert ledger.get(claim.job.id) is None
         assert ledger.get(waiting.id) is not None
-
-    def test_a_job_whose_start_timeout_is_over_is_not_started(self, ledger: Ledger) -> None:
-        ledger.insert(new_job(options=JobOptions(retry=EAGER, start_timeout_seconds=0.01)))
-        time.sleep(0.05)  # longer than that
-        assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
-        eventually(lambda: len(ledger.expire_starts("legacy", ["report"])) == 1)
 
     def test_what_follows_a_failure_is_as_it_was_declared(self, ledger: Ledger) -> None:
         follower = declared(
@@ -287,8 +208,7 @@ class AttemptContract(LedgerSteps):
             ledger.fail(claim.token, Failure("JobError", for_good=True), decide=True)
         else:
             eventually(lambda: len(ledger.reap("legacy")) == 1)
-            again = self.claim_next(ledger)
-            ledger.fail(again.token, Failure("JobError", for_good=True), decide=True)
+            ledger.fail(self.claim_next(ledger).token, Failure("JobError", for_good=True), decide=True)
         assert self.claim_next(ledger).job.id == second.id
 
     def test_a_lapsed_lease_is_reaped_and_its_owner_superseded(self, ledger: Ledger) -> None:
@@ -303,8 +223,7 @@ class AttemptContract(LedgerSteps):
     def test_the_reaper_leaves_valid_leases_and_other_runners_alone(self, ledger: Ledger) -> None:
         self.started(ledger)
         ledger.insert(new_job(runner="kubernetes"))
-        claimed = claim_one(ledger, "kubernetes", ["report"], "w", SHORT)
-        assert claimed is not None
+        claim_next(ledger, lease=SHORT, runner="kubernetes")
         time.sleep(SHORT * 2)  # the lease has lapsed; there is no condition to wait for
         assert list(ledger.reap("legacy")) == []
 
@@ -336,8 +255,7 @@ class AttemptContract(LedgerSteps):
     def test_a_claim_released_after_a_failed_attempt_leaves_that_attempt_alone(self, ledger: Ledger) -> None:
         job = ledger.insert(new_job(queue_name="q", locks_queue=True))
         ledger.fail(self.claim_next(ledger).token, Failure("JobError"), decide=True)
-        before = ledger.get(job.id)
-        assert before is not None
+        before = present(ledger.get(job.id))
         claim = self.claim_next(ledger)
         assert ledger.release(claim.token)
         after = self.row(ledger, claim)

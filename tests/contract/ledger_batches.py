@@ -6,13 +6,14 @@ import uuid
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from tests.contract.ledger import LEASE, SHORT, LedgerSteps, new_job
+from tests.contract.ledger import LEASE, SHORT, LedgerSteps, claim_one, new_job
 from tests.waiting import eventually
 
 from spoke_jobs.ledger.sql_ledger import SqlLedger as Ledger
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import (
     AttemptState,
+    AttemptUsage,
     ClaimFilter,
     Failure,
     JobFilter,
@@ -216,3 +217,54 @@ class BatchContract(LedgerSteps):
         assert jobs[1] == there
         assert jobs[2] == jobs[3]
         assert len(ledger.list_jobs()) == 3
+
+    def test_a_success_records_the_last_progress_with_it(self, ledger: Ledger) -> None:
+        jobs = ledger.insert_many([new_job(), new_job()])
+        one, other = (claim_one(ledger, "legacy", ["report"], "w", LEASE) for _ in jobs)
+        assert one is not None
+        assert other is not None
+        ledger.heartbeat(other.token, LEASE, Progress(5, "row 5"))
+        recorded = ledger.succeed_many({one.token: 1, other.token: 2}, {one.token: Progress(99, "row 99\x00")})
+        assert recorded == {one.token, other.token}
+        rows = [ledger.get(claim.job.id) for claim in (one, other)]
+        assert [(row.status, row.result_message) for row in rows if row] == [(100, "row 99\ufffd"), (100, "row 5")]
+
+    def test_what_an_attempt_used_is_recorded_with_its_end(self, ledger: Ledger) -> None:
+        """Also of jobs that a batch counts, whose ends take other statements. A killed process records nothing."""
+        batch = ledger.open_batch("march")
+        jobs = ledger.insert_many([new_job(), new_job(batch_id=batch.id), new_job(), new_job(), new_job()])
+        alone, counted, failed, killed, unmeasured = (self.claim_next(ledger) for _ in jobs)
+        large = AttemptUsage(peak_memory_bytes=2**40, cpu_milliseconds=2**33, wall_milliseconds=2**34)
+        usage = {alone.token: large, counted.token: AttemptUsage(1, 2, 3)}
+        assert len(ledger.succeed_many({alone.token: 1, counted.token: 2}, {}, usage)) == 2
+        ledger.fail(failed.token, Failure("JobError", usage=AttemptUsage(7, 8, 9)), decide=True)
+        ledger.fail(killed.token, Failure("OutOfMemory"), decide=True)
+        ledger.succeed(None, unmeasured.token, None, None, AttemptUsage(wall_milliseconds=5))
+        claims = (alone, counted, failed, killed, unmeasured)
+        found = [ledger.attempts(claim.job.id)[0] for claim in claims]
+        assert [(one.peak_memory_bytes, one.cpu_milliseconds, one.wall_milliseconds) for one in found] == [
+            (2**40, 2**33, 2**34),
+            (1, 2, 3),
+            (7, 8, 9),
+            (None, None, None),
+            (None, None, 5),
+        ]
+
+    @pytest.mark.parametrize("limited", ["", "type:export", "type:report"])
+    def test_an_attempt_keeps_since_when_it_was_due(self, ledger: Ledger, limited: str) -> None:
+        """Also after its claim was given back: the job is due since the same time. A limit takes other statements."""
+        if limited:
+            ledger.limits.set(parse_scope(limited), lambda _old: Bounds(5), "ada")
+        at_once = ledger.insert(new_job())
+        claim = self.claimed_once_due(ledger)
+        assert [attempt.due_at for attempt in ledger.attempts(at_once.id)] == [at_once.created_at]
+        ledger.succeed(None, claim.token, None)
+        later = ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(seconds=0.2)))
+        for _ in range(2):
+            claim = self.claimed_once_due(ledger)
+            assert (claim.job.run_after, claim.due_at) == (None, later.run_after)
+            assert ledger.release(claim.token)
+            assert self.row(ledger, claim).run_after == later.run_after
+        claim = self.claimed_once_due(ledger)
+        ledger.succeed(None, claim.token, None)
+        assert [attempt.due_at for attempt in ledger.attempts(later.id)] == [later.run_after]

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from tests.contract.ledger_attempts import AttemptContract
 from tests.contract.ledger_batches import BatchContract
-from tests.contract.ledger_checkpoints import CheckpointContract
-from tests.contract.ledger_dependencies import DependencyContract
-from tests.contract.ledger_grouped import GroupContract
+from tests.contract.ledger_dependencies import DependencyContract, GroupContract
 from tests.contract.ledger_lanes import LaneContract
 from tests.contract.ledger_limits import LimitContract
-from tests.contract.ledger_pods import PodContract
-from tests.contract.ledger_requests import RequestContract
+from tests.contract.ledger_pods import CheckpointContract, PodContract
+from tests.contract.ledger_requests import RequestContract, UniqueContract
 from tests.contract.ledger_starts import StartContract
 from tests.contract.ledger_turns import TurnContract
-from tests.contract.ledger_unique import UniqueContract
 
 
 class LedgerContract(

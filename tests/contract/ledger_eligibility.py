@@ -243,7 +243,7 @@ def closes(closed: Closed) -> frozenset[ScopeKind]:
     return frozenset({kind for kind, _ in closed.named} | types | {EACH[kind] for kind in closed.every})
 
 
-EXAMPLES = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 
 
 class EligibilityContract:

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from hypothesis import strategies
+from hypothesis import HealthCheck, Phase, settings, strategies
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from tests.contract.ledger import LEASE, new_job
 
 from spoke_jobs.contract.causes import CauseClass
@@ -63,6 +64,19 @@ _STARTS: dict[str, Callable[[Ledger, int, int], JobRequest | None]] = {
     "resume": lambda ledger, job_id, how: ledger.resume(job_id),
 }
 """The changes by hand of when a job starts."""
+
+
+def play(machine: type[RuleBasedStateMachine], examples: int, steps: int) -> None:
+    """Run a machine whose result depends on threads as well, so that shrinking and replaying are useless."""
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=chosen)
 
 
 @dataclass(frozen=True, slots=True)

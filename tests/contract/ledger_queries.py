@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
-from tests.contract.ledger_events import EventsContract
-from tests.contract.ledger_statistics import StatisticsContract
-from tests.contract.ledger_waits import WaitContract
+from tests.contract.ledger import FOR_GOOD, LEASE, SHORT, claim_next, claim_one, fail_new, new_job, present, succeed_new
+from tests.contract.ledger_reads import EventsContract, StatisticsContract, WaitContract
 from tests.sent_statements import sent_statements
 from tests.waiting import eventually
 
@@ -34,11 +32,12 @@ from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import ANY_JOB, AttemptUsage, Failure, JobFilter, JobOptions, JobRequest, JobState, Progress
 
+SLOW = JobOptions(retry=RetryPolicy(backoff_seconds=3600))
+
 
 def start(ledger: SqlLedger, lease: float = LEASE, worker: str = "w") -> JobRequest:
     """Claim the next job."""
-    claim = claim_one(ledger, "legacy", ["report"], worker, lease)
-    assert claim is not None
+    claim = claim_next(ledger, worker=worker, lease=lease)
     return claim.job
 
 
@@ -48,9 +47,6 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
     @pytest.fixture
     def queries(self, ledger: SqlLedger) -> Queries:
         return Queries(ledger.engine)
-
-    def test_a_job_that_is_not_there(self, queries: Queries) -> None:
-        assert queries.situation(7) is None
 
     def test_the_database_s_time_has_a_zone(self, queries: Queries) -> None:
         now = queries.now()
@@ -69,8 +65,7 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         beside = ledger.insert(new_job(queue_name="q"))
         other = ledger.insert(new_job(queue_name="other", locks_queue=True))
         assert start(ledger, worker="host:1").id == holder.id
-        situation = queries.situation(waiting.id)
-        assert situation is not None
+        situation = present(queries.situation(waiting.id))
         assert situation.holder is not None
         assert (situation.holder.job_id, situation.holder.worker) == (holder.id, "host:1")
         assert (situation.holder.job_type, situation.holder.queue_name) == ("report", "q")
@@ -78,34 +73,28 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         assert timedelta(0) < situation.holder.lease_expires_at - situation.holder.since < timedelta(seconds=LEASE + 1)
         assert situation.holder.percent == 0
         for job in (beside, other):
-            situation = queries.situation(job.id)
-            assert situation is not None
+            situation = present(queries.situation(job.id))
             assert situation.holder is None, "it locks no queue, or another one"
 
     def test_when_the_holder_of_a_queue_has_reported_progress(self, ledger: SqlLedger, queries: Queries) -> None:
         ledger.insert(new_job(queue_name="q", locks_queue=True))
         waiting = ledger.insert(new_job(queue_name="q", locks_queue=True))
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
+        claim = claim_next(ledger)
         ledger.heartbeat(claim.token, LEASE, Progress(40, "row 400"))
-        first = queries.situation(waiting.id)
+        first = present(queries.situation(waiting.id))
         ledger.heartbeat(claim.token, LEASE)
-        second = queries.situation(waiting.id)
-        assert first is not None
+        second = present(queries.situation(waiting.id))
         assert first.holder is not None
         assert first.holder.percent == 40
         assert first.holder.progressed_at >= first.holder.since
-        assert second is not None
         assert second.holder is not None
         assert second.holder.progressed_at == first.holder.progressed_at, "a heartbeat alone is no progress"
         ledger.insert(new_job(queue_name="q"))  # locks nothing
-        running = queries.situation(claim.job.id)
-        assert running is not None
+        running = present(queries.situation(claim.job.id))
         assert (running.holder, running.behind_in_queue, running.more_behind) == (second.holder, 1, False)
         ledger.insert(new_job(queue_name="q", locks_queue=True, run_after=datetime.now(UTC) + timedelta(hours=1)))
         for cap, behind in ((3, (1, False)), (2, (1, True)), (None, (1, False))):
-            running = queries.situation(claim.job.id, cap)
-            assert running is not None
+            running = present(queries.situation(claim.job.id, cap))
             assert (running.behind_in_queue, running.more_behind) == behind, "also those that are not due are read"
 
     def test_what_comes_before_a_job(self, ledger: SqlLedger, queries: Queries) -> None:
@@ -119,16 +108,13 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         mine = ledger.insert(new_job(queue_name="r", locks_queue=True))
         ledger.insert(new_job())
         urgent = ledger.insert(new_job(priority=5, queue_name="r", locks_queue=True))
-        situation = queries.situation(mine.id)
-        assert situation is not None
+        situation = present(queries.situation(mine.id))
         assert (situation.ahead, situation.ahead_in_queue) == (2, 1), "the one that locks nothing, and the urgent one"
         assert not situation.more_ahead
         for cap, examined in ((4, (2, 1, False)), (3, (2, 1, True)), (1, (1, 1, True))):
-            capped = queries.situation(situation.job.id, cap)
-            assert capped is not None
+            capped = present(queries.situation(situation.job.id, cap))
             assert (capped.ahead, capped.ahead_in_queue, capped.more_ahead) == examined, cap
-        situation = queries.situation(urgent.id)
-        assert situation is not None
+        situation = present(queries.situation(urgent.id))
         assert (situation.ahead, situation.ahead_in_queue) == (0, 0)
 
     def test_what_a_limit_holds_back_lets_the_jobs_behind_it_pass(self, ledger: SqlLedger, queries: Queries) -> None:
@@ -139,8 +125,7 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         held = ledger.insert(new_job(queue_name="z", locks_queue=True))
 
         def ahead_of(job: JobRequest) -> tuple[int, int, int]:
-            found = queries.situation(job.id)
-            assert found is not None
+            found = present(queries.situation(job.id))
             return found.ahead, found.ahead_in_queue, found.turns.organizations
 
         assert (ahead_of(mine), ahead_of(held)) == ((3, 0, 1), (4, 2, 1))
@@ -165,20 +150,17 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
             (of_few, 1, Turns(1, without=True)),
             (without, 1, Turns(2)),
         ):
-            situation = queries.situation(job.id)
-            assert situation is not None
+            situation = present(queries.situation(job.id))
             assert (situation.ahead, situation.turns) == (ahead, turns)
         for cap, ahead, turns, more in (
             (32, 1, Turns(1, more=True), True),
             (33, 1, Turns(1, without=True, more=True), False),
             (35, 1, Turns(1, without=True), False),
         ):
-            capped = queries.situation(of_few.id, cap)
-            assert capped is not None
+            capped = present(queries.situation(of_few.id, cap))
             assert (capped.ahead, capped.turns, capped.more_ahead) == (ahead, turns, more), cap
         monkeypatch.setattr(situations, "_OF_PRIORITY", 20)
-        capped = queries.situation(of_few.id, 35)
-        assert capped is not None
+        capped = present(queries.situation(of_few.id, 35))
         assert (capped.ahead, capped.turns, capped.more_ahead) == (1, Turns(1, more=True), False)
         claimed = ledger.claim_batch("legacy", ["report"], "w", LEASE, 4)
         assert {of_few.id, without.id} <= {claim.job.id for claim in claimed}, "they did not wait for the many"
@@ -196,13 +178,9 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         assert queries.crowd(3600, cap=2).shares == {"legacy": Share("report", 245, 2, 3)}, "these are claimed first"
 
     def test_workers_that_once_ran_a_type_and_when_the_rules_changed(self, ledger: SqlLedger, queries: Queries) -> None:
-        ledger.insert(new_job())
-        claim = claim_one(ledger, "legacy", ["report"], "host:1", LEASE)
-        assert claim is not None
-        ledger.succeed_many({claim.token: None})
+        succeed_new(ledger, worker="host:1")
         waiting = ledger.insert(new_job())
-        situation = queries.situation(waiting.id)
-        assert situation is not None
+        situation = present(queries.situation(waiting.id))
         assert (situation.takers.known_to, situation.takers.rules_since) == ({}, None), "a trace has the type"
         ledger.limits.pause(parse_scope("type:report"), "no", "ann")
         ledger.limits.resume(parse_scope("type:report"), "ann")
@@ -236,21 +214,18 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
             ]
 
         eventually(lapsed)
-        situation = queries.situation(mine.id)
-        assert situation is not None
+        situation = present(queries.situation(mine.id))
         assert all(load.heartbeat_at <= situation.now for load in situation.takers.load)
 
     def test_what_the_newest_successes_of_each_type_used(self, ledger: SqlLedger, queries: Queries) -> None:
         """A type's newest successes are read; other filters select among these."""
         types = ["report", "report", "report", "ingest.csv", "ingest.xml", "mail"]
         for number, name in enumerate(types):
-            ledger.insert(new_job(job_type=name, organization_id=number))
-            claim = claim_one(ledger, "legacy", [name], "w", LEASE)
-            assert claim is not None
             if name == "mail":
-                ledger.fail(claim.token, Failure("JobError", for_good=True), decide=True)
+                fail_new(ledger, job_type=name)
             else:
-                ledger.succeed(None, claim.token, None, None, AttemptUsage(number, number + 1, number + 2))
+                used = AttemptUsage(number, number + 1, number + 2)
+                succeed_new(ledger, used, job_type=name, organization_id=number)
 
         def found(**filters: Any) -> dict[str, list[int | None]]:
             of_types = queries.usage_by_type(JobFilter(**filters))
@@ -265,14 +240,10 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
 
     def test_how_long_a_job_that_holds_a_lock_usually_takes(self, ledger: SqlLedger, queries: Queries) -> None:
         for seconds in (9.0, 2.0, 3.0):
-            ledger.insert(new_job())
-            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-            assert claim is not None
-            ledger.succeed_many({claim.token: None}, usage={claim.token: AttemptUsage(None, None, int(seconds * 1000))})
+            succeed_new(ledger, AttemptUsage(None, None, int(seconds * 1000)))
         holder, waiting = (ledger.insert(new_job(queue_name="q", locks_queue=True)) for _ in range(2))
         start(ledger)
-        situation = queries.situation(waiting.id)
-        assert situation is not None
+        situation = present(queries.situation(waiting.id))
         assert situation.holder is not None
         assert situation.holder.usual_seconds == 3.0
         assert queries.crowd(3600).holders == {holder.id: situation.holder}
@@ -287,11 +258,8 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         took: dict[str, list[float]] = {}
         ran: dict[str, list[str]] = {}
         for name in random.choices(types[1:], k=30):
-            ledger.insert(new_job(job_type=name))
             worker, milliseconds = f"w{random.randrange(9)}", random.choice([None, *range(9)])
-            claim = claim_one(ledger, "legacy", [name], worker, LEASE)
-            assert claim is not None
-            ledger.succeed(None, claim.token, None, None, AttemptUsage(None, None, milliseconds))
+            succeed_new(ledger, AttemptUsage(None, None, milliseconds), worker, job_type=name)
             ran.setdefault(name, []).append(worker)
             took.setdefault(name, []).append(-1 if milliseconds is None else milliseconds / 1000)
         with ledger.engine.begin() as connection, sent_statements(ledger.engine) as sent:
@@ -360,8 +328,7 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         assert claim_one(ledger, "kubernetes", ["pod"], "p", LEASE) is not None
         assert claims[0] is not None
         ledger.succeed(None, claims[0].token, None)
-        situation = queries.situation(mine.id)
-        assert situation is not None
+        situation = present(queries.situation(mine.id))
         assert [(trace.job_type, trace.priority, trace.locks_queue) for trace in situation.takers.traces] == [
             ("other", 0, False),
             ("report", 3, True),
@@ -371,12 +338,9 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
 
     def test_a_job_that_runs_comes_with_its_attempts_alone(self, ledger: SqlLedger, queries: Queries) -> None:
         job = ledger.insert(new_job())
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
-        ledger.fail(claim.token, Failure("JobError", "no", output_tail="the tail"), decide=True)
+        ledger.fail(claim_next(ledger).token, Failure("JobError", "no", output_tail="the tail"), decide=True)
         start(ledger)
-        situation = queries.situation(job.id)
-        assert situation is not None
+        situation = present(queries.situation(job.id))
         assert situation.job.state is JobState.RUNNING
         assert [attempt.cause for attempt in situation.attempts] == ["JobError", ""]
         assert situation.attempts[0].output_tail == "the tail"
@@ -480,11 +444,8 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
             ("report", "b", True),
             ("report", "b", False),
         ):
-            ledger.insert(new_job(job_type=job_type, options=JobOptions(retry=RetryPolicy(backoff_seconds=3600))))
             failure = Failure("JobError", fingerprint=f"KeyError@{place}", for_good=for_good)
-            claim = claim_one(ledger, "legacy", [job_type], "w", LEASE)
-            assert claim is not None
-            ledger.fail(claim.token, failure, decide=True)
+            fail_new(ledger, failure, job_type=job_type, options=SLOW)
         crowd = queries.crowd(3600)
         found = sorted(crowd.failed, key=lambda each: each.fingerprint)
         assert [(each.cause, each.fingerprint, each.count, each.types) for each in found] == [
@@ -498,22 +459,14 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         assert queries.crowd(0).failed == ()
 
     def test_what_the_failed_jobs_of_each_group_say(self, ledger: SqlLedger, queries: Queries) -> None:
-        ledger.insert(new_job())
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
-        ledger.succeed_many({claim.token: None})
-        succeeded = queries.jobs([claim.job.id])[1][0].finished_at
+        succeeded = queries.jobs([succeed_new(ledger).id])[1][0].finished_at
         ids = {}
         killed = Failure("Killed", "x" * 900, "SIGSEGV", for_good=True)
         for error in (
             *(killed, killed, killed),
             Failure("DatabaseUnreachable", "connection refused", "OperationalError", fingerprint="E@shop.f"),
         ):
-            slow = JobOptions(retry=RetryPolicy(backoff_seconds=3600))
-            ids[error.cause] = ledger.insert(new_job(options=slow)).id
-            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-            assert claim is not None
-            assert ledger.fail(claim.token, error, decide=True)
+            ids[error.cause] = fail_new(ledger, error, options=SLOW).id
         found = queries.crowd(3600).facts
         assert found == {
             ids["Killed"]: FailureFacts("x" * 500, "SIGSEGV", succeeded, Executor.WORKERS),
@@ -521,14 +474,8 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
                 "connection refused", "OperationalError", executor=Executor.WORKERS
             ),
         }
-        ledger.insert(new_job())
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
-        ledger.succeed_many({claim.token: None}, usage={claim.token: AttemptUsage(7, None, None)})
-        large = ledger.insert(new_job())
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
-        ledger.fail(claim.token, Failure("OutOfMemory", "too large", for_good=True), decide=True)
+        succeed_new(ledger, AttemptUsage(7, None, None))
+        large = fail_new(ledger, Failure("OutOfMemory", "too large", for_good=True))
         assert queries.crowd(3600).facts[large.id].peaks == (7,)
         of_one = queries.crowd(3600, most=1).facts.keys()
         assert of_one == {ids["Killed"], ids["DatabaseUnreachable"]}, "the first of the groups that fail for good"
@@ -536,43 +483,12 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         theirs = queries.crowd(3600, JobFilter(organizations=frozenset({large.organization_id}))).facts[large.id]
         assert (theirs.message, theirs.peaks, theirs.last_success_at) == ("too large", (), None), "others have the type"
 
-    def test_failures_that_tell_nothing_of_their_type_are_not_compared_with_its_successes(
-        self, ledger: SqlLedger, queries: Queries
-    ) -> None:
-        def fail(job_type: str, cause: str, fingerprint: str) -> None:
-            ledger.insert(new_job(job_type=job_type))
-            claim = claim_one(ledger, "legacy", [job_type], "w", LEASE)
-            assert claim is not None
-            ledger.fail(claim.token, Failure(cause, fingerprint=fingerprint, for_good=True), decide=True)
-
-        def statements() -> int:
-            with sent_statements(ledger.engine) as sent:
-                queries.crowd(3600)
-            return len(sent)
-
-        fail("report", "JobError", "first")
-        one = statements()
-        for job_type, cause, fingerprint in (
-            ("report", "JobError", "a single failure"),
-            *(("export", "JobError", "few"), ("export", "JobError", "few")),
-            *((job_type, "JobError", "several types") for job_type in ("report", "export", "mail")),
-            *((job_type, "OutOfMemory", "several types") for job_type in ("report", "export", "mail")),
-        ):
-            fail(job_type, cause, fingerprint)
-        for _ in range(3):
-            ledger.cancel(ledger.insert(new_job(job_type="mail")).id)
-        assert statements() == one
-        for _ in range(2):
-            fail("report", "JobError", "first")
-        assert statements() == one + 1
-
     def test_of_jobs_that_are_tried_again_after_one_failure_the_first_says_why(
         self, ledger: SqlLedger, queries: Queries
     ) -> None:
         first, second = (ledger.insert(new_job(priority=priority)) for priority in (0, 5))
         for _ in (first, second):
-            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-            assert claim is not None
+            claim = claim_next(ledger)
             failure = Failure("DatabaseUnreachable", f"of {claim.job.id}", fingerprint="E@shop.f")
             assert ledger.fail(claim.token, failure, decide=True)
         crowd = queries.crowd(3600)
@@ -585,13 +501,10 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         batch = ledger.open_batch("march", new_job(job_type="summary"))
         ledger.insert(new_job(batch_id=batch.id))
         ledger.close_batch(batch.id)
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
-        ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
+        ledger.fail(claim_next(ledger).token, FOR_GOOD, decide=True)
         ledger.settle()
         assert batch.then_id is not None
-        found = queries.crowd(3600).facts[batch.then_id].batch
-        assert found is not None
+        found = present(queries.crowd(3600).facts[batch.then_id].batch)
         assert found.id == batch.id
 
     def test_who_has_retried_the_job_behind_a_batch(self, ledger: SqlLedger, queries: Queries) -> None:
@@ -614,10 +527,7 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         last: dict[str, int] = {}
         for place in ("KeyError@a", "KeyError@b"):
             for ago_seconds in (300, 60, 120):
-                job = ledger.insert(new_job())
-                claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-                assert claim is not None
-                ledger.fail(claim.token, Failure("JobError", fingerprint=place, for_good=True), decide=True)
+                job = fail_new(ledger, Failure("JobError", fingerprint=place, for_good=True))
                 with ledger.engine.begin() as connection:
                     ended = update(job_request).where(job_request.c.id == job.id)
                     connection.execute(ended.values(finished_at=clock_after(-ago_seconds)))
@@ -635,12 +545,10 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         if state is JobState.RUNNING:
             start(ledger)
         ledger.suspend(job.id, "earlier", "grace@desk"), ledger.resume(job.id, "grace@desk")
-        before = queries.situation(job.id)
-        assert before is not None
+        before = present(queries.situation(job.id))
         assert before.suspension == ("", "")
         ledger.suspend(job.id, "wait for the import", "ada@laptop")
-        found = queries.situation(job.id)
-        assert found is not None
+        found = present(queries.situation(job.id))
         assert (found.job.state, found.suspension) == (state, ("ada@laptop", "wait for the import"))
 
     def test_a_job_is_not_due_before_its_dispatch(self, ledger: SqlLedger, queries: Queries) -> None:
@@ -652,16 +560,14 @@ class QueriesContract(WaitContract, StatisticsContract, EventsContract):
         }
         assert since == dict.fromkeys(since, job.created_at)
         assert ledger.backlog("legacy")["oldest"] < 3600
-        claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-        assert claim is not None
+        claim = claim_next(ledger)
         assert claim.due_at == job.created_at
 
     def test_suspended_jobs_are_not_due(self, ledger: SqlLedger, queries: Queries) -> None:
         held, free, last = (ledger.insert(new_job()) for _ in range(3))
         ledger.suspend(held.id)
         assert ledger.backlog("legacy")["due"] == 2
-        situation = queries.situation(last.id)
-        assert situation is not None
+        situation = present(queries.situation(last.id))
         assert situation.ahead == 1
         crowd = queries.crowd(3600)
         assert {count.kind.suspended: count.count for count in crowd.waiting} == {True: 1, False: 2}

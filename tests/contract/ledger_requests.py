@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, new_job
+from tests.contract.ledger import EAGER, LEASE, SHORT, LedgerSteps, claim_one, new_job, present
 from tests.waiting import eventually
 
 from spoke_jobs.contract.causes import CauseClass
@@ -55,9 +56,8 @@ class RequestContract(LedgerSteps):
 
     def test_a_waiting_job_is_cancelled_at_once(self, ledger: Ledger) -> None:
         job = ledger.insert(new_job(run_after=datetime.now(UTC) + timedelta(hours=1)))
-        ended = ledger.cancel(job.id)
+        ended = present(ledger.cancel(job.id))
         assert ended == ledger.get(job.id)
-        assert ended is not None
         assert (ended.state, ended.cause, ended.status, ended.run_after) == (JobState.FAILED, "Cancelled", -1, None)
         assert ended.finished_at is not None
         assert claim_one(ledger, "legacy", ["report"], "w", LEASE) is None
@@ -67,8 +67,7 @@ class RequestContract(LedgerSteps):
     @pytest.mark.parametrize("end", ["fail", "fail, decided elsewhere", "reap", "retry later"])
     def test_a_running_job_is_asked_to_end_and_not_tried_again(self, ledger: Ledger, end: str) -> None:
         claim = self.started(ledger, SHORT if end == "reap" else LEASE)
-        asked = ledger.cancel(claim.job.id)
-        assert asked is not None
+        asked = present(ledger.cancel(claim.job.id))
         assert asked.state is JobState.RUNNING
         assert ledger.cancel(claim.job.id) == asked
         if end == "reap":
@@ -118,9 +117,8 @@ class RequestContract(LedgerSteps):
                 ledger.fail(claim.token, Failure("JobError", "no"), decide=True)
             ended = self.row(ledger, claim)
             assert (ended.state, ended.run) == (JobState.FAILED, run)
-            again = ledger.retry(first.id)
+            again = present(ledger.retry(first.id))
             assert again == ledger.get(first.id)
-            assert again is not None
             blank = (JobState.WAITING, run + 1, 0, 0, "", "", False)
             assert (
                 again.state, again.run, again.attempt, again.status, again.cause, again.result_message, again.assigned
@@ -133,8 +131,7 @@ class RequestContract(LedgerSteps):
             assert again.start_by is not None
             assert first.start_by is not None
             assert again.start_by > first.start_by
-        claim = self.claim_next(ledger)
-        ledger.succeed(None, claim.token, None)
+        ledger.succeed(None, self.claim_next(ledger).token, None)
         attempts = [(attempt.run, attempt.number) for attempt in ledger.attempts(first.id)]
         assert attempts == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1)]
 
@@ -157,8 +154,7 @@ class RequestContract(LedgerSteps):
             ledger.retry(first.id)
         assert [job.state for job in ledger.list_jobs()] == [JobState.WAITING, JobState.FAILED]
         ledger.cancel(second.id)
-        again = ledger.retry(first.id)
-        assert again is not None
+        again = present(ledger.retry(first.id))
         assert again.state is JobState.WAITING
         assert again.cancel_requested_at is None
 
@@ -270,12 +266,6 @@ class RequestContract(LedgerSteps):
         assert (job.run_after - job.updated_at).total_seconds() == pytest.approx(4000, abs=1)
         assert job.cause == "RetryLater"
 
-    def test_a_discarded_job_is_final_with_its_reason(self, ledger: Ledger) -> None:
-        claim = self.started(ledger)
-        ledger.fail(claim.token, Failure("Discarded", "no longer wanted", for_good=True), decide=True)
-        job = self.row(ledger, claim)
-        assert (job.state, job.cause, job.result_message) == (JobState.FAILED, "Discarded", "no longer wanted")
-
     # on_failure
 
     @pytest.mark.parametrize("end", ["fail", "reap", "start timeout"])
@@ -293,8 +283,7 @@ class RequestContract(LedgerSteps):
             eventually(lambda: len(ledger.reap("legacy")) == 1)
         else:
             eventually(lambda: len(ledger.expire_starts("legacy", ["report"])) == 1)
-        job = ledger.get(failing.id)
-        assert job is not None
+        job = present(ledger.get(failing.id))
         (follows,) = self.of_type(ledger, "tell")
         told = FailedJob.model_validate_json(follows.payload)
         assert (told.id, told.uid, told.job_type) == (job.id, job.uid, "report")
@@ -336,3 +325,71 @@ class RequestContract(LedgerSteps):
             else:
                 ledger.succeed(None, claim.token, None)
         assert self.of_type(ledger, "tell") == []
+
+
+LATER = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+
+
+class UniqueContract(LedgerSteps):
+    """Dispatches with the unique key of an earlier one."""
+
+    def test_a_job_that_has_succeeded_keeps_its_key_for_the_period(self, ledger: Ledger) -> None:
+        first = ledger.insert(new_job(unique_key="k", unique_for=60))
+        ledger.insert(new_job(unique_key="l"))
+        assert ledger.insert(new_job(unique_key="k", unique_for=60)) == first
+        ledger.succeed(None, self.claim_next(ledger).token, None)
+        ended = ledger.get(first.id)
+        assert ledger.insert(new_job(unique_key="k", unique_for=60, on_conflict="replace")) == ended
+        (row,) = ledger.insert_many([new_job(unique_key="k", unique_for=60)])
+        assert row == ended
+        assert ledger.insert(new_job(unique_key="other", unique_for=60)).id != first.id
+        time.sleep(0.01)
+        second = ledger.insert(new_job(unique_key="k", unique_for=0.005))
+        assert second.id != first.id, "the period is over"
+        assert ledger.insert(new_job(unique_key="k", unique_for=60)) == second
+
+    @pytest.mark.parametrize("end", ["failed", "cancelled"])
+    def test_a_job_that_has_not_succeeded_holds_no_key(self, ledger: Ledger, end: str) -> None:
+        first = ledger.insert(new_job(unique_key="k", unique_for=60))
+        if end == "cancelled":
+            ledger.cancel(first.id)
+        else:
+            ledger.fail(self.claim_next(ledger).token, Failure("JobError", for_good=True), decide=True)
+        assert ledger.insert(new_job(unique_key="k", unique_for=60)).id != first.id
+
+    def test_a_waiting_job_gets_the_payload_and_the_due_time_of_the_next_dispatch(self, ledger: Ledger) -> None:
+        first = ledger.insert(new_job(unique_key="k", payload="1", priority=3, queue_name="q"))
+        newer = JobOptions(payload_version=2, start_timeout_seconds=60, timeout_seconds=5)
+        given = {"payload": "2", "run_after": LATER, "options": newer, "priority": 5, "queue_name": "r"}
+        replaced = ledger.insert(new_job(unique_key="k", on_conflict="replace", **given))
+        assert replaced == ledger.get(first.id)
+        assert (replaced.payload, replaced.run_after, replaced.options.payload_version) == ("2", LATER, 2)
+        assert replaced.start_by == LATER + timedelta(seconds=60)
+        assert (replaced.options.timeout_seconds, replaced.priority, replaced.queue_name) == (None, 3, "q")
+        assert ledger.insert(new_job(unique_key="k", payload="3")) == replaced, "only on request"
+        (again,) = ledger.insert_many([new_job(unique_key="k", payload="4", on_conflict="replace")])
+        assert (again.id, again.payload, again.run_after, again.start_by) == (first.id, "4", None, None)
+        assert self.claim_next(ledger).job.payload == "4"
+
+    def test_a_job_that_has_begun_or_has_another_type_stays(self, ledger: Ledger) -> None:
+        ledger.insert(new_job(unique_key="k", payload="1"))
+        other = ledger.insert(new_job(unique_key="other", payload="1", run_after=LATER))
+        claim = self.claim_next(ledger)
+        again = new_job(unique_key="k", payload="2", on_conflict="replace")
+        assert ledger.insert(again) == claim.job
+        ledger.fail(claim.token, Failure("JobError"), decide=True)
+        between = present(ledger.get(claim.job.id))
+        assert between.state is JobState.WAITING
+        assert ledger.insert(again) == between, "its next attempt goes on with what it has"
+        assert ledger.insert(new_job(job_type="newer", unique_key="other", payload="2", on_conflict="replace")) == other
+        ledger.cancel(claim.job.id)
+        retried = ledger.retry(claim.job.id)
+        assert ledger.insert(again) == retried, "so does a retry by hand, with its checkpoint"
+
+    def test_a_blocked_job_gets_the_payload_of_the_next_dispatch_and_stays_blocked(self, ledger: Ledger) -> None:
+        first = ledger.insert(new_job())
+        blocked = ledger.insert(new_job(unique_key="k", payload="1", after=(first.id,)))
+        replaced = ledger.insert(new_job(unique_key="k", payload="2", on_conflict="replace"))
+        assert (replaced.id, replaced.payload, replaced.state) == (blocked.id, "2", JobState.BLOCKED)
+        ledger.succeed(None, self.claim_next(ledger).token, None)
+        assert self.claim_next(ledger).job.payload == "2"

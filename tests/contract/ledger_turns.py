@@ -48,14 +48,13 @@ class TurnContract(LedgerSteps):
         monkeypatch.setattr(turn_search, "_TIMES", 0)
 
     @in_strict_turns
-    @pytest.mark.parametrize("at_once", [1, 4])
-    def test_an_organization_with_many_jobs_lets_those_of_others_pass(self, ledger: Ledger, at_once: int) -> None:
+    def test_an_organization_with_many_jobs_lets_those_of_others_pass(self, ledger: Ledger) -> None:
         dispatched(ledger, 1, 300)
         dispatched(ledger, 2, 10)
-        assert run(ledger, 20, at_once) == [1, 2] * 10
+        assert run(ledger, 8, 1) + run(ledger, 12, 4) == [1, 2] * 10
 
     @in_strict_turns
-    @pytest.mark.parametrize(("many", "few"), [(None, 5), (5, None), (0, 1), (2**31 - 1, 7)])
+    @pytest.mark.parametrize(("many", "few"), [(None, 5), (2**31 - 1, None)])
     def test_the_jobs_without_an_organization_take_turns_as_those_of_one(
         self, ledger: Ledger, many: int | None, few: int | None
     ) -> None:
@@ -70,12 +69,6 @@ class TurnContract(LedgerSteps):
         dispatched(ledger, 2, 5)
         assert organizations(claims(ledger, 3)) == [1, 1, 1]
         assert organizations(claims(ledger, 4)) == [2, 2, 2, 1]
-
-    @in_strict_turns
-    def test_among_equals_the_one_is_next_whose_last_turn_was_the_longest_ago(self, ledger: Ledger) -> None:
-        for organization in (7, 5, 6):
-            dispatched(ledger, organization, 4)
-        assert run(ledger, 9, 1) == [7, 5, 6] * 3
 
     @in_strict_turns
     def test_priority_counts_before_turns(self, ledger: Ledger) -> None:
@@ -101,10 +94,7 @@ class TurnContract(LedgerSteps):
         assert claims(ledger, 4) == []
 
     @in_strict_turns
-    @pytest.mark.parametrize(
-        ("scope", "most"),
-        [("organization:99", 1), ("organization:1", 1), ("each-organization", 1), ("type:report", 2), ("all", 2)],
-    )
+    @pytest.mark.parametrize(("scope", "most"), [("organization:99", 1), ("each-organization", 1), ("all", 2)])
     def test_turns_are_taken_under_limits_too(self, ledger: Ledger, scope: str, most: int) -> None:
         dispatched(ledger, 1, 100)
         dispatched(ledger, 2, 6)

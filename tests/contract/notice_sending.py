@@ -55,11 +55,6 @@ class NoticeSendingContract(NoticeScene):
         assert self.take(ledger, sender, other) == PassResult(held=True, sent=1)
         assert self.take(ledger, sender, me) == PassResult(held=False)
 
-    def test_a_lease_that_nobody_renews_lapses(self, ledger: SqlLedger, sender: FakeSender, me: Identity) -> None:
-        self.take(ledger, sender, me)
-        self.pass_time(ledger, timedelta(seconds=notice_rows.LEASE_SECONDS + 1))
-        assert self.take(ledger, sender, Identity(uuid4(), "two")).held
-
     def test_another_process_does_not_send_what_is_being_sent(
         self, ledger: SqlLedger, sender: FakeSender, me: Identity
     ) -> None:

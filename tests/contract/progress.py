@@ -148,6 +148,96 @@ class ProgressContract:
         shown = {"state": "succeeded", "percent": 100, "message": "all rows", "ended": True}
         assert await self.shown(app, job) == shown
 
+    async def test_a_job_that_is_tried_again_waits_and_says_nothing_of_the_failure(
+        self, ledger: SqlLedger, serve: Serve
+    ) -> None:
+        job = ledger.insert(new_job())
+        claim = self.claimed(ledger)
+        report(ledger, claim, 40, "a text")
+        ledger.fail(claim.token, Failure("JobError", "KeyError: 'a value'", "KeyError"), decide=True)
+        shown = {"state": "waiting", "percent": 0, "message": "", "ended": False}
+        assert await self.shown(serve(messages=True), job) == shown
+
+    async def test_a_row_that_other_code_wrote_is_shown_within_bounds(self, ledger: SqlLedger, serve: Serve) -> None:
+        app = serve(messages=True)
+        job = ledger.insert(new_job())
+        report(ledger, self.claimed(ledger), 4000, "m" * 5000)
+        shown = await self.shown(app, job)
+        assert shown["percent"] == 100
+        assert shown["message"] == "m" * 200
+
+    async def test_each_change_is_an_event_and_the_end_closes_the_stream(self, ledger: SqlLedger, serve: Serve) -> None:
+        app = serve(messages=True)
+        job = ledger.insert(new_job())
+        async with following(app, f"/{job.progress_token(key=KEY)}/events") as stream:
+            assert stream.status == 200
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            assert stream.headers["cache-control"] == "no-store"
+            waiting = {"state": "waiting", "percent": 0, "message": "", "ended": False}
+            assert await stream.next() == ("progress", waiting)
+            claim = self.claimed(ledger)
+            assert await stream.next() == ("progress", waiting | {"state": "running"})
+            report(ledger, claim, 40, "a text")
+            shown = {"state": "running", "percent": 40, "message": "a text", "ended": False}
+            assert await stream.next() == ("progress", shown)
+            ledger.succeed(None, claim.token, None)
+            shown = {"state": "succeeded", "percent": 100, "message": "a text", "ended": True}
+            assert await stream.next() == ("progress", shown)
+            assert await stream.next() == ("end", None)
+
+    async def test_a_stream_ends_when_the_row_is_gone(self, ledger: SqlLedger, serve: Serve) -> None:
+        job = ledger.insert(new_job())
+        async with following(serve(), f"/{job.progress_token(key=KEY)}/events") as stream:
+            assert (await stream.next())[0] == "progress"
+            with ledger.engine.begin() as connection:
+                connection.exec_driver_sql("DELETE FROM job_request")
+            assert await stream.next() == ("gone", 1)
+            assert await stream.next() == ("end", None)
+
+    async def test_the_jobs_that_are_followed_share_a_statement(
+        self, ledger: SqlLedger, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        app = serve()
+        first, second, third = (ledger.insert(new_job()) for _ in range(3))
+        counts: list[int] = []
+
+        def counted(engine: Any, ids: Any) -> Any:
+            counts.append(len(ids))
+            return reported_progress(engine, ids)
+
+        monkeypatch.setattr(progress_reads, "reported_progress", counted)
+        with app._reads.following(first.id), app._reads.following(second.id):
+            await self.shown(app, third)
+        await self.shown(app, third)
+        assert counts == [3, 1]
+
+    async def test_a_database_that_is_away_is_asked_again_later(
+        self, ledger: SqlLedger, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        app = serve()
+        path = f"/{ledger.insert(new_job()).progress_token(key=KEY)}"
+        with ledger.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE job_request RENAME TO away")
+        for each in (path, f"{path}/events"):
+            answer = await self.get(app, each)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert answer.json() == {"detail": "Ask again in a moment."}
+        with ledger.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE away RENAME TO job_request")
+        async with following(app, f"{path}/events") as stream:
+            assert (await stream.next())[0] == "progress"
+            with ledger.engine.begin() as connection:
+                connection.exec_driver_sql("ALTER TABLE job_request RENAME TO away")
+            await eventually_async(lambda: app._reads._outage.lasts)
+            with ledger.engine.begin() as connection:
+                connection.exec_driver_sql("ALTER TABLE away RENAME TO job_request")
+            self.claimed(ledger)
+            assert (await stream.next())[1]["state"] == "running", "the stream goes on"
+
+
+class ProgressOnSqlite(ProgressContract):
+    """What depends on no database."""
+
     async def test_texts_of_the_job_are_shown_only_if_that_is_wanted(self, ledger: SqlLedger, serve: Serve) -> None:
         job = ledger.insert(new_job())
         report(ledger, self.claimed(ledger), 40, "a text")
@@ -164,16 +254,6 @@ class ProgressContract:
         failed = {"state": "failed", "percent": None, "message": "", "ended": True}
         assert await self.shown(serve(), job) == failed
         assert await self.shown(serve(messages=True), job) == failed | {"message": shown}
-
-    async def test_a_job_that_is_tried_again_waits_and_says_nothing_of_the_failure(
-        self, ledger: SqlLedger, serve: Serve
-    ) -> None:
-        job = ledger.insert(new_job())
-        claim = self.claimed(ledger)
-        report(ledger, claim, 40, "a text")
-        ledger.fail(claim.token, Failure("JobError", "KeyError: 'a value'", "KeyError"), decide=True)
-        shown = {"state": "waiting", "percent": 0, "message": "", "ended": False}
-        assert await self.shown(serve(messages=True), job) == shown
 
     async def test_a_blocked_job_waits(self, ledger: SqlLedger, serve: Serve) -> None:
         first = ledger.insert(new_job())
@@ -232,33 +312,6 @@ class ProgressContract:
         async with following(app, f"/{job.progress_token(key=KEY)}/events") as stream:
             assert await stream.next() == ("progress", answer.json())
 
-    async def test_a_row_that_other_code_wrote_is_shown_within_bounds(self, ledger: SqlLedger, serve: Serve) -> None:
-        app = serve(messages=True)
-        job = ledger.insert(new_job())
-        report(ledger, self.claimed(ledger), 4000, "m" * 5000)
-        shown = await self.shown(app, job)
-        assert shown["percent"] == 100
-        assert shown["message"] == "m" * 200
-
-    async def test_each_change_is_an_event_and_the_end_closes_the_stream(self, ledger: SqlLedger, serve: Serve) -> None:
-        app = serve(messages=True)
-        job = ledger.insert(new_job())
-        async with following(app, f"/{job.progress_token(key=KEY)}/events") as stream:
-            assert stream.status == 200
-            assert stream.headers["content-type"].startswith("text/event-stream")
-            assert stream.headers["cache-control"] == "no-store"
-            waiting = {"state": "waiting", "percent": 0, "message": "", "ended": False}
-            assert await stream.next() == ("progress", waiting)
-            claim = self.claimed(ledger)
-            assert await stream.next() == ("progress", waiting | {"state": "running"})
-            report(ledger, claim, 40, "a text")
-            shown = {"state": "running", "percent": 40, "message": "a text", "ended": False}
-            assert await stream.next() == ("progress", shown)
-            ledger.succeed(None, claim.token, None)
-            shown = {"state": "succeeded", "percent": 100, "message": "a text", "ended": True}
-            assert await stream.next() == ("progress", shown)
-            assert await stream.next() == ("end", None)
-
     async def test_a_stream_ends_when_its_token_expires(
         self, ledger: SqlLedger, serve: Serve, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -267,15 +320,6 @@ class ProgressContract:
             assert (await stream.next())[0] == "progress"
             later = time.time() + 3602
             monkeypatch.setattr("spoke_jobs.web.progress_app.time.time", lambda: later)
-            assert await stream.next() == ("gone", 1)
-            assert await stream.next() == ("end", None)
-
-    async def test_a_stream_ends_when_the_row_is_gone(self, ledger: SqlLedger, serve: Serve) -> None:
-        job = ledger.insert(new_job())
-        async with following(serve(), f"/{job.progress_token(key=KEY)}/events") as stream:
-            assert (await stream.next())[0] == "progress"
-            with ledger.engine.begin() as connection:
-                connection.exec_driver_sql("DELETE FROM job_request")
             assert await stream.next() == ("gone", 1)
             assert await stream.next() == ("end", None)
 
@@ -332,23 +376,6 @@ class ProgressContract:
         assert len([each for each in statements if "job_request" in each]) == 1
         assert "payload" not in "".join(statements)
 
-    async def test_the_jobs_that_are_followed_share_a_statement(
-        self, ledger: SqlLedger, serve: Serve, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        app = serve()
-        first, second, third = (ledger.insert(new_job()) for _ in range(3))
-        counts: list[int] = []
-
-        def counted(engine: Any, ids: Any) -> Any:
-            counts.append(len(ids))
-            return reported_progress(engine, ids)
-
-        monkeypatch.setattr(progress_reads, "reported_progress", counted)
-        with app._reads.following(first.id), app._reads.following(second.id):
-            await self.shown(app, third)
-        await self.shown(app, third)
-        assert counts == [3, 1]
-
     async def test_those_who_ask_while_a_statement_runs_share_the_next_one(
         self, ledger: SqlLedger, serve: Serve, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -371,26 +398,3 @@ class ProgressContract:
         goes_on.set()
         assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
         assert counts == [1, 4]
-
-    async def test_a_database_that_is_away_is_asked_again_later(
-        self, ledger: SqlLedger, serve: Serve, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        app = serve()
-        path = f"/{ledger.insert(new_job()).progress_token(key=KEY)}"
-        with ledger.engine.begin() as connection:
-            connection.exec_driver_sql("ALTER TABLE job_request RENAME TO away")
-        for each in (path, f"{path}/events"):
-            answer = await self.get(app, each)
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-            assert answer.json() == {"detail": "Ask again in a moment."}
-        with ledger.engine.begin() as connection:
-            connection.exec_driver_sql("ALTER TABLE away RENAME TO job_request")
-        async with following(app, f"{path}/events") as stream:
-            assert (await stream.next())[0] == "progress"
-            with ledger.engine.begin() as connection:
-                connection.exec_driver_sql("ALTER TABLE job_request RENAME TO away")
-            await eventually_async(lambda: app._reads._outage.lasts)
-            with ledger.engine.begin() as connection:
-                connection.exec_driver_sql("ALTER TABLE away RENAME TO job_request")
-            self.claimed(ledger)
-            assert (await stream.next())[1]["state"] == "running", "the stream goes on"

@@ -246,23 +246,9 @@ def _others() -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
 
-async def _cancel_all() -> None:
-    for task in asyncio.all_tasks():
-        task.cancel()
-
-
-async def _stop_loop() -> None:
-    asyncio.get_running_loop().stop()
-    await asyncio.sleep(3600)
-
-
 async def _exit_in_callback() -> None:
     asyncio.get_running_loop().call_soon(sys.exit, 3)
     await asyncio.sleep(3600)
-
-
-async def _wait_for_others() -> None:
-    await asyncio.gather(*_others())
 
 
 async def _cancel_parts() -> None:
@@ -277,12 +263,9 @@ async def _leave_alarm() -> None:
 
 
 MEDDLING: dict[str, tuple[Callable[[], Awaitable[None]], str]] = {
-    "cancel_all": (_cancel_all, "JobError"),
-    "stop_loop": (_stop_loop, "JobError"),
     "leave_alarm": (_leave_alarm, ""),
     "cancel_parts": (_cancel_parts, ""),
     "exit_in_callback": (_exit_in_callback, "JobExited"),
-    "wait_for_others": (_wait_for_others, "Timeout"),
 }
 """What a job may do to the event loop that it shares, and the cause that is recorded of it; empty: it succeeds."""
 

@@ -101,7 +101,7 @@ class RunnerContract:
         assert outcome(stage) == [("arecord", JobState.SUCCEEDED, {"said": "from a dict"}, "")]
         assert effects(stage) == ["from a dict"]
 
-    @pytest.mark.parametrize("payload", [None, 0, "ü\x00\U0001f600", [1, {"a": [None, True, 1.5]}], {"": {}}])
+    @pytest.mark.parametrize("payload", [None, "ü\x00\U0001f600", [0, {"": {}, "a": [None, True, 1.5]}]])
     def test_plain_json_arrives_as_it_was_sent(self, stage: Stage, payload: Any) -> None:
         stage.runner.dispatch_job(JobData("plain", payload))
         stage.settle()
@@ -289,40 +289,29 @@ class RunnerContract:
         stage.settle()
         assert (stage.jobs(), effects(stage)) == ([], ["kept"])
 
-    def test_a_released_savepoint_waits_for_the_root(self, stage: Stage) -> None:
+    @pytest.mark.parametrize("commits", [True, False])
+    def test_a_released_savepoint_counts_with_the_root(self, stage: Stage, commits: bool) -> None:
         with session_of(stage) as session:
             with session.begin_nested():
                 self.dispatch_both(stage, session)
-            session.rollback()
-        self.assert_nothing(stage)
-
-    def test_a_released_savepoint_counts_with_the_root(self, stage: Stage) -> None:
-        with session_of(stage) as session:
-            with session.begin_nested():
-                self.dispatch_both(stage, session)
-            session.commit()
+            session.commit() if commits else session.rollback()
         stage.settle()
-        assert sorted(effects(stage)) == ["job", "task"]
+        assert sorted(effects(stage)) == (["job", "task"] if commits else [])
+        assert len(stage.jobs()) == commits
 
-    @pytest.mark.parametrize("mode", ["create_savepoint", "rollback_only"])
-    def test_joined_to_an_outer_transaction_that_rolls_back(self, stage: Stage, mode: Any) -> None:
+    @pytest.mark.parametrize(
+        ("mode", "commits"), [("create_savepoint", False), ("rollback_only", False), ("create_savepoint", True)]
+    )
+    def test_joined_to_an_outer_transaction_both_wait_for_its_end(self, stage: Stage, mode: Any, commits: bool) -> None:
         with stage.engine.connect() as connection:
             outer = connection.begin()
             with Session(connection, join_transaction_mode=mode) as session:
                 self.dispatch_both(stage, session)
                 session.commit()
-            outer.rollback()
-        self.assert_nothing(stage)
-
-    def test_joined_to_an_outer_transaction_that_commits(self, stage: Stage) -> None:
-        with stage.engine.connect() as connection:
-            outer = connection.begin()
-            with Session(connection, join_transaction_mode="create_savepoint") as session:
-                self.dispatch_both(stage, session)
-                session.commit()
-            outer.commit()
+            outer.commit() if commits else outer.rollback()
         stage.settle()
-        assert sorted(effects(stage)) == ["job", "task"]
+        assert sorted(effects(stage)) == (["job", "task"] if commits else [])
+        assert len(stage.jobs()) == commits
 
     def test_one_session_may_dispatch_in_several_transactions(self, stage: Stage) -> None:
         with session_of(stage) as session:
@@ -337,7 +326,10 @@ class RunnerContract:
 
         engine = create_async_engine(stage.async_url)
         async with AsyncSession(engine) as session:
-            await stage.runner.adispatch_job(JobData("record", Line(text="kept")), session=session)
+            job = await stage.runner.adispatch_job(JobData("record", Line(text="kept")), session=session)
+            found = await stage.runner.aget_job(job.id, session=session)
+            assert found is not None
+            assert found.uid == job.uid
             await session.commit()
         async with AsyncSession(engine) as session:
             await stage.runner.adispatch_job(JobData("record", Line(text="rolled back")), session=session)
@@ -350,6 +342,9 @@ class RunnerContract:
         await stage.runner.adispatch_job(JobData("record", Line(text="without a session")))
         stage.settle()
         assert sorted(effects(stage)) == ["kept", "task", "without a session"]
+        done = await stage.runner.aget_job(job.id)
+        assert done is not None
+        assert done.state is JobState.SUCCEEDED
 
     # Reading
 
@@ -372,31 +367,6 @@ class RunnerContract:
             assert stage.runner.get_job(job.id) is None
             session.rollback()
             assert stage.runner.get_job(job.id, session=session) is None
-
-    async def test_an_async_session_reads_too(self, stage: Stage) -> None:
-        from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-
-        engine = create_async_engine(stage.async_url)
-        async with AsyncSession(engine) as session:
-            job = await stage.runner.adispatch_job(JobData("record", Line(text="hello")), session=session)
-            found = await stage.runner.aget_job(job.id, session=session)
-            assert found is not None
-            assert found.uid == job.uid
-            await session.commit()
-        await engine.dispose()
-        stage.settle()
-        done = await stage.runner.aget_job(job.id)
-        assert done is not None
-        assert done.state is JobState.SUCCEEDED
-
-    # Tasks
-
-    @pytest.mark.parametrize("name", ["note", "anote"])
-    def test_a_task_runs(self, stage: Stage, name: str) -> None:
-        stage.runner.dispatch_task(name, Line(text="ran"))
-        stage.settle()
-        assert effects(stage) == ["ran"]
-        assert stage.jobs() == []
 
     # Helpers
 
@@ -457,15 +427,9 @@ class RefusalContract:
         [
             (JobData("unheard_of"), UnknownName, ["unheard_of", "record", "@job"]),
             (JobData("record", {"text": 5}), InvalidPayload, ["record", "text"]),
-            (JobData("record"), InvalidPayload, ["record"]),
-            (JobData("record", {"text": "x", "ratio": math.nan}), InvalidPayload, ["record", "nan", "ratio"]),
             (JobData("plain", {"a": [math.inf]}), InvalidPayload, ["plain", "inf", ".a[0]"]),
-            (JobData("plain", {1: "a"}), InvalidPayload, ["plain", "key"]),
             (JobData("bare", {"a": 1}), InvalidPayload, ["bare", "takes no payload", "dict", "second parameter"]),
-            (JobData("plain", object()), InvalidPayload, ["plain", "object"]),
-            (JobData("plain", {"s": {1, 2}}), InvalidPayload, ["plain", "set", ".s"]),
             (JobData("plain", locks_queue=True), InvalidJobData, ["plain", "queue_name"]),
-            (JobData("plain", queue_name="x" * 201), InvalidJobData, ["queue_name", "200"]),
             (JobData("plain", organization_id=-1), InvalidJobData, ["organization_id", "-1"]),
         ],
     )
@@ -484,7 +448,6 @@ class RefusalContract:
         ("name", "payload", "error", "words"),
         [
             ("unheard_of", None, UnknownName, ["unheard_of", "note", "@task"]),
-            ("note", {"text": []}, InvalidPayload, ["note", "text"]),
             ("bare_note", 5, InvalidPayload, ["bare_note", "takes no payload", "int"]),
             ("note", {"text": "x" * 100_001}, InvalidPayload, ["note", "100,000", "dispatch a job"]),
             ("note", {"text": "x", "ratio": math.nan}, InvalidPayload, ["note", "nan"]),

@@ -54,12 +54,6 @@ class TaskContract:
         stage.settle()
         assert effects(stage) == ["later"]
 
-    def test_closing_a_session_without_commit_makes_no_task(self, stage: Stage) -> None:
-        with session_of(stage) as session:
-            send(stage, session=session)
-        stage.settle()
-        assert effects(stage) == []
-
     def test_a_savepoint_rolled_back_takes_its_own_task(self, stage: Stage) -> None:
         with session_of(stage) as session:
             send(stage, "kept", session)

@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,6 @@ STOPS = "spoke.test/stops"
 """The taint of the node that tests stop."""
 _LOOK_EVERY = 0.5
 """Seconds between two looks at many jobs."""
-
-
-@dataclass(frozen=True)
-class Login:
-    """A user of the database."""
-
-    username: str
-    password: str = field(repr=False)
 
 
 class KeptUp:
@@ -196,20 +188,18 @@ class Scene:
         by: Proxy,
         template: str = "default",
         *,
-        login: Login | None = None,
         everywhere: bool = False,
         env: Mapping[str, str] | None = None,
     ) -> Application:
         """An application with its database, its PodTemplate and its sync.
 
-        :param login: the database's user for sync and pods, where it is not the URL's.
         :param everywhere: pods may also run on the node that tests stop.
         :param env: more of the pods' environment.
         """
         engine = create_engine(url, connect_args=PATIENT)
         self._stack.callback(engine.dispose)
         e2e_jobs.metadata.create_all(engine)
-        reached = make_url(url).set(host=by.host, port=by.port, **(asdict(login) if login else {}))
+        reached = make_url(url).set(host=by.host, port=by.port)
         by_proxy = reached.render_as_string(hide_password=False)
         tolerations = [{"key": STOPS, "operator": "Exists"}] if everywhere else []
         variables = {"SPOKE_APP": "e2e_jobs", "SPOKE_DATABASE_URL": by_proxy} | dict(env or {})

@@ -296,7 +296,6 @@ def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images
         shutil.copy(HERE / module, context)
     (context / "tests/contract").mkdir(parents=True)
     shutil.copy(ROOT / "tests/contract/app.py", context / "tests/contract")
-    shutil.copy(ROOT / "tests/integration/tasks/support/jobs_only_app.py", context)
     return built_images(cluster, context)
 
 

@@ -91,21 +91,6 @@ def dies_in_a_worker(_ctx: JobContext) -> str:
     return "in a pod"
 
 
-@job("e2e_needs_memory")
-def needs_memory(ctx: JobContext, payload: int) -> None:
-    """Have so many bytes of memory at once, then leave a row in the transaction of the result.
-
-    In a worker it takes them bit by bit, so that it is ended near its bound. In a pod it takes them in one call, as
-    :func:`report` does.
-    """
-    step, rest = (payload, 0.0) if "SPOKE_REQUEST_UID" in os.environ else (2**24, 0.05)
-    taken: list[bytes] = []
-    while sum(map(len, taken)) < payload:
-        taken.append(b"x" * step)
-        time.sleep(rest)
-    leave_an_effect(ctx)
-
-
 @job("e2e_collects_garbage")
 def collects_garbage(_ctx: JobContext, _payload: Any) -> bool:
     """Whether what it leaves in circles is collected: it isn't while the pod starts."""

@@ -9,12 +9,10 @@ from copy import deepcopy
 import pytest
 from kubernetes import client as kubernetes
 from kubernetes import config as kubernetes_config
-from tests.contract.ledger import new_job
 from tests.waiting import eventually
 
 from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
-from spoke_jobs.job_options import JobOptions
 from spoke_jobs.model import JobData, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs_operator.core.limits.limits import Bound, NamespaceLimits
@@ -468,13 +466,3 @@ def test_a_row_with_a_template_that_is_not_for_its_type_is_refused_by_the_operat
     status = product.spokejob(job, "Failed")["status"]
     assert (status["cause"], status.get("attempts", [])) == ("TypeNotAllowed", [])
     assert product.pods(job) == []
-
-
-def test_a_row_with_a_template_that_is_not_for_its_type_is_refused_by_sync(product: Product, guarded: str) -> None:
-    """No SpokeJob is made of it."""
-    options = JobOptions(pod_template=guarded, start_timeout_seconds=5)
-    job = product.ledger.insert(new_job(runner="kubernetes", job_type="e2e_echo", payload="1", options=options))
-    ended = product.ended(job)
-    assert (ended.state, ended.cause, ended.attempt) == (JobState.FAILED, "TypeNotAllowed", 0)
-    assert GUARDED in ended.result_message
-    assert product.get("spokejob", name_of(job)) is None

@@ -27,7 +27,8 @@ def other_url(postgres_ledger_url: str, _migrated_template: str) -> Iterator[str
     admin.dispose()
 
 
-@pytest.mark.parametrize("namespaces", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("namespaces", [1, 2])
 def test_two_applications_with_two_databases(
     beside: Scene, postgres_ledger_url: str, other_url: str, namespaces: int
 ) -> None:

@@ -17,21 +17,6 @@ ONCE = RetryPolicy(budget=dict.fromkeys(CauseClass, 1))
 SLOW = e2e_jobs.Slow(seconds=300)
 
 
-def test_one_that_waits_is_cancelled_and_never_has_a_pod(product: Product, runner: KubernetesRunner) -> None:
-    first, second = (
-        runner.dispatch_job(JobData("e2e_slow", SLOW, queue_name="cancel", locks_queue=True)) for _ in range(2)
-    )
-    product.running_pod(first)
-    product.spokejob(second, "Waiting")
-    assert cli.run(product, "cancel", second.id).stdout == f"{second.id}\te2e_slow\tcancelled\n"
-    assert (product.row(second).state, product.row(second).cause) == (JobState.FAILED, "Cancelled")
-    assert product.spokejob(second, "Failed")["status"]["cause"] == "Cancelled"
-    assert product.pods(second) == []
-    assert "has already failed (Cancelled)" in cli.run(product, "cancel", second.id, code=1).stderr
-    cli.run(product, "cancel", first.id)
-    product.ended(first)
-
-
 def test_one_that_runs_is_asked_to_stop_and_ends(product: Product, runner: KubernetesRunner) -> None:
     job = runner.dispatch_job(JobData("report", "goes on"))
     eventually(lambda: product.row(job).state is JobState.RUNNING, "it runs")
@@ -52,16 +37,3 @@ def test_a_retry_is_a_spokejob_of_its_own_that_runs_to_its_end(product: Product,
     assert product.ended(job).state is JobState.SUCCEEDED
     assert product.spokejob(again, "Succeeded")["spec"]["run"] == 2
     eventually(lambda: product.get("spokejob", name_of(job)) is None, "the first run's SpokeJob is gone")
-
-
-def test_a_retry_whose_key_is_taken_is_refused_by_name(product: Product, runner: KubernetesRunner) -> None:
-    failed = runner.dispatch_job(JobData("e2e_raise", "so", unique_key="e2e-retry", retry=ONCE))
-    assert product.ended(failed).cause == "JobError"
-    taken = runner.dispatch_job(JobData("e2e_slow", SLOW, unique_key="e2e-retry"))
-    assert taken.id != failed.id
-    refusal = cli.run(product, "retry", failed.id, code=1).stderr
-    assert str(taken.id) in refusal
-    assert "e2e-retry" in refusal
-    assert product.row(failed).run == 1
-    cli.run(product, "cancel", taken.id)
-    product.ended(taken)

@@ -10,14 +10,13 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import insert
-from tests.waiting import eventually, stays
+from tests.waiting import eventually
 
 from spoke_jobs import registry
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.names import STATE_CONFIGMAP
 from spoke_jobs.contract.why_codes import Code
-from spoke_jobs.model import JobData, JobState
+from spoke_jobs.model import JobData
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
 from . import e2e_jobs
@@ -100,29 +99,3 @@ def test_every_namespace_is_served_and_a_namespace_is_paused_by_its_annotation(
     assert not tenant.pods(job)
     cluster.kubectl("annotate", "namespace", tenant.namespace, "jobs.spoke.dev/paused-")
     assert tenant.ended(job).result == "paused"
-
-
-def test_the_operator_s_binding_is_deleted_and_helm_makes_it_again(
-    cluster: Cluster, images: Images, home: str, tenant: Product, dispatching: KubernetesRunner
-) -> None:
-    """Running jobs go on and end, new ones wait and say why, and nothing is charged."""
-    runs = dispatching.dispatch_job(JobData("e2e_waits", e2e_jobs.Waits(gate="wide")))
-    tenant.running_pod(runs)
-    eventually(lambda: tenant.row(runs).state is JobState.RUNNING, "it has claimed")
-    cluster.kubectl("delete", "clusterrolebinding", home)
-    waits = dispatching.dispatch_job(JobData("e2e_echo", "afterwards"))
-    said = why_once(tenant, waits, lambda said: Code.NO_OPERATOR in said)[Code.NO_OPERATOR]
-    assert said["advice"]
-    log = ("--namespace", home, "logs", f"deployment/{home}", "--all-pods", "--tail=500")
-    eventually(lambda: "cannot" in cluster.kubectl(*log), "the log names the right")
-    with tenant.engine.begin() as connection:
-        connection.execute(insert(e2e_jobs.gate).values(name="wide"))
-    assert tenant.ended(runs).state is JobState.SUCCEEDED
-    assert stays(lambda: not tenant.pods(waits), 5)
-
-    install(cluster, images, home)
-    assert tenant.ended(waits, 120).result == "afterwards"
-    for job in (runs, waits):
-        status = tenant.spokejob(job, "Succeeded", 120)["status"]
-        assert [item["cause"] for item in status["attempts"]] == [""]
-        assert not status.get("charged")

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import func, select, update
 from tests.integration.web.browser.browsing import launched, printed_by, tabs
 from tests.integration.web.browser.tab import Tab
 from tests.integration.web.dashboard_process import serving
@@ -24,8 +22,6 @@ from spoke_jobs.cluster.manifest import name_of
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.contract.retry import RetryPolicy
 from spoke_jobs.ledger.notices import mute_rows
-from spoke_jobs.ledger.outbox.task_outbox import insert_task
-from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.limits.job_limit import parse_scope
 from spoke_jobs.model import JobData, JobFilter, JobRequest, JobState
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
@@ -42,7 +38,6 @@ ONCE = RetryPolicy(budget=dict.fromkeys(CauseClass, 1))
 SLOW = e2e_jobs.Slow(seconds=300)
 SCOPE = "type:e2e_echo"
 SCHEDULE = "nightly echo"
-TASK_NUMBER = 771_204
 WHO = "local user"
 """Who acts, for a process that admits everybody on this machine."""
 
@@ -198,29 +193,6 @@ def test_a_job_that_is_paused_and_suspended_starts_when_nothing_holds_it_back(
     tab.page.locator(".state.succeeded").first.wait_for()
 
 
-@pytest.mark.usefixtures("_echo_unlimited")
-def test_a_limit_reaches_the_operator_and_is_reset(product: Product, tab: Tab) -> None:
-    tab.open("/queues")
-    form = tab.page.get_by_role("form", name="Set a limit")
-    form.get_by_label("Scope").fill(SCOPE)
-    form.get_by_label(re.compile("^Most running at once")).fill("3")
-    form.get_by_role("button", name="Set the limit").click()
-    tab.see("You changed the limit.")
-    eventually(lambda: [limit.get("maxRunning") for limit in obeyed(product)] == [3], "the operator has read it")
-    assert tab.findings() == []
-    tab.button(f"Reset {SCOPE}").click()
-    tab.see(re.compile("^You reset the limit"))
-    eventually(lambda: obeyed(product) == [], "sync has removed it")
-
-
-def test_a_job_that_waits_for_its_time_runs_now(product: Product, runner: KubernetesRunner, tab: Tab) -> None:
-    job = runner.dispatch_job(JobData("e2e_echo", "early", run_after=datetime.now(UTC) + timedelta(hours=1)))
-    tab.open(f"/jobs/{job.id}")
-    tab.button(f"Run job {job.id} now").click()
-    tab.see("The job is due now.")
-    assert product.ended(job).state is JobState.SUCCEEDED
-
-
 def test_failed_jobs_are_muted_and_retried_alone_and_together(
     product: Product, runner: KubernetesRunner, tab: Tab
 ) -> None:
@@ -250,81 +222,6 @@ def test_failed_jobs_are_muted_and_retried_alone_and_together(
     tab.button("Retry 2 jobs").click()
     tab.see("2 jobs were started again.")
     assert {product.ended(job).state for job in others} == {JobState.SUCCEEDED}
-
-
-def test_a_schedule_is_run_paused_and_backfilled(product: Product, nightly: str, tab: Tab) -> None:
-    def jobs() -> list[JobRequest]:
-        return product.ledger.list_jobs(99, JobFilter(queue_name=nightly))
-
-    tab.open("/schedules")
-    tab.button(f"Run now: {nightly}").click()
-    tab.see(re.compile("Its schedule has dispatched this job"))
-    (now,) = jobs()
-    assert product.ended(now).state is JobState.SUCCEEDED
-    tab.open("/schedules")
-    tab.button(f"Pause: {nightly}").click()
-    tab.see(re.compile("^You paused it"))
-    tab.button(f"Resume: {nightly}").click()
-    tab.see("You resumed it, from its next due time on.")
-    assert tab.findings() == []
-    tab.page.get_by_role("region", name=nightly).locator("summary").click()
-    tab.page.get_by_label(f"From (UTC): {nightly}").fill("2026-03-07T00:00")
-    tab.page.get_by_label(f"To (UTC): {nightly}").fill("2026-03-09T00:00")
-    tab.button(f"Preview: {nightly}").click()
-    tab.see("2 occurrences, of 10,000 at most")
-    assert tab.findings() == []
-    tab.button("Backfill 2 occurrences").click()
-    eventually(lambda: len(jobs()) == 3, "both are dispatched", state=jobs)
-    assert {product.ended(job).state for job in jobs()} == {JobState.SUCCEEDED}
-
-
-def test_a_batch_is_closed_and_another_cancelled(product: Product, runner: KubernetesRunner, tab: Tab) -> None:
-    then = JobData("e2e_echo", "then")
-    closed, cancelled = (runner.open_batch(f"browser {name}", then, "fail") for name in ("closed", "cancelled"))
-    job = runner.dispatch_job(JobData("e2e_echo", 1, batch_id=closed.id))
-    later = datetime.now(UTC) + timedelta(hours=1)
-    other = runner.dispatch_job(JobData("e2e_echo", 1, batch_id=cancelled.id, run_after=later))
-    assert product.ended(job).state is JobState.SUCCEEDED
-    tab.open("/batches?name=browser*")
-    row = tab.page.get_by_role("row", name="browser closed")
-    row.locator("summary", has_text="Close").click()
-    tab.button(f"Close batch {closed.id}").click()
-    tab.see("The batch is closed: it finishes with the last of its jobs.")
-    assert closed.then_id is not None
-    following = product.ledger.get(closed.then_id)
-    assert following is not None
-    assert product.ended(following).state is JobState.SUCCEEDED
-    assert tab.findings() == []
-    tab.open("/batches?name=browser*")
-    tab.page.get_by_role("row", name="browser cancelled").locator("summary", has_text="Cancel").click()
-    tab.button(f"Cancel batch {cancelled.id}").click()
-    tab.button("Cancel 1 job").click()
-    tab.see(re.compile("1 job was cancelled"))
-    assert product.ended(other).cause == "Cancelled"
-    assert product.pods(other) == []
-
-
-def test_a_failed_task_is_retried_and_runs_in_a_replica(product: Product, tab: Tab) -> None:
-    with product.engine.begin() as connection:
-        insert_task(connection, "kubernetes", "e2e_counts", str(TASK_NUMBER))
-        task = task_outbox.c.payload == str(TASK_NUMBER)
-        failed = update(task_outbox).where(task).values(state="failed", cause="TaskError", finished_at=func.now())
-        task_id = connection.scalar(failed.returning(task_outbox.c.id))
-    tab.open("/tasks?name=e2e_counts")
-    tab.link(str(task_id)).click()
-    tab.page.get_by_role("heading", name=re.compile("Task")).first.wait_for()
-    assert tab.findings() == []
-    tab.expect_status(404)  # the live page of a task that has run
-    tab.button(f"Retry task {task_id}").click()
-    tab.see(re.compile("The task is due again|There is no such task"))
-    runs = select(e2e_jobs.task_run.c.pod).where(e2e_jobs.task_run.c.number == TASK_NUMBER)
-
-    def pods() -> list[str]:
-        with product.engine.connect() as connection:
-            return list(connection.scalars(runs))
-
-    (pod,) = eventually(pods, "the task has run")
-    assert product.get("pod", pod), "in a pod of the task deployment"
 
 
 def test_each_page_about_jobs_in_pods(product: Product, runner: KubernetesRunner, nightly: str, tab: Tab) -> None:

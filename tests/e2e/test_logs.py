@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
-import time
 from pathlib import Path
 
+import pytest
 from tests.integration.cli.conftest import Namespace
-from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.waiting import eventually, patient
 
 from spoke_jobs.cluster.kube_environment import Account
@@ -50,48 +48,22 @@ def test_follows_from_before_the_pod_through_all_attempts_to_the_end(
     job = runner.dispatch_job(
         JobData("e2e_prints", e2e_jobs.Prints(lines=2, failures=1), queue_name="f", locks_queue=True)
     )
+    behind = f"behind e2e_slow {holder.id} in queue f"
+    eventually(lambda: behind in cli.run(product, "logs", job.id).stderr, "it waits for the queue")
     process = cli.start(product, "logs", job.id, "--follow")
     assert process.stderr is not None
-    assert process.stderr.readline().startswith(f"job {job.id}: ")  # what it waits for
+    said = process.stderr.readline()
+    assert said.startswith(f"job {job.id}: ")
+    assert behind in said
     cli.run(product, "cancel", holder.id)
     out, errors = process.communicate(timeout=patient(240))
     assert process.returncode == 0, errors
     both = [text for attempt in (1, 2) for line in (1, 2) for text in (f"attempt {attempt}, line {line}", "")]
     assert [text for text in out.splitlines() if text in both] == both
     assert "ValueError: not yet" in out
-    assert "attempt 1: " in errors
+    assert f"attempt 1: {name_of(job)}-1-" in errors
     assert "attempt 2: " in errors
     assert product.row(job).state == "succeeded"
-
-
-def test_one_that_waits_says_for_what_and_is_followed_once_it_runs(product: Product, runner: KubernetesRunner) -> None:
-    holds = JobData("e2e_slow", e2e_jobs.Slow(seconds=300), queue_name="logs", locks_queue=True)
-    first = runner.dispatch_job(holds)
-    product.running_pod(first)
-    second = runner.dispatch_job(JobData("e2e_echo", 1, queue_name="logs", locks_queue=True, retry=ONCE))
-    eventually(
-        lambda: f"behind e2e_slow {first.id}" in cli.run(product, "logs", second.id).stderr, "it waits for the queue"
-    )
-    following = cli.start(product, "logs", second.id, "-f")
-    assert following.stderr is not None
-    assert f"behind e2e_slow {first.id} in queue logs" in following.stderr.readline()
-    cli.run(product, "cancel", first.id)
-    _, errors = following.communicate(timeout=patient(120))
-    assert following.returncode == 0, errors
-    assert f"attempt 1: {name_of(second)}-1-" in errors
-
-
-def test_ctrl_c_ends_it_with_130_and_no_word_more(product: Product, runner: KubernetesRunner) -> None:
-    job = prints(runner, lines=1000)
-    process = cli.start(product, "logs", job.id, "-f")
-    read_until(process, "attempt 1, line 2")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=patient(30))
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert "KeyboardInterrupt" not in errors
-    cli.run(product, "cancel", job.id)
-    product.ended(job)
 
 
 def test_a_pod_that_is_deleted_is_followed_by_the_next_attempt_s(product: Product, runner: KubernetesRunner) -> None:
@@ -109,33 +81,33 @@ def test_a_pod_that_is_deleted_is_followed_by_the_next_attempt_s(product: Produc
     assert process.returncode == 1, "as `watch` ends where a job has failed"
 
 
-def test_a_connection_that_breaks_costs_no_line_and_repeats_none(
-    product: Product, runner: KubernetesRunner, tmp_path: Path
-) -> None:
-    """Broken twice in the middle, and away for a second the third time; its pod prints on meanwhile."""
-    kubeconfig = product.cluster.env["KUBECONFIG"]
-    proxy = Proxy(api_server_of(kubeconfig))
-    job = prints(runner, lines=60, every_seconds=0.1)
-    known = kubeconfig_by(proxy.port, kubeconfig, tmp_path / "kubeconfig")
-    with cli.start(product, "logs", job.id, "-f", KUBECONFIG=known) as process:
-        seen = read_until(process, "attempt 1, line 3")
-        proxy.mend()
-        seen += read_until(process, "attempt 1, line 10")
-        proxy.cut()
-        time.sleep(1)
-        proxy.mend()
-        assert process.stdout is not None  # not by communicate, which knows nothing of what is read ahead
-        assert process.stderr is not None
-        seen += process.stdout.read().splitlines()
-        errors = process.stderr.read()
-    proxy.close()
-    assert process.returncode == 0, errors
-    assert [text for text in seen if text.startswith("attempt")] == [f"attempt 1, line {n}" for n in range(1, 61)]
-
-
-def test_once_its_pods_are_gone_the_ledger_s_tail_is_printed(product: Product, runner: KubernetesRunner) -> None:
+@pytest.fixture(scope="module")
+def failed(product: Product, runner: KubernetesRunner) -> JobRequest:
+    """A job that has failed. The last of its tests deletes its pod."""
     job = runner.dispatch_job(JobData("e2e_raise", "so", retry=ONCE))
     product.ended(job)
+    return job
+
+
+def test_a_right_that_is_missing_is_named_and_the_tail_is_there(
+    product: Product, failed: JobRequest, tmp_path: Path
+) -> None:
+    job = failed
+    reader = RIGHTS[Account.READER]
+    without_logs = tuple(right for right in reader if right.subresource != "log")
+    namespace = Namespace(product.namespace, product.cluster.env)
+    blind = namespace.account("blind-reader", without_logs, tmp_path)
+    done = cli.run(product, "logs", job.id, code=1, KUBECONFIG=blind)
+    assert f"system:serviceaccount:{product.namespace}:blind-reader may not get pods/log" in done.stderr
+    assert "the Role FULLNAME-reader of the chart spoke-app gives that right" in done.stderr
+    assert done.stdout.rstrip().endswith("ValueError: as it was told to: so")
+    enough = namespace.account("enough", tuple(right for right in reader if right.resource == "pods"), tmp_path)
+    assert "ValueError" in cli.run(product, "logs", job.id, KUBECONFIG=enough).stdout
+    assert cli.run(product, "logs", job.id, "-f", code=1, KUBECONFIG=enough).stdout.count("ValueError: as it") >= 1
+
+
+def test_once_its_pods_are_gone_the_ledger_s_tail_is_printed(product: Product, failed: JobRequest) -> None:
+    job = failed
     whole = cli.run(product, "logs", job.id)
     assert "ValueError: as it was told to: so" in whole.stdout
     assert whole.stderr == "attempt 1: the last lines of its traceback, from the ledger\n"
@@ -149,24 +121,6 @@ def test_once_its_pods_are_gone_the_ledger_s_tail_is_printed(product: Product, r
     gone = f"attempt 1: its pod, {pod['metadata']['name']}, is gone; the last lines of each container's output follow"
     assert gone in tail.stderr
     assert cli.run(product, "logs", job.id, "-f", code=1).stdout == tail.stdout
-
-
-def test_a_right_that_is_missing_is_named_and_the_tail_is_there(
-    product: Product, runner: KubernetesRunner, tmp_path: Path
-) -> None:
-    job = runner.dispatch_job(JobData("e2e_raise", "so", retry=ONCE))
-    product.ended(job)
-    reader = RIGHTS[Account.READER]
-    without_logs = tuple(right for right in reader if right.subresource != "log")
-    namespace = Namespace(product.namespace, product.cluster.env)
-    blind = namespace.account("blind-reader", without_logs, tmp_path)
-    done = cli.run(product, "logs", job.id, code=1, KUBECONFIG=blind)
-    assert f"system:serviceaccount:{product.namespace}:blind-reader may not get pods/log" in done.stderr
-    assert "the Role FULLNAME-reader of the chart spoke-app gives that right" in done.stderr
-    assert done.stdout.rstrip().endswith("ValueError: as it was told to: so")
-    enough = namespace.account("enough", tuple(right for right in reader if right.resource == "pods"), tmp_path)
-    assert "ValueError" in cli.run(product, "logs", job.id, KUBECONFIG=enough).stdout
-    assert cli.run(product, "logs", job.id, "-f", code=1, KUBECONFIG=enough).stdout.count("ValueError: as it") >= 1
 
 
 def test_show_has_attempts_with_pods_nodes_and_causes(product: Product, runner: KubernetesRunner) -> None:

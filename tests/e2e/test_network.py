@@ -36,7 +36,6 @@ ALLOWED = {
     "watcher": {"api server", "database", "tasks", "sync", "carrier", "web"},
     "stranger": {"api server", "database", "carrier", "web"},
     "stranger elsewhere": {"api server", "database", "carrier", "web"},
-    "stranger on another node": {"api server", "database", "carrier", "web"},
 }
 """By pod. What is under no policy of the charts (database, carrier, web: the example's own) is open to those who are
 under none either: that they get there shows that the others could. A job is a target that nobody reaches."""
@@ -126,7 +125,6 @@ SOURCES = [
     "stranger",
     "watcher",
     "stranger elsewhere",
-    "stranger on another node",
     "operator's test",
     "application's test",
 ]
@@ -140,7 +138,7 @@ def test_from_a_pod_of_somebody_else(
     labels = WATCHER if source == "watcher" else {}
     if source in POLICIES:
         labels = labels_under(product.cluster, namespace, POLICIES[source])
-    if source != "stranger on another node":
+    if source != "stranger elsewhere":
         assert said_by_pod(product, namespace, labels, arguments(source, targets), {}) == ALLOWED[source]
         return
     with exclusive(NODE_THAT_STOPS):

@@ -18,28 +18,22 @@ from .beside import Scene, away
 
 pytestmark = pytest.mark.timeout(900)
 
-OUTAGES = pytest.mark.parametrize(
-    ("seconds", "few"),
-    [pytest.param(8, 1, id="for 8 seconds"), pytest.param(60, 5, id="for a minute", marks=pytest.mark.long)],
-)
-"""How long it is away, and how many jobs of each kind there are."""
+SECONDS = 8
+"""How long it is away. test_maintenance.py has longer ones."""
 
 
-@OUTAGES
-def test_the_api_server_away_while_jobs_are_dispatched_and_run(
-    beside: Scene, postgres_ledger_url: str, seconds: float, few: int
-) -> None:
+def test_the_api_server_away_while_jobs_are_dispatched_and_run(beside: Scene, postgres_ledger_url: str) -> None:
     """Of those that run, half end meanwhile."""
     namespace = beside.namespace()
     beside.operator(namespace)
     application = beside.application(namespace, postgres_ledger_url, beside.database(postgres_ledger_url))
-    end_meanwhile = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="meanwhile"), few)
-    run_on = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="afterwards"), few)
+    end_meanwhile = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="meanwhile"))
+    run_on = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="afterwards"))
     application.until_all_run([*end_meanwhile, *run_on])
-    with away(beside.api, seconds, application):
-        dispatched = application.dispatch("e2e_slow", e2e_jobs.Slow(seconds=0.5), 4 * few)
+    with away(beside.api, SECONDS, application):
+        dispatched = application.dispatch("e2e_slow", e2e_jobs.Slow(seconds=0.5), 4)
         application.open("meanwhile")
-        succeeded = {JobState.SUCCEEDED: few}
+        succeeded = {JobState.SUCCEEDED: 1}
         eventually(lambda: application.states(end_meanwhile) == succeeded, "they end: their pods ask nothing of it")
     application.open("afterwards")
     jobs = [*end_meanwhile, *run_on, *dispatched]
@@ -50,19 +44,16 @@ def test_the_api_server_away_while_jobs_are_dispatched_and_run(
     assert len(namespace.all()) == len(jobs)
 
 
-@OUTAGES
-def test_postgresql_away_while_jobs_run_and_finish(
-    beside: Scene, postgres_ledger_url: str, seconds: float, few: int
-) -> None:
+def test_postgresql_away_while_jobs_run_and_finish(beside: Scene, postgres_ledger_url: str) -> None:
     """Those that finish do when they find it away; an attempt whose lease lapses, or that can't record, comes again."""
     namespace, database = beside.namespace(), beside.database(postgres_ledger_url)
     beside.operator(namespace)
     application = beside.application(namespace, postgres_ledger_url, database)
-    finish = application.dispatch("e2e_waits", e2e_jobs.Waits(), few)
-    run_on = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="afterwards"), few)
+    finish = application.dispatch("e2e_waits", e2e_jobs.Waits())
+    run_on = application.dispatch("e2e_waits", e2e_jobs.Waits(gate="afterwards"))
     jobs = [*finish, *run_on]
     application.until_all_run(jobs)
-    with away(database, seconds, application):
+    with away(database, SECONDS, application):
         pass
     application.open("afterwards")
     causes = application.all_succeed(jobs)
@@ -75,7 +66,7 @@ def test_postgresql_away_while_jobs_run_and_finish(
     tells_no_password(application.sync_log() + beside.operator_log(), postgres_ledger_url)
 
 
-@pytest.mark.long  # in `make test`: tests/integration/operator/test_quota.py
+@pytest.mark.long  # in `make test`: tests/unit/operator/test_quota.py
 def test_a_quota_at_zero_for_longer_than_the_start_timeout(beside: Scene, postgres_ledger_url: str) -> None:
     namespace = beside.namespace()
     beside.operator(namespace)

@@ -19,7 +19,7 @@ from sqlalchemy import delete, func, select
 from tests.leftovers import RUN
 from tests.waiting import eventually, patient
 
-from spoke_jobs.tasks.protocol import encoding, messages
+from spoke_jobs.tasks.protocol import messages
 
 from . import e2e_jobs
 from .conftest import Cluster, Images, Object, Product, installed
@@ -157,7 +157,7 @@ def token(place: Product, account: str, audience: str = "spoke-tasks", namespace
 def shown(place: Product, credentials: str | None) -> int:
     """How a request with these credentials is answered."""
     headers = {"Content-Type": messages.NDJSON} | ({"Authorization": f"Bearer {credentials}"} if credentials else {})
-    body = encoding.task_line(messages.Task(uuid.uuid4().hex, "e2e_counts", "-1"))
+    body = messages.task_line(messages.Task(uuid.uuid4().hex, "e2e_counts", "-1"))
     return httpx.post(
         f"{place.tasks_url}{messages.PATH}", content=body, headers=headers, timeout=patient(60)
     ).status_code
@@ -189,15 +189,6 @@ def test_only_accounts_of_the_list_may_send_and_only_by_tokens_of_the_audience(p
     log = place.kubectl("logs", "--selector=app.kubernetes.io/component=tasks", "--tail=-1")
     secrets = [*known.values(), *(item for item, _ in refused.values() if item)]
     assert not [item for item in secrets if item in log or item.rpartition(".")[2] in log], "no token is logged"
-
-
-def test_the_deployment_may_have_tokens_reviewed_and_no_more(place: Product) -> None:
-    def rights(account: str) -> set[str]:
-        who = f"--as=system:serviceaccount:{place.namespace}:{account}"
-        return set(place.kubectl("auth", "can-i", "--list", who).splitlines())
-
-    (own,) = rights("texting-tasks") - rights("nobody")
-    assert own.split() == ["tokenreviews.authentication.k8s.io", "[]", "[]", "[create]"]
 
 
 def test_replicas_killed_and_rolled_lose_nothing_and_repeat_little(place: Product) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 from tests.waiting import eventually
@@ -14,17 +10,14 @@ from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.model import JobData, JobRequest
 from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 
-from . import e2e_jobs
+from . import cli, e2e_jobs
 from .conftest import Object, Product
 
 
 def why(product: Product, job: JobRequest, **environment: str) -> dict[str, Object]:
     """The reasons by their codes."""
-    settings = {"SPOKE_DATABASE_URL": product.url, "SPOKE_NAMESPACE": product.namespace} | environment
-    command = [sys.executable, "-m", "spoke_jobs", "why", str(job.id), "--json"]
-    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return {reason["code"]: reason for reason in json.loads(done.stdout)["reasons"]}
+    reasons = cli.document(product, "why", job.id, **environment)["reasons"]
+    return {reason["code"]: reason for reason in reasons}
 
 
 def why_once(product: Product, job: JobRequest, wanted: Callable[[dict[str, Object]], bool]) -> dict[str, Object]:
@@ -41,8 +34,10 @@ def test_behind_the_job_that_has_its_queue(product: Product, runner: KubernetesR
     assert reason["text"].startswith(f"behind e2e_slow {first.id} in queue why, running ")
     assert (reason["job_id"], reason["advice"]) == (first.id, f"spoke-jobs why {first.id}")
     assert node in why_once(product, first, lambda said: "cluster" in said)["cluster"]["text"]
-    for job in (first, second):
-        product.ledger.cancel(job.id)
+    assert cli.run(product, "cancel", second.id).stdout == f"{second.id}\te2e_slow\tcancelled\n"
+    assert "has already failed (Cancelled)" in cli.run(product, "cancel", second.id, code=1).stderr
+    assert product.pods(second) == [], "one that waits is cancelled, and never has a pod"
+    product.ledger.cancel(first.id)
     for job in (first, second):
         assert product.ended(job).cause == "Cancelled"
         assert product.spokejob(job, "Failed")["status"]["cause"] == "Cancelled"

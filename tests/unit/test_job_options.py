@@ -77,22 +77,15 @@ def test_options_come_back_as_they_were() -> None:
     assert JobOptions.from_json(options.to_json()) == options
 
 
-@pytest.mark.parametrize("wait", [-1, float("nan"), float("inf"), 10**400, "soon", True, None, [1]])
-def test_a_wait_that_is_none_takes_its_default(wait: Any) -> None:
-    options = JobOptions.from_json({"backoffSeconds": wait, "backoffMaxSeconds": wait})
-    assert options == JobOptions()
-
-
-@pytest.mark.parametrize("count", [0, -1, 1.5, "many", True, None])
-def test_a_count_that_is_none_is_left_out_of_the_budget(count: Any) -> None:
-    retry = JobOptions.from_json({"budget": {"error": count, "oom": 7, "meteor": 2}}).retry
-    assert retry.budget == {CauseClass.OOM: 7}
-    assert retry.allowance(CauseClass.ERROR) == DEFAULT_BUDGET[CauseClass.ERROR]
-
-
-@pytest.mark.parametrize("budget", [None, 3, ["error"], "error"])
-def test_a_budget_that_is_none_takes_its_default(budget: Any) -> None:
-    assert JobOptions.from_json({"budget": budget}).retry == RetryPolicy()
+def test_what_can_be_no_wait_and_no_budget_takes_its_default() -> None:
+    for wait in (-1, float("nan"), float("inf"), 10**400, "soon", True, None, [1]):
+        assert JobOptions.from_json({"backoffSeconds": wait, "backoffMaxSeconds": wait}) == JobOptions(), wait
+    for budget in (None, 3, ["error"], "error"):
+        assert JobOptions.from_json({"budget": budget}).retry == RetryPolicy(), budget
+    for count in (0, -1, 1.5, "many", True, None):
+        retry = JobOptions.from_json({"budget": {"error": count, "oom": 7, "meteor": 2}}).retry
+        assert retry.budget == {CauseClass.OOM: 7}, count
+        assert retry.allowance(CauseClass.ERROR) == DEFAULT_BUDGET[CauseClass.ERROR]
 
 
 OTHER_POLICY = RetryPolicy(
@@ -108,92 +101,65 @@ OTHER_POLICY = RetryPolicy(
 
 
 @pytest.mark.parametrize("name", [item.name for item in dataclasses.fields(RetryPolicy)])
-class TestOneDeclarationOfThePolicy:
-    """Each field of the retry policy is declared once."""
-
-    def test_a_row_keeps_it(self, name: str) -> None:
-        value = getattr(OTHER_POLICY, name)
-        assert value != getattr(RetryPolicy(), name), "give OTHER_POLICY another value"
-        stored = json.loads(json.dumps(JobOptions(retry=OTHER_POLICY).to_json()))
-        assert getattr(JobOptions.from_json(stored).retry, name) == value
-
-    @pytest.mark.parametrize("wrong", [object(), None, float("nan")])
-    def test_a_value_of_another_kind_is_refused_by_name_and_read_as_the_default(self, name: str, wrong: Any) -> None:
+def test_a_field_of_the_retry_policy_is_declared_once(name: str) -> None:
+    """A row keeps it, and reads a value of another kind as the default; the operator and the command line take it."""
+    value, default = getattr(OTHER_POLICY, name), getattr(RetryPolicy(), name)
+    assert value != default, "give OTHER_POLICY another value"
+    stored = json.loads(json.dumps(JobOptions(retry=OTHER_POLICY).to_json()))
+    assert getattr(JobOptions.from_json(stored).retry, name) == value
+    key = to_camel(name)
+    assert key in RetryPolicy().to_json()
+    for wrong in (object(), None, float("nan")):
         with pytest.raises(ValueError, match=f"^{name} is .*, where .* expected"):
             dataclasses.replace(RetryPolicy(), **{name: wrong}).check()
-        key = to_camel(name)
-        assert key in RetryPolicy().to_json()
-        assert getattr(RetryPolicy.from_json({key: wrong}), name) == getattr(RetryPolicy(), name)
-
-    def test_the_operator_gets_it_if_it_obeys_it(self, name: str) -> None:
-        if name not in Retry.model_fields:
-            assert name == "never", "the process that runs the job obeys it"
-            return
+        assert getattr(RetryPolicy.from_json({key: wrong}), name) == default
+    assert getattr(retry_policy(json.dumps({name: OTHER_POLICY.to_json()[key]})), name) == value
+    if name in Retry.model_fields:
         spec = spokejob(making.job(options=JobOptions(retry=OTHER_POLICY)), "texting")["spec"]
-        policy = SpokeJobSpec.model_validate(spec).retry.policy()
-        if name == "budget":
-            assert policy.budget[CauseClass.OOM] == OTHER_POLICY.budget[CauseClass.OOM]
-        else:
-            assert getattr(policy, name) == getattr(OTHER_POLICY, name)
+        obeyed = getattr(SpokeJobSpec.model_validate(spec).retry.policy(), name)
+        assert obeyed == ({**obeyed, **value} if name == "budget" else value)
+    else:
+        assert name == "never", "the process that runs the job obeys it"
 
-    def test_the_command_line_takes_it(self, name: str) -> None:
-        value = OTHER_POLICY.to_json()[to_camel(name)]
-        assert getattr(retry_policy(json.dumps({name: value})), name) == getattr(OTHER_POLICY, name)
+
+def queued_registry() -> Registry:
+    registry = Registry()
+    registry.job("queued", queue_name="q")(lambda _ctx, _payload: None)
+    registry.job("told")(lambda _ctx, _payload: None)
+    return registry
 
 
 @pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
-class TestOneDeclaration:
-    """Each fails with what is missing, and where."""
-
-    def test_it_has_a_field(self, option: Option) -> None:
-        if option.name != "upgrade":
-            assert option.name in {*DISPATCH_NAMES, *OPTION_NAMES}, "give it a field of JobData or JobOptions"
-        assert (option.name in OPTION_NAMES) == (bool(option.json_key) or option.name == "retry"), (
-            "an option with a json_key has a field of JobOptions, and the other way round"
-        )
-
-    def test_it_can_be_declared_and_the_declaration_counts(self, option: Option) -> None:
-        if option.name in OF_A_DISPATCH | FILLED_IN:
-            return
-        keyword = option.keyword or option.name
+def test_an_option_is_declared_once(option: Option) -> None:
+    """It fails with what is missing, and where."""
+    name, value, registry = option.name, SAMPLES[option.name], queued_registry()
+    assert name == "upgrade" or name in {*DISPATCH_NAMES, *OPTION_NAMES}, "give it a field of JobData or JobOptions"
+    assert (name in OPTION_NAMES) == (bool(option.json_key) or name == "retry"), (
+        "an option with a json_key has a field of JobOptions, and the other way round"
+    )
+    assert option.doc.endswith(".")
+    if name not in OF_A_DISPATCH | FILLED_IN:
+        keyword = option.keyword or name
         assert keyword in KEYWORDS, f"Registry.job lacks the keyword {keyword}"
-        if option.name not in {"retry", "upgrade"}:
+        if name not in {"retry", "upgrade"}:
             assert KEYWORDS[keyword].default == default_of(option), "Registry.job has another default"
-        registry = Registry()
-        registry.job("told")(lambda _ctx, _payload: None)
-        value = SAMPLES[option.name]
         registry.job("it", **{keyword: value})(lambda _ctx, _payload: None)
         definition = registry.jobs.get("it")
-        kept = definition.options if option.name in OPTION_NAMES else definition
-        assert getattr(kept, option.name) == value, "Registry.job doesn't pass it on"
-
-    def test_a_dispatch_s_own_value_counts(self, option: Option) -> None:
-        if option.name in DISPATCH_NAMES:
-            registry = Registry()
-            value = SAMPLES[option.name]
-            registry.job("queued", queue_name="q")(lambda _ctx, _payload: None)
-            others = {"unique_key": "k", "after": []}  # without them, some options are refused
-            new = prepare_job(JobData("queued", **(others | {option.name: value})), registry, runner="legacy")
-            kept = new.options if option.name in OPTION_NAMES else new
-            assert getattr(kept, option.name) == value, "prepare_job doesn't pass it on"
-
-    def test_its_row_gives_it_back(self, option: Option) -> None:
-        if option.json_key:
-            options = dataclasses.replace(JobOptions(), **{option.name: SAMPLES[option.name]})
-            assert option.json_key in options.to_json()
-            assert JobOptions.from_json(options.to_json()) == options
-
-    def test_the_cluster_knows_it(self, option: Option) -> None:
-        if option.spec_field:
-            assert option.spec_field in SpokeJobSpec.model_fields, "SpokeJobSpec lacks its field"
-        assert option.spec_field or option.in_metadata or not option.placement
-        if option.in_metadata:
-            row = making.job(options=JobOptions(**{option.name: SAMPLES[option.name]}))
-            metadata = spokejob(row, "ns")["metadata"]
-            assert metadata[option.name].items() >= SAMPLES[option.name].items()
-
-    def test_it_says_what_it_means(self, option: Option) -> None:
-        assert option.doc.endswith(".")
+        kept = definition.options if name in OPTION_NAMES else definition
+        assert getattr(kept, name) == value, "Registry.job doesn't pass it on"
+    if name in DISPATCH_NAMES:
+        others = {"unique_key": "k", "after": []}  # without them, some options are refused
+        new = prepare_job(JobData("queued", **(others | {name: value})), registry, runner="legacy")
+        assert getattr(new.options if name in OPTION_NAMES else new, name) == value, "prepare_job doesn't pass it on"
+    if option.json_key:
+        options = dataclasses.replace(JobOptions(), **{name: value})
+        assert option.json_key in options.to_json()
+        assert JobOptions.from_json(options.to_json()) == options
+    assert not option.spec_field or option.spec_field in SpokeJobSpec.model_fields, "SpokeJobSpec lacks its field"
+    assert option.spec_field or option.in_metadata or not option.placement
+    if option.in_metadata:
+        metadata = spokejob(making.job(options=JobOptions(**{name: value})), "ns")["metadata"]
+        assert metadata[name].items() >= value.items()
 
 
 def test_no_option_is_undeclared() -> None:

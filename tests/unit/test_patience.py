@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from tests import waiting
-from tests.waiting import eventually, eventually_async, patient, stays
+from tests import conftest, waiting
+from tests.waiting import eventually, patient, stays
 
 pytest_plugins = ["pytester"]
 
@@ -24,12 +24,6 @@ def test_the_first_true_answer_is_given() -> None:
     assert eventually(lambda: next(answers)) == ["it"]
 
 
-async def test_the_loop_goes_on_meanwhile() -> None:
-    event = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.01, event.set)
-    assert await eventually_async(event.is_set)
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time passes only in sleeps, which take none."""
@@ -38,12 +32,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    async def sleep_async(seconds: float) -> None:
-        sleep(1.0)
-
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(time, "sleep", sleep)
-    monkeypatch.setattr(asyncio, "sleep", sleep_async)
 
 
 def test_in_vain_it_says_what_it_waited_for_and_how_things_are(clock: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,11 +41,6 @@ def test_in_vain_it_says_what_it_waited_for_and_how_things_are(clock: None, monk
     with pytest.raises(AssertionError, match="not within 80 s: the end 3 are left"):
         eventually(lambda: None, "the end", within=40, state=lambda: "3 are left")
     assert 80 <= time.monotonic() < 81
-
-
-async def test_in_vain_in_a_loop_too(clock: None) -> None:
-    with pytest.raises(AssertionError, match="not within .* s: the end"):
-        await eventually_async(lambda: False, "the end")
 
 
 def test_a_promise_holds_as_it_is(clock: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,10 +84,8 @@ def test_a_check_that_takes_long_is_made_less_often(clock: None) -> None:
 @pytest.mark.parametrize(
     ("variables", "factor"),
     [
-        ({}, 1),
         ({"CI": "true"}, 4),
         ({"CI": "true", "SPOKE_TEST_PATIENCE": "1.5"}, 1.5),
-        ({"SPOKE_TEST_PATIENCE": ""}, 1),
     ],
 )
 def test_the_factor_comes_from_the_environment(variables: dict[str, str], factor: float) -> None:
@@ -116,28 +99,14 @@ def test_the_factor_comes_from_the_environment(variables: dict[str, str], factor
 
 def test_the_timeouts_of_tests_are_multiplied(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the hook of tests/conftest.py, whatever gave the test its timeout."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("SPOKE_TEST_PATIENCE", "2")
-    pytester.makeconftest("from tests.conftest import pytest_collection_finish")
+    for module in (conftest, waiting):
+        monkeypatch.setattr(module, "FACTOR", 2.0)
     pytester.makeini("[pytest]\ntimeout = 200")
-    pytester.makepyfile(
-        """
-import pytest
-
-def timeout(request):
-    return request.node.get_closest_marker("timeout").args[0]
-
-def test_plain(request): assert timeout(request) == 400
-
-@pytest.mark.timeout(30)
-def test_marked(request): assert timeout(request) == 60
-
-@pytest.mark.timeout(600)
-def test_long(request): assert timeout(request) == 1000
-
-@pytest.mark.timeout(1100)
-def test_longer(request): assert timeout(request) == 1100
-"""
+    marks = {"plain": "", "marked": "(30)", "long": "(600)", "longer": "(1100)"}
+    text = "\n".join(
+        f"{mark and f'@pytest.mark.timeout{mark}'}\ndef test_{name}(): ..." for name, mark in marks.items()
     )
-    result = pytester.run(sys.executable, "-m", "pytest", "-q", timeout=patient(120))
-    result.assert_outcomes(passed=4)
+    items = pytester.getitems(f"import pytest\n{text}")
+    conftest.pytest_collection_finish(SimpleNamespace(items=items, config=items[0].config))  # type: ignore[arg-type]
+    seconds = {item.name: mark.args[0] for item in items if (mark := item.get_closest_marker("timeout"))}
+    assert seconds == {"test_plain": 400, "test_marked": 60, "test_long": 1000, "test_longer": 1100}

@@ -190,6 +190,9 @@ def test_what_has_no_equal_in_json_comes_back_as_near_as_can_be() -> None:
         (Everything, {"whatever": 10**5000}, r"holds a whole number at \.whatever of more digits"),
         (Holding, Holding(inner=LongContact(first_name="Ada", more="x")), r"a LongContact at \.inner"),
         (None, [10**5000], r"holds a whole number at \[0\] of more digits"),
+        (None, object(), "object"),
+        (None, {1: "a"}, "key"),
+        (None, {"s": {1}}, r"a set at \.s"),
         (None, {"a": [-(10**5000)]}, r"holds a whole number at \.a\[0\]"),
     ],
 )
@@ -267,37 +270,22 @@ def test_a_stored_payload_that_does_not_fit_is_refused_by_name(text: str) -> Non
 
 
 @given(JSON)
-def test_results_are_json(value: Any) -> None:
+def test_results_are_json_or_a_model(value: Any) -> None:
     assert encode_result(value) == value
-
-
-def test_a_result_may_be_a_model() -> None:
     assert encode_result(Contact(first_name="Ada")) == {"firstName": "Ada", "age": 0, "weight": 0.0}
-
-
-@pytest.mark.parametrize("value", [object(), {"a": {1}}, b"bytes", math.nan, "x" * RESULT_LIMIT_BYTES])
-def test_other_results_are_refused(value: Any) -> None:
-    with pytest.raises(InvalidResult, match="the job's result"):
-        encode_result(value)
 
 
 @pytest.mark.parametrize(
     ("result", "words"),
     [
+        ({"a": {1}}, "the job's result"),
+        ("x" * RESULT_LIMIT_BYTES, "the job's result"),
+        (math.nan, "the job's result"),
         (Everything(whatever=[math.nan]), r"holds nan at \.whatever\[0\]"),
         (Everything(data=b"\xff"), r"holds something at \.data"),
         ([10**5000], "whole number"),
     ],
 )
-def test_a_result_that_json_would_change_is_refused(result: Any, words: str) -> None:
+def test_other_results_are_refused(result: Any, words: str) -> None:
     with pytest.raises(InvalidResult, match=words):
         encode_result(result)
-
-
-@given(st.text())
-def test_decoding_never_raises_anything_else(text: str) -> None:
-    try:
-        decoded = decode_payload("j", None, text)
-    except InvalidPayload:
-        return
-    assert decoded == json.loads(text) or decoded != decoded

@@ -79,20 +79,7 @@ def test_what_only_python_s_start_obeys_starts_in_the_usual_way(tmp_path: Path, 
     assert process.communicate(timeout=patient(60))[0] == f"False {of_python == 'settings'}\n"
 
 
-def test_a_setting_of_the_test_process_s_own_that_came_later_is_obeyed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "shown.py").write_text("import sys; print(sys.flags.dev_mode)")
-    for expected in ("False", "True", "False"):
-        process = Program("worker", [tmp_path / "shown.py"], stdout=subprocess.PIPE, text=True)
-        assert process.communicate(timeout=patient(60))[0] == f"{expected}\n"
-        if expected == "False":
-            monkeypatch.setenv("PYTHONDEVMODE", "1")
-        else:
-            monkeypatch.delenv("PYTHONDEVMODE")
-
-
-@pytest.mark.parametrize("option", [{"process_group": 0}, {"umask": 0o77}, {"restore_signals": False}])
+@pytest.mark.parametrize("option", [{"process_group": 0}, {"restore_signals": False}])
 def test_an_option_that_a_fork_would_not_obey_is_refused(tmp_path: Path, option: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match="nor th"):
         Program("worker", [tmp_path / "never.py"], **option)

@@ -167,17 +167,14 @@ def test_what_would_run_nothing_when_it_is_called_is_refused(function: Any) -> N
 @pytest.mark.parametrize(
     ("retry", "words"),
     [
-        (5, r"job 'export': retry is 5, where a spoke_jobs.RetryPolicy is expected"),
-        (0, r"job 'export': retry is 0, where"),
+        (0, r"job 'export': retry is 0, where a spoke_jobs.RetryPolicy is expected"),
         ({}, r"job 'export': retry is \{\}, where"),
         (RetryPolicy(budget={"eror": 1}), "'export': retry: budget has 'eror'.*error, oom"),  # type: ignore[dict-item]
         (RetryPolicy(budget={CauseClass.OOM: 0}), "budget allows 0 of oom"),
-        (RetryPolicy(budget={CauseClass.OOM: 1.5}), "budget allows 1.5 of oom"),  # type: ignore[dict-item]
         (RetryPolicy(budget={CauseClass.OOM: True}), "budget allows True of oom"),
         (RetryPolicy(budget=3), "budget is 3"),  # type: ignore[arg-type]
         (RetryPolicy(backoff_seconds=float("nan")), "backoff_seconds is nan"),
         (RetryPolicy(backoff_seconds=-1), "backoff_seconds is -1"),
-        (RetryPolicy(backoff_max_seconds=float("inf")), "backoff_max_seconds is inf"),
         (RetryPolicy(backoff_max_seconds="9"), "backoff_max_seconds is '9'"),  # type: ignore[arg-type]
     ],
 )

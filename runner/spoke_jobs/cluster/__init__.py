@@ -2,6 +2,6 @@
 
 ``cluster_client`` imports the Kubernetes client. Import it only just before a call, and never in a job's pod.
 
-`spokejob_reads.py` has what `why` reads, `pod_logs.py` what `logs` does; `cluster_checks.py`, `kube_environment.py` and
-`rights.py` are what `check` examines.
+`namespace_reads.py` has what `why` and the dashboard read, `pod_logs.py` what `logs` does; `cluster_checks.py`,
+`kube_environment.py` and `rights.py` are what `check` examines.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,13 +44,11 @@ def check(
     :param ledger: the identity of the ledger whose SpokeLimits are listed; without it, none are.
     :raises ConfigurationError: if there are no credentials.
     """
-    api = SpokeJobClient.connect(namespace, _TIMEOUTS)
-    try:
-        return _Check(api).run(tuple(rights), definitions, lease, ledger)
-    except ApiError as error:
-        return CheckResults(api.server, namespace, away=_refusal(error))
-    finally:
-        api.close()
+    with closing(SpokeJobClient.connect(namespace, _TIMEOUTS)) as api:
+        try:
+            return _Check(api).run(tuple(rights), definitions, lease, ledger)
+        except ApiError as error:
+            return CheckResults(api.server, namespace, away=_refusal(error))
 
 
 class _Check:

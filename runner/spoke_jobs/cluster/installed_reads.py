@@ -21,6 +21,16 @@ _NO_NAMESPACE = "SPOKE_NAMESPACE is not set"
 NOT_INSTALLED = "the Kubernetes client is not installed"
 
 
+def _reachable(namespace: str) -> tuple[str, str]:
+    """Return the namespace, and why nothing can be read there; empty if something can.
+
+    :param namespace: the configured namespace; empty for the pod's own.
+    """
+    if not (where := kube_environment.namespace(namespace)):
+        return "", _NO_NAMESPACE
+    return where, "" if importlib.util.find_spec("kubernetes") is not None else NOT_INSTALLED
+
+
 def waits_in(namespace: str) -> SpokeJobWaits:
     """Read what the SpokeJobs of the namespace wait for.
 
@@ -28,11 +38,10 @@ def waits_in(namespace: str) -> SpokeJobWaits:
     """
     from spoke_jobs.cluster.cluster_view import SpokeJobWaits
 
-    if not (where := kube_environment.namespace(namespace)):
-        return SpokeJobWaits(problem=_NO_NAMESPACE)
-    if importlib.util.find_spec("kubernetes") is None:
-        return SpokeJobWaits(problem=NOT_INSTALLED)
-    from spoke_jobs.cluster.spokejob_waits import read_spokejob_waits
+    where, problem = _reachable(namespace)
+    if problem:
+        return SpokeJobWaits(problem=problem)
+    from spoke_jobs.cluster.namespace_reads import read_spokejob_waits
 
     return read_spokejob_waits(where)
 
@@ -41,10 +50,9 @@ def namespace_in(namespace: str) -> NamespaceView:
     """Read the operator's published state and the PodTemplates of the namespace, likewise."""
     from spoke_jobs.cluster.namespace_view import NamespaceView
 
-    if not (where := kube_environment.namespace(namespace)):
-        return NamespaceView(problem=_NO_NAMESPACE, is_configured=False)
-    if importlib.util.find_spec("kubernetes") is None:
-        return NamespaceView(where, problem=NOT_INSTALLED)
+    where, problem = _reachable(namespace)
+    if problem:
+        return NamespaceView(where, problem=problem, is_configured=bool(where))
     from spoke_jobs.cluster.namespace_reads import read_namespace_view
 
     return read_namespace_view(where)
@@ -56,9 +64,10 @@ def pulled_in(pod: str, namespace: str) -> datetime | None:
     :raises ApiError: if the events can't be read.
     :raises ConfigurationError: if there are no credentials.
     """
-    if not (where := kube_environment.namespace(namespace)) or importlib.util.find_spec("kubernetes") is None:
+    where, problem = _reachable(namespace)
+    if problem:
         return None
-    from spoke_jobs.cluster.spokejob_reads import read_pulled_at
+    from spoke_jobs.cluster.namespace_reads import read_pulled_at
 
     return read_pulled_at(pod, where)
 
@@ -67,10 +76,9 @@ def tail_in(pod: str, namespace: str) -> PodTail:
     """Read what a pod's job has printed last."""
     from spoke_jobs.cluster.cluster_view import PodTail
 
-    if not (where := kube_environment.namespace(namespace)):
-        return PodTail(problem=_NO_NAMESPACE)
-    if importlib.util.find_spec("kubernetes") is None:
-        return PodTail(problem=NOT_INSTALLED)
+    where, problem = _reachable(namespace)
+    if problem:
+        return PodTail(problem=problem)
     from spoke_jobs.cluster.pod_logs import read_pod_tail
 
     return read_pod_tail(pod, where)
@@ -83,6 +91,6 @@ def view_of(job: JobRequest, namespace: str, *, around: bool = True) -> ClusterV
     """
     if job.executor is not Executor.CLUSTER or importlib.util.find_spec("kubernetes") is None:
         return None
-    from spoke_jobs.cluster.spokejob_reads import read_cluster_view
+    from spoke_jobs.cluster.namespace_reads import read_cluster_view
 
     return read_cluster_view(job, namespace, around=around)

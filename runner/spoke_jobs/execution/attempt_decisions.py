@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from types import TracebackType
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -14,7 +17,6 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.retry import RetryPolicy, qualified_name
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.errors import Discard, InvalidPayload, InvalidResult, RetryLater, Superseded, UnknownName
-from spoke_jobs.execution.fingerprint import fingerprint
 from spoke_jobs.execution.lease import StopReason
 from spoke_jobs.ledger.engine import is_away, is_unreachable
 from spoke_jobs.model import Claim, Failure, UnreadPayload
@@ -140,3 +142,39 @@ def _text_of(error: BaseException) -> str:
         return str(error)
     except Exception as again:  # `__str__` of the job's own exception class may fail
         return f"<str() of the exception failed: {type(again).__name__}>"
+
+
+LIMIT = 200
+_LIBRARY = "spoke_jobs"
+
+
+def fingerprint(error: BaseException) -> str:
+    """Return the exception's type and the function that raised it: ``KeyError@shop.importing.load_rows``.
+
+    The function is the innermost one of the application: of the package whose function the library called. Only the
+    type, if the traceback has none.
+    """
+    places = [place for place in _places(error.__traceback__) if _package(place[0]) != _LIBRARY]
+    kind = qualified_name(type(error))
+    if not places:
+        return _plain(kind)
+    application = _package(places[0][0])
+    module, function = next(place for place in reversed(places) if _package(place[0]) == application)
+    return _plain(f"{kind}@{module}.{function}")
+
+
+def _places(traceback: TracebackType | None) -> Iterator[tuple[str, str]]:
+    """Yield the module and the function of each frame, the outermost first."""
+    while traceback is not None:
+        frame = traceback.tb_frame
+        yield str(frame.f_globals.get("__name__", "")), frame.f_code.co_qualname
+        traceback = traceback.tb_next
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _plain(text: str) -> str:
+    """Leave characters that a shell takes as they are: ``load.<locals>.<lambda>`` becomes ``load.lambda``."""
+    return re.sub(r"[^\w.@]", "", text.replace("<locals>.", ""), flags=re.ASCII)[:LIMIT]

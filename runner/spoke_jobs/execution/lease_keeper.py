@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from typing import Protocol
 from uuid import UUID
 
 from spoke_jobs.errors import Superseded
@@ -38,7 +37,7 @@ _LATE_SECONDS = 0.1
 """Threads that are started late are started after this time, and before twice as long."""
 
 
-class LeaseObserver(Protocol):
+class LeaseObserver:
     """Who can end this process from outside: the supervisor of a worker."""
 
     def lease_ends(self, moment: float) -> None:
@@ -54,21 +53,8 @@ class LeaseObserver(Protocol):
         """Note that the function of this attempt has returned or raised: its limits no longer count."""
 
 
-class _Nobody:
-    def lease_ends(self, moment: float) -> None:
-        pass
-
-    def heartbeat_unanswered(self, unanswered: bool) -> None:
-        pass
-
-    def function_begins(self, token: UUID) -> None:
-        pass
-
-    def function_ended(self, token: UUID) -> None:
-        pass
-
-
-UNOBSERVED: LeaseObserver = _Nobody()
+UNOBSERVED = LeaseObserver()
+"""Nobody can."""
 
 
 @dataclass(frozen=True, slots=True)

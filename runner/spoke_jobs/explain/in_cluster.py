@@ -12,7 +12,7 @@ from spoke_jobs.contract.advice import cluster_group_advice, waiting_advice
 from spoke_jobs.contract.cause_row import with_id
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.condition import Condition
-from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, Outcome, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokejob import Outcome, SpokeJob, SpokeJobStatus
 from spoke_jobs.contract.executors import Lane
 from spoke_jobs.contract.operator_state import PublishedStandby
 from spoke_jobs.contract.standby import NO_ANSWER
@@ -89,7 +89,7 @@ def _anothers(seen: _Seen) -> Iterator[Reason]:
 
 
 def _has_ended(seen: _Seen) -> bool:
-    return seen.status.outcome is not None and seen.status.outcome.final
+    return seen.status.is_final
 
 
 def _ended(seen: _Seen) -> Iterator[Reason]:
@@ -123,12 +123,12 @@ def _backs_off(seen: _Seen) -> bool:
 
 
 def _has_an_attempt(seen: _Seen) -> bool:
-    return open_attempt(seen.spokejob) is not None
+    return seen.spokejob.status.open_attempt is not None
 
 
 def _starting(seen: _Seen) -> Iterator[Reason]:
     situation, spokejob, now = seen.situation, seen.spokejob, seen.now
-    attempt = open_attempt(spokejob)
+    attempt = spokejob.status.open_attempt
     if attempt is None:
         return
     known = next((a for a in situation.attempts if (a.run, a.number) == (spokejob.spec.run, attempt.number)), None)
@@ -155,7 +155,7 @@ def _backing_off(seen: _Seen) -> Iterator[Reason]:
     assert due is not None
     yield waits_for(
         WaitReason.BACKING_OFF,
-        f"attempt {status.attempt} ended with {line(status.cause)}{_said(_condition(seen.spokejob, 'Running'))}; "
+        f"attempt {status.attempt} ended with {line(status.cause)}{_said(seen.spokejob.status.condition('Running'))}; "
         f"attempt {status.attempt + 1} follows at {clock(due, now)} ({until(due, now)})",
         _advice_meanwhile(seen),
         until=due,
@@ -176,7 +176,7 @@ def _advice_meanwhile(seen: _Seen) -> str:
 def _pending(seen: _Seen) -> Iterator[Reason]:
     """Explain an attempt whose Job exists and whose pod does not run yet."""
     spokejob, now = seen.spokejob, seen.now
-    attempt, status = open_attempt(spokejob), spokejob.status
+    attempt, status = spokejob.status.open_attempt, spokejob.status
     assert attempt is not None
     reason = status.cause or WaitReason.POD_PENDING
     begun = attempt.started_at or spokejob.created_at
@@ -186,7 +186,7 @@ def _pending(seen: _Seen) -> Iterator[Reason]:
     ends = f"; unless it runs by {clock(deadline, now)} ({when(deadline, now)}) the attempt ends"
     if reason in UNTIMED:
         ends = ""
-    said = _condition(spokejob, "Running")
+    said = spokejob.status.condition("Running")
     what = (
         _quota(status.waiting.to_wait() if status.waiting else None)
         or in_short(
@@ -213,7 +213,7 @@ def _held(seen: _Seen) -> Iterator[Reason]:
     if wait.code == WaitReason.QUEUE_LOCKED and holder is not None:
         yield _behind(holder, spokejob.spec.queue, now, seen.situation.holder)
     else:
-        blocked = _condition(spokejob, "Blocked")
+        blocked = spokejob.status.condition("Blocked")
         deadline = None
         if blocked is not None:
             deadline = blocked.last_transition_time + timedelta(seconds=spokejob.spec.start_timeout_seconds)
@@ -243,7 +243,7 @@ def _wait(seen: _Seen) -> Wait:
     """
     name, published, waiting = seen.spokejob.name, seen.cluster.published, seen.status.waiting
     position = published.turns.index(name) if published is not None and name in published.turns else None
-    admitted = _condition(seen.spokejob, "Admitted")
+    admitted = seen.spokejob.status.condition("Admitted")
     message = admitted.message if admitted else ""
     if waiting is None or waiting.code != seen.status.cause:
         return Wait(seen.status.cause, detail=message, position=position)
@@ -278,7 +278,7 @@ def _why_held(wait: Wait, template: str) -> str:
 
 def _without_standby(seen: _Seen) -> Iterator[Reason]:
     """Say why the job's PodTemplate has no standby pods, if the job wants one and has none."""
-    spec, attempt, published = seen.spokejob.spec, open_attempt(seen.spokejob), seen.cluster.published
+    spec, attempt, published = seen.spokejob.spec, seen.spokejob.status.open_attempt, seen.cluster.published
     if spec.lane != Lane.STANDBY or published is None or (attempt is not None and attempt.lane):
         return
     found = next((item for item in published.standby if item.template == spec.pod_template), None)
@@ -326,7 +326,7 @@ CHECKS: tuple[tuple[Callable[[_Seen], bool], Callable[[_Seen], Iterator[Reason]]
 
 def running_in(cluster: ClusterView) -> Iterator[Reason]:
     """Say where a running job's pod is."""
-    attempt = open_attempt(cluster.spokejob) if cluster.spokejob else None
+    attempt = cluster.spokejob.status.open_attempt if cluster.spokejob else None
     if cluster.spokejob is not None and attempt is not None and attempt.pod:
         node = f" on node {attempt.node}" if attempt.node else ""
         yield Reason(
@@ -335,12 +335,6 @@ def running_in(cluster: ClusterView) -> Iterator[Reason]:
             f"its output: spoke-jobs logs {cluster.spokejob.spec.request_id} -f",
             worker=attempt.pod,
         )
-
-
-def open_attempt(spokejob: SpokeJob) -> AttemptStatus | None:
-    """Return the attempt that is under way, if there is one."""
-    newest = spokejob.status.attempts[-1] if spokejob.status.attempts else None
-    return newest if newest is not None and newest.finished_at is None else None
 
 
 def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Reason | None:
@@ -359,7 +353,7 @@ def _no_operator(cluster: ClusterView, spokejob: SpokeJob, now: datetime) -> Rea
 
 
 def _behind(holder: SpokeJob, queue: str, now: datetime, claimed: Holder | None = None) -> Reason:
-    attempt = open_attempt(holder)
+    attempt = holder.status.open_attempt
     state = ""
     if attempt is not None and holder.status.outcome is Outcome.RUNNING and attempt.started_at is not None:
         node = f" on node {attempt.node}" if attempt.node else ""
@@ -379,10 +373,6 @@ def _behind(holder: SpokeJob, queue: str, now: datetime, claimed: Holder | None 
     )
 
 
-def _condition(spokejob: SpokeJob, kind: str) -> Condition | None:
-    return next((item for item in spokejob.status.conditions if item.type == kind), None)
-
-
 def _said(condition: Condition | None) -> str:
     return f" ({line(condition.message, MESSAGE_LIMIT)})" if condition is not None and condition.message else ""
 
@@ -396,7 +386,7 @@ def _advice(seen: _Seen, name: str, *, tried_again: bool = False) -> str:
         return line(cause.advise(seen.situation.job.id, tried_again=True))
     waiting = seen.status.waiting
     wait = waiting.to_wait() if waiting is not None and waiting.code == name else Wait(name)
-    said = next((item.message for item in seen.status.conditions if item.reason == name and item.message), "")
+    said = seen.status.said(name)
     if name == WaitReason.PODS_NOT_STARTING and said:
         return line(cluster_group_advice(replace(wait, detail=said), seen.situation.job.id, seen.now))
     wait = replace(wait, detail=said) if name == Cause.IMAGE_UNAVAILABLE else wait

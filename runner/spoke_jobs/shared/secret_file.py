@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-_Version = tuple[int, int, int]
+Version = tuple[int, int, int]
 
 
 def stat_regular(path: str | Path) -> os.stat_result:
@@ -22,6 +22,15 @@ def stat_regular(path: str | Path) -> os.stat_result:
     return found
 
 
+def version_of(path: str | Path) -> Version:
+    """Return what changes when a regular file is replaced or written.
+
+    :raises OSError: as :func:`stat_regular` does.
+    """
+    found = stat_regular(path)
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
 class SecretFile:
     """A file with one secret. White space around it is ignored.
 
@@ -32,7 +41,7 @@ class SecretFile:
 
     def __init__(self, path: str, value: str = "") -> None:
         self.path = path
-        self._version: _Version | None = None
+        self._version: Version | None = None
         self._value = value
         if not value:
             self._load()
@@ -51,13 +60,25 @@ class SecretFile:
         return f"SecretFile({self.path!r})"
 
     def _load(self) -> None:
-        found = stat_regular(self.path)
-        version = (found.st_mtime_ns, found.st_ino, found.st_size)
+        version = version_of(self.path)
         if version == self._version:
             return
-        if not (value := Path(self.path).read_text("utf-8").strip()):
-            raise ValueError("it is empty")
+        value = Path(self.path).read_text("utf-8").strip()
+        self._check(value)
         self._value, self._version = value, version
+
+    def _check(self, value: str) -> None:
+        if not value:
+            raise ValueError("it is empty")
+
+
+class TokenFile(SecretFile):
+    """A file with a token for a header. One that cannot be sent counts as unreadable."""
+
+    def _check(self, value: str) -> None:
+        super()._check(value)
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("it can't be sent in a header")
 
 
 Secret = str | SecretFile

@@ -22,7 +22,6 @@ from spoke_jobs.shared.api_errors import AlreadyExists, ApiError, ApiUnavailable
 from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.sync.auto_sizes import AutoSizes
 from spoke_jobs.sync.decide import failure, type_not_allowed
-from spoke_jobs.sync.failed_writes import FailedWrites
 from spoke_jobs.sync.sync_model import (
     Action,
     Cancel,
@@ -39,7 +38,7 @@ from spoke_jobs.sync.sync_model import (
     read_view,
 )
 from spoke_jobs.sync.template_rules import TemplateRules
-from spoke_jobs.sync.undecided import FAILED, Undecided
+from spoke_jobs.sync.undecided import FAILED, FailedWrites, Undecided
 from spoke_jobs.sync.writer import ConnectionLost, Writer
 
 logger = logging.getLogger(__name__)

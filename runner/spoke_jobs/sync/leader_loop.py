@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
-from spoke_jobs.cluster.pod_output import read_outputs
+from spoke_jobs.cluster.pod_logs import read_outputs
 from spoke_jobs.contract.executors import CLUSTER_RUNNER, LANE_RUNNER
 from spoke_jobs.execution.contained_routines import ContainedRoutines
 from spoke_jobs.ledger.cluster import ended_attempts, syncing
@@ -48,6 +49,7 @@ from spoke_jobs.sync.watch import Inbox, NotifyListener, Watcher
 from spoke_jobs.sync.writer import ConnectionLost, Writer
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _PROGRESS_BUDGET_SECONDS = 1.0
 """How long progress updates may delay the launches of a turn."""
@@ -372,20 +374,24 @@ class LeaderLoop:
 
     def _settle(self) -> None:
         """Go on with the dependents of jobs that have ended, before the unblocked ones are launched."""
+        settled = self._try(
+            "unblock dependents", lambda connection: settling.settle_ended(connection, above=self._settled_to)
+        )
+        if settled is not None:
+            self._settled_to = settled.last
+
+    def _try(self, what: str, routine: Callable[[Connection], T]) -> T | None:
+        """Call a routine in a transaction. A failure, such as a deadlock, does not affect the other routines."""
         try:
             with self._writer.transaction() as connection:
-                settled = settling.settle_ended(connection, above=self._settled_to)
-            self._settled_to = settled.last
-        except DBAPIError as error:  # a deadlock, for example; it does not affect the other routines
-            logger.warning("could not unblock dependents; trying again: %s", reason_of(error))
+                return routine(connection)
+        except DBAPIError as error:
+            logger.warning("could not %s; trying again: %s", what, reason_of(error))
+            return None
 
     def _end_strays(self) -> None:
-        """End attempts and delete queues' locks that no pod owns. A failure does not affect the other routines."""
-        try:
-            with self._writer.transaction() as connection:
-                strays.end_strays(connection)
-        except DBAPIError as error:
-            logger.warning("could not end attempts without an owner; trying again: %s", reason_of(error))
+        """End attempts and delete queues' locks that no pod owns."""
+        self._try("end attempts without an owner", strays.end_strays)
 
     def _serve_lane(self) -> None:
         """Do for the lane `worker` what its workers do while one runs: end lost attempts, and jobs that start too late.
@@ -395,17 +401,18 @@ class LeaderLoop:
         begun = self._clock()
         if begun - self._answered_at > _BETWEEN_LOOKS_SECONDS:
             self._answers_since = begun
-        try:
-            with self._writer.transaction() as connection:
-                if begun - self._answers_since >= _LOST_SECONDS and reaping.reap(
-                    connection, LANE_RUNNER, _BATCH, others=False, lapsed_seconds=_LOST_SECONDS
-                ):
-                    self._due["launch"] = 0.0  # they may have moved to pods
-                # Sync may have another release of the application's code than the workers, so it names no unknown type.
-                start_timeouts.expire_starts(connection, LANE_RUNNER, None, _BATCH)
-        except DBAPIError as error:
+
+        def serve(connection: Connection) -> bool:
+            if begun - self._answers_since >= _LOST_SECONDS and reaping.reap(
+                connection, LANE_RUNNER, _BATCH, others=False, lapsed_seconds=_LOST_SECONDS
+            ):
+                self._due["launch"] = 0.0  # they may have moved to pods
+            # Sync may have another release of the application's code than the workers, so it names no unknown type.
+            start_timeouts.expire_starts(connection, LANE_RUNNER, None, _BATCH)
+            return True
+
+        if not self._try("end jobs that workers have lost", serve):
             self._answers_since = self._clock()
-            logger.warning("could not end jobs that workers have lost; trying again: %s", reason_of(error))
             return
         self._answered_at = self._clock()
         if self._answered_at - begun > _IN_TIME_SECONDS:
@@ -420,31 +427,33 @@ class LeaderLoop:
         begun = self._clock()
         if begun < self._next_overflow:
             return
-        try:
-            with self._writer.transaction() as connection:
-                waits = overflow.look(connection, self._overflow_looks.last_attempt, _CANDIDATES)
-                looks, late = overflow_looks.look(self._overflow_looks, waits, begun)
-                moved = overflow.move_to_pods(connection, late[:_BATCH])
-        except DBAPIError as error:
-            logger.warning("could not move jobs that no worker takes; trying again: %s", reason_of(error))
+
+        def move(connection: Connection) -> tuple[Looks, int]:
+            waits = overflow.look(connection, self._overflow_looks.last_attempt, _CANDIDATES)
+            looks, late = overflow_looks.look(self._overflow_looks, waits, begun)
+            return looks, len(overflow.move_to_pods(connection, late[:_BATCH]))
+
+        done = self._try("move jobs that no worker takes", move)
+        if done is None:
             return
+        looks, moved = done
         self._overflow_looks = looks
         self._next_overflow = self._clock() + _REST * (self._clock() - begun)
         if moved:
             self._due["launch"] = 0.0
-            logger.info("moved %d jobs to pods, because no worker was free for them in time", len(moved))
+            logger.info("moved %d jobs to pods, because no worker was free for them in time", moved)
 
     def _count_usage(self) -> None:
         """Count what the attempts used that have ended since the last look. A failure loses nothing but time."""
         for _ in range(_LOOKS):
-            try:
-                with self._writer.transaction() as connection:
-                    self._usage = ended_attempts.look(connection, self._usage, _LOOKED_AT)
-            except DBAPIError as error:
-                logger.warning("could not read what attempts used; trying again: %s", reason_of(error))
+            usage = self._try(
+                "read what attempts used", lambda connection: ended_attempts.look(connection, self._usage, _LOOKED_AT)
+            )
+            if usage is None:
                 return
-            self._health.ended(self._usage.ended)
-            if not self._usage.more:
+            self._usage = usage
+            self._health.ended(usage.ended)
+            if not usage.more:
                 return
 
     def _prune(self) -> None:

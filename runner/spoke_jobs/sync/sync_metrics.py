@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from http.server import ThreadingHTTPServer
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 from urllib.parse import urlencode
 
 from prometheus_client import Metric
@@ -30,6 +30,7 @@ from spoke_jobs.sync.undecided import FAILED, GIVEN_UP
 from spoke_jobs.sync.usage_metrics import UsageMetrics, counted
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 STARTING = "starting"
 STANDBY = "standby"
@@ -160,11 +161,11 @@ def exposition(
     """Return all metrics."""
     families = [
         *_of_health(health),
-        *_of_backlog(backlog),
-        *_of_lane(lanes),
+        *_if_read(backlog, _of_backlog),
+        *_if_read(lanes and partial(lanes, None), _of_lane),
         *health.usage.families(),
         *attempt_families(health.attempts),
-        *_of_schedules(schedules),
+        *_if_read(schedules, partial(schedule_families, MetricSource.SYNC)),
         lag_family(MetricSource.SYNC, health.schedule_lag),
     ]
     return Exposition(MetricSource.SYNC, families)
@@ -203,24 +204,24 @@ def _of_health(health: SyncHealth) -> Iterator[Metric]:
     yield _by_kind("spoke_sync_repairs", health.repaired)
 
 
-def _of_backlog(backlog: Backlog | None) -> Iterator[Metric]:
-    if backlog is None:
-        return
+def _if_read(read: Callable[[], T] | None, families: Callable[[T], Iterable[Metric]]) -> Iterable[Metric]:
+    """Return the metrics of what can be read now; none while the database is down, when the others are needed most."""
+    if read is None:
+        return ()
     try:
-        count, seconds = backlog()
-    except Exception:  # the other metrics are needed most when the database is down
-        return
+        found = read()
+    except Exception:
+        return ()
+    return families(found)
+
+
+def _of_backlog(found: tuple[int, float]) -> Iterator[Metric]:
+    count, seconds = found
     yield gauge("spoke_sync_jobs_unlaunched", count)
     yield gauge("spoke_sync_oldest_unlaunched_seconds", seconds)
 
 
-def _of_lane(lanes: LaneLoads | None) -> Iterator[Metric]:
-    if lanes is None:
-        return
-    try:
-        loads = lanes(None)
-    except Exception:  # the other metrics are needed most when the database is down
-        return
+def _of_lane(loads: Mapping[str, LaneLoad]) -> Iterator[Metric]:
     due, running = gauge("spoke_sync_lane_jobs_due"), gauge("spoke_sync_lane_jobs_running")
     oldest = gauge("spoke_sync_lane_oldest_due_seconds")
     for name, load in loads.items():
@@ -228,16 +229,6 @@ def _of_lane(lanes: LaneLoads | None) -> Iterator[Metric]:
         running.add_metric([name], load.running)
         oldest.add_metric([name], load.oldest_seconds)
     yield from (due, running, oldest)
-
-
-def _of_schedules(count: CountSchedules | None) -> Iterator[Metric]:
-    if count is None:
-        return
-    try:
-        found = count()
-    except Exception:  # the other metrics are needed most when the database is down
-        return
-    yield from schedule_families(MetricSource.SYNC, found)
 
 
 def _by_kind(name: str, counts: Mapping[str, int]) -> Metric:

@@ -8,11 +8,11 @@ from typing import TypeVar
 from uuid import UUID
 
 from spoke_jobs.cluster.manifest import name_of
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.custom_resources.spokejob import LedgerState, Outcome
-from spoke_jobs.contract.name_fields import cause, object_name
-from spoke_jobs.contract.names import ANNOTATION_SUSPENDED_BY, MANAGER_SYNC
+from spoke_jobs.contract.names import ANNOTATION_SUSPENDED_BY, MANAGER_SYNC, is_object_name
 from spoke_jobs.model import Failure, JobRequest, Progress
-from spoke_jobs.shared.clean_text import error_type
+from spoke_jobs.shared.clean_text import error_type, is_cause_name
 from spoke_jobs.shared.object_fields import Body, items, mapping, number, text
 
 _Word = TypeVar("_Word", bound=StrEnum)
@@ -212,3 +212,15 @@ def _member(kind: type[_Word], text: str) -> _Word | None:
         return kind(text)
     except ValueError:
         return None
+
+
+def cause(body: Body, name: str = "cause") -> str:
+    """Return the cause in a field: empty if there is none, `Undiagnosable` if it does not have the form of a cause."""
+    found = text(body, name)
+    return found if not found or is_cause_name(found) else Cause.UNDIAGNOSABLE
+
+
+def object_name(body: Body, name: str) -> str:
+    """Return the name of a Kubernetes object in a field; empty if no object can have that name."""
+    found = text(body, name)
+    return found if is_object_name(found) else ""

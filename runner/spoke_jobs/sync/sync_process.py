@@ -94,7 +94,14 @@ class Sync:
                 began, pause = time.monotonic(), 0.0
                 try:
                     if self._lead():
-                        loop = loop or self._make_loop()
+                        loop = loop or LeaderLoop(
+                            self._writer,
+                            self._api,
+                            self.health,
+                            self._intervals,
+                            listener=self._listener,
+                            registry=self._registry,
+                        )
                         loop.serve(stop)
                         return
                     failures = 0
@@ -122,16 +129,6 @@ class Sync:
         finally:
             _close(loop, stores=True)
             self._writer.close()
-
-    def _make_loop(self) -> LeaderLoop:
-        return LeaderLoop(
-            self._writer,
-            self._api,
-            self.health,
-            self._intervals,
-            listener=self._listener,
-            registry=self._registry,
-        )
 
     def backlog(self) -> tuple[int, float]:
         """Count the due rows without a SpokeJob, and the seconds since the oldest became due. Thread-safe."""

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from spoke_jobs.shared.clean_text import visible_json
 from spoke_jobs.web.answers import LATER, OF_ALL_ONLY, ApiReading, Asked, Page
 from spoke_jobs.web.api_document import API, JSON, NO_ERRORS, OPENAPI, openapi, phrase
-from spoke_jobs.web.problem_responses import problem_response
+from spoke_jobs.web.guard import problem_response
 from spoke_jobs.web.query_values import NO_PARAMETERS, parameter_problems
 from spoke_jobs.web.viewer import Viewer
 

@@ -38,7 +38,7 @@ from spoke_jobs.web.answers import (
     refusal,
 )
 from spoke_jobs.web.cluster_reads import ClusterReads
-from spoke_jobs.web.failure_views import MUTES_SHOWN, PERIOD, SHOWN
+from spoke_jobs.web.failure_pages import MUTES_SHOWN, PERIOD, SHOWN
 from spoke_jobs.web.job_search import FILTERS, address
 from spoke_jobs.web.overview_views import GROUPS_SHOWN
 from spoke_jobs.web.query_values import MOMENT, TEXT, YES_OR_NO, Parameter, number, one_of, values_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -41,11 +41,12 @@ from spoke_jobs.web.answers import (
     Reading,
     Redirect,
     Room,
+    database_problem,
     not_allowed,
     refusal,
 )
 from spoke_jobs.web.api_document import phrase
-from spoke_jobs.web.api_endpoints import ApiEndpoints
+from spoke_jobs.web.api_endpoints import NOT_SIGNED_IN, ApiEndpoints
 from spoke_jobs.web.api_reads import ApiReads
 from spoke_jobs.web.audit_pages import AuditPages
 from spoke_jobs.web.authorizers import Authorize, Authorizer, Hook
@@ -54,16 +55,12 @@ from spoke_jobs.web.bulk_pages import BulkPages
 from spoke_jobs.web.change_stream import ChangeStream
 from spoke_jobs.web.cluster_pages import ClusterPages
 from spoke_jobs.web.cluster_reads import ClusterReads
-from spoke_jobs.web.database_problems import database_problem
 from spoke_jobs.web.failure_pages import FailurePages
-from spoke_jobs.web.guard import HEALTH, LOOPBACK_HOSTS, Guard, host_name, is_cross_site, read_form
+from spoke_jobs.web.guard import HEALTH, LOOPBACK_HOSTS, Guard, host_name, is_api, is_cross_site, read_form
 from spoke_jobs.web.job_search import address
-from spoke_jobs.web.output_pages import OutputPages
-from spoke_jobs.web.page_rendering import page_rendering
+from spoke_jobs.web.page_rendering import page_rendering, reader_zone
 from spoke_jobs.web.pages import Pages
-from spoke_jobs.web.problem_responses import is_api
 from spoke_jobs.web.queue_pages import QueuePages
-from spoke_jobs.web.reader_zone import reader_zone
 from spoke_jobs.web.schedule_pages import SchedulePages
 from spoke_jobs.web.signed_sessions import LASTING_SECONDS, Session, Signer
 from spoke_jobs.web.start_pages import StartPages
@@ -91,7 +88,6 @@ COOKIE = "spoke_jobs_session"
 _EVENTS = "text/event-stream"
 
 UNEXPECTED = "The dashboard's log has the error."
-Endpoint = Callable[[Request], Awaitable[Response]]
 R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
@@ -183,7 +179,6 @@ class Dashboard:
         suggested = SuggestedNames(queries.recent_names)
         self._rooms: tuple[Room, ...] = (
             Pages(self._ledger, queries, cluster, suggested),
-            OutputPages(queries, cluster),
             StartPages(self._ledger, queries),
             BulkPages(self._ledger, queries),
             FailurePages(engine, queries),
@@ -266,44 +261,28 @@ class Dashboard:
         return self._render(request, page, None, None)
 
     def _route(self, each: Reading | Acting) -> Route:
-        if isinstance(each, Acting):
-            return Route(each.path, self._acting(each), methods=["POST"])
-        return Route(each.path, self._reading(each), methods=["GET"])
-
-    def _reading(self, route: Reading) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             session = self._session(request)
             viewer = await self._authorizer.viewer(request, session)
             if viewer is None:
                 return self._unknown(request, session)
-            if route.needs is not None and route.needs not in viewer.actions:
-                return self._answered(request, not_allowed(route.needs), viewer, session)
-            if route.of_all and not viewer.sees_all:
+            given: Mapping[str, str] | Page = request.query_params
+            if isinstance(each, Acting):
+                given = await self._form(request, session, viewer.name)
+            if isinstance(given, Page):
+                return self._answered(request, given, viewer, session)
+            if each.needs is not None and each.needs not in viewer.actions:
+                return self._answered(request, not_allowed(each.needs), viewer, session)
+            if each.of_all and not viewer.sees_all:
                 return self._answered(request, OF_ALL_ONLY, viewer, session)
-            asked = Asked(request.path_params, request.query_params, reader_zone(request.cookies))
-            answer = await self._read(partial(route.read, viewer, asked), too_slow=route.too_slow)
+            asked = Asked(request.path_params, given, reader_zone(request.cookies))
+            if isinstance(each, Acting):
+                answer = await self._read(partial(each.act, viewer, asked), changes=True)
+            else:
+                answer = await self._read(partial(each.read, viewer, asked), too_slow=each.too_slow)
             return self._answered(request, answer, viewer, session)
 
-        return endpoint
-
-    def _acting(self, route: Acting) -> Endpoint:
-        async def endpoint(request: Request) -> Response:
-            session = self._session(request)
-            viewer = await self._authorizer.viewer(request, session)
-            if viewer is None:
-                return self._unknown(request, session)
-            form = await self._form(request, session, viewer.name)
-            if isinstance(form, Page):
-                return self._answered(request, form, viewer, session)
-            if route.needs not in viewer.actions:
-                return self._answered(request, not_allowed(route.needs), viewer, session)
-            if route.of_all and not viewer.sees_all:
-                return self._answered(request, OF_ALL_ONLY, viewer, session)
-            asked = Asked(request.path_params, form, reader_zone(request.cookies))
-            answer = await self._read(partial(route.act, viewer, asked), changes=True)
-            return self._answered(request, answer, viewer, session)
-
-        return endpoint
+        return Route(each.path, endpoint, methods=["POST" if isinstance(each, Acting) else "GET"])
 
     async def _read(self, read: Callable[[], R], *, too_slow: str = NARROWER, changes: bool = False) -> R | Page:
         """Run what blocks on a thread. An error of the database becomes a page.
@@ -431,7 +410,7 @@ class Dashboard:
             path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
             wanted = wanted_page(path, request.scope["query_string"])
             return self._answered(request, Redirect(sign_in_address(wanted)), None, session)
-        page = refusal("Not allowed", "You may not look at this dashboard, or you have to sign in.", 401)
+        page = refusal("Not allowed", NOT_SIGNED_IN, 401)
         return self._render(request, page, None, None)
 
     async def _viewer(self, request: Request) -> Viewer | None:

@@ -1,15 +1,21 @@
-"""What holds for every request and response: the names of this host, the headers of answers, the size of forms."""
+"""What holds for every request and response: the names of this host, the headers of answers, the size of forms.
+
+Also errors that no page or endpoint answers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import json
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spoke_jobs.web.problem_responses import refusal_response
+from spoke_jobs.shared.clean_text import visible_json
+from spoke_jobs.web.api_document import NO_ERRORS, PROBLEM, problem
 
 HEALTH = "/healthz"
 """Kubelets call it by a pod's address, so that it has no name of this host."""
@@ -99,3 +105,22 @@ async def read_form(request: Request) -> dict[str, str] | None:
     except ValueError:
         return None
     return dict(fields) if len(dict(fields)) == len(fields) else None
+
+
+def is_api(scope: Scope) -> bool:
+    """Whether a program asks, which reads no pages."""
+    below_root: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return f"{below_root}/".startswith("/api/")
+
+
+def problem_response(status: int, detail: str, errors: Mapping[str, str] = NO_ERRORS) -> Response:
+    """Return the problem document of an error.
+
+    :param errors: what is wrong with parameters, by their names.
+    """
+    return Response(visible_json(json.dumps(problem(status, detail, errors))), status, media_type=PROBLEM)
+
+
+def refusal_response(scope: Scope, status: int, text: str) -> Response:
+    """Return an error without a page: a problem document for a program, plain text for all others."""
+    return problem_response(status, text) if is_api(scope) else PlainTextResponse(f"{text}\n", status)

@@ -23,8 +23,7 @@ from spoke_jobs.web.authorizers import Authorizer, is_long_enough, is_name
 from spoke_jobs.web.claim_rules import ClaimRules
 from spoke_jobs.web.id_tokens import IdTokenRefused, UnknownKey, verified_claims
 from spoke_jobs.web.oidc_provider import CodeRefused, OidcProvider, ProviderFailed
-from spoke_jobs.web.sign_in_attempts import LASTING_SECONDS, Attempt, attempt_of, begin_attempt
-from spoke_jobs.web.signed_sessions import Session
+from spoke_jobs.web.signed_sessions import ATTEMPT_SECONDS, Attempt, Session, attempt_of, begin_attempt
 from spoke_jobs.web.viewer import Viewer
 from spoke_jobs.web.wanted_page import CALLBACK, OVERVIEW, SIGN_IN, SIGNED_OUT, local_page
 
@@ -170,7 +169,7 @@ class OidcSignIn(Authorizer):
         attempt = attempt_of(self.signing_key(), session, _only(answer, "state"), now)
         if attempt is None:
             text = (
-                f"It began more than {LASTING_SECONDS // 60} minutes ago, or in another browser, or your browser "
+                f"It began more than {ATTEMPT_SECONDS // 60} minutes ago, or in another browser, or your browser "
                 "keeps no cookies of the dashboard."
             )
             raise SignInFailed(_refusal("This sign-in has ended", text, 400))

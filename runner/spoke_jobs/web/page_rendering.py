@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from datetime import UTC, tzinfo
 from functools import cache
 from importlib.resources import files
+from zoneinfo import ZoneInfo
 
 import jinja2
 from markupsafe import Markup, escape
 
 from spoke_jobs.shared.clean_text import visible
 from spoke_jobs.web.answers import Page
-from spoke_jobs.web.reader_zone import COOKIE
 from spoke_jobs.web.viewer import Viewer
 
 _STATIC = {
@@ -116,3 +118,18 @@ class PageRendering:
 def page_rendering() -> PageRendering:
     """Return the rendering of this process: all its dashboards have the same templates, which are compiled once."""
     return PageRendering()
+
+
+COOKIE = "spoke-jobs-zone"
+_LONGEST_NAME = 64
+
+
+def reader_zone(cookies: Mapping[str, str]) -> tzinfo:
+    """Return the zone that a request's cookies name; UTC if they name none that this machine knows."""
+    name = cookies.get(COOKIE, "")
+    if not name or len(name) > _LONGEST_NAME:
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, LookupError):  # a folder or a file that is no zone, a bad name, an unknown one
+        return UTC

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from spoke_jobs.cluster.cluster_view import SpokeJobWaits
+from spoke_jobs.cluster.cluster_view import ClusterView, PodTail, SpokeJobWaits
+from spoke_jobs.cluster.installed_reads import NOT_INSTALLED
 from spoke_jobs.contract.executors import Executor
 from spoke_jobs.errors import DependencyNotMet, UniquenessConflict
 from spoke_jobs.explain.changes import Change, cancelled, retried
 from spoke_jobs.explain.groups import groups, has_spokejobs
 from spoke_jobs.explain.job_details import details
+from spoke_jobs.explain.tries import Try, tries
 from spoke_jobs.explain.why import explain, is_explained_by_cluster
 from spoke_jobs.explain.words import line
 from spoke_jobs.ledger.audit.audit_events import EventFilter
@@ -23,8 +26,8 @@ from spoke_jobs.ledger.reading.crowd_facts import Crowd
 from spoke_jobs.ledger.reading.dashboard_queries import AHEAD, GROUPED, DashboardQueries, JobPage, RecentNames
 from spoke_jobs.ledger.reading.dependency_queries import LINKS
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import JobRequest
-from spoke_jobs.web import job_views, overview_views
+from spoke_jobs.model import AttemptState, JobRequest, JobState
+from spoke_jobs.web import cluster_reads, job_views, overview_views
 from spoke_jobs.web.answers import (
     LATER,
     NOT_FOUND,
@@ -35,14 +38,14 @@ from spoke_jobs.web.answers import (
     Page,
     Reading,
     Redirect,
+    refusal,
     unchanged_job,
 )
 from spoke_jobs.web.cluster_reads import ClusterReads, read_sync
 from spoke_jobs.web.job_search import read_search
-from spoke_jobs.web.output_pages import tail_of_running
+from spoke_jobs.web.live_output import running_pod, shown_output
 from spoke_jobs.web.process_views import (
     ProcessItem,
-    SeenOperator,
     operator_process,
     sync_process,
     task_processes,
@@ -56,6 +59,7 @@ from spoke_jobs.web.viewer import STANDS_IN_THE_WAY, JobAction, Viewer, shown_jo
 PER_PAGE = 50
 _FAILED_SECONDS = 86_400.0
 _EVENTS = 10
+_HIDDEN = refusal("Not allowed", "You may not see what jobs print.", 403)
 SAID = {
     "cancelled": "The job was cancelled.",
     "asked": "The job was asked to stop.",
@@ -86,6 +90,7 @@ class Pages:
         yield Reading("/", self.overview, too_slow=LATER)
         yield Reading("/jobs", self.jobs)
         yield Reading("/jobs/{job_id}", self.job)
+        yield Reading("/jobs/{job_id}/output", self.output)
         for action in (JobAction.CANCEL, JobAction.RETRY):
             yield Acting(f"/jobs/{{job_id}}/{action}", partial(self.act, action), action)
 
@@ -185,6 +190,27 @@ class Pages:
             "job.html", {"title": title, "view": view, "said": SAID.get(asked.given.get("said", ""), "")}, live=True
         )
 
+    def output(self, viewer: Viewer, asked: Asked) -> Answer:
+        """Show the output of the attempt that runs, or of the last one of which some is kept."""
+        if not viewer.may_see_output:
+            return _HIDDEN
+        job_id = asked.id("job_id")
+        job = self._queries.job(job_id, viewer.narrowed()) if job_id is not None else None
+        if job is None:
+            return NOT_FOUND
+        runs = job.state is JobState.RUNNING
+        until = time.monotonic() + cluster_reads.FOLLOW_SECONDS  # of both reads: browsers ask every few seconds
+        view = self._cluster.followed_view(job, cluster_reads.FOLLOW_SECONDS) if runs else None
+        spokejob = view.spokejob if view is not None else None
+        # While an attempt runs, browsers ask every few seconds, and nothing of earlier ones is shown.
+        found = tries(job, self._queries.newest_attempt(job.id), spokejob) if runs else ()
+        if not found or found[-1].state != AttemptState.RUNNING:
+            found = tries(job, self._queries.attempts(job.id), spokejob, self._queries.reports(job.id))
+        rest = max(until - time.monotonic(), 0.0)
+        shown = shown_output(job, found, tail_of_running(self._cluster, job, found, view, rest) if runs else None)
+        title = f"Output of job {job.id}: {line(job.job_type, 80)}"
+        return Page("output.html", {"title": title, "job_id": job.id, "output": shown}, live=True)
+
     def act(self, action: JobAction, viewer: Viewer, asked: Asked) -> Answer:
         """Cancel or retry a job."""
         job_id = asked.id("job_id")
@@ -220,7 +246,7 @@ class Pages:
         uses_pods = needed or (view is not None and view.publication is not None)
         yield from sync_process(sync, crowd.now, needed=uses_pods)
         if viewer.sees_all:
-            yield from operator_process(SeenOperator(view, waits, needed), crowd.now)
+            yield from operator_process(view, waits, crowd.now, needed=needed)
             yield from task_processes(replicas, claims, crowd.now)
 
     def _batches(self, viewer: Viewer, job: JobRequest) -> list[Batch]:
@@ -249,3 +275,22 @@ def _listed(page: JobPage, search: Any, viewer: Viewer, names: RecentNames) -> j
 def _in_pods(crowd: Crowd) -> bool:
     """Whether a job waits for a pod."""
     return any(each.kind.executor is Executor.CLUSTER for each in crowd.waiting)
+
+
+def tail_of_running(
+    cluster: ClusterReads,
+    job: JobRequest,
+    found: Sequence[Try],
+    view: ClusterView | None,
+    within_seconds: float | None = None,
+) -> PodTail | None:
+    """Read what the pod that runs a job has printed last. If that is not possible, say why, or return None.
+
+    :param view: what was read of the job's SpokeJob; None if it has none, or if the Kubernetes client is missing.
+    :param within_seconds: how long to wait for it; None for as long as a page waits.
+    """
+    pod = running_pod(job, found)
+    if pod:
+        return cluster.tail(pod, within_seconds)
+    problem = NOT_INSTALLED if view is None else view.problem
+    return PodTail(problem=problem) if problem else None

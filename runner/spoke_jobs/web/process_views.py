@@ -40,18 +40,6 @@ class ProcessItem:
     """Its last sign; None if that is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeenOperator:
-    """What says whether an operator is alive."""
-
-    view: NamespaceView | None
-    """None if the cluster has not answered yet."""
-    waits: SpokeJobWaits | None
-    """None if no job says that there are SpokeJobs."""
-    needed: bool
-    """Whether a job waits for a pod."""
-
-
 def worker_processes(workers: Iterable[SeenWorker], now: datetime) -> Iterable[ProcessItem]:
     """Describe workers, and the pods of running attempts. The ledger does not know when they started."""
     for worker in workers:
@@ -73,14 +61,19 @@ def sync_process(sync: SyncSign, now: datetime, *, needed: bool) -> Iterable[Pro
         yield ProcessItem("sync", "", "none is active")
 
 
-def operator_process(seen: SeenOperator, now: datetime) -> Iterable[ProcessItem]:
+def operator_process(
+    view: NamespaceView | None, waits: SpokeJobWaits | None, now: datetime, *, needed: bool
+) -> Iterable[ProcessItem]:
     """Describe the operator, if it has published its state in the namespace, or if a job needs it.
 
     It publishes its state at least once a minute while jobs are unfinished, and nothing otherwise.
+
+    :param view: None if the cluster has not answered yet.
+    :param waits: None if no job says that there are SpokeJobs.
+    :param needed: whether a job waits for a pod.
     """
-    view, waits = seen.view, seen.waits
     if view is None or view.publication is None:
-        if not seen.needed:
+        if not needed:
             return
         if view is None:
             state = "unknown: the cluster has not answered yet"

@@ -30,8 +30,7 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.settings import load_settings, usable_progress_keys
 from spoke_jobs.shared.secret_file import Secret, value_of
 from spoke_jobs.web.dashboard import open_engine
-from spoke_jobs.web.progress_reads import ProgressReads, ProgressUnavailableError
-from spoke_jobs.web.shown_progress import ShownProgress, shown_progress
+from spoke_jobs.web.progress_reads import ProgressReads, ProgressUnavailableError, ShownProgress, shown_progress
 
 MOST_STREAMS = 200
 """The most streams at a time, unless :func:`progress` is given another number."""

@@ -2,6 +2,9 @@
 
 Notifications do not help here. PostgreSQL tells of dispatches and of changed limits, not of a job's progress or its
 end: a NOTIFY for each report would make all commits wait for one lock (:mod:`spoke_jobs.ledger.notify`).
+
+An end user sees a job's state, how far it is, and perhaps a text of the job. Nothing else is said about it: not its
+type, its cause of failure, or that it waits for another job.
 """
 
 from __future__ import annotations
@@ -14,14 +17,65 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from spoke_jobs.contract.causes import Cause
 from spoke_jobs.ledger.engine import reason_of
 from spoke_jobs.ledger.reading.progress_queries import ReportedProgress, reported_progress
+from spoke_jobs.model import JobState
+from spoke_jobs.shared.clean_text import visible_in_a_line
 from spoke_jobs.shared.outage_log import OutageLog
+
+MESSAGE_LIMIT = 200
+"""The most characters of a job's text that are shown, as of `ctx.progress`. Other code may write longer ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownProgress:
+    """What is shown."""
+
+    state: str
+    """``waiting``, ``running``, ``succeeded`` or ``failed``."""
+    percent: int | None
+    """From 0 to 100; None after a failure."""
+    message: str
+    """A text of the job; empty if there is none, or if texts are not shown."""
+    ended: bool
+    """Whether nothing will change any more."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        return asdict(self)
+
+
+def shown_progress(reported: ReportedProgress, *, messages: bool) -> ShownProgress:
+    """Return what is shown of a job.
+
+    :param messages: whether the job's own texts are shown: its progress messages, and the reason of `Discard`. The text
+        of any other exception may hold values that were not written for users, so it is never shown.
+    """
+    state = JobState.WAITING if reported.state is JobState.BLOCKED else reported.state
+    text = reported.message if messages and _is_for_users(reported) else ""
+    # A text that is cut before its characters are escaped has no half of an escape at its end.
+    return ShownProgress(state.value, _percent(reported), visible_in_a_line(text[:MESSAGE_LIMIT]), state.final)
+
+
+def _is_for_users(reported: ReportedProgress) -> bool:
+    """Whether the job's own code wrote the message for people. While a job waits, it is why its last attempt failed."""
+    if reported.state is JobState.FAILED:
+        return reported.cause == Cause.DISCARDED
+    return reported.state in (JobState.RUNNING, JobState.SUCCEEDED)
+
+
+def _percent(reported: ReportedProgress) -> int | None:
+    if reported.state is JobState.RUNNING:
+        return min(max(reported.status, 0), 100)
+    return {JobState.SUCCEEDED: 100, JobState.FAILED: None}.get(reported.state, 0)
+
 
 FRESH_SECONDS = 0.5
 """For how long what was read is given to others who ask. So each process reads a job at most twice a second."""

@@ -73,6 +73,13 @@ def values_of(known: Iterable[Parameter], given: Mapping[str, str]) -> dict[str,
     return {each.name: each.kind.read(given[each.name], UTC) if each.name in given else each.default for each in known}
 
 
+def texts_of(names: Iterable[str], query: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """Read filters of an address that take any text; return them, and what is wrong with one of them."""
+    given = {name: text for name in names if (text := query.get(name, "").strip())}
+    wrong = any(len(text) > TEXT_LIMIT or not is_storable(text) for text in given.values())
+    return given, f"Give at most {TEXT_LIMIT} characters, without NUL." if wrong else ""
+
+
 def whole_number(text: str, least: int, most: int) -> int | None:
     """Read a whole number; None if the text is none between the bounds."""
     if not (text.isascii() and text.isdigit() and len(text) < 20):

@@ -14,8 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.web.guard import HEALTH, Guard
-from spoke_jobs.web.problem_responses import refusal_response
+from spoke_jobs.web.guard import HEALTH, Guard, refusal_response
 from spoke_jobs.web.progress_app import ProgressApp
 
 PROGRESS = "/progress"

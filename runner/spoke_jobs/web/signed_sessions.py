@@ -3,11 +3,16 @@
 A cookie holds the session's id, when it began, whether its holder has signed in, and perhaps a text, with a MAC. The
 token of a form is a MAC of the session's id and the viewer's name, so that it is of no use in another session, or to
 somebody else.
+
+Of a sign-in at an identity provider that has begun, nothing is stored either. What belongs to it follows from the
+session in which it begins, and from the key that signs sessions. So any replica can finish it, and no other browser.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import re
 import secrets
 from dataclasses import dataclass
@@ -84,3 +89,51 @@ class Signer:
 def session_key(secret: str) -> bytes:
     """Derive the key that signs sessions from a secret that is also used for something else."""
     return derived_key(secret, "web sessions")
+
+
+ATTEMPT_SECONDS = 600
+_STATE = re.compile(r"([0-9a-f]{32}\.([0-9]{1,12}))\.([0-9a-f]{64})")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A sign-in that has begun."""
+
+    state: str
+    """The provider sends it back by the browser. It shows that this session began the attempt, and when."""
+    nonce: str
+    """The provider writes it into the ID token, which is then of no use for another attempt."""
+    verifier: str
+    """PKCE's secret. Without it, the provider gives no ID token for the attempt's code."""
+
+    @property
+    def challenge(self) -> str:
+        """The verifier's hash, by PKCE's method S256."""
+        digest = hashlib.sha256(self.verifier.encode()).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def begin_attempt(key: bytes, session: Session, now: float) -> Attempt:
+    """Begin an attempt.
+
+    :param key: the key that signs sessions.
+    """
+    return _attempt(key, session, f"{secrets.token_hex(16)}.{int(now)}")
+
+
+def attempt_of(key: bytes, session: Session, state: str, now: float) -> Attempt | None:
+    """Return the attempt with this state; None if the session did not begin it, or too long ago."""
+    found = _STATE.fullmatch(state)
+    if found is None:
+        return None
+    attempt = _attempt(key, session, found[1])
+    if not hmac.compare_digest(state, attempt.state):
+        return None
+    return attempt if -CLOCKS_DIFFER_SECONDS <= now - int(found[2]) < ATTEMPT_SECONDS else None
+
+
+def _attempt(key: bytes, session: Session, beginning: str) -> Attempt:
+    def part(purpose: str) -> str:
+        return keyed_mac(key, purpose, f"{session.id}.{beginning}")
+
+    return Attempt(f"{beginning}.{part('sign-in state')}", part("sign-in nonce"), part("sign-in verifier"))

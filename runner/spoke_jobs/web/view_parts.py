@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -69,6 +69,23 @@ class StateCount:
     number: str
     path: str
     """The address of their list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of a list, the newest ones first."""
+
+    items: tuple[object, ...]
+    given: Mapping[str, str]
+    """The filters as they were given, by their names in the address."""
+    first: str
+    """The address of the newest ones; empty if these are shown."""
+    older: str
+    """The address of the page with older ones; empty if there is none."""
+    note: str = ""
+    """Which ones were not looked at; empty if all were, or if the next page looks at them."""
+    problem: str = ""
+    """What is wrong with a filter."""
 
 
 _SIGNS_MISSED = timedelta(seconds=4 * SIGN_SECONDS)

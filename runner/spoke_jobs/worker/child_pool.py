@@ -11,9 +11,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from uuid import UUID, uuid4
 
 from spoke_jobs.contract.causes import Cause
@@ -22,7 +23,6 @@ from spoke_jobs.runners.attempt_counts import ObservedAttempt
 from spoke_jobs.shared.line_splitter import LineSplitter
 from spoke_jobs.worker.child_messages import Order, Report, Stop, decode_report, encode
 from spoke_jobs.worker.job_output import OutputFile
-from spoke_jobs.worker.leftovers import MARK, kill_marked
 from spoke_jobs.worker.shared_state import SharedState
 from spoke_jobs.worker.stack_file import StackFile
 
@@ -74,7 +74,7 @@ class Child:
     stack_file: StackFile
     output: OutputFile
     mark: str = ""
-    """See :mod:`spoke_jobs.worker.leftovers`."""
+    """See :mod:`spoke_jobs.worker.child_pool`."""
     disconnected_at: float | None = None
     received: LineSplitter = field(default_factory=LineSplitter)
     unsent: bytes = b""
@@ -400,3 +400,40 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # real-time signals have no name
         return f"signal {number}"
+
+
+MARK = "SPOKE_WORKER_CHILD"
+"""The variable. Its value is random for each child process."""
+_PAUSE_SECONDS = 0.05
+"""Between the two scans. The worker does nothing else meanwhile."""
+
+
+def kill_marked(mark: str) -> None:
+    """Kill the processes whose environment has this mark.
+
+    Look twice: a process may start another one during the first scan, and has no environment for a moment when it
+    begins another program.
+    """
+    _kill_all_with(f"{MARK}={mark}".encode())
+    time.sleep(_PAUSE_SECONDS)
+    _kill_all_with(f"{MARK}={mark}".encode())
+
+
+def _kill_all_with(entry: bytes) -> None:
+    for pid in _processes():
+        if entry in _environment(pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _processes() -> Iterator[int]:
+    with contextlib.suppress(FileNotFoundError):  # not Linux
+        names = [entry.name for entry in Path("/proc").iterdir()]
+        yield from (int(name) for name in names if name.isdigit() and int(name) != os.getpid())
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended, or is another user's
+        return []

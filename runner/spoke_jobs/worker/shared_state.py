@@ -19,6 +19,8 @@ import tempfile
 import time
 from uuid import UUID
 
+from spoke_jobs.execution.lease_keeper import LeaseObserver
+
 _SIZE = 65
 _NOBODY = bytes(16)
 _PLACE = len(_NOBODY) + 1
@@ -29,7 +31,7 @@ _NOT_CALLED, _CALLED, _ENDED = range(3)
 """The phases of an attempt: its function is not called yet, runs, has returned or raised."""
 
 
-class SharedState:
+class SharedState(LeaseObserver):
     """Memory that the child writes, but for one field, and the supervisor reads. Reads may be inexact: see `at`."""
 
     def __init__(self, descriptor: int) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import selectors
 import signal
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
@@ -37,7 +40,6 @@ from spoke_jobs.worker.child_pool import (
 from spoke_jobs.worker.claiming import Claiming
 from spoke_jobs.worker.enforcing import LimitEnforcer
 from spoke_jobs.worker.memory_watch import MemoryWatch
-from spoke_jobs.worker.processors import usable_processors
 from spoke_jobs.worker.worker_metrics import WorkerMetrics
 from spoke_jobs.worker.worker_options import WorkerOptions
 
@@ -334,3 +336,17 @@ class Supervisor:
                 self._exits.interrupted(child)
             self._selector.close()
             self._exits.give_up()
+
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Of the container, in its own namespace of control groups (version 2): microseconds, or "max", in a period."""
+
+
+def usable_processors(quota: Path = _QUOTA) -> int:
+    """Return the number of processors that this process may use: at least 1, and no more than its container's limit."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        microseconds, period = map(int, quota.read_text().split())
+        return max(1, min(allowed, math.ceil(microseconds / period)))
+    except (OSError, ValueError, ZeroDivisionError):  # no control groups of version 2, or "max"
+        return allowed

@@ -62,8 +62,10 @@ def run(
     """
     metrics = WorkerMetrics(poll_seconds=options.poll_seconds, organizations=organizations)
     if health_port is not None:
-        from spoke_jobs.worker.ledger_reads import LedgerReads
-        from spoke_jobs.worker.worker_endpoint import serve  # its library is slow to import
+        from spoke_jobs.worker.worker_endpoint import (
+            LedgerReads,
+            serve,  # its library is slow to import
+        )
 
         serve(metrics, LedgerReads(ledger, options.runner), health_port)
     changed = _changes() if reload else (lambda: False)

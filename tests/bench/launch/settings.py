@@ -7,22 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tests.bench.lib.settings import numbers_of
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """See the fields; all have defaults."""
 
-    launches: int
+    launches: int = 40
     """LAUNCHES: of each kind, one at a time, in shuffled order."""
-    burst: int
+    burst: int = 1000
     """BURST: how many are submitted at once."""
-    rounds: int
+    rounds: int = 2
     """ROUNDS: of bursts of each kind."""
-    short: int
+    short: int = 500
     """SHORT: short jobs that are submitted at once."""
-    history: int
+    history: int = 10_000
     """HISTORY: finished SpokeJobs."""
-    idle_seconds: float
+    idle_seconds: float = 60
     """IDLE_SECONDS: how long the operator is watched doing nothing."""
     parts: tuple[str, ...]
     """PARTS: `launches,lanes,bursts,idle`; what isn't named is taken from the last run's figures."""
@@ -37,12 +39,7 @@ class Settings:
     def of(cls, environment: Mapping[str, str]) -> Self:
         """From the environment."""
         return cls(
-            launches=int(environment.get("LAUNCHES", 40)),
-            burst=int(environment.get("BURST", 1000)),
-            rounds=int(environment.get("ROUNDS", 2)),
-            short=int(environment.get("SHORT", 500)),
-            history=int(environment.get("HISTORY", 10_000)),
-            idle_seconds=float(environment.get("IDLE_SECONDS", 60)),
+            **numbers_of(cls, environment),
             parts=tuple(environment.get("PARTS", "launches,lanes,bursts,idle").split(",")),
             cluster=environment.get("CLUSTER", "spoke-bench"),
             raw=Path(environment.get("BENCH_RAW", "launch.json")),

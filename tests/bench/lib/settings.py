@@ -6,9 +6,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, get_type_hints
+from typing import Any, Self, get_type_hints
 
 REPOSITORY = Path(__file__).parents[3]
+
+
+def numbers_of(settings: type, environment: Mapping[str, str]) -> dict[str, Any]:
+    """The numbers that the environment gives: a number's variable has its field's name, in capitals."""
+    return {
+        name: kind(environment[name.upper()])
+        for name, kind in get_type_hints(settings).items()
+        if kind in (int, float) and environment.get(name.upper())
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +51,9 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """From the environment: a number's variable has its field's name, in capitals."""
-        numbers = {
-            name: kind(environment[name.upper()])
-            for name, kind in get_type_hints(cls).items()
-            if kind in (int, float) and environment.get(name.upper())
-        }
+        """From the environment."""
         return cls(
-            **numbers,
+            **numbers_of(cls, environment),
             only=tuple(name.strip().lower() for name in environment.get("SYSTEMS", "").split(",") if name.strip()),
             postgres=environment["BENCH_POSTGRES"].replace("+psycopg", ""),
             redis=environment["BENCH_REDIS"],

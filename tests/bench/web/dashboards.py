@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from sqlalchemy import URL
 from tests.bench.lib import proc
 from tests.bench.lib.processes import Running, running
 from tests.bench.lib.settings import REPOSITORY
+from tests.ports import free_port
 
 _START_SECONDS = 60.0
 _REQUEST_SECONDS = 60.0
@@ -61,7 +61,7 @@ def dashboard(url: URL, folder: Path, organization: int | None = None) -> Iterat
 
     :param organization: show only its jobs; None: show all.
     """
-    port = _free_port()
+    port = free_port()
     name = "all" if organization is None else str(organization)
     command = [str(Path(sys.executable).with_name("spoke-jobs")), "web", "--insecure-local", "--port", str(port)]
     command += ["--payloads", *([] if organization is None else ["--organization", str(organization)])]
@@ -91,8 +91,3 @@ def _answers(made: Dashboard) -> bool:
         return made.get("/healthz").status == 200
     except OSError:
         return False
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

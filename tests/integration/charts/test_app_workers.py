@@ -24,10 +24,6 @@ def worker(objects: list[Object], name: str, kind: str = "Deployment") -> Object
     return named(objects, kind, f"rel-spoke-app-worker-{name}")
 
 
-def test_without_workers_there_is_none(helm: Helm) -> None:
-    assert "worker" not in str(helm.render("spoke-app", APP_VALUES))
-
-
 def test_each_worker_takes_its_part_of_the_jobs(helm: Helm) -> None:
     objects = render(helm)
     (slow,) = pod_of(worker(objects, "slow"))["containers"]
@@ -65,33 +61,6 @@ def test_a_worker_of_a_lane_serves_the_runner_kubernetes_without_its_credentials
         name: value for name, value in olds.items() if "DATABASE" in name
     }
     assert small["readinessProbe"] == old["readinessProbe"]
-    budgets = {item["metadata"]["name"] for item in of_kind(objects, "PodDisruptionBudget")}
-    assert "rel-spoke-app-worker-small" in budgets
-
-
-def test_a_worker_of_a_lane_bounds_the_time_of_each_attempt_if_a_value_says_so(helm: Helm) -> None:
-    objects = render(helm, {"small": {"lane": "worker", "workerSeconds": 20}})
-    (small,) = pod_of(worker(objects, "small"))["containers"]
-    assert "--worker-seconds=20" in small["args"]
-    help_ = run_command([*small["command"][1:], *small["args"], "--help"])
-    assert help_.exit_code == 0, "the command line knows the option"
-
-
-def test_a_worker_bounds_the_memory_of_each_child_if_a_value_says_so(helm: Helm) -> None:
-    objects = render(helm, {"small": {}, "old": {"jobMemory": ""}}, workerDefaults={"jobMemory": "256Mi"})
-    small, old = (pod_of(worker(objects, name))["containers"][0] for name in ("small", "old"))
-    assert "--job-memory=256Mi" in small["args"]
-    assert not any("memory" in argument for argument in old["args"])
-    help_ = run_command([*small["command"][1:], *small["args"], "--help"])
-    assert help_.exit_code == 0, "the command line knows the option"
-
-
-def test_a_worker_may_be_without_the_lane_of_all_others(helm: Helm) -> None:
-    objects = render(helm, {"small": {}, "old": {"lane": ""}}, workerDefaults={"lane": "worker"})
-    runners = [
-        environment_of(pod_of(worker(objects, name))["containers"][0])["JOB_RUNNER"] for name in ("small", "old")
-    ]
-    assert runners == ["kubernetes", "legacy"]
 
 
 def test_the_selectors_of_workers_choose_their_own_pods(helm: Helm) -> None:
@@ -105,11 +74,9 @@ def test_the_selectors_of_workers_choose_their_own_pods(helm: Helm) -> None:
         assert labels["app.kubernetes.io/component"] == f"worker-{name}"
 
 
-def test_several_replicas_have_a_disruption_budget_and_may_be_scaled(helm: Helm) -> None:
+def test_workers_may_be_scaled(helm: Helm) -> None:
     scaled = {"busy": {"autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 5}}, "one": None}
     objects = render(helm, WORKERS | scaled)
-    budgets = {item["metadata"]["name"] for item in of_kind(objects, "PodDisruptionBudget")}
-    assert {name for name in budgets if "worker" in name} == {"rel-spoke-app-worker-quick", "rel-spoke-app-worker-busy"}
     assert "replicas" not in worker(objects, "busy")["spec"]
     spec = worker(objects, "busy", "HorizontalPodAutoscaler")["spec"]
     assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 5)
@@ -131,6 +98,9 @@ def test_a_worker_overrides_a_default_also_with_what_is_empty(helm: Helm) -> Non
         "rest": None,
     }
     objects = render(helm, workers, workerDefaults=defaults | {"autoscaling": scaling})
+    for name in ("one", "two", "rest"):
+        (container,) = pod_of(worker(objects, name))["containers"]
+        assert run_command([*container["command"][1:], *container["args"], "--help"]).exit_code == 0, "each is known"
     (one,) = pod_of(worker(objects, "one"))["containers"]
     assert one["args"][3:] == ["--grace=0", "--lane=worker"]
     assert one["resources"] == {"requests": {"cpu": "200m", "memory": "256Mi"}, "limits": {}}
@@ -177,14 +147,6 @@ def test_workers_of_a_lane_are_scaled_down_to_none_by_what_sync_reports(helm: He
     assert sets == {"small": ClaimFilter(types=("mail",)), "large": ClaimFilter(not_types=("mail",))}
     (service,) = [item for item in of_kind(objects, "Service") if item["metadata"]["name"] == "rel-spoke-app-sync"]
     assert [port["port"] for port in service["spec"]["ports"]] == [8080]
-
-
-def test_defaults_are_of_all_workers_and_each_may_override_them(helm: Helm) -> None:
-    resources = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
-    objects = render(helm, workerDefaults={"processes": 7, "resources": resources})
-    args = {name: pod_of(worker(objects, name))["containers"][0]["args"] for name in WORKERS}
-    assert ("--processes=1" in args["slow"], "--processes=7" in args["quick"]) == (True, True)
-    assert pod_of(worker(objects, "slow"))["containers"][0]["resources"] == resources
 
 
 @pytest.mark.parametrize(

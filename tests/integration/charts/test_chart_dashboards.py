@@ -20,7 +20,7 @@ FILLED = {
     "@WORKERS@": 'namespace="ns",job="ns/rel-spoke-app-workers"',
     "@TASKS@": 'namespace="ns",job="rel-spoke-app-tasks"',
 }
-"""What tests/integration/monitoring evaluates the queries with."""
+"""What tests/integration/monitoring evaluates the queries with, too."""
 
 
 def boards(helm: Helm, chart: str, values: Object, namespace: str = "ns", release: str = "rel") -> dict[str, Object]:

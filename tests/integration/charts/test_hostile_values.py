@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from .conftest import APP_VALUES, ROOT, Helm, Object, merged
+from .conftest import ROOT, Helm, Object, merged
+from .test_charts import VARIANTS
 
 PLAIN = "zqz"
 HOSTILE = ["true", "null", "123", "1e3", "0x1f", "1 # x", "a: b", '"', "\\", "*a"]
@@ -17,24 +18,13 @@ MONITORING: Object = {name: {"enabled": True} for name in ("serviceMonitor", "ru
 FULL: dict[str, Object] = {
     "spoke-operator": {"monitoring": MONITORING},
     "spoke-app": merged(
-        APP_VALUES,
+        VARIANTS["app, dashboard"][1],
         {
+            "secretsAsFiles": False,
             "monitoring": MONITORING,
             "tasks": {"tls": {"enabled": True, "certificate": {"create": True, "issuerRef": {"name": "ca"}}}},
             "workers": {"default": {}},
-            "dashboard": {
-                "enabled": True,
-                "hosts": ["jobs.example.com"],
-                "token": {"secretName": "token"},
-                "ingress": {"enabled": True},
-                "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
-                "progress": {
-                    "enabled": True,
-                    "hosts": ["app.example.com"],
-                    "ingress": {"enabled": True},
-                    "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
-                },
-            },
+            "dashboard": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}},
         },
     ),
 }

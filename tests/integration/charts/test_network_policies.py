@@ -129,11 +129,6 @@ def test_tasks_that_go_by_tokens_reach_the_api_server_which_reviews_them(helm: H
     assert rules(policies["job"], "egress") == [*DNS.items(), *DATABASE.items(), *TASKS.items()]
 
 
-def test_without_a_task_deployment_nobody_needs_to_reach_it(helm: Helm) -> None:
-    policies = policies_of(helm.render("spoke-app", APP_VALUES | {"tasks": {"enabled": False}}))
-    assert rules(policies["job"], "egress") == [*DNS.items(), *DATABASE.items()]
-
-
 def test_what_values_allow_comes_on_top(helm: Helm) -> None:
     given = {
         "egress": {"jobs": [{"to": [{"podSelector": {"matchLabels": {"of": "{{ .Release.Name }}"}}}]}], "tasks": [{}]},

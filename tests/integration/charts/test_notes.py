@@ -14,7 +14,7 @@ READ: Object = {"networkPolicy": {"ingress": {"metrics": [{"podSelector": {}}]}}
 OPEN: Object = {"networkPolicy": {"enabled": False}}
 RULES: Object = {"rules": {"enabled": True}}
 MONITOR: Object = {"serviceMonitor": {"enabled": True}}
-every_chart = pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app"])
+SERVICE_MONITOR = "monitoring.serviceMonitor.enabled=true"
 
 
 def notes(helm: Helm, folder: Path, chart: str, values: Object) -> str:
@@ -32,64 +32,42 @@ def notes(helm: Helm, folder: Path, chart: str, values: Object) -> str:
     return str(named(read(rendered), "ConfigMap", "notes")["data"]["text"])
 
 
-def test_they_say_who_reaches_the_dashboard(helm: Helm, tmp_path: Path) -> None:
-    dashboard: Object = {"dashboard": {"enabled": True, "hosts": ["jobs.test"], "token": {"secretName": "token"}}}
+def test_they_say_who_reaches_the_dashboard_and_that_progress_needs_no_sign_in(helm: Helm, tmp_path: Path) -> None:
+    progress: Object = {"enabled": True, "key": {"secretName": "progress"}, "hosts": ["a.test", "b.test"]}
+    own: Object = {"enabled": True, "hosts": ["jobs.test"], "token": {"secretName": "token"}}
     reached: Object = {"networkPolicy": {"ingress": {"dashboard": [{"podSelector": {}}]}}}
-    shut = notes(helm, tmp_path / "shut", "spoke-app", dashboard)
+    shut = notes(helm, tmp_path / "shut", "spoke-app", {"dashboard": own | {"progress": progress}})
     assert "The dashboard is for jobs.test. Nobody reaches it" in shut
-    assert "Nobody reaches it" not in notes(helm, tmp_path / "reached", "spoke-app", dashboard | reached)
-    assert "Nobody reaches it" not in notes(helm, tmp_path / "open", "spoke-app", dashboard | OPEN)
+    assert "progress of a job to whoever has a token, also at a.test, b.test.\n" in shut
+    said = notes(helm, tmp_path / "reached", "spoke-app", {"dashboard": own} | reached)
+    assert "Nobody reaches it" not in said
+    assert "/progress" not in said
+    assert "Nobody reaches it" not in notes(helm, tmp_path / "open", "spoke-app", {"dashboard": own} | OPEN)
     assert "dashboard" not in notes(helm, tmp_path / "without", "spoke-app", {})
-    assert "/progress" not in shut
 
 
-@pytest.mark.parametrize(("hosts", "end"), [([], "token."), (["a.test", "b.test"], "token, also at a.test, b.test.")])
-def test_they_say_that_progress_needs_no_sign_in(helm: Helm, tmp_path: Path, hosts: list[str], end: str) -> None:
-    progress: Object = {"enabled": True, "key": {"secretName": "progress"}, "hosts": hosts}
-    dashboard: Object = {"enabled": True, "hosts": ["jobs.test"], "token": {"secretName": "a"}, "progress": progress}
-    said = notes(helm, tmp_path, "spoke-app", {"dashboard": dashboard})
-    assert f"Below /progress, it shows the progress of a job to whoever has a {end}\n" in said
-
-
-@every_chart
-def test_they_say_that_nobody_reads_the_metrics(helm: Helm, tmp_path: Path, chart: str) -> None:
-    assert "Nobody can read the metrics" in notes(helm, tmp_path / "shut", chart, {})
-    assert "Nobody can read the metrics" not in notes(helm, tmp_path / "read", chart, READ)
-    assert "Nobody can read the metrics" not in notes(helm, tmp_path / "open", chart, OPEN)
-
-
-@every_chart
 @pytest.mark.parametrize(
-    ("values", "lacking"),
+    ("chart", "values", "read", "lacking"),
     [
-        ({"monitoring": RULES}, "monitoring.serviceMonitor.enabled=true and networkPolicy.ingress.metrics"),
-        ({"monitoring": RULES | MONITOR}, "networkPolicy.ingress.metrics"),
-        ({"monitoring": RULES} | READ, "monitoring.serviceMonitor.enabled=true"),
-        ({"monitoring": RULES} | OPEN, "monitoring.serviceMonitor.enabled=true"),
-        ({"monitoring": RULES | MONITOR} | READ, ""),
-        ({"monitoring": RULES | MONITOR} | OPEN, ""),
-        ({"monitoring": MONITOR}, ""),
-        ({}, ""),
+        ("spoke-operator", {}, False, ""),
+        ("spoke-app", READ, True, ""),
+        ("spoke-operator", OPEN, True, ""),
+        ("spoke-app", {"monitoring": RULES}, False, f"{SERVICE_MONITOR} and networkPolicy.ingress.metrics"),
+        ("spoke-operator", {"monitoring": RULES | MONITOR}, False, "networkPolicy.ingress.metrics"),
+        ("spoke-app", {"monitoring": RULES} | READ, True, SERVICE_MONITOR),
+        ("spoke-operator", {"monitoring": RULES} | OPEN, True, SERVICE_MONITOR),
+        ("spoke-app", {"monitoring": RULES | MONITOR} | READ, True, ""),
     ],
 )
-def test_they_say_which_alarms_go_off_for_want_of_figures(
-    helm: Helm, tmp_path: Path, chart: str, values: Object, lacking: str
+def test_they_say_who_reads_the_metrics_and_which_alarms_go_off_for_want_of_them(
+    helm: Helm, tmp_path: Path, chart: str, values: Object, read: bool, lacking: str
 ) -> None:
     said = notes(helm, tmp_path, chart, values)
+    assert ("Nobody can read the metrics" not in said) is read
+    assert ("will fire" in said) is bool(lacking)
     if lacking:
         assert "Prometheus gets no metrics" in said
         assert f". Set\n{lacking}." in said
-    else:
-        assert "will fire" not in said
-
-
-def test_they_name_the_templates(helm: Helm, tmp_path: Path) -> None:
-    some = notes(helm, tmp_path / "some", "spoke-app", {"podTemplates": {"large": {}}})
-    assert "with the PodTemplates default, large.\n" in some
-    assert "helm test rel" in some
-    none = notes(helm, tmp_path / "none", "spoke-app", {"podTemplates": {"default": None}})
-    assert "with PodTemplates from elsewhere: podTemplates is empty.\n" in none
-    assert "helm test" not in none
 
 
 def test_they_name_no_alarm_that_is_not_there(helm: Helm, tmp_path: Path) -> None:

@@ -49,16 +49,6 @@ def test_definition_is_the_generated_one_and_is_kept(helm: Helm) -> None:
         assert crd == yaml.safe_load((ROOT / f"crds/{crd['spec']['names']['plural']}.yaml").read_text())
 
 
-@pytest.mark.parametrize("plural", ["spokejobs", "spokelimits"])
-def test_copy_of_the_definition_is_up_to_date(plural: str) -> None:
-    source, copy = ROOT / f"crds/{plural}.yaml", ROOT / f"charts/spoke-operator/files/{plural}.yaml"
-    assert copy.read_text() == source.read_text(), f"run `make generate` (or: cp {source} {copy})"
-
-
-def test_definition_can_be_left_to_somebody_else(helm: Helm) -> None:
-    assert not of_kind(helm.render("spoke-operator", {"crds": {"enabled": False}}), "CustomResourceDefinition")
-
-
 def test_serves_the_whole_cluster_by_one_cluster_role(helm: Helm) -> None:
     objects = helm.render("spoke-operator", namespace="system")
     (binding,) = of_kind(objects, "ClusterRoleBinding")

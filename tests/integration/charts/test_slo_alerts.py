@@ -54,19 +54,8 @@ def budgets_of_promise(helm: Helm, chart: str, promise: str) -> list[Object]:
 def test_they_are_off_unless_wanted(helm: Helm, chart: str) -> None:
     assert len(groups_of(helm, chart)) == 2
     assert len(groups_of(helm, chart, {"monitoring": {"rules": {"slo": {"enabled": False}}}})) == 1
-
-
-def test_without_workers_there_are_none_of_workers(helm: Helm) -> None:
-    (rule,) = of_kind(helm.render("spoke-app", VALUES["spoke-app"] | {"workers": {}}), "PrometheusRule")
-    assert len(rule["spec"]["groups"]) == 1
-
-
-@every_chart
-def test_prometheus_takes_them(helm: Helm, chart: str, tmp_path: Path) -> None:
-    file = tmp_path / "rules.yaml"
-    file.write_text(yaml.safe_dump({"groups": groups_of(helm, chart)}))
-    done = subprocess.run([program("promtool"), "check", "rules", file], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    (without,) = of_kind(helm.render("spoke-app", VALUES["spoke-app"] | {"workers": {}}), "PrometheusRule")
+    assert len(without["spec"]["groups"]) == 1, "there are no workers"
 
 
 @every_chart
@@ -78,20 +67,6 @@ def test_they_ask_for_the_metrics_that_there_are_and_say_what_to_do(helm: Helm, 
         assert asked <= {name for spec in CATALOGUE.values() for name in spec.series}
         assert not re.search("@[A-Z_]+@", json.dumps(rule)), "a word was not filled in"
         assert rule["annotations"]["runbook"] == "docs/operating.md#error-budgets"
-
-
-@every_chart
-def test_an_alert_fires_for_what_the_metrics_of_its_own_promise_say(helm: Helm, chart: str) -> None:
-    """A pause only silences it. So a week of the metrics of one promise needs no alerts on the other."""
-    heads = [
-        " ".join(rule["expr"].partition("\nunless ")[0] for rule in budgets_of_promise(helm, chart, promise))
-        for promise in PROMISES
-    ]
-    start, success = (set(re.findall(r"\bspoke_\w+", head)) for head in heads)
-    assert start
-    assert success
-    assert start.isdisjoint(success)
-    assert len(budgets_of(helm, chart)) == sum(len(budgets_of_promise(helm, chart, promise)) for promise in PROMISES)
 
 
 def test_they_know_how_many_pauses_are_shown() -> None:

@@ -88,11 +88,3 @@ def test_the_authority_may_come_from_elsewhere_or_be_the_image_s(helm: Helm) -> 
     assert "SPOKE_TASKS_CA_FILE" not in environment_of(pod_of(pod)["containers"][0])
     with pytest.raises(Refused, match=r"tasks\.tls\.ca"):
         rendered(helm, {"ca": {"configMapName": "a", "secretName": "b"}})
-
-
-def test_without_tls_everything_is_plain(helm: Helm) -> None:
-    objects = helm.render("spoke-app", APP_VALUES)
-    deployment = named(objects, "Deployment", TASKS)
-    assert not any("tls" in name for name in volumes_of(deployment))
-    environment = environment_of(pod_of(deployment)["containers"][0])
-    assert environment["SPOKE_TASKS_URL"] == f"http://{TASKS}:8080"

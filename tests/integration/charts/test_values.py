@@ -42,86 +42,42 @@ def test_schema_names_every_value(chart: str) -> None:
     ("chart", "values", "named"),
     [
         ("spoke-operator", {"watchNamespace": ["a"]}, "watchNamespace"),
-        ("spoke-operator", {"watchNamespaces": "a"}, "watchNamespaces"),
         ("spoke-operator", {"watchNamespaces": ["A B"]}, "watchNamespaces"),
         ("spoke-operator", {"operator": {"maxRunning": -1}}, "maxRunning"),
-        ("spoke-operator", {"operator": {"maxRuning": 5}}, "maxRuning"),
-        ("spoke-operator", {"operator": {"logLevel": "info"}}, "logLevel"),
         ("spoke-operator", {"image": {"digest": "latest"}}, "digest"),
-        ("spoke-operator", {"crds": {"enabled": "no"}}, "enabled"),
         ("spoke-operator", {"resources": {"requests": {"memory": "much"}}}, "memory"),
         ("spoke-operator", {"replicas": -1}, "replicas"),
         ("spoke-operator", {"env": {"A": "b"}}, "env"),
-        ("spoke-operator", {"commonLabels": {"team": 5}}, "commonLabels"),
         ("spoke-operator", {"podDisruptionBudget": {"maxUnavailable": "some"}}, "maxUnavailable"),
-        ("spoke-operator", {"serviceAccount": {"create": "no"}}, "create"),
-        ("spoke-operator", {"topologySpreadConstraints": {}}, "topologySpreadConstraints"),
         ("spoke-operator", {"monitoring": {"rules": {"runbook": "docs/operating.md"}}}, "runbook"),
-        ("spoke-operator", {"operator": {"maxRunningInQueue": "5"}}, "maxRunningInQueue"),
         ("spoke-operator", {"operator": {"publishSeconds": 0.1}}, "publishSeconds"),
-        ("spoke-operator", {"networkPolicy": {"enabled": "yes"}}, "enabled"),
-        ("spoke-operator", {"networkPolicy": {"apiserver": {}}}, "apiserver"),
-        ("spoke-operator", {"networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1/32"]}}}, "cidrs"),
-        ("spoke-operator", {"networkPolicy": {"apiServer": {"ports": []}}}, "ports"),
         ("spoke-operator", {"networkPolicy": {"apiServer": {"ports": ["https"]}}}, "ports"),
         ("spoke-operator", {"networkPolicy": {"apiServer": {"to": [{"ipBlock": {"cidr": "10.0.0.1"}}]}}}, "cidr"),
         ("spoke-operator", {"networkPolicy": {"dns": {"to": [{}]}}}, "to"),
-        ("spoke-operator", {"networkPolicy": {"dns": {"to": [{"podselector": {}}]}}}, "podselector"),
-        ("spoke-operator", {"networkPolicy": {"ingress": {"metrics": "all"}}}, "metrics"),
         ("spoke-operator", {"monitoring": {"serviceMonitor": {"interval": "30"}}}, "interval"),
         ("spoke-operator", {"monitoring": {"rules": {"without": ["SpokeNothing"]}}}, "without"),
-        ("spoke-operator", {"monitoring": {"podMonitor": {}}}, "podMonitor"),
         ("spoke-operator", {"extraObjects": [{"kind": "ConfigMap"}]}, "extraObjects"),
-        ("spoke-operator", {"extraObjects": ["kind: ConfigMap"]}, "extraObjects"),
         ("spoke-operator", {"admissionPolicies": {"without": ["everything"]}}, "without"),
         ("spoke-operator", {"admissionPolicies": {"validationActions": []}}, "validationActions"),
-        ("spoke-operator", {"test": {"image": "busybox"}}, "image"),
-        ("spoke-operator", {"imagePullSecrets": ["registry"]}, "imagePullSecrets"),
         ("spoke-operator", {"tolerations": [{"operator": "Is"}]}, "operator"),
-        ("spoke-operator", {"podLabels": {"a": 1}}, "podLabels"),
         ("spoke-app", {"app": "shop jobs"}, "app"),
-        ("spoke-app", {"networkPolicy": {"egress": [{}]}}, "egress"),
-        ("spoke-app", {"networkPolicy": {"egress": {"jobs": [{"port": 443}]}}}, "port"),
         ("spoke-app", {"networkPolicy": {"egress": {"jobs": [{"ports": [443]}]}}}, "ports"),
-        ("spoke-app", {"networkPolicy": {"egress": {"job": []}}}, "job"),
         ("spoke-app", {"networkPolicy": {"ingress": {"tasks": [{"ipBlock": {}}]}}}, "cidr"),
         ("spoke-app", {"networkPolicy": {"database": {"ports": [70000]}}}, "ports"),
         ("spoke-app", {"monitoring": {"rules": {"without": ["SpokeOperatorDeaf"]}}}, "without"),
-        ("spoke-app", {"monitoring": {"rules": {"runbook": "docs/operating.md"}}}, "runbook"),
-        ("spoke-app", {"sync": {"nodeSelector": ["ssd"]}}, "nodeSelector"),
-        ("spoke-app", {"tasks": {"env": {"A": "b"}}}, "env"),
-        ("spoke-app", {"notify": {"slack": {"url": "https://hooks.example"}}}, "url"),
-        ("spoke-app", {"notify": {"args": "--messages"}}, "args"),
-        ("spoke-app", {"migrations": {"serviceAccountName": "iam"}}, "serviceAccountName"),
-        ("spoke-app", {"serviceAccounts": {"jobs": {"create": "no"}}}, "create"),
-        ("spoke-app", {"podTemplates": {"large": {"image": {"name": "x"}}}}, "name"),
         ("spoke-app", {"podTemplates": {"large": {"copiedLabels": ["a,b"]}}}, "copiedLabels"),
         ("spoke-app", {"podTemplates": {"large": {"allowedTypes": ["a,b"]}}}, "allowedTypes"),
         ("spoke-app", {"podTemplates": {"large": {"maxResources": {"cpu": "1e3"}}}}, "cpu"),
         ("spoke-app", {"podTemplateDefaults": {"minResources": {"cpu": -1}}}, "cpu"),
         ("spoke-app", {"test": {"podTemplate": "A"}}, "podTemplate"),
         ("spoke-app", {"test": {"timeoutSeconds": 0}}, "timeoutSeconds"),
-        ("spoke-app", {"serviceAccounts": {"worker": {}}}, "worker"),
-        ("spoke-app", {"migrations": {"hookWeight": "first"}}, "hookWeight"),
-        ("spoke-app", {"extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap"}]}, "metadata"),
-        ("spoke-app", {"sync": {"replicas": -1}}, "replicas"),
-        ("spoke-app", {"env": {"A": "b"}}, "env"),
         ("spoke-app", {"podTemplates": {"Large": {}}}, "Large"),
-        ("spoke-app", {"podTemplates": {"large": {"image": "x"}}}, "image"),
-        ("spoke-app", {"podTemplates": {"large": {"resources": {"cpu": 1}}}}, "cpu"),
         ("spoke-app", {"podTemplateDefaults": {"terminationGracePeriodSeconds": -1}}, "terminationGracePeriodSeconds"),
-        ("spoke-app", {"tasks": {"key": {"value": "plain"}}}, "value"),
         ("spoke-app", {"tasks": {"replicas": 1.5}}, "replicas"),
-        ("spoke-app", {"database": {"url": "postgresql://u:p@h/d"}}, "url"),
-        ("spoke-app", {"migrations": {"steps": []}}, "steps"),
         ("spoke-app", {"migrations": {"steps": [{"name": "a", "command": "b"}]}}, "command"),
-        ("spoke-app", {"runner": {"serviceAccount": {"create": 1}}}, "create"),
-        ("spoke-app", {"volumes": {"ca": {}}}, "volumes"),
         ("spoke-app", {"podTemplates": {"large": {"serviceAccountName": "Big One"}}}, "serviceAccountName"),
         ("spoke-app", {"sync": {"resources": {"limits": {"memory": "512mi"}}}}, "memory"),
         ("spoke-app", {"monitoring": {"serviceMonitor": {"interval": "1s1d"}}}, "interval"),
-        ("spoke-app", {"monitoring": {"serviceMonitor": {"interval": ""}}}, "interval"),
-        ("spoke-app", {"enabled": "yes"}, "enabled"),
     ],
 )
 def test_schema_refuses_and_names_what_is_wrong(chart: str, values: Object, named: str) -> None:
@@ -150,30 +106,22 @@ def test_helm_goes_by_the_schemas(helm: Helm, chart: str, values: Object, named:
     assert "schema" in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("chart", "memory"),
-    [
-        *(("spoke-operator", memory) for memory in ("1e9", 1e9, "1.5Gi", "129E-1")),
-        *(("spoke-app", memory) for memory in (".5Gi", 100000000, "128974848000m")),
-    ],
-)
-def test_schema_takes_quantities_as_kubernetes_writes_them(helm: Helm, chart: str, memory: str | float) -> None:
-    resources = {"resources": {"requests": {"memory": memory}}}
-    values = APP_VALUES | {"sync": resources} if chart == "spoke-app" else resources
-    name = {"spoke-operator": "rel-spoke-operator", "spoke-app": "rel-spoke-app-sync"}[chart]
-    (container,) = pod_of(named(helm.render(chart, values), "Deployment", name))["containers"]
-    found = container["resources"]["requests"]["memory"]
-    assert found == memory or float(found) == float(memory)
+@pytest.mark.parametrize("chart", ["spoke-operator", "spoke-app"])
+def test_schema_takes_quantities_and_intervals_as_kubernetes_and_prometheus_write_them(helm: Helm, chart: str) -> None:
+    schema = json.loads((ROOT / "charts" / chart / "values.schema.json").read_text())
 
+    def refused(name: str, value: Any) -> list[str]:
+        validator = jsonschema.Draft202012Validator(schema["$defs"][name] | {"$defs": schema["$defs"]})
+        return [error.message for error in validator.iter_errors(value)]
 
-@pytest.mark.parametrize(
-    ("chart", "interval"),
-    [("spoke-operator", "1m30s"), ("spoke-operator", "1w2d"), ("spoke-app", "500ms"), ("spoke-app", "1d")],
-)
-def test_schema_takes_intervals_as_prometheus_writes_them(helm: Helm, chart: str, interval: str) -> None:
-    values = {"monitoring": {"serviceMonitor": {"enabled": True, "interval": interval}}}
-    found = of_kind(helm.render(chart, values | (APP_VALUES if chart == "spoke-app" else {})), "ServiceMonitor")
-    assert {item["spec"]["endpoints"][0]["interval"] for item in found} == {interval}
+    for memory in ("1e9", 1e9, "1.5Gi", "129E-1", ".5Gi", 100000000, "128974848000m"):
+        assert not refused("resources", {"requests": {"memory": memory}})
+    for interval in ("1m30s", "1w2d", "500ms", "1d"):
+        assert not refused("promDuration", interval)
+    values = {"sync": {"resources": {"requests": {"memory": 100000000}}}}
+    objects = helm.render("spoke-app", merged(APP_VALUES, values))
+    (container,) = pod_of(named(objects, "Deployment", "rel-spoke-app-sync"))["containers"]
+    assert container["resources"]["requests"]["memory"] == 100000000, "it is not written with an exponent"
 
 
 @pytest.mark.parametrize(

@@ -98,42 +98,32 @@ def standby_pod(
         process.communicate()
 
 
-def test_it_runs_the_attempt_that_it_is_assigned(postgres_ledger_url: str, tmp_path: Path) -> None:
+def test_it_runs_the_attempt_that_it_is_assigned_in_the_trace_of_its_dispatch(
+    postgres_ledger_url: str, tmp_path: Path
+) -> None:
     ledger = SqlLedger(create_engine(postgres_ledger_url))
-    job = ledger.insert(new_job(runner="kubernetes", job_type="report"))
+    options = JobOptions(retry=EAGER, traceparent=TRACE)
+    job = ledger.insert(new_job(runner="kubernetes", job_type="report", options=options))
     variables = PodAssignment(job.id, job.uid, 1, job_type="report").to_environment() | {"TRACEPARENT": TRACE}
-    with standby_pod(postgres_ledger_url, tmp_path) as (process, port):
+    with (
+        collecting() as collector,
+        standby_pod(postgres_ledger_url, tmp_path, collector.environment("pod")) as (process, port),
+    ):
         eventually(lambda: ask(port) == (200, {"state": "free"}), "the pod is ready", within=120)
         waiting = ledger.get(job.id)
         assert waiting is not None
         assert waiting.state is JobState.WAITING, "it has no job yet"
         assert ask(port, assignment_body(variables), verifier_of(SECRET)) == (401, None)
+        assigned_at = time.time_ns()
         assert ask(port, assignment_body(variables)) == (200, {"state": "assigned"})
         output, _ = process.communicate(timeout=patient(120))
+        claim, attempt = collector.one("claim report"), collector.one("process report")
     ended = ledger.get(job.id)
     ledger.engine.dispose()
     assert ended is not None
     assert (process.returncode, ended.state, ended.attempt) == (0, JobState.SUCCEEDED, 1), output
     assert ended.result == {"attempt": 1, "trace": TRACE, "pod": "default-standby-1-x"}
     assert output.splitlines().count(CLOSED) == 1
-
-
-def test_its_attempt_is_in_the_trace_of_the_dispatch(postgres_ledger_url: str, tmp_path: Path) -> None:
-    ledger = SqlLedger(create_engine(postgres_ledger_url))
-    options = JobOptions(retry=EAGER, traceparent=TRACE)
-    job = ledger.insert(new_job(runner="kubernetes", job_type="report", options=options))
-    ledger.engine.dispose()
-    variables = PodAssignment(job.id, job.uid, 1, job_type="report").to_environment()
-    with (
-        collecting() as collector,
-        standby_pod(postgres_ledger_url, tmp_path, collector.environment("pod")) as (process, port),
-    ):
-        eventually(lambda: ask(port) == (200, {"state": "free"}), "the pod is ready", within=120)
-        assigned_at = time.time_ns()
-        assert ask(port, assignment_body(variables)) == (200, {"state": "assigned"})
-        output, _ = process.communicate(timeout=patient(120))
-        claim, attempt = collector.one("claim report"), collector.one("process report")
-    assert process.returncode == 0, output
     assert {(span.trace_id, span.parent) for span in (claim, attempt)} == {tuple(TRACE.split("-")[1:3])}
     assert claim.began >= assigned_at, "the pod's wait for a job is no part of the claim"
 

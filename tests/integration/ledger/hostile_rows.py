@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, new_job
+from tests.contract.ledger import LEASE, new_job, present
 
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import JobState
@@ -15,9 +15,14 @@ from spoke_jobs.model import JobState
 LARGEST = 2**31 - 1
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
 def ledger(request: pytest.FixtureRequest) -> Iterator[SqlLedger]:
-    yield from open_ledger(request.getfixturevalue(f"{request.param}_ledger_url"))
+    yield from open_ledger(request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_ledger_url"))
+
+
+BOTH = pytest.mark.parametrize("ledger", ["sqlite", "postgres"], indirect=True)
+"""Where claims, numbers or JSON differ. What is the same code is tested on SQLite."""
+POSTGRESQL = pytest.mark.parametrize("ledger", ["postgres"], indirect=True)
 
 
 def write(ledger: SqlLedger, statement: str, **values: object) -> None:
@@ -34,6 +39,5 @@ def claimed(ledger: SqlLedger, lease: float = LEASE) -> dict[int, int]:
 
 
 def end_of(ledger: SqlLedger, job_id: int) -> tuple[JobState, str]:
-    job = ledger.get(job_id)
-    assert job is not None
+    job = present(ledger.get(job_id))
     return job.state, job.cause

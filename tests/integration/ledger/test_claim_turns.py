@@ -40,7 +40,7 @@ def starts(engine: Engine) -> list[tuple[int, int | None]]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("scope", [None, "organization:99", "all"])
+@pytest.mark.parametrize("scope", [None, "organization:99"])
 def test_eight_workers_let_the_jobs_of_few_pass_those_of_one_with_many(engine: Engine, scope: str | None) -> None:
     ledgers = [SqlLedger(engine) for _ in range(WORKERS)]
     ledgers[0].insert_many([new_job(organization_id=1) for _ in range(MANY)])
@@ -93,7 +93,7 @@ def test_workers_that_claim_at_once_share_all_jobs_of_all_organizations(engine: 
 def test_a_thousand_organizations_and_more_are_all_reached(engine: Engine) -> None:
     """A look finds a thousand. The next one goes on behind them."""
     ledger = SqlLedger(engine)
-    jobs = ledger.insert_many([new_job(organization_id=number) for number in range(1, 1201) for _ in range(2)])
+    jobs = ledger.insert_many([new_job(organization_id=number) for number in range(1, 1201)])
     organizations = {job.id: job.organization_id for job in jobs}
     search = TurnSearch(engine.connect, LimitCache())
     looks = []
@@ -102,8 +102,8 @@ def test_a_thousand_organizations_and_more_are_all_reached(engine: Engine) -> No
         looks.append({organizations[job_id] for job_id in search.plan.ids})
     assert looks == [set(range(1, 1001)), set(range(1001, 1201)), set(range(1, 1001))]
     found: list[int] = []
-    while len(found) < 2400:
+    while len(found) < 1200:
         claims = ledger.claim_batch("legacy", ["report"], "w", LEASE, 100)
         assert len(claims) == 100
         found += [claim.job.organization_id or 0 for claim in claims]
-    assert sorted(found) == sorted(number for number in range(1, 1201) for _ in range(2))
+    assert sorted(found) == list(range(1, 1201))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 from tests.contract.ledger import LEASE, new_job
-from tests.integration.ledger.hostile_rows import LARGEST, claimed, end_of, ledger, two, write
+from tests.integration.ledger.hostile_rows import BOTH, LARGEST, claimed, end_of, ledger, two, write
 from tests.waiting import patient
 
 from spoke_jobs.ledger.audit import audit_events
@@ -21,16 +21,20 @@ from spoke_jobs.model import Failure, JobState
 __all__ = ["ledger"]
 
 
-@pytest.mark.parametrize("number", [-LARGEST - 1, -1, 0, LARGEST])
-def test_a_number_of_dependencies_that_is_wrong_holds_up_no_other_dependent(ledger: SqlLedger, number: int) -> None:
+@BOTH
+def test_a_number_of_dependencies_that_is_wrong_holds_up_no_other_dependent(ledger: SqlLedger) -> None:
     needed = ledger.insert(new_job()).id
-    broken, good = (ledger.insert(new_job(after=(needed,))).id for _ in range(2))
-    write(ledger, "UPDATE job_request SET open_dependencies = :n WHERE id = :id", n=number, id=broken)
+    broken = {number: ledger.insert(new_job(after=(needed,))).id for number in (-LARGEST - 1, -1, 0, LARGEST)}
+    good = ledger.insert(new_job(after=(needed,))).id
+    for number, job_id in broken.items():
+        write(ledger, "UPDATE job_request SET open_dependencies = :n WHERE id = :id", n=number, id=job_id)
     ledger.succeed_many({claim.token: None for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)})
     assert end_of(ledger, good)[0] is JobState.WAITING
-    assert end_of(ledger, broken)[0] is (JobState.BLOCKED if number == LARGEST else JobState.WAITING)
+    for number, job_id in broken.items():
+        assert end_of(ledger, job_id)[0] is (JobState.BLOCKED if number == LARGEST else JobState.WAITING)
 
 
+@BOTH
 @pytest.mark.parametrize("count", [-LARGEST - 1, LARGEST])
 def test_counts_of_a_batch_at_the_ends_of_their_type_refuse_no_job(ledger: SqlLedger, count: int) -> None:
     batch = ledger.open_batch("x")
@@ -42,6 +46,7 @@ def test_counts_of_a_batch_at_the_ends_of_their_type_refuse_no_job(ledger: SqlLe
     assert set(claimed(ledger)) == {first, first + 1}
 
 
+@BOTH
 def test_a_job_of_a_batch_that_does_not_exist_can_be_retried(ledger: SqlLedger) -> None:
     """It was pruned, or other code wrote something else there."""
     for batch in (99,) if ledger.engine.dialect.name == "postgresql" else (99, "march"):
@@ -104,6 +109,7 @@ def test_a_retry_follows_batches_however_many_are_in_a_row(ledger: SqlLedger, mo
     assert max(depths) - min(depths) < 5
 
 
+@BOTH
 @pytest.mark.parametrize("total", [None, LARGEST])
 def test_the_end_of_a_job_whose_batch_cannot_count_it_stops_no_other(ledger: SqlLedger, total: int | None) -> None:
     """The batch does not exist, or has counted all that its row can hold."""
@@ -119,24 +125,6 @@ def test_the_end_of_a_job_whose_batch_cannot_count_it_stops_no_other(ledger: Sql
     write(ledger, for_batch, id=broken)  # as after an end that another release recorded
     assert ledger.settle() == 1
     assert ledger.settle() == 0
-
-
-def test_dependents_that_cannot_be_unblocked_hold_up_no_others(
-    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    needed = two(ledger)
-    waiting = [ledger.insert(new_job(after=(job_id,))).id for job_id in needed]
-    write(ledger, "UPDATE job_request SET state = 'succeeded' WHERE id IN (:a, :b)", a=needed[0], b=needed[1])
-    settle = finish.settle
-
-    def settled(connection: Connection, job_id: int) -> bool:
-        if job_id == needed[0]:
-            raise LookupError
-        return settle(connection, job_id)
-
-    monkeypatch.setattr(finish, "settle", settled)
-    assert ledger.settle() == 1
-    assert [end_of(ledger, job_id)[0] for job_id in waiting] == [JobState.BLOCKED, JobState.WAITING]
 
 
 def test_a_dependency_of_a_job_that_is_not_blocked_is_closed_and_keeps_no_job_awaited(ledger: SqlLedger) -> None:
@@ -217,21 +205,20 @@ def test_an_error_about_a_dependent_undoes_no_success(ledger: SqlLedger, monkeyp
     assert end_of(ledger, waiting[0])[0] == JobState.WAITING
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        r'{"onFailure": "a\u0000"}',
-        r'{"onFailure": "a\ud800"}',
-        '{"onFailure": "a", "onFailureAs": {"priority": 1000000000000}}',
-        r'{"onFailure": "a", "onFailureAs": {"queue": "\u0000", "options": {"podTemplate": "\u0000"}}}',
-    ],
+HOOKS = (
+    r'{"onFailure": "a\u0000"}',
+    r'{"onFailure": "a\ud800"}',
+    '{"onFailure": "a", "onFailureAs": {"priority": 1000000000000}}',
+    r'{"onFailure": "a", "onFailureAs": {"queue": "\u0000", "options": {"podTemplate": "\u0000"}}}',
 )
-def test_a_job_of_a_failure_whose_row_cannot_hold_it_keeps_no_failure_from_being_recorded(
-    ledger: SqlLedger, options: str
-) -> None:
-    broken = ledger.insert(new_job()).id
-    write(ledger, "UPDATE job_request SET options = :options WHERE id = :id", options=options, id=broken)
-    (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)
-    assert ledger.fail(claim.token, Failure("JobError", "x", for_good=True), decide=True)
-    assert end_of(ledger, broken) == (JobState.FAILED, "JobError")
-    assert [job.state for job in ledger.list_jobs() if job.id != broken] == [JobState.WAITING]
+
+
+@BOTH
+def test_jobs_of_failures_whose_rows_cannot_hold_them_keep_no_failure_from_being_recorded(ledger: SqlLedger) -> None:
+    broken = {ledger.insert(new_job()).id for _ in HOOKS}
+    for job_id, options in zip(broken, HOOKS, strict=True):
+        write(ledger, "UPDATE job_request SET options = :options WHERE id = :id", options=options, id=job_id)
+    for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, 9):
+        assert ledger.fail(claim.token, Failure("JobError", "x", for_good=True), decide=True)
+    assert {end_of(ledger, job_id) for job_id in broken} == {(JobState.FAILED, "JobError")}
+    assert [job.state for job in ledger.list_jobs() if job.id not in broken] == [JobState.WAITING] * 4

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, Table, func, insert, select, text, update
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, new_job
+from tests.contract.ledger import LEASE, new_job, present
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.execution.attempt_decisions import load_job
@@ -114,8 +114,7 @@ def test_what_reads_many_jobs_reads_small_payloads_only(ledger: SqlLedger) -> No
         assert found == {first: small, second: ""}
         assert isinstance(found[second], UnreadPayload)
         assert payload_size(found[second]) == 2 * SMALL_PAYLOAD_BYTES
-    whole = ledger.get(second)
-    assert whole is not None
+    whole = present(ledger.get(second))
     assert (whole.payload, payload_size(whole.payload)) == (large, 2 * SMALL_PAYLOAD_BYTES)
 
 
@@ -127,8 +126,7 @@ def test_a_payload_that_is_too_large_for_any_process_ends_its_job_by_name(ledger
         connection.execute(text(f"UPDATE job_request SET payload = {huge} WHERE id = :id"), {"id": broken})
     claims = {claim.job.id: claim for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, 9)}
     assert set(claims) == {broken, good}
-    row = ledger.get(broken)
-    assert row is not None
+    row = present(ledger.get(broken))
     assert isinstance(row.payload, UnreadPayload)
     registry = Registry()
     registry.job("report")(lambda _ctx, _payload: None)
@@ -137,8 +135,7 @@ def test_a_payload_that_is_too_large_for_any_process_ends_its_job_by_name(ledger
     assert (failure.cause, failure.for_good) == (Cause.INVALID_PAYLOAD, True)
     assert f"{JOB_LIMIT_BYTES + 2:,} bytes, and {JOB_LIMIT_BYTES:,} is the limit" in failure.message
     assert ledger.fail(claims[broken].token, failure, decide=True)
-    ended = ledger.get(broken)
-    assert ended is not None
+    ended = present(ledger.get(broken))
     assert (ended.state, ended.cause) == (JobState.FAILED, "InvalidPayload")
 
 
@@ -150,8 +147,7 @@ def test_options_that_are_too_large_count_as_none(ledger: SqlLedger) -> None:
     (claim,) = ledger.claim_batch("legacy", ["report"], "w", LEASE)
     assert claim.job.options is UNDECLARED
     ledger.succeed(None, claim.token, "x" * 60_000)
-    ended = ledger.get(job_id)
-    assert ended is not None
+    ended = present(ledger.get(job_id))
     assert (ended.state, ended.result) == (JobState.SUCCEEDED, "x" * 60_000)
 
 

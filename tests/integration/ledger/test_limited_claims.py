@@ -15,11 +15,12 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings, strategies
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis import strategies
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import make_url
-from tests.contract.ledger import LEASE, new_job
+from tests.contract.ledger import LEASE, new_job, present
+from tests.contract.ledger_moves import play
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.causes import CauseClass
@@ -213,8 +214,7 @@ class Claiming(RuleBasedStateMachine):
     @staticmethod
     def check_rate(limit: JobLimit, starts: list[Any]) -> None:
         """Check every window: a start is logged a little after its token was taken."""
-        rate = limit.bounds.rate
-        assert rate is not None
+        rate = present(limit.bounds.rate)
         for first in range(len(starts)):
             for last in range(first, len(starts)):
                 span = starts[last] - starts[first] + timedelta(milliseconds=100)
@@ -240,50 +240,31 @@ class Claiming(RuleBasedStateMachine):
 @pytest.fixture
 def engine(postgres_ledger_url: str) -> Iterator[Engine]:
     engine = create_engine(postgres_ledger_url, pool_size=WORKERS + 2)
-    with engine.begin() as connection:
-        for statement in LOG.split(";;\n"):
-            connection.execute(text(statement.replace(":=", r"\:=")))
     yield engine
     engine.dispose()
 
 
-def play(engine: Engine, examples: int, steps: int) -> None:
-    with ThreadPoolExecutor(WORKERS) as pool:
-        machine = type("Machine", (Claiming,), {"engine": engine, "pool": pool})
-        # The result depends on the threads as well, so shrinking and replaying are useless.
-        chosen = settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate,),
-            suppress_health_check=list(HealthCheck),
-        )
-        run_state_machine_as_test(machine, settings=chosen)
-
-
-def test_no_limit_is_exceeded_however_many_claim_at_once(engine: Engine) -> None:
-    play(engine, 3, 12)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_the_same_for_longer(engine: Engine) -> None:
-    play(engine, 40, 30)
+@pytest.fixture
+def logged(engine: Engine) -> Engine:
+    """With a table of all starts and ends."""
+    with engine.begin() as connection:
+        for statement in LOG.split(";;\n"):
+            connection.execute(text(statement.replace(":=", r"\:=")))
+    return engine
 
 
 @pytest.mark.parametrize(
-    ("scope", "others"),
-    [("all", []), ("type:report", ["organization:99"])],
-    ids=["without other limits", "beside another limit"],
+    ("examples", "steps"), [(2, 12), pytest.param(40, 30, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
 )
-def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_end(
-    engine: Engine, scope: str, others: list[str]
-) -> None:
-    ledgers = [SqlLedger(engine) for _ in range(WORKERS)]
+def test_no_limit_is_exceeded_however_many_claim_at_once(logged: Engine, examples: int, steps: int) -> None:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        play(type("Machine", (Claiming,), {"engine": logged, "pool": pool}), examples, steps)
+
+
+def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_end(logged: Engine) -> None:
+    """Without other limits at first, and then beside another one."""
+    ledgers = [SqlLedger(logged) for _ in range(WORKERS)]
     ledgers[0].insert_many([new_job() for _ in range(3000)])
-    for other in others:
-        ledgers[0].limits.set(parse_scope(other), lambda _old: Bounds(1))
     stop = threading.Event()
 
     def work(ledger: SqlLedger) -> None:
@@ -292,28 +273,24 @@ def test_nothing_starts_after_the_commit_of_a_pause_and_all_goes_on_after_its_en
             ledger.succeed_many({claim.token: None for claim in claims})
 
     def starts() -> int:
-        with engine.connect() as connection:
+        with logged.connect() as connection:
             return connection.scalar(text("SELECT count(*) FROM start_log WHERE started")) or 0
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for ledger in ledgers:
             pool.submit(work, ledger)
         try:
-            for _ in range(5):
+            for scope in ("all", "all", "type:report", "type:report"):
                 before = starts()
                 eventually(lambda before=before: starts() > before)  # type: ignore[misc]
                 ledgers[0].limits.pause(parse_scope(scope), "upgrade")
                 paused = starts()
                 time.sleep(0.05)  # in which an attempt would start
                 assert starts() == paused
+                ledgers[0].limits.set(parse_scope("organization:99"), lambda _old: Bounds(1))
                 ledgers[0].limits.resume(parse_scope(scope))
         finally:
             stop.set()
-
-
-@pytest.mark.parametrize("scope", ["type:report", "each-organization"])
-def test_of_workers_that_claim_at_once_as_many_succeed_as_the_limit_allows(engine: Engine, scope: str) -> None:
-    claim_at_once(engine, scope)
 
 
 def test_the_same_in_a_database_with_another_isolation_level(postgres_ledger_url: str) -> None:
@@ -340,26 +317,10 @@ def claim_at_once(engine: Engine, scope: str) -> None:
         return list(ledger.claim_batch("legacy", KNOWN, "w", LEASE, 2))
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        for _ in range(15):
+        for _ in range(6):
             claims = [claim for found in pool.map(claim, ledgers) for claim in found]
             assert len(claims) == 3
             ledgers[0].succeed_many({claim.token: None for claim in claims})
-
-
-def test_of_workers_that_claim_at_once_each_token_goes_to_one(engine: Engine) -> None:
-    ledgers = [SqlLedger(engine) for _ in range(WORKERS)]
-    ledgers[0].insert_many([new_job() for _ in range(200)])
-    gate = threading.Barrier(WORKERS)
-
-    def claim(ledger: SqlLedger) -> int:
-        gate.wait(patient(30))
-        return len(ledger.claim_batch("legacy", KNOWN, "w", LEASE, 4))
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for _ in range(10):
-            ledgers[0].limits.set(parse_scope("all"), lambda _old: Bounds(rate=Rate(1, 3600, 5)))
-            assert sum(pool.map(claim, ledgers)) == 5
-            ledgers[0].limits.reset(parse_scope("all"))
 
 
 def claimed(ledger: SqlLedger, limit: int = 1) -> list[Claim]:
@@ -372,10 +333,10 @@ def test_a_process_that_knows_the_limits_sees_each_change_by_another_at_once(eng
     One that lets an organization's jobs start again is noticed with the next look at whose turn it is.
     """
     ledger, other = SqlLedger(engine), SqlLedger(engine).limits
-    ledger.insert_many([new_job(organization_id=number % 4, job_type="mail") for number in range(1000)])
+    ledger.insert_many([new_job(organization_id=number % 4, job_type="mail") for number in range(400)])
     organization, mail = parse_scope("organization:1"), parse_scope("type:mail")
     other.set(parse_scope("organization:99"), lambda _old: Bounds(1))
-    for _ in range(5):  # each of these claims knows the change before
+    for _ in range(2):  # each of these claims knows the change before
         assert len(claimed(ledger, 4)) == 4
         other.pause(organization, "upgrade")
         assert 1 not in {claim.job.organization_id for claim in claimed(ledger, 8)}
@@ -407,9 +368,8 @@ def test_a_pause_of_all_that_another_thread_reads_during_a_claim_holds_for_it(en
     assert paused.is_set()
 
 
-@pytest.mark.parametrize("before", [1, 12], ids=["parsed anew", "prepared, with the plan that PostgreSQL keeps"])
 def test_a_claim_of_others_waits_for_a_change_in_progress_and_then_claims_nothing(
-    engine: Engine, postgres_ledger_url: str, before: int
+    engine: Engine, postgres_ledger_url: str
 ) -> None:
     ledger, cache, other = SqlLedger(engine), LimitCache(), create_engine(postgres_ledger_url)
     ledger.insert_many([new_job() for _ in range(20)])
@@ -424,7 +384,7 @@ def test_a_claim_of_others_waits_for_a_change_in_progress_and_then_claims_nothin
         def claim() -> UnlimitedClaims:
             return unlimited_jobs.claim_unlimited(connection, cache.known, NOTHING_CLOSED, request)
 
-        for _ in range(before):
+        for _ in range(12):  # it is prepared, with the plan that PostgreSQL keeps
             assert len(claim().claims) == 1
         try:
             change = pool.submit(SqlLimits(other).pause, parse_scope("type:report"), "upgrade")
@@ -438,9 +398,7 @@ def test_a_claim_of_others_waits_for_a_change_in_progress_and_then_claims_nothin
     other.dispose()
 
 
-@pytest.mark.parametrize("scopes", [*([scope] for scope in OF_SOME), OF_SOME], ids=",".join)
-@pytest.mark.parametrize("leaves", [False, True], ids=["", "leaves a scope out"])
-def test_the_one_statement_claims_what_no_limit_applies_to(engine: Engine, scopes: list[str], leaves: bool) -> None:
+def test_the_one_statement_claims_what_no_limit_applies_to(engine: Engine) -> None:
     ledger = SqlLedger(engine)
     jobs = [
         new_job(job_type=job_type, queue_name=queue, organization_id=organization, limit_key=key)
@@ -450,19 +408,24 @@ def test_the_one_statement_claims_what_no_limit_applies_to(engine: Engine, scope
         for key in (None, "twilio", "carrier")
     ]
     dispatched = ledger.insert_many(jobs)
-    for scope in scopes:
-        ledger.limits.set(parse_scope(scope), lambda _old: Bounds(1))
-    cache = LimitCache()
-    with engine.connect() as connection:
-        limits = cache.read(connection)
-    left_out = Closed(named=frozenset({(ScopeKind.ORGANIZATION, "1")})) if leaves else NOTHING_CLOSED
     request = ClaimRequest("legacy", KNOWN, "w", LEASE, limit=len(jobs))
-    with engine.begin() as connection:
-        found = unlimited_jobs.claim_unlimited(connection, cache.known, left_out, request)
-    free = {job.id for job in dispatched if not any(limits.of(Subject.of(job)))}
-    looked_at = [job for job in dispatched if not (leaves and OF_1 & {*scopes} and job.organization_id == 1)]
-    assert {claim.job.id for claim in found.claims} == free
-    assert (found.candidates, found.limited) == (len(free), len(looked_at) - len(free))
+    for scopes in (*([scope] for scope in OF_SOME), OF_SOME):
+        for scope in scopes:
+            ledger.limits.set(parse_scope(scope), lambda _old: Bounds(1))
+        cache = LimitCache()
+        with engine.connect() as connection:
+            limits = cache.read(connection)
+        free = {job.id for job in dispatched if not any(limits.of(Subject.of(job)))}
+        for left_out in (NOTHING_CLOSED, Closed(named=frozenset({(ScopeKind.ORGANIZATION, "1")}))):
+            with engine.connect() as connection, connection.begin() as transaction:
+                found = unlimited_jobs.claim_unlimited(connection, cache.known, left_out, request)
+                transaction.rollback()
+            leaves = left_out.named and OF_1 & {*scopes}
+            looked_at = [job for job in dispatched if not (leaves and job.organization_id == 1)]
+            assert {claim.job.id for claim in found.claims} == free, scopes
+            assert (found.candidates, found.limited) == (len(free), len(looked_at) - len(free)), scopes
+        for scope in scopes:
+            ledger.limits.reset(parse_scope(scope))
 
 
 def test_claims_beside_a_full_limit_lock_no_limit_and_its_room_is_seen(engine: Engine) -> None:
@@ -491,21 +454,9 @@ def test_claims_beside_a_full_limit_lock_no_limit_and_its_room_is_seen(engine: E
     eventually(lambda: look_and_claim(1)[0].job.id == second.id)  # a slow search begins behind it, for 0.25 s
 
 
-def test_under_a_limit_on_all_jobs_a_claim_reads_the_limits_once(engine: Engine) -> None:
-    ledger = SqlLedger(engine)
-    ledger.insert_many([new_job() for _ in range(8)])
-    ledger.limits.set(parse_scope("all"), lambda _old: Bounds(6))
-    assert len(claimed(ledger)) == 1
-    sent: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
-    ledger._claims._route = replace(ledger._claims._route, look_due=0.0)
-    assert len(claimed(ledger)) == 1
-    assert sum("pg_sequence_last_value" in statement for statement in sent) == 1
-
-
 def test_a_change_by_hand_in_the_database_is_seen(engine: Engine) -> None:
     ledger = SqlLedger(engine)
-    *_, last = ledger.insert_many([new_job() for _ in range(3000)])
+    *_, last = ledger.insert_many([new_job() for _ in range(1500)])
     ledger.limits.set(parse_scope("organization:99"), lambda _old: Bounds(0))
     assert len(claimed(ledger, 2)) == 2
     version = ledger.limits.version
@@ -515,8 +466,7 @@ def test_a_change_by_hand_in_the_database_is_seen(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE job_limit SET scope = 'type:report', max_running = 0, updated_at = now()"))
     eventually(lambda: claimed(ledger) == [])
-    left = ledger.get(last.id)
-    assert left is not None
+    left = present(ledger.get(last.id))
     assert left.state is JobState.WAITING, "the limit holds it back: not all jobs were claimed meanwhile"
 
 

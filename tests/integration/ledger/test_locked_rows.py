@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from tests.commands import run_command
-from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
-from tests.waiting import eventually, patient
+from tests.contract.ledger import LEASE, SHORT, claim_next, new_job, present
+from tests.waiting import eventually
 
 from spoke_jobs import Every, Registry
-from spoke_jobs.execution.contained_routines import ContainedRoutines
-from spoke_jobs.execution.lease import Lease
-from spoke_jobs.execution.lease_keeper import LeaseKeeper, Owner
 from spoke_jobs.execution.unrecorded_ends import UnrecordedEnds
 from spoke_jobs.ledger.engine import create_engine, is_away, is_locked
 from spoke_jobs.ledger.lifecycle.inserts import insert_jobs
@@ -31,6 +25,7 @@ from spoke_jobs.model import Claim, Failure, JobOptions, JobRequest, JobState, P
 from spoke_jobs.runners.ticker import ticker_of
 
 END = Failure("TimedOut", "it took too long", for_good=True)
+AGAIN = Failure("Killed", "again")
 
 
 @pytest.fixture
@@ -54,14 +49,11 @@ def lock(connection: Connection, job_id: int) -> None:
 
 def claimed(ledger: SqlLedger, lease: float = LEASE) -> Claim:
     ledger.insert(new_job())
-    claim = claim_one(ledger, "legacy", ["report"], "w", lease)
-    assert claim is not None
-    return claim
+    return claim_next(ledger, lease=lease)
 
 
 def cause(ledger: SqlLedger, claim: Claim) -> str:
-    job = ledger.get(claim.job.id)
-    assert job is not None
+    job = present(ledger.get(claim.job.id))
     return job.cause
 
 
@@ -129,14 +121,6 @@ def test_an_end_is_kept_until_the_row_is_free_and_the_others_are_written(ledger:
     assert cause(ledger, locked) == "TimedOut"
 
 
-def test_a_routine_that_meets_a_locked_row_waits_and_the_loop_goes_on(ledger: SqlLedger, other: Connection) -> None:
-    claim = claimed(ledger)
-    lock(other, claim.job.id)
-    routines = ContainedRoutines(logging.getLogger("loop"), (DBAPIError,))
-    assert routines.call("releases claims", lambda: ledger.release(claim.token), None) is None
-    assert routines.failing
-
-
 def test_who_cancels_jobs_is_told_which_is_locked_and_the_others_are_cancelled(
     ledger: SqlLedger, other: Connection, postgres_ledger_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,33 +142,6 @@ def test_a_locked_claim_does_not_delay_the_heartbeats_of_the_others(ledger: SqlL
     assert ledger.heartbeats(beats, LEASE) == {free.token: Pulse.HELD, locked.token: Pulse.UNWRITTEN}
     assert ledger.heartbeats(dict.fromkeys(beats), LEASE) == dict.fromkeys(beats, Pulse.HELD), "nothing to write"
     other.rollback()
-
-
-def test_progress_that_a_locked_row_kept_from_being_written_is_written_with_the_end(
-    ledger: SqlLedger, other: Connection
-) -> None:
-    claim = claimed(ledger)
-    beaten = threading.Event()
-
-    def beats(progress: Mapping[UUID, Progress | None], lease: float) -> Mapping[UUID, Pulse]:
-        pulses = ledger.heartbeats(progress, lease)
-        beaten.set()
-        return pulses
-
-    keeper = LeaseKeeper(beats, give_up=lambda _token, _reason: None)
-    keeper.start()
-    keeper.add(Lease.of(claim.token, LEASE, time.monotonic(), time.monotonic()), Owner(lambda _reason: None))
-    lock(other, claim.job.id)
-    keeper.report(claim.token, Progress(50, "4,000 of 8,000 sent"))
-    assert beaten.wait(patient(30))
-    other.rollback()
-    last = keeper.end(claim.token)
-    keeper.close()
-    assert last is not None
-    ledger.succeed_many({claim.token: None}, {claim.token: last})
-    row = ledger.get(claim.job.id)
-    assert row is not None
-    assert row.result_message == "4,000 of 8,000 sent"
 
 
 def test_an_uncommitted_lock_of_a_queue_delays_only_jobs_that_lock_their_queue(
@@ -273,3 +230,35 @@ def test_a_queue_s_lock_without_an_owner_is_left_for_later_while_its_row_is_lock
     assert [ledger.end_strays() for _ in range(2)] == [1, 0]
     other.rollback()
     assert ledger.end_strays() == 1
+
+
+EVERY_CHANGE: dict[str, Callable[[SqlLedger, Claim], object]] = {
+    "its end": lambda ledger, claim: ledger.fail(claim.token, END, decide=True),
+    "its next attempt": lambda ledger, claim: ledger.fail(claim.token, AGAIN, decide=True),
+    "its cancellation": lambda ledger, claim: ledger.cancel(claim.job.id),
+    "its release": lambda ledger, claim: ledger.release(claim.token),
+    "its success": lambda ledger, claim: ledger.succeed(None, claim.token, None),
+}
+
+
+def test_a_row_that_refers_to_a_job_does_not_delay(ledger: SqlLedger, other: Connection) -> None:
+    """Neither an end, nor the reaper, nor the claim of a pod: its foreign key locks the row FOR KEY SHARE."""
+    with ledger.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE report (job_id bigint NOT NULL REFERENCES job_request (id))"))
+
+    def held(job_id: int) -> None:
+        other.execute(text("INSERT INTO report VALUES (:id)"), {"id": job_id})
+
+    for end in EVERY_CHANGE.values():
+        ledger.insert(new_job())
+        claim = claim_next(ledger)
+        held(claim.job.id)
+        end(ledger, claim)
+        ledger.cancel(claim.job.id)  # what is tried again
+    job = ledger.insert(new_job())
+    claim_next(ledger, lease=SHORT)
+    held(job.id)
+    eventually(lambda: [found.id for found in ledger.reap("legacy")] == [job.id])
+    in_pod = ledger.insert(new_job(runner="kubernetes"))
+    held(in_pod.id)
+    assert isinstance(ledger.claim(in_pod.id, in_pod.uid, 1, 1, "pod", LEASE), Claim)

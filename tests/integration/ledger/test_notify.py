@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.ledger import LEASE, claim_next, new_job, present
 from tests.waiting import eventually, patient, stays
 
 from spoke_jobs.ledger import notify as module
@@ -53,9 +53,7 @@ def test_whoever_ends_a_job_that_others_wait_for_notifies_once_it_is_committed(p
         def claim_with_dependent(**fields: Any) -> Claim:
             job = ledger.insert(new_job())
             ledger.insert(new_job(job_type="later", after=(job.id,), **fields))
-            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-            assert claim is not None
-            return claim
+            return claim_next(ledger)
 
         claim = claim_with_dependent()
         with Session(engine) as session:
@@ -141,8 +139,7 @@ def test_a_lost_connection_is_made_again_for_the_next_notification(
 
 def test_a_changed_limit_is_noticed_among_notifications_that_arrive_together(postgres_url: str) -> None:
     engine = create_engine(postgres_url)
-    wakes = listen(engine, "spoke_test")
-    assert wakes is not None
+    wakes = present(listen(engine, "spoke_test"))
     with wakes:
         wakes.settimeout(patient(60))
         assert wakes.recv(1) == LIMITS_MARK, "it listens"

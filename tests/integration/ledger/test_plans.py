@@ -81,16 +81,45 @@ FROM generate_series(1, 20000) AS n
 def history(shared_postgres_ledger_url: str) -> str:
     """A database with history, which takes 15 times as long to make as to copy."""
     for opened in open_ledger(shared_postgres_ledger_url):
-        with opened.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            for statement in (HISTORY, ATTEMPTS, "VACUUM ANALYZE job_request", "VACUUM ANALYZE job_attempt"):
-                connection.execute(text(statement))
+        execute(opened, HISTORY, ATTEMPTS, "VACUUM ANALYZE job_request", "VACUUM ANALYZE job_attempt")
     return shared_postgres_ledger_url
 
 
 @pytest.fixture
 def ledger(history: str, _ledger_databases: LedgerDatabases) -> Iterator[SqlLedger]:
+    """A copy of one's own, for what changes many rows."""
     with _ledger_databases.copied(history) as url:
         yield from open_ledger(url)
+
+
+@pytest.fixture(scope="module")
+def unchanged(history: str, _ledger_databases: LedgerDatabases) -> Iterator[SqlLedger]:
+    with _ledger_databases.copied(history) as url:
+        yield from open_ledger(url)
+
+
+@pytest.fixture
+def shared(unchanged: SqlLedger) -> SqlLedger:
+    """On one copy for all tests that change no more than a few rows."""
+    return SqlLedger(unchanged.engine)
+
+
+@pytest.fixture(scope="module")
+def spread(history: str, _ledger_databases: LedgerDatabases) -> Iterator[SqlLedger]:
+    """One in which a tenth of the jobs that wait are due, and some lock queues; for tests that change few rows."""
+    later = "UPDATE job_request SET run_after = now() + interval '1 day' WHERE state = 'waiting' AND id % 10 > 0"
+    queues = "UPDATE job_request SET queue_name = 'q' || id % 7, locks_queue = id % 3 = 0, organization_id = id % 5"
+    with _ledger_databases.copied(history) as url:
+        for opened in open_ledger(url):
+            execute(opened, later, queues, "VACUUM ANALYZE job_request")
+            yield opened
+
+
+def execute(ledger: SqlLedger, *statements: str) -> None:
+    """Execute statements, each by itself."""
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in statements:
+            connection.execute(text(statement))
 
 
 def plans(ledger: SqlLedger, call: Callable[[], object], options: str = "") -> list[Any]:
@@ -177,9 +206,9 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_history_isn_t_read(ledger: SqlLedger, query: str) -> None:
+def test_history_isn_t_read(shared: SqlLedger, query: str) -> None:
     call, index = QUERIES[query]
-    found = plans(ledger, lambda: call(ledger))
+    found = plans(shared, lambda: call(shared))
     # Events and batches are deleted, too. The first claim looks for organizations.
     assert len(found) == {"retention": 3, "a claim": 2, "a claim from a place": 2}.get(query, 1)
     plan = found[-1 if "claim" in query else 0]
@@ -187,30 +216,23 @@ def test_history_isn_t_read(ledger: SqlLedger, query: str) -> None:
     assert index in {name for _, name in read}
     assert not {("job_request", ""), ("job_attempt", "")} & read
     assert bounded(plan, index)
+    if query == "a claim":  # it passes over the jobs that are not due in the index
+        due = r'"Index Name": "ix_job_request_due"[^{}]*"Index Cond": "[^"]*COALESCE\(run_after'
+        assert re.search(due, json.dumps(plan)), "reading each row takes ten times as long"
 
 
-def test_a_claim_passes_over_the_jobs_that_are_not_due_in_the_index(ledger: SqlLedger) -> None:
-    """Hundreds of thousands may wait for their time, and reading each row takes ten times as long."""
-    plan = plans(ledger, lambda: claim(ledger))[-1]
-    assert re.search(
-        r'"Index Name": "ix_job_request_due"[^{}]*"Index Cond": "[^"]*COALESCE\(run_after', json.dumps(plan)
-    )
-
-
-def test_why_of_all_jobs_reads_no_history(ledger: SqlLedger) -> None:
+def test_why_of_all_jobs_reads_no_history(shared: SqlLedger) -> None:
     def count() -> None:
-        with ledger.engine.connect() as connection:
+        with shared.engine.connect() as connection:
             crowd.failed_counts(connection, 3600)
 
-    (plan,) = plans(ledger, count)
+    (plan,) = plans(shared, count)
     assert scans(plan) == {("job_request", "ix_job_request_failed")}
 
 
 def test_the_overview_of_one_organization_reads_no_history_of_others(ledger: SqlLedger) -> None:
     failed = "UPDATE job_request SET state = 'failed', finished_at = now() - interval '2 days' WHERE id % 2 = 0"
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"{failed} AND state = 'succeeded'"))
-        connection.execute(text("VACUUM ANALYZE job_request"))
+    execute(ledger, f"{failed} AND state = 'succeeded'", "VACUUM ANALYZE job_request")
     queries, one = DashboardQueries(ledger.engine), JobFilter(organizations=frozenset({1}))
 
     def overview() -> None:
@@ -224,67 +246,55 @@ def test_the_overview_of_one_organization_reads_no_history_of_others(ledger: Sql
     assert rows_read(found) <= 4_000, "the waiting jobs, and no others"
 
 
-def spread(ledger: SqlLedger) -> None:
-    """Let a tenth of the jobs that wait be due, and the others not yet; and let some lock queues."""
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        later = "UPDATE job_request SET run_after = now() + interval '1 day' WHERE state = 'waiting' AND id % 10 > 0"
-        connection.execute(text(later))
-        queues = "UPDATE job_request SET queue_name = 'q' || id % 7, locks_queue = id % 3 = 0, organization_id = id % 5"
-        connection.execute(text(queues))
-        connection.execute(text("VACUUM ANALYZE job_request"))
-
-
 def test_due_jobs_and_queues_are_counted_in_a_bounded_number_of_rows(
-    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+    spread: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spread(ledger)
     for module, name in ((due_counts, "EXAMINED"), (queue_counts, "EXAMINED"), (queue_counts, "NEWEST_ATTEMPTS")):
         monkeypatch.setattr(module, name, 100)
-    ledger.limits.pause(parse_scope("organization:3"), "they asked")
-    queries = DashboardQueries(ledger.engine)
+    spread.limits.pause(parse_scope("organization:3"), "they asked")
+    queries = DashboardQueries(spread.engine)
     limits = [state.limit for state in queries.limits()]
-    due = plans(ledger, lambda: queries.due(ANY_JOB), ", ANALYZE")
-    queues = plans(ledger, lambda: queries.queues(ANY_JOB, limits), ", ANALYZE")
+    due = plans(spread, lambda: queries.due(ANY_JOB), ", ANALYZE")
+    queues = plans(spread, lambda: queries.queues(ANY_JOB, limits), ", ANALYZE")
     assert rows_read(due) <= 100
     assert rows_read(queues) <= 200, "100 waiting jobs, or 100 attempts, and those that run"
     for found in (due, queues):
         assert "ix_job_request_due" in indexes(found)
         assert ("job_request", "") not in scans(found)
+    spread.limits.resume(parse_scope("organization:3"))
 
 
-def test_the_largest_share_of_the_due_jobs_is_found_in_a_bounded_number_of_rows(ledger: SqlLedger) -> None:
+def test_the_largest_share_of_the_due_jobs_is_found_in_a_bounded_number_of_rows(spread: SqlLedger) -> None:
     """Each of the two runners has half of the rows. Those that run are looked up from their attempts."""
-    spread(ledger)
 
     def share() -> None:
-        with ledger.engine.connect() as connection:
+        with spread.engine.connect() as connection:
             found = crowd.largest_shares(connection, ["legacy"], ANY_JOB, 100)
         assert found["legacy"].job_type == "report"
         assert 0 < found["legacy"].waiting <= 50
 
-    found = plans(ledger, share, ", ANALYZE")
+    found = plans(spread, share, ", ANALYZE")
     assert rows_read(found) <= 100, "100 waiting jobs, or the 100 that run"
     assert "ix_job_request_due" in indexes(found)
     assert not {("job_request", ""), ("job_attempt", "")} & scans(found)
 
 
-def test_the_jobs_before_a_waiting_one_are_counted_in_a_bounded_number_of_rows(ledger: SqlLedger) -> None:
-    spread(ledger)
-    last = ledger.insert(new_job(queue_name="q1", locks_queue=True))
-    queries = DashboardQueries(ledger.engine)
-    found = plans(ledger, lambda: queries.situation(last.id, 50), ", ANALYZE")
+def test_the_jobs_before_a_waiting_one_are_counted_in_a_bounded_number_of_rows(spread: SqlLedger) -> None:
+    last = spread.insert(new_job(queue_name="q1", locks_queue=True))
+    queries = DashboardQueries(spread.engine)
+    found = plans(spread, lambda: queries.situation(last.id, 50), ", ANALYZE")
     looked = [plan for plan in found if "ix_job_request_due" in indexes(plan)]
     assert len(looked) == 2, "those before it, and those of whose organizations some take turns with its own"
     assert rows_read(looked) <= 50
     assert all(bounded(plan, "ix_job_request_due") for plan in looked)
 
 
-def test_failures_are_grouped_in_a_bounded_number_of_rows(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_are_grouped_and_counted_in_a_bounded_number_of_rows(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dashboard_queries, "GROUPED", 200)
     failed = "UPDATE job_request SET state = 'failed', cause = 'JobError', finished_at = now() - id * interval '1 s'"
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"{failed} WHERE state = 'succeeded' AND id % 2 = 0"))
-        connection.execute(text("VACUUM ANALYZE job_request"))
+    execute(ledger, f"{failed} WHERE state = 'succeeded' AND id % 2 = 0", "VACUUM ANALYZE job_request")
     queries = DashboardQueries(ledger.engine)
 
     def failures() -> None:
@@ -297,9 +307,15 @@ def test_failures_are_grouped_in_a_bounded_number_of_rows(ledger: SqlLedger, mon
     assert rows_read(found) <= 200
     assert ("job_request", "") not in scans(found)
     assert "ix_job_request_failed" in indexes(found)
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("UPDATE job_request SET organization_id = 3 WHERE id % 1000 = 0"))
-        connection.execute(text("VACUUM ANALYZE job_request"))
+    for period in PERIODS.values():
+        found = plans(ledger, lambda: queries.failed_by_time(period, ANY_JOB, {("JobError", "")}), ", ANALYZE")  # noqa: B023
+        assert rows_read(found) <= 200, period
+        assert scans(found) == {("job_request", "ix_job_request_failed")}
+    with ledger.engine.connect() as connection:  # as a worker's scrape
+        since = datetime.now(UTC) - timedelta(hours=1)
+        plan = plans(ledger, lambda: failed_jobs(connection, "legacy", since))[-1]
+    assert scans(plan) == {("job_request", "ix_job_request_failed")}
+    execute(ledger, "UPDATE job_request SET organization_id = 3 WHERE id % 1000 = 0", "VACUUM ANALYZE job_request")
     one = JobFilter(organizations=frozenset({3}))
     found = plans(ledger, lambda: queries.failures(30 * 86_400, one), ", ANALYZE")
     assert rows_read(found) <= 200, "those of the organization, however old"
@@ -322,11 +338,8 @@ def test_pages_of_events_and_batches_look_through_a_bounded_number_of_rows(
     for name in ("LOOKED_THROUGH", "LOOKED_THROUGH_FOR_SOME"):
         monkeypatch.setattr(audit_events, name, 200)
     monkeypatch.setattr(dashboard_queries, "BATCHES_LOOKED_THROUGH", 200)
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        of_batches = "UPDATE job_request SET batch_id = id, organization_id = 2 WHERE id <= 20000"
-        for statement in (EVENTS, BATCHES, of_batches, "VACUUM ANALYZE job_event", "VACUUM ANALYZE job_batch"):
-            connection.execute(text(statement))
-        connection.execute(text("VACUUM ANALYZE job_request"))
+    of_batches = "UPDATE job_request SET batch_id = id, organization_id = 2 WHERE id <= 20000"
+    execute(ledger, EVENTS, BATCHES, of_batches, "VACUUM ANALYZE job_event, job_batch, job_request")
     queries, one = DashboardQueries(ledger.engine), frozenset({1})
     for events in (EventFilter(organizations=one), EventFilter(actor="nobody"), EventFilter(action="mute", before=900)):
         found = plans(ledger, lambda: queries.event_page(events, 50), ", ANALYZE")  # noqa: B023
@@ -374,17 +387,15 @@ def test_a_page_of_jobs_reads_a_bounded_number_of_rows(ledger: SqlLedger, monkey
     """Also to say that there are none, far from the newest job, and before many are changed at once."""
     monkeypatch.setattr(job_listing, "LOOKED_THROUGH", 400)
     monkeypatch.setattr(job_listing, "SCATTERED", 200)
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        failed = "state = 'succeeded' AND id % 9 = 0"
-        connection.execute(
-            text(
-                f"UPDATE job_request SET state = CASE WHEN {failed} THEN 'failed' ELSE state END, "
-                f"cause = CASE WHEN {failed} THEN 'JobError' ELSE '' END, organization_id = id % 20, "
-                "queue_name = CASE WHEN id % 7 = 0 THEN 'often' ELSE '' END, "
-                "rank = CASE WHEN id % 11 = 0 THEN 5 ELSE 0 END"
-            )
-        )
-        connection.execute(text("VACUUM ANALYZE job_request"))
+    failed = "state = 'succeeded' AND id % 9 = 0"
+    execute(
+        ledger,
+        f"UPDATE job_request SET state = CASE WHEN {failed} THEN 'failed' ELSE state END, "
+        f"cause = CASE WHEN {failed} THEN 'JobError' ELSE '' END, organization_id = id % 20, "
+        "queue_name = CASE WHEN id % 7 = 0 THEN 'often' ELSE '' END, "
+        "rank = CASE WHEN id % 11 = 0 THEN 5 ELSE 0 END",
+        "VACUUM ANALYZE job_request",
+    )
     queries = DashboardQueries(ledger.engine)
     for which, indexed in LISTS.items():
         for place in (Place(), Place(before=15_000), Place(after=15_000)):
@@ -407,9 +418,7 @@ def test_the_launch_backlog_is_counted_in_a_bounded_number_of_rows(
     """The jobs that are not due yet are among them."""
     monkeypatch.setattr(dashboard_queries, "EXAMINED", 20)
     later = "UPDATE job_request SET run_after = now() + interval '1 day'"
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"{later} WHERE state = 'waiting' AND runner = 'kubernetes'"))
-        connection.execute(text("VACUUM ANALYZE job_request"))
+    execute(ledger, f"{later} WHERE state = 'waiting' AND runner = 'kubernetes'", "VACUUM ANALYZE job_request")
     found = plans(ledger, DashboardQueries(ledger.engine).launch_backlog, ", ANALYZE")
     assert rows_read(found) <= 20
     assert "ix_job_request_unlaunched" in indexes(found)
@@ -421,15 +430,13 @@ def test_ended_jobs_are_counted_and_measured_in_a_bounded_number_of_rows(
     for name in ("EXAMINED", "FAILED_COUNTED"):
         monkeypatch.setattr(ended_counts, name, 200)
     monkeypatch.setattr(ended_counts, "SLICES", 40)
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for statement in (
-            "UPDATE job_request SET state = 'failed', cause = 'JobError' WHERE id % 2 = 0 AND state = 'succeeded'",
-            "UPDATE job_request SET attempt = 1, started_at = now(), organization_id = id % 20 WHERE id <= 20000",
-            "UPDATE job_attempt SET finished_at = now() WHERE state = 'succeeded'",
-            "VACUUM ANALYZE job_request",
-            "VACUUM ANALYZE job_attempt",
-        ):
-            connection.execute(text(statement))
+    execute(
+        ledger,
+        "UPDATE job_request SET state = 'failed', cause = 'JobError' WHERE id % 2 = 0 AND state = 'succeeded'",
+        "UPDATE job_request SET attempt = 1, started_at = now(), organization_id = id % 20 WHERE id <= 20000",
+        "UPDATE job_attempt SET finished_at = now() WHERE state = 'succeeded'",
+        "VACUUM ANALYZE job_request, job_attempt",
+    )
     queries = DashboardQueries(ledger.engine)
     two = JobFilter(organizations=frozenset({3, 4}))
     for period in PERIODS.values():
@@ -444,78 +451,46 @@ def test_ended_jobs_are_counted_and_measured_in_a_bounded_number_of_rows(
     assert sum(ended.succeeded) > 5_000, "estimated from 200"
 
 
-def test_failures_are_counted_by_time_in_a_bounded_number_of_rows(
+def test_the_outbox_is_counted_and_listed_in_a_bounded_number_of_rows(
     ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dashboard_queries, "GROUPED", 200)
-    failed = "UPDATE job_request SET state = 'failed', cause = 'JobError', organization_id = id % 20"
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"{failed} WHERE state = 'succeeded' AND id % 2 = 0"))
-        connection.execute(text("VACUUM ANALYZE job_request"))
-    queries = DashboardQueries(ledger.engine)
-    for period in PERIODS.values():
-        found = plans(ledger, lambda: queries.failed_by_time(period, ANY_JOB, {("JobError", "")}), ", ANALYZE")  # noqa: B023
-        assert rows_read(found) <= 200, period
-        assert scans(found) == {("job_request", "ix_job_request_failed")}
-
-
-def test_the_outbox_is_counted_in_a_bounded_number_of_rows(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("EXAMINED", "FAILED_COUNTED", "_CLAIMS_EXAMINED"):
         monkeypatch.setattr(outbox_counts, name, 200)
-    queries = DashboardQueries(ledger.engine)
+    monkeypatch.setattr(outbox_queries, "LOOKED_THROUGH", 200)
+    queries, tasks = DashboardQueries(ledger.engine), OutboxQueries(ledger.engine)
     claims = "UPDATE task_outbox SET token = gen_random_uuid(), due_at = now() + id * interval '1 hour'"
     for statement in (TASKS, f"{claims} WHERE state = 'pending' AND id % 3 = 0"):
-        with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text(statement))
-            connection.execute(text("VACUUM ANALYZE task_outbox"))
+        execute(ledger, statement, "VACUUM ANALYZE task_outbox")
         found = plans(ledger, queries.outbox, ", ANALYZE")
         assert rows_read(found) <= 400, "200 due tasks, and 200 others"
         assert "ix_task_outbox_due" in indexes(found)
         found = plans(ledger, queries.claiming_replicas, ", ANALYZE")
         assert rows_read(found) <= 201, "200 tasks that are not due, and one for the runner"
         assert "ix_task_outbox_due" in indexes(found)
-
-
-def test_a_page_of_tasks_reads_a_bounded_number_of_rows(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_queries, "LOOKED_THROUGH", 200)
     pending = "UPDATE task_outbox SET state = 'pending', finished_at = NULL, expires_at = NULL WHERE id % 500 > 0"
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for statement in (TASKS, pending, "VACUUM ANALYZE task_outbox"):
-            connection.execute(text(statement))
-    queries = OutboxQueries(ledger.engine)
-    failed = plans(ledger, lambda: queries.page(TaskFilter((TaskState.FAILED,)), 50), ", ANALYZE")
+    execute(ledger, pending, "VACUUM ANALYZE task_outbox")
+    failed = plans(ledger, lambda: tasks.page(TaskFilter((TaskState.FAILED,)), 50), ", ANALYZE")
     assert rows_read(failed) <= 50
     assert "ix_task_outbox_expires_at" in indexes(failed)
     for which in (TaskFilter((TaskState.LATER,)), TaskFilter(name="other*"), TaskFilter(cause="Timeout", before=9_000)):
-        found = plans(ledger, lambda: queries.page(which, 50), ", ANALYZE")  # noqa: B023
+        found = plans(ledger, lambda: tasks.page(which, 50), ", ANALYZE")  # noqa: B023
         assert rows_read(found) <= 201, which
 
 
-def test_a_scrape_counts_new_failures_by_an_index(ledger: SqlLedger) -> None:
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        failed = "UPDATE job_request SET state = 'failed', finished_at = now() - id * interval '1 minute'"
-        connection.execute(text(f"{failed} WHERE state = 'succeeded' AND id % 2 = 0"))
-        connection.execute(text("VACUUM ANALYZE job_request"))
-    with ledger.engine.connect() as connection:
-        since = datetime.now(UTC) - timedelta(hours=1)
-        plan = plans(ledger, lambda: failed_jobs(connection, "legacy", since))[-1]
-    assert scans(plan) == {("job_request", "ix_job_request_failed")}
-
-
-def test_a_look_for_failures_reads_no_history(ledger: SqlLedger) -> None:
+def test_a_look_for_failures_reads_no_history(shared: SqlLedger) -> None:
     now = datetime.now(UTC)
 
     def look() -> None:
-        with ledger.engine.connect() as connection:
+        with shared.engine.connect() as connection:
             notice_rows.unseen(connection, "webhook", notice_values.Place(now, now, now, None), 100)
 
-    (plan,) = plans(ledger, look)
+    (plan,) = plans(shared, look)
     assert ("job_request", "ix_job_request_failed") in scans(plan)
     assert ("job_request", "") not in scans(plan)
 
 
-def test_sizes_read_the_newest_successes_of_each_type_by_an_index(ledger: SqlLedger) -> None:
-    found = plans(ledger, lambda: Queries(ledger.engine).usage_by_type(ANY_JOB))
+def test_sizes_read_the_newest_successes_of_each_type_by_an_index(shared: SqlLedger) -> None:
+    found = plans(shared, lambda: Queries(shared.engine).usage_by_type(ANY_JOB))
     first, newest, options, no_other = found
     assert {index for _, index in scans(options)} == {"pk_job_request"}
     for plan in (first, newest, no_other):
@@ -523,12 +498,12 @@ def test_sizes_read_the_newest_successes_of_each_type_by_an_index(ledger: SqlLed
         assert not {("job_request", ""), ("job_attempt", "")} & scans(plan)
 
 
-def test_the_newest_successes_of_several_types_are_read_by_an_index(ledger: SqlLedger) -> None:
+def test_the_newest_successes_of_several_types_are_read_by_an_index(shared: SqlLedger) -> None:
     """How long they take, and who ran them; each in one statement."""
     types = ["report", "export", "mail"]
-    with ledger.engine.connect() as connection:
-        (usual,) = plans(ledger, lambda: usage_queries.usual_seconds(connection, types), ", ANALYZE")
-        workers = plans(ledger, lambda: takers.takers_of(connection, "another", types), ", ANALYZE")
+    with shared.engine.connect() as connection:
+        (usual,) = plans(shared, lambda: usage_queries.usual_seconds(connection, types), ", ANALYZE")
+        workers = plans(shared, lambda: takers.takers_of(connection, "another", types), ", ANALYZE")
     assert rows_read(usual) <= 60, "20 of each type"
     assert bounded(usual, "ix_job_request_succeeded")
     (by_workers,) = (plan for plan in workers if "ix_job_request_succeeded" in indexes(plan))
@@ -550,10 +525,10 @@ OF_SYNC: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
 
 
 @pytest.mark.parametrize("query", OF_SYNC)
-def test_sync_reads_neither_history_nor_what_is_launched(ledger: SqlLedger, query: str) -> None:
+def test_sync_reads_neither_history_nor_what_is_launched(shared: SqlLedger, query: str) -> None:
     call, indexes = OF_SYNC[query]
-    with ledger.engine.connect() as connection:
-        (plan,) = plans(ledger, lambda: call(connection))
+    with shared.engine.connect() as connection:
+        (plan,) = plans(shared, lambda: call(connection))
     read = scans(plan)
     assert indexes & {name for _, name in read}
     assert not {("job_request", ""), ("job_attempt", "")} & read
@@ -562,9 +537,8 @@ def test_sync_reads_neither_history_nor_what_is_launched(ledger: SqlLedger, quer
 
 def test_changed_starts_are_found_from_the_events_since_the_last_look(ledger: SqlLedger) -> None:
     job = ledger.insert(new_job(runner="kubernetes"))
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for statement in (EVENTS, "VACUUM ANALYZE job_event"):
-            connection.execute(text(statement))
+    execute(ledger, EVENTS, "VACUUM ANALYZE job_event")
+    with ledger.engine.connect() as connection:
         last = syncing.last_event(connection)
     ledger.set_priority(job.id, 5)
 
@@ -582,47 +556,41 @@ def test_changed_starts_are_found_from_the_events_since_the_last_look(ledger: Sq
     assert not {("job_request", ""), ("job_attempt", "")} & scans(jobs)
 
 
-def test_a_comparison_reads_unfinished_jobs_only(ledger: SqlLedger) -> None:
-    with ledger.engine.connect() as connection:
-        (plan,) = plans(ledger, lambda: syncing.unfinished(connection))
+def test_a_comparison_reads_unfinished_jobs_only(shared: SqlLedger) -> None:
+    with shared.engine.connect() as connection:
+        (plan,) = plans(shared, lambda: syncing.unfinished(connection))
     read = scans(plan)
     assert not {("job_request", ""), ("job_attempt", "")} & read
     assert bounded(plan, "pk_job_request"), "only the jobs of running attempts are looked up"
 
 
-@pytest.mark.parametrize("wait_seconds", [None, 1.5])
-def test_whether_an_older_job_of_its_queue_is_launched_is_looked_up(
-    ledger: SqlLedger, wait_seconds: float | None
-) -> None:
+def test_whether_an_older_job_of_its_queue_is_launched_is_looked_up(ledger: SqlLedger) -> None:
     """Thousands wait for their SpokeJobs, as after an outage of the API server."""
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        locks = "UPDATE job_request SET locks_queue = true, queue_name = 'q' || id % 500"
-        connection.execute(text(f"{locks}, submitted_at = NULL WHERE state = 'waiting' AND runner = 'kubernetes'"))
-        connection.execute(text("VACUUM ANALYZE job_request"))
+    locks = "UPDATE job_request SET locks_queue = true, queue_name = 'q' || id % 500, submitted_at = NULL"
+    execute(ledger, f"{locks} WHERE state = 'waiting' AND runner = 'kubernetes'", "VACUUM ANALYZE job_request")
     job = ledger.insert(new_job(runner="kubernetes", queue_name="q1", locks_queue=True))
-    with ledger.engine.connect() as connection:
-        (plan,) = plans(ledger, lambda: syncing.may_launch(connection, job, wait_seconds))
-    assert scans(plan) <= {("job_request", name) for name in (LINE, "pk_job_request", "uq_job_request_uid")}
-    assert ("job_request", LINE) in scans(plan)
+    for wait_seconds in (None, 1.5):
+        with ledger.engine.connect() as connection:
+            (plan,) = plans(ledger, lambda: syncing.may_launch(connection, job, wait_seconds))  # noqa: B023
+        assert scans(plan) <= {("job_request", name) for name in (LINE, "pk_job_request", "uq_job_request_uid")}
+        assert ("job_request", LINE) in scans(plan)
 
 
 @pytest.mark.parametrize("query", ["heartbeats", "successes"])
-def test_tokens_are_looked_up(ledger: SqlLedger, query: str) -> None:
-    claims = ledger.claim_batch("legacy", TYPES, "w", LEASE, 16)
+def test_tokens_are_looked_up(shared: SqlLedger, query: str) -> None:
+    claims = shared.claim_batch("legacy", TYPES, "w", LEASE, 16)
     tokens = {claim.token: None for claim in claims}
 
     def call() -> object:
-        return ledger.heartbeats(tokens, LEASE) if query == "heartbeats" else ledger.succeed_many(tokens)
+        return shared.heartbeats(tokens, LEASE) if query == "heartbeats" else shared.succeed_many(tokens)
 
-    (plan,) = plans(ledger, call)
+    (plan,) = plans(shared, call)
     assert not {("job_request", ""), ("job_attempt", "")} & scans(plan)
 
 
 def test_claims_in_turns_read_only_the_first_jobs_of_each_organization(ledger: SqlLedger) -> None:
     """Two organizations, and jobs without one; 1,950 jobs wait."""
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("UPDATE job_request SET organization_id = id % 3 WHERE id % 3 > 0"))
-        connection.execute(text("VACUUM ANALYZE job_request"))
+    execute(ledger, "UPDATE job_request SET organization_id = id % 3 WHERE id % 3 > 0", "VACUUM ANALYZE job_request")
     organizations, without, first, running, by_turns = plans(ledger, lambda: claim(ledger))
     assert indexes(organizations) == {"ix_job_request_turns"}
     assert bounded(organizations, "ix_job_request_turns")
@@ -637,9 +605,7 @@ def test_a_claim_beside_limits_looks_up_those_of_the_jobs_that_it_wants(ledger: 
     """Not those of all jobs whose turn it could be, and in an index, however many limits there are."""
     limits = {parse_scope(f"organization:{number}"): Bounds(1) for number in range(1000, 2000)}
     ledger.limits.declare(limits, "shop")
-    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("UPDATE job_request SET organization_id = id % 3"))
-        connection.execute(text("VACUUM ANALYZE job_request, job_limit"))
+    execute(ledger, "UPDATE job_request SET organization_id = id % 3", "VACUUM ANALYZE job_request, job_limit")
     claim(ledger)  # it reads the limits
     ledger._claims._route = replace(ledger._claims._route, look_due=float("inf"))
     plan = plans(ledger, lambda: claim(ledger), ", ANALYZE")[-1]

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tests.commands import run_command
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.ledger import new_job, succeed_new
 from tests.contract.ledger_queries import QueriesContract
 
 from spoke_jobs.ledger.reading.queries import Queries
@@ -41,10 +41,7 @@ class TestPostgresqlQueries(QueriesContract):
     def test_the_costs_of_attempts_are_summed_as_the_page_says(self, ledger: SqlLedger) -> None:
         (query,) = re.findall(r"```sql\n(.*?)```", COSTS.read_text(), re.S)
         for organization in (1, 1, 2):
-            ledger.insert(new_job(organization_id=organization))
-            claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-            assert claim is not None
-            ledger.succeed(None, claim.token, None)
+            succeed_new(ledger, organization_id=organization)
         with ledger.engine.begin() as connection:
             connection.execute(text("UPDATE job_attempt SET claimed_at = finished_at - interval '30 minutes'"))
             found = [(*row[:3], round(row[3], 6)) for row in connection.execute(text(query))]

@@ -5,18 +5,17 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, inspect, select, text, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.orm import Session
-from tests.contract.ledger import LEASE, SHORT, claim_one, new_job
+from sqlalchemy import URL, Engine, func, inspect, select, text, update
+from tests.contract.ledger import LEASE, SHORT, claim_next, claim_one, new_job, present
 from tests.contract.reference_code import ReferenceCode, create_tables, speak
 from tests.contract.worker import Site
+from tests.ledger_databases import LedgerDatabases, empty_database
 from tests.waiting import eventually
 
 from spoke_jobs.contract.cause_classes import CauseClass
@@ -30,35 +29,42 @@ from spoke_jobs.ledger.migrations import downgrade, migrate, statements
 from spoke_jobs.ledger.port import NoRow
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request, metadata
-from spoke_jobs.model import Failure, JobFilter, JobOptions, JobState, Pulse
+from spoke_jobs.model import Failure, JobOptions, JobState, Pulse
 from spoke_jobs.registry import Registry
 
 TYPES = ["export", "import_script"]
 AT = {"campaign_id": 1, "organization_id": 1}
 """Of rows that exist: SQLite's foreign keys apply to our connections."""
-OLDER = ["0001", "0002", "0003", "0004"]
+OLDER = ["0001", "0004"]
+
+
+@pytest.fixture(scope="module")
+def adopted(postgres_url: str) -> Iterator[str]:
+    """The URL of a PostgreSQL database in which the table has become the ledger, to be copied."""
+    with empty_database(postgres_url) as url:
+        engine = create_ledger_engine(url)
+        create_tables(engine)
+        migrate(engine)
+        engine.dispose()
+        yield url.render_as_string(hide_password=False)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def table(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """A database with the reference's tables."""
-    if request.param == "sqlite":
-        engine = create_ledger_engine(f"sqlite:///{tmp_path}/app.sqlite3")
-        create_tables(engine)
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url: str | URL = f"sqlite:///{tmp_path}/app.sqlite3"
+        elif "ledger" in request.fixturenames:  # it is migrated anyway, which takes longer than a copy
+            databases: LedgerDatabases = request.getfixturevalue("_ledger_databases")
+            url = stack.enter_context(databases.copied(request.getfixturevalue("adopted")))
+        else:
+            url = stack.enter_context(empty_database(request.getfixturevalue("postgres_url")))
+        engine = create_ledger_engine(url)
+        if not inspect(engine).has_table("job_request"):
+            create_tables(engine)
         yield engine
         engine.dispose()
-        return
-    postgres_url, name = request.getfixturevalue("postgres_url"), f"test_{uuid.uuid4().hex[:12]}"
-    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}"'))
-    engine = create_ledger_engine(make_url(postgres_url).set(database=name))
-    create_tables(engine)
-    yield engine
-    engine.dispose()
-    with admin.connect() as connection:
-        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    admin.dispose()
 
 
 @pytest.fixture
@@ -86,8 +92,7 @@ def test_a_ledger_of_an_older_release_learns_them(table: Engine, code: Reference
     interrupted = code.dispatch(assigned=True)
     migrate(table, revision)
     migrate(table)
-    row = code.row(interrupted)
-    assert row is not None
+    row = present(code.row(interrupted))
     assert "spoke-jobs retry" in row["result_message"]
     assert code.discard(interrupted) == 1
     speak(code)
@@ -126,8 +131,7 @@ def test_a_job_that_it_has_assigned_is_not_claimed(code: ReferenceCode, ledger: 
     assert code.assign(own)
     assert claim_one(ledger, "legacy", TYPES, "w", LEASE) is None
     for job_id in (inserted, foreign, own):
-        job = ledger.get(job_id)
-        assert job is not None
+        job = present(ledger.get(job_id))
         assert (job.runner, job.state) == ("reference", JobState.WAITING)
         assert isinstance(ledger.claim(job.id, job.uid, 1, 1, "pod", LEASE), NoRow)
     assert code.fail(foreign, "broken") == 1
@@ -137,37 +141,31 @@ def test_a_job_that_it_has_assigned_is_not_claimed(code: ReferenceCode, ledger: 
     assert ledger.prune() == 0
 
 
-@pytest.mark.parametrize("end", ["released", "succeeded", "succeeded among many"])
-def test_a_final_state_that_it_has_written_stays(code: ReferenceCode, ledger: SqlLedger, end: str) -> None:
-    job_id = code.dispatch()
-    claim = claim_one(ledger, "legacy", TYPES, "w", LEASE)
-    assert claim is not None
+def test_a_final_state_that_it_has_written_stays(code: ReferenceCode, ledger: SqlLedger) -> None:
+    ids = [code.dispatch() for _ in range(3)]
+    released, succeeded, among_many = ledger.claim_batch("legacy", TYPES, "w", LEASE, 9)
     with ledger.engine.begin() as connection:
         by_hand = {"state": JobState.FAILED, "result_message": "stopped by hand", "finished_at": func.now()}
-        connection.execute(update(job_request).where(job_request.c.id == job_id).values(by_hand))
-    if end == "released":
-        ledger.release(claim.token)
-    elif end == "succeeded":
-        with pytest.raises(Superseded):
-            ledger.succeed(None, claim.token, None)
-    else:
-        assert ledger.succeed_many({claim.token: None}) == set()
-    job = ledger.get(job_id)
-    assert job is not None
-    assert (job.state, job.result_message) == (JobState.FAILED, "stopped by hand")
+        connection.execute(update(job_request).values(by_hand))
+    ledger.release(released.token)
+    with pytest.raises(Superseded):
+        ledger.succeed(None, succeeded.token, None)
+    assert ledger.succeed_many({among_many.token: None}) == set()
+    for job_id in ids:
+        job = present(ledger.get(job_id))
+        assert (job.state, job.result_message) == (JobState.FAILED, "stopped by hand")
 
 
 def test_a_job_that_a_worker_has_is_not_assigned_again(code: ReferenceCode, ledger: SqlLedger) -> None:
     """Its loop reads the oldest unassigned row, and marks it in a second statement."""
-    job_id = code.dispatch()
-    claim = claim_one(ledger, "legacy", TYPES, "w", LEASE)
-    assert claim is not None
+    job_id, own = code.dispatch(), code.dispatch("other")
+    claim = claim_next(ledger, types=TYPES)
     assert not code.assign(job_id)
+    assert [code.assign(own), code.assign(own)] == [True, False], "nor by two loops of its own"
     assert code.progress(job_id, 30) == 1
     assert ledger.heartbeat(claim.token, LEASE) is Pulse.HELD
     ledger.succeed(None, claim.token, None)
-    job = ledger.get(job_id)
-    assert job is not None
+    job = present(ledger.get(job_id))
     assert (job.runner, job.state) == ("legacy", JobState.SUCCEEDED)
 
 
@@ -175,8 +173,7 @@ def test_sync_changes_no_job_that_it_has_inserted_or_assigned(code: ReferenceCod
     """Sync may have read the row before it was assigned."""
     inserted, own = code.dispatch(), ledger.insert(new_job(job_type="export", runner="kubernetes", **AT))
     assert code.assign(own.id)
-    foreign = ledger.get(inserted)
-    assert foreign is not None
+    foreign = present(ledger.get(inserted))
     with ledger.engine.begin() as connection:
         assert syncing.unlaunched(connection, 0.0, [], 9) == syncing.unfinished(connection).rows == []
         for job in (own, foreign):
@@ -197,12 +194,6 @@ def test_a_job_that_it_has_assigned_keeps_its_payload_when_it_is_dispatched_agai
     assert (again.id, again.runner, again.payload) == (job.id, "reference", "1")
 
 
-def test_two_loops_of_its_own_do_not_take_one_job(code: ReferenceCode, ledger: SqlLedger) -> None:
-    job_id = code.dispatch()
-    assert code.assign(job_id)
-    assert not code.assign(job_id)
-
-
 def test_a_job_that_is_given_back_is_claimed(code: ReferenceCode, ledger: SqlLedger) -> None:
     by_hand, retried = code.dispatch(assigned=True), code.dispatch(assigned=True)
     with ledger.engine.begin() as connection:
@@ -214,15 +205,13 @@ def test_a_job_that_is_given_back_is_claimed(code: ReferenceCode, ledger: SqlLed
 
 def test_a_running_job_that_it_deletes_is_gone_with_its_lock(code: ReferenceCode, ledger: SqlLedger) -> None:
     first, second = code.dispatch(locks=True), code.dispatch(locks=True)
-    claim = claim_one(ledger, "legacy", TYPES, "w", SHORT)
-    assert claim is not None
+    claim = claim_next(ledger, types=TYPES, lease=SHORT)
     assert claim.job.id == first
     assert code.delete(first) == 1
     assert ledger.heartbeat(claim.token, LEASE) is Pulse.GONE
     assert ledger.succeed_many({claim.token: None}) == set()
     assert ledger.attempts(first) == []
-    following = claim_one(ledger, "legacy", TYPES, "w", LEASE)
-    assert following is not None
+    following = claim_next(ledger, types=TYPES)
     assert following.job.id == second
 
 
@@ -238,12 +227,6 @@ def test_a_finished_row_that_it_deletes_leaves_no_row_of_ours_behind(code: Refer
     with ledger.engine.connect() as connection:
         for table in ours:
             assert connection.scalar(select(func.count()).where(table.c.job_id == job_id)) == 0, table.name
-
-
-def test_a_lapsed_attempt_of_its_job_is_reaped(code: ReferenceCode, ledger: SqlLedger) -> None:
-    job_id = code.dispatch()
-    assert claim_one(ledger, "legacy", TYPES, "w", SHORT) is not None
-    eventually(lambda: [job.id for job in ledger.reap("legacy")] == [job_id])
 
 
 def test_times_in_any_form_are_read(code: ReferenceCode, ledger: SqlLedger) -> None:
@@ -267,8 +250,9 @@ def test_times_in_any_form_are_read(code: ReferenceCode, ledger: SqlLedger) -> N
 
 
 @pytest.mark.parametrize("table", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
-@pytest.mark.parametrize("value", ["9999-12-31 23:59:59", "0001-01-01 00:00:00"])
+@pytest.mark.parametrize(
+    ("zone", "value"), [("America/New_York", "9999-12-31 23:59:59"), ("Asia/Tokyo", "0001-01-01 00:00:00")]
+)
 def test_a_time_that_is_outside_the_calendar_in_utc_stops_no_other_row(
     table: Engine, code: ReferenceCode, ledger: SqlLedger, zone: str, value: str
 ) -> None:
@@ -301,12 +285,10 @@ def test_its_jobs_take_the_options_that_their_types_declare(table: Engine, code:
     assert (options.timeout_seconds, options.retry.allowance(CauseClass.ERROR), options.on_failure) == (1, 1, "report")
     assert declared[own].job.options == new_job().options, "options that a dispatch has set do not change"
     assert declared[unknown].job.options == JobOptions()
-    row = ledger.get(foreign)
-    assert row is not None
+    row = present(ledger.get(foreign))
     assert row.options == options
     ledger.fail(declared[foreign].token, Failure("JobError", "broken"), decide=True)
-    row = ledger.get(foreign)
-    assert row is not None
+    row = present(ledger.get(foreign))
     assert row.state is JobState.FAILED, "its type allows one attempt"
     assert row.expires_at is not None
     assert row.finished_at is not None
@@ -329,15 +311,17 @@ UNREADABLE = [
 ]
 
 
-@pytest.mark.parametrize(("column", "value"), UNREADABLE, ids=lambda value: value[:26])
-def test_an_unreadable_row_stops_no_other(code: ReferenceCode, ledger: SqlLedger, column: str, value: str) -> None:
-    broken, good = code.dispatch(), code.dispatch()
-    if not code.sqlite and value in ("nothing", "NaN"):
-        value = "7"  # PostgreSQL stores nothing that isn't JSON
-    assert code.put(broken, column, f"'{value}'") == 1
-    assert {job.id for job in ledger.list_jobs()} == {broken, good}
-    claims = ledger.claim_batch("legacy", TYPES, "w", LEASE, 9)
-    assert [claim.job.id for claim in claims] == [broken, good]
+def test_unreadable_rows_stop_no_other(code: ReferenceCode, ledger: SqlLedger) -> None:
+    ids = []
+    for column, value in UNREADABLE:
+        if not code.sqlite and value in ("nothing", "NaN"):
+            value = "7"  # PostgreSQL stores nothing that isn't JSON
+        ids.append(code.dispatch())
+        assert code.put(ids[-1], column, f"'{value}'") == 1
+    ids.append(code.dispatch())
+    assert {job.id for job in ledger.list_jobs()} == set(ids)
+    claims = ledger.claim_batch("legacy", TYPES, "w", LEASE, 99)
+    assert [claim.job.id for claim in claims] == ids
     assert ledger.succeed_many({claim.token: None for claim in claims}) == {claim.token for claim in claims}
 
 
@@ -355,27 +339,15 @@ SQLITE_VALUES = {
 
 
 @pytest.mark.parametrize("table", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("column", SQLITE_VALUES)
-def test_sqlite_stores_any_type_and_it_is_read(code: ReferenceCode, ledger: SqlLedger, column: str) -> None:
-    broken, good = code.dispatch(), code.dispatch()
-    assert code.put(broken, column, SQLITE_VALUES[column]) == 1
-    assert {job.id for job in ledger.list_jobs()} == {broken, good}
-    claims = ledger.claim_batch("legacy", TYPES, "w", LEASE, 9)
-    assert {claim.job.id for claim in claims} == {broken, good}
-
-
-def test_a_successful_job_is_not_pending_for_long(code: ReferenceCode, ledger: SqlLedger) -> None:
-    deleting = SqlLedger(ledger.engine, keeps_successes=False)
-    ids = [code.dispatch() for _ in range(3)]
-    one, other, failed = deleting.claim_batch("legacy", TYPES, "w", LEASE, 9)
-    deleting.succeed_many({one.token: None})
-    with Session(ledger.engine) as session:
-        deleting.succeed(session, other.token, {"rows": 1})
-        session.commit()
-    deleting.fail(failed.token, Failure("JobError", "no such document", for_good=True), decide=True)
-    eventually(lambda: deleting.prune(which=JobFilter(runner="legacy")) == 2)
-    rows = [(row["id"], row["status"], row["result_message"]) for row in code.pending()]
-    assert rows == [(ids[2], -1, "no such document")]
+def test_sqlite_stores_any_type_and_it_is_read(code: ReferenceCode, ledger: SqlLedger) -> None:
+    ids = {code.dispatch()}
+    for column, value in SQLITE_VALUES.items():
+        broken = code.dispatch()
+        ids.add(broken)
+        assert code.put(broken, column, value) == 1
+    assert {job.id for job in ledger.list_jobs()} == ids
+    claims = ledger.claim_batch("legacy", TYPES, "w", LEASE, 99)
+    assert {claim.job.id for claim in claims} == ids
 
 
 def test_downgraded_the_table_is_the_reference_s_again(table: Engine, code: ReferenceCode) -> None:
@@ -384,8 +356,7 @@ def test_downgraded_the_table_is_the_reference_s_again(table: Engine, code: Refe
     migrate(table)
     ledger = SqlLedger(table)
     done = ledger.insert(new_job(job_type="import_script", **AT)).id
-    claim = claim_one(ledger, "legacy", ["import_script"], "w", LEASE)
-    assert claim is not None
+    claim = claim_next(ledger, types=["import_script"])
     with pytest.raises(MigrationRefused, match="1 job runs: stop the workers"):
         downgrade(table)
     ledger.succeed(None, claim.token, None)

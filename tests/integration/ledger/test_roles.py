@@ -16,9 +16,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from tests.commands import run_command
 from tests.conftest import as_role
-from tests.contract.ledger import LEASE, new_job
-from tests.contract.ledger_checkpoints import PodCheckpointContract
-from tests.contract.ledger_pods import PodContract
+from tests.contract.ledger import LEASE, new_job, present
+from tests.contract.ledger_pods import PodCheckpointContract, PodContract
 from tests.contract.refused_statements import NO_JOB, NOBODY
 from tests.pod_process import run_pod
 from typer.testing import Result
@@ -109,8 +108,7 @@ def test_a_pod_runs_a_job_that_dispatches(role_urls: Urls, tmp_path: Path) -> No
         "PYTHONPATH": str(tmp_path),
     }
     done = run_pod(environment)
-    ended = ledger.get(job.id)
-    assert ended is not None
+    ended = present(ledger.get(job.id))
     assert (ended.state, ended.result, ended.result_message) == (JobState.SUCCEEDED, "done", "half-way"), (
         ended,
         done.stderr,

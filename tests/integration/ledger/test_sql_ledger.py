@@ -11,8 +11,17 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from tests.conftest import open_ledger
-from tests.contract.ledger import LEASE, claim_one, new_job
-from tests.contract.ledger_contract import LedgerContract
+from tests.contract.ledger import LEASE, claim_one, new_job, present
+from tests.contract.ledger_attempts import AttemptContract
+from tests.contract.ledger_batches import BatchContract
+from tests.contract.ledger_dependencies import DependencyContract, GroupContract
+from tests.contract.ledger_eligibility import EligibilityContract
+from tests.contract.ledger_lanes import LaneContract
+from tests.contract.ledger_limits import LimitContract
+from tests.contract.ledger_pods import CheckpointContract
+from tests.contract.ledger_requests import RequestContract, UniqueContract
+from tests.contract.ledger_starts import StartContract
+from tests.contract.ledger_turns import TurnContract
 from tests.waiting import eventually
 
 from spoke_jobs.errors import Superseded
@@ -28,13 +37,26 @@ from spoke_jobs.registry import Registry
 from spoke_jobs.runners.ticker import ticker_of
 
 
-class TestPostgresqlLedger(LedgerContract):
-    @pytest.fixture
-    def ledger(self, role_urls: dict[Process, str]) -> Iterator[SqlLedger]:
-        yield from open_ledger(role_urls[Process.APPLICATION])
+@pytest.fixture
+def ledger(role_urls: dict[Process, str]) -> Iterator[SqlLedger]:
+    yield from open_ledger(role_urls[Process.APPLICATION])
+
+
+class TestSameStatements(
+    AttemptContract, LaneContract, RequestContract, StartContract, CheckpointContract, DependencyContract, GroupContract
+):
+    """The parts of the contract whose statements are those of SQLite. Of pods, see test_roles.py."""
+
+
+class TestPostgresqlEligibility(EligibilityContract):
+    """The conditions under which a job may start (on SQLite: tests/unit/ledger)."""
+
+
+class TestPostgresqlLedger(BatchContract, LimitContract, TurnContract, UniqueContract):
+    """The parts with statements of PostgreSQL: claims, heartbeats and successes of many, and unique keys."""
 
     def test_of_pods_that_claim_at_once_one_wins(self, ledger: SqlLedger) -> None:
-        for _ in range(20):
+        for _ in range(8):
             job = ledger.insert(new_job(queue_name="q", locks_queue=True))
             together = threading.Barrier(8)
 
@@ -48,41 +70,9 @@ class TestPostgresqlLedger(LedgerContract):
             assert sum(isinstance(answer, Taken) for answer in answers) == 7
             ledger.succeed(None, claim.token, None)
 
-    def test_workers_that_claim_at_once_share_no_job_and_no_locked_queue(self, ledger: SqlLedger) -> None:
-        for number in range(60):
-            ledger.insert(new_job(queue_name=f"q{number % 6}", locks_queue=number % 2 == 0))
-        held: dict[str, int] = {}
-        mistakes: list[str] = []
-        done: list[int] = []
-        guard = threading.Lock()
-
-        def work(_: int) -> None:
-            while len(done) < 60:
-                claim = claim_one(ledger, "legacy", ["report"], "w", LEASE)
-                if claim is None:
-                    continue
-                job = claim.job
-                with guard:
-                    if job.locks_queue and held.get(job.queue_name):
-                        mistakes.append(f"{job.queue_name} is held by {held[job.queue_name]}, and {job.id} runs")
-                    if job.locks_queue:
-                        held[job.queue_name] = job.id
-                    if job.id in done:
-                        mistakes.append(f"{job.id} ran twice")
-                with guard:
-                    if job.locks_queue:
-                        held[job.queue_name] = 0
-                    done.append(job.id)
-                ledger.succeed(None, claim.token, None)
-
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(work, range(8)))
-        assert mistakes == []
-        assert len(set(done)) == 60
-
     def test_heartbeats_and_successes_of_the_same_claims_never_deadlock(self, ledger: SqlLedger) -> None:
         """A supervisor renews its leases on one connection and records successes on another."""
-        for _ in range(15):
+        for _ in range(6):
             ledger.insert_many([new_job() for _ in range(40)])
             tokens = [claim.token for claim in ledger.claim_batch("legacy", ["report"], "w", LEASE, 40)]
             together = threading.Barrier(3)
@@ -107,8 +97,7 @@ class TestPostgresqlLedger(LedgerContract):
             [new_job(queue_name="q", locks_queue=True), new_job(queue_name="q", locks_queue=True), new_job()]
         )
         with ledger.engine.connect() as other:
-            job = ledger.get(holder.id)
-            assert job is not None
+            job = present(ledger.get(holder.id))
             # Another worker is taking the queue's lock: it is not committed, so no query sees it yet.
             other.execute(select(job_request.c.id).where(job_request.c.id == job.id).with_for_update())
             assert single_claim.take_lock(other, job, uuid4())
@@ -163,7 +152,7 @@ class TestPostgresqlLedger(LedgerContract):
 
     def test_commits_with_checkpoints_and_claims_of_the_same_jobs_never_deadlock(self, ledger: SqlLedger) -> None:
         """A commit that saves locks the attempt before its job, as a takeover and a cancellation do."""
-        claims_of = [self.started(ledger) for _ in range(4)]
+        claims_of = [self.started(ledger) for _ in range(2)]
         together = threading.Barrier(2)
 
         def save(claim: Claim) -> None:
@@ -197,18 +186,11 @@ def blocked(ledger: SqlLedger) -> bool:
 
 
 @pytest.mark.parametrize("prepares", [False, True])
-def test_a_worker_prepares_its_claim_at_its_first_use(postgres_ledger_url: str, prepares: bool) -> None:
-    engine = create_engine(postgres_ledger_url, prepares=prepares, pool_size=1, max_overflow=0)
-    claim_one(SqlLedger(engine), "legacy", ["report"], "w", LEASE)
-    with engine.connect() as connection:
-        prepared = connection.scalars(text("SELECT statement FROM pg_prepared_statements")).all()
-    engine.dispose()
-    assert any("gen_random_uuid()" in statement for statement in prepared) is prepares
-
-
-def test_what_a_worker_reads_each_second_leaves_its_claim_prepared(postgres_ledger_url: str) -> None:
+def test_a_worker_prepares_its_claim_and_what_it_reads_each_second_leaves_it(
+    postgres_ledger_url: str, prepares: bool
+) -> None:
     """After a ROLLBACK, psycopg prepares all statements of the connection anew, which takes longer than a claim."""
-    engine = create_engine(postgres_ledger_url, prepares=True, pool_size=1, max_overflow=0)
+    engine = create_engine(postgres_ledger_url, prepares=prepares, pool_size=1, max_overflow=0)
     ledger = SqlLedger(engine)
     claim_one(ledger, "legacy", ["report"], "w", LEASE)
     ticker_of(ledger, Registry(), "legacy").tick_if_due()
@@ -217,4 +199,4 @@ def test_what_a_worker_reads_each_second_leaves_its_claim_prepared(postgres_ledg
     with engine.connect() as connection:
         prepared = connection.scalars(text("SELECT statement FROM pg_prepared_statements")).all()
     engine.dispose()
-    assert any("gen_random_uuid()" in statement for statement in prepared)
+    assert any("gen_random_uuid()" in statement for statement in prepared) is prepares

@@ -1,4 +1,4 @@
-"""Concurrent moves on one database: in any order, the tables stay consistent.
+"""Concurrent moves on one PostgreSQL database: in any order, the tables stay consistent.
 
 Each step lets several workers, pods, reapers and people move at the same time, each on a connection of its own. When
 they are done the tables are read and held to the rules; triggers have written down every transition in between.
@@ -14,17 +14,16 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings, strategies
+from hypothesis import strategies
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
-from sqlalchemy import Engine, event, select, text
+from sqlalchemy import Engine, select, text
 from tests.contract.ledger import LEASE
-from tests.contract.ledger_moves import LAPSED, Known, Move, by_token, moves, perform
+from tests.contract.ledger_moves import LAPSED, Known, Move, by_token, moves, perform, play
 from tests.waiting import patient
 
 from spoke_jobs.errors import ChangeRefused
@@ -34,17 +33,9 @@ from spoke_jobs.ledger.tables import job_attempt, job_request, queue_lock
 from spoke_jobs.model import FailedJob, Pulse
 
 THREADS = 5
-LOG = "CREATE TABLE move_log (id {number}, job_id bigint, kind text, old text, new text, runs integer, cause text)"
-SQLITE_TRIGGERS = """
-CREATE TRIGGER log_job AFTER UPDATE ON job_request BEGIN
-    INSERT INTO move_log (job_id, kind, old, new, runs, cause)
-    VALUES (new.id, 'job', old.state, new.state, new.run - old.run, new.cause); END;;
-CREATE TRIGGER log_attempt AFTER UPDATE ON job_attempt BEGIN
-    INSERT INTO move_log (job_id, kind, old, new) VALUES (new.job_id, 'attempt', old.state, new.state); END;;
-CREATE TRIGGER log_began AFTER INSERT ON job_attempt BEGIN
-    INSERT INTO move_log (job_id, kind, old, new) VALUES (new.job_id, 'attempt', '', new.state); END
-"""
-POSTGRESQL_TRIGGERS = """
+TRIGGERS = """
+CREATE TABLE move_log (
+    id bigserial PRIMARY KEY, job_id bigint, kind text, old text, new text, runs integer, cause text);;
 CREATE FUNCTION log_job() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO move_log (job_id, kind, old, new, runs, cause)
     VALUES (new.id, 'job', old.state, new.state, new.run - old.run, new.cause); RETURN new; END $$;;
@@ -240,47 +231,22 @@ def final(job: Any) -> bool:
     return job["state"] in ("succeeded", "failed")
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def machine(request: pytest.FixtureRequest) -> Iterator[type[Concurrent]]:
-    options = {"pool_size": THREADS + 2} if request.param == "postgres" else {}
-    engine = create_engine(request.getfixturevalue(f"{request.param}_ledger_url"), **options)
-    number = "bigserial PRIMARY KEY" if request.param == "postgres" else "integer PRIMARY KEY AUTOINCREMENT"
-    if request.param == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def on_connect(connection: Any, _record: Any) -> None:
-            connection.execute("PRAGMA synchronous = OFF")  # nothing here has to survive a crash
-
+@pytest.fixture
+def machine(postgres_ledger_url: str) -> Iterator[type[Concurrent]]:
+    engine = create_engine(postgres_ledger_url, pool_size=THREADS + 2)
     with engine.begin() as connection:
-        connection.execute(text(LOG.format(number=number)))
-        for trigger in (POSTGRESQL_TRIGGERS if request.param == "postgres" else SQLITE_TRIGGERS).split(";;\n"):
-            connection.execute(text(trigger.replace(":=", r"\:=")))
+        for statement in TRIGGERS.split(";;\n"):
+            connection.execute(text(statement.replace(":=", r"\:=")))
     with ThreadPoolExecutor(THREADS + 1) as pool:
         yield type("Machine", (Concurrent,), {"engine": engine, "pool": pool, "said": []})
     engine.dispose()
 
 
-def play(machine: type[Concurrent], examples: int, steps: int) -> None:
-    # The result depends on the threads as well, so shrinking and replaying are useless.
-    chosen = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck),
-    )
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(5, 12), pytest.param(60, 30, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
+)
+def test_concurrent_moves_leave_the_tables_consistent(machine: type[Concurrent], examples: int, steps: int) -> None:
     try:
-        run_state_machine_as_test(machine, settings=chosen)
+        play(machine, examples, steps)
     except Exception as error:
         raise machine.said[0] if machine.said else error from None
-
-
-def test_concurrent_moves_leave_the_tables_consistent(machine: type[Concurrent]) -> None:
-    play(machine, 8, 15)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_the_same_for_longer(machine: type[Concurrent]) -> None:
-    play(machine, 60, 30)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import select, update
-from tests.contract.ledger import EAGER, LEASE, SHORT, claim_one, new_job
+from sqlalchemy import Update, select, update
+from tests.conftest import open_ledger
+from tests.contract.ledger import EAGER, LEASE, SHORT, claim_next, claim_one, new_job, present
 from tests.waiting import eventually, patient
 
 from spoke_jobs.contract.executors import LANE_RUNNER
@@ -41,11 +42,25 @@ from spoke_jobs.model import (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
 def ledger(request: pytest.FixtureRequest) -> Iterator[SqlLedger]:
-    engine = create_engine(request.getfixturevalue(f"{request.param}_ledger_url"))
-    yield SqlLedger(engine)
-    engine.dispose()
+    yield from open_ledger(request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_ledger_url"))
+
+
+R = TypeVar("R")
+BOTH = pytest.mark.parametrize("ledger", ["sqlite", "postgres"], indirect=True)
+"""For one test of each statement. The rules are the same code on both databases."""
+
+
+def step(ledger: SqlLedger, call: Callable[..., R], *given: object) -> R:
+    """What sync does in one transaction."""
+    with ledger.engine.begin() as connection:
+        return call(connection, *given)
+
+
+def write(ledger: SqlLedger, statement: Update) -> None:
+    with ledger.engine.begin() as connection:
+        connection.execute(statement)
 
 
 def job_with_hook(ledger: SqlLedger) -> JobRequest:
@@ -53,10 +68,10 @@ def job_with_hook(ledger: SqlLedger) -> JobRequest:
 
 
 def fail_job(ledger: SqlLedger, job: JobRequest, failure: Failure) -> bool:
-    with ledger.engine.begin() as connection:
-        return syncing.fail_job(connection, job, failure)
+    return step(ledger, syncing.fail_job, job, failure)
 
 
+@BOTH
 @pytest.mark.parametrize("state", ["waiting", "running"])
 def test_an_outcome_of_the_cluster_dispatches_what_is_to_follow_once(ledger: SqlLedger, state: str) -> None:
     job = job_with_hook(ledger)
@@ -73,8 +88,7 @@ def test_an_outcome_of_the_cluster_dispatches_what_is_to_follow_once(ledger: Sql
     if claim is not None:
         assert not ledger.fail(claim.token, Failure("JobError"), decide=False)
     assert not fail_job(ledger, job, Failure("NodeLost"))
-    ended = ledger.get(job.id)
-    assert ended is not None
+    ended = present(ledger.get(job.id))
     assert (ended.state, ended.cause) == (JobState.FAILED, "ImageUnavailable")
     assert len(ledger.list_jobs(9, JobFilter(job_type="tell"))) == 1
 
@@ -89,8 +103,7 @@ def test_a_job_that_is_claimed_while_its_end_waits_for_the_row_is_decided_again(
         eventually(lambda: waits_for_a_lock(ledger), "it has found no attempt, and waits for the row")
         assert isinstance(single_claim.claim(connection, job.id, job.uid, 1, 1, "pod", LEASE), Claim)
     assert not ended.result(patient(60))
-    row = ledger.get(job.id)
-    assert row is not None
+    row = present(ledger.get(job.id))
     assert row.state is JobState.RUNNING
     assert ledger.list_jobs(9, JobFilter(job_type="tell")) == []
     ledger.engine.dispose()
@@ -102,6 +115,7 @@ def waits_for_a_lock(ledger: SqlLedger) -> bool:
         return bool(connection.exec_driver_sql(waits).scalar())
 
 
+@BOTH
 def test_a_blocked_job_is_launched_once_those_it_depends_on_have_ended(ledger: SqlLedger) -> None:
     first, second = ledger.insert_many([new_job(runner="kubernetes"), new_job(runner="kubernetes")])
     after = (first.id, second.id)
@@ -117,16 +131,14 @@ def test_a_blocked_job_is_launched_once_those_it_depends_on_have_ended(ledger: S
     assert launches() == [first.id, second.id]
     assert fail_job(ledger, first, Failure("OutOfMemory"))
     assert launches() == [second.id]
-    claim = claim_one(ledger, "kubernetes", ["report"], "pod", LEASE)
-    assert claim is not None
-    ledger.succeed(None, claim.token, None)
+    ledger.succeed(None, claim_next(ledger, worker="pod", runner="kubernetes").token, None)
     assert launches() == [lenient.id]
 
 
+@BOTH
 def test_however_many_jobs_wait_for_a_retry_the_others_are_launched(ledger: SqlLedger) -> None:
     job = ledger.insert(new_job(runner="kubernetes"))
-    with ledger.engine.begin() as connection:
-        found = syncing.unlaunched(connection, 0, range(-70_000, 0), 10)
+    found = step(ledger, syncing.unlaunched, 0, range(-70_000, 0), 10)
     assert [other.id for other, _ in found] == [job.id]
 
 
@@ -137,15 +149,14 @@ def in_line(ledger: SqlLedger, **changes: object) -> JobRequest:
 
 
 def may_launch(ledger: SqlLedger, job: JobRequest, wait_seconds: float | None = None) -> bool:
-    with ledger.engine.begin() as connection:
-        return syncing.may_launch(connection, job, wait_seconds)
+    return step(ledger, syncing.may_launch, job, wait_seconds)
 
 
 def record_submitted(ledger: SqlLedger, job: JobRequest) -> None:
-    with ledger.engine.begin() as connection:
-        assert syncing.record_submitted(connection, job)
+    assert step(ledger, syncing.record_submitted, job)
 
 
+@BOTH
 def test_a_job_that_locks_its_queue_waits_for_the_spokejob_of_the_older_ones(ledger: SqlLedger) -> None:
     first, second, third = (in_line(ledger) for _ in range(3))
     assert [may_launch(ledger, job) for job in (first, second, third)] == [True, False, False]
@@ -153,8 +164,7 @@ def test_a_job_that_locks_its_queue_waits_for_the_spokejob_of_the_older_ones(led
     assert [may_launch(ledger, job) for job in (first, second, third)] == [False, True, False]
     assert fail_job(ledger, second, Failure("InvalidSpec"))
     assert may_launch(ledger, third)
-    again = ledger.retry(second.id)
-    assert again is not None
+    again = present(ledger.retry(second.id))
     assert not may_launch(ledger, third), "it is the older one again"
     assert may_launch(ledger, again)
 
@@ -170,34 +180,26 @@ def test_a_job_that_locks_its_queue_waits_for_the_spokejob_of_the_older_ones(led
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_a_job_does_not_wait_for_an_older_one_that(ledger: SqlLedger, changes: dict[str, object]) -> None:
+def test_a_job_waits_for_an_older_one_but_not_for_one_that(ledger: SqlLedger, changes: dict[str, object]) -> None:
     in_line(ledger, **changes)
     assert may_launch(ledger, in_line(ledger))
-
-
-def test_a_job_that_locks_no_queue_waits_for_none(ledger: SqlLedger) -> None:
-    in_line(ledger)
-    assert may_launch(ledger, in_line(ledger, locks_queue=False))
-
-
-def test_a_job_waits_for_an_older_one_of_a_higher_priority(ledger: SqlLedger) -> None:
     in_line(ledger, priority=5)
     assert not may_launch(ledger, in_line(ledger, priority=4))
+    assert may_launch(ledger, in_line(ledger, locks_queue=False)), "it locks no queue"
 
 
+@BOTH
 def test_a_job_waits_for_an_older_one_only_up_to_an_age(ledger: SqlLedger) -> None:
     first, second = in_line(ledger), in_line(ledger)
     assert [may_launch(ledger, job, 3600) for job in (first, second)] == [True, False]
-    with ledger.engine.begin() as connection:
-        two_hours_ago = datetime.now(UTC) - timedelta(hours=2)
-        older = update(job_request).where(job_request.c.id == first.id)
-        connection.execute(older.values(created_at=two_hours_ago))
+    older = update(job_request).where(job_request.c.id == first.id)
+    write(ledger, older.values(created_at=datetime.now(UTC) - timedelta(hours=2)))
     assert may_launch(ledger, second, 3600)
     assert not may_launch(ledger, second), "a runner leaves it to sync, which launches both"
 
 
-@pytest.mark.parametrize("text", ["Job\x00Error", "Job\ud800Error"])
-@pytest.mark.parametrize("final", [True, False])
+@BOTH
+@pytest.mark.parametrize(("text", "final"), [("Job\x00Error", True), ("Job\ud800Error", False)])
 def test_an_end_with_text_that_no_database_holds_is_recorded_and_frees_the_queue(
     ledger: SqlLedger, text: str, final: bool
 ) -> None:
@@ -212,8 +214,7 @@ def test_an_end_with_text_that_no_database_holds_is_recorded_and_frees_the_queue
         else:
             assert syncing.end_attempt(connection, job, 1, failure)
         assert reports.record(connection, job, AttemptReport(1, 1, text, text, text))
-    ended = ledger.get(job.id)
-    assert ended is not None
+    ended = present(ledger.get(job.id))
     assert (ended.cause, ended.result_message) == ("Job\ufffdError", "Job\ufffdError")
     assert isinstance(ledger.claim(other.id, other.uid, 1, 1, "pod", LEASE), Claim), "the lock is free"
 
@@ -228,8 +229,7 @@ def test_the_cluster_s_cause_replaces_the_guess_of_the_next_claim_and_no_other(
     if own_cause is not None:
         assert ledger.fail(first.token, Failure(own_cause), decide=False)
     eventually(lambda: isinstance(ledger.claim(job.id, job.uid, 1, 2, "pod", LEASE), Claim))
-    with ledger.engine.begin() as connection:
-        assert reports.record(connection, job, AttemptReport(1, 1, "DatabaseUnreachable"))
+    assert step(ledger, reports.record, job, AttemptReport(1, 1, "DatabaseUnreachable"))
     assert [item.cause for item in ledger.attempts(job.id)] == [own_cause or "DatabaseUnreachable", ""]
 
 
@@ -241,10 +241,8 @@ def test_an_outcome_with_the_cause_of_the_last_attempt_keeps_its_fingerprint(
     claim = ledger.claim(job.id, job.uid, 1, 1, "pod", LEASE)
     assert isinstance(claim, Claim)
     ledger.fail(claim.token, Failure("JobError", "KeyError: 'x'", fingerprint="KeyError@shop.f"), decide=False)
-    with ledger.engine.begin() as connection:
-        assert syncing.fail_job(connection, job, Failure(cause, "of the cluster"))
-    row = ledger.get(job.id)
-    assert row is not None
+    assert step(ledger, syncing.fail_job, job, Failure(cause, "of the cluster"))
+    row = present(ledger.get(job.id))
     assert (row.cause, row.fingerprint) == (cause, place)
 
 
@@ -261,8 +259,7 @@ def test_a_cancelled_job_s_outcome_is_that_and_nothing_follows(ledger: SqlLedger
     assert claim_one(ledger, "kubernetes", ["report"], "pod", LEASE) is not None
     ledger.cancel(job.id)
     assert fail_job(ledger, job, Failure("PodDeleted"))
-    ended = ledger.get(job.id)
-    assert ended is not None
+    ended = present(ledger.get(job.id))
     assert (ended.state, ended.cause) == (JobState.FAILED, "Cancelled")
     assert ledger.list_jobs(9, JobFilter(job_type="tell")) == []
 
@@ -275,44 +272,41 @@ def test_an_older_run_s_outcome_changes_nothing(ledger: SqlLedger) -> None:
     assert ledger.get(job.id) == again
 
 
+@BOTH
 def test_jobs_that_no_worker_takes_in_time_move_unless_one_has_begun(ledger: SqlLedger) -> None:
     options = JobOptions(lane="worker", overflow_seconds=60)
     late, taken, soon = (ledger.insert(new_job(runner=LANE_RUNNER, options=options)) for _ in range(3))
-    with ledger.engine.begin() as connection:
-        old = update(job_request).where(job_request.c.id != soon.id)
-        connection.execute(old.values(created_at=clock_after(-90), updated_at=clock_after(-90)))
+    old = update(job_request).where(job_request.c.id != soon.id)
+    write(ledger, old.values(created_at=clock_after(-90), updated_at=clock_after(-90)))
     with ledger.engine.begin() as connection:
         found = [each.id for each in overflow.look(connection, None, 9).candidates]
     assert found == [late.id, taken.id]
     assert isinstance(ledger.claim(taken.id, taken.uid, 1, 1, "w", LEASE), Claim)
-    with ledger.engine.begin() as connection:
-        assert overflow.move_to_pods(connection, {*found, soon.id}) == [late.id]
-    moved = ledger.get(late.id)
-    assert moved is not None
+    assert step(ledger, overflow.move_to_pods, {*found, soon.id}) == [late.id]
+    moved = present(ledger.get(late.id))
     assert (moved.runner, moved.run, moved.state) == ("kubernetes", 2, JobState.WAITING)
 
 
+@BOTH
 def test_a_look_at_jobs_that_may_move_counts_the_claims_since_the_last_one(ledger: SqlLedger) -> None:
     claim_of(ledger, queue_name="before", locks_queue=True)
     bound(ledger, "each-queue", max_running=9)
-    with ledger.engine.begin() as connection:
-        first = overflow.look(connection, None, 9)
+    first = step(ledger, overflow.look, None, 9)
     assert (first.claims, first.locked) == (None, {"before"})
     claims = [claim_of(ledger, queue_name="q", locks_queue=True, organization_id=7)]
     claims += [claim_of(ledger, queue_name="r", organization_id=number) for number in (7, 8)]
     claim_of(ledger, runner="legacy", queue_name="s")
     for claim in claims:
         ledger.succeed(None, claim.token, None)
-    with ledger.engine.begin() as connection:
-        found = overflow.look(connection, first.last_attempt, 9)
+    found = step(ledger, overflow.look, first.last_attempt, 9)
     assert found.claims == {
         LaneClaims(Subject("", "q"), "q"): 1,
         LaneClaims(Subject("", "r"), ""): 2,
     }, "limits differ by queue only"
-    with ledger.engine.begin() as connection:
-        assert overflow.look(connection, found.last_attempt, 9).claims == {}
+    assert step(ledger, overflow.look, found.last_attempt, 9).claims == {}
 
 
+@BOTH
 def test_the_load_of_a_set_of_workers_is_what_its_workers_would_run(ledger: SqlLedger) -> None:
     jobs = [ledger.insert(new_job(runner=LANE_RUNNER)) for _ in range(3)]
     assert isinstance(ledger.claim(jobs[0].id, jobs[0].uid, 1, 1, "w", LEASE), Claim)
@@ -358,6 +352,7 @@ def test_of_the_jobs_of_a_serial_queue_the_load_counts_one(ledger: SqlLedger) ->
     assert load_of_all(ledger).jobs == 2
 
 
+@BOTH
 def test_the_load_is_what_the_limits_leave_room_for(ledger: SqlLedger) -> None:
     for number in range(20):
         ledger.insert(new_job(runner=LANE_RUNNER, organization_id=number % 3))
@@ -385,18 +380,16 @@ def test_of_very_many_kinds_of_due_jobs_the_load_counts_all(ledger: SqlLedger, m
 
 def look(ledger: SqlLedger, before: Look, limit: int = 2) -> Look:
     """Look for attempts that have ended, as if all had been claimed a minute ago."""
-    with ledger.engine.begin() as connection:
-        connection.execute(update(job_attempt).values(claimed_at=clock_after(-60)))
-        return ended_attempts.look(connection, before, limit)
+    write(ledger, update(job_attempt).values(claimed_at=clock_after(-60)))
+    return step(ledger, ended_attempts.look, before, limit)
 
 
 def claim_of(ledger: SqlLedger, runner: str = LANE_RUNNER, **changes: object) -> Claim:
     ledger.insert(new_job(runner=runner, **changes))
-    found = claim_one(ledger, runner, ["report"], "w", LEASE)
-    assert found is not None
-    return found
+    return claim_next(ledger, runner=runner)
 
 
+@BOTH
 def test_each_look_finds_the_attempts_that_have_ended_since(ledger: SqlLedger) -> None:
     ledger.succeed(None, claim_of(ledger).token, None, None, AttemptUsage(1))
     before = look(ledger, FIRST_LOOK)
@@ -435,17 +428,16 @@ def test_of_options_that_are_too_large_a_look_reads_nothing(ledger: SqlLedger) -
     for text in ("", "x" * 4_000):
         claim = claim_of(ledger)
         asks = {"resources": {"requests": {"memory": "200Mi"}}, "made up": text}
-        with ledger.engine.begin() as connection:
-            connection.execute(update(job_request).where(job_request.c.id == claim.job.id).values(options=asks))
+        write(ledger, update(job_request).where(job_request.c.id == claim.job.id).values(options=asks))
         ledger.succeed(None, claim.token, None, None, AttemptUsage(1))
     small, large = look(ledger, before).ended
     assert small.options.resources == {"requests": {"memory": "200Mi"}}
     assert large.options.resources is None
 
 
+@BOTH
 def test_a_look_says_how_long_a_first_attempt_waited_for_its_pod_and_ran(ledger: SqlLedger) -> None:
-    with ledger.engine.begin() as connection:
-        before = ended_attempts.look(connection, FIRST_LOOK, 9)
+    before = step(ledger, ended_attempts.look, FIRST_LOOK, 9)
     job = ledger.insert(new_job(runner="kubernetes", queue_name="mail", options=JobOptions(retry=EAGER)))
     for number in (1, 2):
         claim = ledger.claim(job.id, job.uid, 1, number, "pod", LEASE)
@@ -462,8 +454,6 @@ def test_a_look_says_how_long_a_first_attempt_waited_for_its_pod_and_ran(ledger:
 
 
 def test_a_look_leaves_out_what_may_still_lack_earlier_attempts(ledger: SqlLedger) -> None:
-    with ledger.engine.begin() as connection:
-        before = ended_attempts.look(connection, FIRST_LOOK, 9)
+    before = step(ledger, ended_attempts.look, FIRST_LOOK, 9)
     ledger.succeed(None, claim_of(ledger).token, None)
-    with ledger.engine.begin() as connection:
-        assert ended_attempts.look(connection, before, 9) == before
+    assert step(ledger, ended_attempts.look, before, 9) == before

@@ -1,7 +1,10 @@
-"""Schedules in the ledger, on both databases: what a tick dispatches."""
+"""Schedules in the ledger, on both databases: what a tick dispatches, also beside others."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,12 +13,12 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import Engine, event, select, text, update
+from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.exc import DBAPIError
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.contract.ledger import LEASE, claim_next, claim_one, new_job, present
 from tests.waiting import eventually
 
-from spoke_jobs import Cron, Every, Registry
+from spoke_jobs import Every, Registry
 from spoke_jobs.errors import InvalidSchedule, UniquenessConflict
 from spoke_jobs.explain.schedules_json import schedule_problems
 from spoke_jobs.ledger.audit import audit_events
@@ -34,19 +37,13 @@ from spoke_jobs.schedules.schedule import Schedule
 from spoke_jobs.shared.histogram import Histogram
 
 HOUR = timedelta(hours=1)
+BOTH = pytest.mark.parametrize("engine", ["sqlite", "postgres"], indirect=True)
+"""For one test of each statement. The rules are the same code on both databases."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    kind = "sqlite" if request.param == "sqlite" else "postgres"
-    engine = create_engine(request.getfixturevalue(f"{kind}_ledger_url"))
-    if kind == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def on_connect(connection: Any, _record: Any) -> None:
-            connection.execute("PRAGMA synchronous = OFF")  # nothing here is to survive the machine
-            connection.execute("PRAGMA busy_timeout = 240000")  # its lock is not fair
-
+    engine = create_engine(request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_ledger_url"))
     yield engine
     engine.dispose()
 
@@ -61,6 +58,13 @@ def declared(*schedules: tuple[str, Any], payload: Any = Report, **options: Any)
     for name, timing in schedules:
         registry.schedule(name, "report", timing, **options)
     return registry
+
+
+def stored(engine: Engine, name: str, timing: Any = Every(hours=1)) -> None:  # noqa: B008 - it is frozen
+    """Store a schedule that a person made, with a payload that some release validates."""
+    schedule = declared(payload=None).make_schedule(name, "report", timing, {"day": "x"}, {})
+    with engine.begin() as connection:
+        schedule_rows.put(connection, "legacy", schedule, "ada")
 
 
 def tick(engine: Engine, registry: Registry) -> list[JobRequest]:
@@ -101,6 +105,7 @@ def due_times(jobs: Sequence[JobRequest]) -> list[datetime | None]:
     return [job.scheduled_for for job in jobs]
 
 
+@BOTH
 def test_an_occurrence_is_a_job_with_its_due_time_its_payload_and_its_options(engine: Engine) -> None:
     registry = declared(("monday", Every(hours=1)), payload=Report, queue_name="reports", priority=3)
     assert tick(engine, registry) == [], "nothing is due when the schedule is first seen"
@@ -111,29 +116,34 @@ def test_an_occurrence_is_a_job_with_its_due_time_its_payload_and_its_options(en
     assert tick(engine, registry) == []
     found = row(engine, "monday")
     assert (found.last_job_id, found.last_due_at, found.next_due_at) == (job.id, due, due + HOUR)
-    claim = claim_one(SqlLedger(engine), "legacy", ["report"], "w", LEASE)
-    assert claim is not None
+    claim = claim_next(SqlLedger(engine))
     assert claim.job.scheduled_for == due
 
 
-@pytest.mark.parametrize(("misfire", "count"), [("skip", 0), ("once", 1), ("all", 6)])
-def test_after_an_hour_without_a_process(engine: Engine, misfire: str, count: int) -> None:
+def test_after_an_hour_without_a_process(engine: Engine) -> None:
     # The rule of grace is tested with a given clock. Here the newest occurrence may be due just now, so grace is 0.
-    timing = Every(minutes=10, misfire=misfire, misfire_grace_seconds=0)
-    registry = declared(("often", timing))
+    minutes: dict[str, Sequence[int]] = {"skip": (), "once": (50,), "all": range(0, 60, 10)}
+    registry = declared(*((rule, Every(minutes=10, misfire=rule, misfire_grace_seconds=0)) for rule in minutes))
     tick(engine, registry)
-    first = set_back(engine, "often", HOUR)
+    first = {rule: set_back(engine, rule, HOUR) for rule in minutes}
     jobs = tick(engine, registry)
-    assert len(jobs) == count
-    expected = {"skip": [], "once": [first + 50 * timedelta(minutes=1)],
-                "all": [first + number * timedelta(minutes=10) for number in range(6)]}  # fmt: skip
-    assert due_times(jobs) == expected[misfire]
-    skip = row(engine, "often").last_skip
-    assert (skip is None) == (misfire == "all")
-    assert skip is None or (skip.reason, skip.first) == (SkipReason.MISSED, first)
+    for rule, late in minutes.items():
+        expected = [first[rule] + timedelta(minutes=number) for number in late]
+        assert due_times([job for job in jobs if job.schedule == rule]) == expected
+        skip = row(engine, rule).last_skip
+        assert (skip is None) == (rule == "all")
+        assert skip is None or (skip.reason, skip.first) == (SkipReason.MISSED, first[rule])
     assert tick(engine, registry) == []
 
 
+def test_the_clock_of_a_process_may_be_wrong(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, right = declared(("hourly", Every(hours=1))), time.time
+    tick(engine, registry)
+    monkeypatch.setattr(time, "time", lambda: right() + 7200)
+    assert tick(engine, registry) == [], "the database's time counts"
+
+
+@BOTH
 def test_overlap(engine: Engine) -> None:
     rules = {
         "allow": Every(hours=1),
@@ -151,29 +161,23 @@ def test_overlap(engine: Engine) -> None:
     first, second = hour(), hour()
     assert (set(first), set(second)) == ({"allow", "skip", "replace"}, {"allow", "replace"})
     ledger = SqlLedger(engine)
-    replaced = ledger.get(first["replace"].id)
-    assert replaced is not None
+    replaced = present(ledger.get(first["replace"].id))
     assert (replaced.state, replaced.cause) == (JobState.FAILED, "Cancelled")
     assert replaced.result_message == "schedule replace cancelled the job."
-    skip = row(engine, "skip").last_skip
-    assert skip is not None
+    skip = present(row(engine, "skip").last_skip)
     assert (skip.reason, skip.job_id) == (SkipReason.OVERLAP, first["skip"].id)
     ledger.cancel(first["skip"].id)
     assert "skip" in hour(), "once the earlier job has ended"
 
 
 def test_a_job_is_cancelled_only_if_another_one_replaces_it(engine: Engine) -> None:
-    every_hour = Every(hours=1, overlap="replace")
-    with engine.begin() as connection:
-        schedule = declared(payload=None).make_schedule("hourly", "report", every_hour, {"day": "x"}, {})
-        schedule_rows.put(connection, "legacy", schedule, "ada")
+    stored(engine, "hourly", Every(hours=1, overlap="replace"))
     set_back(engine, "hourly", HOUR)
     (job,) = tick(engine, declared(payload=Report))
     set_back(engine, "hourly", HOUR)
     assert tick(engine, declared(payload=Strict)) == [], "the payload no longer validates"
     assert row(engine, "hourly").error
-    found = SqlLedger(engine).get(job.id)
-    assert found is not None
+    found = present(SqlLedger(engine).get(job.id))
     assert found.state is JobState.WAITING
 
 
@@ -193,11 +197,11 @@ def test_a_stored_schedule_that_replaces_and_has_a_unique_key_cancels_nothing(en
     found = row(engine, "hourly")
     assert "takes no unique_key" in found.error
     assert found.next_due_at is not None, "it goes on once it is put right"
-    running = ledger.get(job.id)
-    assert running is not None
+    running = present(ledger.get(job.id))
     assert running.cancel_requested_at is None
 
 
+@BOTH
 def test_a_unique_key_holds_back_an_occurrence(engine: Engine) -> None:
     registry = declared(("a", Every(hours=1)), ("b", Every(hours=1)), unique_key="k")
     tick(engine, registry)
@@ -206,11 +210,11 @@ def test_a_unique_key_holds_back_an_occurrence(engine: Engine) -> None:
     (job,) = tick(engine, registry)
     (other,) = {"a", "b"} - {job.schedule}
     assert other is not None
-    skip = row(engine, other).last_skip
-    assert skip is not None
+    skip = present(row(engine, other).last_skip)
     assert (skip.reason, skip.job_id) == (SkipReason.UNIQUE_KEY, job.id)
 
 
+@BOTH
 def test_a_due_time_that_has_a_job_already_is_skipped_and_says_so(engine: Engine) -> None:
     registry = declared(("hourly", Every(hours=1)))
     tick(engine, registry)
@@ -228,13 +232,16 @@ def test_a_due_time_that_has_a_job_already_is_skipped_and_says_so(engine: Engine
     assert f"spoke-jobs show {other.id}" in problem.advice
 
 
-def test_a_job_with_jitter_waits(engine: Engine) -> None:
-    registry = declared(("spread", Every(hours=1, jitter_seconds=600)))
+def test_a_job_with_jitter_waits_and_how_late_it_is_dispatched_is_observed(engine: Engine) -> None:
+    registry, lag = declared(("spread", Every(hours=1, jitter_seconds=600))), Histogram((60.0, 7200.0))
     tick(engine, registry)
+    assert lag.total == 0
     due = set_back(engine, "spread", HOUR)
-    (job,) = tick(engine, registry)
+    (job,) = ticker_of(SqlLedger(engine), registry, "legacy", lag).tick_if_due()
     assert job.run_after is not None
     assert job.scheduled_for == due <= job.run_after <= due + timedelta(seconds=600)
+    assert lag.total == pytest.approx((job.created_at - due).total_seconds())
+    assert sum(lag.counts) == 1
 
 
 class Strict(BaseModel):
@@ -245,10 +252,8 @@ class Strict(BaseModel):
 def test_a_payload_that_no_longer_validates_fails_by_name_once_and_holds_up_no_other(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with engine.begin() as connection:
-        for name in ("broken", "whole"):
-            schedule = declared(payload=None).make_schedule(name, "report", Every(hours=1), {"day": "x"}, {})
-            schedule_rows.put(connection, "legacy", schedule, "ada")
+    for name in ("broken", "whole"):
+        stored(engine, name)
     for turn in range(2):
         for name in ("broken", "whole"):
             set_back(engine, name, HOUR)
@@ -271,22 +276,16 @@ def test_a_payload_that_no_longer_validates_fails_by_name_once_and_holds_up_no_o
     assert recorded.detail.startswith("broken: ")
 
 
-@pytest.fixture
-def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each tick decide on one due time, as if it came before the next one."""
+def test_a_run_of_failures_is_one_skip_which_the_advice_repairs(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each tick decides on one due time, as if it came before the next one."""
 
     def decide(timing: Every, due: datetime, now: datetime, unfinished: Sequence[int]) -> occurrences.Decision:
         return occurrences.decide(timing, due, now, unfinished, 1)
 
     monkeypatch.setattr(tick_statements, "decide", decide)
-
-
-@pytest.mark.usefixtures("one_at_a_time")
-def test_a_run_of_failures_is_one_skip_which_the_advice_repairs(engine: Engine) -> None:
-    with engine.begin() as connection:
-        timing = Every(hours=1, misfire="all")
-        schedule = declared(payload=None).make_schedule("broken", "report", timing, {"day": "x"}, {})
-        schedule_rows.put(connection, "legacy", schedule, "ada")
+    stored(engine, "broken", Every(hours=1, misfire="all"))
     first = set_back(engine, "broken", 4 * HOUR)
     assert tick(engine, declared(payload=Strict)) == []
     found = row(engine, "broken")
@@ -299,28 +298,12 @@ def test_a_run_of_failures_is_one_skip_which_the_advice_repairs(engine: Engine) 
     for last_due_at, begin in ((first - HOUR, first), (first, last)):
         change(engine, "broken", next_due_at=last, last_skip=shorter, last_due_at=last_due_at)
         assert tick(engine, declared(payload=Strict)) == []
-        again = row(engine, "broken").last_skip
-        assert again is not None
+        again = present(row(engine, "broken").last_skip)
         assert (again.first, again.last) == (begin, last), "a job that was dispatched between ends a run"
 
 
-@pytest.mark.usefixtures("one_at_a_time")
-@pytest.mark.parametrize(("overlap", "key"), [("skip", None), ("allow", "k")])
-def test_due_times_that_an_earlier_job_holds_back_are_one_skip(engine: Engine, overlap: str, key: str | None) -> None:
-    registry = declared(("hourly", Every(hours=1, misfire="all", overlap=overlap)), unique_key=key)
-    tick(engine, registry)
-    first = set_back(engine, "hourly", 4 * HOUR)
-    (job,) = tick(engine, registry)
-    skip = row(engine, "hourly").last_skip
-    assert skip is not None
-    assert (job.scheduled_for, skip.first, skip.last) == (first, first + HOUR, first + 3 * HOUR)
-    assert (skip.reason, skip.job_id) == (SkipReason.UNIQUE_KEY if key else SkipReason.OVERLAP, job.id)
-
-
 def test_a_validator_that_raises_anything_fails_only_its_schedule(engine: Engine) -> None:
-    with engine.begin() as connection:
-        schedule = declared(payload=None).make_schedule("odd", "report", Every(hours=1), {"day": "x"}, {})
-        schedule_rows.put(connection, "legacy", schedule, "ada")
+    stored(engine, "odd")
     set_back(engine, "odd", HOUR)
 
     def upgrade(_payload: Any, _version: int) -> Any:
@@ -333,6 +316,7 @@ def test_a_validator_that_raises_anything_fails_only_its_schedule(engine: Engine
     assert "secret" not in row(engine, "odd").error
 
 
+@BOTH
 def test_states_are_counted_for_metrics_by_runner(engine: Engine) -> None:
     names = ("well", "paused", "gone", "late", "failing", "over")
     registry = declared(*((name, Every(hours=1)) for name in names))
@@ -363,17 +347,6 @@ def test_a_schedule_whose_code_is_gone_does_not_fire_and_is_orphaned(engine: Eng
     assert (row(engine, "kept").orphaned(now), row(engine, "gone").orphaned(now)) == (False, True)
     assert [job.schedule for job in tick(engine, declared(("gone", Every(hours=1))))] == ["gone"], "the code is back"
     assert not row(engine, "gone").orphaned(datetime.now(UTC))
-
-
-def test_how_late_a_job_is_dispatched_is_observed(engine: Engine) -> None:
-    registry, lag = declared(("s", Every(hours=1))), Histogram((60.0, 7200.0))
-    tick(engine, registry)
-    assert lag.total == 0
-    set_back(engine, "s", HOUR)
-    (job,) = ticker_of(SqlLedger(engine), registry, "legacy", lag).tick_if_due()
-    assert job.scheduled_for is not None
-    assert lag.total == pytest.approx((job.created_at - job.scheduled_for).total_seconds())
-    assert sum(lag.counts) == 1
 
 
 def test_two_releases_do_not_take_turns(engine: Engine) -> None:
@@ -409,12 +382,12 @@ def test_other_times_count_from_now_and_other_options_leave_the_next_time(engine
     tick(engine, declared(("s", Every(hours=1)), priority=5))
     assert row(engine, "s").next_due_at == due
     tick(engine, declared(("s", Every(minutes=30)), priority=5))
-    following = row(engine, "s").next_due_at
-    assert following is not None
+    following = present(row(engine, "s").next_due_at)
     assert following > datetime.now(UTC) - timedelta(seconds=5)
     assert row(engine, "s").paused_at is not None, "it stays paused"
 
 
+@BOTH
 def test_paused_resumed_and_removed(engine: Engine) -> None:
     registry = declared(("s", Every(hours=1)))
     tick(engine, registry)
@@ -445,19 +418,6 @@ def test_paused_resumed_and_removed(engine: Engine) -> None:
     ]
     assert (events[-1].action, events[-1].actor) == ("add schedule", process_actor())
     assert "Every 1 hour" in events[-1].detail
-
-
-def test_names_of_code_and_of_people(engine: Engine) -> None:
-    tick(engine, declared(("s", Every(hours=1))))
-    made = declared().make_schedule("s", "report", Every(hours=2), None, {})
-    other = declared().make_schedule("t", "report", Cron("0 3 * * *"), None, {})
-    with engine.begin() as connection:
-        with pytest.raises(InvalidSchedule, match="declared in code"):
-            schedule_rows.put(connection, "legacy", made, "ada", replace=True)
-        schedule_rows.put(connection, "legacy", other, "ada")
-        with pytest.raises(InvalidSchedule, match="there is a schedule 't' already"):
-            schedule_rows.put(connection, "legacy", other, "ada")
-        schedule_rows.put(connection, "legacy", other, "ada", replace=True)
 
 
 def test_a_schedule_that_another_process_could_not_read_is_due_again_once_it_is_put_again(engine: Engine) -> None:
@@ -521,6 +481,7 @@ def test_an_unexpected_error_in_one_schedule_holds_up_no_other(
     assert "unexpected error in one schedule" in caplog.text
 
 
+@BOTH
 def test_a_job_that_the_database_refuses_holds_up_no_other(engine: Engine) -> None:
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
@@ -566,3 +527,69 @@ def test_of_two_who_add_a_name_at_once_the_second_is_refused(postgres_ledger_url
             second.result()
     assert row(engine, "s").digest == of_ada.digest
     engine.dispose()
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_several_tickers_dispatch_each_occurrence_once(engine: Engine) -> None:
+    """Each begins at another time, and some are stopped in the middle of a transaction, as by kill -9."""
+    names = [f"s{number}" for number in range(12)]
+    registry = declared(*((name, Every(seconds=1, misfire="all")) for name in names))
+    tick(engine, registry)
+    begins = {name: row(engine, name).next_due_at for name in names}
+    stop = threading.Event()
+    tickers = 4
+
+    def work(number: int) -> None:
+        turn = 0
+        while not stop.is_set():
+            ticker = ticker_of(SqlLedger(engine), registry, "legacy")
+            for _ in range(3):
+                turn += 1
+                if (turn + number) % 4 == 0:
+                    _tick_and_die(engine, registry)
+                ticker.tick_if_due()
+                stop.wait(min(ticker.due_in(), 0.1))
+
+    with ThreadPoolExecutor(tickers) as pool:
+        running = [pool.submit(work, number) for number in range(tickers)]
+        eventually(lambda: count(engine) >= 12 * 3, "three seconds of jobs")
+        stop.set()
+        for each in running:
+            each.result()
+    with engine.connect() as connection:
+        for name in names:
+            found = connection.scalars(
+                select(job_request.c.scheduled_for).where(job_request.c.schedule == name).order_by(job_request.c.id)
+            ).all()
+            assert found[0] <= begins[name], "the first tick may dispatch already"
+            assert sorted(found) == [found[0] + timedelta(seconds=number) for number in range(len(found))]
+            assert row(engine, name).next_due_at == max(found) + timedelta(seconds=1)
+            assert row(engine, name).error == "", "no ticker gets in the way of another"
+        assert audit_events.events(connection, which=audit_events.EventFilter(action="fail schedule")) == []
+
+
+def _tick_and_die(engine: Engine, registry: Registry) -> None:
+    class Died(Exception):
+        pass
+
+    class Dying:
+        def __enter__(self) -> Any:
+            self.connection = engine.connect()
+            self.transaction = self.connection.begin()
+            return self.connection
+
+        def __exit__(self, *_: object) -> None:
+            self.transaction.rollback()  # what the server does with the transaction of a process that is gone
+            self.connection.close()
+            raise Died
+
+    ticker = Ticker(registry, "legacy", engine.connect, Dying)
+    ticker._next_declaration = float("inf")
+    ticker._served = {schedule.digest for schedule in registry.schedules()}
+    with contextlib.suppress(Died):
+        ticker.tick_if_due()
+
+
+def count(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(job_request)) or 0

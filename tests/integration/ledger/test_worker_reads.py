@@ -1,4 +1,4 @@
-"""What a worker's scrapes read from the ledger, on both databases."""
+"""What a worker's scrapes read from the ledger."""
 
 from __future__ import annotations
 
@@ -7,31 +7,27 @@ from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import update
-from tests.contract.ledger import LEASE, claim_one, new_job
+from tests.conftest import open_ledger
+from tests.contract.ledger import LEASE, claim_next, claim_one, new_job, present
 
 from spoke_jobs.ledger.columns.clock import clock_after
-from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.reading.failed_jobs import FailedJobs, failed_jobs
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.limits.admission import LimitFigures
 from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import Failure, JobRequest
-from spoke_jobs.worker.ledger_reads import LedgerReads
+from spoke_jobs.worker.worker_endpoint import LedgerReads
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
 def ledger(request: pytest.FixtureRequest) -> Iterator[SqlLedger]:
-    engine = create_engine(request.getfixturevalue(f"{request.param}_ledger_url"))
-    yield SqlLedger(engine)
-    engine.dispose()
+    yield from open_ledger(request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_ledger_url"))
 
 
 def failed(ledger: SqlLedger, cause: str = "JobError", **changes: object) -> JobRequest:
     job = ledger.insert(new_job(**changes))
-    claim = claim_one(ledger, job.runner, ["report"], "w", LEASE)
-    assert claim is not None
-    ledger.fail(claim.token, Failure(cause, for_good=True), decide=True)
+    ledger.fail(claim_next(ledger, runner=job.runner).token, Failure(cause, for_good=True), decide=True)
     return job
 
 
@@ -48,6 +44,7 @@ def look(ledger: SqlLedger, since: datetime | None, runner: str = "legacy") -> F
         return failed_jobs(connection, runner, since)
 
 
+@pytest.mark.parametrize("ledger", ["sqlite", "postgres"], indirect=True)
 def test_each_failure_is_counted_once_from_the_first_look_on(ledger: SqlLedger) -> None:
     failed(ledger)
     failed(ledger, "Cancelled")
@@ -82,6 +79,5 @@ def test_limits_are_read_with_their_use_and_the_pauses(ledger: SqlLedger) -> Non
     ledger.limits.set(parse_scope("each-queue"), lambda _: Bounds(max_running=3))
     ledger.limits.pause(parse_scope("type:report"), "an outage", by="sam")
     assert reads.limits() == LimitFigures((("each-queue", 3, 1),), {"type:report": "sam"})
-    pool = reads.pool()
-    assert pool is not None
+    pool = present(reads.pool())
     assert (pool.used, pool.idle) == (0, 1)

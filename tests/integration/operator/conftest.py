@@ -167,6 +167,12 @@ class Cluster:
         """The SpokeJob's status once it is final."""
         return self.until(name, lambda status: status.get("outcome") in ("Succeeded", "Failed"), within)
 
+    def apply_as_sync(self, name: str, status: Object) -> None:
+        """Write the part of the SpokeJob's status that is sync's."""
+        body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "SpokeJob", "metadata": {"name": name}, "status": status}
+        apply = ("apply", "--server-side", "--subresource=status", "--field-manager=spoke-sync", "--filename=-")
+        self.kubectl(*apply, stdin=json.dumps(body))
+
     def pod_of(self, name: str, attempt: int) -> str:
         """The running pod of an attempt."""
         selector = f"jobs.spoke.dev/spokejob={name},jobs.spoke.dev/attempt={attempt}"

@@ -3,8 +3,7 @@
 - ``die-before``, ``die-after``: the process ends right before its first write, or right after that was answered;
 - ``freeze KIND=NAME ...``: once a write of each kind to do with the SpokeJob of that name is about to be sent, guards
   passed, the process stops as by SIGSTOP. When it goes on, those writes are what was in flight: they are sent before
-  anything else in it runs;
-- ``raise TEMPLATE TIMES``: that often, the decision on a SpokeJob of that PodTemplate raises, as a bug would.
+  anything else in it runs.
 """
 
 from __future__ import annotations
@@ -17,12 +16,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs_operator.__main__ import main
-from spoke_jobs_operator.core.reconciling.actions import Decision
 from spoke_jobs_operator.shell.api.operator_client import Client
-from spoke_jobs_operator.shell.reconciling.controller import Controller
 
 KINDS = {
     ("POST", "jobs"): "job_create",
@@ -81,19 +77,6 @@ def freeze(wanted: dict[str, str]) -> None:
     Client._send = freezing  # type: ignore[method-assign]
 
 
-def break_down(template: str, times: int) -> None:
-    decide = Controller._decide
-    left = [times]
-
-    def breaking(self: Controller, spokejob: SpokeJob, *, live: bool) -> Decision:
-        if spokejob.spec.pod_template == template and left[0]:
-            left[0] -= 1
-            raise RuntimeError("planted")
-        return decide(self, spokejob, live=live)
-
-    Controller._decide = breaking  # type: ignore[method-assign]
-
-
 async def in_flight(writes: list[tuple[str, str, str, dict[str, Any]]]) -> list[tuple[str, Any]]:
     client = await Client.connect(10)
     answers: list[tuple[str, Any]] = []
@@ -112,8 +95,6 @@ if __name__ == "__main__":
     what, *more = os.environ["FAILPOINT"].split()
     if what == "freeze":
         freeze(dict(item.split("=", 1) for item in more))
-    elif what == "raise":
-        break_down(more[0], int(more[1]))
     else:
         die(before=what == "die-before")
     main()

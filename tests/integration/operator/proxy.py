@@ -38,7 +38,6 @@ class Call:
     method: str
     path: str
     status: int
-    at: float
 
     @property
     def write(self) -> str:
@@ -66,12 +65,6 @@ class Proxy:
         self.calls: list[Call] = []
         self.choose: Callable[[str, str], Fault | None] = lambda _method, _path: None
         """Asked for each call but the watches and writes of Events, by method and path."""
-        self.event_fault: Fault | None = None
-        """What goes wrong with each write of an Event."""
-        self.event_calls: list[Call] = []
-        """The writes of Events, which come at any time between the other calls."""
-        self.silent = False
-        """Watches stay open and say nothing."""
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         port = self._run(self._serve())
@@ -89,9 +82,13 @@ class Proxy:
         self._thread.join(patient(30))
         self._loop.close()
 
-    def break_watches(self, code: int) -> int:
-        """End each watch that is open by an error of this code; gives how many that were."""
-        return self._run(self._break(code))
+    @property
+    def open_watches(self) -> int:
+        return len(self._watches)
+
+    def break_watches(self, code: int) -> None:
+        """End each watch that is open by an error of this code."""
+        self._run(self._break(code))
 
     def writes(self, since: int = 0) -> list[str]:
         """The kinds of the writes to SpokeJobs and Jobs that the API server accepted."""
@@ -120,14 +117,12 @@ class Proxy:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._session.close()
 
-    async def _break(self, code: int) -> int:
+    async def _break(self, code: int) -> None:
         error = {"kind": "Status", "status": "Failure", "code": code, "reason": "Expired", "message": "too old"}
-        broken = list(self._watches)
-        for watch in broken:
+        for watch in list(self._watches):
             await watch.write(json.dumps({"type": "ERROR", "object": error}).encode() + b"\n")
             await watch.write_eof()
             self._watches.discard(watch)
-        return len(broken)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
@@ -135,7 +130,7 @@ class Proxy:
         if request.query.get("watch") in ("true", "1"):
             return await self._watch(request, url, headers)
         body = await request.read()
-        fault = self.event_fault if _writes_event(request) else self.choose(request.method, request.path)
+        fault = None if _writes_event(request) else self.choose(request.method, request.path)
         if fault in (Fault.REFUSED, Fault.THROTTLED):
             self._note(request, 0)
             code, more = (500, {}) if fault is Fault.REFUSED else (429, {"Retry-After": "1"})
@@ -160,8 +155,7 @@ class Proxy:
                 async for line in answer.content:
                     if response not in self._watches:
                         break
-                    if not self.silent:
-                        await response.write(line)
+                    await response.write(line)
             except (ClientError, ConnectionError):
                 pass
             finally:
@@ -169,8 +163,8 @@ class Proxy:
         return response
 
     def _note(self, request: web.Request, status: int) -> None:
-        calls = self.event_calls if _writes_event(request) else self.calls
-        calls.append(Call(request.method, request.path, status, self._loop.time()))
+        if not _writes_event(request):
+            self.calls.append(Call(request.method, request.path, status))
 
 
 def _writes_event(request: web.Request) -> bool:

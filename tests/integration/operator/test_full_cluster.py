@@ -85,7 +85,7 @@ def writes(operator: OperatorProcess) -> float:
     return operator.metric("spoke_operator_writes_total")
 
 
-@pytest.mark.parametrize("jobs", [16, pytest.param(24, marks=pytest.mark.long)])
+@pytest.mark.parametrize("jobs", [12, pytest.param(24, marks=pytest.mark.long)])
 def test_a_burst_beyond_the_nodes_room_fails_nobody(apart: Cluster, own: OperatorProcess, jobs: int) -> None:
     most = 6
     apart.template("third", "sleep-2", container=requests(memory_of_a_worker(apart) // 3))
@@ -107,8 +107,8 @@ def test_a_pod_larger_than_any_node_is_named_and_ends_and_holds_nobody_up(apart:
     apart.template("giant", "0", container=requests(1_000_000))
     apart.template("small", "0", container=requests(1))
     own.start(SPOKE_OPERATOR_MAX_PENDING="2")
-    giants = [apart.submit("giant", startTimeoutSeconds=15, priority=5) for _ in range(4)]
-    small = [apart.submit("small") for _ in range(4)]
+    giants = [apart.submit("giant", startTimeoutSeconds=12, priority=5) for _ in range(3)]
+    small = [apart.submit("small") for _ in range(2)]
     for name in giants:
         assert apart.until(name, lambda status: status.get("cause"))["cause"] == "Unschedulable"
     for name in small:
@@ -123,7 +123,7 @@ def test_a_pod_larger_than_any_node_is_named_and_ends_and_holds_nobody_up(apart:
 def test_a_namespace_without_its_database_waits_probes_and_goes_on(apart: Cluster, own: OperatorProcess) -> None:
     apart.template("cut-off", "away,sleep-2")  # longer than the second to which the times of attempts are exact
     own.start(SPOKE_OPERATOR_PUBLISH_SECONDS="1")
-    jobs = [apart.submit("cut-off", retry={"backoffSeconds": 1, "jitter": 0}) for _ in range(8)]
+    jobs = [apart.submit("cut-off", retry={"backoffSeconds": 1, "jitter": 0}) for _ in range(5)]
 
     def one_that_is_held() -> Object | None:
         found = (item.get("status", {}) for item in apart.spokejobs())

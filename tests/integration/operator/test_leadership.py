@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -113,39 +112,6 @@ def test_the_lead_is_handed_over_on_sigterm_and_taken_from_one_that_is_killed(ap
         assert complaints(one) == []
 
 
-@pytest.mark.long
-@pytest.mark.timeout(1200)
-def test_leaders_killed_again_and_again_under_100_jobs(apart: Cluster, tmp_path: Path) -> None:
-    """Each job has one attempt, and each attempt one Job and one pod."""
-    jobs, kills = 100, 5
-    apart.template("sleeps", "sleep-2")
-    kept = {"SPOKE_OPERATOR_JOB_RETENTION_SECONDS": "3600"}
-    with replicas_of(apart, tmp_path) as replicas:
-
-        def ended() -> int:
-            """How many jobs have ended. Keep two replicas: a Deployment starts one anew that is gone."""
-            alive = sum(process.running for process in replicas.all.values())
-            for _ in range(alive, 2):
-                replicas.launch(str(len(replicas.all)), **kept)
-            return sum(item.get("status", {}).get("outcome") in ("Succeeded", "Failed") for item in apart.spokejobs())
-
-        def leader() -> str:
-            return apart.kubectl("get", "lease", "spoke-operator", "--output=jsonpath={.spec.holderIdentity}")
-
-        for _ in range(jobs):
-            apart.submit("sleeps")
-        for number in range(1, kills + 1):
-            target = number * jobs // (kills + 1)
-            eventually(lambda target=target: ended() >= target, f"{target} have ended", within=120, every=1)
-            replicas.all[leader()].kill()
-        eventually(lambda: ended() == jobs, "all have ended", within=300, every=1)
-        statuses = [item["status"] for item in apart.spokejobs()]
-        assert {(status["outcome"], status["attempt"]) for status in statuses} == {("Succeeded", 1)}
-        assert not any(status.get("charged") for status in statuses)
-        assert len(apart.batch.list_namespaced_job(apart.namespace).items) == jobs
-        assert len(apart.core.list_namespaced_pod(apart.namespace).items) == jobs
-
-
 @pytest.mark.alone
 def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: Cluster, tmp_path: Path) -> None:
     """It is frozen right before a write of each kind; another takes over and goes on; then those writes arrive."""
@@ -156,7 +122,7 @@ def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: C
         for name in (has_job, has_ended):
             apart.until_final(name)
         assert earlier.stop() == 0
-        set_ledger(apart, has_ended, "Succeeded")
+        apart.apply_as_sync(has_ended, {"ledger": "Succeeded"})
         to_start, to_create = apart.submit("succeeds"), apart.submit("succeeds")
         wanted = f"job_create={to_create} status={to_start}/status job_delete={has_job}-1 spokejob_delete={has_ended}"
         one = replicas.launch("one", *FAILPOINT, FAILPOINT=f"freeze {wanted}", **SHORT)
@@ -167,7 +133,10 @@ def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: C
         apart.until(to_create, lambda status: status.get("cause") == "Suspended")
         apart.until_final(to_start)
         eventually(lambda: not apart.batch.list_namespaced_job(apart.namespace).items, "no Jobs are left")
-        eventually(lambda: has_ended not in names(apart), "its time to live is over")
+        eventually(
+            lambda: has_ended not in [item["metadata"]["name"] for item in apart.spokejobs()],
+            "its time to live is over",
+        )
         assert two.metric("spoke_operator_jobs_adopted_total") == 1, "the Job whose status wasn't written"
         uid = make_another_s_job(apart, f"{has_job}-1")
         put_again(apart, has_ended)
@@ -192,17 +161,6 @@ def test_what_a_leader_frozen_past_its_lease_had_in_flight_does_no_harm(apart: C
         job = apart.batch.read_namespaced_job(f"{has_job}-1", apart.namespace)
         assert (job.metadata.uid, job.metadata.deletion_timestamp) == (uid, None)
         assert two.stop() == 0
-
-
-def names(cluster: Cluster) -> set[str]:
-    items = cluster.custom.list_namespaced_custom_object(GROUP, VERSION, cluster.namespace, PLURAL)["items"]
-    return {item["metadata"]["name"] for item in items}
-
-
-def set_ledger(cluster: Cluster, name: str, state: str) -> None:
-    body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "SpokeJob", "metadata": {"name": name}}
-    apply = ("apply", "--server-side", "--subresource=status", "--field-manager=spoke-sync", "--filename=-")
-    cluster.kubectl(*apply, stdin=json.dumps(body | {"status": {"ledger": state}}))
 
 
 def make_another_s_job(cluster: Cluster, name: str) -> str:

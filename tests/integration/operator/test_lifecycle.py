@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from datetime import datetime
 from typing import Any
 
-from kubernetes import client, watch
 from tests.integration.operator.conftest import GROUP, PLURAL, VERSION, Cluster, Object, OperatorProcess
 from tests.waiting import eventually
-
-
-def attempts(status: Object) -> list[tuple[int, str]]:
-    return [(item["number"], item["cause"]) for item in status["attempts"]]
 
 
 def conditions(status: Object) -> dict[str, str]:
     return {item["type"]: item["status"] for item in status["conditions"]}
 
 
-def test_success(cluster: Cluster, operator: OperatorProcess) -> None:
+def test_jobs_of_a_quiet_operator_succeed_at_once_or_at_their_second_attempt(
+    cluster: Cluster, operator: OperatorProcess
+) -> None:
+    assert operator.logged()[0]["message"].startswith(f"watching namespaces {cluster.namespace}: ")
+    assert operator.get("/healthz").startswith("last event or comparison")
+    assert operator.get("/readyz") == "ready\n"
+    cluster.submit("none", suspend=True)
+    eventually(lambda: operator.metric("spoke_operator_events_total") > 0, "it has heard of it")
+    assert [line for line in operator.logged() if line["level"] not in ("info", "debug")] == []
+
     cluster.template("succeeds", "0")
     name = cluster.submit("succeeds")
     status = cluster.until_final(name)
@@ -33,36 +35,29 @@ def test_success(cluster: Cluster, operator: OperatorProcess) -> None:
     assert times == sorted(times)
     assert conditions(status) == {"Admitted": "True", "Running": "False", "Succeeded": "True", "Finished": "True"}
     eventually(lambda: not jobs_of(cluster, name), "its Job is deleted after the retention", within=30)
+    metadata = cluster.custom.get_namespaced_custom_object(GROUP, VERSION, cluster.namespace, PLURAL, name)["metadata"]
+    writers = {item["manager"] for item in metadata["managedFields"] if item.get("subresource")}
+    assert writers == {"spoke-operator"}
+    assert not {"finalizers", "annotations"} & metadata.keys()
 
-
-def test_three_errors_are_final(cluster: Cluster, operator: OperatorProcess) -> None:
-    cluster.template("fails", "10")
-    status = cluster.until_final(cluster.submit("fails"))
-    assert (status["outcome"], status["cause"]) == ("Failed", "JobError")
-    assert attempts(status) == [(1, "JobError"), (2, "JobError"), (3, "JobError")]
-    assert {item["errorType"] for item in status["attempts"]} == {"standin.Broken"}
-    assert status["charged"] == {"error": 3}
-
-
-def test_fails_once_then_succeeds(cluster: Cluster, operator: OperatorProcess) -> None:
     cluster.template("mends", "10,0")
-    status = cluster.until_final(cluster.submit("mends"))
-    assert status["outcome"] == "Succeeded"
-    assert attempts(status) == [(1, "JobError"), (2, "")]
-
-
-def test_restart_makes_no_second_job(cluster: Cluster, operator: OperatorProcess) -> None:
-    cluster.template("restart", "wait,0")
-    name = cluster.submit("restart")
-    cluster.until(name, lambda status: status.get("outcome") == "Running")
-    uid = jobs_of(cluster, name)[0].metadata.uid
-    operator.kill()
-    pod = cluster.pod_of(name, 1)
-    cluster.core.delete_namespaced_pod(pod, cluster.namespace, grace_period_seconds=0)
-    operator.start()
+    name = cluster.submit("mends")
     status = cluster.until_final(name)
-    assert attempts(status) == [(1, "PodDeleted"), (2, "")]
-    assert [job.metadata.uid for job in jobs_of(cluster, name) if job.metadata.name == f"{name}-1"] in ([uid], [])
+    assert status["outcome"] == "Succeeded"
+    assert [(item["number"], item["cause"]) for item in status["attempts"]] == [(1, "JobError"), (2, "")]
+    assert status["attempts"][0]["errorType"] == "standin.Broken"
+    assert status["charged"] == {"error": 1}
+    shown = eventually(
+        lambda: (
+            (text := cluster.kubectl("describe", "spokejob", name).partition("\nEvents:")[2]).count("\n") >= 5 and text
+        ),
+        "its Events",
+    )
+    told = [" ".join(line.split()[:2]) for line in shown.splitlines() if line.startswith("  ")][2:]
+    assert sorted(told) == ["Normal AttemptStarted"] * 2 + ["Normal Succeeded", "Warning AttemptFailed"]
+    assert "Attempt 1 has failed: JobError (standin.Broken, exit code 10)" in shown
+    assert operator.metric("spoke_operator_kubernetes_events_dropped_total") == 0
+    assert operator.stop() == 0, "and not once its watches end, after a minute or more"
 
 
 def test_a_spokejob_that_is_deleted_without_its_job_leaves_nothing_that_runs(
@@ -76,94 +71,19 @@ def test_a_spokejob_that_is_deleted_without_its_job_leaves_nothing_that_runs(
     eventually(lambda: not jobs_of(cluster, name), "its Job is deleted", within=60)
 
 
-def test_writes_are_counted(cluster: Cluster, operator: OperatorProcess) -> None:
-    cluster.template("counted", "0")
-    seen: dict[str, set[str]] = {}
-    stop = threading.Event()
-    started = cluster.custom.list_namespaced_custom_object(GROUP, VERSION, cluster.namespace, PLURAL)
-
-    def listen() -> None:
-        stream = watch.Watch().stream(
-            client.CustomObjectsApi(cluster.api).list_namespaced_custom_object,
-            *(GROUP, VERSION, cluster.namespace, PLURAL),
-            resource_version=started["metadata"]["resourceVersion"],
-            timeout_seconds=60,
-        )
-        for event in stream:
-            metadata: dict[str, Any] = event["object"]["metadata"]
-            seen.setdefault(metadata["name"], set()).add(metadata["resourceVersion"])
-            if stop.is_set():
-                return
-
-    listener = threading.Thread(target=listen)
-    listener.start()
-    name = cluster.submit("counted")
-    status = cluster.until_final(name)
-    eventually(lambda: not jobs_of(cluster, name), "its Job is deleted after the retention", within=30)
-    stop.set()
-    cluster.submit("counted", suspend=True)  # one more event, so that the listener sees the flag
-    listener.join()
-    assert len(seen[name]) - 1 <= 3, "created, running, ended"
-    body = cluster.custom.get_namespaced_custom_object(GROUP, VERSION, cluster.namespace, PLURAL, name)
-    assert {item["manager"] for item in body["metadata"]["managedFields"] if item.get("subresource")} == {
-        "spoke-operator"
-    }
-    assert "finalizers" not in body["metadata"]
-    assert "annotations" not in body["metadata"]
-    created = status["attempts"][0]["startedAt"]
-    print("SpokeJob created", body["metadata"]["creationTimestamp"], "Job created", created)
-
-
-def test_kubectl_describe_shows_what_happened(cluster: Cluster, operator: OperatorProcess) -> None:
-    cluster.template("mends-visibly", "10,0")
-    name = cluster.submit("mends-visibly")
-    cluster.until_final(name)
-    shown = eventually(
-        lambda: (
-            (text := cluster.kubectl("describe", "spokejob", name).partition("\nEvents:")[2]).count("\n") >= 5 and text
-        ),
-        "its Events",
-    )
-    told = [" ".join(line.split()[:2]) for line in shown.splitlines() if line.startswith("  ")][2:]
-    assert sorted(told) == ["Normal AttemptStarted"] * 2 + ["Normal Succeeded", "Warning AttemptFailed"]
-    assert "Attempt 1 has failed: JobError (standin.Broken, exit code 10)" in shown
-    assert operator.metric("spoke_operator_kubernetes_events_dropped_total") == 0
-
-
 def test_conflict_with_sync_is_harmless(cluster: Cluster, operator: OperatorProcess) -> None:
     cluster.template("progress", "wait,0")
     name = cluster.submit("progress")
     cluster.until(name, lambda status: status.get("outcome") == "Running")
-    apply_as_sync(cluster, name, {"progress": {"percent": 40}})
+    cluster.apply_as_sync(name, {"progress": {"percent": 40}})
     cluster.core.delete_namespaced_pod(cluster.pod_of(name, 1), cluster.namespace, grace_period_seconds=0)
-    apply_as_sync(cluster, name, {"progress": {"percent": 50}})
+    cluster.apply_as_sync(name, {"progress": {"percent": 50}})
     status = cluster.until_final(name)
     assert status["outcome"] == "Succeeded"
     assert status["progress"]["percent"] == 50
-    apply_as_sync(cluster, name, {"progress": {"percent": 50}, "ledger": "Failed"})
+    cluster.apply_as_sync(name, {"progress": {"percent": 50}, "ledger": "Failed"})
     status = cluster.until(name, lambda status: status["outcome"] == "Failed")
     assert status["ledger"] == "Failed"
-
-
-def test_quiet_operator_has_nothing_to_complain_of_and_stops_at_once(
-    cluster: Cluster, operator: OperatorProcess
-) -> None:
-    assert operator.logged()[0]["message"].startswith(f"watching namespaces {cluster.namespace}: ")
-    cluster.submit("none", suspend=True)
-    eventually(lambda: operator.metric("spoke_operator_events_total") > 0, "it has heard of it")
-    assert [line for line in operator.logged() if line["level"] not in ("info", "debug")] == []
-    assert operator.stop() == 0, "and not once its watches end, after a minute or more"
-
-
-def test_health(cluster: Cluster, operator: OperatorProcess) -> None:
-    assert operator.get("/healthz").startswith("last event or comparison")
-    assert operator.get("/readyz") == "ready\n"
-
-
-def apply_as_sync(cluster: Cluster, name: str, status: Object) -> None:
-    body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "SpokeJob", "metadata": {"name": name}, "status": status}
-    apply = ("apply", "--server-side", "--subresource=status", "--field-manager=spoke-sync", "--filename=-")
-    cluster.kubectl(*apply, stdin=json.dumps(body))
 
 
 def jobs_of(cluster: Cluster, name: str) -> list[Any]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -18,16 +16,6 @@ class Ran(NamedTuple):
 
     began: float
     ended: float
-
-
-@pytest.fixture
-def paced(operator_kubeconfig: str, cluster: Cluster, tmp_path: Path) -> Iterator[OperatorProcess]:
-    """An operator to be started with a limit, that leaves pods where they can be read."""
-    process = OperatorProcess(operator_kubeconfig, cluster.namespace, tmp_path / "operator.log")
-    yield process
-    if process.running:
-        assert process.stop() == 0
-    print((tmp_path / "operator.log").read_text())
 
 
 def outcome_of(cluster: Cluster, names: set[str], within: float) -> dict[str, Ran]:
@@ -64,17 +52,16 @@ LARGE = pytest.mark.long, pytest.mark.timeout(900)
 
 @pytest.mark.parametrize(("jobs", "queues", "limit"), [(12, 4, 3), pytest.param(200, 20, 10, marks=LARGE)])
 def test_locked_queues_never_overlap_and_the_limit_is_kept(
-    cluster: Cluster, paced: OperatorProcess, jobs: int, queues: int, limit: int
+    apart: Cluster, own: OperatorProcess, jobs: int, queues: int, limit: int
 ) -> None:
-    template = f"works-{jobs}"
-    cluster.template(template, "work")
-    paced.start(SPOKE_OPERATOR_MAX_RUNNING=str(limit), SPOKE_OPERATOR_JOB_RETENTION_SECONDS="3600")
+    apart.template("works", "work")
+    own.start(SPOKE_OPERATOR_MAX_RUNNING=str(limit), SPOKE_OPERATOR_JOB_RETENTION_SECONDS="3600")
     queue_of = {}
     for number in range(jobs):
         locks = (number // queues) % 2 == 0  # in each queue some do and some don't
-        name = cluster.submit(template, queue=f"queue-{number % queues}", locksQueue=locks)
+        name = apart.submit("works", queue=f"queue-{number % queues}", locksQueue=locks)
         queue_of[name] = (f"queue-{number % queues}", locks)
-    ran = outcome_of(cluster, set(queue_of), 30 + 6 * jobs)
+    ran = outcome_of(apart, set(queue_of), 30 + 6 * jobs)
     assert most_at_once(list(ran.values())) <= limit
     by_queue = defaultdict(list)
     for name, item in ran.items():
@@ -85,20 +72,4 @@ def test_locked_queues_never_overlap_and_the_limit_is_kept(
     for queue, items in by_queue.items():
         for earlier, later in pairwise(sorted(items)):
             assert earlier.ended <= later.began, f"two of {queue} at once"
-    assert paced.metric("spoke_operator_attempts_failed_total") == 0, "paced, they never found a queue held"
-
-
-@pytest.mark.parametrize(("large", "small", "limit", "by"), [(12, 2, 3, 6), pytest.param(190, 10, 10, 30, marks=LARGE)])
-def test_a_small_organization_is_not_starved_by_a_large_one(
-    cluster: Cluster, paced: OperatorProcess, large: int, small: int, limit: int, by: int
-) -> None:
-    template = f"fair-{large}"
-    cluster.template(template, "work")
-    many = {cluster.submit(template, organization=1) for _ in range(large)}
-    few = {cluster.submit(template, organization=2) for _ in range(small)}
-    paced.start(SPOKE_OPERATOR_MAX_RUNNING=str(limit), SPOKE_OPERATOR_JOB_RETENTION_SECONDS="3600")
-    ran = outcome_of(cluster, many | few, 30 + 6 * (large + small))
-    assert most_at_once(list(ran.values())) <= limit
-    last_of_few = max(ran[name].began for name in few)
-    of_many = sorted(ran[name].began for name in many)
-    assert last_of_few < of_many[by - 1], f"only after {sum(began < last_of_few for began in of_many)} of the others"
+    assert own.metric("spoke_operator_attempts_failed_total") == 0, "paced, they never found a queue held"

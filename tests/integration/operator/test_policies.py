@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import kubernetes
 import pytest
 import yaml
 from kubernetes.client import ApiException
-from tests.integration.operator.conftest import ROOT, Cluster, Object, OperatorProcess, limited_kubeconfig
+from tests.integration.operator.conftest import ROOT, Cluster, Object, OperatorProcess
 from tests.unit.explain.situations import a_job
 from tests.waiting import eventually
 
@@ -57,18 +56,9 @@ def ruled(apart: Cluster) -> Iterator[Cluster]:
 
 def in_force(cluster: Cluster) -> bool:
     """Whether each of them refuses a pod that breaks its rule alone: of several, the API server names any one."""
-
-    def refusal(labels: Mapping[str, str], limits: Mapping[str, Any]) -> str:
-        container = {"name": "job", "image": cluster.image, "securityContext": UNPRIVILEGED, **limits}
-        spec = {"containers": [container], "securityContext": RESTRICTED}
-        body = {"metadata": {"generateName": "dry-", "labels": dict(labels)}, "spec": spec}
-        try:
-            cluster.core.create_namespaced_pod(cluster.namespace, body, dry_run="All")
-        except ApiException as error:
-            return str(error.body)
-        return ""
-
-    of_pods = "set the label team" in refusal({}, LIMITS) and "set a memory limit" in refusal(TEAM, {})
+    of_pods = "set the label team" in refusal(cluster, {}, LIMITS) and "set a memory limit" in refusal(
+        cluster, TEAM, {}
+    )
     return of_pods and UNLABELED in refusal_of_a_dispatch(cluster, {})
 
 
@@ -85,72 +75,54 @@ def refusal_of_a_dispatch(cluster: Cluster, labels: Mapping[str, str]) -> str:
     return ""
 
 
-@pytest.fixture
-def operator(ruled: Cluster, tmp_path: Path) -> Iterator[OperatorProcess]:
-    """The operator of that namespace."""
-    process = OperatorProcess(limited_kubeconfig(ruled, tmp_path), ruled.namespace, tmp_path / "operator.log")
-    process.start()
-    yield process
-    if process.running:
-        assert process.stop() == 0
-    print((tmp_path / "operator.log").read_text())
-
-
-def template(cluster: Cluster, labels: Object, container: Object, volumes: list[Object] | None = None) -> Object:
-    """A PodTemplate as it is created."""
+def pod(cluster: Cluster, labels: Mapping[str, str], container: Mapping[str, Any], **more: Any) -> Object:
+    """The metadata and the spec of a job's pod."""
     job = {"name": "job", "image": cluster.image, "env": [{"name": "STANDIN", "value": "sleep-2"}], **container}
-    spec: Object = {"containers": [job], "terminationGracePeriodSeconds": 5}
-    if volumes:
-        spec["volumes"] = volumes
     return {
-        "metadata": {"name": "default", "labels": {"jobs.spoke.dev/template": "true"}},
-        "template": {"metadata": {"labels": labels}, "spec": spec},
+        "metadata": {"labels": dict(labels)},
+        "spec": {"containers": [job], "terminationGracePeriodSeconds": 5} | more,
     }
 
 
-def test_a_spokejob_has_the_labels_of_its_dispatch(ruled: Cluster) -> None:
+def refusal(cluster: Cluster, labels: Mapping[str, str], container: Mapping[str, Any], **more: Any) -> str:
+    """What the API server says about such a pod; empty if it accepts it."""
+    made = pod(cluster, labels, {"securityContext": UNPRIVILEGED, **container}, securityContext=RESTRICTED, **more)
+    made["metadata"]["generateName"] = "dry-"
+    try:
+        cluster.core.create_namespaced_pod(cluster.namespace, made, dry_run="All")
+    except ApiException as error:
+        return str(error.body)
+    return ""
+
+
+def test_each_policy_refuses_and_a_job_waits_with_its_words_and_runs_once_it_keeps_every_rule(
+    ruled: Cluster, own: OperatorProcess
+) -> None:
     assert UNLABELED in refusal_of_a_dispatch(ruled, {"cost-center": "7"})
     assert refusal_of_a_dispatch(ruled, TEAM) == ""
+    latest = {"image": f"{ruled.image.rpartition(':')[0]}:latest"}
+    assert "use images of" in refusal(ruled, TEAM, LIMITS | {"image": "busybox:1"})
+    assert "other than latest" in refusal(ruled, TEAM, LIMITS | latest)
+    assert "hostPath" in refusal(ruled, TEAM, LIMITS, volumes=[{"name": "host", "hostPath": {"path": "/etc"}}])
+    assert refusal(ruled, TEAM, LIMITS) == ""
 
+    own.start()
 
-@pytest.mark.usefixtures("operator")
-def test_a_job_that_keeps_every_rule_succeeds_and_is_found_by_its_labels(ruled: Cluster) -> None:
-    ruled.core.create_namespaced_pod_template(ruled.namespace, template(ruled, TEAM, LIMITS))
-    name = ruled.submit("default", TEAM, queue="12:edit", organization=3)
+    def template(labels: Mapping[str, str]) -> Object:
+        metadata = {"name": "default", "labels": {"jobs.spoke.dev/template": "true"}}
+        return {"metadata": metadata, "template": pod(ruled, labels, LIMITS)}
+
+    ruled.core.create_namespaced_pod_template(ruled.namespace, template({}))
+    name = ruled.submit("default", TEAM, queue="12:edit", organization=3, startTimeoutSeconds=300)
+    status = ruled.until(name, lambda status: status.get("cause") == "PodRejected")
+    assert "set the label team" in json.dumps(status["conditions"]), status
+    assert not status.get("charged")
+    ruled.core.replace_namespaced_pod_template("default", ruled.namespace, template(TEAM))
     ruled.until(name, lambda status: status.get("outcome") == "Running")
     selector = (
         f"team=payments,jobs.spoke.dev/type=standin,jobs.spoke.dev/queue={label_value('12:edit')},"
         "jobs.spoke.dev/organization=3,app.kubernetes.io/name=spoke-job,app.kubernetes.io/managed-by=spoke-operator"
     )
-    for listed in (ruled.batch.list_namespaced_job, ruled.core.list_namespaced_pod):
-        assert len(listed(ruled.namespace, label_selector=selector).items) == 1
-    assert ruled.until_final(name)["outcome"] == "Succeeded"
-
-
-@pytest.mark.parametrize(
-    ("broken", "words"),
-    [
-        ({"labels": {}}, "set the label team"),
-        ({"container": LIMITS | {"image": "busybox:1"}}, "use images of"),
-        ({"container": LIMITS | {"image": "LATEST"}}, "other than latest"),
-        ({"container": {}}, "set a memory limit"),
-        ({"volumes": [{"name": "host", "hostPath": {"path": "/etc"}}]}, "hostPath"),
-    ],
-    ids=["labels", "registry", "latest", "limits", "hostPath"],
-)
-@pytest.mark.usefixtures("operator")
-def test_a_job_that_breaks_a_rule_waits_with_the_policy_s_words(ruled: Cluster, broken: Any, words: str) -> None:
-    container = broken.get("container", LIMITS)
-    if container.get("image") == "LATEST":
-        container = container | {"image": f"{ruled.image.rpartition(':')[0]}:latest"}
-    made = template(ruled, broken.get("labels", TEAM), container, broken.get("volumes"))
-    ruled.core.create_namespaced_pod_template(ruled.namespace, made)
-    name = ruled.submit("default", TEAM, startTimeoutSeconds=300)
-    status = ruled.until(name, lambda status: status.get("cause") == "PodRejected")
-    assert words in json.dumps(status["conditions"]), status
-    assert not status.get("charged")
-    if "labels" not in broken:
-        return
-    right = template(ruled, TEAM, LIMITS)
-    ruled.core.replace_namespaced_pod_template("default", ruled.namespace, right)
+    assert len(ruled.core.list_namespaced_pod(ruled.namespace, label_selector=selector).items) == 1
+    assert ruled.batch.list_namespaced_job(ruled.namespace, label_selector=selector).items
     assert ruled.until_final(name)["outcome"] == "Succeeded"

@@ -109,24 +109,16 @@ def test_an_api_server_that_is_away_for_a_while(
         eventually(lambda: not unhealthy(operator), "health is back")
 
 
-def test_events_that_never_come_are_made_up_for(cluster: Cluster, operator_kubeconfig: str, tmp_path: Path) -> None:
+def test_events_that_never_come_are_made_up_for(apart: Cluster, own: OperatorProcess) -> None:
     """The operator may not watch: its streams are refused for ever, and all that it sees are its comparisons."""
-    cluster.template("deaf", "10,0")
-    role = cluster.kubectl("get", "role", "operator-under-test", "--output=yaml")
-    rules = yaml.safe_load(role)
+    apart.template("deaf", "10,0")
+    rules = yaml.safe_load(apart.kubectl("get", "role", "operator-under-test", "--output=yaml"))
     for rule in rules["rules"]:
         rule["verbs"] = [verb for verb in rule["verbs"] if verb != "watch"]
-    process = OperatorProcess(operator_kubeconfig, cluster.namespace, tmp_path / "operator.log")
-    try:
-        cluster.kubectl("replace", "--filename=-", stdin=yaml.safe_dump(rules))
-        process.start(SPOKE_OPERATOR_COMPARE_SECONDS="1")
-        status = cluster.until_final(cluster.submit("deaf"))
-        assert [item["cause"] for item in status["attempts"]] == ["JobError", ""]
-        assert process.stop() == 0
-    finally:
-        if process.running:
-            process.kill()
-        cluster.kubectl("apply", "--filename", str(Path(__file__).with_name("role.yaml")))
+    apart.kubectl("replace", "--filename=-", stdin=yaml.safe_dump(rules))
+    own.start(SPOKE_OPERATOR_COMPARE_SECONDS="1")
+    status = apart.until_final(apart.submit("deaf"))
+    assert [item["cause"] for item in status["attempts"]] == ["JobError", ""]
 
 
 def unhealthy(operator: OperatorProcess) -> bool:

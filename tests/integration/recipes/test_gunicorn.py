@@ -44,9 +44,3 @@ def test_dispatched_before_and_after_the_fork_all_is_run(
     jobs = stage.jobs()
     assert {(job.state, job.attempt) for job in jobs} == {(JobState.SUCCEEDED, 1)}
     assert len(jobs) == len(expected)
-
-
-def test_it_refuses_to_start_where_it_could_not_dispatch(recipe: MakeRecipe, sqlite_ledger_url: str) -> None:
-    ended = recipe("gunicorn", sqlite_ledger_url).python(*GUNICORN, check=False, JOB_RUNNER="nonsense")
-    assert ended.returncode != 0
-    assert "JOB_RUNNER='nonsense': there is no such runner" in ended.stderr

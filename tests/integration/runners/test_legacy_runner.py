@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.contract.app import engine as app_engine
-from tests.contract.runner import ChangedStartContract, RefusalContract, RunnerContract
+from tests.contract.runner import ChangedStartContract, RunnerContract
 from tests.contract.stages import LegacyStage, running_worker
 from tests.contract.tasks import TaskContract
 
@@ -40,8 +40,3 @@ class TestChangedStarts(ChangedStartContract):
 @pytest.mark.parametrize("stage", ["sync", "same_process"], indirect=True)
 class TestTasks(TaskContract):
     """No worker runs them."""
-
-
-@pytest.mark.parametrize("stage", ["same_process"], indirect=True)
-class TestRefusals(RefusalContract):
-    """What is refused is refused before the mode makes a difference."""

@@ -39,24 +39,6 @@ class Proxy:
             self._mode = "hang"
             self._passing_on.wait_for(lambda: self._underway == 0, timeout=patient(30))
 
-    def unread(self) -> bool:
-        """Whether the target has not read yet all that was sent to it. The kernel of this machine knows.
-
-        The fields of /proc/net/tcp: https://docs.kernel.org/networking/proc_net_tcp.html
-        """
-        ends = set()
-        with self._lock:
-            for item in self._open:
-                with contextlib.suppress(OSError):  # it is closed
-                    if item.getpeername()[1] == self._target[1]:
-                        ends.add(item.getsockname()[1])
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            _, local, remote, _, queues, *_ = line.split()
-            theirs = int(local.partition(":")[2], 16) == self._target[1]
-            if theirs and int(remote.partition(":")[2], 16) in ends and int(queues.partition(":")[2], 16):
-                return True
-        return False
-
     def mend(self) -> None:
         """Carry again; what hung is broken."""
         self._mode = "carry"

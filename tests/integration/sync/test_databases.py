@@ -6,19 +6,15 @@ its table is this module's second half.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 
 import pytest
-from sqlalchemy import create_engine, text, update
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from tests.integration.sync.stage import Body, Cluster, Stage, attempt, ended
-from tests.waiting import eventually, patient, stays
+from tests.waiting import eventually, stays
 
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import name_of, spokejob
@@ -26,7 +22,6 @@ from spoke_jobs.ledger.cluster import syncing
 from spoke_jobs.ledger.engine import create_engine as create_ledger_engine
 from spoke_jobs.ledger.port import AlreadyFinal, NoRow
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import AttemptState, Claim, Failure, JobRequest, JobState, Pulse
 
 Stages = Callable[[str], Stage]
@@ -126,85 +121,6 @@ def test_two_databases_in_one_namespace_keep_apart(stage: Stage, other: Stage) -
         assert all(other.ledger.heartbeat(claim.token, 60.0, None) is Pulse.HELD for claim in held)
         assert not any(body(other, job)["spec"].get("cancel") for job in theirs)
         assert not any("ledger" in other.cluster.status(job) for job in theirs)
-
-
-def test_a_name_that_both_would_have_is_the_first_one_s(stage: Stage, other: Stage) -> None:
-    """Same type, same id, and uids that begin alike: one in four billion."""
-    ours, theirs = dispatched(stage), dispatched(other)
-    alike = uuid.UUID(hex=ours.uid.hex[:8] + theirs.uid.hex[8:])
-    with other.ledger.engine.begin() as connection:
-        connection.execute(update(job_request).where(job_request.c.id == theirs.id).values(uid=alike))
-    assert name_of(other.row(theirs)) == name_of(ours)
-    with stage.sync(SPOKE_SUBMIT="sync"), ExitStack() as later:
-        stage.until(ours, lambda row: row.submitted_at)
-        claim, before = running(stage, ours), body(stage, ours)
-        later.enter_context(other.sync(SPOKE_SUBMIT="sync"))
-        assert other.until(theirs, lambda row: row.state.final).cause == "NameTaken"
-        assert body(stage, ours) == before
-        assert stage.ledger.heartbeat(claim.token, 60.0, None) is Pulse.HELD
-        assert isinstance(other.ledger.claim(theirs.id, ours.uid, 1, 1, "pod", 60.0), NoRow), (
-            "its pod in the wrong place"
-        )
-
-
-# Two applications in one database, the second in a schema of its own
-
-
-@pytest.mark.long
-def test_of_two_applications_in_one_database_each_launches_and_ends_its_own(stage: Stage) -> None:
-    """In one namespace, with the same ids: what SPOKE_SCHEMA keeps apart. A database for each is above."""
-    schema = {"SPOKE_SUBMIT": "sync", "SPOKE_SCHEMA": "billing"}
-    environment = os.environ | schema | {"SPOKE_DATABASE_URL": stage.url}
-    subprocess.run([sys.executable, "-m", "spoke_jobs", "migrate"], env=environment, check=True, timeout=patient(120))
-    ours = dispatched(stage)
-    put = (
-        "INSERT INTO billing.job_request (payload, queue_name, job_type, locks_queue, runner) "
-        "VALUES ('{}', '', 'work', false, 'kubernetes') RETURNING id, uid"
-    )
-    with stage.ledger.engine.begin() as connection:
-        job_id, uid = connection.execute(text(put)).one()
-    assert job_id == ours.id
-    theirs = replace(ours, uid=uid)
-
-    def row_of_theirs() -> tuple[str, str, bool]:
-        with stage.ledger.engine.connect() as connection:
-            columns = "state, cause, submitted_at IS NOT NULL"
-            state, cause, submitted = connection.execute(text(f"SELECT {columns} FROM billing.job_request")).one()
-        return state, cause, submitted
-
-    with stage.sync(SPOKE_SUBMIT="sync") as first, stage.sync(**schema) as second:
-        for sync in (first, second):
-            sync.until("active")
-        stage.until(ours, lambda row: row.submitted_at)
-        eventually(lambda: row_of_theirs() == ("waiting", "", True), state=row_of_theirs)
-        found = {item["metadata"]["name"]: item["spec"]["uid"] for item in stage.cluster.all()}
-        assert found == {name_of(job): str(job.uid) for job in (ours, theirs)}, "one each"
-        stage.cluster.report(theirs, outcome="Failed", cause="ImageUnavailable", attempt=1, attempts=[ended()])
-        eventually(lambda: row_of_theirs() == ("failed", "ImageUnavailable", True), state=row_of_theirs)
-        running(stage, ours)
-        assert stays(lambda: stage.row(ours).state is JobState.RUNNING, 1)
-    assert row_of_theirs() == ("failed", "ImageUnavailable", True)
-
-
-# The database recreated, empty
-
-
-def test_an_empty_database_adopts_no_spokejob_of_the_one_before(stage: Stage, other: Stage) -> None:
-    waits, runs, done = (created(stage) for _ in range(3))
-    running(stage, runs)
-    succeeded(stage, done, running(stage, done))
-    before = {name_of(job): body(stage, job) for job in (waits, runs, done)}
-    with other.sync(SPOKE_SUBMIT="sync"):
-        fresh = [dispatched(other) for _ in range(3)]
-        for job in fresh:
-            row = other.until(job, lambda row: row.submitted_at)
-            assert (row.state, row.attempt) == (JobState.WAITING, 0)
-    assert [job.id for job in fresh] == [waits.id, runs.id, done.id], "the ids come again"
-    assert len(stage.cluster.all()) == 6
-    assert {name_of(job): body(stage, job) for job in (waits, runs, done)} == before
-    for job in (waits, runs, done):  # what a pod of theirs is told, now that the database is another
-        assert isinstance(other.ledger.claim(job.id, job.uid, job.run, 2, "pod", 60.0), NoRow)
-    assert [other.row(job).state for job in fresh] == [JobState.WAITING] * 3
 
 
 # The database restored from an older backup
@@ -347,17 +263,3 @@ def test_what_was_dispatched_after_the_backup_is_nobody_s_and_its_id_comes_again
         assert backup.ledger.heartbeat(claim.token, 60.0, None) is Pulse.GONE
         assert isinstance(backup.ledger.claim(lost.id, lost.uid, lost.run, 2, "pod", 60.0), NoRow)
         assert body(backup, fresh)["spec"]["uid"] == str(fresh.uid)
-
-
-def test_a_copy_for_another_environment_launches_nothing_that_was_cancelled_first(
-    stage: Stage, on_copy_of: Stages
-) -> None:
-    """As docs/restoring.md has it; here in the same namespace, which shows the more if it launched anything."""
-    cancelled, launched = dispatched(stage), created(stage)
-    copy = back_up(stage, on_copy_of)
-    stage.cluster.delete(launched)  # the other environment has no SpokeJob of it
-    copy.ledger.cancel(cancelled.id)
-    with restored(copy):
-        assert copy.until(launched, lambda row: row.state.final).cause == "SpokeJobDeleted"
-        assert stays(lambda: copy.cluster.all() == [], 1)
-        assert copy.row(cancelled).cause == "Cancelled"

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.sync.proxy import Proxy, api_server_of, kubeconfig_by
 from tests.integration.sync.stage import Stage
 
 from spoke_jobs import JobData
@@ -14,7 +13,6 @@ from spoke_jobs.cluster.cluster_client import SpokeJobClient, Timeouts
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.contract.custom_resources.spokejob import LedgerState
 from spoke_jobs.model import JobRequest, JobState, Progress
-from spoke_jobs.shared.api_errors import ApiUnavailable
 from spoke_jobs.sync.effects import Effects
 from spoke_jobs.sync.sync_model import ConfirmGone, Launch, Mirror, Row, SpokeJobView
 from spoke_jobs.sync.writer import Writer
@@ -52,14 +50,7 @@ def test_a_name_that_is_taken_is_compared_by_uid(stage: Stage, effects: Effects)
     assert stage.row(others).submitted_at is None
 
 
-def test_a_launch_decided_long_ago_is_not_carried_out(stage: Stage, effects: Effects) -> None:
-    job, _ = launched(stage, effects)
-    stage.cluster.delete(job)
-    effects.carry_out(Launch(Row(job, None)))
-    assert stage.cluster.all() == []
-
-
-def test_a_spokejob_that_is_there_after_all_is_not_gone(stage: Stage, effects: Effects) -> None:
+def test_what_was_decided_long_ago_is_not_carried_out(stage: Stage, effects: Effects) -> None:
     job, seen = launched(stage, effects)
     effects.forget(seen.name)
     effects.carry_out(ConfirmGone(Row(stage.row(job), None)))
@@ -67,6 +58,8 @@ def test_a_spokejob_that_is_there_after_all_is_not_gone(stage: Stage, effects: E
     stage.cluster.delete(job)
     effects.carry_out(ConfirmGone(Row(stage.row(job), None)))
     assert stage.row(job).cause == "SpokeJobDeleted"
+    effects.carry_out(Launch(Row(job, None)))
+    assert stage.cluster.all() == [], "it was launched before"
 
 
 def test_progress_is_paced_and_an_end_is_not(stage: Stage, effects: Effects) -> None:
@@ -86,21 +79,3 @@ def test_a_stale_mirror_writes_nothing_and_is_decided_anew(stage: Stage, effects
     assert effects.decide_again == {stale.name}
     effects.carry_out(Mirror(effects.spokejobs[stale.name], Progress(10, ""), None))
     assert stage.cluster.status(job)["progress"]["percent"] == 10
-
-
-def test_an_api_server_that_is_away_is_no_single_job_s_fault(
-    stage: Stage, effects: Effects, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    proxy = Proxy(api_server_of(stage.cluster.kubeconfig))
-    proxy.cut()
-    path = kubeconfig_by(proxy.port, stage.cluster.kubeconfig, tmp_path_factory.mktemp("away") / "kubeconfig")
-    monkeypatch.setenv("KUBECONFIG", path)
-    writer = Writer(stage.url)
-    cut_off = Effects(writer, SpokeJobClient.connect(stage.cluster.namespace, Timeouts()))
-    job = dispatched(stage)
-    with pytest.raises(ApiUnavailable):
-        cut_off.carry_out(Launch(Row(job, None)))
-    assert cut_off.backoffs.waiting() == set()
-    assert stage.row(job).state is JobState.WAITING
-    writer.close()
-    proxy.close()

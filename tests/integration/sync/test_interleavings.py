@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 from tests.integration.sync.stage import Stage, SyncProcess, attempt, ended
@@ -17,7 +16,6 @@ from tests.waiting import eventually, stays
 from spoke_jobs import JobData
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.ledger.cluster import syncing
-from spoke_jobs.ledger.port import AlreadyFinal
 from spoke_jobs.model import AttemptState, JobRequest, JobState, Pulse
 
 
@@ -57,48 +55,33 @@ def compared(sync: SyncProcess) -> None:
     eventually(lambda: (sync.health() or {}).get("secondsSinceCompare") is not None, "it has compared")
 
 
-# A row committed while sync lists
+# What happens while sync lists
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_what_is_dispatched_while_sync_lists_is_launched_once(stage: Stage, moment: str) -> None:
-    """Its rows were read before; the listing shows the new SpokeJobs, or was over when they came."""
-    with stopped(stage, f"{moment} list") as sync:
+def test_what_happens_while_sync_lists_is_neither_done_twice_nor_undone(stage: Stage) -> None:
+    """Sync has read the rows. The listing shows the new SpokeJobs, the exit with 0, and the second attempt."""
+    succeeded, goes_on = created(stage), created(stage)
+    success = stage.claim(succeeded)
+    stage.claim(goes_on, 1, lease_seconds=0.05)
+    with stopped(stage, "before list") as sync:
         sync.until_stopped()
+        stage.ledger.succeed(None, success.token, {"rows": 5})
+        stage.cluster.report(succeeded, outcome="Succeeded", attempt=1, attempts=[ended(cause="")])
+        eventually(lambda: stage.can_claim(goes_on, 2), "the lease has lapsed, and the second pod has the job")
+        records = [ended(1, "NodeLost"), attempt(2)]
+        stage.cluster.report(goes_on, outcome="Running", attempt=2, attempts=records)
         bare, whole, unrecorded = dispatched(stage), created(stage), created(stage, recorded=False)
         before = made(stage)
         claims = [stage.claim(job) for job in (whole, unrecorded)]
         compared(sync)
         for job in (bare, unrecorded):
             stage.until(job, lambda row: row.submitted_at)
+        eventually(lambda: stage.cluster.status(succeeded).get("ledger") == "Succeeded", "the success shows")
         assert all(stage.ledger.heartbeat(claim.token, 60.0, None) is Pulse.HELD for claim in claims)
     assert before.items() <= made(stage).items(), "the very same"
-    assert len(stage.cluster.all()) == 3
-
-
-def test_a_success_recorded_while_sync_lists_stays_one(stage: Stage) -> None:
-    """The row was read while the job ran; the listing says already that its pod has exited with 0."""
-    job = created(stage)
-    claim = stage.claim(job)
-    with stopped(stage, "before list") as sync:
-        sync.until_stopped()
-        stage.ledger.succeed(None, claim.token, {"rows": 5})
-        stage.cluster.report(job, outcome="Succeeded", attempt=1, attempts=[ended(cause="")])
-        compared(sync)
-        eventually(lambda: stage.cluster.status(job).get("ledger") == "Succeeded", "the success shows")
-    assert (stage.row(job).state, stage.row(job).result) == (JobState.SUCCEEDED, {"rows": 5})
-
-
-def test_an_attempt_that_begins_while_sync_lists_is_not_ended_for_the_one_before(stage: Stage) -> None:
-    job = created(stage)
-    stage.claim(job, 1, lease_seconds=0.05)
-    with stopped(stage, "before list") as sync:
-        sync.until_stopped()
-        eventually(lambda: stage.can_claim(job, 2), "the lease has lapsed, and the second pod has the job")
-        records = [ended(1, "NodeLost"), attempt(2)]
-        stage.cluster.report(job, outcome="Running", attempt=2, attempts=records)
-        compared(sync)
-    states = [(item.number, item.state) for item in stage.ledger.attempts(job.id)]
+    assert len(stage.cluster.all()) == 5
+    assert (stage.row(succeeded).state, stage.row(succeeded).result) == (JobState.SUCCEEDED, {"rows": 5})
+    states = [(item.number, item.state) for item in stage.ledger.attempts(goes_on.id)]
     assert states == [(1, AttemptState.FAILED), (2, AttemptState.RUNNING)]
 
 
@@ -116,18 +99,6 @@ def test_a_spokejob_deleted_before_sync_has_recorded_it_is_not_made_again(stage:
         assert stays(lambda: stage.cluster.all() == [], 1)
 
 
-def test_a_spokejob_deleted_before_its_application_has_recorded_it_is_made_anew_if_nothing_ran(stage: Stage) -> None:
-    """Nobody can know of the first one: it is gone, and left no trace in the ledger. The second alone is alive."""
-    job = created(stage, recorded=False)
-    stage.cluster.delete(job)  # before sync starts, which would record it
-    with stopped(stage, "before api Launch") as sync:
-        sync.until_stopped()
-        sync.go_on()
-        stage.until(job, lambda row: row.submitted_at)
-        assert list(made(stage)) == [str(job.uid)]
-        assert stage.row(job).state is JobState.WAITING
-
-
 def test_a_claim_made_while_sync_is_about_to_launch_leaves_one_alive(stage: Stage) -> None:
     """The application's own try is slow, and comes in between sync's last look and its call."""
     with stopped(stage, "before api Launch") as sync:
@@ -139,26 +110,6 @@ def test_a_claim_made_while_sync_is_about_to_launch_leaves_one_alive(stage: Stag
         stage.until(job, lambda row: row.submitted_at)
         assert stage.ledger.heartbeat(claim.token, 60.0, None) is Pulse.HELD
     assert made(stage) == before
-
-
-# A finished SpokeJob that expired before sync looked: its time to live ends a week after its own end
-
-
-def test_what_expired_before_sync_looked_is_told_as_gone_and_runs_no_more(stage: Stage) -> None:
-    failed, ran, succeeded = created(stage), created(stage), created(stage)
-    stage.cluster.report(failed, outcome="Failed", cause="ImageUnavailable", attempt=1, attempts=[ended()])
-    stage.claim(ran, lease_seconds=0.05)
-    stage.cluster.report(ran, outcome="Failed", cause="NodeLost", attempt=1, attempts=[ended()])
-    stage.ledger.succeed(None, stage.claim(succeeded).token, {"rows": 5})
-    stage.cluster.report(succeeded, outcome="Succeeded", attempt=1, attempts=[ended(cause="")])
-    for job in (failed, ran, succeeded):
-        stage.cluster.delete(job)
-    with stage.sync():
-        for job in (failed, ran):
-            assert stage.until(job, lambda row: row.state.final).cause == "SpokeJobDeleted"
-        assert stays(lambda: stage.cluster.all() == [], 1)
-    assert (stage.row(succeeded).state, stage.row(succeeded).result) == (JobState.SUCCEEDED, {"rows": 5})
-    assert [item.cause for item in stage.ledger.attempts(ran.id)] == ["SpokeJobDeleted"]
 
 
 # Ids that are committed out of order
@@ -209,22 +160,6 @@ def test_cut_off_before_it_creates_the_spokejob_it_finds_the_other_s(stage: Stag
             assert f"job {later.id} " in second.log
     assert stage.row(job).submitted_at == submitted
     assert f"job {later.id} " not in first.log
-
-
-def test_cut_off_before_it_creates_what_was_made_and_deleted_meanwhile_it_revives_nothing(stage: Stage) -> None:
-    """No lock stops a request in flight: the SpokeJob comes again, of a row that is final, and so is told to be."""
-    with stopped(stage, "before api Launch") as first:
-        job = dispatched(stage)
-        first.until_stopped()
-        cut_the_writer(stage)
-        with stage.sync(SPOKE_SUBMIT="sync"):
-            stage.until(job, lambda row: row.submitted_at)
-            stage.cluster.delete(job)
-            assert stage.until(job, lambda row: row.state.final).cause == "SpokeJobDeleted"
-            first.go_on()
-            eventually(lambda: stage.cluster.status(job).get("ledger") == "Failed", "its end is shown")
-            answer = stage.ledger.claim(job.id, job.uid, job.run, 1, "pod", 60.0)
-            assert isinstance(answer, AlreadyFinal), "a pod that is started all the same runs nothing"
 
 
 def test_cut_off_in_the_middle_of_a_transaction_it_ends_no_later_attempt(stage: Stage) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -104,25 +103,6 @@ def is_cancelled(life: Life) -> Story:
     assert [item.state for item in stage.ledger.attempts(job.id)] == [AttemptState.FAILED]
 
 
-def starts_when_somebody_says_so(life: Life) -> Story:
-    """It gets another priority, is suspended and resumed, and then runs."""
-    stage, job = life.stage, life.job
-    yield lambda: life.row.submitted_at
-    stage.ledger.set_priority(job.id, 5)
-    yield lambda: life.spec.get("priority") == 5
-    stage.ledger.suspend(job.id, "wait for the import")
-    yield lambda: life.spec.get("suspend") is True
-    stage.ledger.resume(job.id)
-    yield lambda: life.spec.get("suspend") is False
-    life.starts(1, 0)
-    assert life.pod
-    stage.ledger.succeed(None, life.pod.token, None)
-    life.pod = None
-    yield lambda: life.status.get("ledger") == "Succeeded"
-    assert (life.row.state, life.row.priority, life.row.suspended_at) == (JobState.SUCCEEDED, 5, None)
-    assert (life.spec["priority"], life.spec["suspend"]) == (5, False)
-
-
 def is_deleted_as_it_runs(life: Life) -> Story:
     stage, job = life.stage, life.job
     stage.cluster.create(spokejob(job, stage.cluster.namespace))
@@ -133,16 +113,6 @@ def is_deleted_as_it_runs(life: Life) -> Story:
     yield lambda: life.row.state.final
     assert (life.row.state, life.row.cause) == (JobState.FAILED, "SpokeJobDeleted")
     assert stage.cluster.all() == []
-
-
-def has_another_s_name(life: Life) -> Story:
-    stage = life.stage
-    foreign = spokejob(life.job, stage.cluster.namespace)
-    foreign["spec"]["uid"] = str(uuid.uuid4())
-    before = stage.cluster.create(foreign)
-    yield lambda: life.row.state.final
-    assert (life.row.state, life.row.cause) == (JobState.FAILED, "NameTaken")
-    assert stage.cluster.all() == [before]
 
 
 def can_be_no_spokejob(life: Life) -> Story:
@@ -187,10 +157,7 @@ WRITES = {
     succeeds_at_the_second_attempt: {
         "api Launch": 1, "sql RecordSubmitted": 1, "api Mirror": 3, "sql EndAttempt": 1, "sql Prune": 1},
     is_cancelled: {"sql RecordSubmitted": 1, "api Cancel": 1, "sql FailJob": 1, "api Mirror": 1},
-    starts_when_somebody_says_so: {
-        "api Launch": 1, "sql RecordSubmitted": 1, "api ChangeStart": 3, "api Mirror": 1},
     is_deleted_as_it_runs: {"sql RecordSubmitted": 1, "sql ConfirmGone": 1},
-    has_another_s_name: {"sql FailJob": 1},
     can_be_no_spokejob: {"sql Launch": 1},
 }  # fmt: skip
 """How often each has to be made, in a life in which each is made and not remembered."""

@@ -61,16 +61,3 @@ def test_sync_without_the_application_dispatches_none(writer: Writer) -> None:
     make_due(writer)
     loop_of(writer, None)._tick()
     assert dispatched(writer) == []
-
-
-def test_a_database_error_in_a_tick_leaves_the_other_routines_alone(
-    writer: Writer, caplog: pytest.LogCaptureFixture
-) -> None:
-    registry = Registry()
-    registry.job("report", schedule=Every(hours=1))(lambda _ctx: None)
-    with writer.transaction() as connection:
-        connection.exec_driver_sql("ALTER TABLE job_schedule RENAME TO elsewhere")
-    loop_of(writer, registry)._tick()
-    assert "could not dispatch the jobs of schedules" in caplog.text
-    with writer.transaction() as connection:
-        connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO job_schedule")

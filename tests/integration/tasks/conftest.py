@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.tasks.support.certificates import Authority, Signed
 from tests.integration.tasks.support.servers import KEY, Server, task_server
+from tests.waiting import eventually
 
 from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
@@ -17,6 +20,38 @@ from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
 StartServer = Callable[..., Server]
 MakeDispatcher = Callable[..., TaskDispatcher]
 QUICK = DispatcherOptions(backoff_max_seconds=0.5, retry_seconds=0.05, exit_seconds=2.0)
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With the default settings, for all tests of this process."""
+    with task_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def server(shared_server: Server) -> Iterator[Server]:
+    """For a test that needs no other settings. It uses ids of its own, and leaves no task that runs."""
+    shared_server.begin()
+    yield shared_server
+    eventually(lambda: shared_server.metric("spoke_tasks_unfinished") == 0, what="the end of a test's tasks")
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def signed(authority: Authority) -> Signed:
+    """A certificate of localhost."""
+    return authority.sign("one")
+
+
+@pytest.fixture(scope="session")
+def trusting(authority: Authority) -> ssl.SSLContext:
+    """A client's, which trusts that certificate."""
+    return ssl.create_default_context(cafile=str(authority.cert))
 
 
 @pytest.fixture

@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from datetime import timedelta
 from uuid import uuid4
 
+import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from texting.models import Assignment, Campaign, Contact, OptOut, Organization, utc_now
+
+BOTH = pytest.mark.parametrize("texting_database_url", ["sqlite", "postgresql"], indirect=True)
+"""On both databases, whose locks differ."""
 
 
 def make_campaign(

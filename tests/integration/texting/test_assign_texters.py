@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
-from tests.integration.texting.making import add_contacts, cell_of, holders, make_campaign, start
+from tests.integration.texting.making import BOTH, add_contacts, cell_of, holders, make_campaign
 
 from spoke_jobs import JobRequest, JobState
 from spoke_jobs.runners.memory_runner import MemoryRunner
@@ -97,15 +97,6 @@ def test_what_nobody_may_have_stays_nobodys_and_a_shortage_falls_on_the_last(
     assert Counter(holders(sessions, campaign)) == {"Bo": 30, "Tess": 10}
 
 
-def test_a_second_run_changes_nothing(
-    sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign
-) -> None:
-    results = [assign(sessions, runner, campaign, shares(Tess=9, Bo=None)).result for _ in range(2)]
-    assert results[0] == results[1]
-    assert holders(sessions, campaign) == 9 * ["Tess"] + 31 * ["Bo"]
-    assert list(texters_of(sessions, campaign)) == ["Tess", "Bo"]
-
-
 def test_whom_a_texter_has_written_to_stays_with_them_and_the_others_are_divided_anew(
     sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign
 ) -> None:
@@ -166,16 +157,6 @@ def test_who_has_opted_out_is_nobodys(
     assert holders(sessions, campaign) == [None, "Tess", "Tess", None] + 36 * ["Tess"]
 
 
-def test_an_empty_list_takes_back_what_is_unwritten(
-    sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign
-) -> None:
-    assign(sessions, runner, campaign, shares(Tess=None))
-    write(sessions, campaign, "Tess", 2)
-    job = assign(sessions, runner, campaign, [])
-    assert job.result == {"texters": 0, "assigned": 0, "written": 0, "unassigned": 38}
-    assert holders(sessions, campaign) == 2 * ["Tess"] + 38 * [None]
-
-
 def test_other_campaigns_are_left_alone(
     sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign
 ) -> None:
@@ -187,8 +168,7 @@ def test_other_campaigns_are_left_alone(
     assert holders(sessions, campaign) == ["Tess"] + 39 * [None]
 
 
-@pytest.mark.parametrize("committed", [False, True])
-@pytest.mark.parametrize("calls_before", range(6))
+@pytest.mark.parametrize(("calls_before", "committed"), [(0, True), (1, False), (4, True), (5, False)])
 def test_an_attempt_that_breaks_off_is_followed_by_one_that_comes_to_the_same_end(
     sessions: sessionmaker[Session],
     runner: MemoryRunner,
@@ -242,6 +222,7 @@ def the_end_without_a_break(
     return job.result, holders(sessions, twin)
 
 
+@BOTH
 def test_texters_who_write_between_two_batches_are_counted_in(
     sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,26 +257,6 @@ def test_says_how_far_it_has_come(
     assert said[0] == (17, "7 of 40 contacts")
     assert said[-1] == (99, "40 of 40 contacts")
     assert said == sorted(said)
-
-
-def test_an_assignment_that_is_rolled_back_was_never_asked_for(
-    sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign
-) -> None:
-    with sessions() as session:
-        request_assignment(session, campaign, shares(Tess=None))
-        session.rollback()
-    assert runner.drain() == []
-    assert holders(sessions, campaign) == CONTACTS * [None]
-
-
-def test_while_a_campaign_is_running_texters_write_to_what_they_have_then(
-    sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign
-) -> None:
-    start(sessions, campaign)
-    assign(sessions, runner, campaign, shares(Tess=2, Bo=None))
-    assign(sessions, runner, campaign, shares(Tess=None))
-    with sessions.begin() as session:
-        assert len(write_messages(session, campaign.id, "Tess", 100)) == CONTACTS
 
 
 @pytest.mark.parametrize(

@@ -40,20 +40,3 @@ def test_a_key_stands_for_one_message(url: str) -> None:
     answer = post(url, "a", MESSAGE | {"text": "ho"})
     assert answer.status_code == 409
     assert "'a' was used for another message" in answer.json()["error"]
-
-
-@pytest.mark.parametrize(
-    ("key", "body", "status", "says"),
-    [
-        (None, MESSAGE, 400, "Idempotency-Key"),
-        ("a", MESSAGE | {"to": "555-0100"}, 422, "to"),
-        ("a", MESSAGE | {"text": ""}, 422, "text"),
-        ("a", {"text": "hi"}, 422, "to"),
-        ("a", "no message", 422, "object"),
-    ],
-)
-def test_refuses_what_is_no_message(url: str, key: str | None, body: Any, status: int, says: str) -> None:
-    answer = post(url, key, body)
-    assert answer.status_code == status
-    assert says in answer.json()["error"]
-    assert stats(url)["delivered"] == 0

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 from tests.ports import free_port
 from tests.waiting import eventually, patient
 
@@ -84,8 +83,7 @@ def test_with_web_it_ends_as_the_dashboard_of_its_jobs(tmp_path: Path) -> None:
         assert f"<td>{job_type}</td>" in found
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_stops_what_it_started(tmp_path: Path, by: signal.Signals) -> None:
+def test_interrupted_it_stops_what_it_started(tmp_path: Path) -> None:
     folder, log = tmp_path / "demo", tmp_path / "log"
     with demonstration(folder, log=log) as process:
 
@@ -95,7 +93,7 @@ def test_interrupted_it_stops_what_it_started(tmp_path: Path, by: signal.Signals
 
         eventually(imports, "it imports", state=log.read_text)
         assert len(processes_of(folder)) >= 2
-        process.send_signal(by)
+        process.send_signal(signal.SIGINT)
         assert process.wait(patient(60)) == 130
     assert "what was started has been stopped" in log.read_text()
     assert "Traceback" not in log.read_text()

@@ -82,14 +82,6 @@ def test_the_latest_message_of_each_contact_is_told(
     assert [row["message_error"] for row in rows] == ["", "'=no", ""]
 
 
-def test_other_campaigns_are_left_out_and_an_empty_one_has_only_headings(
-    sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign
-) -> None:
-    result, text = export(sessions, runner, make_campaign(sessions))
-    assert result["rows"] == 0
-    assert rows_of(text) == []
-
-
 def test_batches_neither_lose_nor_repeat_a_contact(
     sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:

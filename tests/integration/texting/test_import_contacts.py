@@ -85,8 +85,7 @@ def test_the_same_number_may_stand_in_another_campaign(sessions: sessionmaker[Se
         assert job.result["loaded"] == 1
 
 
-@pytest.mark.parametrize("batches_before", [0, 1, 5])
-@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize(("batches_before", "committed"), [(0, True), (1, False), (5, True)])
 def test_an_attempt_that_breaks_off_is_followed_by_one_that_loads_the_rest_and_counts_right(
     sessions: sessionmaker[Session],
     runner: MemoryRunner,

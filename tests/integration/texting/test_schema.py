@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
+from tests.integration.texting.making import BOTH
 
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.migrations import migrate
@@ -38,6 +39,7 @@ def differences(engine: Engine) -> list[Any]:
 
 # On SQLite the ledger's indexes by expressions can't be read back; they are not ours to compare.
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection:sqlalchemy.exc.SAWarning")
+@BOTH
 @pytest.mark.parametrize("ledger_first", [True, False])
 def test_the_tables_are_as_the_models_have_them(engine: Engine, ledger_first: bool) -> None:
     if ledger_first:
@@ -49,6 +51,7 @@ def test_the_tables_are_as_the_models_have_them(engine: Engine, ledger_first: bo
     assert differences(engine) == []
 
 
+@BOTH
 def test_the_first_releases_rows_are_kept_and_a_texter_has_one_assignment(engine: Engine) -> None:
     create_tables(engine, FIRST)
     with engine.begin() as connection:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
-from tests.integration.texting.making import add_contacts, cell_of, make_campaign
+from tests.integration.texting.making import BOTH, add_contacts, cell_of, make_campaign
 
 from spoke_jobs import JobRequest, JobState
 from spoke_jobs.runners.memory_runner import MemoryRunner
@@ -64,16 +64,7 @@ def test_started_again_it_stays_as_it_is(
     assert len(runner.tasks) == 1
 
 
-def test_asked_for_twice_at_once_it_starts_once(
-    sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign
-) -> None:
-    with sessions.begin() as session:
-        for _ in range(2):
-            request_start(session, campaign)
-    assert [job.result["started"] for job in runner.drain()] == [True, False]
-    assert len(runner.tasks) == 1
-
-
+@BOTH
 def test_an_attempt_that_breaks_off_at_its_very_end_has_started_nothing(
     sessions: sessionmaker[Session], runner: MemoryRunner, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:

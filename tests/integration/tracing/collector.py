@@ -47,6 +47,7 @@ class Collector:
             "SPOKE_TRACES": "joined",
             "OTEL_SERVICE_NAME": service,
             "OTEL_EXPORTER_OTLP_ENDPOINT": self._url,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
             "NO_PROXY": "127.0.0.1",
         }
 

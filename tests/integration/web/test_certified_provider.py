@@ -125,15 +125,10 @@ def test_somebody_signs_in_and_out(provider: Provider, sqlite_ledger_url: str, t
     assert "id2 has signed in" in (tmp_path / "log").read_text()
 
 
-@pytest.mark.parametrize(("group", "status"), [("pwd", 200), ("mfa", 303)])
-def test_a_claim_admits_people(
-    provider: Provider, sqlite_ledger_url: str, tmp_path: Path, group: str, status: int
-) -> None:
+def test_a_claim_admits_people(provider: Provider, sqlite_ledger_url: str, tmp_path: Path) -> None:
     for _ in open_ledger(sqlite_ledger_url):
         pass
-    options = ("--oidc-group-claim", "amr", "--oidc-read-only-group", group)
+    options = ("--oidc-group-claim", "amr", "--oidc-read-only-group", "pwd")
     with dashboard(provider, sqlite_ledger_url, tmp_path, *options) as browser:
-        answer = sign_in(browser, "/")
-        page = browser.get("/")
-        assert page.status_code == status
-        assert "may only look" in page.text or "who may not look at this dashboard" in answer.text
+        sign_in(browser, "/")
+        assert "may only look" in browser.get("/").text

@@ -23,15 +23,12 @@ from tests.asgi_server import serving
 from tests.conftest import open_ledger
 from tests.contract.dashboard_scene import API_ROUTES, EVERYBODY, HOSTILE, ROUTES
 from tests.contract.dashboard_schedules import APPLICATION
-from tests.integration.web.browser.filled_ledger import Filled, fill_with_hostile_texts
+from tests.contract.filled_ledger import PAGES, Filled, fill_with_hostile_texts
 
 from spoke_jobs.web import app
 
 EXAMPLES = 12
 """For each route and each way to generate values."""
-PAGES = ("/", "/jobs", "/jobs?state=failed", "/jobs/{waiting}", "/jobs/{failed}", "/bulk/cancel?state=waiting")
-PAGES += ("/bulk/retry?state=failed", "/failures", "/queues", "/schedules", "/batches", "/tasks", "/tasks/{task}")
-PAGES += ("/schedules/backfill?schedule={schedule}&from=2026-03-01T00:00&to=2026-03-20T00:00", "/cluster", "/audit")
 LIKELY = (
     *("0", "1", "3", "-1", "2147483648", "9223372036854775808", "10000000000000000000000", "1e3", "on", "yes", "none"),
     *("failed", "waiting", "JobError", "queue:mail", "type:sync_*", "each-queue", "all", "100/min", "24", "mail"),

@@ -13,7 +13,6 @@ from tests.contract.dashboard_api import ApiContract
 from tests.contract.dashboard_backfills import BackfillsContract
 from tests.contract.dashboard_batches import AuditContract, BatchesContract
 from tests.contract.dashboard_bulk import BulkContract
-from tests.contract.dashboard_cluster import Cluster, ClusterContract
 from tests.contract.dashboard_failures import FailuresContract
 from tests.contract.dashboard_job import JobPageContract
 from tests.contract.dashboard_job_list import JobListContract
@@ -22,7 +21,6 @@ from tests.contract.dashboard_overview import OverviewContract
 from tests.contract.dashboard_queues import QueuesContract
 from tests.contract.dashboard_scene import API_ROUTES, EVERYBODY, HOST, Open, token_in
 from tests.contract.dashboard_schedules import SchedulesContract
-from tests.contract.dashboard_starts import StartsContract
 from tests.contract.dashboard_tasks import TasksContract
 from tests.contract.ledger import new_job
 from tests.waiting import patient
@@ -31,7 +29,6 @@ from spoke_jobs.cluster.cluster_view import SpokeJobWaits
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.ledger.access.privileges import Process
 from spoke_jobs.ledger.notify import TASKS_CHANNEL, listen
-from spoke_jobs.ledger.outbox.task_outbox import insert_task
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.sync.writer import Writer
 from spoke_jobs.web import app, change_stream, dashboard
@@ -39,35 +36,19 @@ from spoke_jobs.web.api_document import PROBLEM
 from spoke_jobs.web.change_stream import BEGIN, EVENT, ChangeStream
 
 
-class TestPostgresqlOverview(OverviewContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
+class TestPostgresqlOverview(OverviewContract): ...
 
 
-class TestPostgresqlApi(ApiContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
+class TestPostgresqlApi(ApiContract): ...
 
 
-class TestPostgresqlJobPage(JobPageContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
+class TestPostgresqlJobPage(JobPageContract): ...
 
 
-class TestPostgresqlJobList(JobListContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
+class TestPostgresqlJobList(JobListContract): ...
 
 
 class TestPostgresqlDashboard(DashboardContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
-
     def test_a_dispatch_tells_browsers(
         self, ledger: SqlLedger, ledger_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -116,24 +97,6 @@ class TestPostgresqlDashboard(DashboardContract):
         answer = browser.get("/api/v1/jobs")
         assert (answer.status_code, answer.headers["content-type"]) == (503, PROBLEM)
         assert "did not answer within 0.3 s" in answer.json()["detail"]
-
-    def test_a_slow_search_for_tasks_does_not_advise_filters_that_it_lacks(
-        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(dashboard, "STATEMENT_SECONDS", 0.3)
-        with ledger.engine.begin() as connection:
-            insert_task(connection, "kubernetes", "send", "{}")
-        browser = browse(EVERYBODY)
-        assert browser.get("/tasks?name=send").status_code == 200
-        with ledger.engine.begin() as connection:  # each read of a row now takes a second
-            connection.execute(text("ALTER TABLE task_outbox RENAME TO task_outbox_rows"))
-            connection.execute(
-                text("CREATE VIEW task_outbox AS SELECT * FROM task_outbox_rows WHERE pg_sleep(1) IS NOT NULL")
-            )
-        answer = browser.get("/tasks?name=send")
-        assert answer.status_code == 503
-        assert "Wait until the database has less to do" in answer.text
-        assert "an organization" not in answer.text
 
     def test_a_locked_row_ends_with_a_clear_message(
         self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
@@ -207,14 +170,20 @@ class TestPostgresqlDashboard(DashboardContract):
             assert "role" in answer.text
         assert ledger.get(job.id) == job
 
-    def test_whether_sync_is_active(self, ledger: SqlLedger, browse: Open, ledger_url: str) -> None:
+    def test_whether_sync_is_active(
+        self, ledger: SqlLedger, browse: Open, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.namespace_in", lambda _: NamespaceView("shop"))
+        monkeypatch.setattr("spoke_jobs.web.cluster_reads.waits_in", lambda _: SpokeJobWaits())
         browser = browse(EVERYBODY)
+        assert "No sync is active. Jobs under" in browser.get("/cluster").text
         ledger.insert(new_job())
         assert '<th scope="row">sync</th>' not in browser.get("/").text
         assert "No sync is active" not in browser.get("/").text, "no job needs it"
         ledger.insert(new_job(runner="kubernetes"))
         page = browser.get("/").text
         assert "No sync is active" in page
+        assert "Check that `spoke-jobs sync` runs" in browser.get("/cluster").text
         assert '<tr><th scope="row">sync</th><td></td><td>none is active</td><td></td><td></td><td></td></tr>' in page
         writer = Writer(ledger_url)
         assert writer.lead()
@@ -223,81 +192,33 @@ class TestPostgresqlDashboard(DashboardContract):
         assert row.startswith("<td></td><td>alive</td><td></td><td><time "), "this role may know since when"
         assert row.count("<time ") == 2
         assert "No sync is active" not in page
-        writer.close()
-        writer.engine.dispose()
-
-
-class TestPostgresqlBulk(BulkContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
-
-
-class TestPostgresqlFailures(FailuresContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
-
-
-class TestPostgresqlMutes(MutesContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
-
-
-class TestPostgresqlStarts(StartsContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
-
-
-class TestPostgresqlQueues(QueuesContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
-
-
-class TestPostgresqlSchedules(SchedulesContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
-
-
-class TestPostgresqlBackfills(BackfillsContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
-
-
-class TestPostgresqlBatches(BatchesContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
-
-
-class TestPostgresqlCluster(ClusterContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
-
-    def test_whether_sync_is_active(self, ledger: SqlLedger, browse: Open, cluster: Cluster, ledger_url: str) -> None:
-        cluster(NamespaceView("shop"), SpokeJobWaits())
-        browser = browse(EVERYBODY)
-        assert "No sync is active. Jobs under" in browser.get("/cluster").text
-        ledger.insert(new_job(runner="kubernetes"))
-        assert "Check that `spoke-jobs sync` runs" in browser.get("/cluster").text
-        writer = Writer(ledger_url)
-        assert writer.lead()
         assert "Sync is active." in browser.get("/cluster").text
         writer.close()
         writer.engine.dispose()
 
 
-class TestPostgresqlTasks(TasksContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
+class TestPostgresqlBulk(BulkContract): ...
 
+
+class TestPostgresqlFailures(FailuresContract): ...
+
+
+class TestPostgresqlMutes(MutesContract): ...
+
+
+class TestPostgresqlQueues(QueuesContract): ...
+
+
+class TestPostgresqlSchedules(SchedulesContract): ...
+
+
+class TestPostgresqlBackfills(BackfillsContract): ...
+
+
+class TestPostgresqlBatches(BatchesContract): ...
+
+
+class TestPostgresqlTasks(TasksContract):
     def test_a_retry_wakes_the_task_deployment(self, ledger: SqlLedger, browse: Open) -> None:
         task = self.failed_task(ledger)
         wakes = listen(ledger.engine, TASKS_CHANNEL)
@@ -308,22 +229,5 @@ class TestPostgresqlTasks(TasksContract):
             self.post(browse(EVERYBODY), f"/tasks/{task.id}/retry", f"/tasks/{task.id}")
             assert wakes.recv(16)
 
-    def test_a_task_that_somebody_else_has_locked(
-        self, ledger: SqlLedger, browse: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(dashboard, "STATEMENT_SECONDS", 0.3)
-        task = self.failed_task(ledger)
-        browser, path = browse(EVERYBODY), f"/tasks/{task.id}"
-        token = token_in(browser.get(path))
-        with ledger.engine.begin() as connection:
-            connection.execute(text("SELECT * FROM task_outbox FOR UPDATE"))
-            answer = browser.post(f"{path}/retry", data={"token": token})
-        assert answer.status_code == 503
-        assert "Nothing was changed. Try again." in answer.text
-        assert self.state(ledger, task.id) == "failed"
 
-
-class TestPostgresqlAudit(AuditContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
+class TestPostgresqlAudit(AuditContract): ...

@@ -13,10 +13,6 @@ from spoke_jobs.web import dashboard
 
 
 class TestPostgresqlProgress(ProgressContract):
-    @pytest.fixture
-    def ledger_url(self, postgres_ledger_url: str) -> str:
-        return postgres_ledger_url
-
     async def test_a_role_that_may_only_read_suffices(
         self, ledger: SqlLedger, serve: Serve, role_urls: dict[Process, str]
     ) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from tests.conftest import open_ledger
+from tests.contract.filled_ledger import fill_with_hostile_texts
 from tests.integration.web.browser.browsing import printed_by
-from tests.integration.web.browser.filled_ledger import fill_with_hostile_texts
 from tests.integration.web.dashboard_process import Served, serving
 from tests.waiting import patient
 

@@ -27,21 +27,6 @@ def hungry(_ctx: JobContext) -> None:
         time.sleep(0.02)
 
 
-LEFT: list[bytes] = []
-
-
-@job("leaving", lane="worker")
-def leaving(_ctx: JobContext) -> None:
-    """Leave 200 MiB in the process."""
-    LEFT.append(b"x" * (200 * 2**20))
-
-
-@job("modest", lane="worker", resources={"limits": {"memory": "200Mi"}})
-def modest(_ctx: JobContext) -> None:
-    """Run for long enough to be measured."""
-    time.sleep(1)
-
-
 @job("long", lane="worker", worker_seconds=0.2)
 def long(_ctx: JobContext) -> None:
     time.sleep(600)

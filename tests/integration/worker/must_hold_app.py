@@ -14,7 +14,6 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, insert
 
 from spoke_jobs import JobContext, Registry, RetryPolicy
 from spoke_jobs.contract.causes import CauseClass
-from spoke_jobs.ledger.claims import bulk, due_jobs
 
 registry = Registry()
 metadata = MetaData()
@@ -145,23 +144,3 @@ async def async_beat(ctx: JobContext, payload: dict[str, Any]) -> int:
         note(payload["folder"], "beat", ctx.job.id, ctx.attempt)
         await asyncio.sleep(0.01)
     return ctx.attempt
-
-
-def _take_the_lock_out() -> None:
-    """Claims that hold no queue, to show that what looks for overlaps would find them."""
-    for variant in due_jobs.VARIANTS:
-        statement = bulk.CLAIM.format(candidates=bulk._UNLIMITED.format(search=due_jobs.search(variant)))
-        for old, new in (
-            (f"AND NOT (locks_queue AND queue_name IN (SELECT queue_name FROM {bulk.QUEUE_LOCK}))", ""),
-            ("FROM candidates WHERE NOT locks_queue", "FROM candidates WHERE true"),
-            ("WHERE locks_queue AND (SELECT set_config", "WHERE false AND (SELECT set_config"),
-            ("FROM chosen WHERE locks_queue ORDER BY", "FROM chosen WHERE false ORDER BY"),
-            ("FROM chosen WHERE NOT locks_queue OR id IN (SELECT job_id FROM locks)", "FROM chosen"),
-        ):
-            assert statement.count(old) == 1, old
-            statement = statement.replace(old, new)
-        bulk._CLAIM_FOUND[variant] = bulk.typed(due_jobs.search_text(statement))
-
-
-if os.environ.get("WITHOUT_THE_LOCK"):
-    _take_the_lock_out()

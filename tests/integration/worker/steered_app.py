@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from tests.integration.worker.must_hold_app import note
 
-from spoke_jobs import JobContext, Registry, RetryLater, RetryPolicy
-from spoke_jobs.contract.causes import CauseClass
+from spoke_jobs import JobContext, Registry
 
 registry = Registry()
 
 
 @registry.job("brief")
-@registry.job("other")
 def brief(ctx: JobContext, payload: dict[str, Any]) -> None:
     """Take a few milliseconds, or as long as a file is missing."""
     note(payload["folder"], "start", ctx.job.job_type, ctx.job.id)
@@ -32,15 +29,3 @@ async def async_brief(ctx: JobContext, payload: dict[str, Any]) -> None:
     await asyncio.sleep(payload.get("seconds", 0))
     while "gate" in payload and not Path(payload["gate"]).exists():  # noqa: ASYNC110, ASYNC240
         await asyncio.sleep(0.005)
-
-
-@registry.job("call", retry=RetryPolicy(backoff_seconds=0, budget={CauseClass.ERROR: 1000}))
-def call(ctx: JobContext, payload: dict[str, Any]) -> None:
-    """Ask a server. If it fails, fail, or ask to be run again at once."""
-    note(payload["folder"], "start", ctx.job.id, ctx.attempt)
-    try:
-        urllib.request.urlopen(f"{payload['url']}/{ctx.job.id}/{ctx.attempt}", timeout=30).close()
-    except OSError as error:
-        if ctx.job.id % 2:
-            raise RetryLater(0, "the server failed") from error
-        raise

@@ -9,7 +9,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
@@ -20,7 +19,7 @@ from tests.ports import free_port
 from tests.waiting import patient
 
 from spoke_jobs.ledger.tables import job_request
-from spoke_jobs.model import JobData, JobState
+from spoke_jobs.model import JobState
 
 IMPATIENT = (
     "import spoke_jobs.worker.worker_metrics as f; f.STALE_SECONDS = 2.0; from spoke_jobs.cli import main; main()"
@@ -33,13 +32,6 @@ WORKER = "spoke-worker"
 SAMPLE = re.compile(
     r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{[a-zA-Z_]\w*="[^"\\]*"(,[a-zA-Z_]\w*="[^"\\]*")*\})? -?[0-9.]+(e[+-]?\d+)?'
 )
-
-
-@pytest.fixture
-def site(postgres_ledger_url: str, tmp_path: Path) -> Iterator[Site]:
-    made = Site(postgres_ledger_url, tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -65,20 +57,17 @@ def get(port: int, path: str) -> tuple[int, str]:
         return 0, ""
 
 
-def statements_are_over(site: Site, proxy: Proxy, how: str) -> bool:
-    """Whether the server has executed whatever the worker sent before its connections were cut or hung.
+def statements_are_over(site: Site) -> bool:
+    """Whether the server has executed whatever the worker sent before its connections were cut.
 
     A claim among it takes the jobs that are there when it is executed. Nobody gets its reply, so it would hold a job
     that the test dispatches too early until its lease lapses.
     """
-    if how == "hang" and proxy.unread():
-        return False
-    states = {"cut": "", "hang": "AND state = 'active'"}[how]
     query = (
         f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{WORKER}' AND datname = current_database()"
     )
     with site.engine.connect() as connection:
-        return bool(connection.scalar(text(f"{query} {states}")) == 0)
+        return bool(connection.scalar(text(query)) == 0)
 
 
 def started_within(site: Site, job_id: int) -> float:
@@ -97,50 +86,15 @@ def test_a_job_is_started_without_waiting_for_a_poll(site: Site) -> None:
         assert max(started_within(site, job_id) for job_id in behind) < POLL_SECONDS / 2
 
 
-def test_jobs_that_are_unblocked_are_started_without_waiting_for_a_poll(site: Site) -> None:
-    """Whether a child process or an event loop records the end, and whether a job or a batch is waited for."""
-    site._environment["SPOKE_POLL_SECONDS"] = str(POLL_SECONDS)
-    with site.worker("--processes", "1"):
-        site.wait_for(site.dispatch("nothing"), JobState.SUCCEEDED)  # it is up
-        chain = [site.dispatch("nothing")]
-        for job_type in ("async_nothing", "nothing", "async_nothing", "nothing"):
-            chain.append(site.dispatch(job_type, after=[chain[-1]]))
-        batch = site.runner.open_batch("one", JobData("nothing"))
-        chain.append(site.dispatch("async_nothing", batch_id=batch.id, after=[chain[-1]]))
-        site.runner.close_batch(batch.id)
-        assert batch.then_id is not None
-        for job_id in (*chain, batch.then_id):
-            site.wait_for(job_id, JobState.SUCCEEDED)
-        first, last = site.row(chain[0]).started_at, site.row(batch.then_id).started_at
-        assert first is not None
-        assert last is not None
-        assert (last - first).total_seconds() < 200, "six ends would be five polls, a minute apart"
-
-
-def test_a_failed_jobs_follower_is_started_without_waiting_for_a_poll(site: Site) -> None:
-    site._environment["SPOKE_POLL_SECONDS"] = str(POLL_SECONDS)
-    with site.worker("--processes", "1"):
-        site.wait_for(site.dispatch("nothing"), JobState.SUCCEEDED)
-        failing = site.dispatch("fails_once_for_all")
-        after = site.dispatch("nothing", after=[failing], after_failed="run")
-        assert started_within(site, after) < POLL_SECONDS / 2
-        site.runner.ledger.retry(failing)
-        began = time.monotonic()
-        site.wait(lambda: site.row(failing).run == 2 and site.row(failing).state is JobState.FAILED)
-        assert time.monotonic() - began < POLL_SECONDS / 2
-
-
-@pytest.mark.parametrize("how", ["cut", "hang"])
-def test_after_an_outage_work_goes_on_without_waiting_for_a_poll(site: Site, proxy: Proxy, how: str) -> None:
+def test_after_an_outage_work_goes_on_without_waiting_for_a_poll(site: Site, proxy: Proxy) -> None:
     """Also what was dispatched meanwhile, when nobody could ring."""
     site._environment["SPOKE_POLL_SECONDS"] = str(POLL_SECONDS)
     with site.worker("--processes", "1") as worker:
         site.wait_for(site.dispatch("nothing"), JobState.SUCCEEDED)
-        getattr(proxy, how)()
-        site.wait(lambda: statements_are_over(site, proxy, how))
+        proxy.cut()
+        site.wait(lambda: statements_are_over(site))
         during = [site.dispatch("nothing"), site.dispatch("async_nothing")]
-        if how == "cut":
-            site.wait(lambda: "lost the database connection" in site.log)
+        site.wait(lambda: "lost the database connection" in site.log)
         proxy.mend()
         began = time.monotonic()
         for job_id in during:
@@ -169,10 +123,7 @@ def test_jobs_that_end_while_the_database_is_away_are_recorded_once_it_is_back(s
     assert [site.causes(job_id) for job_id in jobs] == [[""], [""]]
 
 
-@pytest.mark.parametrize("how", ["cut", "hang"])
-def test_jobs_that_lose_the_database_for_longer_than_their_leases_are_not_charged(
-    site: Site, proxy: Proxy, how: str
-) -> None:
+def test_jobs_that_lose_the_database_for_longer_than_their_leases_are_not_charged(site: Site, proxy: Proxy) -> None:
     """Their workers know why the leases lapsed, and record it once the database is back."""
     site._environment["SPOKE_LEASE_SECONDS"] = "4"
     go_on = site.folder / "go on"
@@ -180,7 +131,7 @@ def test_jobs_that_lose_the_database_for_longer_than_their_leases_are_not_charge
     with site.worker("--processes", "1"):
         for job_id in jobs:
             site.pid_of(job_id)
-        getattr(proxy, how)()
+        proxy.cut()
         # A child says so itself, or its supervisor does, if the machine is too busy for the child to stop in time.
         ended = r"job {}, attempt 1: .*the database did not answer, so the lease could not be renewed"
         site.wait(lambda: all(re.search(ended.format(job_id), site.log) for job_id in jobs))

@@ -5,29 +5,20 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 from tests.contract.worker import Site
 from tests.integration.worker import must_hold_app
 from tests.integration.worker.must_hold_app import effects
-from tests.integration.worker.test_must_hold import make_site, results, signal_all
+from tests.integration.worker.test_must_hold import results, signal_all, site
 
 from spoke_jobs.ledger.tables import job_attempt, job_request
 from spoke_jobs.model import JobData
 
-LEASE_SECONDS = 3.0
-
-
-@pytest.fixture
-def site(postgres_ledger_url: str, tmp_path: Path) -> Iterator[Site]:
-    made = make_site(postgres_ledger_url, tmp_path, SPOKE_LEASE_SECONDS=str(LEASE_SECONDS))
-    yield made
-    made.close()
+__all__ = ["site"]
 
 
 def dispatch_batch(site: Site, jobs: int, seconds: float) -> tuple[list[int], int]:
@@ -45,7 +36,7 @@ def dispatch_batch(site: Site, jobs: int, seconds: float) -> tuple[list[int], in
 @pytest.mark.parametrize(
     ("runs", "jobs", "workers", "seconds", "every"),
     [
-        (1, 80, 3, 0.4, 1.5),
+        (1, 60, 2, 0.4, 1.5),
         pytest.param(50, 1000, 8, 0.25, 3.0, marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
     ],
     ids=["short", "whole"],
@@ -53,6 +44,7 @@ def dispatch_batch(site: Site, jobs: int, seconds: float) -> tuple[list[int], in
 def test_what_follows_a_batch_whose_workers_are_killed_runs_once_and_last(
     site: Site, runs: int, jobs: int, workers: int, seconds: float, every: float
 ) -> None:
+    site._environment["SPOKE_LEASE_SECONDS"] = "3"
     chance = random.Random(17)
     options = ("--concurrency", "4", "--batch", "4")
     kills = 0

@@ -7,29 +7,22 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 from tests.contract.worker import Site
 from tests.integration.worker.must_hold_app import STEP_SECONDS, effects
-from tests.integration.worker.test_must_hold import make_site
+from tests.integration.worker.test_must_hold import site
 
 from spoke_jobs.model import JobState
 
-
-@pytest.fixture
-def site(postgres_ledger_url: str, tmp_path: Path) -> Iterator[Site]:
-    made = make_site(postgres_ledger_url, tmp_path)
-    yield made
-    made.close()
+__all__ = ["site"]
 
 
 @pytest.mark.parametrize(
     ("job_type", "kills"),
     [
-        pytest.param("in_steps", 3, id="short"),
+        pytest.param("in_steps", 2, id="short"),
         pytest.param("async_in_steps", 100, id="long", marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
     ],
 )

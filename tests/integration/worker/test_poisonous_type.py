@@ -112,8 +112,7 @@ def lane(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lane]:
     [
         ("postgresql", "Killed", 0.01),
         ("postgresql", "OutOfMemory", 0.05),
-        ("postgresql", "Timeout", 0.05),
-        ("sqlite", "Killed", 0.05),
+        ("sqlite", "Timeout", 0.05),
     ],
     indirect=["lane"],
 )

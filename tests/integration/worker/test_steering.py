@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 from tests.contract.worker import Site
-from tests.fullest_window import excess, most_in
 from tests.integration.worker import steered_app
 from tests.integration.worker.test_must_hold import finish, notes
 from tests.waiting import stays
 
 from spoke_jobs.ledger.tables import job_attempt, job_request
-from spoke_jobs.limits.job_limit import Bounds, Rate, parse_scope
+from spoke_jobs.limits.job_limit import parse_scope
 from spoke_jobs.model import JobData, JobState
 
-ALL, BRIEF = parse_scope("all"), parse_scope("type:brief")
+ALL = parse_scope("all")
 KINDS = ("brief", "async_brief")
 LATE_SECONDS = 1.0
 """For a machine that is busy. Usually the last job starts some milliseconds after the commit."""
-
-CLAIM_SECONDS = 0.25
-"""A claim takes its token, and then notes the time: on a busy machine, later than usually."""
-
-STEP_SECONDS = 0.25
-"""A child picks up a job, and the job notes its start: on a busy machine, later than usually."""
 
 
 @pytest.fixture
@@ -119,79 +109,3 @@ def test_after_the_commit_of_a_pause_no_job_of_a_burst_starts_and_all_end_after_
         site.runner.ledger.limits.resume(ALL)
         finish(site, jobs)
     assert sum(len(starts(site, kind)) for kind in KINDS) == 300
-
-
-@contextmanager
-def failing_server() -> Iterator[tuple[str, list[tuple[float, int, int]], threading.Event]]:
-    """A server that answers 503 until the event is set; its URL, and its log: when, job, attempt."""
-    log: list[tuple[float, int, int]] = []
-    well = threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            _, job, attempt = self.path.split("/")
-            log.append((time.time(), int(job), int(attempt)))
-            self.send_response(200 if well.is_set() else 503)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", log, well
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.mark.parametrize(
-    ("rate", "seconds"),
-    [
-        (Rate(20, 1, 5), 8),
-        pytest.param(Rate(5, 1, 5), 60, marks=[pytest.mark.long, pytest.mark.timeout(600)]),
-    ],
-    ids=["short", "whole"],
-)
-def test_a_server_that_fails_is_not_called_more_often_than_the_rate_allows(
-    site: Site, rate: Rate, seconds: float
-) -> None:
-    """Four workers, and jobs that are tried again at once."""
-    site.runner.ledger.limits.set(parse_scope("type:call"), lambda _old: Bounds(rate=rate))
-    with failing_server() as (url, log, well), ExitStack() as stack:
-        jobs = dispatch(site, "call", 40, url=url)
-        for _ in range(4):
-            stack.enter_context(site.worker("--processes", "2"))
-        site.wait(lambda: bool(log))
-        site.wait(lambda: time.time() > log[0][0] + seconds)
-        failed = len(log)
-        well.set()
-        finish(site, jobs)
-    claimed = {
-        (attempt.job_id, attempt.number): attempt.claimed_at.timestamp()
-        for job in jobs
-        for attempt in site.runner.ledger.attempts(job)
-    }
-    claims = sorted(claimed.values())
-    begun = {(int(job), attempt): when for _, job, attempt, when in notes(site.folder)}
-    delays = [begun[key] - claimed[key] for key in claimed]
-    arrivals = sorted(when for when, _, _ in log)
-    called = sorted(begun.values())
-    print(
-        f"\n{len(log)} calls, {failed} of them failed; at most {most_in(arrivals, 1)} in any second; "
-        f"{site.log.count('too late for the token')} claims were given back; the others started "
-        f"{min(delays) * 1000:.0f} to {max(delays) * 1000:.0f} ms after their claims; "
-        f"of the fullest window, {excess(claims, rate):.2f} claims, {excess(called, rate):.2f} starts "
-        f"and {excess(arrivals, rate):.2f} calls too many"
-    )
-    assert excess(claims, rate, CLAIM_SECONDS) <= 0
-    assert excess(called, rate, rate.start_seconds + STEP_SECONDS) <= 0
-    # The server notes a call later than the job makes it, one more than another.
-    travel = [when - begun[job, attempt] for when, job, attempt in log]
-    assert excess(arrivals, rate, rate.start_seconds + STEP_SECONDS + max(travel) - min(travel)) <= 0
-    assert len(log) == len(claims), "each attempt calls once"
-    assert failed >= rate.count / rate.seconds * seconds * 0.5, "the rate is also used"

@@ -61,143 +61,63 @@ def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 APP = "tests.contract.app:registry"
 
 
-class TestBadSetUp:
-    @pytest.mark.parametrize("command", ["migrate", "check", "worker", "ls"])
-    def test_no_database_is_named(self, command: str) -> None:
-        done = spoke_jobs(command, SPOKE_APP=APP)
-        assert done.returncode == 1
-        assert "SPOKE_DATABASE_URL" in done.stderr
-        assert "Traceback" not in done.stderr
+NOWHERE = "postgresql://spoke:secret@127.0.0.1:1/none"
 
-    def test_without_the_database_why_says_where_the_cluster_s_view_is(self) -> None:
-        away = {"SPOKE_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/nothing"}
-        done = spoke_jobs("why", "42", SPOKE_NAMESPACE="shop", **away)
-        assert done.returncode == 1
-        assert "can't be reached" in done.stderr
-        assert "`kubectl get spokejobs`" in done.stderr
-        assert "TYPE-42-UID" in done.stderr
-        assert "kubectl" not in spoke_jobs("why", "42", SPOKE_NAMESPACE="", **away).stderr
 
-    @pytest.mark.parametrize("command", ["check", "worker", "ls"])
-    def test_a_database_that_is_not_migrated(self, command: str, tmp_path: os.PathLike[str]) -> None:
+@pytest.mark.parametrize(
+    ("command", "environment", "words"),
+    [
+        *((command, {}, "SPOKE_DATABASE_URL") for command in ("migrate", "check", "worker", "ls")),
+        *((command, {"SPOKE_DATABASE_URL": NOWHERE}, "127.0.0.1:1/none can't be") for command in ("check", "ls")),
+        ("migrate", {"SPOKE_DATABASE_URL": "nonsense"}, "isn't a valid database URL"),
+        ("migrate", {"SPOKE_DATABASE_URL": "mysql://a/b"}, "takes sqlite or postgresql"),
+        ("migrate", {"SPOKE_DATABASE_URL": "sqlite://"}, "name a file"),
+        ("migrate", {"SPOKE_DATABASE_URL": "sqlite:////no/such/folder/x.sqlite3"}, "can't be"),
+        ("check", {"SPOKE_DATABASE_URL": "postgresql://h:abc/db"}, "error: SPOKE_"),
+        (
+            "check",
+            {"SPOKE_DATABASE_URL": "postgresql://127.0.0.1:1/db?user=u&password=secret"},
+            "127.0.0.1:1/db?user=***&password=*** can't be",
+        ),
+        ("check", {"JOB_RUNNER": "[/foo]"}, "error: JOB_RUNNER='[/foo]': there is no such runner"),
+        ("check", {"JOB_RUNNER": ".foo"}, "error: JOB_RUNNER"),
+        ("check", {"SPOKE_APP": ":x"}, "error: SPOKE_APP"),
+    ],
+)
+def test_what_cannot_serve_is_named(command: str, environment: dict[str, str], words: str) -> None:
+    done = spoke_jobs(command, **{"SPOKE_APP": APP} | environment)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "secret" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_no_application(sqlite_ledger_url: str) -> None:
+    done = spoke_jobs("worker", SPOKE_DATABASE_URL=sqlite_ledger_url)
+    assert (done.returncode, "SPOKE_APP is not set" in done.stderr) == (1, True)
+
+
+def test_without_the_database_why_says_where_the_cluster_s_view_is() -> None:
+    done = spoke_jobs("why", "42", SPOKE_NAMESPACE="shop", SPOKE_DATABASE_URL=NOWHERE)
+    assert done.returncode == 1
+    for words in ("can't be reached", "`kubectl get spokejobs`", "TYPE-42-UID"):
+        assert words in done.stderr
+    assert "kubectl" not in spoke_jobs("why", "42", SPOKE_NAMESPACE="", SPOKE_DATABASE_URL=NOWHERE).stderr
+
+
+def test_a_database_that_is_not_migrated_or_of_another_release(sqlite_ledger_url: str, tmp_path: Path) -> None:
+    for command in ("check", "worker", "ls"):
         done = spoke_jobs(command, SPOKE_APP=APP, SPOKE_DATABASE_URL=f"sqlite:///{tmp_path}/new.sqlite3")
         assert done.returncode == 1
         assert "has no ledger yet: run `spoke-jobs migrate`" in done.stderr
-        assert not list(Path(tmp_path).iterdir())
-
-    @pytest.mark.parametrize("command", ["migrate", "check", "worker", "ls"])
-    def test_a_database_that_does_not_answer(self, command: str) -> None:
-        url = "postgresql://spoke:secret@127.0.0.1:1/none"
-        done = spoke_jobs(command, SPOKE_APP=APP, SPOKE_DATABASE_URL=url)
-        assert done.returncode == 1
-        assert "127.0.0.1:1/none can't be" in done.stderr
-        assert "secret" not in done.stderr
-        assert "Traceback" not in done.stderr
-
-    @pytest.mark.parametrize(
-        ("url", "words"),
-        [
-            ("nonsense", "isn't a valid database URL"),
-            ("mysql://a/b", "takes sqlite or postgresql"),
-            ("sqlite://", "name a file"),
-            ("sqlite:////no/such/folder/x.sqlite3", "can't be"),
-        ],
-    )
-    def test_a_database_that_cannot_serve(self, url: str, words: str) -> None:
-        done = spoke_jobs("migrate", SPOKE_DATABASE_URL=url)
-        assert done.returncode == 1
-        assert words in done.stderr
-        assert "Traceback" not in done.stderr
-
-    @pytest.mark.parametrize("command", ["migrate", "check"])
-    def test_a_password_in_the_query_is_not_shown(self, command: str) -> None:
-        url = "postgresql://127.0.0.1:1/db?user=u&password=hunter2"
-        done = spoke_jobs(command, SPOKE_APP=APP, SPOKE_DATABASE_URL=url)
-        assert done.returncode == 1
-        assert "127.0.0.1:1/db?user=***&password=*** can't be" in done.stderr
-        assert "hunter2" not in done.stderr + done.stdout
-
-    @pytest.mark.parametrize("name", ["[/foo]", "[tasks]"])
-    def test_a_message_is_printed_as_it_is(self, name: str, sqlite_ledger_url: str) -> None:
-        done = spoke_jobs("check", SPOKE_DATABASE_URL=sqlite_ledger_url, JOB_RUNNER=name)
-        assert done.returncode == 1
-        assert done.stderr.startswith(f"error: JOB_RUNNER='{name}': there is no such runner")
-
-    @pytest.mark.parametrize(
-        "environment", [{"JOB_RUNNER": ".foo"}, {"SPOKE_APP": ":x"}, {"SPOKE_DATABASE_URL": "postgresql://h:abc/db"}]
-    )
-    def test_a_name_that_is_none(self, environment: dict[str, str], sqlite_ledger_url: str) -> None:
-        done = spoke_jobs("check", **{"SPOKE_DATABASE_URL": sqlite_ledger_url, "SPOKE_APP": APP} | environment)
-        assert done.returncode == 1
-        assert done.stderr.startswith("error: SPOKE_" if "JOB_RUNNER" not in environment else "error: JOB_RUNNER")
-        assert "Traceback" not in done.stderr
-
-    def test_no_application(self, sqlite_ledger_url: str) -> None:
-        done = spoke_jobs("worker", SPOKE_DATABASE_URL=sqlite_ledger_url)
-        assert done.returncode == 1
-        assert "SPOKE_APP is not set" in done.stderr
-
-    def test_an_unknown_runner(self, sqlite_ledger_url: str) -> None:
-        done = spoke_jobs("check", SPOKE_DATABASE_URL=sqlite_ledger_url, SPOKE_APP=APP, JOB_RUNNER="cron")
-        assert done.returncode == 1
-        assert "'cron': there is no such runner; name one of kubernetes, legacy, memory" in done.stderr
-
-    def test_a_ledger_of_another_release(self, sqlite_ledger_url: str) -> None:
-        engine = create_engine(sqlite_ledger_url)
-        with engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE spoke_jobs_version SET version_num = '9999'")
-        engine.dispose()
-        done = spoke_jobs("ls", SPOKE_DATABASE_URL=sqlite_ledger_url)
-        assert done.returncode == 1
-        assert "at migration 9999, this release needs" in done.stderr
-
-    def test_a_pod_s_command_outside_a_pod(self) -> None:
-        done = process("run")
-        assert done.returncode == 10
-        assert "SPOKE_REQUEST_UID is not set" in done.stderr
-
-    def test_a_process_ends_as_its_command_does(self) -> None:
-        done = process("worker", SPOKE_APP=APP)
-        assert done.returncode == 1
-        assert done.stderr.startswith("error: the runner 'legacy' is not fully configured; set SPOKE_DATABASE_URL")
-        assert "Traceback" not in done.stderr
-
-    def test_a_wrong_command_line(self) -> None:
-        assert spoke_jobs("wokrer").returncode == 2
-        assert spoke_jobs("worker", "--processes", "0").returncode == 2
-
-
-def test_check_says_what_is_there(sqlite_ledger_url: str) -> None:
-    done = spoke_jobs("check", SPOKE_DATABASE_URL=sqlite_ledger_url, SPOKE_APP=APP)
-    assert done.returncode == 0, done.stderr
-    assert all(word in done.stdout for word in ("legacy: configured", "job   record", "task  note", "migrated"))
-
-
-def test_migrating_twice_is_migrating_once(tmp_path: os.PathLike[str]) -> None:
-    url = f"sqlite:///{tmp_path}/new.sqlite3"
-    for _ in range(2):
-        done = spoke_jobs("migrate", SPOKE_DATABASE_URL=url)
-        assert (done.returncode, "up to date" in done.stdout) == (0, True), done.stderr
-
-
-def test_ls_shows_the_newest_jobs_a_line_each(sqlite_ledger_url: str) -> None:
+        assert not (tmp_path / "new.sqlite3").exists()
     engine = create_engine(sqlite_ledger_url)
-    ledger = SqlLedger(engine)
-    for number in range(3):
-        ledger.insert(new_job(queue_name=f"q{number}"))
-    claim = claim_one(ledger, "legacy", ["report"], "w", 30)
-    assert claim is not None
-    ledger.fail(claim.token, Failure("InvalidPayload", "the name is missing", for_good=True), decide=True)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE spoke_jobs_version SET version_num = '9999'")
     engine.dispose()
-    done = spoke_jobs("ls", "--limit", "2", SPOKE_DATABASE_URL=sqlite_ledger_url)
-    assert [line.split("\t")[:4] for line in done.stdout.splitlines()] == [
-        ["3", "report", "q2", "waiting"],
-        ["2", "report", "q1", "waiting"],
-    ]
-    whole = spoke_jobs("ls", SPOKE_DATABASE_URL=sqlite_ledger_url).stdout.splitlines()[-1].split("\t")
-    assert whole[3] == "failed"
-    assert "InvalidPayload" in whole
-    assert "the name is missing" in whole
+    done = spoke_jobs("ls", SPOKE_DATABASE_URL=sqlite_ledger_url)
+    assert done.returncode == 1
+    assert "at migration 9999, this release needs" in done.stderr
 
 
 def test_ls_keeps_a_job_on_its_line(sqlite_ledger_url: str) -> None:

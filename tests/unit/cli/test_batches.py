@@ -79,14 +79,6 @@ def test_a_cancelled_batch_ends_with_its_jobs_and_what_follows(ledger: SqlLedger
     assert first.id not in {int(line.split("\t")[0]) for line in lines}
 
 
-def test_jobs_of_a_cancelled_batch_may_depend_on_each_other(ledger: SqlLedger, run: Run) -> None:
-    batch = ledger.open_batch("march", new_job())
-    first = ledger.insert(new_job(batch_id=batch.id))
-    second = ledger.insert(new_job(batch_id=batch.id, after=(first.id,)))
-    assert run("batches", "cancel", batch.id, "--yes").stdout.count("cancelled") == 3
-    assert [ledger.get(job.id).cause for job in (first, second)] == ["Cancelled"] * 2  # type: ignore[union-attr]
-
-
 def test_after_a_failed_batch_the_advice_names_it_and_the_command_that_retries_its_failed_jobs(
     ledger: SqlLedger, run: Run
 ) -> None:
@@ -113,20 +105,6 @@ def test_after_a_failed_batch_the_advice_names_it_and_the_command_that_retries_i
     assert ledger.get(apart.id).state is JobState.FAILED  # type: ignore[union-attr]
 
 
-def test_after_a_failed_job_the_advice_names_no_batch(ledger: SqlLedger, run: Run) -> None:
-    first = ledger.insert(new_job())
-    batch = ledger.open_batch("march", new_job(after=(first.id,)))
-    ledger.insert(new_job(batch_id=batch.id))
-    claim, other = ledger.claim_batch("legacy", ["report"], "w", LEASE, 3)
-    ledger.succeed(None, other.token, None)
-    ledger.close_batch(batch.id)
-    ledger.fail(claim.token, Failure("JobError", "no", for_good=True), decide=True)
-    advised = run("why", batch.then_id).stdout.splitlines()[0].split("\t")[2]
-    assert advised.startswith(
-        f"`spoke-jobs show {batch.then_id}` names that job or batch. Retry that job, or the failed"
-    )
-
-
 def test_a_cancelled_batch_is_retried_with_what_follows(ledger: SqlLedger, run: Run) -> None:
     outer = ledger.open_batch("outer", new_job())
     inner = ledger.open_batch("inner", new_job(batch_id=outer.id))
@@ -144,16 +122,6 @@ def test_a_cancelled_batch_is_retried_with_what_follows(ledger: SqlLedger, run: 
     assert result.stderr == ""
     states = [found.state for found in ledger.list_jobs()]
     assert sorted(states) == ["blocked", "blocked", "waiting"]
-
-
-def test_what_runs_after_failures_runs_after_a_cancelled_batch(ledger: SqlLedger, run: Run) -> None:
-    batch = ledger.open_batch("march", new_job(), "run")
-    job = ledger.insert(new_job(batch_id=batch.id))
-    assert run("batches", "cancel", batch.id, "--dry-run").stdout.startswith("1 waiting job of the type report\nwould")
-    assert run("batches", "cancel", batch.id, "--yes").stdout == f"{job.id}\treport\tcancelled\n"
-    then = ledger.get(batch.then_id or 0)
-    assert then is not None
-    assert then.state is JobState.WAITING
 
 
 def test_a_batch_without_jobs_is_cancelled_before_what_follows_starts(ledger: SqlLedger, run: Run) -> None:

@@ -57,9 +57,6 @@ class TestLs:
         assert [job["id"] for job in document(run("ls", "--json", *filters))["jobs"]] == found
         assert [int(line.split("\t")[0]) for line in run("ls", *filters).stdout.splitlines()] == found
 
-    def test_an_unknown_state_is_a_wrong_command_line(self, run: Run) -> None:
-        assert "'waiting', 'running', 'succeeded', 'failed'" in run("ls", "--state", "done", code=2).stderr
-
 
 class TestShow:
     def test_all_there_is_but_the_payload(self, ledger: SqlLedger, run: Run) -> None:
@@ -126,10 +123,6 @@ class TestShow:
         assert "there is no job 9" in result.stderr
         assert result.stdout == ""
 
-    @pytest.mark.parametrize("given", ["0", "-1", "x", str(2**63)])
-    def test_what_is_no_id(self, run: Run, given: str) -> None:
-        run("show", "--", given, code=2)
-
 
 class TestWhy:
     def test_a_held_queue(self, ledger: SqlLedger, run: Run) -> None:
@@ -147,11 +140,6 @@ class TestWhy:
         explained = document(run("why", job_id, "--json"))
         assert (explained["reasons"][0]["code"], explained["output_tail"]) == ("failed", "Traceback\nValueError: no")
         assert run("why", job_id).stdout.splitlines()[1:] == ["output\tTraceback", "output\tValueError: no"]
-
-    def test_a_lease_that_holds(self, ledger: SqlLedger, run: Run) -> None:
-        ledger.insert(new_job())
-        claimed(ledger)
-        assert {reason["code"] for reason in document(run("why", 1, "--json"))["reasons"]} == {"running"}
 
 
 class TestCancel:
@@ -220,15 +208,11 @@ class TestPriority:
         assert "there is no job 99" in result.stderr
         assert document(run("show", first.id, "--json"))["job"]["priority"] == -3
 
-    @pytest.mark.parametrize("arguments", [(1,), ("--to", 5), (1, "--to", 1001), (1, "--to", "high")])
+    @pytest.mark.parametrize("arguments", [(1,), ("--to", 5), (1, "--to", 1001)])
     def test_what_names_no_job_or_no_priority(self, ledger: SqlLedger, run: Run, arguments: tuple[object, ...]) -> None:
         job = ledger.insert(new_job())
         run("priority", *arguments, code=2)
         assert ledger.get(job.id) == job
-
-    def test_the_range_is_named(self, run: Run) -> None:
-        said = " ".join(run("priority", 1, "--to", 1001, code=2).stderr.split())
-        assert "the priority is 1001, where a whole number from -1000 to 1000 is expected" in said
 
 
 class TestSuspend:
@@ -402,9 +386,6 @@ class TestWhyOfAll:
             result = run("why", "--json")
             assert document(result)["incomplete"] == result.stderr.splitlines() == said
 
-    def test_without_jobs_there_is_nothing_to_print(self, run: Run) -> None:
-        assert run("why").stdout == ""
-
     def test_all_with_one_fingerprint_are_retried(self, ledger: SqlLedger, run: Run) -> None:
         ids = []
         for place in ("KeyError@shop.f", "KeyError@shop.f", "KeyError@shop.g"):
@@ -438,7 +419,7 @@ class TestWhyOfAll:
         states = {job.id: job.state for job in ledger.list_jobs()}
         assert (states[other], states[due]) == (JobState.WAITING, JobState.RUNNING)
 
-    @pytest.mark.parametrize("reason", ["Paused", "paused", "QueueLimitReached", "limit"])
+    @pytest.mark.parametrize("reason", ["Paused", "limit"])
     def test_a_reason_may_be_given_as_ls_prints_it(self, ledger: SqlLedger, run: Run, reason: str) -> None:
         job = ledger.insert(new_job(queue_name="q"))
         ledger.insert(new_job())
@@ -524,14 +505,6 @@ class TestFilters:
         assert document(run("ls", "--until", "1h", "--json"))["jobs"] == []
         assert document(run("ls", "--since", "2999-01-01T00:00Z", "--json"))["jobs"] == []
         assert "give 2026-03-01T09:00+01:00" in " ".join(run("ls", "--since", "noon", code=2).stderr.split())
-
-
-@pytest.mark.parametrize("command", ["worker", "tasks"])
-def test_a_process_that_could_not_dispatch_refuses_to_start(
-    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    monkeypatch.setenv("JOB_RUNNER", "legcay")
-    assert "there is no such runner; name one of kubernetes, legacy" in run(command, code=1).stderr
 
 
 def test_text_that_is_no_json_is_shown(ledger: SqlLedger, run: Run) -> None:

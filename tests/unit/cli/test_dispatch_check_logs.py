@@ -16,7 +16,7 @@ from tests.unit.cli.conftest import Run, claimed, document, fail
 from spoke_jobs.cli.commands import log_reader
 from spoke_jobs.contract.causes import CauseClass
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.model import Failure, JobState
+from spoke_jobs.model import Failure
 
 APP = "tests.contract.app:registry"
 
@@ -46,11 +46,6 @@ class TestDispatch:
         assert options.retry.allowance(CauseClass.ERROR) == 9
         assert (options.pod_template, options.resources) == ("large", {"requests": {"memory": "1Gi"}})
         assert options.labels == {"team": "payments"}
-
-    def test_resources_that_follow_history(self, ledger: SqlLedger, run: Run) -> None:
-        job = ledger.get(document(run("dispatch", "plain", "--resources", "auto", "--json"))["job"]["id"])
-        assert job is not None
-        assert job.options.resources == "auto"
 
     def test_what_is_left_out_is_as_declared(self, ledger: SqlLedger, run: Run) -> None:
         assert run("dispatch", "fail").stdout == "1\tfail\twaiting\n"
@@ -98,15 +93,6 @@ class TestDispatch:
         monkeypatch.setenv("JOB_RUNNER", "memory")
         assert "set another runner" in run("dispatch", "plain", code=1).stderr
 
-    def test_a_job_that_a_thread_runs_here_is_waited_for(
-        self, ledger: SqlLedger, run: Run, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("JOBS_SAME_PROCESS", "1")
-        run("dispatch", "plain", "--payload", '"back"')
-        job = ledger.get(1)
-        assert job is not None
-        assert (job.state, job.result) == (JobState.SUCCEEDED, "back")
-
     def test_a_job_that_runs_here_has_ended(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("JOBS_SAME_PROCESS", "1")
         monkeypatch.setenv("JOBS_SYNC", "1")
@@ -141,19 +127,6 @@ class TestCheck:
         assert checked["ok"]
         assert "record" in checked["jobs"]
         assert "note" in checked["tasks"]
-
-    def test_an_application_that_can_not_be_imported(
-        self, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        (tmp_path / "broken_app.py").write_text("import json\nvalue = json.loads('{')\n")
-        monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setenv("SPOKE_APP", "broken_app")
-        stderr = run("check", code=1).stderr
-        assert "SPOKE_APP=broken_app can't be imported: JSONDecodeError" in stderr
-
-    def test_no_secret_is_told(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("SPOKE_DATABASE_URL", "postgresql://spoke:hunter2@127.0.0.1:1/none?password=hunter2")
-        assert "hunter2" not in run("check", "--json", code=1).output
 
 
 class TestLogs:

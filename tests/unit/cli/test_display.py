@@ -56,10 +56,6 @@ class TestJobTable:
         assert lines[0].split() == list(job_table.HEADINGS)
         assert "import_contacts_of_an_organization  organization:1:contacts" in lines[1]
 
-    def test_lines_for_programs_have_a_field_for_each_heading(self) -> None:
-        for line in job_table.job_lines(JOBS, NOW):
-            assert len(line.split("\t")) == len(job_table.HEADINGS)
-
     def test_when_it_is_due_and_that_it_was_asked_to_stop(self) -> None:
         assert job_table.result_text(a_job(run_after=after(minutes=5)), NOW) == "due in 5 min"
         stopping = a_job(state=JobState.RUNNING, cancel_requested_at=NOW, result_message="half-way")

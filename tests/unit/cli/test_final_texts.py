@@ -1,4 +1,4 @@
-"""What is printed of a job that has ended promises no other try: by the SpokeJob, its Events, `why` and `show`."""
+"""What is printed of a job that has ended promises no other try: by the SpokeJob and its Events."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from tests.unit.cli.conftest import Run, fail
 
 from spoke_jobs.contract.advice import advice, with_reason
 from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJobStatus
 from spoke_jobs.contract.retry import GiveUp, TryAgain
 from spoke_jobs.contract.wait_reasons import WaitReason
-from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs_operator.core.diagnosis.diagnose import Ended
 from spoke_jobs_operator.core.reconciling import status
 from spoke_jobs_operator.core.reporting.job_events import job_events
@@ -56,15 +54,6 @@ def test_the_spokejob_and_its_events(cause: str) -> None:
 def test_of_one_that_did_not_start(reason: WaitReason) -> None:
     assert promises(ended(Cause.START_TIMEOUT, with_reason(reason, ""), reason)) == []
     assert not PROMISE.search(advice(Cause.START_TIMEOUT, reason, 7))
-
-
-def test_why_and_show(ledger: SqlLedger, run: Run) -> None:
-    for cause in CAUSES:
-        number = fail(ledger, cause=cause)
-        for command in ("why", "show"):
-            printed = run(command, number).stdout
-            assert cause in printed
-            assert not PROMISE.search(printed), printed
 
 
 def test_while_there_is_another_try_it_is_said() -> None:

@@ -138,10 +138,6 @@ def test_why_it_is_the_tail(item: Try, read: Read, words: str) -> None:
     assert words in why_a_tail(in_cluster(), item, read, tail(item))
 
 
-def test_a_tail_breaks_no_terminal() -> None:
-    assert tail(claimed(output="a\x1b[2J\nb")) == ["a\\x1b[2J", "b"]
-
-
 def test_of_a_job_that_moved_to_a_pod_only_attempts_in_pods_are_read_there() -> None:
     job = in_cluster(run=2)
     in_worker = Try(

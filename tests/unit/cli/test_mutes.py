@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.unit.cli.conftest import Run, fail
 
-from spoke_jobs.cli.commands import arguments
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 
@@ -55,14 +54,3 @@ def test_a_name_that_no_failed_job_has_is_pointed_out(ledger: SqlLedger, run: Ru
     fail(ledger)
     result = run("mutes", "add", "--type", "reprot", "--until", "+1h", "--reason", "x")
     assert "no failed job in the ledger matches" in result.stderr
-
-
-def test_on_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arguments, "on_a_terminal", lambda: True)
-    monkeypatch.setenv("COLUMNS", "200")
-    assert run("mutes", "ls").stdout == "no mutes\n"
-    said = run("mutes", "add", "--fingerprint", "E@\x1b[31mf", "--until", "+2h", "--reason", "known").stdout
-    assert said == "mute 1 (fingerprint E@\\x1b[31mf): muted\n"
-    listed = run("mutes", "ls").stdout
-    assert "known" in listed
-    assert "\x1b[31m" not in listed

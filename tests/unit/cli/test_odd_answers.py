@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.commands import run_command
 from tests.contract.ledger import claim_one, new_job
+from tests.unit.cli.api_server import answering, write_kubeconfig
 from tests.unit.cli.conftest import Run
 
 from spoke_jobs.ledger.sql_ledger import SqlLedger
@@ -44,28 +43,8 @@ class Cluster:
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[Cluster, str]]:
     cluster = Cluster()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(cluster.answer)))
-            self.end_headers()
-            self.wfile.write(cluster.answer)
-
-        do_POST = do_GET
-
-        def log_message(self, *_: Any) -> None:
-            """Not in the tests' output."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield cluster, f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering(lambda _path: (200, cluster.answer)) as url:
+        yield cluster, url
 
 
 @pytest.fixture
@@ -76,14 +55,7 @@ def cluster(
 
     :param run: sets the ledger's address.
     """
-    config = {
-        "clusters": [{"name": "c", "cluster": {"server": served[1]}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
-        "users": [{"name": "c", "user": {}}],
-        "current-context": "c",
-    }
-    (tmp_path / "kubeconfig").write_text(json.dumps(config))
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setenv("KUBECONFIG", write_kubeconfig(served[1], tmp_path / "kubeconfig"))
     monkeypatch.setenv("SPOKE_NAMESPACE", "shop")
     monkeypatch.setenv("SPOKE_APP", "tests.contract.app:registry")
     ledger.insert(new_job(runner="kubernetes"))

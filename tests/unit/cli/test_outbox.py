@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
-from tests.commands import run_command
 from tests.contract.ledger import LEASE
-from typer.testing import Result
+from tests.unit.cli.conftest import Run, document
 
 from spoke_jobs.cli.commands import arguments
 from spoke_jobs.contract.task_causes import TaskCause
-from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.outbox.task_outbox import Outbox, TaskFailure, insert_task
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def engine(sqlite_ledger_url: str) -> Iterator[Engine]:
-    engine = create_engine(sqlite_ledger_url)
-    yield engine
-    engine.dispose()
+from spoke_jobs.ledger.sql_ledger import SqlLedger
 
 
 @pytest.fixture
-def run(sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("SPOKE_DATABASE_URL", sqlite_ledger_url)
+def engine(ledger: SqlLedger) -> Engine:
+    return ledger.engine
 
-    def invoke(*arguments: object, code: int = 0) -> Result:
-        result = run_command(["outbox", *map(str, arguments)])
-        assert result.exit_code == code, (result.output, result.exception)
-        return result
 
-    return invoke
+@pytest.fixture
+def run(run: Run) -> Run:
+    return partial(run, "outbox")
 
 
 def put(engine: Engine, name: str, *, failed: bool = False) -> None:
@@ -46,10 +33,6 @@ def put(engine: Engine, name: str, *, failed: bool = False) -> None:
         outbox = Outbox(engine, "kubernetes")
         (task,) = outbox.claim([name], "replica-1", LEASE, 1)
         assert outbox.fail(task, TaskFailure("TaskError", "app.Refused"))
-
-
-def document(result: Result) -> Any:
-    return json.loads(result.stdout)
 
 
 def test_it_lists_and_counts(engine: Engine, run: Run) -> None:

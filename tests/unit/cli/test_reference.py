@@ -8,12 +8,10 @@ import re
 import subprocess
 import sys
 
-import pytest
 import typer
 
 from spoke_jobs.cli.command_line import build_program
 from spoke_jobs.cli.commands import dispatch_command
-from spoke_jobs.cli.commands.exits import EPILOG, MEANINGS, Exit
 from spoke_jobs.cli.reference import causes_page, cli_page, options_page, settings_page
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.task_causes import TASK_CAUSES
@@ -27,12 +25,6 @@ from spoke_jobs.settings import Settings
 def test_dispatch_has_an_option_for_every_field_of_a_dispatch() -> None:
     given = inspect.signature(dispatch_command.dispatch).parameters
     assert {field.name for field in dataclasses.fields(JobData)} <= given.keys()
-
-
-@pytest.mark.parametrize("code", Exit)
-def test_every_exit_code_is_in_the_help_and_the_reference(code: Exit) -> None:
-    assert f"{code.value} {MEANINGS[code]}" in EPILOG
-    assert f"| {code.value} | {MEANINGS[code]} |" in cli_page.page()
 
 
 def test_every_command_and_every_code_of_why_has_its_place() -> None:
@@ -74,25 +66,6 @@ def test_every_cause_and_every_wait_says_what_to_do() -> None:
     for name, wait in REASONS.items():
         assert wait.meaning in found[name]
         assert (wait.advice or wait.group_advice) in found[name]
-
-
-@pytest.mark.parametrize(
-    ("cause", "word"),
-    [
-        ("JobError", "third"),
-        ("Timeout", "no"),
-        ("TemplateMissing", "start timeout"),
-        ("ImageUnavailable", "no: the attempt waits for a fix"),
-        ("PodRejected", "no: the attempt waits for a fix"),
-        ("ContainerConfigError", "no: the attempt waits for a fix"),
-        ("ContainerCannotRun", "third"),
-        ("ContainerRuntimeFailed", "50th"),
-        ("QueueHeld", "60 s"),
-        ("StartPaused", "60 s"),
-    ],
-)
-def test_a_cause_says_how_often_it_is_tried_again(cause: str, word: str) -> None:
-    assert word in entries(causes_page.page().partition(OF_TASKS)[0])[cause].rpartition("tried again by default: ")[2]
 
 
 def test_every_setting_has_its_meaning() -> None:

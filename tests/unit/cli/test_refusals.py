@@ -26,15 +26,10 @@ POD = PodAssignment(1, uuid4(), 1).to_environment()
 POSTGRESQL = "postgresql+psycopg://nobody@127.0.0.1:9/none"
 
 CASES = {
-    "worker, no module": ("worker", {"SPOKE_APP": "nothing.there"}, 1, "nothing.there"),
     "worker, its import fails": ("worker", {"SPOKE_APP": "broken"}, 1, "no_such_package_x"),
-    "worker, no such type": ("worker --type other", {}, 2, "no declared type"),
     "worker, a setting": ("worker", {"SPOKE_LEASE_SECONDS": "-1"}, 1, "SPOKE_LEASE_SECONDS"),
-    "tasks, its import fails": ("tasks", {"SPOKE_APP": "broken"}, 1, "no_such_package_x"),
     "tasks, half a runner": ("tasks", {"JOB_RUNNER": "kubernetes"}, 1, "SPOKE_NAMESPACE"),
-    "tasks, no module of a runner": ("tasks", {"JOB_RUNNER": "nowhere.own:Runner"}, 1, "nowhere"),
     "sync, a setting": ("sync", {}, 1, "SPOKE_NAMESPACE"),
-    "sync, no runner": ("sync", {"JOB_RUNNER": "nowhere"}, 1, "JOB_RUNNER='nowhere'"),
     "run, no pod": ("run", {}, ExitCode.FAILED, "SPOKE_REQUEST_"),
     "run, no runner": ("run", POD | {"JOB_RUNNER": "nowhere"}, ExitCode.FAILED, "JOB_RUNNER='nowhere'"),
     "run, SQLite": ("run", POD | {"SPOKE_DATABASE_URL": "sqlite:///x.db"}, ExitCode.FAILED, "SQLite"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,6 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine, update
 from tests.commands import run_command
+from tests.unit.cli.conftest import Run
 from typer.testing import Result
 
 from spoke_jobs import Every
@@ -23,15 +25,12 @@ from spoke_jobs.cli.rendering.schedule_output import schedule_texts
 from spoke_jobs.explain.schedules_json import schedule_problems
 from spoke_jobs.explain.words import day_and_time
 from spoke_jobs.ledger.audit.audit_events import events
-from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.schedules import schedule_rows
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_schedule
 from spoke_jobs.registry import load_app
 from spoke_jobs.runners.ticker import ticker_of
 from spoke_jobs.schedules.occurrences import Skip, SkipReason
-
-Run = Callable[..., Result]
 
 APPLICATION = """
 from pydantic import BaseModel
@@ -60,25 +59,16 @@ def denver(monkeypatch: pytest.MonkeyPatch) -> Iterator[ZoneInfo]:
 
 
 @pytest.fixture
-def engine(sqlite_ledger_url: str) -> Iterator[Engine]:
-    engine = create_engine(sqlite_ledger_url)
-    yield engine
-    engine.dispose()
+def engine(ledger: SqlLedger) -> Engine:
+    return ledger.engine
 
 
 @pytest.fixture
-def run(sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
+def run(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
     (tmp_path / "app_with_schedules.py").write_text(APPLICATION)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("SPOKE_DATABASE_URL", sqlite_ledger_url)
     monkeypatch.setenv("SPOKE_APP", "app_with_schedules:registry")
-
-    def invoke(*arguments: object, code: int = 0) -> Result:
-        result = run_command(["schedules", *map(str, arguments)])
-        assert result.exit_code == code, (result.output, result.exception)
-        return result
-
-    yield invoke
+    yield partial(run, "schedules")
     sys.modules.pop("app_with_schedules", None)
 
 
@@ -206,11 +196,6 @@ def test_backfill(engine: Engine, run: Run) -> None:
     assert "more than 10,000" in ever.output
 
 
-def test_backfill_takes_times_ago(engine: Engine, run: Run) -> None:
-    run("add", "hourly", "report", "--every", "1h")
-    assert run("backfill", "hourly", "--from", "2h", "--to", "0s", "--yes").stdout == "2\tdispatched\n"
-
-
 def test_only_jobs_that_are_new_count_as_dispatched(engine: Engine, run: Run) -> None:
     run("add", "hourly", "report", "--every", "1h", "--unique-key", "reports")
     filled = run("backfill", "hourly", "--from", "2026-03-01T00:00Z", "--to", "2026-03-01T05:00Z", "--yes")
@@ -228,12 +213,8 @@ def test_only_jobs_that_are_new_count_as_dispatched(engine: Engine, run: Run) ->
     ("arguments", "code", "message"),
     [
         (["--cron", "0 0 31 2 *"], 1, "never due"),
-        (["--cron", "0 0 3 * * *"], 1, "has 6 fields"),
-        (["--cron", "0 3 * * *", "--timezone", "Mars/Olympus"], 1, "timezone is 'Mars/Olympus'"),
-        (["--every", "0s"], 1, "an interval is 0 s long"),
         (["--every", "1.5s"], 2, "whole seconds"),
         (["--every", "5m", "--timezone", "Europe/Paris"], 2, "an interval has none"),
-        (["--every", "5m", "--timezone", "Bogus/Zone"], 2, "an interval has none"),
         (
             ["--cron", "0 6 * * *", "--end", "2020-12-31T00:00Z"],
             1,

@@ -59,9 +59,6 @@ class TestSizes:
         assert types["report"]["measured"] == 2
         assert "spoke_jobs.check" not in types
 
-    def test_a_mistyped_type_is_refused(self, run: Run) -> None:
-        assert "Did you mean 'report'" in run("sizes", "--type", "reprot", code=2).stderr
-
 
 def test_no_history_at_all(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert document(run("sizes", "--json")) == {"types": []}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.explain.situations import a_job, before
 
-from spoke_jobs.cluster import spokejob_reads
+from spoke_jobs.cluster import namespace_reads
 from spoke_jobs.cluster.cluster_view import ClusterView
 from spoke_jobs.shared.api_errors import Forbidden
 from spoke_jobs.shared.object_fields import Body
@@ -40,8 +40,8 @@ class Api:
 
 def view(template: Body | Exception | None, **changes: Any) -> ClusterView:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spokejob_reads.SpokeJobClient, "connect", lambda *_: Api(template))
-        return spokejob_reads.read_cluster_view(a_job(runner="kubernetes", **changes), "shop")
+        patch.setattr(namespace_reads.SpokeJobClient, "connect", lambda *_: Api(template))
+        return namespace_reads.read_cluster_view(a_job(runner="kubernetes", **changes), "shop")
 
 
 def only_for(types: str) -> Body:

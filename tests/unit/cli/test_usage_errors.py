@@ -21,19 +21,9 @@ from spoke_jobs.cli.commands.filter_options import closest
     ("arguments", "error"),
     [
         (["ls", "--limit", "0"], "Invalid value for '--limit': '0' is not a whole number from 1 to 10,000"),
-        (["ls", "--limit", "x"], "Invalid value for '--limit': 'x' is not a whole number from 1 to 10,000"),
         (["ls", "--organization", "a"], "Invalid value for '--organization': 'a' is not a whole number"),
-        (
-            ["ls", "--organization", "10000000000000000000000"],
-            "'--organization': 10000000000000000000000 is not a whole number from 0 to 2,147,483,647",
-        ),
-        (
-            ["stats", "--campaign=-9223372036854775808"],
-            "'--campaign': -9223372036854775808 is not a whole number from 0 to",
-        ),
         (["cancel", "--cause", "", "--yes"], "--cause: it is empty: is a variable of the shell not set?"),
         (["batches", "show", "10000000000000000000000"], "'10000000000000000000000' is not an id"),
-        (["retry", "--failed", "--limit", "10000000000000000000000"], "is not a whole number of at most"),
         (["retry", "7", "--limit", "1"], "--limit needs --failed; it can't be combined with ids"),
         (
             ["ls", "--state", "failed", "--state", "done"],
@@ -44,13 +34,10 @@ from spoke_jobs.cli.commands.filter_options import closest
             ["prune", "--older-than", "3y"],
             "Invalid value for '--older-than': '3y' is not a duration: give 90 (seconds), 90s, 5m, 2h or 7d",
         ),
-        (["dispatch", "x", "--timeout", "3y"], "Invalid value for '--timeout': '3y' is not a duration: give 90"),
         (["worker", "--grace", "x"], "Invalid value for '--grace': 'x' is not a number from 0"),
-        (["worker", "--lane", "spare"], "Invalid value for '--lane': 'spare' is not one of 'pod', 'standby', 'worker'"),
         (["worker", "--lane", "standby"], "--lane standby: the operator runs the jobs of this lane"),
         (["worker", "--worker-seconds", "5"], "--worker-seconds needs --lane worker"),
         (["worker", "--job-memory", "much"], "--job-memory much: expected an amount of memory such as 256Mi"),
-        (["worker", "--lane", "pod"], "--lane pod: the operator runs the jobs of this lane"),
         (["check", "--as", "me"], "Invalid value for '--as': 'me' is not one of 'runner', 'sync', 'reader'"),
     ],
 )
@@ -64,7 +51,6 @@ def test_a_value_of_the_command_line(arguments: list[str], error: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("SPOKE_LEASE_SECONDS", "abc", "a number from 0.5 to 3,600"),
         ("SPOKE_LEASE_SECONDS", "0.1", "a number from 0.5 to 3,600"),
         ("SPOKE_TASKS_PORT", "99999", "a whole number from 1 to 65,535"),
         ("JOBS_SYNC", "maybe", "true or false"),
@@ -91,18 +77,23 @@ class TestNamesThatNothingHas:
             ledger.cancel(job.id, "ada@laptop")
             ledger.open_batch("import")
 
-    @pytest.mark.parametrize("command", [["stats"], ["why"], ["watch"], ["cancel"], ["prune"]])
     @pytest.mark.parametrize(
-        ("filters", "error"),
+        ("command", "filters", "error"),
         [
-            (["--type", "ingest.cvs"], "Did you mean 'ingest.csv'"),
-            (["--queue", "9:*"], "no job is in a queue that matches '9:*'"),
-            (["--fingerprint", "ValueError at x.py"], "no job has the fingerprint 'ValueError at x.py': `spoke-jobs"),
-            (["--since", "1h", "--until", "2h"], "nothing is between them"),
+            ("stats", ["--type", "ingest.cvs"], "Did you mean 'ingest.csv'"),
+            ("why", ["--queue", "9:*"], "no job is in a queue that matches '9:*'"),
+            (
+                "watch",
+                ["--fingerprint", "ValueError at x.py"],
+                "no job has the fingerprint 'ValueError at x.py': `spoke",
+            ),
+            ("cancel", ["--since", "1h", "--until", "2h"], "nothing is between them"),
+            ("prune", ["--type", "ingest.cvs"], "Did you mean 'ingest.csv'"),
+            ("sizes", ["--type", "ingest.cvs"], "Did you mean 'ingest.csv'"),
         ],
     )
-    def test_by_every_command_that_selects_jobs(self, command: list[str], filters: list[str], error: str) -> None:
-        result = run_command([*command, *filters])
+    def test_by_every_command_that_selects_jobs(self, command: str, filters: list[str], error: str) -> None:
+        result = run_command([command, *filters])
         assert result.exit_code == 2
         assert error in " ".join(result.stderr.split())
 
@@ -134,7 +125,6 @@ class TestNamesThatNothingHas:
         assert result.exit_code == 3
         assert "no schedule matches 'nosuch*'" in result.stderr
 
-    @pytest.mark.parametrize("command", [["ls"], ["retry", "--failed"]])
     @pytest.mark.parametrize(
         ("filters", "error"),
         [
@@ -154,8 +144,8 @@ class TestNamesThatNothingHas:
             (["--batch", "999"], "Invalid value for --batch: no job is in batch 999"),
         ],
     )
-    def test_is_refused_with_the_closest(self, command: list[str], filters: list[str], error: str) -> None:
-        result = run_command([*command, *filters])
+    def test_is_refused_with_the_closest(self, filters: list[str], error: str) -> None:
+        result = run_command(["ls", *filters])
         assert result.exit_code == 2
         assert error in " ".join(result.stderr.split())
 
@@ -216,7 +206,7 @@ def test_nor_is_one_of_a_group(group: str) -> None:
     of_the_class = {name for name, command in commands.items() if isinstance(command, Consequential)}
     assert of_the_class == CONSEQUENTIAL[group]
     for name in commands:
-        for typed in {name[:-1], name[1:], name[:1] + name, name + "e", name[:-2] + name[:-3:-1]} - set(commands):
+        for typed in {name[1:], name[:-2] + name[:-3:-1]} - set(commands):
             stderr = run_command([*([group] if group else []), typed]).stderr
             assert not any(repr(one) in stderr.partition("Did you mean")[2] for one in of_the_class), typed
 

@@ -58,14 +58,6 @@ def test_a_pod_finds_it(folder: Path) -> None:
     assert run(folder, sys.executable, "-P", "-c", POD).strip() == str(folder / "shop.py")
 
 
-def test_the_task_server_finds_it(folder: Path) -> None:
-    (folder / "shop.py").write_text("raise SystemExit('the application was imported')")
-    done = subprocess.run(
-        [SCRIPT, "tasks"], cwd=folder, env=plain(), capture_output=True, text=True, timeout=patient(120)
-    )
-    assert "the application was imported" in done.stderr
-
-
 def test_a_file_there_hides_no_module_that_the_command_line_imports(folder: Path) -> None:
     for name in ("typer", "sqlalchemy", "alembic"):
         (folder / f"{name}.py").write_text("raise RuntimeError('the wrong one')")

@@ -34,12 +34,6 @@ def test_a_list_of_types_and_beginnings(annotation: str, job_type: str, yes: boo
     assert allowed(annotation, job_type) is yes
 
 
-@settings(deadline=None)
-@given(TYPES)
-def test_without_the_annotation_a_template_is_for_all_types(job_type: str) -> None:
-    assert allows_type({}, job_type)
-
-
 def test_an_annotation_that_is_no_text_or_too_long_allows_none() -> None:
     longest = "report," + "x" * (LONGEST - 7)
     assert allowed(longest, "report")

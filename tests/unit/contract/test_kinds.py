@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from spoke_jobs.cluster.kube_environment import Account
-from spoke_jobs.cluster.rights import RIGHTS
 from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind, Role
 from spoke_jobs_operator.shell.store.store import Store
 from spoke_jobs_operator.shell.watching import streams
@@ -56,18 +54,3 @@ def test_a_role_of_kubernetes_has_no_more_than_the_next_higher_one_adds() -> Non
             for verb in grant.verbs
         ]
         assert len(verbs) == len(set(verbs)), kind
-
-
-def test_check_asks_for_what_the_table_grants() -> None:
-    asked = {str(right) for right in RIGHTS[Account.SYNC]}
-    assert {"patch spokejobs.jobs.spoke.dev/status", "delete spokelimits.jobs.spoke.dev", "get pods/log"} <= asked
-    assert [str(right) for right in RIGHTS[Account.RUNNER]] == ["create spokejobs.jobs.spoke.dev"]
-    for account in Account:
-        granted = {
-            f"{verb} {kind.resource}" + (f"/{grant.subresource}" if grant.subresource else "")
-            for kind in CUSTOM
-            for grant in kind.grants_of(Role(account))
-            for verb in grant.verbs
-        }
-        ours = {str(right) for right in RIGHTS[account] if right.group == Kind.SPOKEJOB.group}
-        assert ours == granted

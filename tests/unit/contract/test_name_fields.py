@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spoke_jobs.contract.name_fields import cause
+from spoke_jobs.sync.sync_model import cause
 
 
 @pytest.mark.parametrize(("found", "read"), [("", ""), ("JobError", "JobError"), ("no cause", "Undiagnosable")])

@@ -38,23 +38,16 @@ PODS = QuotaUse("pods", "1", "5", "5")
         (f"{FORBIDDEN}status unknown for quota: new, resources: pods", "new", ()),
         ("exceeded quota", "", ()),
         ("exceeded quota: ?!, requested", "", ()),
+        ("", None, ()),
+        (f'{FORBIDDEN}violates PodSecurity "restricted:latest"', None, ()),
+        (f"{FORBIDDEN}failed quota: compute: must specify cpu for: job", None, ()),
+        (f"{FORBIDDEN}insufficient quota to match these scopes: [{{PriorityClass In [high]}}]", None, ()),
     ],
 )
-def test_a_quota_is_named_with_what_is_short(message: str, quota: str, uses: tuple[QuotaUse, ...]) -> None:
-    assert read_quota_refusal(message) == QuotaRefusal(quota, uses)
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "",
-        f'{FORBIDDEN}violates PodSecurity "restricted:latest"',
-        f"{FORBIDDEN}failed quota: compute: must specify cpu for: job",
-        f"{FORBIDDEN}insufficient quota to match these scopes: [{{PriorityClass In [high]}}]",
-    ],
-)
-def test_other_refusals_are_about_no_quota_that_is_used_up(message: str) -> None:
-    assert read_quota_refusal(message) is None
+def test_a_quota_that_is_used_up_is_named_with_what_is_short(
+    message: str, quota: str | None, uses: tuple[QuotaUse, ...]
+) -> None:
+    assert read_quota_refusal(message) == (None if quota is None else QuotaRefusal(quota, uses))
 
 
 NAMES = st.sampled_from(["a", "compute", "team.a", "few-jobs-2", "x" * 253])

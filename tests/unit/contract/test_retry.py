@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spoke_jobs.contract.causes import CAUSES, CauseClass, cause_class
-from spoke_jobs.contract.custom_resources.spokejob import Budget, Retry
+from spoke_jobs.contract.custom_resources.spokejob import Retry
 from spoke_jobs.contract.retry import DEFAULT_BUDGET, OWN_BACKOFF, GiveUp, RetryPolicy, TryAgain, after_failure
 
 names = st.sampled_from(sorted(CAUSES))
@@ -88,12 +88,6 @@ def test_a_dependency_or_a_drain_of_two_hours_is_outlasted(cause: str) -> None:
         waited, longest = waited + verdict.delay_seconds, max(longest, verdict.delay_seconds)
     assert waited > 2 * 3600
     assert longest <= 300
-
-
-def test_a_job_that_must_not_run_twice_can_say_so() -> None:
-    once = RetryPolicy(budget=dict.fromkeys(CauseClass, 1))
-    assert after_failure(once, {}, "Drained") == GiveUp()
-    assert Retry(budget=Budget(disruption=1)).policy().allowance(CauseClass.DISRUPTION) == 1
 
 
 def test_policies_and_specs_of_an_older_release_get_the_bounds_of_this_one() -> None:

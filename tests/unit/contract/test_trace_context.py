@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -12,16 +11,9 @@ from hypothesis import strategies as st
 from opentelemetry import trace
 
 from spoke_jobs import InvalidJobData, JobData, Registry
-from spoke_jobs.cluster.manifest import spokejob
-from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
-from spoke_jobs.contract.names import LABEL_TEMPLATE
 from spoke_jobs.contract.trace_context import current_traceparent, is_traceparent, span_context_of, trace_id_of
-from spoke_jobs.ledger.engine import create_engine
-from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import NewJob
 from spoke_jobs.runners.prepare import prepare_job
-from spoke_jobs_operator.core.objects.read_objects import read_spokejob, read_template
-from spoke_jobs_operator.core.templates.build_job import build_job
 
 TRACE, SPAN = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -96,23 +88,3 @@ print([name for name in sys.modules if name.startswith("opentelemetry")])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_from_the_dispatch_to_the_variable_of_the_pod(sqlite_ledger_url: str) -> None:
-    engine = create_engine(sqlite_ledger_url)
-    ledger = SqlLedger(engine)
-    with trace.use_span(in_span(TRACE, SPAN)):
-        new = dispatched()
-    row = ledger.get(ledger.insert(new).id)
-    engine.dispose()
-    assert row is not None
-    body = json.loads(json.dumps(spokejob(row, "shop")))
-    of_the_server = {"uid": "1", "resourceVersion": "1", "creationTimestamp": "2026-03-01T12:00:00Z"}
-    seen = read_spokejob(body | {"metadata": body["metadata"] | of_the_server})
-    assert isinstance(seen, SpokeJob)
-    containers = [{"name": "job", "image": "app"}]
-    metadata = {"name": "default", "namespace": "shop", "labels": {LABEL_TEMPLATE: "true"}}
-    template = {"metadata": metadata, "template": {"spec": {"containers": containers}}}
-    job = build_job(seen, read_template(template), 1)
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    assert {"name": "TRACEPARENT", "value": TRACEPARENT} in container["env"]

@@ -30,12 +30,3 @@ def test_each_field_selector_names_fields_that_can_be_selected() -> None:
     found = [(page.relative_to(ROOT), fields) for page in PAGES for fields in selectors(page.read_text())]
     assert len(found) > 5
     assert [(str(page), fields - selectable) for page, fields in found if not fields <= selectable] == []
-
-
-def test_a_selector_is_found_in_a_sentence_a_block_and_over_two_lines() -> None:
-    text = (
-        "$ kubectl get spj --field-selector status.outcome=Waiting,spec.queue!=7:contacts\n"
-        "run `kubectl delete\n  spokejobs --field-selector=status.cause=ClusterFull` and\n"
-        "kubectl get pods --field-selector status.phase=Pending\n"
-    )
-    assert selectors(text) == [{"status.outcome", "spec.queue"}, {"status.cause"}]

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
-from spoke_jobs_operator.core.objects.read_objects import read_spokejob, read_template
-from spoke_jobs_operator.core.templates.build_job import BOOKKEEPING, build_job
-from spoke_jobs_operator.core.templates.memory_growth import grown
+from tests.unit.operator.core.test_build_job import Object, spokejob
+
+from spoke_jobs_operator.core.objects.read_objects import read_template
+from spoke_jobs_operator.core.templates.build_job import BOOKKEEPING, build_job, grown
 
 PAGE = " ".join((Path(__file__).parents[3] / "docs/how-to/podtemplates.md").read_text().split())
-Object = dict[str, Any]
 TEMPLATE: Object = {
     "metadata": {
         "name": "default",
@@ -30,24 +29,6 @@ TEMPLATE: Object = {
         },
     },
 }
-
-
-def spokejob(**spec: Any) -> SpokeJob:
-    body = {
-        "apiVersion": "jobs.spoke.dev/v1",
-        "kind": "SpokeJob",
-        "metadata": {
-            "name": "export-41-00000041",
-            "namespace": "shop",
-            "uid": "s",
-            "resourceVersion": "1",
-            "creationTimestamp": "2026-11-25T10:00:00Z",
-        },
-        "spec": {"uid": "00000041-0000-4000-8000-000000000000", "requestId": 41, "jobType": "export"} | spec,
-    }
-    item = read_spokejob(body)
-    assert isinstance(item, SpokeJob)
-    return item
 
 
 def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from spoke_jobs.cli.commands.limit_input import parse
-from spoke_jobs.contract.custom_resources.spokejob import Outcome
 from spoke_jobs.limits.limit_file import read_entries
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -30,11 +29,3 @@ def test_the_limits_in_a_file_are_read_as_the_command_does() -> None:
     page = (DOCS / "how-to/limits.md").read_text()
     (block,) = (text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "limits.yaml" in text)
     assert [str(entry.scope) for entry in read_entries(parse(block))] == ["all", "queue:carrier", "type:export"]
-
-
-def test_argo_cd_s_check_knows_every_outcome() -> None:
-    page = (DOCS / "how-to/gitops.md").read_text()
-    (block,) = (text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "argocd-cm" in text)
-    (script,) = yaml.safe_load(block)["data"].values()
-    named = set(re.findall(r'outcome == "(\w+)"', script))
-    assert named == {Outcome.SUCCEEDED, Outcome.FAILED, Outcome.WAITING}, "whoever runs is Progressing"

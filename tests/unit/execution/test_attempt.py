@@ -88,12 +88,6 @@ def write(session: Session) -> None:
     session.execute(insert(written).values(n=1))
 
 
-def test_what_a_job_returns_is_its_result(ledger: SqlLedger) -> None:
-    attempt = Attempt(ledger, lambda _ctx, payload: {"got": payload})
-    assert attempt.run() == AttemptEnd(ExitCode.DONE)
-    assert (attempt.row.state, attempt.row.result) == (JobState.SUCCEEDED, {"got": {"n": 1}})
-
-
 def test_a_payload_that_was_not_read_with_the_claim_is_read_before_the_job_runs(ledger: SqlLedger) -> None:
     payload = '"' + "x" * 5_000 + '"'
     seen: list[tuple[str, Any]] = []
@@ -113,8 +107,7 @@ def test_a_payload_that_is_too_large_for_any_process_is_refused_by_name(ledger: 
     assert attempt.row.result_message == "the payload takes 33,554,434 bytes, and 33,554,432 is the limit for a job"
 
 
-@pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("with_session", [False, True])
+@pytest.mark.parametrize(("fails", "with_session"), [(False, True), (True, False)])
 def test_what_an_attempt_used_is_recorded_with_its_end(ledger: SqlLedger, fails: bool, with_session: bool) -> None:
     def job(ctx: JobContext, _payload: Any) -> None:
         if with_session:
@@ -176,12 +169,6 @@ def test_a_failed_attempt_leaves_its_last_progress(ledger: SqlLedger) -> None:
     assert (attempt.row.state, attempt.row.status) == (JobState.WAITING, 39)
 
 
-def test_a_session_s_uncommitted_rest_is_committed_with_the_success(ledger: SqlLedger) -> None:
-    attempt = Attempt(ledger, lambda ctx, _payload: write(ctx.session))
-    attempt.run()
-    assert (attempt.row.state, attempt.written) == (JobState.SUCCEEDED, 1)
-
-
 def test_complete_commits_writes_and_success_together(ledger: SqlLedger) -> None:
     def job(ctx: JobContext, _payload: Any) -> None:
         with ctx.complete({"rows": 1}) as session:
@@ -232,6 +219,11 @@ class Odd(Exception):
     pass
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
 @pytest.mark.parametrize(
     ("error", "cause", "error_type"),
     [
@@ -240,6 +232,7 @@ class Odd(Exception):
         (SystemExit(3), "JobExited", "SystemExit"),
         (KeyboardInterrupt(), "Interrupted", "KeyboardInterrupt"),
         (MemoryError(), "JobError", "MemoryError"),
+        (Unspeakable(), "JobError", f"{__name__}.Unspeakable"),
     ],
 )
 def test_whatever_a_job_raises_ends_the_attempt_with_a_cause(
@@ -282,20 +275,6 @@ def test_a_forked_copy_that_comes_back_ends_nothing(ledger: SqlLedger, copy_rais
     attempt = Attempt(ledger, job)
     assert attempt.run().exit_code is ExitCode.DONE
     assert attempt.row.result == "the job's"
-
-
-class Unspeakable(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no words")
-
-
-def test_an_exception_without_words_is_an_error_like_any_other(ledger: SqlLedger) -> None:
-    def job(_ctx: JobContext, _payload: Any) -> None:
-        raise Unspeakable
-
-    attempt = Attempt(ledger, job)
-    assert attempt.run().exit_code is ExitCode.FAILED
-    assert (attempt.last.cause, attempt.last.error_type) == ("JobError", f"{Unspeakable.__module__}.Unspeakable")
 
 
 def test_the_lease_of_an_attempt_that_cannot_be_described_is_not_kept(ledger: SqlLedger) -> None:

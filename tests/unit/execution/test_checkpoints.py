@@ -179,16 +179,6 @@ class TestStep:
         attempt = run(ledger, lambda ctx: ctx.step("charge", lambda: ctx.save(1)))
         assert saved(attempt) == {"": "1", "charge": "null"}
 
-    def test_a_process_that_has_lost_its_job_does_no_step(self, ledger: SqlLedger) -> None:
-        def job(ctx: JobContext) -> None:
-            steal(ledger, claim)
-            ctx.step("charge", lambda: "charged")
-
-        attempt = Attempt(ledger, lambda ctx, _payload: job(ctx))
-        claim = attempt.claim()
-        assert attempt.run(claim).exit_code is ExitCode.SUPERSEDED
-        assert saved(attempt) == {}
-
     def test_steps_of_an_async_job_may_run_together(self, ledger: SqlLedger) -> None:
         async def job(ctx: JobContext, _payload: Any) -> list[int]:
             async def ask(number: int) -> int:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from spoke_jobs.contract.retry import RetryPolicy
-from spoke_jobs.execution.attempt_decisions import describe
-from spoke_jobs.execution.fingerprint import LIMIT, fingerprint
+from spoke_jobs.execution.attempt_decisions import LIMIT, describe, fingerprint
 
 HERE = __name__
 

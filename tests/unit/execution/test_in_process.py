@@ -136,21 +136,7 @@ def test_a_database_that_is_away_as_a_job_ends_is_not_charged_and_the_job_goes_o
     assert runs == ["MainThread", "spoke-after-outage"]
 
 
-def test_a_suspended_job_is_left_until_it_is_resumed(sync_site: Site) -> None:
-    def suspended(ctx: JobContext, _payload: Any) -> None:
-        sync_site.ran.append(ctx.attempt)
-        if len(sync_site.ran) == 1:
-            sync_site.runner.suspend_job(ctx.job.id)
-            raise RetryLater(0)
-
-    sync_site.registry.job("suspended")(suspended)
-    job = sync_site.runner.dispatch_job(JobData("suspended"))
-    assert (sync_site.ran, sync_site.states()) == ([1], [JobState.WAITING])
-    sync_site.runner.resume_job(job.id)
-    assert (sync_site.ran, sync_site.states()) == ([1, 2], [JobState.SUCCEEDED])
-
-
-def test_a_job_that_was_suspended_for_long_starts_at_once_when_it_is_resumed(
+def test_a_suspended_job_is_left_until_it_is_resumed_and_starts_at_once_however_long_that_was(
     sync_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def suspended(ctx: JobContext, _payload: Any) -> None:
@@ -161,13 +147,14 @@ def test_a_job_that_was_suspended_for_long_starts_at_once_when_it_is_resumed(
 
     sync_site.registry.job("suspended")(suspended)
     job = sync_site.runner.dispatch_job(JobData("suspended"))
+    assert (sync_site.ran, sync_site.states()) == ([1], [JobState.WAITING])
     with sync_site.runner.ledger.engine.begin() as connection:
         connection.execute(update(job_request).values(run_after=clock_after(-7200), updated_at=clock_after(-7200)))
     slept: list[float] = []
     clock = SimpleNamespace(sleep=slept.append, monotonic=time.monotonic)
     monkeypatch.setattr(in_process, "time", clock)
     sync_site.runner.resume_job(job.id)
-    assert sync_site.states() == [JobState.SUCCEEDED]
+    assert (sync_site.ran, sync_site.states()) == ([1, 2], [JobState.SUCCEEDED])
     assert max(slept, default=0.0) < 1.0
 
 

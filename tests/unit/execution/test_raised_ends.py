@@ -42,14 +42,6 @@ def test_a_job_is_run_again_as_late_as_it_asked(ledger: SqlLedger) -> None:
     assert (row.run_after - row.updated_at).total_seconds() == pytest.approx(4000, abs=1)
 
 
-def test_a_job_that_wants_to_be_run_later_again_and_again_spends_no_budget(ledger: SqlLedger) -> None:
-    options = JobOptions(retry=RetryPolicy(budget={CauseClass.ERROR: 1}))
-    attempt = Attempt(ledger, raising(RetryLater(0)), options=options)
-    for _ in range(5):
-        attempt.run()
-        assert attempt.row.state is JobState.WAITING
-
-
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "5", True, None])
 def test_a_time_that_is_none_is_refused_where_it_is_asked_for(seconds: Any) -> None:
     with pytest.raises(ValueError, match="RetryLater takes a number of seconds from 0"):

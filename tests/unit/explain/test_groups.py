@@ -13,9 +13,8 @@ from tests.unit.explain.crowds import CLUSTER, KIND, crowd, failed, only, spokej
 from tests.unit.explain.situations import NOW, a_holder, a_load, a_trace, after, before
 
 from spoke_jobs.cli.rendering.groups_output import print_groups
-from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.executors import Executor
-from spoke_jobs.contract.wait_reasons import Giver, Wait, WaitReason
+from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs.contract.why_codes import Code
 from spoke_jobs.explain.groups import Group, groups, oldest_of, reasons, tried_again
 from spoke_jobs.ledger.job_batch import Batch
@@ -36,12 +35,13 @@ PAGE = Path(__file__).parents[3] / "docs/why.md"
             "depend on jobs that have not ended",
             "`spoke-jobs why 40` names the jobs that job 40 waits for.",
         ),
+        ({"suspended": True, "later": True, "cause": "JobError"}, {}, Code.SUSPENDED, "are suspended", ""),
         (
-            {"blocked": True},
+            {"unmet": "WithinStartTimeout"},
             {},
-            Code.BLOCKED,
-            "depend on jobs that have not ended",
-            "`spoke-jobs why 40` names the jobs",
+            Code.NOT_CLAIMABLE,
+            "are due, and no worker starts them: the start timeout has expired",
+            "",
         ),
         ({"later": True}, {}, Code.DUE_LATER, "are to start later, the first at", ""),
         ({"later": True, "cause": "RetryLater"}, {}, Code.ASKED_LATER, "asked to be run again later", ""),
@@ -81,13 +81,6 @@ PAGE = Path(__file__).parents[3] / "docs/why.md"
             "starts until somebody raises the limit: `spoke-jobs limits set queue:z --max-running 1`.",
         ),
         ({}, {}, Code.NO_WORKER, "no worker for the runner legacy takes them", "Start one: `spoke-jobs worker`."),
-        (
-            {},
-            {"traces": (a_trace(),)},
-            Code.NO_WORKER,
-            "no worker",
-            "Start one: `spoke-jobs worker`.",
-        ),
         ({}, {"load": (a_load(),)}, Code.WORKERS_BUSY, "wait for a free worker: 2 jobs run now", "more"),
         ({}, {"load": (a_load(running=1, lapsed=1),)}, Code.NO_WORKER, "no worker", "Start one"),
         (
@@ -122,70 +115,6 @@ def test_what_waiting_jobs_wait_for(
     assert text in group.text
     assert advice in group.advice
     assert {kind: found.code for kind, found in reasons(crowd(each, **around)).items()} == {each.kind: reason}
-
-
-PAUSE = Wait("Paused", object="all", source="the pause of all")
-AT = "at 12:01:00 (in 1 min)"
-IN_NUMBERS: list[tuple[WaitReason, dict[str, Any], dict[str, Any], str, str]] = [
-    (WaitReason.TAKEN, {"runner": "reference", "assigned": True}, {},
-     "is marked as assigned by other code, which runs it", "are marked as assigned by other code, which runs them"),
-    (WaitReason.BLOCKED, {"blocked": True}, {}, "depends on jobs that", "depend on jobs that"),
-    (WaitReason.DUE_LATER, {"later": True}, {}, f"is to start later, {AT}", f"are to start later, the first {AT}"),
-    (WaitReason.ASKED_LATER, {"later": True, "cause": "RetryLater"}, {},
-     f"asked to be run again later, {AT}", f"asked to be run again later, the first {AT}"),
-    (WaitReason.BACKING_OFF, {"later": True, "cause": "JobError"}, {},
-     f"failed with JobError and is tried again, {AT}", f"failed with JobError and are tried again, the first {AT}"),
-    (WaitReason.QUEUE_LOCKED, {"holder": 9}, {"holders": {9: a_holder()}},
-     "waits for job 9 (import_contacts), which has held the lock of 7:contacts",
-     "wait for job 9 (import_contacts), which has held the lock of 7:contacts"),
-    (WaitReason.QUEUE_LOCKED, {"holder": 9}, {}, "waits for job 9", "wait for job 9"),
-    (WaitReason.PAUSED, {}, {"held": {KIND: PAUSE}}, "waits: paused by", "wait: paused by"),
-    (WaitReason.SUSPENDED, {"suspended": True, "later": True, "cause": "JobError"}, {},
-     "is suspended", "are suspended"),
-    (WaitReason.NOT_CLAIMABLE, {"unmet": "WithinStartTimeout"}, {},
-     "is due, and no worker starts it: the start timeout has expired",
-     "are due, and no worker starts them: the start timeout has expired"),
-    (WaitReason.NO_WORKER, {}, {},
-     "is due, and no worker for the runner legacy takes it", "are due, and no worker for the runner legacy takes them"),
-    (WaitReason.WORKERS_BUSY, {}, {"load": (a_load(),)},
-     "is due and waits for a free worker: 2 jobs run now", "are due and wait for a free worker: 2 jobs run now"),
-    (WaitReason.WORKERS_BUSY, {}, {"load": (a_load(running=1),)},
-     "is due and waits for a free worker: 1 job runs now", "are due and wait for a free worker: 1 job runs now"),
-    (WaitReason.PASSED_OVER, {},
-     {"traces": (a_trace(job_id=50, job_type="export", claimed_at=before(seconds=20)),)},
-     "of the type report is passed over", "of the type report are passed over"),
-    (WaitReason.NOT_SUBMITTED, {"runner": "kubernetes"}, {},
-     "is due and has no SpokeJob yet", "are due and have no SpokeJob yet"),
-    (WaitReason.SUBMITTED, {"runner": "kubernetes", "submitted": True}, {},
-     "has a SpokeJob; the ledger does not know what it waits for",
-     "have a SpokeJob; the ledger does not know what they wait for"),
-    (WaitReason.NEXT, {}, {"traces": (a_trace(heartbeat_at=before(seconds=1)),)},
-     "is due, and no worker has taken it yet", "are due, and no worker has taken them yet"),
-]  # fmt: skip
-"""A reason, what leads to it, and how the sentences about one job and about two begin."""
-
-
-@pytest.mark.parametrize(("reason", "kind", "around", "one", "two"), IN_NUMBERS)
-def test_sentences_agree_with_the_number_of_jobs(
-    reason: WaitReason, kind: dict[str, Any], around: dict[str, Any], one: str, two: str
-) -> None:
-    for number, begins in ((1, one), (2, two)):
-        at = after(minutes=1) if kind.get("later") else before(minutes=1)
-        group = only(groups(crowd(waiting(number, at, **kind), **around)))
-        assert group.name == reason
-        assert group.text.startswith(begins)
-        assert re.search(r"\b(them|they)\b", group.advice) is None, "it has no number"
-
-
-def test_each_sentence_of_the_ledger_is_tried_with_one_job_and_with_two() -> None:
-    of_one_job = {"QueueTurn", "BehindOthers", "NoOperator", "SpokeJobGone"}
-    given = {reason for reason in WaitReason if reason.row.given_by is Giver.WHY} - of_one_job
-    assert {reason for reason, *_ in IN_NUMBERS} >= given
-
-
-def test_after_failures_sentences_agree_with_the_number_too() -> None:
-    assert only(groups(crowd(failed=(failed(count=1),)))).text.endswith("load_rows, 2 min ago (job 77)")
-    assert only(groups(crowd(failed=(failed(count=2),)))).text.endswith("load_rows, most recently 2 min ago (job 77)")
 
 
 def test_the_age_of_one_job_is_not_that_of_the_oldest() -> None:
@@ -252,12 +181,6 @@ class TestBusyWorkers:
             "`spoke-jobs limits set organization:245 --max-running 4`."
         )
 
-    def test_so_is_a_flood_of_jobs_without_an_organization(self) -> None:
-        flood = self.FLOOD._replace(organization_id=None)
-        group = only(groups(crowd(self.WAITS, load=(a_load(running=8),), shares={"legacy": flood})))
-        assert group.text.endswith("and 8 of the running ones, are import_products")
-        assert "limits set type:import_products --max-running 4" in group.advice
-
     @pytest.mark.parametrize(
         "changes",
         [{"waiting": 1000}, {"waiting": 4000}],
@@ -279,17 +202,6 @@ class TestBusyWorkers:
     def test_a_short_wait_needs_no_action(self) -> None:
         group = only(groups(crowd(waiting(3, oldest_at=before(seconds=50)), load=(a_load(),))))
         assert (group.reason, group.advice) == (Code.WORKERS_BUSY, "")
-
-
-@pytest.mark.parametrize("cause", CAUSES)
-def test_the_advice_for_groups_says_which_command_shows_the_message(cause: str) -> None:
-    later = replace(waiting(later=True, cause=cause), oldest_at=after(minutes=1))
-    for group in groups(crowd(later, failed=(failed(cause=cause, fingerprint=""),))):
-        assert (
-            "message" not in group.advice
-            or f"`spoke-jobs show {group.job_id}`" in group.advice
-            or (f"`spoke-jobs why {group.job_id}` shows the message." in group.advice)
-        )
 
 
 def test_failed_jobs_have_one_command_for_all_of_them() -> None:
@@ -438,12 +350,6 @@ class TestFactsOfFailures:
         for other in (found(700, 690, 680, 670, 661), found(1011, 661), found(9, 8, 7, 6, 5, types=2)):
             assert "grew" not in other.text
 
-    def test_old_failures_need_no_pause(self) -> None:
-        facts = FailureFacts("no", last_success_at=before(days=3))
-        group = only(groups(crowd(failed=(failed(newest_at=before(minutes=61)),), facts={77: facts})))
-        assert "the last success was 3 d ago" in group.text
-        assert "pause" not in group.advice
-
     def test_types_that_a_filter_would_read_as_patterns_are_left_out(self) -> None:
         group = only(groups(crowd(failed=(failed(job_type="all*"),))))
         assert "--type" not in group.advice
@@ -477,11 +383,6 @@ class TestFactsOfFailures:
         assert (group.text, group.message) == ("are suspended", "")
         assert tried_again(crowd(held)) == 0
 
-    def test_jobs_with_another_error_are_tried_again_without_an_action(self) -> None:
-        again = waiting(3, after(minutes=1), later=True, cause="JobError", fingerprint="KeyError@shop.f")
-        group = only(groups(crowd(again, facts={40: FailureFacts("KeyError: 7")})))
-        assert (group.message, group.advice) == ("KeyError: 7", "No action is needed. The job is tried again.")
-
 
 def test_only_the_largest_groups_of_each_state_are_made() -> None:
     everything = crowd(
@@ -497,14 +398,6 @@ def test_each_code_of_waiting_jobs_follows_from_a_reason() -> None:
     notes = {Code.START_BY, Code.TURN, Code.CLUSTER_UNKNOWN, Code.MOVED, Code.MOVES, Code.STANDBY}
     states = {Code.RUNNING, Code.LEASE_LAPSED, Code.HOLDS_UP, Code.CANCELLING, Code.SUCCEEDED, Code.FAILED}
     assert {reason.code for reason in WaitReason} == set(Code) - notes - states
-
-
-def test_a_group_has_the_reason_s_one_name_beside_its_code() -> None:
-    held = {KIND: Wait(WaitReason.KEY_LIMIT_REACHED, object="sms", running=2, limit=2, source="limit key:sms")}
-    (limited,) = groups(crowd(waiting(), held=held))
-    assert (limited.reason, limited.name) == (Code.LIMIT, WaitReason.KEY_LIMIT_REACHED)
-    (failure,) = groups(crowd(failed=(failed(),)))
-    assert (failure.reason, failure.name) == ("JobError", "JobError")
 
 
 def test_the_page_shows_what_is_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import Any
 
 import pytest
 from tests.unit.explain.situations import NOW, a_job, after, an_attempt, before
@@ -114,14 +113,6 @@ class TestDetails:
             "at most 5 with: errors of its code, too much memory; at most 1 with: a timeout; none after KeyError"
         )
         assert "template" not in found, "elsewhere it is ignored"
-
-    def test_what_would_show_the_payload_is_said_unless_it_is_shown(self) -> None:
-        def said(**options: Any) -> str:
-            return dict(job_details.details(a_job(), [], NOW, **options).options)["payload"]
-
-        assert said() == "19 bytes"
-        assert said(payload_hint="--payload shows it") == "19 bytes (--payload shows it)"
-        assert said(payload_hint="--payload shows it", with_payload=True) == "19 bytes"
 
     def test_the_payload_is_shown_when_it_is_asked_for(self) -> None:
         assert "s3cr3t" not in str(self.shown().facts + self.shown().options) + self.shown().payload

@@ -40,12 +40,6 @@ def test_spokejobs_say_what_they_wait_for_and_the_ledger_counts_the_rest() -> No
     assert found[0].advice.startswith("No action is needed if other pods end.")
 
 
-def test_sentences_about_spokejobs_agree_with_their_number() -> None:
-    full = [spokejob(number, "ClusterFull", object="memory") for number in (3, 4)]
-    assert only(groups(crowd(), full[:1])).text.startswith("waits (ClusterFull)")
-    assert only(groups(crowd(), full)).text.startswith("wait (ClusterFull)")
-
-
 def test_the_list_of_jobs_whose_spokejobs_wait_has_what_they_have_in_common() -> None:
     """The first of them may have started when somebody opens it."""
 
@@ -91,22 +85,6 @@ def test_a_quota_that_stays_used_up_needs_an_action() -> None:
         "or ends what uses it. `kubectl describe resourcequota compute -n shop` shows the amounts, `kubectl get pods "
         "-n shop` the pods."
     )
-
-
-def test_pods_that_do_not_start_have_the_cause_with_its_meaning_and_its_advice() -> None:
-    stuck = [spokejob(number, "PodsNotStarting", object="ImageUnavailable") for number in range(5, 10)]
-    group = only(groups(crowd(), stuck))
-    assert group.text.startswith(
-        "wait (PodsNotStarting, ImageUnavailable): Several pods of its PodTemplate can't start"
-    )
-    assert group.text.endswith(" The container's image could not be pulled")
-    assert group.advice == (
-        "`spoke-jobs why 5` shows the message. Check the image's name and tag in the PodTemplate. If the message names "
-        "a pull Secret, create that. Once that is corrected, the jobs start by themselves."
-    )
-    group = only(groups(crowd(), [spokejob(5, "PodsNotStarting", object="OfANewerRelease")]))
-    assert "(PodsNotStarting, OfANewerRelease)" in group.text
-    assert group.advice.startswith("`spoke-jobs why 5` shows the message. The message says what keeps the pods from")
 
 
 IMAGE = "shop/reports:2026.11.31"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
-import pytest
 from tests.unit.explain.situations import NOW, after, before
 
 from spoke_jobs.explain import words
@@ -33,8 +32,3 @@ def test_what_would_break_a_line_or_the_terminal() -> None:
     assert words.line("a\r\n\tb\x1b[2J") == "a b\\x1b[2J"
     assert words.line("abcdef", 4) == "abc…"
     assert words.lines("a\tb\n\x1b[31mred\x07") == ["a   b", "\\x1b[31mred\\x07"]
-
-
-@pytest.mark.parametrize(("number", "text"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (11, "11th"), (1_022, "1,022nd")])
-def test_ordinals(number: int, text: str) -> None:
-    assert words.ordinal(number) == text

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
+from tests.contract.ledger import present
 from tests.waiting import patient
 
 from spoke_jobs.contract.causes import Cause
@@ -106,8 +107,7 @@ def test_a_connection_that_is_returned_after_the_engine_is_disposed_is_closed(sq
     """As by a heartbeat in progress. Nobody would close it later."""
     engine = create_engine(sqlite_ledger_url)
     with engine.connect() as connection:
-        driver = connection.connection.driver_connection
-        assert driver is not None
+        driver = present(connection.connection.driver_connection)
         engine.dispose()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         driver.execute("SELECT 1")

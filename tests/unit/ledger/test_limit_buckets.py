@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text, update
 from tests.conftest import open_ledger
 from tests.contract.ledger import LEASE, new_job
 from tests.contract.predicates import covers
@@ -22,7 +22,7 @@ from spoke_jobs.errors import MigrationRefused
 from spoke_jobs.ledger.engine import create_engine as ledger_engine
 from spoke_jobs.ledger.limits_and_pauses import bucket_rows
 from spoke_jobs.ledger.limits_and_pauses.current_limits import read_admission
-from spoke_jobs.ledger.migrations import downgrade, migrate
+from spoke_jobs.ledger.migrations import migrate
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_limit, job_limit_bucket, metadata
 from spoke_jobs.limits.admission import Admission, LimitSet
@@ -242,14 +242,3 @@ class TestMigration:
             connection.execute(text("CREATE TABLE job_limit_bucket (id integer)"))
         with pytest.raises(MigrationRefused, match="a table `job_limit_bucket`, a name of the ledger's: rename it"):
             migrate(engine)
-
-    def test_a_downgrade_removes_it(self, engine: Engine) -> None:
-        migrate(engine)
-        ledger = SqlLedger(engine)
-        limit(ledger, "1/h")
-        assert start(ledger, "a", "b") == 2
-        with engine.begin() as connection:
-            connection.execute(text("UPDATE job_attempt SET state = 'succeeded'"))
-            connection.execute(text("UPDATE job_request SET state = 'succeeded'"))
-        downgrade(engine)
-        assert "job_limit_bucket" not in inspect(engine).get_table_names()

@@ -30,7 +30,7 @@ class TestSqliteLedger(LedgerContract):
         def slow_down(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
             if "WITH RECURSIVE party" in statement:
                 looks.append(statement)
-                time.sleep(1)
+                time.sleep(0.2)
 
         event.listen(ledger.engine, "before_cursor_execute", slow_down)
         for _ in range(4):

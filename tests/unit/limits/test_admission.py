@@ -116,14 +116,6 @@ def test_the_narrowest_reason_is_named_and_a_pause_before_all() -> None:
     assert "upgrade" not in held(job_limit("each-queue", 4, pause=over))
 
 
-def test_so_many_of_some_due_jobs_may_start_as_their_limits_leave_room_for() -> None:
-    limits = LimitSet([job_limit("all", 1, bounds=Bounds(5)), job_limit("each-queue", 2, bounds=Bounds(2))])
-    admission = Admission(limits, {Subject("mail", "slow"): 1}, NOW)
-    due = {Subject("mail", "slow"): 10**12, Subject("mail", "fast"): 1, Subject("mail"): 10**12}
-    assert [admission.startable(due), admission.startable(due)] == [4, 4], "1 slow, 1 fast, and 2 more of 5"
-    assert Admission(LimitSet([]), {}, NOW).startable(due) == 2 * 10**12 + 1
-
-
 def test_a_clock_that_was_set_back_stops_a_rate_for_no_longer_than_it_takes_to_fill() -> None:
     rated = job_limit("all", bounds=Bounds(rate=Rate(1, 60)), full_at=NOW + timedelta(days=3))
     admission = Admission(LimitSet([rated]), {}, NOW)

@@ -11,7 +11,6 @@ from pydantic import SecretStr
 
 from spoke_jobs import (
     InvalidLimit,
-    JobData,
     Rate,
     RegistrationError,
     Registry,
@@ -21,11 +20,9 @@ from spoke_jobs import (
     set_limit,
     use_runner,
 )
-from spoke_jobs.ledger.audit import audit_events
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.limits.job_limit import Bounds, JobLimit, Source
 from spoke_jobs.runners.legacy_runner import LegacyRunner
-from spoke_jobs.runners.memory_runner import MemoryRunner
 from spoke_jobs.settings import Settings
 from spoke_jobs.sync.limit_publisher import declare as sync_declares
 from spoke_jobs.worker.worker_process import declare_limits as worker_declares
@@ -68,21 +65,11 @@ class TestInCode:
 
     def test_each_start_stores_what_the_code_declares_then(self, runner: LegacyRunner, declare: Declare) -> None:
         registry = registry_with(export=2)
-        registry.limit("queue:carrier", rate="5/s", burst=5)
+        registry.limit("each-queue", rate="5/s", burst=5)
         declare(runner.ledger, registry)
-        assert bounds(runner) == {"type:export": Bounds(2), "queue:carrier": Bounds(rate=Rate(5, 1, 5))}
+        assert bounds(runner) == {"type:export": Bounds(2), "each-queue": Bounds(rate=Rate(5, 1, 5))}
         assert {limit.source for limit in limits(runner).values()} == {Source.DEFAULT}
         declare(runner.ledger, registry_with(export=3))
-        assert bounds(runner) == {"type:export": Bounds(3)}
-
-    def test_a_deploy_does_not_undo_what_people_set_until_they_reset_it(
-        self, runner: LegacyRunner, declare: Declare
-    ) -> None:
-        declare(runner.ledger, registry_with(export=2))
-        set_limit("type:export", max_running=7)
-        declare(runner.ledger, registry_with(export=3))
-        assert bounds(runner) == {"type:export": Bounds(7)}
-        reset_limit("type:export")
         assert bounds(runner) == {"type:export": Bounds(3)}
 
     def test_a_limit_on_a_type_that_the_application_does_not_declare_is_named_with_the_closest(
@@ -111,12 +98,6 @@ class TestInCode:
             Registry().limit(scope, **arguments)  # type: ignore[arg-type]
         assert said in str(caught.value)
 
-    def test_each_queue_may_have_a_rate(self, runner: LegacyRunner, declare: Declare) -> None:
-        registry = Registry()
-        registry.limit("each-queue", rate="5/s", burst=2)
-        declare(runner.ledger, registry)
-        assert bounds(runner) == {"each-queue": Bounds(rate=Rate(5, 1, 2))}
-
     def test_a_scope_is_declared_once(self) -> None:
         with pytest.raises(RegistrationError, match="the scope has a limit already"):
             registry_with(export=1).limit("type:export", rate="5/s")
@@ -142,15 +123,6 @@ class TestAtRunTime:
         assert resume("type:export") is False
         assert limits(runner) == {}
 
-    def test_each_change_is_a_job_event(self, runner: LegacyRunner) -> None:
-        set_limit("all", max_running=3, by="ada")
-        pause("all", "upgrade", by="ben")
-        resume("all", by="ben")
-        reset_limit("all", by="cid")
-        with runner.ledger.engine.connect() as connection:
-            events = [(event.action, event.actor) for event in reversed(audit_events.events(connection))]
-        assert events == [("set limit", "ada"), ("pause", "ben"), ("resume", "ben"), ("reset limit", "cid")]
-
     @pytest.mark.parametrize(
         "change",
         [
@@ -168,20 +140,6 @@ class TestAtRunTime:
         with pytest.raises(InvalidLimit):
             change()
         assert limits(runner) == {}
-
-    def test_a_paused_job_waits_and_runs_after_the_resume(self) -> None:
-        registry = Registry()
-        ran: list[str] = []
-        registry.job("export")(lambda _ctx: ran.append("export"))
-        runner = MemoryRunner(Settings(), registry)
-        with use_runner(runner):
-            pause("type:export", "closing of the month")
-            runner.dispatch_job(JobData("export"))
-            runner.drain()
-            assert ran == []
-            resume("type:export")
-            runner.drain()
-        assert ran == ["export"]
 
     def test_the_store_says_what_is_shut_now(self, runner: LegacyRunner) -> None:
         pause("type:export", "for a while", until=datetime.now(UTC) + timedelta(hours=1))

@@ -66,14 +66,17 @@ class AsyncNoted(Noted):
         super().attempt_failed(call, error)
 
 
-KINDS = pytest.mark.parametrize("kind", [Noted, AsyncNoted])
-PLACES = pytest.mark.parametrize("place", ["thread", "loop", "def on a loop", "def that returns a coroutine"])
+_PLACES = ("thread", "loop", "def on a loop", "def that returns a coroutine")
+PLACES = pytest.mark.parametrize("place", _PLACES)
+KINDS = pytest.mark.parametrize(("place", "kind"), list(zip(_PLACES, (Noted, AsyncNoted) * 2, strict=True)))
 
 
-def run(place: str, calls: HookCalls, error: BaseException | None = None) -> Any:
-    """Call a function with its hooks, where functions of jobs and tasks run."""
+def run(place: str, calls: HookCalls, error: BaseException | None = None, seen: list[str] | None = None) -> Any:
+    """Call a function with its hooks, where functions of jobs and tasks run. It notes the context variable."""
 
     def function(_ctx: object, _payload: object) -> str:
+        if seen is not None:
+            seen.append(current.get())
         if error is not None:
             raise error
         return "result"
@@ -96,7 +99,6 @@ def run(place: str, calls: HookCalls, error: BaseException | None = None) -> Any
 
 
 @KINDS
-@PLACES
 def test_the_last_one_added_is_nearest_to_the_function(place: str, kind: type[Noted]) -> None:
     said: list[str] = []
     calls = HookCalls([kind("outer", said), kind("inner", said)], ATTEMPT, CALL)
@@ -109,7 +111,6 @@ def test_the_last_one_added_is_nearest_to_the_function(place: str, kind: type[No
 
 
 @KINDS
-@PLACES
 @pytest.mark.parametrize("error", [ZeroDivisionError(), SystemExit(3), asyncio.CancelledError()])
 def test_whatever_the_function_raises_is_passed_on(place: str, kind: type[Noted], error: BaseException) -> None:
     said: list[str] = []
@@ -120,7 +121,6 @@ def test_whatever_the_function_raises_is_passed_on(place: str, kind: type[Noted]
 
 
 @KINDS
-@PLACES
 def test_an_error_of_a_hook_is_logged_and_changes_nothing_else(
     place: str, kind: type[Noted], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,36 +151,7 @@ def test_a_hook_that_exits_while_the_end_is_recorded_ends_nothing() -> None:
 
 
 @PLACES
-def test_the_function_sees_the_context_variables_of_a_plain_hook(place: str) -> None:
-    class Sets(Middleware):
-        def before_attempt(self, call: Any) -> None:
-            current.set("set by the hook")
-
-    seen: list[str] = []
-
-    def function(_ctx: object, _payload: object) -> None:
-        seen.append(current.get())
-
-    async def async_function(ctx: object, payload: object) -> None:
-        function(ctx, payload)
-
-    calls = HookCalls([Sets()], ATTEMPT, CALL)
-
-    async def main() -> None:
-        await hooked(async_function, calls, is_async=True)(None, None)
-
-    if place == "loop":
-        asyncio.run(main())
-    elif place == "thread":
-        hooked(function, calls, is_async=False)(None, None)
-    else:
-        hooked(lambda ctx, payload: async_function(ctx, payload), calls, is_async=False)(None, None)
-    assert seen == ["set by the hook"]
-    current.set("")
-
-
-@PLACES
-def test_a_plain_hook_resets_what_the_one_before_has_set(place: str) -> None:
+def test_the_function_sees_what_a_plain_hook_sets_and_the_one_after_it_resets_that(place: str) -> None:
     class Resets(Middleware):
         def before_attempt(self, call: Any) -> None:
             self.token = current.set("set by the hook")
@@ -193,11 +164,11 @@ def test_a_plain_hook_resets_what_the_one_before_has_set(place: str) -> None:
             current.reset(self.token)
             resets.append("failed")
 
-    resets: list[str] = []
-    run(place, HookCalls([Resets()], ATTEMPT, CALL))
+    resets, seen = list[str](), list[str]()
+    run(place, HookCalls([Resets()], ATTEMPT, CALL), seen=seen)
     with pytest.raises(ZeroDivisionError):
-        run(place, HookCalls([Resets()], ATTEMPT, CALL), ZeroDivisionError())
-    assert resets == ["after", "failed"]
+        run(place, HookCalls([Resets()], ATTEMPT, CALL), ZeroDivisionError(), seen)
+    assert (resets, seen) == (["after", "failed"], ["set by the hook"] * 2)
     assert current.get() == ""
 
 

@@ -69,15 +69,6 @@ class TestCounting:
             assert other.unreported == found.unreported
             assert found.job_id in {each.job_id for each in runs if each.finished_at == times[-1]}
 
-    def test_only_changed_groups_are_returned(self) -> None:
-        other = GroupName("export", "JobError", "")
-        assert set(counted({NAME: group(), other: group(other)}, [run(2)], RHYTHM)) == {NAME}
-
-    def test_a_reported_group_goes_on(self) -> None:
-        known = group(unreported=0, reported_at=NOW)
-        (found,) = counted({NAME: known}, [run(7, 5)], RHYTHM).values()
-        assert found == replace(known, newest_at=at(5), job_id=7, unreported=1, oldest_at=at(5))
-
     def test_after_a_quiet_time_it_is_new(self) -> None:
         known = group(unreported=0, reported_at=NOW)
         minutes = RHYTHM.quiet.total_seconds() / 60
@@ -90,10 +81,6 @@ class TestCounting:
         known = group(unreported=3, reported_at=NOW)
         (found,) = counted({NAME: known}, [run(7, 10_000)], RHYTHM).values()
         assert (found.unreported, found.known_since) == (4, NOW)
-
-    def test_one_that_is_committed_late_is_not_the_newest(self) -> None:
-        (found,) = counted({NAME: group()}, [run(7, -5)], RHYTHM).values()
-        assert (found.newest_at, found.job_id, found.oldest_at) == (NOW, 1, at(-5))
 
     @given(st.lists(st.tuples(st.text(), st.text(), st.text()), unique=True, min_size=2, max_size=2))
     def test_names_have_keys_of_their_own(self, names: list[tuple[str, str, str]]) -> None:
@@ -113,14 +100,6 @@ NONE = together()
 
 
 class TestDeciding:
-    def test_nothing_to_report(self) -> None:
-        assert decide(NONE, NONE, NOW, None, RHYTHM) == ()
-
-    def test_a_new_group_is_reported_at_once(self) -> None:
-        (notice,) = decide(together(group(unreported=3)), NONE, NOW, NOW, RHYTHM)
-        assert (notice.kind, notice.failures, notice.left_out) == (NoticeKind.NEW, 3, 0)
-        assert notice.groups == (group(unreported=3),)
-
     @pytest.mark.parametrize(
         ("reported", "digest", "due"),
         [
@@ -138,20 +117,6 @@ class TestDeciding:
         known = together(group(unreported=2, reported_at=at(reported)))
         notices = decide(NONE, known, NOW, None if digest is None else at(digest), RHYTHM)
         assert [notice.kind for notice in notices] == ([NoticeKind.DIGEST] if due else [])
-
-    def test_a_digest_has_all_known_groups(self) -> None:
-        other = GroupName("export", "JobError", "")
-        known = together(group(reported_at=at(-90)), group(other, 5, reported_at=at(-1)))
-        (notice,) = decide(NONE, known, NOW, None, RHYTHM)
-        assert [each.name for each in notice.groups] == [other, NAME], "the largest first"
-
-    def test_the_smallest_groups_are_left_out_and_counted(self) -> None:
-        groups = [group(GroupName(f"t{number}", "JobError", ""), number + 1) for number in range(MOST_GROUPS + 3)]
-        (notice,) = decide(together(*groups), NONE, NOW, None, RHYTHM)
-        assert len(notice.groups) == MOST_GROUPS
-        assert notice.left_out == 3
-        assert notice.failures == sum(each.unreported for each in groups)
-        assert notice.groups[-1].unreported == 4
 
     def test_with_many_notices_unconfirmed_none_is_made(self) -> None:
         assert decide(together(group()), NONE, NOW, None, RHYTHM, MOST_UNCONFIRMED) == ()

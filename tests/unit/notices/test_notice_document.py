@@ -175,11 +175,6 @@ def test_nothing_in_slack_is_a_link_a_mention_or_a_line_of_its_own(name: GroupNa
     assert len(text.splitlines()) <= 7
 
 
-def test_a_hostile_name_in_slack() -> None:
-    text = slack_message(document(group(GroupName("<!channel> `x`", "JobError", ""))))["text"]
-    assert "`&lt;!channel&gt; 'x'`" in text
-
-
 def test_slack_shows_as_much_as_it_can() -> None:
     groups = [group(GroupName("t" * 180 + str(number), "c" * 90, "f" * 200)) for number in range(20)]
     text = slack_message(document(*groups, left_out=5, messages=dict.fromkeys([7], "<" * 900)))["text"]

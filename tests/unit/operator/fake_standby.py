@@ -15,13 +15,13 @@ from spoke_jobs.contract.standby import (
     proves,
     read_assignment,
 )
-from spoke_jobs_operator.shell.standby.pod_calls import Reply
+from spoke_jobs_operator.shell.standby.pod_calls import PodCalls, Reply
 
 if TYPE_CHECKING:
     from tests.unit.operator.fake_client import FakeClient
 
 
-class FakeStandby:
+class FakeStandby(PodCalls):
     """The processes of the standby pods."""
 
     def __init__(self, world: World) -> None:
@@ -46,9 +46,9 @@ class FakeStandby:
         return metadata["labels"].get(LABEL_STANDBY) == "true" and metadata["uid"] not in self.taken
 
     async def states(self, ips: Sequence[str]) -> list[PodState | None]:
-        return [self._state(ip) for ip in ips]
+        return [self._state_at(ip) for ip in ips]
 
-    def _state(self, ip: str) -> PodState | None:
+    def _state_at(self, ip: str) -> PodState | None:
         pod = self._pod(ip)
         if pod is None or self.silent:
             return None

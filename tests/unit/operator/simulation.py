@@ -138,7 +138,7 @@ class Simulation:
         standby: FakeStandby | None = None,
     ) -> None:
         self.world = world
-        self.standby = standby
+        self._standby = standby
         self._max_pending = max_pending
         self._news = news
         self.client = FakeClient(world)
@@ -180,7 +180,7 @@ class Simulation:
             later=self._later,
         )
         self.controller.attach(queue, self.pacer)
-        pools = self._keep_standby_pods(self.standby) if self.standby is not None else None
+        pools = self._keep_standby_pods(self._standby) if self._standby is not None else None
         self.keeper = LimitKeeper(
             self._limits,
             self.store,
@@ -205,6 +205,12 @@ class Simulation:
         self.keeper.apply()
         self.controller.prime()
         self._add_pools(pools)
+
+    @property
+    def standby(self) -> FakeStandby:
+        """The processes of the standby pods, in an operator that keeps some."""
+        assert self._standby is not None
+        return self._standby
 
     def _add_pools(self, pools: StandbyPools | None) -> None:
         for pool in pools.pools() if pools is not None else ():

@@ -214,7 +214,7 @@ class Operator(OperatorMachine):
 
 TestOperator = Operator.TestCase
 TestOperator.settings = settings(
-    max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

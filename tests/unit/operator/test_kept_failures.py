@@ -44,13 +44,6 @@ def test_the_job_of_a_failed_attempt_outlives_that_of_a_successful_one(restarts:
     assert jobs(s) == set()
 
 
-def test_a_kept_job_delays_no_further_attempt() -> None:
-    s = start(**RETRIES)
-    fail(s)
-    assert s.world.status["attempt"] == 2
-    assert jobs(s) == {"1", "2"}
-
-
 def test_of_more_than_are_kept_the_oldest_goes_first_after_the_time_in_which_its_output_is_read() -> None:
     s = start(**RETRIES)
     for _ in range(3):

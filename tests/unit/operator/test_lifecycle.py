@@ -58,17 +58,6 @@ def test_three_errors_are_final_and_name_the_cause() -> None:
     assert counted(s, "Failed", "JobError") == 1
 
 
-def test_backoff_is_waited_out() -> None:
-    s = start(retry={"backoffSeconds": 4, "jitter": 0})
-    s.cluster()
-    s.cluster(10)
-    s.pass_time(3.9)
-    assert len(s.world.created) == 1
-    assert s.world.status["outcome"] == "Waiting"
-    s.pass_time(0.2)
-    assert len(s.world.created) == 2
-
-
 def test_held_is_tried_again_uncharged() -> None:
     s = start()
     for wait in (2, 4, 8, 16, 32, 60, 60):
@@ -114,15 +103,6 @@ def test_run_timeout_deletes_the_job_before_the_outcome_is_final() -> None:
     assert s.world.writes.count("status") <= 4, "started, runs, is to be stopped, ended"
 
 
-def test_a_changed_timeout_of_the_namespace_changes_no_running_attempt() -> None:
-    s = start(startTimeoutSeconds=10)
-    s.cluster()
-    s.world.put_limit("short", scope="all", maxTimeoutSeconds=5)
-    s.pass_time(3600)
-    assert s.world.status["outcome"] == "Running"
-    assert not s.world.status["attempts"][0].get("cause")
-
-
 def test_an_attempt_runs_for_as_long_as_its_namespace_allowed_at_its_start() -> None:
     own = world.World(startTimeoutSeconds=10)
     own.put_limit("short", scope="all", maxTimeoutSeconds=50)
@@ -162,18 +142,6 @@ def test_a_pod_that_its_node_could_not_start_is_not_charged_and_a_bound_of_its_o
         s.pass_time(400)
     assert s.world.status["cause"] == "ContainerRuntimeFailed"
     assert said in s.world.status["message"]
-
-
-def test_pod_deleted_by_force_gets_another_attempt() -> None:
-    s = start()
-    s.cluster()
-    s.world.delete(Kind.POD, s.world.pods[0]["metadata"]["name"])
-    s.settle()
-    s.world.job_controller()
-    s.settle()
-    assert s.world.status["attempts"][0]["cause"] == "PodDeleted"
-    s.pass_time(2)
-    assert s.world.status["attempt"] == 2
 
 
 def test_job_deleted_gets_another_attempt_once_its_pod_has_ended() -> None:
@@ -389,17 +357,3 @@ def test_a_success_that_came_before_the_cancellation_stays() -> None:
     s.world.kubelet(0)
     s.settle()
     assert s.world.status["outcome"] == "Succeeded"
-
-
-def test_events_tell_the_story_once_even_if_the_operator_restarts() -> None:
-    s = start(retry={"backoffSeconds": 4, "jitter": 0})
-    s.cluster()
-    s.cluster(10, message=job_error())
-    s.restart()
-    s.pass_time(10)
-    s.cluster()
-    s.cluster(0)
-    s.restart()
-    s.settle()
-    assert [event.reason for _, event in s.events] == ["AttemptStarted", "AttemptFailed", "AttemptStarted", "Succeeded"]
-    assert {name for name, _ in s.events} == {NAME}

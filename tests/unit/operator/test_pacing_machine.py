@@ -44,14 +44,6 @@ SCOPES = (
     *("type:mail", "type:ingest.*", "each-type", "key:k"),
 )
 BOUNDS = st.sampled_from([None, None, 1, 1, 2, 3])
-ALONE = [
-    Limits(running=1),
-    Limits(in_namespace=1),
-    Limits(in_queue=1),
-    Limits(for_organization=1),
-    Limits(unfinished=1),
-]
-"""Where nothing else holds anybody back: one that is kept hides another that isn't."""
 LIMITS = st.builds(
     Limits,
     running=BOUNDS,
@@ -110,18 +102,14 @@ class Crowd(World):
 class Pacing(OperatorMachine):
     """The operator, many SpokeJobs, and people and machines that do as they like."""
 
-    limits_drawn = LIMITS
-    with_objects = True
-    """Whether there are SpokeLimits and paused Namespaces too."""
     max_pending: int | None = None
     """None for no holds."""
     room: int | None = None
     """How many pods the nodes have room for; None for any number."""
     usual: ClassVar[Object] = {"locksQueue": False, "retry": {"backoffSeconds": 1, "jitter": 0}}
 
-    @initialize(data=st.data(), news=NEWS, alike=st.sampled_from([0, 2, 3]))
-    def begin(self, data: st.DataObject, news: tuple[float, ...], alike: int) -> None:
-        self.limits = limits = data.draw(self.limits_drawn)
+    @initialize(limits=LIMITS, news=NEWS, alike=st.sampled_from([0, 2, 3]))
+    def begin(self, limits: Limits, news: tuple[float, ...], alike: int) -> None:
         self.world = Crowd()
         self.world.room = self.room
         self.world.put_template(name=TEMPLATES[OTHER], namespace=OTHER)
@@ -159,7 +147,6 @@ class Pacing(OperatorMachine):
         theirs = {name: value for name, value in given.items() if value is not None} | {"jobType": kind}
         self._dispatch(count, namespace, queue=queue, locksQueue=locks, priority=priority, suspend=suspend, **theirs)
 
-    @precondition(lambda self: self.with_objects)
     @rule(
         number=st.integers(1, 2),
         namespace=NAMESPACES,
@@ -198,7 +185,6 @@ class Pacing(OperatorMachine):
         there = sorted(self.world.objects[Kind.SPOKELIMIT])
         self.world.delete(Kind.SPOKELIMIT, there[index % len(there)])
 
-    @precondition(lambda self: self.with_objects)
     @rule(namespace=NAMESPACES, reason=st.sampled_from([None, "planted"]))
     def somebody_pauses_or_resumes_a_namespace(self, namespace: str, reason: str | None) -> None:
         self.world.put_namespace(namespace, reason)
@@ -417,22 +403,14 @@ class Scarce(Pacing):
 
 TestPacing = Pacing.TestCase
 TestPacing.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=45, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
 TestScarce = Scarce.TestCase
 TestScarce.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-
-
-@pytest.mark.parametrize("limits", ALONE, ids=str)
-def test_a_limit_that_stands_alone(limits: Limits) -> None:
-    few = settings(max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    run_state_machine_as_test(
-        type("Alone", (Pacing,), {"limits_drawn": st.just(limits), "with_objects": False}), settings=few
-    )
 
 
 @pytest.mark.long

@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.test_pacing_machine import Crowd
-from tests.unit.operator.test_room import START_TIMEOUT, causes, crowd, is_done, passes
+from tests.unit.operator.test_room import START_TIMEOUT, causes, crowd, is_done, passes, until_done
 from tests.unit.operator.world import Object
 
-from spoke_jobs_operator.core.reporting.published_state import report
 from spoke_jobs_operator.shell.api.operator_client import Kind
 
 NEVER = 'Error creating: pods "x" is forbidden: exceeded quota: few, requested: cpu=8, used: cpu=0, limited: cpu=4'
@@ -47,38 +44,6 @@ def admitted(item: Object) -> str:
     return str(next(one["message"] for one in item["status"]["conditions"] if one["type"] == "Admitted"))
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    count=st.integers(1, 25),
-    quota=st.integers(1, 6),
-    of_jobs=st.booleans(),
-    most=st.integers(2, 8),
-    step=st.sampled_from([1, 20, 45, 200]),
-    restarts=st.booleans(),
-    keeps_events=st.booleans(),
-)
-def test_a_burst_beyond_the_quota_fails_nobody(
-    count: int, quota: int, of_jobs: bool, most: int, step: int, restarts: bool, keeps_events: bool
-) -> None:
-    world = under_quota(count, **{"jobs" if of_jobs else "pods": quota})
-    world.keeps_events = keeps_events
-    if of_jobs:  # a Job that has ended counts until it is deleted, after a minute
-        step = max(step, 20)
-    s = Simulation(world, max_pending=most)
-    s.settle()
-    # Between two probes up to 90 s may pass, so small steps need more rounds.
-    for round_ in range(10 * count + 100 + 200 * count // step):
-        s.cluster()
-        passes(s, step)
-        s.cluster(0)
-        if restarts and round_ % 7 == 3:
-            s.restart()
-            s.settle()
-        if all(map(is_done, world.spokejobs())):
-            break
-    nobody_failed(world)
-
-
 @pytest.mark.parametrize("kind", ["quota", "job_quota"])
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_quota_at_zero_for_hours_fails_nobody_and_what_waits_says_so(kind: str, restart: bool) -> None:
@@ -103,25 +68,7 @@ def test_a_quota_at_zero_for_hours_fails_nobody_and_what_waits_says_so(kind: str
     assert (waiting["object"], waiting["quota"]) == (
         name, [{"resource": resource, "requested": "1", "used": "0", "hard": "0"}])  # fmt: skip
     setattr(world, kind, 5)
-    for _ in range(200):
-        turn(s)
-        if all(map(is_done, world.spokejobs())):
-            break
-    nobody_failed(world)
-
-
-def test_the_places_of_a_quota_are_used_and_who_was_refused_gets_one_before_the_last() -> None:
-    world = under_quota(200, pods=6)
-    s = Simulation(world, max_pending=12)
-    s.settle()
-    first, rounds = {job["metadata"]["name"] for job in refused(world)}, 0
-    while not all(map(is_done, world.spokejobs())):
-        turn(s, 30)
-        rounds += 1
-        assert len(refused(world)) <= 12
-        first &= {job["metadata"]["name"] for job in refused(world)}
-        assert not first or rounds <= 12, "others pass those who were refused first"
-        assert rounds <= 60, "places stay free"
+    until_done(world, 200, lambda: turn(s))
     nobody_failed(world)
 
 
@@ -140,10 +87,7 @@ def test_the_hold_costs_few_writes_and_none_while_nothing_changes() -> None:
     s.compare()
     s.settle()
     assert len(world.writes) == before
-    for _ in range(400):
-        turn(s)
-        if all(map(is_done, world.spokejobs())):
-            break
+    until_done(world, 400, lambda: turn(s))
     s.pass_time(120)
     s.cluster()
     nobody_failed(world)
@@ -177,10 +121,7 @@ def test_an_attempt_that_was_held_and_then_refused_waits_as_before_though_its_ev
     assert set(causes(world).values()) == {"QuotaExceeded"}
     assert len(world.writes) == written
     world.quota = 2
-    for _ in range(100):
-        turn(s)
-        if all(map(is_done, world.spokejobs())):
-            break
+    until_done(world, 100, lambda: turn(s))
     nobody_failed(world)
     for name in late:
         assert [item["number"] for item in world.objects[Kind.SPOKEJOB][name]["status"]["attempts"]] == [1]
@@ -244,25 +185,6 @@ def test_a_pod_that_waited_for_a_quota_and_is_then_rejected_has_its_whole_start_
     assert world.spokejobs()[0]["status"]["outcome"] == "Failed"
 
 
-def test_the_start_timeout_counts_from_the_pod() -> None:
-    world = under_quota(1, pods=0)
-    world.starts_in_kubelet = 0
-    s = Simulation(world, max_pending=3)
-    s.settle()
-    s.cluster()
-    s.pass_time(3600)
-    world.quota = 1
-    s.pass_time(61)
-    s.cluster()
-    s.pass_time(START_TIMEOUT - 5)
-    assert "Failed" not in {item["status"]["outcome"] for item in world.spokejobs()}
-    s.pass_time(10)
-    for _ in range(3):
-        s.cluster()
-        s.pass_time(5)
-    assert causes(world) == {"job-0000": "StartTimeout"}
-
-
 def test_a_race_for_a_quota_is_no_rejection() -> None:
     world = under_quota(1, pods=0)
     s = Simulation(world, max_pending=3)
@@ -273,31 +195,3 @@ def test_a_race_for_a_quota_is_no_rejection() -> None:
     s.settle()
     s.pass_time(3600)
     assert causes(world) == {"job-0000": "QuotaExceeded"}
-
-
-def test_a_template_whose_pods_a_quota_refuses_holds_no_other_template_up() -> None:
-    world = under_quota(20, pods=0)
-    s = Simulation(world, max_pending=3)
-    s.settle()
-    s.cluster()
-    world.quota = None
-    body = world.objects[Kind.TEMPLATE]["default"]
-    other = {**body, "metadata": {**body["metadata"], "name": "other", "uid": "other"}}
-    world._store(Kind.TEMPLATE, other)
-    world.put_spokejob("elsewhere", podTemplate="other", priority=-1)
-    s.settle()
-    s.cluster()
-    assert world.objects[Kind.SPOKEJOB]["elsewhere"]["status"]["outcome"] == "Running"
-
-
-def test_the_hold_is_published() -> None:
-    world = under_quota(10, pods=2)
-    s = Simulation(world, max_pending=4)
-    s.settle()
-    s.cluster()
-    state = report("jobs", s.pacer.limits, s.pacer.usage, (), s.store.unfinished())
-    (hold,) = state.to_json()["holds"]
-    assert (hold["reason"], hold["template"], hold["quota"]) == ("QuotaExceeded", "default", "few")
-    assert hold["resources"] == [{"resource": "pods", "requested": "1", "used": "2", "hard": "2"}]
-    assert hold["fits"] == 2
-    assert hold["refused"] == len(refused(world)) > 0

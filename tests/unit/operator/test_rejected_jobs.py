@@ -7,11 +7,10 @@ from collections import Counter
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.test_pacing_machine import Crowd
 from tests.unit.operator.test_quota import admitted, nobody_failed
-from tests.unit.operator.test_room import causes, crowd, is_done, passes
+from tests.unit.operator.test_room import causes, crowd, goes_on, passes, until_done
 
-from spoke_jobs_operator.core.obstacles.rejection_hold import OF_A_TEMPLATE, OF_A_TYPE
+from spoke_jobs_operator.core.obstacles.rejection_hold import OF_A_TYPE
 from spoke_jobs_operator.core.reporting.published_state import report
-from spoke_jobs_operator.shell.api.operator_client import Kind
 
 POLICY = "ValidatingAdmissionPolicy 'require-team' with binding 'all' denied request: the label team is missing"
 DENIED = (422, POLICY)
@@ -24,12 +23,7 @@ def rejected(count: int, start_timeout: int = 600, **spec: str) -> Crowd:
 
 
 def all_start(s: Simulation, world: Crowd) -> None:
-    for _ in range(200):
-        s.cluster()
-        passes(s, 5)
-        s.cluster(0)
-        if all(map(is_done, world.spokejobs())):
-            break
+    until_done(world, 200, lambda: goes_on(s, 5))
     nobody_failed(world)
 
 
@@ -85,48 +79,6 @@ def test_those_that_are_tried_end_at_their_start_timeout_and_others_take_their_t
     assert len(ended) == 3 * OF_A_TYPE, "ten every two minutes"
     assert {item["status"]["cause"] for item in ended} == {"PodRejected"}
     assert any(item["status"]["cause"] == "PodRejected" for item in world.spokejobs() if item not in ended)
-
-
-def test_a_job_type_that_is_rejected_holds_no_other_type_and_no_other_template() -> None:
-    world = rejected(60, jobType="import")
-    world.refused_type = "import"
-    s = Simulation(world, max_pending=5)
-    s.settle()
-    s.compare()
-    passes(s, 30)
-    world.put_spokejob("of-another-type", jobType="export", priority=-1)
-    s.settle()
-    s.cluster()
-    assert world.objects[Kind.SPOKEJOB]["of-another-type"]["status"]["outcome"] == "Running"
-    assert causes(world)["job-0059"] == "PodsNotStarting"
-
-
-def test_many_rejected_types_have_a_bound_in_common() -> None:
-    world = Crowd()
-    world.refuse_jobs = DENIED
-    for number in range(150):
-        world.put_spokejob(f"job-{number:04}", jobType=f"type-{number}")
-    s = Simulation(world, max_pending=5)
-    s.settle()
-    passes(s, 30)
-    assert Counter(causes(world).values())["PodRejected"] <= OF_A_TEMPLATE + 5
-
-
-def test_those_that_are_suspended_cancelled_or_deleted_leave_their_turn_to_others() -> None:
-    world = rejected(60, start_timeout=3600)
-    s = Simulation(world, max_pending=5)
-    s.settle()
-    passes(s, 30)
-    first = [name for name, cause in causes(world).items() if cause == "PodRejected"]
-    for number, name in enumerate(first):
-        if number % 3 == 0:
-            world.delete(Kind.SPOKEJOB, name)
-        else:
-            world.change(Kind.SPOKEJOB, name, {("suspend", "cancel")[number % 2]: True}, under="spec")
-    s.settle()
-    passes(s, 30)
-    tried = [name for name, cause in causes(world).items() if cause == "PodRejected" and name not in first]
-    assert len(tried) >= OF_A_TYPE
 
 
 def test_a_new_leader_tries_few_again() -> None:

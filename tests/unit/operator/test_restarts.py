@@ -18,22 +18,6 @@ OURS = {"namespace": NAMESPACE}
 """The labels of the metrics of the model's SpokeJobs."""
 
 
-@pytest.mark.parametrize("fault", [Fault.CRASH_BEFORE, Fault.CRASH_AFTER])
-@pytest.mark.parametrize("call", range(6))
-def test_a_timed_out_attempt_is_a_timeout_wherever_the_operator_dies(fault: Fault, call: int) -> None:
-    s = start(timeoutSeconds=5, startTimeoutSeconds=5)
-    s.cluster()
-    s.client.faults = [None] * call + [fault]
-    s.pass_time(10.5)
-    for _ in range(8):
-        s.cluster()
-        if s.world.status["outcome"] == "Failed":
-            assert s.world.live_pods() == [], "it is over once nothing of it runs"
-        s.pass_time(2)
-    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "Timeout")
-    assert len(s.world.created) == 1
-
-
 @pytest.mark.parametrize("writes", [1, 2])
 def test_why_an_attempt_was_stopped_is_known_though_its_pod_ended_while_no_operator_was_there(writes: int) -> None:
     s = start(timeoutSeconds=5, startTimeoutSeconds=5)
@@ -81,17 +65,6 @@ def test_a_status_field_that_the_crd_prunes_makes_no_endless_writes(caplog: pyte
     s.cluster(0)
     assert s.world.status["outcome"] == "Succeeded"
     assert len([text for text in caplog.messages if "older than this operator" in text]) == 1
-
-
-def test_timeouts_hold_where_the_crd_prunes() -> None:
-    world = World(timeoutSeconds=10, startTimeoutSeconds=10)
-    world.pruned = {"observedGeneration"}
-    s = Simulation(world)
-    s.settle()
-    s.cluster()
-    s.pass_time(25)
-    s.cluster()
-    assert s.world.status["attempts"][0]["cause"] == "Timeout"
 
 
 def test_times_stay_where_nothing_changed() -> None:
@@ -150,16 +123,6 @@ def test_an_operator_that_dies_or_fails_at_any_call_comes_to_the_same_end(fault:
         s.cluster(0)
     assert s.world.status["outcome"] == "Succeeded"
     assert [name for name, _ in s.world.created] == [f"{NAME}-1", f"{NAME}-2"]
-
-
-def test_another_objects_job_in_the_way_is_named_and_waited_for() -> None:
-    s = Simulation(World())
-    s.world._store(Kind.JOB, s.world._new(f"{NAME}-1"))
-    s.settle()
-    assert s.world.status["cause"] == "NameTaken"
-    s.world.delete(Kind.JOB, f"{NAME}-1")
-    s.pass_time(11)
-    assert s.world.status["attempt"] == 1
 
 
 def test_the_job_of_an_earlier_spokejob_of_the_name_is_not_taken_for_ours() -> None:
@@ -274,25 +237,6 @@ def test_a_pods_last_word_outlives_a_look_that_no_longer_finds_it(fault: Fault |
     s.pass_time(2)
     first = s.world.status["attempts"][0]
     assert (first["cause"], first["exitCode"], s.world.status["charged"]) == ("JobError", 10, {"error": 1})
-
-
-def test_a_webhook_that_is_down_holds_no_place_and_ends_no_job() -> None:
-    """It is nobody's fault in the job, so no timeout counts. Two hours in compressed time."""
-    world = World(startTimeoutSeconds=60)
-    world.refuse_jobs = (500, 'Internal error occurred: failed calling webhook "mjob.kb.io": connection refused')
-    s = Simulation(world, limits=Limits(running=1))
-    s.settle()
-    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "WebhookAway")
-    assert s.pacer.usage.total == 0
-    s.world.writes.clear()
-    for _ in range(120):
-        s.pass_time(60)
-    assert s.world.writes == [], "it is said once"
-    s.world.refuse_jobs = None
-    s.pass_time(60)
-    s.cluster()
-    s.cluster(0)
-    assert (s.world.status["outcome"], s.world.status.get("charged", {})) == ("Succeeded", {})
 
 
 @pytest.mark.parametrize("restarts", [False, True])

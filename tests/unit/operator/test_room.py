@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -51,6 +52,21 @@ def is_done(item: Object) -> bool:
     return item.get("status", {}).get("outcome") == "Succeeded"
 
 
+def until_done(world: Crowd, rounds: int, step: Callable[[], None]) -> None:
+    """Repeat a step until all have succeeded."""
+    for _ in range(rounds):
+        step()
+        if all(map(is_done, world.spokejobs())):
+            break
+
+
+def goes_on(s: Simulation, seconds: float) -> None:
+    """Pods start and end, and time passes."""
+    s.cluster()
+    passes(s, seconds)
+    s.cluster(0)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     count=st.integers(1, 60),
@@ -85,20 +101,6 @@ def test_a_burst_beyond_the_room_fails_nobody(
     assert s.pacer.room is not None
     assert s.pacer.room.pending == 0
     assert not s.pacer.room.closed_in(NAMESPACE)
-
-
-def test_those_who_wait_for_room_start_by_priority() -> None:
-    world = crowd(30, room=2)
-    s = Simulation(world, max_pending=4)
-    s.settle()
-    s.cluster()
-    world.put_spokejob("urgent", priority=9, startTimeoutSeconds=START_TIMEOUT)
-    s.settle()
-    for _ in range(4):
-        s.cluster(0)
-        s.cluster()
-    assert is_done(world.objects[Kind.SPOKEJOB]["urgent"])
-    assert sum(map(is_done, world.spokejobs())) < 12
 
 
 def test_who_waits_for_room_says_so_and_is_written_once() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.test_pacing_machine import Crowd
 from tests.unit.operator.test_quota import admitted, nobody_failed
-from tests.unit.operator.test_room import FITS_NO_NODE, causes, crowd, is_done, passes
+from tests.unit.operator.test_room import causes, crowd, goes_on, passes, until_done
 from tests.unit.operator.world import Object
 
 from spoke_jobs_operator.core.limits.limits import Limits
@@ -68,12 +68,7 @@ def test_few_pods_are_made_the_others_say_why_they_wait_and_all_run_once_the_ima
     state = report("jobs", s.pacer.limits, s.pacer.usage, (), s.store.unfinished())
     (hold,) = state.to_json()["holds"]
     assert (hold["reason"], hold["obstacles"], hold["pods"]) == ("PodsNotStarting", ["ImageUnavailable"], stuck)
-    for _ in range(60):
-        s.cluster()
-        passes(s, 1)
-        s.cluster(0)
-        if all(map(is_done, world.spokejobs())):
-            break
+    until_done(world, 60, lambda: goes_on(s, 1))
     nobody_failed(world)
 
 
@@ -103,69 +98,3 @@ def test_they_leave_places_of_a_limit_to_others() -> None:
     s.settle()
     wrong_image(s, world)
     assert {of(world, f"other-{number}")["outcome"] for number in range(5)} == {"Running"}
-
-
-def test_jobs_that_fit_no_node_hold_others_of_their_template_up_for_a_while_only() -> None:
-    world = crowd(2 * MOST, room=1000, startTimeoutSeconds=PATIENT)
-    s = Simulation(world, max_pending=6)
-    s.settle()
-    never = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": FITS_NO_NODE}
-    for _ in range(10):
-        world.job_controller()
-        for pod in world.live_pods():
-            world.change(Kind.POD, pod["metadata"]["name"], {"conditions": [never]}, under="status")
-        s.settle()
-    for number in range(10):
-        world.put_spokejob(f"small-{number}", priority=1)
-    small = [f"small-{number}" for number in range(10)]
-    for _ in range(8):
-        passes(s, 20)
-        for pod in world.live_pods():
-            if pod["metadata"]["labels"]["jobs.spoke.dev/spokejob"] in small:
-                world._pod_state(pod, "Running", {"running": {"startedAt": world.now.isoformat()}})
-        s.settle()
-    assert {of(world, name).get("outcome") for name in small} == {"Running"}
-
-
-def test_jobs_that_wait_for_a_lost_node_hold_no_other_job_of_their_template() -> None:
-    world = crowd(3, room=1000)
-    s = Simulation(world, max_pending=20, limits=Limits(running=8))
-    s.settle()
-    s.cluster()
-    lost = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}
-    for pod in world.pods:
-        world.change(Kind.POD, pod["metadata"]["name"], {"phase": "Failed", "conditions": [lost]}, under="status")
-    s.settle()
-    never = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": FITS_NO_NODE}
-    for _ in range(3):
-        s.pass_time(20)
-        world.job_controller()
-        for pod in world.live_pods():
-            world.change(Kind.POD, pod["metadata"]["name"], {"conditions": [never]}, under="status")
-        s.settle()
-    s.pass_time(3600)
-    assert set(causes(world).values()) == {"Unschedulable"}
-    for number in range(9):
-        world.put_spokejob(f"other-{number}", startTimeoutSeconds=PATIENT)
-    s.settle()
-    assert len(world.live_jobs()) == 8, "those that wait keep their places"
-    assert Counter(causes(world).values()) == {"Unschedulable": 3, "": 5, "LimitReached": 4}
-
-
-def test_a_corrected_template_lets_all_start() -> None:
-    world = crowd(60, room=1000, startTimeoutSeconds=PATIENT)
-    s = Simulation(world, max_pending=6)
-    s.settle()
-    for _ in range(5):
-        wrong_image(s, world)
-        passes(s, 60)
-    world.put_template(image="app:2")
-    s.settle()
-    for _ in range(80):
-        s.cluster()
-        passes(s, 5)
-        s.cluster(0)
-        if all(map(is_done, world.spokejobs())):
-            break
-    assert all(map(is_done, world.spokejobs())), causes(world)
-    assert all(not item["status"].get("charged") for item in world.spokejobs())

@@ -50,7 +50,6 @@ OF_LIMITS = "of a SpokeLimit, or of rates as an iterator"
 EARLIER = "what an earlier leader held: the error is counted, and the hold is not continued"
 OF_STANDBY = "only of the lane standby; its caller, a method of `Holds`, is reached"
 NOT_ABOUT_ONE = {
-    ("DependencyHolds", "next_probes"): OF_ALL,
     ("DependencyHolds", "of"): OF_ALL,
     ("DependencyHolds", "resume"): EARLIER,
     ("DependencyHolds", "runs"): "only of a pod that is seen running; its caller, `Holds.observe`, is reached",
@@ -69,8 +68,7 @@ NOT_ABOUT_ONE = {
     ("RefusalHolds", "tick"): OF_ALL,
     ("RejectionHolds", "published"): OF_ALL,
     ("Room", "closed_in"): OF_ALL,
-    ("Room", "full"): "for a status that shows it",
-    ("Room", "full_in"): OF_ALL,
+    ("Room", "published"): OF_ALL,
     ("Room", "tick"): OF_ALL,
     ("StartHolds", "published"): OF_ALL,
     ("StartHolds", "tick"): OF_ALL,

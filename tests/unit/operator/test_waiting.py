@@ -40,34 +40,6 @@ def queued_by_kueue() -> Simulation:
     return s
 
 
-def test_image_that_never_comes_ends_by_the_start_timeout_with_its_own_cause() -> None:
-    s = start(startTimeoutSeconds=30, retry={"budget": {"image": 1}})
-    s.world.job_controller()
-    s.world.container_waits("ErrImagePull")
-    s.settle()
-    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Waiting", "ImageUnavailable")
-    writes = len(s.world.writes)
-    s.world.container_waits("ImagePullBackOff")
-    s.settle()
-    assert len(s.world.writes) == writes, "the same reason in other words is no news"
-    s.pass_time(31)
-    for _ in range(2):
-        s.world.garbage_collector()
-        s.cluster()
-        s.pass_time(2)
-    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "ImageUnavailable")
-
-
-def test_image_that_comes_late_heals() -> None:
-    s = start()
-    s.world.job_controller()
-    s.world.container_waits("ErrImagePull")
-    s.settle()
-    s.pass_time(30)
-    s.cluster()
-    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Running", "")
-
-
 def test_missing_template_waits_and_heals() -> None:
     s = Simulation(World())
     s.world.delete(Kind.TEMPLATE, "default")
@@ -128,17 +100,6 @@ def test_resources_that_are_allowed_later_start_it() -> None:
     s.world.put_template(annotations={"jobs.spoke.dev/max-resources": "memory=8Gi"})
     s.settle()
     assert memory(s) == "8Gi"
-
-
-def test_missing_template_ends_by_the_start_timeout() -> None:
-    s = Simulation(World(startTimeoutSeconds=30))
-    s.world.delete(Kind.TEMPLATE, "default")
-    s.settle()
-    s.pass_time(29)
-    assert s.world.status["outcome"] == "Waiting"
-    s.pass_time(2)
-    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "TemplateMissing")
-    assert s.world.created == []
 
 
 @pytest.mark.parametrize("name", ["../pods/x", "a/b", "a?b", "A", "a\n", "-a"])
@@ -209,31 +170,6 @@ def test_an_unusable_or_older_template_is_not_what_was_waited_for() -> None:
     assert s.world.status["cause"] == "ImageUnavailable"
 
 
-def test_what_to_do_is_said_in_full_after_whatever_kubernetes_says() -> None:
-    world = World(startTimeoutSeconds=30)
-    world.refuse_jobs = (403, "long " * 200)
-    s = Simulation(world)
-    s.settle()
-    s.pass_time(31)
-    (message,) = [item["message"] for item in s.world.status["conditions"] if item["type"] == "Finished"]
-    assert message.startswith("long long")
-    assert message.endswith(f"{CAUSES['PodRejected'].advice} Then `spoke-jobs retry 7`.")
-    assert len(message) <= 500
-
-
-def test_refused_job_waits_and_heals() -> None:
-    world = World()
-    world.refuse_jobs = (403, "namespaces are being deleted")
-    s = Simulation(world)
-    s.settle()
-    assert s.world.status["cause"] == "PodRejected"
-    s.pass_time(11)
-    s.world.refuse_jobs = None
-    s.pass_time(21)
-    assert s.world.status["attempt"] == 1
-    assert s.world.writes == ["status", f"create {NAME}-1", "status"]
-
-
 def test_suspend_stops_admission_only() -> None:
     s = start(suspend=True)
     assert (s.world.status["cause"], s.world.created) == ("Suspended", [])
@@ -253,12 +189,6 @@ def test_a_new_process_knows_what_is_paused_before_it_starts_anything() -> None:
         s.work()
     assert world.jobs == []
     assert world.status["cause"] == "Paused"
-
-
-def test_limit_on_running_jobs_is_kept_and_said() -> None:
-    s = Simulation(World(), limits=Limits(running=1))
-    s.settle()
-    assert s.world.status["attempt"] == 1
 
 
 def test_jobs_start_at_their_rate_and_each_says_once_what_it_waits_for() -> None:
@@ -313,22 +243,6 @@ def test_a_cancelled_attempt_keeps_its_place_until_the_garbage_collector_has_end
     assert [name for name, _ in s.world.created][3:] == ["job-4-1"]
 
 
-def test_who_ran_out_of_memory_gets_more_up_to_a_bound() -> None:
-    resources = {"limits": {"memory": "100Mi"}}
-    retry = {"backoffSeconds": 1, "jitter": 0, "budget": {"oom": 5}, "memoryFactor": 2, "memoryMax": "300Mi"}
-    s = start(resources=resources, retry=retry)
-    given = []
-    for _ in range(4):
-        given.append(memory(s))
-        s.cluster()
-        s.world.kubelet(137, reason="OOMKilled")
-        s.settle()
-        s.cluster()
-        s.pass_time(10)
-    assert given == ["100Mi", "200Mi", "300Mi", "300Mi"]
-    assert s.world.status["charged"] == {"oom": 4}
-
-
 def test_what_kueue_holds_back_waits_without_a_start_timeout() -> None:
     s = queued_by_kueue()
     job = s.world.jobs[0]
@@ -343,17 +257,6 @@ def test_what_kueue_holds_back_waits_without_a_start_timeout() -> None:
     assert s.world.status["outcome"] == "Running"
     s.cluster(0)
     assert s.world.status["outcome"] == "Succeeded"
-
-
-def test_the_start_timeout_counts_from_kueue_s_admission() -> None:
-    s = queued_by_kueue()
-    s.pass_time(3600)
-    kueue_admits(s, admits=True)
-    s.pass_time(31)
-    for _ in range(3):
-        s.cluster()
-        s.pass_time(2)
-    assert (s.world.status["outcome"], s.world.status["cause"]) == ("Failed", "StartTimeout")
 
 
 def test_the_start_timeout_does_not_count_until_the_job_controller_has_noticed_the_admission() -> None:

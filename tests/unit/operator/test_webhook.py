@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.test_pacing_machine import Crowd
 from tests.unit.operator.test_quota import admitted, nobody_failed
-from tests.unit.operator.test_room import causes, crowd, is_done, passes
+from tests.unit.operator.test_room import causes, crowd, goes_on, until_done
 
 from spoke_jobs_operator.core.reporting.published_state import report
 from spoke_jobs_operator.shell.api.operator_client import Kind
@@ -17,32 +17,6 @@ def without_webhook(count: int) -> Crowd:
     world = crowd(count, room=1000)
     world.refuse_jobs = (500, AWAY)
     return world
-
-
-def test_few_jobs_are_tried_while_it_is_away_and_all_start_gradually_once_it_is_back() -> None:
-    world = without_webhook(60)
-    s = Simulation(world, max_pending=6)
-    s.settle()
-    for _ in range(30):
-        passes(s, 60)
-    assert world.jobs_refused <= 6 + 30, "one each minute"
-    assert set(causes(world).values()) == {"WebhookAway"}
-    assert admitted(world.spokejobs()[50]) == AWAY
-    assert s.pacer.usage.total == 0
-    written = len(world.writes)
-    for _ in range(10):
-        passes(s, 60)
-    assert len(world.writes) == written, "it is said once"
-    world.refuse_jobs = None
-    passes(s, 60)
-    started = []
-    for _ in range(60):
-        started.append(len(world.created))
-        s.cluster()
-        passes(s, 5)
-        s.cluster(0)
-    assert started[0] <= 2
-    nobody_failed(world)
 
 
 def test_pods_that_it_prevents_hold_their_template_and_no_other_one() -> None:
@@ -65,12 +39,7 @@ def test_pods_that_it_prevents_hold_their_template_and_no_other_one() -> None:
     s.settle()
     s.cluster()
     assert world.objects[Kind.SPOKEJOB]["elsewhere"]["status"]["outcome"] == "Running"
-    for _ in range(100):
-        s.cluster()
-        passes(s, 5)
-        s.cluster(0)
-        if all(map(is_done, world.spokejobs())):
-            break
+    until_done(world, 100, lambda: goes_on(s, 5))
     nobody_failed(world)
 
 

@@ -78,26 +78,6 @@ async def test_a_task_that_is_dispatched_in_a_span_is_sent_with_its_trace_contex
     runner.close(0)
 
 
-@pytest.mark.alone
-async def test_waiting_for_room_in_a_full_buffer_lets_the_loop_go_on() -> None:
-    runner, ticks = without_room(full_wait_seconds=0.5), 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0.01)
-
-    ticking = asyncio.create_task(tick())
-    began = time.monotonic()
-    with pytest.raises(TaskBufferFull):
-        await runner.adispatch_task("note", 2)
-    assert time.monotonic() - began >= 0.5
-    assert ticks > 5, "the loop went on"
-    ticking.cancel()
-    runner.close(0)
-
-
 async def test_many_that_wait_for_room_keep_no_thread_from_others() -> None:
     runner = without_room(full_wait_seconds=1.0)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
@@ -210,10 +190,11 @@ from spoke_jobs.loader import load_runner
 from spoke_jobs.model import JobState
 from spoke_jobs.settings import Settings
 from spoke_jobs.cli.command_line import build_program
+import spoke_jobs.execution.pod, spoke_jobs.tasks.client.dispatcher
 build_program([])
 load_runner(Settings(job_runner="kubernetes", database_url=SecretStr("postgresql+psycopg://n@127.0.0.1:9/n"),
                      namespace="texting"), Registry())
-heavy = {"kubernetes", "kopf", "httpx", "starlette", "uvicorn", "aiohttp", "urllib3"} & sys.modules.keys()
+heavy = {"kubernetes", "kopf", "httpx", "anyio", "starlette", "uvicorn", "aiohttp", "urllib3"} & sys.modules.keys()
 assert not heavy, heavy
 assert threading.active_count() == 1
 """

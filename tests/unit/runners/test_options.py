@@ -45,8 +45,10 @@ OPTIONS: dict[str, Any] = {
     "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 }
 REFUSED = {
+    "worker": set[str](),
     "same process": {"timeout_seconds"},
     "sync": {"timeout_seconds", "start_timeout_seconds", "run_after"},
+    "kubernetes": set[str](),
 }
 
 
@@ -67,17 +69,17 @@ def runner_of(name: str, url: str, registry: Registry) -> SqlRunner:
     return LegacyRunner(settings, registry)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("name", ["worker", "same process", "sync", "kubernetes"])
-def test_an_option_is_honored_or_refused(name: str, option: str, sqlite_ledger_url: str, registry: Registry) -> None:
+@pytest.mark.parametrize(("name", "refused"), REFUSED.items(), ids=REFUSED)
+def test_each_option_is_honored_or_refused(
+    name: str, refused: set[str], sqlite_ledger_url: str, registry: Registry
+) -> None:
     runner = runner_of(name, sqlite_ledger_url, registry)
-    data = JobData("noop", **{option: OPTIONS[option]})
-    if option in REFUSED.get(name, ()):
+    for option in refused:
         with pytest.raises(InvalidJobData, match=f"the runner 'legacy', as it is configured, can't honor {option}"):
-            runner._prepare(data)
-        return
-    new = runner._prepare(data)
-    assert getattr(new, option, getattr(new.options, option, None)) == OPTIONS[option]
+            runner._prepare(JobData("noop", **{option: OPTIONS[option]}))
+    honored = {option: value for option, value in OPTIONS.items() if option not in refused}
+    new = runner._prepare(JobData("noop", **honored))
+    assert {option: getattr(new, option, getattr(new.options, option, None)) for option in honored} == honored
 
 
 def test_a_declared_option_is_refused_like_a_dispatched_one(sqlite_ledger_url: str) -> None:
@@ -126,7 +128,6 @@ def test_labels_of_a_spokejob(sqlite_ledger_url: str, registry: Registry) -> Non
     runner.close()
 
 
-@pytest.mark.parametrize("name", ["worker", "same process", "sync", "kubernetes"])
 @pytest.mark.parametrize(
     ("labels", "problem"),
     [
@@ -142,9 +143,9 @@ def test_labels_of_a_spokejob(sqlite_ledger_url: str, registry: Registry) -> Non
     ],
 )
 def test_labels_that_kubernetes_would_refuse_are_refused_at_dispatch(
-    name: str, labels: Any, problem: str, sqlite_ledger_url: str, registry: Registry
+    labels: Any, problem: str, sqlite_ledger_url: str, registry: Registry
 ) -> None:
-    runner = runner_of(name, sqlite_ledger_url, registry)
+    runner = runner_of("worker", sqlite_ledger_url, registry)
     with pytest.raises(InvalidJobData, match=problem):
         runner._prepare(JobData("noop", labels=labels))
     with pytest.raises(RegistrationError, match=problem):
@@ -179,13 +180,6 @@ class TestMemory:
         runner.dispatch_job(JobData("note", "high", priority=1))
         runner.drain()
         assert order == ["high", "first of the low", "second of the low", "tomorrow"]
-
-    def test_uniqueness(self, runner: MemoryRunner, order: list[str]) -> None:
-        first = runner.dispatch_job(JobData("note", "once", unique_key="k"))
-        assert runner.dispatch_job(JobData("note", "twice", unique_key="k")).id == first.id
-        runner.drain()
-        assert order == ["once"]
-        assert runner.dispatch_job(JobData("note", "again", unique_key="k")).id != first.id
 
     @pytest.mark.parametrize("commits", [True, False])
     def test_a_job_is_replaced_when_the_dispatch_commits(

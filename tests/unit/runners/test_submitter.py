@@ -92,6 +92,11 @@ def test_a_breaker_rests_then_probes_one_at_a_time() -> None:
     assert not breaker.is_paused()
     assert [breaker.ask(), breaker.ask()] == [True, False]
     assert breaker.is_paused()
+    breaker.failed()
+    clock.now = 59.9
+    assert breaker.is_paused(), "a probe that fails has the next ones rest again"
+    clock.now = 60
+    assert breaker.ask()
     breaker.succeeded(breaker.failures)
     assert not breaker.is_paused()
     assert breaker.ask()
@@ -105,20 +110,6 @@ def test_a_success_that_began_before_a_failure_says_nothing_of_it() -> None:
     assert breaker.is_paused()
 
 
-def test_a_caller_waits_for_no_answer(gate: threading.Event) -> None:
-    api, sync = Api(lambda _job: gate.wait(patient(30))), Sync()
-    submitter = submitter_of(api, sync)
-    began = time.monotonic()
-    submitter.submit(jobs(*range(100, 200)))
-    assert time.monotonic() - began < 30
-    eventually(lambda: api.tried)
-    assert api.ended == []
-    gate.set()
-    submitter.close(patient(30))
-    assert sorted(api.ended) == list(range(100, 200))
-    assert sync.told == 0
-
-
 def test_a_job_waits_without_its_payload() -> None:
     """A thousand may wait, and each payload may be large."""
     payloads: list[str] = []
@@ -126,15 +117,6 @@ def test_a_job_waits_without_its_payload() -> None:
     submitter.submit([job(payload='"large"')])
     submitter.close(patient(30))
     assert payloads == [""]
-
-
-def test_what_many_threads_submit_is_tried_once_each() -> None:
-    api = Api(lambda _job: time.sleep(0.001))
-    submitter = submitter_of(api)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: submitter.submit(jobs(number)), range(200)))
-    submitter.close(patient(30))
-    assert sorted(api.tried) == list(range(200))
 
 
 def test_jobs_that_lock_one_queue_are_created_in_their_order_and_hold_up_no_others(gate: threading.Event) -> None:
@@ -147,34 +129,6 @@ def test_jobs_that_lock_one_queue_are_created_in_their_order_and_hold_up_no_othe
     gate.set()
     submitter.close(patient(30))
     assert api.ended == [4, 5, 1, 2, 3]
-
-
-def test_of_two_commits_the_older_row_is_created_first_although_it_is_submitted_later(gate: threading.Event) -> None:
-    api = Api(lambda job: job.id == 1 and gate.wait())
-    submitter = submitter_of(api)
-
-    def submit(id_: int) -> None:
-        submitter.submit([job(id=id_, queue_name="one", locks_queue=True)])
-
-    submit(1)
-    eventually(lambda: api.tried)
-    submit(3)  # its transaction has committed before that of the job 2
-    submit(2)
-    gate.set()
-    submitter.close(10)
-    assert api.ended == [1, 2, 3]
-
-
-def test_one_thread_is_enough_for_one_at_a_time_and_is_there_at_once() -> None:
-    api = Api()
-    submitter = submitter_of(api)
-    for number in range(10):
-        submitter.submit(jobs(number))
-        eventually(lambda number=number: len(api.ended) == number + 1 and submitter._idle)  # type: ignore[misc]
-    assert len(submitter._threads) == 1
-    began = time.monotonic()
-    submitter.close(patient(60))
-    assert time.monotonic() - began < 30
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -260,18 +214,6 @@ def test_a_probe_that_does_not_come_to_the_api_server_ends_nothing() -> None:
     assert submitter.is_paused()
 
 
-def test_a_probe_that_fails_has_the_next_ones_rest_again() -> None:
-    api, clock = Api(fails), Clock()
-    submitter = submitter_of(api, clock=clock)
-    for now in (0, 31, 62):
-        clock.now = now
-        submitter.submit(jobs(1))
-        submitter.close(patient(30))
-        assert submitter.is_paused()
-        submitter.submit(jobs(2))
-    assert api.tried == [1, 1, 1]
-
-
 def test_what_finds_no_room_is_not_tried(gate: threading.Event) -> None:
     """Nor is sync told: it would begin with what is tried here."""
     api, sync = Api(lambda _job: gate.wait(patient(30))), Sync()
@@ -314,8 +256,9 @@ def test_closing_waits_for_what_was_submitted_but_not_for_what_hangs(gate: threa
     assert 4 not in api.tried, "it was closed before its turn"
 
 
-def test_once_closed_it_tells_sync_nothing_more(gate: threading.Event) -> None:
+def test_once_closed_it_tells_sync_nothing_more(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     """That would open again what its owner has closed."""
+    monkeypatch.setattr(module, "_IDLE_SECONDS", 0.01)
 
     def waits_and_fails(job: JobRequest) -> None:
         gate.wait(patient(30))

@@ -23,25 +23,6 @@ def all_of(waiting: WaitingJobs) -> list[int]:
     return rows
 
 
-def test_the_order_of_rows_counts_whatever_the_order_of_the_commits() -> None:
-    waiting = WaitingJobs()
-    for row in (5, 3, 4):
-        waiting.add(locking(row), 0.0)
-    assert all_of(waiting) == [3, 4, 5]
-
-
-def test_an_older_row_that_comes_during_a_launch_is_the_next() -> None:
-    waiting = WaitingJobs()
-    waiting.add(locking(2), 0.0)
-    launching = waiting.take()
-    assert launching
-    waiting.add(locking(4), 0.0)
-    waiting.add(locking(3), 0.0)
-    assert (waiting.free, waiting.take(), len(waiting)) == (0, None, 2)
-    assert waiting.launched(launching.job), "another one may be launched instead"
-    assert all_of(waiting) == [3, 4]
-
-
 def test_jobs_that_lock_no_queue_are_taken_in_the_order_in_which_they_come() -> None:
     waiting = WaitingJobs()
     for row in (9, 7, 8):

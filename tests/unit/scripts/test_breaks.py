@@ -11,27 +11,10 @@ from typing import Any
 import pytest
 from tests.breaks import notes
 from tests.breaks.__main__ import ROOMS, page, row_of, rows_of
-from tests.breaks.plugin import turns
 from tests.breaks.probes import with_probes
 from tests.breaks.rules import BREAKS, SECTIONS, Break
-from tests.breaks.swapping import Functions
 
 ROOT = Path(__file__).parents[3]
-SOURCE = '''"""A module."""
-
-LIMIT = 3
-
-
-def outer(count: int) -> int:
-    """Docstring."""
-    def inner() -> int:
-        return LIMIT
-    return count + inner()
-
-
-def other() -> None:
-    pass
-'''
 
 
 def functions_of(code: CodeType) -> list[tuple[Any, ...]]:
@@ -59,82 +42,10 @@ def test_each_rule_is_named_once() -> None:
     assert len({item.rule for item in BREAKS}) == len(BREAKS)
 
 
-def probed(before: str) -> list[str]:
-    """The lines after which an edit of this text gets a probe."""
-    lines = with_probes(SOURCE, {7: Break("", "", before, "")}).splitlines()
-    return [lines[at - 1].strip() for at, line in enumerate(lines) if "reached(7)" in line]
-
-
-def test_an_edit_is_noted_in_the_function_around_it_or_in_all_functions() -> None:
-    assert probed("return LIMIT") == ["def inner() -> int:"]
-    assert probed("\n    return count") == ['"""Docstring."""'], "after the docstring"
-    assert probed("LIMIT = 3") == ['"""Docstring."""', "def inner() -> int:", "def other() -> None:"]
-
-
 def test_the_edits_with_probes_are_still_modules() -> None:
     for file in {item.file for item in BREAKS}:
         edits = {number: item for number, item in enumerate(BREAKS) if item.file == file}
         compile(with_probes((ROOT / file).read_text(), edits), file, "exec")
-
-
-LOADED = """
-from dataclasses import dataclass
-
-
-@dataclass(slots=True)
-class Thing:
-    size: int = 1
-
-    @property
-    def doubled(self) -> int:
-        return 2 * self.size
-
-    @doubled.setter
-    def doubled(self, value: int) -> None:
-        self.size = value // 2
-
-
-def outer():
-    def inner():
-        return "inside"
-    return inner
-"""
-
-
-def test_an_edit_reaches_everybody_who_has_imported_the_function(tmp_path: Path) -> None:
-    file = tmp_path / "loaded.py"
-    file.write_text(LOADED)
-    module: dict[str, Any] = {"__name__": "loaded"}
-    exec(compile(LOADED, str(file), "exec", dont_inherit=True), module)
-    outer, thing = module["outer"], module["Thing"]()
-    functions = Functions([file])
-
-    def swap(before: str, after: str) -> int:
-        return functions.swap(file, lambda source: source.replace(before, after))
-
-    assert swap('"inside"', '"other"') == 1
-    assert outer()() == "other"
-    assert swap("2 * self.size", "3 * self.size\n") >= 1, "what follows moves by a line"
-    assert thing.doubled == 3
-    thing.doubled = 8
-    assert thing.size == 4
-    assert swap("size: int = 1", "size: int = 2") == 0, "an edit outside of functions is none that can be tried"
-
-
-def test_tests_of_the_edited_module_run_first_and_the_quickest_of_them() -> None:
-    item = Break("", "core/room.py", "", "")
-    seconds = {
-        "a/test_room.py::slow": 2.0,
-        "a/test_room.py::quick": 1.0,
-        "a/test_x.py::near": 0.1,
-        "a/test_x.py::far": 3.0,
-    }
-    near = set(seconds) - {"a/test_x.py::far"}
-    assert [list(tests) for tests in turns(item, seconds, near)] == [
-        ["a/test_room.py::quick", "a/test_room.py::slow"],
-        ["a/test_x.py::near"],
-        ["a/test_x.py::far"],
-    ]
 
 
 def test_a_run_is_read_from_its_notes() -> None:

@@ -8,8 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.leftovers import owner_of
-from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 
@@ -52,30 +50,6 @@ def test_the_load_ends_with_the_tests_whose_exit_code_it_keeps(tmp_path: Path, c
     assert "--timeout" in options
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
-
-
-def test_the_next_run_waits_until_the_load_has_ended(tmp_path: Path) -> None:
-    lock = tmp_path / "cache/spoke-jobs/heavy.lock"
-    at_its_end = f"flock --nonblock {lock} true && echo free >{tmp_path}/free; exit"
-    programs = {
-        "bin/stress-ng": f"trap '{at_its_end}' TERM; touch {tmp_path}/loads; while :; do sleep 0.1; done",
-        "scripts/test": f"until [[ -e {tmp_path}/loads ]]; do sleep 0.1; done",
-    }
-    done = busy(tmp_path, programs)
-    assert done.returncode == 0, done.stderr
-    assert not (tmp_path / "free").exists()
-
-
-def test_the_tests_end_when_their_script_is_killed(tmp_path: Path) -> None:
-    """The lock is free then, and they would go on beside the next run."""
-    file = tmp_path / "pid"
-    wait = f"exec tail --pid={os.getpid()} --follow /dev/null"
-    with start(tmp_path, {"bin/stress-ng": wait, "scripts/test": f"echo $$ >{file}; {wait}"}) as process:
-        try:
-            pid = int(str(eventually(lambda: file.exists() and file.read_text().strip(), "the tests run")))
-        finally:
-            process.kill()
-    eventually(lambda: owner_of(pid) is None, "the tests have ended")
 
 
 def test_tests_that_pass_without_the_load_fail_the_run(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts.chart_readme import entries, rows
+from scripts.chart_readme import entries
 
 VALUES = """\
 # About the file.
@@ -24,17 +24,6 @@ plain: null
 """
 
 
-def test_each_value_has_its_path_its_default_and_what_stands_above_it() -> None:
-    assert [(row.path, row.default, row.meaning) for row in rows(VALUES)] == [
-        ("replicas", "2", "How many."),
-        ("store", "", "Where it is kept. In words."),
-        ("store.name", '""', "Of the <release>."),
-        ("store.resources.requests", '{"cpu": "100m"}', ""),
-        ("store.list", '["a | b"]', ""),
-        ("plain", "null", ""),
-    ]
-
-
 def test_the_list_has_an_entry_for_each_and_no_text_is_taken_for_html() -> None:
     assert entries(VALUES).splitlines() == [
         "- `replicas` (default `2`): How many.",
@@ -44,9 +33,3 @@ def test_the_list_has_an_entry_for_each_and_no_text_is_taken_for_html() -> None:
         '- `store.list` (default `["a | b"]`)',
         "- `plain` (default `null`)",
     ]
-
-
-def test_a_long_entry_is_wrapped() -> None:
-    first, second = entries(f"# {'word ' * 30}\nname: 1\n").splitlines()
-    assert len(first) <= 120
-    assert second.startswith("  word")

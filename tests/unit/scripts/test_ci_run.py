@@ -99,15 +99,6 @@ def test_all_use_one_cluster_that_is_named_after_the_folder(checkout: Path) -> N
     assert names[0] != names[1]
 
 
-def test_a_failure_is_named_at_the_end_with_its_exit_code_and_the_cluster_is_deleted(checkout: Path) -> None:
-    (checkout / "bin/make.does").write_text("[[ $* != test ]] || exit 2")
-    done = run(checkout)
-    assert done.returncode == 2
-    assert phases(done.stdout) == [*ALL, "all"]
-    assert done.stdout.splitlines()[-1] == ".ci/run failed in its phase 'tests': see the output of that phase above"
-    assert calls(checkout)[-1] == "down"
-
-
 def test_the_first_reason_of_a_script_is_repeated_in_the_last_line(checkout: Path) -> None:
     (checkout / "scripts/stage.does").write_text("(fail 'the disk is full') || fail 'no stage'")
     done = run(checkout)
@@ -116,13 +107,6 @@ def test_the_first_reason_of_a_script_is_repeated_in_the_last_line(checkout: Pat
     last = ".ci/run failed in its phase 'disk, memory, leftovers': stage: the disk is full"
     assert done.stdout.splitlines()[-1] == last
     assert "down" not in calls(checkout)
-
-
-def test_a_cluster_that_cannot_be_deleted_changes_no_result(checkout: Path) -> None:
-    (checkout / "tests/cluster/down.does").write_text('[[ ! -e made ]] || fail "no Docker engine answers"')
-    (checkout / "scripts/test-cluster.does").write_text("touch made")
-    done = run(checkout)
-    assert (done.returncode, done.stdout.splitlines()[-1].endswith(" s  all")) == (0, True)
 
 
 def test_the_tests_of_a_run_that_is_killed_end(checkout: Path) -> None:
@@ -139,28 +123,10 @@ def test_the_tests_of_a_run_that_is_killed_end(checkout: Path) -> None:
     eventually(lambda: owner_of(pid) is None, "the tests have ended")
 
 
-def test_the_second_run_has_its_own_seconds(checkout: Path) -> None:
-    records = "touch -d @1000 $SPOKE_TEST_RECORDS/alone.json"
-    (checkout / "bin/make.does").write_text(
-        f"[[ $* != test ]] || {{ {records}; touch -d @1090 $SPOKE_TEST_RECORDS/second.json; }}"
-    )
-    done = run(checkout)
-    assert "    90 s  second run" in done.stdout.splitlines()
-
-
 WRITES_SUMMARY = (
     "case $* in test) counts='8000 passed';; test-pythons*) counts='3000 passed';; *) exit 0;; esac\n"
     'mkdir -p $SPOKE_TEST_RECORDS; echo "=== $counts ===" >$SPOKE_TEST_RECORDS/summary\n'
 )
-
-
-def test_the_last_line_counts_the_tests_behind_the_phases(checkout: Path) -> None:
-    """Not those of the other Python, which run later."""
-    (checkout / "bin/make.does").write_text(WRITES_SUMMARY)
-    done = run(checkout)
-    *_, whole, summary = done.stdout.splitlines()
-    assert whole.endswith(" s  all")
-    assert summary == "=== 8000 passed ==="
 
 
 @pytest.mark.parametrize(("fails", "phase"), [("test", "tests"), ("test-pythons", "other Python")])

@@ -52,23 +52,6 @@ def panels(board: Board) -> list[dict[str, Any]]:
 
 
 @every_board
-def test_panels_cover_no_other_one_and_have_ids_of_their_own(board: Board) -> None:
-    taken: set[tuple[int, int]] = set()
-    for panel in panels(board):
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
-        assert not cells & taken, panel["title"]
-        taken |= cells
-    ids = [panel["id"] for panel in panels(board)]
-    assert len(ids) == len(set(ids))
-
-
-@every_board
 def test_each_panel_says_what_it_shows_and_shows_all_its_queries(board: Board) -> None:
     shown = [panel for panel in panels(board) if panel["type"] != "row"]
     for panel in shown:

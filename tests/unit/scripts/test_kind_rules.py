@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import yaml
 from scripts.kind_rules import CHARTS, role_file, template
 
-from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind, Role
+from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Role
 from spoke_jobs.contract.names import GROUP
 
 ROOT = Path(__file__).parents[3]
@@ -61,11 +60,6 @@ def test_a_right_that_a_value_switches_on_depends_on_it() -> None:
     assert rest.index("spokelimits") < rest.index("{{- end }}")
 
 
-def test_lines_are_no_longer_than_those_of_the_other_templates() -> None:
-    for chart in CHARTS:
-        assert max(map(len, template(chart).splitlines())) <= 140
-
-
 def test_the_operator_under_test_has_the_rights_of_the_chart() -> None:
     text = (ROOT / "tests/integration/operator/role.yaml").read_text()
     role = next(body for body in yaml.safe_load_all(text) if body["kind"] == "Role")
@@ -73,13 +67,3 @@ def test_the_operator_under_test_has_the_rights_of_the_chart() -> None:
     without = role_file(text, [])
     assert GROUP not in "".join(line for line in without.splitlines() if line.startswith("- {apiGroups"))
     assert role_file(without) == text
-
-
-def test_a_further_kind_gets_its_rules_and_its_definition() -> None:
-    def rules(kinds: Sequence[Kind]) -> list[dict[str, Any]]:
-        return rules_of(template("spoke-operator", kinds), "spoke-operator.operatorRules")
-
-    one = rules([Kind.SPOKEJOB])
-    assert rules([Kind.SPOKEJOB, Kind.SPOKELIMIT]) == one + rules([Kind.SPOKELIMIT])
-    assert len(one) == 2
-    assert "\nspokejobs spokelimits\n" in template("spoke-operator", [Kind.SPOKEJOB, Kind.SPOKELIMIT])

@@ -157,23 +157,3 @@ class TestImageArchive:
         first, second, other = (self.archive(tmp_path, *of) for of in ((1, "a"), (2, "a"), (3, "b")))
         assert first.read_bytes() == second.read_bytes()
         assert first.read_bytes() != other.read_bytes()
-
-    def test_it_keeps_files_and_the_layers_of_the_base(self, tmp_path: Path) -> None:
-        with tarfile.open(self.archive(tmp_path, 1, "a", "b")) as archive:
-
-            def read(name: str) -> bytes:
-                content = archive.extractfile(name)
-                assert content
-                return content.read()
-
-            (image,) = json.loads(read("manifest.json"))
-            config = json.loads(read(image["Config"]))
-            base, own = (read(name) for name in image["Layers"])
-        assert image["RepoTags"] == ["shop:1"]
-        assert config["rootfs"]["diff_ids"] == [f"sha256:{Path(name).name}" for name in image["Layers"]]
-        assert base == layer(7, "base")
-        with tarfile.open(fileobj=io.BytesIO(own)) as files:
-            members = {member.name: member for member in files}
-        assert {member.mtime for member in members.values()} == {EPOCH}
-        assert (members["a"].size, members["a"].mode, members["a"].uid) == (1, 0o640, 10001)
-        assert (members["link"].islnk(), members["link"].linkname) == (True, "a")

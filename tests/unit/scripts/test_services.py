@@ -82,14 +82,6 @@ def test_kill_ends_what_the_engine_started_too(start: Start, cache: Path) -> Non
     assert others_shim.poll() is None
 
 
-def test_kill_ends_what_a_killed_engine_left(start: Start, cache: Path) -> None:
-    own = engine(start, cache)
-    own[0].kill()
-    own[0].wait()
-    assert services(cache, "stop", "--kill").returncode == 0
-    assert [process.wait(patient(30)) for process in own[1:]] == [-9, -9]
-
-
 def test_kill_ends_the_redis_in_these_scripts_folder_alone(start: Start, cache: Path, tmp_path: Path) -> None:
     folder = cache / "redis-1"
     folder.mkdir(parents=True)
@@ -98,12 +90,6 @@ def test_kill_ends_the_redis_in_these_scripts_folder_alone(start: Start, cache: 
     done = services(cache, "stop", "--kill")
     assert (done.returncode, own.wait(patient(30))) == (0, -9), done.stderr
     assert other.poll() is None
-
-
-@pytest.mark.parametrize("arguments", [("stop",), ("stop", "--kill")])
-def test_where_nothing_runs_there_is_nothing_to_do(start: Start, cache: Path, arguments: tuple[str, ...]) -> None:
-    done = services(cache, *arguments)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("arguments", [(), ("stop", "--kil"), ("start",)])

@@ -89,13 +89,3 @@ def test_what_a_process_had_left_when_a_test_ended_it_is_given_to_others_without
     given = [scheduler.collection[index] for index in other.given]
     assert group[1] in given
     assert group[0] not in given
-
-
-def test_a_process_that_ended_after_its_tests_leaves_nothing(scheduler: Any) -> None:
-    process = scheduler.nodes[0]
-    scheduler._assign_work_unit(process)
-    for index in process.given:  # with each end it is given more
-        scheduler.mark_test_complete(process, index)
-    assert not scheduler.workqueue
-    assert scheduler.remove_node(process) is None
-    assert not scheduler.workqueue

@@ -69,14 +69,3 @@ def test_a_try_that_works_goes_on(tmp_path: Path, works: str) -> None:
     patience = "IDLE_SECONDS=3 WATCH_SECONDS=0.2"
     done = shell(f'{patience}; try() {{ echo >>tries; {works}; }}; download_step "$PYPI" "installing" try', tmp_path)
     assert (done.returncode, (tmp_path / "tries").read_text()) == (0, "\n"), done.stderr
-
-
-def test_another_step_is_tried_once(tmp_path: Path) -> None:
-    done = shell("try() { echo >>tries; false; }; step 'making a cluster' try", tmp_path)
-    assert "making a cluster failed (exit 1); all of its output" in done.stderr
-    assert (tmp_path / "tries").read_text() == "\n"
-
-
-def test_the_first_reason_is_kept(tmp_path: Path) -> None:
-    shell("export FAILURE_FILE=reason; (fail 'no memory') || fail 'no cluster'", tmp_path)
-    assert (tmp_path / "reason").read_text() == "script: no memory\n"

@@ -67,13 +67,6 @@ def test_the_second_one_says_for_whom_it_waits_and_goes_on_after_it(lock: Path) 
     assert (first.returncode, second.returncode) == (0, 0)
 
 
-def test_it_says_how_long_the_other_has_run(lock: Path) -> None:
-    with held(lock, minutes=12):
-        second = start(lock, "with_turn .ci/run echo done")
-        assert line(second, "stderr") == "waiting for make bench in /some/folder, 12 min so far"
-    assert second.communicate()[0] == "done\n"
-
-
 def test_a_holder_that_is_killed_holds_it_no_longer_though_its_children_run(lock: Path, tmp_path: Path) -> None:
     daemon = f"detached {tmp_path}/log tail --pid={os.getpid()} --follow /dev/null"
     first = start(lock, f"work() {{ {daemon}; echo works; bash -c read; }}\nwith_turn 'make test' work")
@@ -89,12 +82,6 @@ def test_what_the_holder_calls_goes_on_at_once(lock: Path) -> None:
     inner = f"bash -c 'source {ROOT}/scripts/lib.sh; with_turn \"make test\" echo inner'"
     process = start(lock, f"with_turn .ci/run {inner}; with_turn .ci/run echo again")
     assert process.communicate() == ("inner\nagain\n", "")
-
-
-def test_the_exit_code_is_the_command_s(lock: Path) -> None:
-    process = start(lock, "with_turn .ci/run bash -c 'exit 3'; echo not reached")
-    assert process.communicate() == ("", "")
-    assert process.returncode == 3
 
 
 @pytest.fixture
@@ -139,26 +126,6 @@ def test_in_turn_keeps_the_exit_code_and_the_input(lock: Path, code: int) -> Non
     process = start(lock, f"exec {ROOT}/scripts/in-turn 'make bench' {command}")
     assert process.communicate("typed\n") == ("typed\ntwo words\n", "")
     assert process.returncode == code
-
-
-def test_the_tests_end_when_their_script_is_killed(lock: Path, checkout: Path) -> None:
-    python = checkout / ".venv/bin/python"
-    python.write_text(f"#!/bin/bash\necho $$\nexec tail --pid={os.getpid()} --follow /dev/null\n")
-    with start(lock, f"exec {checkout}/scripts/test", UNIT="1") as process:
-        pid = int(line(process, "stdout"))
-        process.kill()
-        eventually(lambda: owner_of(pid) is None, "the tests have ended")  # and not because its output is closed
-
-
-@pytest.mark.parametrize(("variables", "processes"), [({}, "3"), ({"LONG": "1"}, "1"), ({"SHARED": ""}, "none")])
-def test_a_test_that_ends_its_process_ends_no_run(
-    lock: Path, checkout: Path, variables: dict[str, str], processes: str
-) -> None:
-    """pytest-xdist names it, and goes on with the others; without its processes, the whole run ends."""
-    (checkout / ".venv/bin/python").write_text('#!/bin/bash\necho "$*"\n')
-    said, _ = start(lock, f"exec {checkout}/scripts/test", UNIT="1", **variables).communicate()
-    _, _, after = said.partition("--numprocesses ")
-    assert (after.split() or ["none"])[0] == processes
 
 
 def test_all_tests_wait(lock: Path, checkout: Path) -> None:

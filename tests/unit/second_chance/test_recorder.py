@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.second_chance.recorder import CAPTURED_CHARACTERS, Recorder, read
+from tests.second_chance.recorder import Recorder, read
 from tests.second_chance.verdict import Run
 
 SESSION: Any = SimpleNamespace(config=SimpleNamespace(cache=None))
@@ -38,18 +38,3 @@ def test_skipped_tests_are_counted_unless_their_teardown_fails(tmp_path: Path) -
     )
     assert (run.tests, run.passed, run.skipped) == (4, frozenset({"good"}), 2)
     assert [failure.test for failure in run.failures] == ["untidy"]
-
-
-def test_what_a_failed_test_printed_is_kept_but_for_the_beginning_of_too_much(tmp_path: Path) -> None:
-    """After a timeout, the stacks of the other threads are there."""
-    sections = [
-        ("Captured stdout call", "x" * 10 * CAPTURED_CHARACTERS + "last words"),
-        ("Captured stderr call", "~~~ Stack of worker-1 ~~~"),
-        ("Benchmark", "of another plugin"),
-    ]
-    run = recorded(tmp_path, report("slow", outcome="failed", text="E   Timeout", sections=sections))
-    (failure,) = run.failures
-    assert "last words\n--- Captured stderr call ---\n~~~ Stack of worker-1 ~~~" in failure.captured
-    assert "of another plugin" not in failure.captured
-    assert len(failure.captured) < CAPTURED_CHARACTERS + 100
-    assert failure.first_error == "Timeout"

@@ -194,63 +194,48 @@ def test_leaves_a_child():
     result.stdout.fnmatch_lines(["FLAKY 1 of 1"])
 
 
-def test_what_fails_twice_fails_the_run(run: Any, pytester: pytest.Pytester) -> None:
-    result = run("def test_bad(): assert 0\ndef test_flaky(): assert not first_time('x')\ndef test_good(): pass")
-    assert result.ret == 1
-    result.stdout.fnmatch_lines(["FLAKY 1 of 3", "FAILED 1 of 3", "the run fails: failed twice: test_it.py::test_bad"])
-    assert [failure["test"] for failure in report(pytester)["failed"]] == ["test_it.py::test_bad"]
-
-
-def test_over_budget(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPOKE_TEST_FLAKY_BUDGET", "1")
-    result = run("@pytest.mark.parametrize('n', '12')\ndef test_flaky(n): assert not first_time(n)")
-    assert result.ret == 1
-    assert result.outlines[-1] == "the run fails: 2 tests failed; a second run is for at most 1"
-
-
-def test_an_essential_fixture_fails(run: Any) -> None:
-    result = run(
+ENDS: dict[str, tuple[str, tuple[str, ...], int, str]] = {
+    "one fails twice": (
+        "def test_bad(): assert 0\ndef test_flaky(): assert not first_time('x')\ndef test_good(): pass",
+        (),
+        1,
+        "the run fails: failed twice: test_it.py::test_bad",
+    ),
+    "a fixture of the stage fails": (
         """
 @pytest.fixture(scope="session")
 def postgres_url():
     if first_time("postgres"): pytest.fail("no PostgreSQL")
 
 def test_a(postgres_url): pass
-"""
-    )
-    assert result.ret == 1
-    assert result.outlines[-1] == "the run fails: postgres_url failed: Failed: no PostgreSQL"
-
-
-def test_a_fixture_of_a_test_s_own_that_fails_has_a_second_chance(run: Any) -> None:
-    result = run(
+""",
+        (),
+        1,
+        "the run fails: postgres_url failed: Failed: no PostgreSQL",
+    ),
+    "a fixture of a test's own fails": (
         """
 @pytest.fixture
 def cluster():
     if first_time("namespace"): pytest.fail("no namespace")
 
 def test_a(cluster): pass
-"""
-    )
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["FLAKY 1 of 1"])
+""",
+        (),
+        0,
+        "FLAKY 1 of 1",
+    ),
+    "no module": ("import nothing_of_that_name", (), 1, "the run fails: the collection failed: *"),
+    "no test": ("def test_good(): pass", ("-k", "nothing"), 5, "*"),
+}
 
 
-def test_a_module_that_cannot_be_collected(run: Any) -> None:
-    result = run("import nothing_of_that_name")
-    assert result.ret != 0
-    assert result.outlines[-1].startswith("the run fails: the collection failed: ")
-
-
-def test_nothing_failed(run: Any, pytester: pytest.Pytester) -> None:
-    result = run("def test_good(): pass")
-    assert result.ret == 0
-    result.stdout.no_fnmatch_line("*FLAKY*")
-    assert report(pytester)["flaky"] == []
-
-
-def test_no_test_is_no_pass(run: Any) -> None:
-    assert run("def test_good(): pass", "-k", "nothing").ret == 5
+@pytest.mark.parametrize("case", ENDS)
+def test_a_run_ends(run: Any, case: str) -> None:
+    source, arguments, code, said = ENDS[case]
+    result = run(source, *arguments)
+    assert result.ret == code
+    result.stdout.fnmatch_lines([said])
 
 
 ALONE = """
@@ -306,36 +291,6 @@ def test_marks_among_the_arguments_select_as_ever(
 ) -> None:
     assert run(ALONE, "-m", marks).ret == 0
     assert runs_of(pytester) == expected
-
-
-def test_what_fails_twice_alone_fails_the_run(run: Any) -> None:
-    result = run("def test_good(): pass\n@pytest.mark.alone\ndef test_bad(): assert 0")
-    assert result.ret == 1
-    result.stdout.fnmatch_lines(["FAILED 1 of 2", "the run fails: failed twice: test_it.py::test_bad"])
-
-
-def test_without_a_test_that_is_marked_the_others_decide(run: Any) -> None:
-    assert run("def test_bad(): assert 0").ret == 1
-    assert run("def test_good(): pass").ret == 0
-
-
-def test_one_that_ends_its_process_while_alone_has_its_second_chance_too(run: Any, pytester: pytest.Pytester) -> None:
-    result = run(
-        """
-@pytest.mark.alone
-def test_crash():
-    if first_time("crash"): os._exit(0)
-
-@pytest.mark.alone
-def test_good(): pass
-
-def test_flaky(): assert not first_time("flaky")
-"""
-    )
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["FLAKY 2 of 3"])
-    flaky = {failure["test"]: failure["phase"] for failure in report(pytester)["flaky"]}
-    assert flaky == {"test_it.py::test_crash": "crash", "test_it.py::test_flaky": "call"}
 
 
 def test_one_that_ends_its_process_twice_fails_the_run_by_name(run: Any, pytester: pytest.Pytester) -> None:
@@ -404,22 +359,6 @@ def test_bad(): assert 0
     assert [failure["test"] for failure in report(pytester)["failed"]] == ["test_it.py::test_bad"]
 
 
-def test_pytest_is_killed_after_its_tests(run: Any, pytester: pytest.Pytester) -> None:
-    """As by a fault in a library while the interpreter ends."""
-    pytester.makeconftest(
-        """
-import atexit, os
-
-def pytest_sessionfinish(session):
-    if not hasattr(session.config, "workerinput") and session.config.getoption("--alone") == "only":
-        atexit.register(os.kill, os.getpid(), 9)
-"""
-    )
-    result = run("def test_good(): pass")
-    assert result.ret == 128 + 9
-    assert result.outlines[-1] == "the run fails: pytest ended with -9 after its tests"
-
-
 HANGING = """
 def test_hangs():
     pathlib.Path("pid").write_text(f"{os.getppid()}\\n")
@@ -440,29 +379,15 @@ def test_pytest_ends_when_the_run_is_killed(run: Any, pytester: pytest.Pytester)
     eventually(lambda: owner_of(pid) is None, "pytest has ended")
 
 
-def test_two_runs_in_one_folder_leave_each_other_s_records_alone(run: Any, pytester: pytest.Pytester) -> None:
-    """The inner one ends while the tests of the outer one run."""
-    arguments = [*COMMAND, "other.py"]
-    result = run(
-        f"""
-def test_runs_others():
-    import subprocess
-    pathlib.Path("other.py").write_text("def test_bad(): assert 0")
-    assert subprocess.run({arguments}, capture_output=True).returncode == 1
-
-def test_flaky(): assert not first_time("flaky")
-""",
-        "test_it.py",
-    )
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["FLAKY 1 of 2"])
-    assert [path.name for path in (pytester.path / "build").iterdir()] == ["flaky.json"]
-
-
 def test_records_are_kept_where_the_caller_says(run: Any, pytester: pytest.Pytester, monkeypatch: Any) -> None:
     """Those of an earlier run are not taken for this one's."""
     (pytester.path / "records").mkdir()
-    (pytester.path / "records/second.json").touch()
+    for name in ("second.json", "thesis.json"):
+        (pytester.path / "records" / name).touch()
     monkeypatch.setenv("SPOKE_TEST_RECORDS", "records")
     assert run("def test_good(): pass").ret == 0
-    assert sorted(path.name for path in pytester.path.glob("records/*.json")) == ["alone.json", "beside.json"]
+    assert sorted(path.name for path in pytester.path.glob("records/*.json")) == [
+        "alone.json",
+        "beside.json",
+        "thesis.json",
+    ]

@@ -9,14 +9,8 @@ def test_the_wait_doubles_up_to_the_maximum() -> None:
     backoff = Backoff(base=0.5, maximum=10)
     assert [backoff.after(failures) for failures in range(1, 8)] == [0.5, 1, 2, 4, 8, 10, 10]
     assert backoff.after(1_000_000) == 10
-
-
-def test_another_factor() -> None:
+    assert backoff.after(0) == 0.5, "what has not failed waits like after the first failure"
     assert [Backoff(1, 100, factor=3).after(failures) for failures in (1, 2, 3)] == [1, 3, 9]
-
-
-def test_what_has_not_failed_waits_like_after_the_first_failure() -> None:
-    assert Backoff(1, 60).after(0) == 1
 
 
 @pytest.mark.parametrize(

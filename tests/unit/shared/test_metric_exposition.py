@@ -6,9 +6,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, Exemplar, HistogramMetricFamily
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
-from spoke_jobs.shared.metric_exposition import OPENMETRICS, TEXT, Exposition, MetricFormat, wanted_format
+from spoke_jobs.shared.metric_exposition import OPENMETRICS, TEXT, Exposition, wanted_format
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -75,15 +74,3 @@ def test_the_text_format_has_none() -> None:
     text = Exposition("sync", families()).text
     assert 'wait_seconds_bucket{le="1.0"} 1.0\n' in text
     assert TRACE not in text
-
-
-def test_each_format_is_made_once() -> None:
-    made: list[Collector] = []
-
-    def encode(families: Collector) -> bytes:
-        made.append(families)
-        return b"x"
-
-    exposition, formats = Exposition("sync", []), [MetricFormat("one", encode), MetricFormat("other", encode)]
-    assert [exposition.body(wanted) for wanted in formats * 3] == [b"x"] * 6
-    assert len(made) == 2

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import cast
 
 import pytest
 from sqlalchemy import Engine, event
-from tests.unit.sync.engine_writer import EngineWriter
+from tests.unit.sync.engine_writer import loop_on
 from tests.unit.sync.fake_cluster import FakeCluster
 
-from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
-from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
-from spoke_jobs.sync.sync_metrics import SyncHealth
-from spoke_jobs.sync.writer import Writer
+from spoke_jobs.sync.leader_loop import LeaderLoop
 
 Start = Callable[[], LeaderLoop]
 """Starts a sync, as after the death of another one."""
@@ -61,9 +57,8 @@ def start(engine: Engine, cluster: FakeCluster, clock: Clock) -> Iterator[Start]
     started: list[LeaderLoop] = []
 
     def start() -> LeaderLoop:
-        intervals = Intervals(launch=1, progress=1, compare=1, strays=1, prune=1, patience=0)
-        writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, cluster)
-        started.append(LeaderLoop(writer, api, SyncHealth(), intervals, clock))
+        intervals = dict.fromkeys(("launch", "progress", "compare", "strays", "prune"), 1.0)
+        started.append(loop_on(engine, cluster, clock, patience=0, **intervals))
         return started[-1]
 
     yield start

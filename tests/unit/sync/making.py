@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
+from tests.unit.explain.situations import NOW as NOW
+from tests.unit.explain.situations import a_job
+
 from spoke_jobs.contract.custom_resources.spokejob import Outcome
-from spoke_jobs.model import JobOptions, JobRequest, JobState
+from spoke_jobs.model import JobRequest, JobState
 from spoke_jobs.sync.sync_model import AttemptView, Row, SpokeJobView
 
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
 
 
@@ -21,28 +23,11 @@ def job(**changes: Any) -> JobRequest:
         "uid": uuid.UUID("5e1f0a52-0000-4000-8000-000000000007"),
         "job_type": "import_contacts",
         "payload": "",
-        "queue_name": "",
-        "locks_queue": False,
-        "organization_id": None,
-        "campaign_id": None,
-        "assigned": False,
-        "status": 0,
-        "result_message": "",
         "created_at": LONG_AGO,
         "updated_at": LONG_AGO,
-        "state": JobState.WAITING,
         "runner": "kubernetes",
-        "run": 1,
-        "attempt": 0,
-        "options": JobOptions(),
-        "run_after": None,
-        "submitted_at": None,
-        "started_at": None,
-        "finished_at": None,
-        "cause": "",
-        "result": None,
     }
-    return JobRequest(**values | changes)
+    return a_job(**values | changes)
 
 
 def row(live: int | None = None, **changes: Any) -> Row:

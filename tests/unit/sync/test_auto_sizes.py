@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
-import pytest
 from sqlalchemy import Engine
 from tests.contract.ledger import LEASE, claim_one, new_job
-from tests.unit.sync.engine_writer import EngineWriter
+from tests.unit.sync.engine_writer import loop_on
 from tests.unit.sync.fake_cluster import FakeCluster
 
-from spoke_jobs.cluster.cluster_client import SpokeJobClient
-from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import AttemptUsage, JobOptions
 from spoke_jobs.sync.auto_sizes import KEPT_SECONDS, AutoSizes
-from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
-from spoke_jobs.sync.sync_metrics import SyncHealth
-from spoke_jobs.sync.writer import Writer
 
 MIB = 2**20
 AUTO = JobOptions(resources="auto")
-
-
-@pytest.fixture
-def engine(sqlite_ledger_url: str) -> Iterator[Engine]:
-    made = create_engine(sqlite_ledger_url)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def ledger(engine: Engine) -> SqlLedger:
-    return SqlLedger(engine)
 
 
 def succeed(ledger: SqlLedger, times: int, peak: int) -> None:
@@ -48,8 +29,7 @@ def launched(engine: Engine, ledger: SqlLedger) -> dict[str, Any]:
     """Dispatch a job, let sync launch it, and return the spec of its SpokeJob."""
     ledger.insert(new_job(runner="kubernetes", options=AUTO))
     cluster = FakeCluster()
-    writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, cluster)
-    loop = LeaderLoop(writer, api, SyncHealth(), Intervals(patience=0), lambda: 100.0)
+    loop = loop_on(engine, cluster, lambda: 100.0, patience=0)
     loop.turn()
     loop._outputs.close()
     spec: dict[str, Any] = list(cluster.objects.values())[-1]["spec"]

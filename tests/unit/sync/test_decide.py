@@ -10,7 +10,7 @@ from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
 
 from spoke_jobs.contract.custom_resources.spokejob import LedgerState, Outcome
 from spoke_jobs.model import JobOptions, JobState, Progress
-from spoke_jobs.sync.decide import LONGEST_START_TIMEOUT_SECONDS, compare, decide, type_not_allowed
+from spoke_jobs.sync.decide import LONGEST_START_TIMEOUT_SECONDS, decide, type_not_allowed
 from spoke_jobs.sync.sync_model import (
     Action,
     AttemptView,
@@ -22,7 +22,6 @@ from spoke_jobs.sync.sync_model import (
     Mirror,
     RecordSubmitted,
     Row,
-    SpokeJobView,
 )
 
 PATIENCE = timedelta(seconds=1.5)
@@ -131,13 +130,6 @@ def test_success_never_comes_from_the_cluster() -> None:
     assert "backup" in restored.failure.message
 
 
-@pytest.mark.parametrize("outcome", [None, *Outcome])
-def test_a_recorded_success_is_never_touched(outcome: Outcome | None) -> None:
-    done = row(state=JobState.SUCCEEDED, attempt=1, submitted_at=LONG_AGO, status=100)
-    action = only(decide(done, seen(done, outcome=outcome, cause="NodeLost"), NOW))
-    assert action == Mirror(seen(done, outcome=outcome, cause="NodeLost"), Progress(100, ""), LedgerState.SUCCEEDED)
-
-
 def ended(number: int, cause: str = "PodDeleted", error_type: str = "") -> AttemptView:
     return AttemptView(number, True, cause, error_type)
 
@@ -212,15 +204,6 @@ def test_a_stale_row_unsays_no_final_state() -> None:
     stale = running(status=10)
     spokejob = under_way(stale, ledger=LedgerState.SUCCEEDED, progress=Progress(100, ""))
     assert all(not isinstance(a, Mirror) or a.ledger is LedgerState.SUCCEEDED for a in decide(stale, spokejob, NOW))
-
-
-def test_compare_pairs_by_name() -> None:
-    first, second, third = row(id=1), running(id=2, status=50), row(id=3, state=JobState.FAILED)
-    spokejobs: dict[str, SpokeJobView] = {
-        item.name: item for item in (under_way(second), seen(third), seen(row(id=99)))
-    }
-    kinds = [type(action) for action in compare([first, second, third], spokejobs, NOW)]
-    assert kinds == [Launch, Mirror, Mirror]
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from spoke_jobs.cluster.manifest import name_of, spokejob
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.model import Claim, JobRequest, JobState
 from spoke_jobs.shared.api_errors import ApiUnavailable, NoAnswer, api_error
-from spoke_jobs.sync.failed_writes import MOST_FAILED, FailedWrites
 from spoke_jobs.sync.leader_loop import LeaderLoop
+from spoke_jobs.sync.undecided import MOST_FAILED, FailedWrites
 
 WEBHOOK = 'failed calling webhook "names.example.com": connection refused'
 
@@ -108,15 +108,6 @@ def test_many_spokejobs_that_cannot_be_written_mean_that_the_api_server_is_unava
     assert cluster.cancelled == [name_of(cancelled)]
 
 
-def test_very_many_spokejobs_that_cannot_be_written_end_nothing_while_others_can(
-    ledger: SqlLedger, cluster: BrokenCluster, turns: Turns
-) -> None:
-    jobs = [own(ledger) for _ in range(3 * MOST_FAILED)]
-    cluster.broken = lambda number: number % 2 == 0
-    turns()
-    assert len(cluster.objects) == len(jobs) / 2
-
-
 @pytest.mark.parametrize("status", [0, 429, 503])
 def test_an_api_server_that_is_unavailable_ends_the_loop_after_the_writes_to_the_ledger(
     status: int, ledger: SqlLedger, cluster: BrokenCluster, start: Start, monkeypatch: pytest.MonkeyPatch
@@ -186,23 +177,3 @@ def test_a_write_that_succeeds_in_between_shows_that_the_api_server_works() -> N
         assert failed.concerns_one(f"later {number}", error(504))
     assert not failed.concerns_one("one more", error(500))
     assert failed.concerns_one("after that", error(500)), "the next try begins anew"
-
-
-def test_a_spokejob_counts_once_however_often_its_write_fails() -> None:
-    """The others were written. What is left to repeat are the writes that fail."""
-    failed = FailedWrites()
-    for name in ("one", "two"):
-        assert all(failed.concerns_one(name, error(500)) for _ in range(MOST_FAILED))
-
-
-def test_a_spokejob_that_was_written_counts_again() -> None:
-    failed = FailedWrites()
-    for number in range(MOST_FAILED - 1):
-        assert failed.concerns_one(str(number), error(500))
-        failed.succeeded(str(number))
-    assert [failed.concerns_one(str(number), error(500)) for number in range(MOST_FAILED)].count(False) == 1
-
-
-@pytest.mark.parametrize("status", [0, 429, 503])
-def test_an_answer_that_concerns_every_call_concerns_not_one_spokejob(status: int) -> None:
-    assert not FailedWrites().concerns_one("any", error(status))

@@ -134,19 +134,6 @@ def test_a_job_that_no_worker_takes_in_time_moves_to_a_pod(
     assert {row(ledger, each).runner for each in (patient, eager)} == {LANE_RUNNER}
 
 
-def test_a_job_that_moves_has_been_due_since_the_time_that_its_dispatch_named(
-    ledger: SqlLedger, engine: Engine, turns: Turns
-) -> None:
-    job = overflowing(ledger)
-    age(engine, 60)
-    with engine.begin() as connection:
-        connection.execute(update(job_request).values(run_after=clock_after(-50)))
-    due = row(ledger, job).run_after
-    turns()
-    moved = row(ledger, job)
-    assert (moved.runner, moved.run_after) == ("kubernetes", due)
-
-
 def test_a_job_waits_for_a_pause_and_for_its_queue_in_its_own_lane(
     ledger: SqlLedger, engine: Engine, cluster: FakeCluster, turns: Turns
 ) -> None:
@@ -161,23 +148,7 @@ def test_a_job_waits_for_a_pause_and_for_its_queue_in_its_own_lane(
     assert [row(ledger, each).runner for each in (locked, paused, free)] == [LANE_RUNNER, LANE_RUNNER, "kubernetes"]
 
 
-def test_after_a_pause_a_job_waits_for_a_worker_for_its_overflow_seconds(
-    ledger: SqlLedger, engine: Engine, turns: Turns
-) -> None:
-    """However long the pause was: workers need time to take what it has held."""
-    jobs, scope = [overflowing(ledger) for _ in range(3)], parse_scope("all")
-    ledger.limits.pause(scope, "the carrier is down")
-    age(engine, 3600)
-    turns()
-    ledger.limits.resume(scope)
-    for _ in range(3):
-        turns(8)
-    assert {row(ledger, job).runner for job in jobs} == {LANE_RUNNER}
-    turns(8)
-    assert {row(ledger, job).runner for job in jobs} == {"kubernetes"}
-
-
-@pytest.mark.parametrize(("locks_queue", "limit"), [(True, None), (False, 1), (False, 2)])
+@pytest.mark.parametrize(("locks_queue", "limit"), [(True, None), (False, 2)])
 def test_a_job_does_not_move_while_workers_take_what_they_may_of_its_queue_or_limit(
     ledger: SqlLedger, engine: Engine, turns: Turns, locks_queue: bool, limit: int | None
 ) -> None:

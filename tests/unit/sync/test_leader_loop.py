@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Connection, Engine, select, update
 from tests.contract.ledger import LEASE, new_job
-from tests.unit.sync.engine_writer import EngineWriter
+from tests.unit.sync.engine_writer import EngineWriter, loop_on
 from tests.unit.sync.fake_cluster import FakeCluster
 from tests.unit.sync.making import LONG_AGO, NOW, row, running, seen, under_way
 from tests.waiting import eventually
@@ -19,7 +19,6 @@ from tests.waiting import eventually
 from spoke_jobs.cluster.cluster_client import Body, SpokeJobClient
 from spoke_jobs.cluster.manifest import spokejob
 from spoke_jobs.ledger.cluster import syncing
-from spoke_jobs.ledger.engine import create_engine
 from spoke_jobs.ledger.reading.queries import Queries
 from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
@@ -68,10 +67,8 @@ class NoPods:
         raise api_error(404, "NotFound", path)
 
 
-def test_the_output_of_a_run_is_read_although_the_row_is_in_the_next_one(sqlite_ledger_url: str) -> None:
-    engine = create_engine(sqlite_ledger_url)
-    writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, NoPods())
-    loop = LeaderLoop(writer, api, SyncHealth(lambda: 0.0), Intervals(), lambda: 0.0)
+def test_the_output_of_a_run_is_read_although_the_row_is_in_the_next_one(engine: Engine) -> None:
+    loop = loop_on(engine, NoPods())
     job = SqlLedger(engine).insert(new_job(runner="kubernetes"))
     with engine.begin() as connection:
         connection.execute(update(job_request).values(run=2))
@@ -80,15 +77,12 @@ def test_the_output_of_a_run_is_read_although_the_row_is_in_the_next_one(sqlite_
     eventually(lambda: loop._outputs.store() > 0, "its report is stored")
     assert [(item.run, item.number, item.pod) for item in Queries(engine).reports(job.id)] == [(1, 1, "pod-1")]
     loop._outputs.close()
-    engine.dispose()
 
 
 def test_the_output_of_an_attempt_that_is_being_stopped_is_stored_when_sync_ends(
-    sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = create_engine(sqlite_ledger_url)
-    writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, NoPods())
-    loop = LeaderLoop(writer, api, SyncHealth(lambda: 0.0), Intervals(), lambda: 0.0)
+    loop = loop_on(engine, NoPods())
     job = SqlLedger(engine).insert(new_job(runner="kubernetes"))
     stopping = AttemptView(1, False, "Timeout", "", "", "pod-1")
     loop._follow([(seen(Row(job, None), attempts=(stopping,)), False)])
@@ -100,7 +94,6 @@ def test_the_output_of_an_attempt_that_is_being_stopped_is_stored_when_sync_ends
     loop.serve(ends)
     loop.close(stores=True)
     assert [item.cause for item in Queries(engine).reports(job.id)] == ["Timeout"]
-    engine.dispose()
 
 
 def test_output_that_finds_no_place_in_the_queue_is_kept_although_its_job_has_ended(
@@ -114,7 +107,7 @@ def test_output_that_finds_no_place_in_the_queue_is_kept_although_its_job_has_en
     status = {"outcome": "Failed", "cause": "NodeLost", "attempt": 1, "attempts": attempts}
     for job in jobs:
         cluster.put(spokejob(job, cluster.namespace) | {"status": status})
-    loop = loop_of(engine, cluster, patience=0.0)
+    loop = loop_on(engine, cluster, patience=0.0)
     for _ in range(3):
         loop._compare()
         eventually(lambda: loop._outputs.store() is not None and not loop._outputs._readings, "all are stored")
@@ -150,11 +143,6 @@ def line(engine: Engine) -> list[int]:
     return [ledger.insert(new).id for _ in range(3)]
 
 
-def loop_of(engine: Engine, cluster: FakeCluster, **intervals: float) -> LeaderLoop:
-    writer, api = cast(Writer, EngineWriter(engine)), cast(SpokeJobClient, cluster)
-    return LeaderLoop(writer, api, SyncHealth(lambda: 0.0), Intervals(**intervals), lambda: 0.0)
-
-
 def created_at(engine: Engine, job_id: int, at: datetime) -> None:
     with engine.begin() as connection:
         connection.execute(update(job_request).where(job_request.c.id == job_id).values(created_at=at))
@@ -170,7 +158,7 @@ def test_a_comparison_creates_the_spokejobs_of_a_locked_queue_in_the_order_of_th
         return found._replace(rows=found.rows[::-1])
 
     monkeypatch.setattr(syncing, "unfinished", in_another_order)
-    loop_of(engine, cluster, patience=0.0)._compare()
+    loop_on(engine, cluster, patience=0.0)._compare()
     assert cluster.created == line
 
 
@@ -192,7 +180,7 @@ def test_however_many_rows_there_are_a_comparison_reads_some_and_the_next_one_go
     for job in (jobs[0], jobs[3], jobs[5]):  # of the others, the SpokeJobs were deleted
         cluster.put(spokejob(job, cluster.namespace) | {"status": {}})
         assert isinstance(ledger.claim(job.id, job.uid, 1, 1, "pod", LEASE), Claim)
-    loop = loop_of(engine, cluster)
+    loop = loop_on(engine, cluster)
     gone = []
     for _ in range(4):
         loop._compare()
@@ -222,7 +210,7 @@ def test_a_comparison_launches_few_of_many_jobs_and_the_next_turns_the_others(
     monkeypatch.setattr(syncing, "_UNLAUNCHED", 2)
     cluster = OrderedCluster()
     jobs = [SqlLedger(engine).insert(new_job(runner="kubernetes")).id for _ in range(5)]
-    loop = loop_of(engine, cluster, patience=0.0)
+    loop = loop_on(engine, cluster, patience=0.0)
     loop._compare()
     assert cluster.created == jobs[:2]
     loop._launch(timedelta(0))
@@ -235,7 +223,7 @@ def test_a_row_waits_for_an_older_one_that_its_process_still_tries(
 ) -> None:
     """The ids of rows and the times of their creation may be in another order."""
     cluster, now = OrderedCluster(), datetime.now(UTC)
-    loop = loop_of(engine, cluster, patience=60.0)
+    loop = loop_on(engine, cluster, patience=60.0)
     launch = loop._compare if routine == "compare" else lambda: loop._launch(timedelta(seconds=60))
     for job_id in line[1:]:
         created_at(engine, job_id, now - timedelta(hours=1))
@@ -249,7 +237,7 @@ def test_a_row_waits_for_an_older_one_that_its_process_still_tries(
 def test_a_row_whose_spokejob_is_refused_lets_the_others_of_its_queue_pass(engine: Engine, line: list[int]) -> None:
     cluster = OrderedCluster()
     cluster.refused = {line[0]}
-    loop = loop_of(engine, cluster, patience=0.0)
+    loop = loop_on(engine, cluster, patience=0.0)
     loop._launch(timedelta(0))
     assert cluster.created == line[1:]
 
@@ -265,7 +253,7 @@ def test_rows_that_stay_as_they_are_keep_no_other_from_being_launched(
         return job.id not in jobs[:2] and read(connection, job, wait_seconds)
 
     monkeypatch.setattr(syncing, "may_launch", may_launch)
-    loop = loop_of(engine, cluster, patience=0.0)
+    loop = loop_on(engine, cluster, patience=0.0)
     for _ in range(3):
         loop._launch(timedelta(0))
     assert cluster.created == jobs[2:]
@@ -278,7 +266,7 @@ def test_a_row_whose_attempts_other_code_has_counted_below_0_is_launched(engine:
     with engine.begin() as connection:
         connection.execute(update(job_request).where(job_request.c.id == line[0]).values(attempt=-1))
     cluster = OrderedCluster()
-    loop_of(engine, cluster, patience=0.0)._launch(timedelta(0))
+    loop_on(engine, cluster, patience=0.0)._launch(timedelta(0))
     assert cluster.created == line
 
 
@@ -287,7 +275,7 @@ def test_a_row_of_a_time_to_come_holds_back_no_other_of_its_queue(engine: Engine
     for job_id in line[1:]:
         created_at(engine, job_id, datetime.now(UTC) - timedelta(hours=1))
     cluster = OrderedCluster()
-    loop_of(engine, cluster, patience=60.0)._launch(timedelta(seconds=60))
+    loop_on(engine, cluster, patience=60.0)._launch(timedelta(seconds=60))
     assert cluster.created == line[1:]
 
 
@@ -304,12 +292,12 @@ class EmptyCluster:
 
 
 def test_a_routine_that_raises_leaves_the_other_routines_alone(
-    sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: Any, **__: Any) -> Any:
         raise OverflowError("date value out of range")
 
-    engine, now = create_engine(sqlite_ledger_url), [0.0]
+    now = [0.0]
     writer, health = cast(Writer, EngineWriter(engine)), SyncHealth(lambda: now[0])
     api = cast(SpokeJobClient, EmptyCluster())
     loop = LeaderLoop(writer, api, health, Intervals(compare=0.0), lambda: now[0], registry=Registry())
@@ -343,16 +331,15 @@ def test_a_routine_that_raises_leaves_the_other_routines_alone(
     with pytest.raises(ConnectionLost):
         loop.turn()
     loop._outputs.close()
-    engine.dispose()
 
 
 @pytest.mark.parametrize("broken", ["_compare", "_follow"])
 def test_changes_that_an_error_kept_from_being_read_are_found_by_a_comparison(
-    broken: str, sqlite_ledger_url: str, monkeypatch: pytest.MonkeyPatch
+    broken: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, now = create_engine(sqlite_ledger_url), [0.0]
-    writer, health = cast(Writer, EngineWriter(engine)), SyncHealth(lambda: now[0])
-    loop = LeaderLoop(writer, cast(SpokeJobClient, EmptyCluster()), health, Intervals(compare=1e6), lambda: now[0])
+    now = [0.0]
+    health = SyncHealth(lambda: now[0])
+    loop = loop_on(engine, EmptyCluster(), lambda: now[0], health, compare=1e6)
     failed = 0
 
     def fails(*_: Any) -> None:
@@ -374,7 +361,6 @@ def test_changes_that_an_error_kept_from_being_read_are_found_by_a_comparison(
     loop.turn()
     assert health.comparisons == compared + 1
     loop._outputs.close()
-    engine.dispose()
 
 
 def loses_the_connection(*_: object, **__: object) -> None:

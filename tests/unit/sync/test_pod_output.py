@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from spoke_jobs.cluster.cluster_client import SpokeJobClient
-from spoke_jobs.cluster.pod_output import read_outputs
+from spoke_jobs.cluster.pod_logs import read_outputs
 from spoke_jobs.model import ContainerOutput
 from spoke_jobs.shared.api_errors import ApiError, api_error
 

@@ -8,25 +8,12 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from tests.unit.sync.conftest import Clock
 from tests.waiting import patient
 
 from spoke_jobs.ledger.cluster.lane_load import LaneLoad
 from spoke_jobs.shared import probe_server
 from spoke_jobs.sync.sync_metrics import STALE_SECONDS, SyncHealth, exposition, scale, serve_probes
-
-
-class Clock:
-    """A clock that a test sets forward."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -226,15 +226,6 @@ def test_each_new_reason_why_the_database_refuses_is_logged_once(
     ]
 
 
-def test_the_next_outage_for_the_same_reason_is_logged_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    refused = ConnectionLost("connection refused")
-    roles(monkeypatch, Writer(refused, True, refused, True), compares_then_away, done)
-    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert lines.count("the database is unavailable (connection refused); retrying") == 2
-
-
 def test_a_sync_that_stumbles_at_every_start_is_not_active(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, _ = roles(monkeypatch, Writer(True), stumbles, stumbles, done)
     assert begun == ["active", "restarting", "restarting"]

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 from sqlalchemy import Engine, update
 from tests.contract.ledger import new_job
-from tests.unit.sync.engine_writer import EngineWriter
+from tests.unit.sync.engine_writer import loop_on
 from tests.unit.sync.fake_cluster import FakeCluster
 from tests.unit.sync.making import LONG_AGO
 
@@ -19,10 +19,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import job_request
 from spoke_jobs.model import JobState
 from spoke_jobs.shared.api_errors import Forbidden
-from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
-from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.template_rules import READ_AGAIN_SECONDS, TemplateRules
-from spoke_jobs.sync.writer import Writer
 
 
 class Guarded(FakeCluster):
@@ -48,13 +45,7 @@ def test_a_forged_row_is_not_launched_and_ends(engine: Engine) -> None:
     options = JobOptions(pod_template="privileged")
     forged = ledger.insert(new_job(runner="kubernetes", job_type="evil", options=options))
     good = ledger.insert(new_job(runner="kubernetes", job_type="report", options=options))
-    loop = LeaderLoop(
-        cast(Writer, EngineWriter(engine)),
-        cast(SpokeJobClient, cluster),
-        SyncHealth(),
-        Intervals(launch=1, progress=1e9, compare=1e9, prune=1e9, patience=0),
-        lambda: now,
-    )
+    loop = loop_on(engine, cluster, lambda: now, launch=1, progress=1e9, compare=1e9, prune=1e9, patience=0)
     loop.turn()
     assert [body["spec"]["jobType"] for body in cluster.objects.values()] == ["report"]
     assert ledger.get(good.id).submitted_at is not None  # type: ignore[union-attr]

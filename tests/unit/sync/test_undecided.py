@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 from tests.contract.ledger import new_job
-from tests.unit.sync.engine_writer import EngineWriter
+from tests.unit.sync.engine_writer import loop_on
 from tests.unit.sync.fake_cluster import FakeCluster
 
-from spoke_jobs.cluster.cluster_client import SpokeJobClient
 from spoke_jobs.contract.failed_decisions import TRIES
 from spoke_jobs.ledger.lifecycle import finish
 from spoke_jobs.ledger.limits_and_pauses.limit_rows import SqlLimits
@@ -26,10 +25,8 @@ from spoke_jobs.limits.job_limit import Bounds, parse_scope
 from spoke_jobs.model import Claim, JobRequest, JobState
 from spoke_jobs.sync import output_keeper
 from spoke_jobs.sync.decide import failed_attempts
-from spoke_jobs.sync.leader_loop import Intervals, LeaderLoop
 from spoke_jobs.sync.sync_metrics import SyncHealth
 from spoke_jobs.sync.sync_model import SpokeJobView
-from spoke_jobs.sync.writer import Writer
 
 PURE = (
     "spoke_jobs.sync.decide",
@@ -82,13 +79,7 @@ def test_an_error_in_a_decision_ends_its_job_and_holds_up_no_other(
 
     monkeypatch.setattr(holder, name, broken)
     health = SyncHealth()
-    loop = LeaderLoop(
-        cast(Writer, EngineWriter(engine)),
-        cast(SpokeJobClient, cluster),
-        health,
-        Intervals(launch=1, progress=1, compare=1, prune=1e9, patience=0),
-        lambda: now,
-    )
+    loop = loop_on(engine, cluster, lambda: now, health, launch=1, progress=1, compare=1, prune=1e9, patience=0)
 
     def turns(*jobs: JobRequest) -> dict[str, JobRequest]:
         """Run sync until the jobs have ended, or for 60 turns. Return their rows by type."""
@@ -126,13 +117,7 @@ def test_an_error_about_an_earlier_run_does_not_end_the_later_one(
 ) -> None:
     ledger, cluster, health, now = SqlLedger(engine), FakeCluster(), SyncHealth(), 100.0
     offender = ledger.insert(new_job(runner="kubernetes"))
-    loop = LeaderLoop(
-        cast(Writer, EngineWriter(engine)),
-        cast(SpokeJobClient, cluster),
-        health,
-        Intervals(launch=1, progress=1, compare=1, prune=1e9, patience=0),
-        lambda: now,
-    )
+    loop = loop_on(engine, cluster, lambda: now, health, launch=1, progress=1, compare=1, prune=1e9, patience=0)
     loop.turn()
     (first,) = cluster.objects.values()
     attempts = [{"number": 1, "finishedAt": "2026-03-01T12:00:00Z", "cause": "NodeLost", "pod": "pod-1"}]

@@ -117,11 +117,9 @@ dispatch_job(JobData("report"))
 """
 
 
-@pytest.mark.parametrize("end", ["close()", ""])
-def test_a_process_that_only_dispatches_has_the_spans_too(tmp_path: Path, sqlite_ledger_url: str, end: str) -> None:
-    code = f"{DISPATCH}{end}"
+def test_a_process_that_only_dispatches_has_the_spans_too(tmp_path: Path, sqlite_ledger_url: str) -> None:
     environment = {"SPOKE_DATABASE_URL": sqlite_ledger_url, "OTEL_SERVICE_NAME": "shop"}
-    text = run(tmp_path, code, SPOKE_TRACES="joined", OTEL_TRACES_EXPORTER="console", **environment)
+    text = run(tmp_path, f"{DISPATCH}close()", SPOKE_TRACES="joined", OTEL_TRACES_EXPORTER="console", **environment)
     span = json.loads(text)
     assert (span["name"], span["kind"]) == ("send report", "SpanKind.PRODUCER")
     assert span["resource"]["attributes"]["service.name"] == "shop"
@@ -136,18 +134,14 @@ if child := os.fork():
 """
 
 
-@pytest.mark.parametrize("end", ["close()", ""])
-def test_a_forked_process_has_the_spans_too(tmp_path: Path, sqlite_ledger_url: str, end: str) -> None:
+def test_a_forked_process_has_the_spans_too(tmp_path: Path, sqlite_ledger_url: str) -> None:
     """A server that loads the application before it forks, as gunicorn with `preload_app`, sets traces up only once."""
     environment = {"SPOKE_DATABASE_URL": sqlite_ledger_url, "OTEL_TRACES_EXPORTER": "console"}
-    text = run(tmp_path, f"{FORK}{DISPATCH}{end}", SPOKE_TRACES="joined", **environment)
+    text = run(tmp_path, f"{FORK}{DISPATCH}", SPOKE_TRACES="joined", **environment)
     assert json.loads(text)["name"] == "send report"
 
 
-@pytest.mark.parametrize("end", ["close()", ""])
-def test_the_end_of_a_process_does_not_wait_long_for_a_collector(
-    tmp_path: Path, sqlite_ledger_url: str, end: str
-) -> None:
+def test_the_end_of_a_process_does_not_wait_long_for_a_collector(tmp_path: Path, sqlite_ledger_url: str) -> None:
     """OpenTelemetry's own handler would wait 30 s."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         environment = {
@@ -155,7 +149,7 @@ def test_the_end_of_a_process_does_not_wait_long_for_a_collector(
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}",
             "OTEL_EXPORTER_OTLP_TIMEOUT": "60",
         }
-        text = run(tmp_path, f"{DISPATCH}{end}\nprint(time.time())", SPOKE_TRACES="joined", **environment)
+        text = run(tmp_path, f"{DISPATCH}\nprint(time.time())", SPOKE_TRACES="joined", **environment)
     assert time.time() - float(text) < 20
 
 

@@ -56,3 +56,9 @@ def scene(provider: OpenIdProvider, shared_sqlite_ledger_url: str) -> Iterator[C
             return SignInScene(provider, stack.enter_context(Browser(dashboard, HOST)), authorizer)
 
         yield scene
+
+
+@pytest.fixture
+def ledger_url(sqlite_ledger_url: str) -> str:
+    """The database of suites that run on others, too."""
+    return sqlite_ledger_url

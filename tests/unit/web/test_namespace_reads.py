@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from spoke_jobs.cluster import installed_reads, namespace_reads, pod_logs, spokejob_reads
+from spoke_jobs.cluster import installed_reads, namespace_reads, pod_logs
 from spoke_jobs.cluster.cluster_view import PodTail
 from spoke_jobs.cluster.namespace_view import NamespaceView
 from spoke_jobs.contract.custom_resources.kinds import Kind
@@ -140,7 +140,7 @@ class Events:
 
 def pulled(answer: list[Body] | ApiError, monkeypatch: pytest.MonkeyPatch) -> datetime | None:
     api = Events(answer)
-    monkeypatch.setattr(spokejob_reads.SpokeJobClient, "connect", lambda *_: api)
+    monkeypatch.setattr(namespace_reads.SpokeJobClient, "connect", lambda *_: api)
     at = installed_reads.pulled_in("report-1-x", "shop")
     about = "involvedObject.kind=Pod,involvedObject.name=report-1-x,reason=Pulled"
     assert api.asked == [("/api/v1/namespaces/shop/events", {"fieldSelector": about, "limit": "500"})]

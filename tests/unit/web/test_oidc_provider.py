@@ -87,7 +87,7 @@ class TestProviderAway:
 
         here = scene()
         back = here.callback()
-        monkeypatch.setattr(here.authorizer._oidc, "_answer_seconds", 1.0)
+        monkeypatch.setattr(here.authorizer._oidc, "_answer_seconds", 0.3)
         provider.answers["/token"] = lambda: StreamingResponse(parts(), 400)
         here.assert_refused(here.browser.get(back), 503, "does not answer as it should")
 

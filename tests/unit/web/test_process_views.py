@@ -13,7 +13,7 @@ from spoke_jobs.contract.operator_state import OperatorState, Publication
 from spoke_jobs.ledger.outbox.outbox_queries import ReplicaClaims
 from spoke_jobs.ledger.outbox.task_replicas import TaskReplica
 from spoke_jobs.ledger.reading.dashboard_queries import SeenWorker
-from spoke_jobs.web.process_views import SeenOperator, operator_process, sync_process, task_processes, worker_processes
+from spoke_jobs.web.process_views import operator_process, sync_process, task_processes, worker_processes
 from spoke_jobs.web.view_parts import SyncSign, When
 
 
@@ -44,7 +44,7 @@ def unfinished(seconds: float) -> SpokeJobWaits:
 def test_the_state_of_the_operator(
     view: NamespaceView | None, waits: SpokeJobWaits | None, needed: bool, said: str | None
 ) -> None:
-    items = list(operator_process(SeenOperator(view, waits, needed), NOW))
+    items = list(operator_process(view, waits, NOW, needed=needed))
     assert [each.state for each in items] == ([] if said is None else [said])
     for each in items:
         published = view.publication if view is not None else None

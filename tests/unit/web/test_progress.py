@@ -13,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from tests.contract.ledger import new_job
-from tests.contract.progress import KEY, OTHER, ProgressContract, Serve
+from tests.contract.progress import KEY, OTHER, ProgressOnSqlite, Serve
 
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.reading.progress_queries import ReportedProgress
@@ -22,16 +22,12 @@ from spoke_jobs.model import JobState
 from spoke_jobs.shared.secret_file import SecretFile
 from spoke_jobs.web import progress
 from spoke_jobs.web.progress_app import ALIVE, ALIVE_SECONDS, GONE
-from spoke_jobs.web.shown_progress import shown_progress
+from spoke_jobs.web.progress_reads import shown_progress
 
 PAGE = "https://app.test:8443"
 
 
-class TestSqliteProgress(ProgressContract):
-    @pytest.fixture
-    def ledger_url(self, sqlite_ledger_url: str) -> str:
-        return sqlite_ledger_url
-
+class TestSqliteProgress(ProgressOnSqlite):
     async def test_only_pages_of_listed_origins_may_read(self, ledger: SqlLedger, serve: Serve) -> None:
         path = f"/{ledger.insert(new_job()).progress_token(key=KEY)}"
         app = serve(origins=[PAGE])

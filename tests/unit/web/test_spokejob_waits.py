@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spoke_jobs.cluster import spokejob_waits
+from spoke_jobs.cluster import namespace_reads
 from spoke_jobs.cluster.cluster_view import SpokeJobWaits
 from spoke_jobs.shared.object_fields import Page
 
@@ -31,8 +31,8 @@ class Api:
 
 def read(*pages: list[SpokeJob]) -> SpokeJobWaits:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spokejob_waits.SpokeJobClient, "connect", lambda *_: Api(*pages))
-        return spokejob_waits.read_spokejob_waits("shop")
+        patch.setattr(namespace_reads.SpokeJobClient, "connect", lambda *_: Api(*pages))
+        return namespace_reads.read_spokejob_waits("shop")
 
 
 def spokejob(hour: int, **status: Any) -> SpokeJob:
@@ -81,6 +81,6 @@ def test_the_nodes_that_run_attempts() -> None:
 
 
 def test_only_so_many_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spokejob_waits, "LISTED", 2)
+    monkeypatch.setattr(namespace_reads, "LISTED", 2)
     found = read([spokejob(11), spokejob(10)], [spokejob(9)])
     assert found == SpokeJobWaits(more=True, oldest_unfinished=at(10))

@@ -27,80 +27,80 @@ class NoProcess(subprocess.Popen[bytes]):
     def __del__(self) -> None: ...
 
 
+def made_child(kind: ChildKind, connection: socket.socket, ahead: int = 0) -> Child:
+    """A child without a process."""
+    shared, descriptor = SharedState.make()
+    SharedState.open(descriptor)
+    return Child(kind, 1, ahead, NoProcess(), connection, None, shared, StackFile(), OutputFile())
+
+
+def let_go_of(child: Child) -> None:
+    child.connection.close()
+    child.stack_file.close()
+    child.output.close()
+
+
 @pytest.fixture
-def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+def pool() -> Iterator[ChildPool]:
+    with selectors.DefaultSelector() as selector:
+        yield ChildPool(selector)
+
+
+@pytest.fixture
+def ends(pool: ChildPool) -> Iterator[tuple[Child, socket.socket]]:
+    """A child whose part the test plays, and the child's end of the connection."""
     ours, theirs = socket.socketpair()
-    yield ours, theirs
-    ours.close()
+    child = made_child(ChildKind.LOOP, ours)
+    pool._selector.register(ours, selectors.EVENT_READ, child)
+    yield child, theirs
+    let_go_of(child)
     theirs.close()
 
 
-def test_nobody_waits_for_a_child_that_reads_nothing(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_nobody_waits_for_a_child_that_reads_nothing(pool: ChildPool, ends: tuple[Child, socket.socket]) -> None:
     """Its loop or interpreter may be held up, and the others' orders and limits must not wait for that."""
-    ours, theirs = ends
-    with selectors.DefaultSelector() as selector:
-        pool = ChildPool(selector)
-        shared, descriptor = SharedState.make()
-        child = Child(ChildKind.LOOP, 50, 0, NoProcess(), ours, None, shared, StackFile(), OutputFile())
-        selector.register(ours, selectors.EVENT_READ, child)
-        orders = [Order(n, 1, uuid4(), 60.0) for n in range(3_000)]
-        for order in orders:
-            pool.send(child, order)
-        pool.close(child)
-        assert child.unsent
-        received = b""
-        while data := theirs.recv(65536):
-            received += data
-            for _, events in selector.select(0):
-                if events & selectors.EVENT_WRITE:
-                    pool.flush(child)
-        assert [decode(line) for line in received.splitlines()] == orders
-    SharedState.open(descriptor)
-    child.stack_file.close()
-    child.output.close()
+    child, theirs = ends
+    orders = [Order(n, 1, uuid4(), 60.0) for n in range(3_000)]
+    for order in orders:
+        pool.send(child, order)
+    pool.close(child)
+    assert child.unsent
+    received = b""
+    while data := theirs.recv(65536):
+        received += data
+        for _, events in pool._selector.select(0):
+            if events & selectors.EVENT_WRITE:
+                pool.flush(child)
+    assert [decode(line) for line in received.splitlines()] == orders
 
 
 @pytest.mark.parametrize(
     "written", [b"[" * 5000 + b"\n", b'{"kind":"Report"}\n', b"x" * 20_000], ids=["deep", "odd", "long"]
 )
 def test_a_job_that_writes_to_its_child_s_socket_ends_the_connection_and_not_the_supervisor(
-    ends: tuple[socket.socket, socket.socket], written: bytes
+    pool: ChildPool, ends: tuple[Child, socket.socket], written: bytes
 ) -> None:
-    ours, theirs = ends
-    with selectors.DefaultSelector() as selector:
-        pool = ChildPool(selector)
-        shared, descriptor = SharedState.make()
-        child = Child(ChildKind.LOOP, 50, 0, NoProcess(), ours, None, shared, StackFile(), OutputFile())
-        selector.register(ours, selectors.EVENT_READ, child)
-        report = Report(0, False, uuid4())
-        theirs.sendall(encode(report) + written)
-        assert pool.receive(child) == [report], "what came before counts"
-        assert child.disconnected_at is not None, "the supervisor kills such a child"
-        assert pool.receive(child) is None
-    SharedState.open(descriptor)
-    child.stack_file.close()
-    child.output.close()
+    child, theirs = ends
+    report = Report(0, False, uuid4())
+    theirs.sendall(encode(report) + written)
+    assert pool.receive(child) == [report], "what came before counts"
+    assert child.disconnected_at is not None, "the supervisor kills such a child"
+    assert pool.receive(child) is None
 
 
-def test_what_a_job_has_left_behind_cannot_report_without_end(ends: tuple[socket.socket, socket.socket]) -> None:
-    ours, theirs = ends
-    with selectors.DefaultSelector() as selector:
-        pool = ChildPool(selector)
-        shared, descriptor = SharedState.make()
-        child = Child(ChildKind.THREAD, 1, 0, NoProcess(), ours, None, shared, StackFile(), OutputFile())
-        selector.register(ours, selectors.EVENT_READ, child)
-        first = Report(0, False, uuid4())
-        theirs.sendall(encode(first))
+def test_what_a_job_has_left_behind_cannot_report_without_end(
+    pool: ChildPool, ends: tuple[Child, socket.socket]
+) -> None:
+    child, theirs = ends
+    first = Report(0, False, uuid4())
+    theirs.sendall(encode(first))
 
-        def refill(child: Child) -> list[Report] | None:
-            theirs.sendall(encode(Report()) * 100)
-            return ChildPool.receive(pool, child)
+    def refill(child: Child) -> list[Report] | None:
+        theirs.sendall(encode(Report()) * 100)
+        return ChildPool.receive(pool, child)
 
-        pool.receive = refill  # type: ignore[method-assign]
-        assert pool.receive_last(child)[0] == first
-    SharedState.open(descriptor)
-    child.stack_file.close()
-    child.output.close()
+    pool.receive = refill  # type: ignore[method-assign]
+    assert pool.receive_last(child)[0] == first
 
 
 def test_shared_state_is_read_as_it_was_written() -> None:
@@ -128,22 +128,15 @@ def test_shared_state_is_read_as_it_was_written() -> None:
     ],
 )
 def test_children_start_a_few_at_a_time_beside_those_that_run_jobs(
-    seconds: list[float | None], missing: int, processors: int, may_start: int
+    pool: ChildPool, seconds: list[float | None], missing: int, processors: int, may_start: int
 ) -> None:
     """A number: for how long a child has been starting. None: it has just ended a job."""
-    pool = ChildPool(selectors.DefaultSelector())
     for each in seconds:
-        ours, theirs = socket.socketpair()
-        shared, descriptor = SharedState.make()
-        child = Child(ChildKind.THREAD, 1, 1, NoProcess(), ours, None, shared, StackFile(), OutputFile())
+        child = made_child(ChildKind.THREAD, socket.socket(), ahead=1)
         child.started_once, child.made_at = each is None, 100.0 - (each or 0.0)
         child.reported_at = 99.5 if each is None else 0.0
         pool.children.append(child)
-        SharedState.open(descriptor)
-        theirs.close()
     assert pool.may_start(missing, processors, now=100.0) == may_start
     assert pool.may_start(missing, processors, now=120.0) == missing, "an idle worker's processors are free"
     for child in pool.children:
-        child.connection.close()
-        child.stack_file.close()
-        child.output.close()
+        let_go_of(child)

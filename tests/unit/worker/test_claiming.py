@@ -122,8 +122,7 @@ def test_the_kind_of_the_last_job_is_claimed_first(
         assert asked[0] == (last,)
 
 
-@pytest.mark.parametrize("waits", ["mail", "crawl"])
-@pytest.mark.parametrize("shares", ["a locked queue", "a limit"])
+@pytest.mark.parametrize(("shares", "waits"), [("a locked queue", "mail"), ("a limit", "crawl")])
 def test_jobs_of_one_kind_keep_those_of_the_other_from_no_room_that_they_share(
     make: Callable[..., Worker], shares: str, waits: str
 ) -> None:

@@ -243,8 +243,7 @@ def test_a_worker_that_takes_no_other_type_goes_on(make: Callable[..., Worker]) 
         worker.die("bad")
 
 
-@pytest.mark.parametrize("loop", [False, True], ids=["of one kind", "of both kinds"])
-@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize(("loop", "busy"), [(False, False), (False, True), (True, False)])
 def test_a_suspect_name_under_a_prefix_is_held_back_and_the_rest_of_the_prefix_is_not(
     make: Callable[..., Worker], loop: bool, busy: bool
 ) -> None:
@@ -283,7 +282,7 @@ def test_jobs_that_began_before_the_suspicion_do_not_count(worker: Worker) -> No
     assert worker.claim() == {"bad": 2}, "one of them with three processes for it alone"
 
 
-@pytest.mark.parametrize(("children", "at_once"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 3)])
+@pytest.mark.parametrize(("children", "at_once"), [(1, 1), (3, 1), (4, 2)])
 def test_suspect_types_have_half_of_the_processes_at_most(
     make: Callable[..., Worker], children: int, at_once: int
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spoke_jobs.worker.processors import usable_processors
+from spoke_jobs.worker.supervisor import usable_processors
 
 
 @pytest.mark.parametrize(

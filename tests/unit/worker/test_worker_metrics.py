@@ -18,7 +18,7 @@ from spoke_jobs.ledger.schedules.schedule_states import ScheduleCounts
 from spoke_jobs.limits.admission import LimitFigures
 from spoke_jobs.model import Claim, JobRequest
 from spoke_jobs.worker import worker_endpoint
-from spoke_jobs.worker.ledger_reads import FailureCounter
+from spoke_jobs.worker.worker_endpoint import FailureCounter
 from spoke_jobs.worker.worker_metrics import WorkerMetrics, claimed_attempt
 
 DUE = datetime(2026, 1, 1, 12, tzinfo=UTC)

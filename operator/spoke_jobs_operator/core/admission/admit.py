@@ -8,6 +8,7 @@ two jobs never run at once. Mutual exclusion comes from the pods' claims in the 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -25,9 +26,51 @@ from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.obstacles.holds import Holds
 from spoke_jobs_operator.core.obstacles.room import Group, bump
 
-from .row_order import exchange_places
 from .turns import Party, Turns
-from .unfinished import Age, Unfinished
+
+Age = tuple[datetime, int, Key]
+"""The sort key by which the oldest comes first."""
+
+
+@dataclass(slots=True)
+class Unfinished:
+    """Which SpokeJobs are unfinished, whether they run, wait, are suspended or back off."""
+
+    _ages: dict[Key, Age] = field(default_factory=dict)
+    _lines: defaultdict[str, list[Age]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, key: Key, age: Age) -> None:
+        """Count a SpokeJob, unless it is counted already."""
+        if key not in self._ages:
+            insort(self._lines[key.namespace], age)
+            self._ages[key] = age
+
+    def remove(self, key: Key) -> bool:
+        """Stop counting a SpokeJob that has ended or is deleted. Return whether it was counted."""
+        age = self._ages.pop(key, None)
+        if age is None:
+            return False
+        line = self._lines[key.namespace]
+        del line[bisect_left(line, age)]
+        if not line:
+            del self._lines[key.namespace]
+        return True
+
+    def without(self, ended: Key) -> Unfinished:
+        """Return a new count of all but one SpokeJob, after an error has left this one half changed."""
+        found = Unfinished()
+        for key, age in self._ages.items():
+            if key != ended:
+                found.add(key, age)
+        return found
+
+    def count(self, namespace: str) -> int:
+        """Return how many a namespace has."""
+        return len(self._lines.get(namespace, ()))
+
+    def older_than(self, key: Key, age: Age) -> int:
+        """Return how many of the SpokeJob's namespace are older."""
+        return bisect_left(self._lines.get(key.namespace, []), self._ages.get(key, age))
 
 
 class QueueKey(NamedTuple):
@@ -424,8 +467,17 @@ def _lines(group: Iterable[Candidate]) -> dict[Party, list[Candidate]]:
     lines: defaultdict[Party, list[Candidate]] = defaultdict(list)
     for item in sorted(group, key=lambda item: item.age, reverse=True):
         lines[item.party].append(item)
-    return {party: exchange_places(line, _locked_queue, lambda item: item.request_id) for party, line in lines.items()}
+    return {party: _by_row(line) for party, line in lines.items()}
 
 
-def _locked_queue(item: Candidate) -> QueueKey | None:
-    return item.queue_key if item.locks_queue else None
+def _by_row(line: list[Candidate]) -> list[Candidate]:
+    """Put the jobs that lock the same queue in the order of their rows, whichever SpokeJob was created first.
+
+    They exchange the places that they have; all others keep theirs. Rows alone are no age, because applications that
+    share a namespace number their own.
+    """
+    locking: defaultdict[QueueKey, list[Candidate]] = defaultdict(list)
+    for item in sorted(line, key=lambda item: item.request_id):
+        if item.locks_queue:
+            locking[item.queue_key].append(item)
+    return [locking[item.queue_key].pop() if item.locks_queue else item for item in line]

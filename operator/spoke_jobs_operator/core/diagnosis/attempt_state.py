@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from spoke_jobs_operator.core.objects.api_objects import FailedCreate, PodWarning
-
 STOPPING = "Stopping"
-Event = FailedCreate | PodWarning
 
 
 @dataclass(frozen=True, slots=True)

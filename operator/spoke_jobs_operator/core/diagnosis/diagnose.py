@@ -11,9 +11,9 @@ from spoke_jobs.contract.advice import with_reason
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.termination import ExitCode
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
-from spoke_jobs_operator.core.objects.api_objects import Job, Pod, Running
+from spoke_jobs_operator.core.objects.api_objects import Job, Pod, Running, WarningEvent
 
-from .attempt_state import Bounds, Ended, Event, Pends, Runs, Unclear
+from .attempt_state import Bounds, Ended, Pends, Runs, Unclear
 from .obstacles import Obstacle, obstacle
 from .pod_end import DEADLINE, KUBELET_SLACK, cause_of_disruption, end_of, lost_at
 from .runtime_trouble import is_runtime_trouble
@@ -46,7 +46,7 @@ OBSTRUCTED = frozenset({*FITS_NOWHERE, Cause.POD_REJECTED})
 
 
 def diagnose(
-    job: Job | None, pods: Sequence[Pod], events: Sequence[Event], bounds: Bounds, now: datetime, *, live: bool
+    job: Job | None, pods: Sequence[Pod], events: Sequence[WarningEvent], bounds: Bounds, now: datetime, *, live: bool
 ) -> Ended | Runs | Pends | Unclear:
     """Determine the state of the attempt.
 
@@ -126,7 +126,9 @@ def _while_running(container: Running, bounds: Bounds, now: datetime) -> Ended |
     return Runs(stopping=False, check_at=deadline)
 
 
-def _while_pending(job: Job, pod: Pod | None, events: Sequence[Event], bounds: Bounds, now: datetime) -> Ended | Pends:
+def _while_pending(
+    job: Job, pod: Pod | None, events: Sequence[WarningEvent], bounds: Bounds, now: datetime
+) -> Ended | Pends:
     found = obstacle(pod, events, now)
     text = wait_text.sentence(Wait(found.reason, object=found.object, since=found.since, detail=found.message))
     ended = Ended(cause=found.reason, message=text, stop=True, container=_container_named(pod, found))

@@ -12,22 +12,18 @@ from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs_operator.core.objects.api_objects import (
     Container,
     ContainerKind,
-    FailedCreate,
     Pod,
-    PodWarning,
     Running,
     Terminated,
     Waiting,
+    WarningEvent,
 )
 from spoke_jobs_operator.core.objects.read_objects import MOUNT_WARNINGS, PULL_SECRET_WARNING, SIDECAR_WARNINGS
 
-from .attempt_state import Event
 from .pod_end import CANNOT_RUN, SAID_LIMIT, said_at_end
-from .quota_refusal import is_race, quota_wait
-from .refusals import is_webhook_away
+from .refusals import is_race, is_webhook_away, quota_wait
 from .runtime_trouble import is_runtime_trouble
-from .scheduler_message import FITS_NOWHERE, no_node
-from .shortage import shortage
+from .scheduler_message import FITS_NOWHERE, no_node, shortage
 
 INIT_PATIENCE = timedelta(seconds=10)
 """An init container that runs for less than this time is not worth a status write."""
@@ -70,24 +66,24 @@ class Obstacle:
     """When to look again, even if nothing changes."""
 
 
-def obstacle(pod: Pod | None, events: Sequence[Event], now: datetime) -> Obstacle:
+def obstacle(pod: Pod | None, events: Sequence[WarningEvent], now: datetime) -> Obstacle:
     """Return the first obstacle that :data:`CHECKS` finds. Without one, the pod is just starting."""
-    pull_secret = [item for item in events if isinstance(item, PodWarning) and item.reason == PULL_SECRET_WARNING]
+    pull_secret = [item for item in events if item.reason == PULL_SECRET_WARNING]
     newest = _newest([item for item in events if item not in pull_secret])
     if pod is None:
-        return _is_not_created(newest.message if isinstance(newest, FailedCreate) else "")
-    warning = newest if isinstance(newest, PodWarning) and newest.pod_uid == pod.meta.uid else None
+        return _is_not_created(newest.message if newest is not None and newest.kind == "Job" else "")
+    warning = newest if newest is not None and newest.about == pod.meta.uid else None
     for check in CHECKS:
         if (found := check(pod, warning, now)) is not None:
-            return _with_pull_secret(found, _newest([item for item in pull_secret if item.pod_uid == pod.meta.uid]))
+            return _with_pull_secret(found, _newest([item for item in pull_secret if item.about == pod.meta.uid]))
     return Obstacle(WaitReason.POD_PENDING)
 
 
-def _newest(events: Sequence[Event]) -> Event | None:
+def _newest(events: Sequence[WarningEvent]) -> WarningEvent | None:
     return max(events, key=lambda item: item.meta.resource_version, default=None)
 
 
-def _with_pull_secret(found: Obstacle, event: Event | None) -> Obstacle:
+def _with_pull_secret(found: Obstacle, event: WarningEvent | None) -> Obstacle:
     """Add the pull Secret that the kubelet could not read to what it says of the image."""
     if event is None or found.reason != Cause.IMAGE_UNAVAILABLE:
         return found
@@ -106,28 +102,28 @@ def _is_not_created(message: str) -> Obstacle:
     return Obstacle(Cause.POD_REJECTED, message)
 
 
-def _is_gated(pod: Pod, _warning: PodWarning | None, _now: datetime) -> Obstacle | None:
+def _is_gated(pod: Pod, _warning: WarningEvent | None, _now: datetime) -> Obstacle | None:
     if not pod.gates or pod.node:
         return None
     return Obstacle(WaitReason.SCHEDULING_GATED, object=", ".join(pod.gates))
 
 
-def _has_no_node(pod: Pod, _warning: PodWarning | None, _now: datetime) -> Obstacle | None:
+def _has_no_node(pod: Pod, _warning: WarningEvent | None, _now: datetime) -> Obstacle | None:
     if not pod.unschedulable:
         return None
-    found = no_node(pod.unschedulable)
-    if found.reason in FITS_NOWHERE and shortage(pod.unschedulable):
+    reason, about = no_node(pod.unschedulable)
+    if reason in FITS_NOWHERE and shortage(pod.unschedulable):
         return Obstacle(WaitReason.CLUSTER_FULL, pod.unschedulable)
-    return Obstacle(found.reason, pod.unschedulable, found.object)
+    return Obstacle(reason, pod.unschedulable, about)
 
 
-def _container_cannot_start(pod: Pod, _warning: PodWarning | None, _now: datetime) -> Obstacle | None:
+def _container_cannot_start(pod: Pod, _warning: WarningEvent | None, _now: datetime) -> Obstacle | None:
     """Find a container that can't start and that the job needs: an init container, a sidecar, or the job's own."""
     needed = (item for item in pod.containers if item.is_jobs or _comes_first(item))
     return next((found for item in needed if (found := _stuck(item))), None)
 
 
-def _sidecar_restarts(pod: Pod, warning: PodWarning | None, _now: datetime) -> Obstacle | None:
+def _sidecar_restarts(pod: Pod, warning: WarningEvent | None, _now: datetime) -> Obstacle | None:
     """Find a sidecar that ends again and again, so that the job's container is not started."""
     for item in pod.containers:
         # In a pod that is not restarted, the kubelet may report the last end as the current state.
@@ -138,7 +134,7 @@ def _sidecar_restarts(pod: Pod, warning: PodWarning | None, _now: datetime) -> O
     return None
 
 
-def _is_not_mounted(pod: Pod, warning: PodWarning | None, _now: datetime) -> Obstacle | None:
+def _is_not_mounted(pod: Pod, warning: WarningEvent | None, _now: datetime) -> Obstacle | None:
     if warning is None or pod.mounted or warning.reason in SIDECAR_WARNINGS:
         return None
     if warning.reason not in MOUNT_WARNINGS:
@@ -149,7 +145,7 @@ def _is_not_mounted(pod: Pod, warning: PodWarning | None, _now: datetime) -> Obs
     return Obstacle(Cause.CONTAINER_CONFIG_ERROR if missing else Cause.VOLUME_NOT_MOUNTED, warning.message)
 
 
-def _init_runs(pod: Pod, warning: PodWarning | None, now: datetime) -> Obstacle | None:
+def _init_runs(pod: Pod, warning: WarningEvent | None, now: datetime) -> Obstacle | None:
     for item in pod.containers:
         waits_for_it = item.kind is ContainerKind.INIT or (item.kind is ContainerKind.SIDECAR and not item.started)
         if waits_for_it and isinstance(item.state, Running) and (since := item.state.since):
@@ -161,7 +157,7 @@ def _init_runs(pod: Pod, warning: PodWarning | None, now: datetime) -> Obstacle 
     return None
 
 
-def _other_cannot_start(pod: Pod, _warning: PodWarning | None, _now: datetime) -> Obstacle | None:
+def _other_cannot_start(pod: Pod, _warning: WarningEvent | None, _now: datetime) -> Obstacle | None:
     """Find a container that can't start and that the job's container does not need."""
     others = (item for item in pod.containers if item.kind is ContainerKind.MAIN and not item.is_jobs)
     stuck = next((found for item in others if (found := _stuck(item))), None)
@@ -183,7 +179,7 @@ def _comes_first(container: Container) -> bool:
     return container.kind in (ContainerKind.INIT, ContainerKind.SIDECAR)
 
 
-def _said_of_start(container: Container, warning: PodWarning | None) -> str:
+def _said_of_start(container: Container, warning: WarningEvent | None) -> str:
     """Return what the kubelet says of a sidecar that does not start; empty for nothing.
 
     The message about a probe ends with a colon if the probe's command has no output.

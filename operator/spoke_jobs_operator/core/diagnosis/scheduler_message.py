@@ -1,24 +1,33 @@
-"""Read from the scheduler's message why a pod gets no node.
+"""Read from the scheduler's message why a pod gets no node, whether it waits for room, and what is short.
 
 The scheduler writes, for example: "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 node(s) didn't match
 Pod's node affinity/selector. no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not
 helpful for scheduling." The first part counts the nodes by what excludes them, or names an object that is missing. The
 texts come from kube-scheduler's plugins in `pkg/scheduler/framework/plugins`, of several releases.
 
-Reading is lenient: a message that is not understood gives the reason `Unschedulable`.
+The part about preemption says of each node whether the pod would fit if other pods went away: not helpful means that it
+would not, for example because it requests more than the whole node has (plugins `NodeResourcesFit` and
+`DefaultPreemption`).
+
+Reading is lenient: a message that is not understood gives the reason `Unschedulable`, and the pod does not count as
+waiting for room.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.wait_reasons import WaitReason
 
 _PREEMPTION = re.compile(r"\bpreemption:", re.IGNORECASE)
-_ROOM = re.compile(r"\binsufficient |\btoo many pods|\bmax volume count", re.IGNORECASE)
-_CORDONED = re.compile(r"\bwere unschedulable", re.IGNORECASE)
+_INSUFFICIENT = re.compile(r"\binsufficient ([a-z0-9][-./a-z0-9]*[a-z0-9])", re.IGNORECASE)
+_OTHERS = (("too many pods", "pods"), ("max volume count", "volumes"))
+"""A text in the message, and the resource that is short."""
+_CORDONED = "were unschedulable"
+_NODES = re.compile(r"\b0/([0-9]+) nodes? (?:are|is) available", re.IGNORECASE)
+_HOPELESS = re.compile(r"([0-9]+) preemption is not helpful", re.IGNORECASE)
+_LONGEST = 100
 
 _OBJECTS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), code)
@@ -60,27 +69,42 @@ FITS_NOWHERE = (WaitReason.UNSCHEDULABLE, WaitReason.NO_NODE_MATCHES)
 """The reasons of a pod that no node can take, whatever other pods do."""
 
 
-@dataclass(frozen=True, slots=True)
-class NoNode:
-    """Why the scheduler finds no node."""
-
-    reason: str
-    """A Cause or a WaitReason."""
-    object: str = ""
-    """The object that is missing, or the rule that no node matches."""
-
-
-def no_node(message: str) -> NoNode:
-    """Return why the scheduler finds no node for a pod.
+def no_node(message: str) -> tuple[str, str]:
+    """Return why the scheduler finds no node for a pod: a cause or a reason to wait, and the object or rule concerned.
 
     If some nodes lack room and others do not match, the pod waits for room: only room can change by itself.
     """
     nodes = _PREEMPTION.split(message, maxsplit=1)[0]
     for pattern, code in _OBJECTS:
         if found := pattern.search(nodes):
-            return NoNode(code, next((name for name in found.groups() if name), ""))
+            return (code, next((name for name in found.groups() if name), ""))
     lower = nodes.lower()
     mismatches = dict.fromkeys(words for text, words in _MISMATCHES if text in lower)
-    if not mismatches or _ROOM.search(nodes) or _CORDONED.search(nodes):
-        return NoNode(WaitReason.UNSCHEDULABLE)
-    return NoNode(WaitReason.NO_NODE_MATCHES, ", ".join(mismatches))
+    if not mismatches or _short_of(nodes) or _CORDONED in lower:
+        return (WaitReason.UNSCHEDULABLE, "")
+    return (WaitReason.NO_NODE_MATCHES, ", ".join(mismatches))
+
+
+def shortage(message: str) -> str:
+    """Return what is short, such as ``cpu, memory``; empty if the pod does not wait for room.
+
+    A pod that would fit no node even without other pods does not wait for room. While a node is cordoned, the scheduler
+    does not say whether the pod would fit it, so the pod waits for that node.
+    """
+    nodes, *preemption = _PREEMPTION.split(message, maxsplit=1)
+    short = {} if preemption and _fits_nowhere(preemption[0]) else _short_of(nodes)
+    if _CORDONED in nodes.lower():
+        short["nodes that are not cordoned"] = None
+    return ", ".join(short)[:_LONGEST]
+
+
+def _short_of(nodes: str) -> dict[str, None]:
+    lower = nodes.lower()
+    return dict.fromkeys([*_INSUFFICIENT.findall(nodes), *(what for text, what in _OTHERS if text in lower)])
+
+
+def _fits_nowhere(preemption: str) -> bool:
+    """Whether the scheduler says of every node that the pod would not fit if all others went away."""
+    nodes = _NODES.search(preemption)
+    hopeless = sum(int(count) for count in _HOPELESS.findall(preemption))
+    return nodes is not None and 0 < int(nodes[1]) <= hopeless

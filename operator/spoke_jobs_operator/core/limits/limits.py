@@ -201,7 +201,9 @@ def compiled(
         if item.scope is not None:
             by_namespace[item.key.namespace].append(item)
     pauses = {
-        item.name: Pause(f"Namespace {item.name}", item.pause_reason, item.pause_set.manager, item.pause_set.at)
+        (name := item.meta.key.name): Pause(
+            f"Namespace {name}", item.pause_reason, item.pause_set.manager, item.pause_set.at
+        )
         for item in namespaces
         if item.paused
     }

@@ -158,7 +158,6 @@ class Container:
     """Whether the container runs and its startup probe, if any, has succeeded."""
     last_end: Terminated | None = None
     """How the container ended before its last restart."""
-    restarts: int = 0
     memory_limit: str = ""
     """As the pod's spec has it; empty for none."""
     memory_request: str = ""
@@ -269,37 +268,21 @@ class PodTemplate:
 
 
 @dataclass(frozen=True, slots=True)
-class FailedCreate:
-    """An Event of the Job controller that says why it can't create a pod."""
+class WarningEvent:
+    """A warning Event: of the Job controller that can't create a pod, or about a pod that does not show the problem."""
 
     meta: Meta
-    job: Key
-    job_uid: str
-    message: str
-
-    @property
-    def about(self) -> str:
-        """The uid of the object that the Event is about."""
-        return self.job_uid
-
-
-@dataclass(frozen=True, slots=True)
-class PodWarning:
-    """A warning Event about a pod, for example that a volume can't be mounted. The pod itself does not show this."""
-
-    meta: Meta
-    pod: Key
-    pod_uid: str
+    kind: str
+    """`Job` or `Pod`."""
+    key: Key
+    """The Job or the pod."""
+    about: str
+    """Its uid."""
     reason: str
     """For example ``FailedMount``."""
     message: str
     container: str = ""
     """The init container or sidecar that the Event is about; empty for any other, or for the whole pod."""
-
-    @property
-    def about(self) -> str:
-        """The uid of the object that the Event is about."""
-        return self.pod_uid
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Read SpokeLimits, Namespaces and objects of our further kinds into frozen views."""
+"""Read SpokeLimits and Namespaces into frozen views."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from spoke_jobs.contract.custom_resources.spokelimit import PAUSE_TEXT_LIMIT, SpokeLimitSpec, SpokeLimitStatus
 from spoke_jobs.contract.limit_scopes import Scope
 from spoke_jobs.contract.names import ANNOTATION_PAUSED
-from spoke_jobs.shared.object_fields import Body, digits, items, mapping, moment, number, text
+from spoke_jobs.shared.object_fields import Body, items, mapping, moment, number, text
 
-from .api_objects import Key
-from .unreadable_fields import names_of_fields
+from .api_objects import Key, Meta
+from .read_objects import names_of_fields, read_meta
 
 NOT_PAUSED = "false"
 """The only value of the annotation that does not pause the Namespace."""
@@ -35,9 +35,7 @@ _NO_STATUS = SpokeLimitStatus()
 class SpokeLimitView:
     """A SpokeLimit."""
 
-    key: Key
-    uid: str
-    resource_version: int
+    meta: Meta
     generation: int
     spec: SpokeLimitSpec | None
     """None if this release can't read it."""
@@ -52,50 +50,24 @@ class SpokeLimitView:
     def __post_init__(self) -> None:
         object.__setattr__(self, "scope", Scope.parse(self.spec.scope) if self.spec else None)
 
+    @property
+    def key(self) -> Key:
+        """The namespaced name."""
+        return self.meta.key
+
 
 @dataclass(frozen=True, slots=True)
 class NamespaceView:
-    """A Namespace."""
+    """A Namespace. Its key has no namespace."""
 
-    name: str
-    uid: str
-    resource_version: int
+    meta: Meta
     paused: bool = False
     pause_reason: str = ""
     pause_set: SetBy = UNKNOWN
 
-    @property
-    def key(self) -> Key:
-        """The key in the store; Namespaces are in no namespace."""
-        return Key("", self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectView:
-    """An object of a kind that has no view of its own."""
-
-    key: Key
-    uid: str
-    resource_version: int
-    generation: int
-    spec: Body
-
-
-def read_object(body: Body) -> ObjectView:
-    """Read an object of our further kinds. Whoever uses its spec checks it."""
-    metadata = mapping(body, "metadata")
-    return ObjectView(
-        key=Key(text(metadata, "namespace"), text(metadata, "name")),
-        uid=text(metadata, "uid"),
-        resource_version=digits(text(metadata, "resourceVersion")),
-        generation=number(metadata, "generation"),
-        spec=mapping(body, "spec"),
-    )
-
 
 def read_spokelimit(body: Body) -> SpokeLimitView:
     """Read a SpokeLimit. If its spec can't be read, the result names the fields."""
-    metadata = mapping(body, "metadata")
     spec, problem = None, ""
     try:
         spec = SpokeLimitSpec.model_validate(dict(mapping(body, "spec")))
@@ -106,10 +78,8 @@ def read_spokelimit(body: Body) -> SpokeLimitView:
     except ValidationError:
         status = _NO_STATUS
     return SpokeLimitView(
-        key=Key(text(metadata, "namespace"), text(metadata, "name")),
-        uid=text(metadata, "uid"),
-        resource_version=digits(text(metadata, "resourceVersion")),
-        generation=number(metadata, "generation"),
+        meta=read_meta(body),
+        generation=number(mapping(body, "metadata"), "generation"),
         spec=spec,
         problem=problem,
         pause_set=set_by(body, "f:spec", "f:paused"),
@@ -120,12 +90,9 @@ def read_spokelimit(body: Body) -> SpokeLimitView:
 
 def read_namespace(body: Body) -> NamespaceView:
     """Read a Namespace."""
-    metadata = mapping(body, "metadata")
-    reason = mapping(metadata, "annotations").get(ANNOTATION_PAUSED)
+    reason = mapping(mapping(body, "metadata"), "annotations").get(ANNOTATION_PAUSED)
     return NamespaceView(
-        name=text(metadata, "name"),
-        uid=text(metadata, "uid"),
-        resource_version=digits(text(metadata, "resourceVersion")),
+        meta=read_meta(body),
         paused=isinstance(reason, str) and reason != NOT_PAUSED,
         pause_reason=reason[:PAUSE_TEXT_LIMIT] if isinstance(reason, str) else "",
         pause_set=set_by(body, "f:metadata", "f:annotations", f"f:{ANNOTATION_PAUSED}")

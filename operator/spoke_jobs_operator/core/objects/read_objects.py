@@ -28,20 +28,18 @@ from .api_objects import (
     LABEL_OWNER,
     Container,
     ContainerKind,
-    FailedCreate,
     Job,
     Key,
     Meta,
     Pod,
     PodTemplate,
-    PodWarning,
     Running,
     StandbyMark,
     Terminated,
     Unreadable,
     Waiting,
+    WarningEvent,
 )
-from .unreadable_fields import names_of_fields
 
 MOUNT_WARNINGS = frozenset({"FailedMount", "FailedMapVolume", "FailedAttachVolume"})
 SANDBOX_WARNINGS = frozenset({"FailedCreatePodSandBox", "NetworkNotReady", "FailedPrepareDynamicResources"})
@@ -203,7 +201,6 @@ def _containers(spec: Body, status: Body) -> Iterator[Container]:
                 state=_container_state(item, "state"),
                 started=item.get("started") is not False,
                 last_end=last if isinstance(last, Terminated) else None,
-                restarts=number(item, "restartCount"),
                 memory_limit=text(mapping(mapping(given, "resources"), "limits"), "memory"),
                 memory_request=text(mapping(mapping(given, "resources"), "requests"), "memory"),
             )
@@ -228,22 +225,24 @@ def read_template(body: Body) -> PodTemplate:
     )
 
 
-def read_event(body: Body) -> FailedCreate | PodWarning | None:
+def read_event(body: Body) -> WarningEvent | None:
     """Read a Job's FailedCreate Event, or one of a pod's :data:`POD_WARNINGS`; None for any other Event."""
     involved = mapping(body, "involvedObject")
     namespace, name, uid = (text(involved, field)[:MOST_OF_AN_EVENT] for field in ("namespace", "name", "uid"))
     key, message = Key(namespace, name), text(body, "message")[:MOST_OF_AN_EVENT]
     match body.get("reason"), involved.get("kind"):
         case "FailedCreate", "Job":
-            return FailedCreate(meta=read_meta(body), job=key, job_uid=uid, message=message)
+            return WarningEvent(read_meta(body), "Job", key, uid, "FailedCreate", message)
         case str(reason), "Pod" if reason in POD_WARNINGS:
             named = _INIT_CONTAINER.fullmatch(text(involved, "fieldPath")[:MOST_OF_AN_EVENT])
-            warning = PodWarning(read_meta(body), key, uid, reason, message, container=named[1] if named else "")
+            warning = WarningEvent(
+                read_meta(body), "Pod", key, uid, reason, message, container=named[1] if named else ""
+            )
             return warning if _is_about_a_start(warning) else None
     return None
 
 
-def _is_about_a_start(warning: PodWarning) -> bool:
+def _is_about_a_start(warning: WarningEvent) -> bool:
     if warning.reason == _PROBE_WARNING and not warning.message.startswith(_STARTUP_PROBE):
         return False
     return warning.reason not in SIDECAR_WARNINGS or warning.container != ""
@@ -287,3 +286,13 @@ def _real(time: datetime | None) -> datetime | None:
 def _true_conditions(body: Body) -> dict[str, Body]:
     conditions = items(mapping(body, "status"), "conditions")
     return {text(item, "type"): item for item in conditions if item.get("status") == "True"}
+
+
+LONGEST = 500
+"""The most characters. A field's name may be a key that the object's author chose, as long as the whole object."""
+
+
+def names_of_fields(error: ValidationError) -> str:
+    """Return the names of the fields, without their values."""
+    text = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors(include_input=False)}))
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

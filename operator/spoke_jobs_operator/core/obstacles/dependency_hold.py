@@ -6,7 +6,6 @@ Once an attempt reaches the dependency, the others follow gradually: each attemp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -195,12 +194,6 @@ class DependencyHolds:
     def remembered(self) -> int:
         """The number of namespaces whose recent ends are remembered, although they are not held."""
         return len(self._ends)
-
-    def next_probes(self) -> Iterable[tuple[str, datetime]]:
-        """Return when each namespace that is held may probe next."""
-        return [
-            (name, away.probing.next_probe) for name, away in sorted(self._away.items()) if not away.probing.allowance
-        ]
 
     def _count(self, key: Key, cause: str, now: datetime) -> None:
         known = self._ends.get(key.namespace, {})

@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from spoke_jobs.contract.causes import Cause
+from spoke_jobs.contract.operator_state import PublishedHold
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.objects.api_objects import Key
 
 from .dependency_hold import DependencyHolds
-from .free_standby import FreeStandby
 from .refusal_hold import RefusalHolds
 from .rejection_hold import RejectionHolds
-from .room import Group, Room, Sighting
+from .room import Group, Phase, Room, Sighting, bump
 from .start_hold import StartHolds
 
 REFUSALS = (WaitReason.QUOTA_EXCEEDED, WaitReason.WEBHOOK_AWAY)
@@ -137,27 +138,65 @@ class Holds:
         self.now = now
         return self.room.tick(now) | self.refusals.tick(now) | self.starts.tick(now) | self.dependencies.tick(now)
 
-    def published(self, namespace: str) -> list[dict[str, Any]]:
-        """Return the holds of a namespace as JSON values."""
-        found: list[dict[str, Any]] = [
-            {
-                "reason": WaitReason.CLUSTER_FULL.value,
-                "template": group.template,
-                "short": short,
-                "since": since.isoformat(),
-                "pods": pods,
-            }
-            for group, short, since, pods in self.room.full_in(namespace)
-        ]
-        found += self.refusals.published(namespace) + self.rejections.published(namespace)
-        found += self.starts.published(namespace)
+    def published(self, namespace: str) -> list[PublishedHold]:
+        """Return the holds of a namespace."""
+        found = self.room.published(namespace) + self.refusals.published(namespace)
+        found += self.rejections.published(namespace) + self.starts.published(namespace)
         if (away := self.dependencies.of(namespace)) is not None:
-            hold = {"reason": WaitReason.DATABASE_AWAY.value, "cause": away.cause, "since": away.since.isoformat()}
             probing = away.probing
-            probe = (
-                {"allowance": probing.allowance}
-                if probing.allowance
-                else {"next_probe": probing.next_probe.isoformat()}
+            found.append(
+                PublishedHold(
+                    reason=WaitReason.DATABASE_AWAY,
+                    cause=away.cause,
+                    since=away.since.isoformat(),
+                    allowance=probing.allowance or None,
+                    next_probe=None if probing.allowance else probing.next_probe.isoformat(),
+                )
             )
-            found.append(hold | probe)
         return found
+
+
+class FreeStandby:
+    """How many standby pods are free, and the SpokeJobs that were admitted to take one.
+
+    The numbers may be out of date for a moment. A SpokeJob that finds no free standby pod then gets a pod of its own,
+    and is counted as such.
+    """
+
+    def __init__(self) -> None:
+        self._free: Counter[Group] = Counter()
+        self._takers: dict[Key, Group] = {}
+
+    def set_free(self, namespace: str, counts: Mapping[str, int]) -> bool:
+        """Replace the numbers of a namespace. Return whether more are free than before.
+
+        :param counts: how many are free, by PodTemplate.
+        """
+        new = Counter({Group(namespace, template): count for template, count in counts.items() if count})
+        old = {group: count for group, count in self._free.items() if group.namespace == namespace}
+        for group in old:
+            del self._free[group]
+        self._free.update(new)
+        return any(count > old.get(group, 0) for group, count in new.items())
+
+    def has(self, group: Group) -> bool:
+        """Whether one is free for a SpokeJob of the group."""
+        return group in self._free
+
+    def any_in(self, namespace: str) -> bool:
+        """Whether one is free in the namespace."""
+        return any(group.namespace == namespace for group in self._free)
+
+    def take(self, key: Key, group: Group) -> None:
+        """Count a SpokeJob that is admitted to take one."""
+        bump(self._free, group, -1)
+        self._takers[key] = group
+
+    def release(self, key: Key) -> None:
+        """Forget a SpokeJob that has no attempt."""
+        self._takers.pop(key, None)
+
+    def got_none(self, key: Key, seen: Sighting) -> Group | None:
+        """Return the group of a SpokeJob that got a pod of its own after all, and forget it; None of all others."""
+        starts = seen.phase is not Phase.OTHER or seen.refused is not None or seen.stuck is not None
+        return self._takers.pop(key, None) if starts else None

@@ -17,16 +17,17 @@ the known number lets one more start, so that admission opens ever faster after 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from spoke_jobs.contract.operator_state import PublishedHold, PublishedQuota
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.objects.api_objects import Key
 
 from .probing import FORGOTTEN, Probing
-from .room import Group, Phase, Sighting, bump
+from .room import Group, Phase, Sighting, bump, of_namespace
 
 PATIENCE = timedelta(seconds=90)
 """Longer than the Job controller waits before it creates a refused pod again, which is 60 s at most."""
@@ -138,19 +139,18 @@ class RefusalHolds:
                 del self._holds[group]
         return len(self._holds) < held or any(self._may_probe(*item, now) for item in self._holds.items())
 
-    def published(self, namespace: str) -> list[dict[str, Any]]:
-        """Return the holds of a namespace as JSON values."""
+    def published(self, namespace: str) -> list[PublishedHold]:
+        """Return the holds of a namespace."""
         return [
-            {
-                "reason": hold.wait.code,
-                "template": group.template,
+            PublishedHold(
+                reason=hold.wait.code,
+                template=group.template,
                 **(_quota(hold.wait) if hold.wait.code == WaitReason.QUOTA_EXCEEDED else {}),
-                "since": hold.since.isoformat(),
-                "fits": hold.fits,
-                "refused": self._counts[group, _Stage.REFUSED],
-            }
-            for group, hold in sorted(self._holds.items(), key=lambda item: item[0])
-            if group.namespace == namespace
+                since=hold.since.isoformat(),
+                fits=hold.fits,
+                refused=self._counts[group, _Stage.REFUSED],
+            )
+            for group, hold in of_namespace(self._holds, namespace)
         ]
 
     def _places(self, group: Group, hold: _Hold) -> int:
@@ -204,13 +204,7 @@ class RefusalHolds:
 
 
 def _quota(wait: Wait) -> dict[str, Any]:
-    return {
-        "quota": wait.object,
-        "resources": [
-            {"resource": use.resource, "requested": use.requested, "used": use.used, "hard": use.hard}
-            for use in wait.quota
-        ],
-    }
+    return {"quota": wait.object, "resources": tuple(PublishedQuota(**asdict(use)) for use in wait.quota)}
 
 
 def _stage(seen: Sighting) -> _Stage:

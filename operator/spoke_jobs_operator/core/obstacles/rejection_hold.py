@@ -12,17 +12,14 @@ type, and the SpokeJobs of other types are still tried.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from spoke_jobs.contract import wait_text
-from spoke_jobs.contract.advice import with_reason
-from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.contract.operator_state import PublishedHold
+from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.objects.api_objects import Key
 
-from .room import Group, bump
+from .room import Group, bump, of_namespace, pods_not_starting, published_not_starting
 
 OF_A_TYPE = 10
 """The most SpokeJobs of a PodTemplate and a job type that are rejected or being tried."""
@@ -66,13 +63,7 @@ class RejectionHolds:
         found = self._groups.get(group)
         if found is None or key in found.waits or found.has_room(job_type):
             return None
-        return Wait(
-            WaitReason.PODS_NOT_STARTING,
-            object=found.newest.code,
-            running=len(found.waits),
-            since=found.since,
-            detail=with_reason(found.newest.code, wait_text.sentence(found.newest)),
-        )
+        return pods_not_starting(found.newest, len(found.waits), found.since)
 
     def admit(self, key: Key, group: Group, job_type: str) -> None:
         """Count a SpokeJob that is tried."""
@@ -123,18 +114,12 @@ class RejectionHolds:
         group, _ = self._types.get(key, (None, ""))
         return group is not None and key in self._groups[group].waits
 
-    def published(self, namespace: str) -> list[dict[str, Any]]:
-        """Return the PodTemplates of a namespace as JSON values."""
+    def published(self, namespace: str) -> list[PublishedHold]:
+        """Return the PodTemplates of a namespace."""
         return [
-            {
-                "reason": WaitReason.PODS_NOT_STARTING.value,
-                "template": group.template,
-                "obstacles": _codes(found.waits.values()),
-                "since": found.since.isoformat(),
-                "pods": len(found.waits),
-            }
-            for group, found in sorted(self._groups.items(), key=lambda item: item[0])
-            if group.namespace == namespace and found.waits
+            published_not_starting(group, found.waits.values(), found.since)
+            for group, found in of_namespace(self._groups, namespace)
+            if found.waits
         ]
 
     def _forget_earlier(self, key: Key, group: Group, job_type: str) -> None:
@@ -150,7 +135,3 @@ class RejectionHolds:
         bump(found.by_type, job_type, -1)
         if not found.waits and not found.tried:
             del self._groups[group]
-
-
-def _codes(waits: Iterable[Wait]) -> list[str]:
-    return sorted({str(wait.code) for wait in waits})

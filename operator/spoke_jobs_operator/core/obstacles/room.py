@@ -14,20 +14,23 @@ starting its own, whoever created their Jobs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
+from spoke_jobs.contract import wait_text
+from spoke_jobs.contract.advice import with_reason
+from spoke_jobs.contract.operator_state import PublishedHold
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.attempt_state import Ended, Pends, Runs, Unclear
-from spoke_jobs_operator.core.diagnosis.quota_refusal import quota_wait
-from spoke_jobs_operator.core.diagnosis.scheduler_message import FITS_NOWHERE
-from spoke_jobs_operator.core.diagnosis.shortage import shortage
+from spoke_jobs_operator.core.diagnosis.refusals import quota_wait
+from spoke_jobs_operator.core.diagnosis.scheduler_message import FITS_NOWHERE, shortage
 from spoke_jobs_operator.core.objects.api_objects import Key, Pod
 
 K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 IN_A_FULL_GROUP = 10
 """The most pods of a group without a node while one of them waits for room."""
 STARTING_ON_A_NODE = 10
@@ -221,17 +224,17 @@ class Room:
         """Whether no SpokeJob of the namespace can be admitted now."""
         return self._not_full.is_reached(self.may_start, namespace)
 
-    def full(self, group: Group) -> tuple[str, datetime] | None:
-        """Return what is short for a group, and since when; None if it is not full."""
-        found = self._full.get(group)
-        return (found.short, found.since) if found else None
-
-    def full_in(self, namespace: str) -> list[tuple[Group, str, datetime, int]]:
+    def published(self, namespace: str) -> list[PublishedHold]:
         """Return the full groups of a namespace: what is short, since when, and how many pods wait."""
         return [
-            (group, full.short, full.since, self._no_room[group])
-            for group, full in sorted(self._full.items())
-            if group.namespace == namespace
+            PublishedHold(
+                reason=WaitReason.CLUSTER_FULL,
+                template=group.template,
+                short=full.short,
+                since=full.since.isoformat(),
+                pods=self._no_room[group],
+            )
+            for group, full in of_namespace(self._full, namespace)
         ]
 
     def why(self, group: Group, created_at: datetime, now: datetime) -> Wait | None:
@@ -343,6 +346,28 @@ class Room:
             bump(self._no_node, attempt.group, by)
         if attempt.phase is Phase.NO_ROOM:
             bump(self._no_room, attempt.group, by)
+
+
+def of_namespace(groups: Mapping[Group, V], namespace: str) -> list[tuple[Group, V]]:
+    """Return what is known of the groups of a namespace."""
+    return [(group, groups[group]) for group in sorted(groups) if group.namespace == namespace]
+
+
+def pods_not_starting(newest: Wait, count: int, since: datetime | None) -> Wait:
+    """Return the wait for other pods or Jobs of the same PodTemplate: so many can't start, the last for this reason."""
+    detail = with_reason(newest.code, wait_text.sentence(newest))
+    return Wait(WaitReason.PODS_NOT_STARTING, object=newest.code, running=count, since=since, detail=detail)
+
+
+def published_not_starting(group: Group, waits: Collection[Wait], since: datetime) -> PublishedHold:
+    """Return what is published of a PodTemplate whose pods or Jobs can't start."""
+    return PublishedHold(
+        reason=WaitReason.PODS_NOT_STARTING,
+        template=group.template,
+        obstacles=tuple(sorted({str(wait.code) for wait in waits})),
+        since=since.isoformat(),
+        pods=len(waits),
+    )
 
 
 def bump(counter: Counter[K], name: K, by: int) -> None:

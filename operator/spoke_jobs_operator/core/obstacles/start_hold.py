@@ -14,15 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
 
-from spoke_jobs.contract import wait_text
-from spoke_jobs.contract.advice import with_reason
-from spoke_jobs.contract.wait_reasons import Wait, WaitReason
+from spoke_jobs.contract.operator_state import PublishedHold
+from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.objects.api_objects import Key
 
 from .dependency_hold import is_dependency, shows_an_answer
-from .room import Group, Phase, Sighting
+from .room import Group, Phase, Sighting, of_namespace, pods_not_starting, published_not_starting
 
 MOST = 20
 """While pods of a PodTemplate are stuck, so many of its pods may be stuck or starting."""
@@ -95,13 +93,7 @@ class StartHolds:
         pods = self._groups.get(group)
         if pods is None or pods.newest is None or pods.allows(places, now):
             return None
-        return Wait(
-            WaitReason.PODS_NOT_STARTING,
-            object=pods.newest.code,
-            running=len(pods.stuck),
-            since=pods.since,
-            detail=with_reason(pods.newest.code, wait_text.sentence(pods.newest)),
-        )
+        return pods_not_starting(pods.newest, len(pods.stuck), pods.since)
 
     def admit(self, key: Key, group: Group, now: datetime, *, adopted: bool = False) -> None:
         """Count an attempt that starts.
@@ -163,18 +155,12 @@ class StartHolds:
                 found = True
         return found
 
-    def published(self, namespace: str) -> list[dict[str, Any]]:
-        """Return the groups of a namespace with stuck pods as JSON values."""
+    def published(self, namespace: str) -> list[PublishedHold]:
+        """Return the groups of a namespace with stuck pods."""
         return [
-            {
-                "reason": WaitReason.PODS_NOT_STARTING.value,
-                "template": group.template,
-                "obstacles": sorted({str(wait.code) for wait in pods.stuck.values()}),
-                "since": pods.since.isoformat() if pods.since else "",
-                "pods": len(pods.stuck),
-            }
-            for group, pods in sorted(self._groups.items(), key=lambda item: item[0])
-            if group.namespace == namespace and pods.stuck
+            published_not_starting(group, pods.stuck.values(), pods.since)
+            for group, pods in of_namespace(self._groups, namespace)
+            if pods.stuck and pods.since
         ]
 
     def _has_run(self, attempt: _Attempt) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJobStatus
 from spoke_jobs.contract.wait_reasons import HELD_BY_OTHERS, Wait
+from spoke_jobs_operator.core.objects.api_objects import Job
 from spoke_jobs_operator.core.obstacles.room import Sighting
 
 
@@ -31,6 +32,11 @@ class DeleteJob:
     resource_version: str
     wait_for_pods: bool
     """Whether the Job stays, with a deletion timestamp, until its pods are gone (foreground propagation)."""
+
+    @classmethod
+    def of(cls, job: Job, *, wait_for_pods: bool = True) -> DeleteJob:
+        """Delete this Job."""
+        return cls(job.meta.key.name, job.meta.uid, str(job.meta.resource_version), wait_for_pods)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ class ApplyStatus:
         """
         if self.minor:
             return True
-        newest = self.status.attempts[-1] if self.status.attempts else None
+        newest = self.status.newest
         if self.prompt:
             return False
         if self.status.cause in HELD_BY_OTHERS:

@@ -116,9 +116,7 @@ def of_ended(
         if job.meta.uid in surplus:  # sync reads the pods' output meanwhile
             due = min(due, _ended_at(current, job, now) + retention.job)
         if now >= due:
-            actions.append(
-                DeleteJob(job.meta.key.name, job.meta.uid, str(job.meta.resource_version), wait_for_pods=not over)
-            )
+            actions.append(DeleteJob.of(job, wait_for_pods=not over))
         else:
             actions.append(CheckAgain((due - now).total_seconds() + 0.01))
     return tuple(actions)

@@ -13,7 +13,6 @@ from spoke_jobs.contract.names import is_object_name, job_name
 from spoke_jobs.contract.wait_reasons import FOR_A_PLACE, Wait, WaitReason
 from spoke_jobs_operator.core.diagnosis.diagnose import LONGEST_WAIT
 from spoke_jobs_operator.core.objects.api_objects import Job, PodTemplate
-from spoke_jobs_operator.core.standby.standby_offer import Offer
 from spoke_jobs_operator.core.templates.build_job import build_job
 from spoke_jobs_operator.core.templates.template_checks import check_template
 
@@ -30,8 +29,8 @@ def next_attempt(seen: Observed, now: datetime) -> Decision:
     template = check_template(seen.spokejob, seen.template)
     assert isinstance(template, PodTemplate), "_template_is_unusable has checked it"
     number = seen.spokejob.status.attempt + 1
-    if isinstance(seen.offer, Offer):
-        return _assign(seen, number, seen.offer.job, now)
+    if isinstance(seen.offer, Job):
+        return _assign(seen, number, seen.offer, now)
     body = build_job(seen.spokejob, template, number, seen.limits)
     create = CreateJob(number, job_name(seen.spokejob.name, number), body)
     # The attempt is recorded at the next reconcile, not here. When many SpokeJobs arrive at once, all of them get their

@@ -11,14 +11,13 @@ from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs.contract.names import job_name
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
 from spoke_jobs_operator.core.admission.admit import Candidate
-from spoke_jobs_operator.core.diagnosis.attempt_state import Event
 from spoke_jobs_operator.core.diagnosis.refusals import Refusal
 from spoke_jobs_operator.core.limits.limits import UNLIMITED, NamespaceLimits
-from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate
+from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate, WarningEvent
 from spoke_jobs_operator.core.obstacles.holds import REFUSALS
 from spoke_jobs_operator.core.obstacles.room import Group
 from spoke_jobs_operator.core.standby.assignment import Handover
-from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer, may_take_one
+from spoke_jobs_operator.core.standby.standby_offer import Miss, may_take_one
 
 from .actions import Action, ApplyStatus
 
@@ -30,7 +29,7 @@ class Observed:
     spokejob: SpokeJob
     jobs: tuple[Job, ...] = ()
     pods: tuple[Pod, ...] = ()
-    events: tuple[Event, ...] = ()
+    events: tuple[WarningEvent, ...] = ()
     template: PodTemplate | None = None
     held: Wait | None = None
     """The lock or limit that prevents the SpokeJob's next Job, if any."""
@@ -50,8 +49,8 @@ class Observed:
     made: int = 0
     """The newest attempt whose Job this process has created or adopted, even if that Job is missing now."""
 
-    offer: Offer | Miss | None = None
-    """The standby pod that the next attempt may use, or why there is none; None for another lane."""
+    offer: Job | Miss | None = None
+    """The Job of the standby pod that the next attempt may use, or why there is none; None for another lane."""
     handover: Handover | None = None
     """How far the open attempt is handed over to the standby pod that it was assigned to; None if it was to none."""
 

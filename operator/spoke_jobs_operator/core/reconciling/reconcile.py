@@ -13,16 +13,17 @@ from datetime import datetime, timedelta
 from spoke_jobs.contract import wait_text
 from spoke_jobs.contract.advice import with_reason
 from spoke_jobs.contract.causes import Cause, CauseClass, cause_class
-from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, LedgerState, SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, LedgerState, SpokeJob, SpokeJobStatus
+from spoke_jobs.contract.failed_decisions import message_of
 from spoke_jobs.contract.names import job_name
 from spoke_jobs.contract.retry import GiveUp, after_failure, held_delay
 from spoke_jobs.contract.wait_reasons import HELD_BY_OTHERS, Wait, WaitReason
-from spoke_jobs_operator.core.diagnosis.attempt_state import STOPPING, Bounds, Ended, Event, Pends, Runs, Unclear
+from spoke_jobs_operator.core.diagnosis.attempt_state import STOPPING, Bounds, Ended, Pends, Runs, Unclear
 from spoke_jobs_operator.core.diagnosis.diagnose import NEW_LEADER, OBSTRUCTED, UNCOUNTED, diagnose
 from spoke_jobs_operator.core.diagnosis.pod_end import has_ended
-from spoke_jobs_operator.core.diagnosis.quota_refusal import quota_wait
-from spoke_jobs_operator.core.diagnosis.shortage import shortage
-from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate, Unreadable
+from spoke_jobs_operator.core.diagnosis.refusals import quota_wait
+from spoke_jobs_operator.core.diagnosis.scheduler_message import shortage
+from spoke_jobs_operator.core.objects.api_objects import Job, Key, Pod, PodTemplate, Unreadable, WarningEvent
 from spoke_jobs_operator.core.obstacles.refusal_hold import PATIENCE as TRIED_WITHIN
 from spoke_jobs_operator.core.obstacles.room import Phase, sighting
 from spoke_jobs_operator.core.standby.assignment import Handover, Step, Told, is_assigned, next_steps
@@ -78,14 +79,14 @@ def reconcile(seen: Observed, now: datetime, retention: Retention) -> Decision:
 
 def _decide(seen: Observed, now: datetime, retention: Retention) -> Decision:
     spokejob, current = seen.spokejob, seen.spokejob.status
-    if current.outcome and current.outcome.final:
+    if current.is_final:
         return cleanup.after_the_end(
             spokejob, seen.jobs, seen.pods, now, retention, seen.surplus, followed=seen.followed
         )
     if current.ledger:
         started = _not_yet_recorded(seen, now)
         return _follow_ledger(_as_if(seen, started) if started else seen, current.ledger, now)
-    if record := status.open_attempt(current):
+    if record := current.open_attempt:
         handing_over = None if record.cause else _handing_over(seen, record, now)
         decision = _stop_attempt(seen, record, now) if record.cause else handing_over or _under_way(seen, record, now)
     elif spokejob.spec.cancel and (seen.held or not _not_yet_recorded(seen, now)):
@@ -108,7 +109,7 @@ def _being_deleted(seen: Observed, now: datetime) -> Decision:
     orphans = orphaned(Key(spokejob.namespace, spokejob.name), seen.jobs)
     jobs = [*recorded, *(job for job in (*unrecorded(spokejob, seen.jobs), *orphans) if job not in recorded)]
     pods = tuple(pod for pod in seen.pods if pod.owner == spokejob.uid)
-    deletions = tuple(_delete(job) for job in jobs if not job.meta.deletion_at)
+    deletions = tuple(DeleteJob.of(job) for job in jobs if not job.meta.deletion_at)
     if any(not cleanup.is_over(job, pods, now) for job in jobs if job.attempt <= known):
         return Decision(Standing.HOLDS, (*deletions, CheckAgain(1.0)))
     return Decision(Standing.FINISHED, deletions)
@@ -116,7 +117,7 @@ def _being_deleted(seen: Observed, now: datetime) -> Decision:
 
 def orphan_deletions(key: Key, jobs: Iterable[Job]) -> tuple[DeleteJob, ...]:
     """Return the deletions of the Jobs that a SpokeJob left behind."""
-    return tuple(_delete(job) for job in orphaned(key, jobs) if not job.meta.deletion_at)
+    return tuple(DeleteJob.of(job) for job in orphaned(key, jobs) if not job.meta.deletion_at)
 
 
 def reconcile_unreadable(item: Unreadable, now: datetime) -> tuple[ApplyStatus, ...]:
@@ -131,7 +132,7 @@ def reconcile_unreadable(item: Unreadable, now: datetime) -> tuple[ApplyStatus, 
 def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decision:
     """End the SpokeJob as its row has ended, whatever the state of its pods."""
     current = seen.spokejob.status
-    record = status.open_attempt(current)
+    record = current.open_attempt
     pods = _of_attempt(seen.pods, current.attempt)
     end = diagnose(None, pods, (), Bounds(0, None), now, live=True)
     pod = _newest(pods)
@@ -148,7 +149,7 @@ def _follow_ledger(seen: Observed, ledger: LedgerState, now: datetime) -> Decisi
     elif not isinstance(end, Ended) or end.cause == Cause.JOB_DELETED:
         end = Ended(cause=known)
     closed = status.attempt_closed(current, end, pod, now)
-    stops = tuple(_delete(job) for job in seen.jobs if not job.finished and not job.meta.deletion_at)
+    stops = tuple(DeleteJob.of(job) for job in seen.jobs if not job.finished and not job.meta.deletion_at)
     return Decision(Standing.FINISHED, (*stops, *seen.write(_finished(seen, closed, end.cause, now))))
 
 
@@ -251,7 +252,7 @@ def _of_state(
             return Decision(Standing.HOLDS, (ReadLive(),))
         case Ended(stop=True) if job:
             actions = seen.write(status.attempt_stopping(current, state, pod, now))
-            return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (_delete(job),))))
+            return Decision(Standing.HOLDS, (*actions, *(() if job.meta.deletion_at else (DeleteJob.of(job),))))
         case Ended():
             return _end(seen, state, pod, now)
         case Pends(check_at=check_at):
@@ -341,7 +342,7 @@ def _stop_attempt(seen: Observed, record: AttemptStatus, now: datetime) -> Decis
     end = Ended(cause=record.cause, error_type=record.error_type, exit_code=record.exit_code,
                 # No retry for class image: the start timeout is over, or nobody can remove the obstacle.
                 for_good=cause_class(record.cause) is CauseClass.IMAGE,
-                message=record.message or _message_of_stop(seen.spokejob.status),
+                message=record.message or seen.spokejob.status.said(STOPPING),
                 container=record.container, reason=record.reason)  # fmt: skip
     final_state = diagnose(job, pods, (), Bounds(0, None), now, live=True)
     if isinstance(final_state, Ended) and not final_state.cause:  # the attempt succeeded before it could be stopped
@@ -349,7 +350,7 @@ def _stop_attempt(seen: Observed, record: AttemptStatus, now: datetime) -> Decis
     elif job is None and not seen.live:
         return Decision(Standing.HOLDS, (ReadLive(),))
     elif job and not job.meta.deletion_at:
-        return Decision(Standing.HOLDS, (_delete(job),))
+        return Decision(Standing.HOLDS, (DeleteJob.of(job),))
     elif job and any(not has_ended(pod, now) for pod in pods):
         return Decision(Standing.HOLDS, (CheckAgain(1.0),))
     elif job and not pods and not seen.live:
@@ -390,7 +391,7 @@ def _between_attempts(seen: Observed, now: datetime) -> Decision:
 def _not_yet_recorded(seen: Observed, now: datetime) -> SpokeJobStatus | None:
     """Return the status with one more attempt, the one whose Job the status does not record; None if there is none."""
     spokejob, current = seen.spokejob, seen.spokejob.status
-    if status.open_attempt(current):
+    if current.open_attempt:
         return None
     if made := unrecorded(spokejob, seen.jobs):
         job = min(made, key=lambda item: item.attempt)
@@ -411,7 +412,7 @@ def _as_if(seen: Observed, updated: SpokeJobStatus) -> Observed:
 def _recorded(seen: Observed, started: SpokeJobStatus, now: datetime) -> Decision:
     """Record that the attempt has its Job, together with the attempt's current state."""
     as_if = _as_if(seen, started)
-    record = status.open_attempt(started)
+    record = started.open_attempt
     assert record is not None
     onward = _under_way(as_if, record, now, seen.spokejob.status)
     if later := _recorded_later(seen, onward, started, now):
@@ -442,7 +443,7 @@ def _recorded_later(seen: Observed, onward: Decision, started: SpokeJobStatus, n
     checks = _checks(onward)
     if onward.seen.phase is Phase.NO_ROOM:  # the status may show that already
         return replace(onward, actions=checks) if seen.spokejob.status.cause == WaitReason.CLUSTER_FULL else None
-    record = status.open_attempt(started)
+    record = started.open_attempt
     pod = _newest(_of_attempt(seen.pods, started.attempt))
     begun = (record.started_at if record else None, (pod.scheduled_at or pod.meta.created_at) if pod else None)
     due = max((at for at in begun if at), default=now) + RECORDED_WITHIN
@@ -461,11 +462,7 @@ def _checks(decision: Decision) -> tuple[CheckAgain, ...]:
     return tuple(action for action in decision.actions if isinstance(action, CheckAgain))
 
 
-def _delete(job: Job) -> DeleteJob:
-    return DeleteJob(job.meta.key.name, job.meta.uid, str(job.meta.resource_version), wait_for_pods=True)
-
-
-def _events_about(events: tuple[Event, ...], job: Job | None, pods: tuple[Pod, ...]) -> tuple[Event, ...]:
+def _events_about(events: tuple[WarningEvent, ...], job: Job | None, pods: tuple[Pod, ...]) -> tuple[WarningEvent, ...]:
     uids = {item.meta.uid for item in (*([job] if job else ()), *pods)}
     return tuple(event for event in events if event.about in uids)
 
@@ -473,7 +470,7 @@ def _events_about(events: tuple[Event, ...], job: Job | None, pods: tuple[Pod, .
 def _ended(seen: Observed) -> list[Job]:
     """Return the Jobs of recorded attempts that have ended."""
     current = seen.spokejob.status
-    record = status.open_attempt(current)
+    record = current.open_attempt
     return [job for job in seen.jobs if job.attempt <= current.attempt and (not record or record.number != job.attempt)]
 
 
@@ -489,5 +486,22 @@ def _newest(pods: tuple[Pod, ...]) -> Pod | None:
     return max(pods, key=lambda pod: pod.meta.resource_version, default=None)
 
 
-def _message_of_stop(current: SpokeJobStatus) -> str:
-    return next((item.message for item in current.conditions if item.reason == STOPPING), "")
+def undiagnosable(spokejob: SpokeJob, jobs: Iterable[Job], error: Exception, now: datetime) -> Decision:
+    """Return the decision that stops the attempt and ends the SpokeJob, without a look at pods, events or limits.
+
+    The Jobs are deleted first: an attempt that holds no place must not run on if the status can't be written.
+    """
+    stops = tuple(
+        DeleteJob.of(job) for job in jobs if job.owner == spokejob.uid and not job.finished and not job.meta.deletion_at
+    )
+    final = _final(spokejob, message_of(error), now).model_copy(update={"observed_generation": spokejob.generation})
+    return Decision(Standing.FINISHED, (*stops, ApplyStatus(final, prompt=True)))
+
+
+def _final(spokejob: SpokeJob, message: str, now: datetime) -> SpokeJobStatus:
+    cause, job_id = Cause.UNDIAGNOSABLE, spokejob.spec.request_id
+    try:
+        closed = status.attempt_closed(spokejob.status, Ended(cause, message=message), None, now)
+        return status.finished(closed, cause, now, message, job_id=job_id)
+    except Exception:  # the status itself may be what no code can handle
+        return status.finished(SpokeJobStatus(attempt=spokejob.status.attempt), cause, now, message, job_id=job_id)

@@ -50,6 +50,9 @@ class Mark:
     message: str = ""
 
 
+_UNFINISHED = (Mark(SUCCEEDED, "Unknown", "Unfinished"), Mark(FINISHED, "False", "Unfinished"))
+
+
 def attempt_started(
     status: SpokeJobStatus,
     number: int,
@@ -84,8 +87,7 @@ def attempt_started(
         now,
         Mark(ADMITTED, "True", "JobCreated", f"attempt {number} has its Job"),
         Mark(RUNNING, "False", WaitReason.POD_PENDING),
-        Mark(SUCCEEDED, "Unknown", "Unfinished"),
-        Mark(FINISHED, "False", "Unfinished"),
+        *_UNFINISHED,
     )
 
 
@@ -104,7 +106,7 @@ def _is_first_word(status: SpokeJobStatus, wait: Wait) -> bool:
     """Whether the kubelet now says why a sidecar does not start, and the status has no word of it yet."""
     if wait.code != WaitReason.SIDECAR_STARTING or not wait.detail:
         return False
-    known = _condition(status, RUNNING)
+    known = status.condition(RUNNING)
     return known is not None and known.message == wait_text.sentence(replace(wait, detail=""))
 
 
@@ -126,19 +128,9 @@ def attempt_stopping(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: d
 
     This is written before the Job is deleted, so that an operator that restarts in between knows why the Job is gone.
     """
-    *others, record = _with_pod(status.attempts, pod)
-    record = record.model_copy(
-        update={
-            "cause": end.cause,
-            "error_type": end.error_type,
-            "exit_code": end.exit_code,
-            "container": end.container,
-            "message": end.message[:MESSAGE_LIMIT],
-            "reason": end.reason[:40],
-        }
-    )
-    updated = status.model_copy(update={"cause": end.cause, "waiting": None, "attempts": (*others, record)})
-    running = _condition(status, RUNNING)
+    attempts = _with_end(_with_pod(status.attempts, pod), end)
+    updated = status.model_copy(update={"cause": end.cause, "waiting": None, "attempts": attempts})
+    running = status.condition(RUNNING)
     return _marked(updated, now, Mark(RUNNING, running.status if running else "False", STOPPING, end.message))
 
 
@@ -186,8 +178,7 @@ def held(status: SpokeJobStatus, wait: Wait, now: datetime, *, blocked: bool) ->
     message = wait_text.sentence(wait)
     marks = [
         Mark(ADMITTED, "False", wait.code, message),
-        Mark(SUCCEEDED, "Unknown", "Unfinished"),
-        Mark(FINISHED, "False", "Unfinished"),
+        *_UNFINISHED,
     ]
     renewed = () if updated.waiting is status.waiting else (ADMITTED,)  # the message may name another object
     return _marked(
@@ -233,14 +224,8 @@ def finished(
 
 def attempt_closed(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
     """Record that the open attempt, if any, has ended. It is not charged."""
-    record = open_attempt(status)
+    record = status.open_attempt
     return _closed(status, end, pod, now) if record else status
-
-
-def open_attempt(status: SpokeJobStatus) -> AttemptStatus | None:
-    """Return the record of the attempt that has not ended, if any."""
-    newest = status.attempts[-1] if status.attempts else None
-    return newest if newest and newest.finished_at is None else None
 
 
 def newly_ended(old: SpokeJobStatus, new: SpokeJobStatus) -> list[AttemptStatus]:
@@ -254,13 +239,13 @@ def backs_off(status: SpokeJobStatus) -> bool:
     `nextAttemptAt` alone does not show this: it stays in the status after that time if something else prevents the
     attempt.
     """
-    condition = _condition(status, ADMITTED)
+    condition = status.condition(ADMITTED)
     return condition is not None and condition.reason == WaitReason.BACKING_OFF
 
 
 def blocked_since(status: SpokeJobStatus) -> datetime | None:
     """Return since when no Job can be created; None if one can."""
-    condition = _condition(status, BLOCKED)
+    condition = status.condition(BLOCKED)
     return condition.last_transition_time if condition else None
 
 
@@ -322,19 +307,25 @@ def _charge(status: SpokeJobStatus, cause: str) -> dict[str, dict[str, int]]:
 
 
 def _closed(status: SpokeJobStatus, end: Ended, pod: Pod | None, now: datetime) -> SpokeJobStatus:
-    *others, record = _with_pod(status.attempts, pod, at_the_end=True)
-    record = record.model_copy(
-        update={
-            "finished_at": now,
-            "cause": end.cause,
-            "error_type": end.error_type[:200],
-            "exit_code": end.exit_code,
-            "container": end.container,
-            "message": end.message[:MESSAGE_LIMIT],
-            "reason": end.reason[:40],
-        }
-    )
-    return status.model_copy(update={"attempts": (*others, record)})
+    attempts = _with_end(_with_pod(status.attempts, pod, at_the_end=True), end, finished_at=now)
+    return status.model_copy(update={"attempts": attempts})
+
+
+def _with_end(
+    attempts: tuple[AttemptStatus, ...], end: Ended, finished_at: datetime | None = None
+) -> tuple[AttemptStatus, ...]:
+    """Note in the newest record how it has ended, or will end."""
+    *others, record = attempts
+    noted = {
+        "finished_at": finished_at,
+        "cause": end.cause,
+        "error_type": end.error_type[:200],
+        "exit_code": end.exit_code,
+        "container": end.container,
+        "message": end.message[:MESSAGE_LIMIT],
+        "reason": end.reason[:40],
+    }
+    return (*others, record.model_copy(update=noted))
 
 
 def _with_pod(
@@ -359,10 +350,6 @@ def _with_pod(
             "memory_limit": record.memory_limit or pod.memory_limit[:_QUANTITY_LIMIT],
         }
     return (*others, record.model_copy(update=noted))
-
-
-def _condition(status: SpokeJobStatus, kind: str) -> Condition | None:
-    return next((item for item in status.conditions if item.type == kind), None)
 
 
 def _marked(status: SpokeJobStatus, now: datetime, *marks: Mark, renewed: Collection[str] = ()) -> SpokeJobStatus:

@@ -22,7 +22,7 @@ from spoke_jobs_operator.core.admission.admit import Usage, count_of
 from spoke_jobs_operator.core.limits.limits import Limits, named
 from spoke_jobs_operator.core.limits.start_rates import StartRates
 from spoke_jobs_operator.core.objects.api_objects import Key
-from spoke_jobs_operator.core.reconciling.status import backs_off, open_attempt
+from spoke_jobs_operator.core.reconciling.status import backs_off
 
 NEW = "New"
 """The reason of a waiting SpokeJob whose status names none: it will soon be reconciled, or get its pod."""
@@ -101,7 +101,7 @@ def count_jobs(
         group, status = labels(spokejob), spokejob.status
         if has_place(Key(spokejob.namespace, spokejob.name)):
             counts.running[group] += 1
-            record = open_attempt(status)
+            record = status.open_attempt
             since = record.started_at if record and record.started_at else spokejob.created_at
             counts.oldest_running[group] = min(since, counts.oldest_running.get(group, since))
         if is_waiting(spokejob):
@@ -125,7 +125,7 @@ def waits_for(spokejob: SpokeJob) -> str:
 
 def _waits_since(spokejob: SpokeJob) -> datetime:
     """Since when it has had no running attempt, whatever the reasons were: they may change every minute."""
-    newest = spokejob.status.attempts[-1] if spokejob.status.attempts else None
+    newest = spokejob.status.newest
     return (newest and (newest.finished_at or newest.started_at)) or spokejob.created_at
 
 

@@ -105,7 +105,7 @@ def _failed_note(record: AttemptStatus, new: SpokeJobStatus) -> str:
     text = record.message or (CAUSES[record.cause].meaning if disrupted else "")
     if text:
         note += f": {text}"
-    if record.number == new.attempt and new.next_attempt_at and not _is_final(new):
+    if record.number == new.attempt and new.next_attempt_at and not new.is_final:
         due = new.next_attempt_at.isoformat(timespec="seconds")
         note += f"{'' if note.endswith('.') else '.'} The next attempt is due at {due}"
     return note
@@ -116,12 +116,12 @@ def _wait(old: SpokeJobStatus, new: SpokeJobStatus) -> Iterator[JobEvent]:
     if wait is None or wait.code in _UNSAID or (old.waiting and old.waiting.code == wait.code):
         return
     kind = EventType.NORMAL if wait.code in WAITS.keys() - NEED_ATTENTION else EventType.WARNING
-    text = _message(new, wait.code) or wait_text.sentence(wait.to_wait())
+    text = new.said(wait.code) or wait_text.sentence(wait.to_wait())
     yield _event(kind, wait.code, _ADMIT if wait.code in WAITS else _ATTEMPT, f"Waits: {text or wait.code}")
 
 
 def _end(old: SpokeJobStatus, new: SpokeJobStatus) -> Iterator[JobEvent]:
-    if not _is_final(new) or _is_final(old):
+    if not new.is_final or old.is_final:
         return
     tries = f"{new.attempt} attempt{'' if new.attempt == 1 else 's'}"
     if new.outcome is Outcome.SUCCEEDED:
@@ -129,18 +129,9 @@ def _end(old: SpokeJobStatus, new: SpokeJobStatus) -> Iterator[JobEvent]:
     elif new.cause == Cause.CANCELLED:
         yield _event(EventType.NORMAL, EventReason.CANCELLED, _FINISH, f"The job was cancelled after {tries}")
     else:
-        text = _message(new, new.cause) or advice(new.cause, new.reason, None)
+        text = new.said(new.cause) or advice(new.cause, new.reason, None)
         note = f"The job has failed after {tries}: {new.cause}{f': {text}' if text else ''}"
         yield _event(EventType.WARNING, EventReason.FAILED, _FINISH, note)
-
-
-def _is_final(status: SpokeJobStatus) -> bool:
-    return status.outcome is not None and status.outcome.final
-
-
-def _message(status: SpokeJobStatus, reason: str) -> str:
-    """Return the text of the condition with this reason, if there is one."""
-    return next((item.message for item in status.conditions if item.reason == reason and item.message), "")
 
 
 def _event(kind: EventType, reason: str, action: str, note: str) -> JobEvent:

@@ -4,69 +4,57 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 
 from spoke_jobs.contract.condition import Condition
 from spoke_jobs.contract.custom_resources.spokelimit import ENFORCED, PAUSED, SpokeLimitStatus
-from spoke_jobs.contract.limit_scopes import Scope, ScopeKind
+from spoke_jobs.contract.limit_scopes import ScopeKind
 from spoke_jobs.contract.wait_reasons import pause_sentence
-from spoke_jobs_operator.core.admission.admit import Candidate, ScopeKey, Usage
+from spoke_jobs_operator.core.admission.admit import Candidate, ScopeKey
 from spoke_jobs_operator.core.limits.limits import pause_of
 from spoke_jobs_operator.core.objects.limit_objects import SpokeLimitView
 
 _MESSAGE_LIMIT = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many SpokeJobs run, or how many wait, by scope."""
+def count_waiting(waiting: Iterable[Candidate], named: Iterable[SpokeLimitView]) -> Counter[ScopeKey]:
+    """Count the SpokeJobs that wait for a place, by scope.
 
-    in_scope: Counter[ScopeKey]
-    """Of those that wait, only the named types and prefixes of types."""
-
-    @classmethod
-    def running(cls, usage: Usage) -> Counts:
-        """Return the counts of the SpokeJobs that have a place."""
-        return cls(usage.in_scope)
-
-    @classmethod
-    def waiting(cls, waiting: Iterable[Candidate], named: Iterable[SpokeLimitView]) -> Counts:
-        """Count the SpokeJobs that wait for a place.
-
-        :param named: the SpokeLimits whose types and prefixes are counted. One type may have a hundred prefixes, so to
-            count all of them could take more memory than there is.
-        """
-        counts: Counter[ScopeKey] = Counter()
-        types = {
-            ScopeKey(item.key.namespace, str(scope))
-            for item in named
-            if (scope := item.scope) is not None and scope.kind is ScopeKind.TYPE
-        }
-        for item in waiting:
-            for kind, name, _ in item.subject.scopes():
-                key = ScopeKey(item.key.namespace, name)
-                if kind is not ScopeKind.TYPE or key in types:
-                    counts[key] += 1
-        return cls(counts)
-
-    def of(self, namespace: str, scope: Scope) -> int:
-        """Return the count of a scope. For `each-queue` and the like it is the sum of all of them."""
-        return self.in_scope[ScopeKey(namespace, str(scope))]
+    :param named: the SpokeLimits whose types and prefixes are counted. One type may have a hundred prefixes, so to
+        count all of them could take more memory than there is.
+    """
+    counts: Counter[ScopeKey] = Counter()
+    types = {
+        ScopeKey(item.key.namespace, str(scope))
+        for item in named
+        if (scope := item.scope) is not None and scope.kind is ScopeKind.TYPE
+    }
+    for item in waiting:
+        for kind, name, _ in item.subject.scopes():
+            key = ScopeKey(item.key.namespace, name)
+            if kind is not ScopeKind.TYPE or key in types:
+                counts[key] += 1
+    return counts
 
 
 def status_of(
-    item: SpokeLimitView, running: Counts, waiting: Counts, now: datetime, full_at: datetime | None = None
+    item: SpokeLimitView,
+    running: Counter[ScopeKey],
+    waiting: Counter[ScopeKey],
+    now: datetime,
+    full_at: datetime | None = None,
 ) -> SpokeLimitStatus:
     """Return the status of a SpokeLimit. A condition keeps its time as long as its status stays the same.
 
+    :param running: how many SpokeJobs have a place, by scope. Of `each-queue` and the like, of all of them.
+    :param waiting: how many wait for one, likewise.
     :param full_at: when the bucket of its rate is full.
     """
-    scope, namespace = item.scope, item.key.namespace
+    key = ScopeKey(item.key.namespace, str(item.scope))
     return SpokeLimitStatus(
         observed_generation=item.generation,
-        running=running.of(namespace, scope) if scope else None,
-        waiting=waiting.of(namespace, scope) if scope else None,
+        running=running[key] if item.scope else None,
+        waiting=waiting[key] if item.scope else None,
         full_at=full_at,
         conditions=(_enforced(item, now), _paused(item, now)),
     )

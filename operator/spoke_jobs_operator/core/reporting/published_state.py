@@ -26,7 +26,6 @@ from spoke_jobs_operator.core.admission.admit import Candidate, Usage, counts_of
 from spoke_jobs_operator.core.limits.limits import Limits, NamespaceLimits, named
 from spoke_jobs_operator.core.limits.start_rates import StartRates
 from spoke_jobs_operator.core.objects.api_objects import Key
-from spoke_jobs_operator.core.reconciling.status import open_attempt
 
 from .job_counts import is_waiting, waits_for
 
@@ -53,7 +52,7 @@ def report(
     """
     mine = [item for item in unfinished if item.namespace == namespace]
     waiting = [item for item in mine if is_waiting(item)]
-    starting = [item for item in waiting if open_attempt(item.status) or has_place(Key(namespace, item.name))]
+    starting = [item for item in waiting if item.status.open_attempt or has_place(Key(namespace, item.name))]
     rules = limits.of(namespace)
     return OperatorState(
         limits=limits.settings,
@@ -74,8 +73,7 @@ def report(
 
 
 def _holds(usage: Usage, namespace: str) -> tuple[PublishedHold, ...]:
-    found = usage.holds.published(namespace) if usage.holds is not None else []
-    return tuple(PublishedHold.model_validate(hold) for hold in found)
+    return tuple(usage.holds.published(namespace)) if usage.holds is not None else ()
 
 
 def _busiest(usage: Usage, namespace: str, kind: ScopeKind) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -12,10 +12,10 @@ from spoke_jobs.contract.causes import CauseClass, cause_class
 from spoke_jobs.contract.standby import NO_ANSWER
 from spoke_jobs.contract.wait_reasons import WaitReason
 from spoke_jobs.shared.backoff import Backoff
-from spoke_jobs_operator.core.diagnosis.attempt_state import Event
 from spoke_jobs_operator.core.diagnosis.obstacles import obstacle
 from spoke_jobs_operator.core.diagnosis.pod_end import end_of
-from spoke_jobs_operator.core.objects.api_objects import Job, Pod, Running
+from spoke_jobs_operator.core.objects.api_objects import Job, Pod, Running, WarningEvent
+from spoke_jobs_operator.core.objects.template_annotations import StandbyBounds
 
 RETRIES = Backoff(base=5.0, maximum=300.0)
 """The waits after standby pods that ended before an attempt was assigned."""
@@ -182,7 +182,7 @@ def late_at(members: Sequence[Member]) -> datetime | None:
     return None if since is None else since + LATE
 
 
-def hindrance(members: Sequence[Member], events: Callable[[Member], Sequence[Event]], now: datetime) -> str:
+def hindrance(members: Sequence[Member], events: Callable[[Member], Sequence[WarningEvent]], now: datetime) -> str:
     """Return what keeps standby pods from being ready: a cause, a reason to wait, or `NoAnswer`.
 
     Empty if one is ready, or if nothing but time is known to be missing.
@@ -233,3 +233,37 @@ def _expires_at(member: Member, now: datetime, max_age: timedelta) -> datetime:
     runs = member.pod.container if member.pod is not None else None
     since = runs.since if isinstance(runs, Running) else None
     return max(made, since or made) + max_age * (1 - _SPREAD * share)
+
+
+WINDOW = timedelta(minutes=10)
+"""How far back arrivals count. Pods that a burst needed are kept for this long."""
+FIRST_LEAD = timedelta(seconds=10)
+"""How long a standby pod is expected to take to be ready, before one has been."""
+LONGEST_LEAD = timedelta(minutes=2)
+
+
+def lead_time(starts: Iterable[timedelta]) -> timedelta:
+    """Return how long a standby pod takes to be ready: the longest of the recent starts, within bounds.
+
+    The clock of the API server, which says when a pod was created, may be ahead of the operator's.
+    """
+    return min(max(max(starts, default=FIRST_LEAD), timedelta()), LONGEST_LEAD)
+
+
+def wanted(bounds: StandbyBounds, arrivals: Iterable[datetime], lead: timedelta, now: datetime) -> int:
+    """Return how many standby pods should wait.
+
+    While a used pod is replaced, the attempts that arrive use others. So the number is that of the attempts that
+    arrived within the time of one replacement, in the busiest such time of the last minutes. If the same arrivals come
+    again, each finds a pod.
+
+    :param arrivals: when attempts came that could use a standby pod, whether or not one was free.
+    :param lead: how long a standby pod takes to be ready.
+    """
+    recent = sorted(moment for moment in arrivals if now - WINDOW < moment <= now)
+    busiest, first = 0, 0
+    for last, moment in enumerate(recent):
+        while moment - recent[first] > lead:
+            first += 1
+        busiest = max(busiest, last - first + 1)
+    return min(max(bounds.minimum, busiest), bounds.maximum)

@@ -7,7 +7,6 @@ attempt's identifiers.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 
 from spoke_jobs.contract.causes import Cause, CauseClass
@@ -16,7 +15,7 @@ from spoke_jobs.contract.executors import Lane
 from spoke_jobs_operator.core.objects.api_objects import Job, PodTemplate
 
 from .pool import Member, is_free
-from .standby_template import bounds_of
+from .standby_job import bounds_of
 
 
 class Miss(StrEnum):
@@ -36,15 +35,8 @@ class Miss(StrEnum):
     """No standby pod is free."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A standby pod that the next attempt may use."""
-
-    job: Job
-
-
-def offer(spokejob: SpokeJob, template: PodTemplate, members: Iterable[Member], digest: str) -> Offer | Miss | None:
-    """Return the standby pod that waits longest, or why there is none; None for a SpokeJob of another lane.
+def offer(spokejob: SpokeJob, template: PodTemplate, members: Iterable[Member], digest: str) -> Job | Miss | None:
+    """Return the Job of the standby pod that waits longest, or why there is none; None for a SpokeJob of another lane.
 
     :param members: the standby pods of the PodTemplate.
     :param digest: what a standby pod is made from now.
@@ -56,7 +48,7 @@ def offer(spokejob: SpokeJob, template: PodTemplate, members: Iterable[Member], 
     free = [member for member in members if is_free(member) and member.is_of(digest)]
     if not free:
         return Miss.NONE_FREE
-    return Offer(min(free, key=lambda member: member.age_key).job)
+    return min(free, key=lambda member: member.age_key).job
 
 
 def may_take_one(spokejob: SpokeJob) -> bool:
@@ -89,7 +81,7 @@ def _needs_more_memory(spokejob: SpokeJob) -> Miss | None:
 
 
 def _lost_one(spokejob: SpokeJob) -> Miss | None:
-    last = spokejob.status.attempts[-1] if spokejob.status.attempts else None
+    last = spokejob.status.newest
     return Miss.LOST if last is not None and last.cause == Cause.STANDBY_LOST else None
 
 

@@ -11,7 +11,7 @@ from spoke_jobs.contract.causes import Cause
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.objects.api_objects import PodTemplate
-from spoke_jobs_operator.core.objects.resource_caps import violation
+from spoke_jobs_operator.core.objects.template_annotations import violation
 
 
 def check_template(spokejob: SpokeJob, template: PodTemplate | None) -> PodTemplate | Wait:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import kopf
 from kubernetes.aio import client as kubernetes
 from kubernetes.aio import config as kubernetes_config
 
@@ -38,19 +39,6 @@ class Listing:
 
     namespace: str | None
     pages: AsyncIterator[Page]
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """The address and credentials, for another client in the same process."""
-
-    server: str
-    ca_path: str | None
-    insecure: bool
-    certificate_path: str | None
-    private_key_path: str | None
-    scheme: str | None
-    token: str | None
 
 
 class NotLeading(Exception):
@@ -87,11 +75,11 @@ class Client:
         """Close the connections."""
         await self._api.close()  # type: ignore[no-untyped-call]
 
-    async def access(self) -> Access:
-        """Return the address and the current credentials. Callable from any thread."""
+    async def access(self) -> kopf.ConnectionInfo:
+        """Return the address and the current credentials, for kopf. Callable from any thread."""
         configuration = self._api.configuration
         scheme, _, token = (await configuration.get_api_key_with_prefix("BearerToken") or "").rpartition(" ")
-        return Access(
+        return kopf.ConnectionInfo(
             server=configuration.host,
             ca_path=configuration.ssl_ca_cert,
             insecure=not configuration.verify_ssl,

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from spoke_jobs.shared.api_errors import ApiError
 from spoke_jobs_operator.core.objects.api_objects import Key
@@ -18,44 +18,28 @@ from spoke_jobs_operator.shell.api.operator_client import Client
 logger = logging.getLogger(__name__)
 
 
-class Leadership(Protocol):
-    """The leadership of this process.
+class Leadership:
+    """The leadership of this process: that of the only replica (Deployment strategy Recreate), which always leads.
 
     Code that writes to the cluster starts after :meth:`gained` returns, and is stopped after :meth:`lost` returns.
     """
 
     def leads(self) -> bool:
         """Whether this process may write now."""
+        return True
 
     async def gained(self) -> None:
         """Return once this process leads."""
 
     async def lost(self) -> None:
         """Return once this process no longer leads."""
+        await asyncio.get_running_loop().create_future()
 
     async def release(self) -> None:
         """Give another replica the chance to lead at once, if this process leads."""
 
 
-class Alone:
-    """Leadership of the only replica (Deployment strategy Recreate): it always leads."""
-
-    def leads(self) -> bool:
-        """True, always."""
-        return True
-
-    async def gained(self) -> None:
-        """Return at once."""
-
-    async def lost(self) -> None:
-        """Never return."""
-        await asyncio.get_running_loop().create_future()
-
-    async def release(self) -> None:
-        """Do nothing."""
-
-
-class ByLease:
+class ByLease(Leadership):
     """Leadership by a Lease. A leader that can't renew stops before another replica may take over.
 
     The election of the Python Kubernetes client is not used: with it, a leader kept leading while the API server hung.

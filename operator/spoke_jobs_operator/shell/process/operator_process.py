@@ -29,9 +29,8 @@ from spoke_jobs_operator.shell.reporting.limit_reporter import LimitReporter
 from spoke_jobs_operator.shell.reporting.publishing import Publisher
 from spoke_jobs_operator.shell.reporting.status_reports import log_fields
 from spoke_jobs_operator.shell.standby.assignments import Assignments
-from spoke_jobs_operator.shell.standby.pod_calls import HttpPodCalls
-from spoke_jobs_operator.shell.standby.standby_key import standby_key
-from spoke_jobs_operator.shell.standby.standby_pods import StandbyPods
+from spoke_jobs_operator.shell.standby.pod_calls import PodCalls
+from spoke_jobs_operator.shell.standby.standby_pods import StandbyPods, standby_key
 from spoke_jobs_operator.shell.standby.standby_pools import StandbyPools
 from spoke_jobs_operator.shell.store.store import Store
 from spoke_jobs_operator.shell.watching.compare import Compare
@@ -39,7 +38,7 @@ from spoke_jobs_operator.shell.watching.limit_sources import LimitSources
 from spoke_jobs_operator.shell.watching.streams import Streams
 
 from . import operator_health
-from .leadership import Alone, ByLease, Leadership
+from .leadership import ByLease, Leadership
 
 if TYPE_CHECKING:
     from spoke_jobs_operator.shell.reporting.span_recorder import SpanRecorder
@@ -147,7 +146,7 @@ class Operator:
             later=loop.call_later,
         )
         self._controller.attach(self._queue, self._pacer)
-        self._calls = HttpPodCalls()
+        self._calls = PodCalls()
         self._standby = self._standby_pods(settings)
         self._pools = self._standby_pools(settings, self._standby)
         self._sources = LimitSources(client, self._store, settings.namespaces)
@@ -332,7 +331,7 @@ class Operator:
 
     def _leadership_of(self, settings: Settings) -> Leadership:
         if not settings.lease:
-            return Alone()
+            return Leadership()
         namespace, name = settings.lease.split("/")
         return ByLease(self._client, Key(namespace, name), self._identity, settings.lease_times)
 

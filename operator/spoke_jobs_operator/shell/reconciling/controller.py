@@ -44,9 +44,13 @@ from spoke_jobs_operator.core.reconciling.observed import (
     unrecorded,
     wants_attempt,
 )
-from spoke_jobs_operator.core.reconciling.reconcile import orphan_deletions, reconcile, reconcile_unreadable
-from spoke_jobs_operator.core.reconciling.status import newly_ended, open_attempt
-from spoke_jobs_operator.core.reconciling.undiagnosable import undiagnosable
+from spoke_jobs_operator.core.reconciling.reconcile import (
+    orphan_deletions,
+    reconcile,
+    reconcile_unreadable,
+    undiagnosable,
+)
+from spoke_jobs_operator.core.reconciling.status import newly_ended
 from spoke_jobs_operator.core.standby.assignment import is_assigned
 from spoke_jobs_operator.shell.admission.pacing import Pacer
 from spoke_jobs_operator.shell.api.operator_client import Client, NotLeading
@@ -141,7 +145,7 @@ class Controller:
         for spokejob in filter(lambda item: is_served(item.namespace), self._store.unfinished()):
             try:
                 self._forget_earlier(key_of(spokejob), spokejob.uid)
-                if open_attempt(spokejob.status) or unrecorded(spokejob, self._store.jobs.of(key_of(spokejob))):
+                if spokejob.status.open_attempt or unrecorded(spokejob, self._store.jobs.of(key_of(spokejob))):
                     running.append(candidate_of(spokejob))
                 elif wants_attempt(spokejob, now):
                     waiting.append(candidate_of(spokejob))
@@ -189,7 +193,7 @@ class Controller:
         item = self._store.spokejob(key)
         about = log_fields(item) if isinstance(item, SpokeJob) else {"spokejob": str(key)}
         logger.error("no decision is possible; giving up", exc_info=error, extra=about)
-        if not isinstance(item, SpokeJob) or item.deleting or (item.status.outcome and item.status.outcome.final):
+        if not isinstance(item, SpokeJob) or item.deleting or item.status.is_final:
             return  # there is nothing to end
         await self._carry_out(item, undiagnosable(item, self._store.jobs.of(key), error, self._clock()))
         self._metrics.undiagnosable.inc()
@@ -410,12 +414,10 @@ class Controller:
         return Effect.DONE
 
     async def _delete_job(self, key: Key, delete: DeleteJob) -> None:
-        uid = delete.uid
-        answer = await self._client.delete_job(key, uid, delete.resource_version, wait_for_pods=delete.wait_for_pods)
-        if answer and answer.get("kind") == "Job":
-            self._store.job_seen(answer)
-        else:
-            self._store.jobs.remove(key, uid)
+        answer = await self._client.delete_job(
+            key, delete.uid, delete.resource_version, wait_for_pods=delete.wait_for_pods
+        )
+        self._store.job_deleted(key, delete.uid, answer)
         self._metrics.writes.labels("job_delete").inc()
 
     async def _apply_status(self, key: Key, uid: str, resource_version: str, apply: ApplyStatus) -> bool:

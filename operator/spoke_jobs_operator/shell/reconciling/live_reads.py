@@ -11,9 +11,8 @@ from weakref import WeakValueDictionary
 from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs.contract.names import LABEL_SPOKEJOB, is_object_name
-from spoke_jobs.shared.object_fields import digits, mapping, text, uid_of
+from spoke_jobs.shared.object_fields import mapping, text, uid_of
 from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Key
-from spoke_jobs_operator.core.reconciling.status import open_attempt
 from spoke_jobs_operator.core.standby.assignment import is_assigned
 from spoke_jobs_operator.shell.api.operator_client import Client, Listing
 from spoke_jobs_operator.shell.store.store import Listed, ObjectIndex, Store
@@ -65,7 +64,7 @@ class LiveReads:
     async def _assigned_job(self, key: Key) -> None:
         """Read the Job of a standby pod, which may not have the SpokeJob's label yet."""
         spokejob = self._store.spokejob(key)
-        record = open_attempt(spokejob.status) if isinstance(spokejob, SpokeJob) else None
+        record = spokejob.status.open_attempt if isinstance(spokejob, SpokeJob) else None
         if record is None or not is_assigned(record):
             return
         job = Key(key.namespace, record.job)
@@ -115,11 +114,5 @@ class LiveReads:
         remove_all: Callable[[list[T], float], None] | None = None,
     ) -> None:
         known = index.of(key)
-        uids, version = set[str](), 0
-        async for page in listing.pages:
-            version = digits(page.resource_version)
-            for item in page.items:
-                uids.add(uid_of(item))
-                see(item)
-        absent = index.absent(Listed(listing.namespace, frozenset(uids), version), known)
-        (remove_all or index.remove_all)(absent, version)
+        listed = await Listed.seen(listing.namespace, listing.pages, see)
+        (remove_all or index.remove_all)(index.absent(listed, known), listed.version)

@@ -19,12 +19,11 @@ from typing import Any, NamedTuple
 from spoke_jobs.contract import names
 from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.shared.api_errors import ApiError, NotFound, TooManyRequests
+from spoke_jobs.shared.token_bucket import TokenBucket
 from spoke_jobs_operator.core.objects.api_objects import Key
-from spoke_jobs_operator.core.reporting.job_events import JobEvent
+from spoke_jobs_operator.core.reporting.job_events import EventType, JobEvent
 from spoke_jobs_operator.shell.api.operator_client import Client, NotLeading
 from spoke_jobs_operator.shell.metrics.operator_metrics import EventDrop, OperatorMetrics
-
-from .event_rates import EventRates
 
 CONTROLLER = f"{names.GROUP}/operator"
 """The `reportingController` of the Events."""
@@ -180,3 +179,55 @@ class EventRecorder:
 
 def _micro_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+ALL_NAMESPACES = 10
+"""All namespaces together may send this many times the Events of one."""
+_REMEMBERED_RATES = 1000
+"""The most namespaces and types whose recent Events are remembered. The others count as quiet."""
+
+
+class EventRates:
+    """Token buckets for Events.
+
+    :param per_second: the average number of Events of each namespace and type per second.
+    :param at_once: the most of them at once after a quiet period.
+    :param clock: the monotonic clock, in seconds.
+    """
+
+    def __init__(self, per_second: float, at_once: float, clock: Callable[[], float]) -> None:
+        self._rate = (per_second, at_once, clock)
+        # Normal Events of a burst of new jobs must not displace warnings.
+        self._all = {kind: self._make(ALL_NAMESPACES) for kind in EventType}
+        self._own: OrderedDict[tuple[str, EventType], TokenBucket] = OrderedDict()
+
+    def take(self, namespace: str, kind: EventType) -> bool:
+        """Whether an Event may be sent now; if so, it is counted."""
+        own = self._bucket(namespace, kind)
+        if not _take(own):
+            return False
+        if not _take(self._all[kind]):
+            own.put_back()
+            return False
+        return True
+
+    def _make(self, times: int) -> TokenBucket:
+        per_second, at_once, clock = self._rate
+        return TokenBucket(times * per_second, times * at_once, clock)
+
+    def _bucket(self, namespace: str, kind: EventType) -> TokenBucket:
+        key = (namespace, kind)
+        bucket = self._own.get(key)
+        if bucket is None:
+            bucket = self._own[key] = self._make(1)
+        self._own.move_to_end(key)
+        if len(self._own) > _REMEMBERED_RATES:
+            self._own.popitem(last=False)
+        return bucket
+
+
+def _take(bucket: TokenBucket) -> bool:
+    if bucket.take() > 0:
+        bucket.put_back()
+        return False
+    return True

@@ -12,7 +12,7 @@ from spoke_jobs.contract.custom_resources.spokelimit import SpokeLimitStatus
 from spoke_jobs.shared.api_errors import ApiError, Conflict, NotFound
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.objects.limit_objects import SpokeLimitView
-from spoke_jobs_operator.core.reporting.limit_status import Counts, is_urgent, status_of
+from spoke_jobs_operator.core.reporting.limit_status import count_waiting, is_urgent, status_of
 from spoke_jobs_operator.shell.admission.pacing import Pacer
 from spoke_jobs_operator.shell.api.operator_client import Client, NotLeading
 from spoke_jobs_operator.shell.store.store import Store
@@ -65,7 +65,7 @@ class LimitReporter:
         if not items:
             return
         now = self._clock()
-        running, waiting = Counts.running(self._pacer.usage), Counts.waiting(self._pacer.waiting(), items)
+        running, waiting = self._pacer.usage.in_scope, count_waiting(self._pacer.waiting(), items)
         left = MOST_AT_ONCE
         never = now - timedelta(days=1)
         for number, item in enumerate(sorted(items, key=lambda item: self._written.get(item.key, never)), 1):
@@ -87,7 +87,7 @@ class LimitReporter:
 
     async def _write(self, item: SpokeLimitView, status: SpokeLimitStatus) -> None:
         try:
-            body = await self._client.apply_limit_status(item.key, item.uid, status)
+            body = await self._client.apply_limit_status(item.key, item.meta.uid, status)
         except (Conflict, NotFound, NotLeading) as error:  # replaced, deleted, or no longer leading
             logger.debug("the status of a SpokeLimit was not written: %s", error, extra={"spokelimit": str(item.key)})
         except ApiError as error:

@@ -72,7 +72,7 @@ class StatusReports:
                 self._metrics.jobs.attempt_failed(spokejob, record.cause)
             self._observe_run(spokejob, record)
             logger.info("attempt %d ended: %s", record.number, record.cause or "Succeeded", extra=log_fields(spokejob))
-        if new.outcome and new.outcome.final and new.outcome != old.outcome:
+        if new.outcome and new.is_final and new.outcome != old.outcome:
             self._seen_to_run.pop(key_of(spokejob), None)
             self._metrics.jobs.finished(spokejob, new.outcome, new.cause)
             logger.info("finished: %s", new.cause or new.outcome.value, extra=log_fields(spokejob))

@@ -12,12 +12,11 @@ from spoke_jobs.contract.custom_resources.spokejob import SpokeJob, SpokeJobStat
 from spoke_jobs.contract.standby import PodState, assignment_body
 from spoke_jobs.shared.api_errors import ApiError, Conflict, NotFound
 from spoke_jobs.shared.backoff import Backoff
-from spoke_jobs_operator.core.objects.api_objects import Key, PodTemplate
+from spoke_jobs_operator.core.objects.api_objects import Job, Key, PodTemplate
 from spoke_jobs_operator.core.reconciling.actions import LabelPod, TakeStandby, TellStandby
-from spoke_jobs_operator.core.reconciling.status import open_attempt
 from spoke_jobs_operator.core.standby.assignment import Handover, Told, is_assigned
-from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer, offer
-from spoke_jobs_operator.core.standby.standby_template import bounds_of
+from spoke_jobs_operator.core.standby.standby_job import bounds_of
+from spoke_jobs_operator.core.standby.standby_offer import Miss, offer
 from spoke_jobs_operator.shell.api.operator_client import Client, NotLeading
 from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.store.store import Store, key_of
@@ -61,7 +60,7 @@ class Assignments:
         self._calls = calls
         self._clock = clock
         self._may_offer = offers
-        self._offers: dict[Key, Offer | Miss] = {}
+        self._offers: dict[Key, Job | Miss] = {}
         self._told: dict[str, Told] = {}
         self._took: set[str] = set()
         """The UIDs of the Jobs that this process has taken, so that no earlier leader has told their pods."""
@@ -72,11 +71,11 @@ class Assignments:
         self._unanswered: Counter[str] = Counter()
         self._tell_at: dict[str, datetime] = {}
 
-    def offer(self, spokejob: SpokeJob, template: PodTemplate | None) -> Offer | Miss | None:
+    def offer(self, spokejob: SpokeJob, template: PodTemplate | None) -> Job | Miss | None:
         """Return the standby pod for the SpokeJob's next attempt, or why it gets none."""
         if not self._may_offer or not spokejob.spec.lane or template is None:
             return None
-        if open_attempt(spokejob.status) is not None:
+        if spokejob.status.open_attempt is not None:
             return None
         key = key_of(spokejob)
         wants = bounds_of(template).maximum > 0
@@ -88,7 +87,7 @@ class Assignments:
 
     def handover(self, spokejob: SpokeJob) -> Handover | None:
         """Return how far the open attempt is handed over; None if it was assigned to no standby pod."""
-        record = open_attempt(spokejob.status)
+        record = spokejob.status.open_attempt
         if record is None or not is_assigned(record):
             return None
         job = self._store.jobs.get(Key(spokejob.namespace, record.job))
@@ -106,7 +105,7 @@ class Assignments:
 
     def decided(self, key: Key, status: SpokeJobStatus) -> None:
         """Reserve the standby pod that a SpokeJob's status names, or is about to name; release any other one."""
-        record = open_attempt(status)
+        record = status.open_attempt
         assigned = record is not None and is_assigned(record)
         self._pods.reserve(key, Key(key.namespace, record.job) if record is not None and assigned else None)
 
@@ -132,9 +131,9 @@ class Assignments:
         """Count an attempt of the lane: one that was assigned, or that got a pod of its own."""
         if (found := self._offers.pop(key_of(spokejob), None)) is None:
             return
-        result = "hit" if isinstance(found, Offer) else found.value
+        result = "hit" if isinstance(found, Job) else found.value
         self._metrics.jobs.standby_attempt(spokejob.namespace, result)
-        if isinstance(found, Offer) or found is Miss.NONE_FREE:
+        if isinstance(found, Job) or found is Miss.NONE_FREE:
             memory = self._pods.memory(Key(spokejob.namespace, spokejob.spec.pod_template))
             memory.arrivals.append(self._clock())
         self._pods.on_change(pool_of(spokejob.namespace))

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Sequence
 from enum import Enum
 from ipaddress import ip_address
-from typing import Protocol
 
 import aiohttp
 
@@ -39,20 +38,8 @@ class Reply(Enum):
     """No connection, so that nothing was sent."""
 
 
-class PodCalls(Protocol):
-    """What the operator asks of standby pods."""
-
-    async def states(self, ips: Sequence[str]) -> list[PodState | None]:
-        """Return the pods' states, asked at the same time; None if one does not answer, or not yet."""
-        ...
-
-    async def assign(self, ip: str, secret: str, body: bytes) -> Reply:
-        """Assign an attempt."""
-        ...
-
-
-class HttpPodCalls:
-    """The calls, over HTTP. For one event loop."""
+class PodCalls:
+    """What the operator asks of standby pods, over HTTP. For one event loop."""
 
     def __init__(
         self, port: int = PORT, timeout_seconds: float = TIMEOUT_SECONDS, ask_seconds: float = ASK_SECONDS
@@ -63,7 +50,7 @@ class HttpPodCalls:
         """By method: pods that do not answer to questions must not delay assignments."""
 
     async def states(self, ips: Sequence[str]) -> list[PodState | None]:
-        """See :class:`PodCalls`."""
+        """Return the pods' states, asked at the same time; None if one does not answer, or not yet."""
         return await asyncio.gather(*map(self._state, ips))
 
     async def _state(self, ip: str) -> PodState | None:
@@ -71,7 +58,7 @@ class HttpPodCalls:
         return read_state(data) if status == 200 else None
 
     async def assign(self, ip: str, secret: str, body: bytes) -> Reply:
-        """See :class:`PodCalls`."""
+        """Assign an attempt."""
         status, data = await self._send("POST", ip, body, {"Authorization": f"Bearer {secret}"})
         if status == 200 and read_state(data) is PodState.ASSIGNED:
             return Reply.ACCEPTED

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from spoke_jobs.contract.operator_state import PublishedPool, PublishedStandby
-from spoke_jobs.contract.standby import secret_of, verifier_of
+from spoke_jobs.contract.standby import KEY_BYTES, secret_of, verifier_of
 from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Job, Key, Pod, PodTemplate
 from spoke_jobs_operator.core.standby.pool import Member
 from spoke_jobs_operator.core.standby.standby_job import digest_of
@@ -117,10 +119,6 @@ class StandbyPods:
         """Return what is remembered of the standby pods of a PodTemplate."""
         return self._memory.setdefault(template, PoolMemory())
 
-    def assigned_in(self, namespace: str) -> int:
-        """Return how many standby pods of a namespace have an attempt."""
-        return sum(1 for spokejob in self._jobs if spokejob.namespace == namespace)
-
     def problems(self, namespace: str) -> list[PublishedStandby]:
         """Return the PodTemplates of a namespace that want standby pods and lack them."""
         found = {key.name: memory for key, memory in self._memory.items() if key.namespace == namespace}
@@ -214,3 +212,26 @@ def _published(template: str, memory: PoolMemory) -> PublishedStandby:
 def pool_of(namespace: str) -> Key:
     """Return the key of a namespace's standby pods in the work queue and the store."""
     return Key(namespace, STANDBY_POOL)
+
+
+class UnusableKey(Exception):
+    """The key's file can't be read, or holds too little."""
+
+
+def standby_key(path: str) -> bytes:
+    """Read the key; without a file, make one that only this process has.
+
+    :raises UnusableKey: if the file can't be used.
+    """
+    if not path:
+        return secrets.token_bytes(KEY_BYTES)
+    name = f"SPOKE_OPERATOR_STANDBY_KEY_FILE={path}"
+    try:
+        key = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise UnusableKey(f"{name} can't be read: {error.strerror}") from None
+    if len(key) < KEY_BYTES:
+        raise UnusableKey(
+            f"{name} holds {len(key)} bytes: at least {KEY_BYTES} are needed, `openssl rand -hex 32` makes some"
+        )
+    return key

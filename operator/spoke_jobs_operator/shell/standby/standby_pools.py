@@ -11,11 +11,12 @@ from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.standby import PodState, verifier_of
 from spoke_jobs.shared.api_errors import AlreadyExists, ApiError
 from spoke_jobs.shared.object_fields import uid_of
-from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, FailedCreate, Key, PodTemplate, PodWarning
-from spoke_jobs_operator.core.objects.standby_bounds import NO_STANDBY
+from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Key, PodTemplate, WarningEvent
+from spoke_jobs_operator.core.objects.template_annotations import NO_STANDBY
 from spoke_jobs_operator.core.reporting.job_events import standby_failed, standby_impossible
 from spoke_jobs_operator.core.standby.pool import (
     RETRIES,
+    WINDOW,
     Demand,
     Member,
     Removal,
@@ -24,13 +25,13 @@ from spoke_jobs_operator.core.standby.pool import (
     hindrance,
     is_free,
     late_at,
+    lead_time,
     plan,
     recovered_at,
+    wanted,
 )
-from spoke_jobs_operator.core.standby.standby_job import build_standby_job, standby_name
+from spoke_jobs_operator.core.standby.standby_job import bounds_of, build_standby_job, problem_of, standby_name
 from spoke_jobs_operator.core.standby.standby_offer import may_copy_labels
-from spoke_jobs_operator.core.standby.standby_template import bounds_of, problem_of
-from spoke_jobs_operator.core.standby.wanted import WINDOW, lead_time, wanted
 from spoke_jobs_operator.shell.api.operator_client import Client
 from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics
 from spoke_jobs_operator.shell.reporting.event_recorder import About
@@ -205,10 +206,7 @@ class StandbyPools:
             self._undeletable[meta.uid] = now + UNDELETABLE_AGAIN
             logger.warning("a standby pod cannot be deleted: %s", error, extra={"job": str(meta.key)})
             return
-        if answer and answer.get("kind") == "Job":
-            self._store.job_seen(answer)
-        else:
-            self._store.jobs.remove(meta.key, meta.uid)
+        self._store.job_deleted(meta.key, meta.uid, answer)
         self._metrics.writes.labels("job_delete").inc()
         logger.info("a standby pod is deleted: %s", removal.why.value, extra={"job": str(meta.key)})
 
@@ -258,7 +256,7 @@ class StandbyPools:
             self._record(_about(template), (standby_failed(found),))
         memory.hindrance = found
 
-    def _events_of(self, member: Member) -> Sequence[FailedCreate | PodWarning]:
+    def _events_of(self, member: Member) -> Sequence[WarningEvent]:
         return self._store.events_of((member.job, *([member.pod] if member.pod is not None else [])))
 
     def _failed(self, template: PodTemplate, memory: PoolMemory, why: str) -> None:
@@ -282,10 +280,8 @@ class StandbyPools:
 
         :param keeps: whether the namespace is to have standby pods.
         """
-        members = self._pods.members(namespace)
-        waits = [item for own in members.values() for item in own if not item.ended and not item.reserved]
-        ready = sum(1 for item in waits if item.ready)
-        states = {"free": ready, "starting": len(waits) - ready, "assigned": self._pods.assigned_in(namespace)}
+        members, pools = self._pods.members(namespace), self._pods.counts(namespace)
+        states = {state: sum(getattr(pool, state) for pool in pools) for state in ("free", "starting", "assigned")}
         shown = keeps or any(members.values()) or any(states.values())
         for state, number in states.items():
             if shown:

@@ -8,34 +8,30 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from spoke_jobs.contract import names
-from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind
+from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
-from spoke_jobs.shared.object_fields import digits
+from spoke_jobs.shared.object_fields import Page, digits, uid_of
 from spoke_jobs_operator.core.objects.api_objects import (
     STANDBY_POOL,
-    FailedCreate,
     Job,
     Key,
-    Meta,
     Packed,
     Pod,
     PodTemplate,
-    PodWarning,
     Terminated,
     Unreadable,
+    WarningEvent,
 )
 from spoke_jobs_operator.core.objects.limit_objects import (
     NamespaceView,
-    ObjectView,
     SpokeLimitView,
     read_namespace,
-    read_object,
     read_spokelimit,
 )
 from spoke_jobs_operator.core.objects.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
@@ -44,30 +40,15 @@ from spoke_jobs_operator.core.templates.build_job import inherited
 from .warnings_seen import WarningsSeen
 
 T = TypeVar("T")
+M = TypeVar("M", Job, Pod, PodTemplate, SpokeLimitView, NamespaceView)
 S = ParamSpec("S")
 _REMEMBERED_DELETIONS = 10_000
-FURTHER = tuple(kind for kind in CUSTOM if kind not in (Kind.SPOKEJOB, Kind.SPOKELIMIT))
-"""Our other kinds, which need no reader of their own to be watched, stored and compared."""
 
 
 class See(Protocol):
     """Store an object, or its deletion; return the SpokeJobs to handle again."""
 
     def __call__(self, body: Mapping[str, Any], *, gone: bool) -> set[Key]: ...
-
-
-class _Settings(Protocol):
-    """An object that belongs to no SpokeJob."""
-
-    @property
-    def key(self) -> Key: ...
-    @property
-    def uid(self) -> str: ...
-    @property
-    def resource_version(self) -> int: ...
-
-
-V = TypeVar("V", bound=_Settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +67,21 @@ class Listed:
     namespace: str | None
     """None for all namespaces."""
     uids: frozenset[str]
-    version: int
+    version: float
     """The version of the listing: no object in it is newer."""
+
+    @classmethod
+    async def seen(
+        cls, namespace: str | None, pages: AsyncIterator[Page], see: Callable[[Mapping[str, Any]], object]
+    ) -> Listed:
+        """Read a listing, and pass each object on."""
+        uids, version = set[str](), 0
+        async for page in pages:
+            version = digits(page.resource_version)
+            for item in page.items:
+                uids.add(uid_of(item))
+                see(item)
+        return cls(namespace, frozenset(uids), version)
 
 
 class ObjectIndex(Generic[T]):
@@ -223,18 +217,12 @@ class Store:
         )
         self.jobs: ObjectIndex[Job] = ObjectIndex(_identify, lambda job: job.spokejob, _are_alike)
         self.pods: ObjectIndex[Pod] = ObjectIndex(_identify, lambda pod: pod.spokejob, _are_alike)
-        self.templates: ObjectIndex[PodTemplate] = ObjectIndex(
-            _identify, lambda template: template.meta.key, _template_alike
-        )
-        self.spokelimits: ObjectIndex[SpokeLimitView] = _settings_index(_limit_alike)
-        self.namespaces: ObjectIndex[NamespaceView] = _settings_index(_namespace_alike)
+        self.templates: ObjectIndex[PodTemplate] = ObjectIndex(_identify, _own_key, _template_alike)
+        self.spokelimits: ObjectIndex[SpokeLimitView] = ObjectIndex(_identify, _own_key, _limit_alike)
+        self.namespaces: ObjectIndex[NamespaceView] = ObjectIndex(_identify, _own_key, _namespace_alike)
         self._standby_templates: set[Key] = set()
-        self.further: dict[Kind, ObjectIndex[ObjectView]] = {kind: _settings_index(_specs_alike) for kind in FURTHER}
-        """The objects of our other kinds, with the spec as it is."""
         self.on_limits: Callable[[], None] = lambda: None
         """Called when a SpokeLimit or a Namespace has changed limits or pauses."""
-        self.on_further: Callable[[Kind], None] = lambda _kind: None
-        """Called when an object of our other kinds has changed."""
         self.on_error: Callable[[Exception], None] = lambda _error: None
         """Called when an object could not be stored."""
         self._warnings = WarningsSeen()
@@ -246,7 +234,6 @@ class Store:
             Kind.SPOKELIMIT.plural: self.spokelimit_seen,
             Kind.NAMESPACE.plural: self.namespace_seen,
             Kind.WARNING.plural: self.event_seen,
-            **{kind.plural: partial(self.further_seen, kind) for kind in FURTHER},
         }
 
     def see(self, plural: str, body: Mapping[str, Any], *, gone: bool) -> set[Key]:
@@ -254,7 +241,7 @@ class Store:
         see = self._see.get(plural)
         return see(body, gone=gone) if see is not None else set()
 
-    def events_of(self, items: Iterable[Job | Pod]) -> tuple[FailedCreate | PodWarning, ...]:
+    def events_of(self, items: Iterable[Job | Pod]) -> tuple[WarningEvent, ...]:
         """Return the newest Events of each Job and pod."""
         return tuple(event for item in items for event in self._warnings.about(item.meta))
 
@@ -273,7 +260,7 @@ class Store:
         """Store a SpokeJob, or its deletion. A new run concerns the SpokeJob of the run before it as well."""
         item: SpokeJob | Packed | Unreadable = read_spokejob(body)
         earlier = run_key(item, item.spec.run - 1) if isinstance(item, SpokeJob) and item.spec.run > 1 else None
-        if isinstance(item, SpokeJob) and _is_final(item):
+        if isinstance(item, SpokeJob) and item.status.is_final:
             item = Packed.of(item)
         identity = _identify_spokejob(item)
         changed = (
@@ -287,9 +274,16 @@ class Store:
     def job_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a Job, or its deletion."""
         job = read_job(body)
-        changed = self._gone(self.jobs, job.meta) if gone else self.jobs.put(job)
+        changed = _stored(self.jobs, job, gone=gone)
         (self._warnings.forget if gone else self._warnings.appeared)(job.meta)
         return {job.spokejob} if changed else set()
+
+    def job_deleted(self, key: Key, uid: str, answer: Mapping[str, Any] | None) -> None:
+        """Store what the API server answered to the deletion of a Job: it stays until its pods are gone, or is gone."""
+        if answer and answer.get("kind") == Kind.JOB.kind:
+            self.job_seen(answer)
+        else:
+            self.jobs.remove(key, uid)
 
     @_contained
     def pod_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
@@ -299,7 +293,7 @@ class Store:
         final state is kept until the next comparison. Otherwise a busy operator would only see that it is missing.
         """
         pod = read_pod(body)
-        changed = self._gone(self.pods, pod.meta) if gone and not _has_final_state(pod) else self.pods.put(pod)
+        changed = _stored(self.pods, pod, gone=gone and not _has_final_state(pod))
         (self._warnings.forget if gone else self._warnings.appeared)(pod.meta)
         return {pod.spokejob} if changed else set()
 
@@ -308,7 +302,7 @@ class Store:
         """Store a PodTemplate, or its deletion."""
         template = read_template(body)
         meta = template.meta
-        changed = self._gone(self.templates, meta) if gone else self.templates.put(template)
+        changed = _stored(self.templates, template, gone=gone)
         had = meta.key in self._standby_templates
         wants = _wants_standby(template)
         if wants:
@@ -328,41 +322,22 @@ class Store:
     @_contained
     def spokelimit_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a SpokeLimit, or its deletion."""
-        if _settings_seen(self.spokelimits, read_spokelimit(body), gone=gone):
+        if _stored(self.spokelimits, read_spokelimit(body), gone=gone):
             self.on_limits()
         return set()
 
     @_contained
     def namespace_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
         """Store a Namespace, or its deletion."""
-        if _settings_seen(self.namespaces, read_namespace(body), gone=gone):
+        if _stored(self.namespaces, read_namespace(body), gone=gone):
             self.on_limits()
         return set()
 
-    @_contained
-    def further_seen(self, kind: Kind, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
-        """Store an object of our other kinds, or its deletion."""
-        if _settings_seen(self.further[kind], read_object(body), gone=gone):
-            self.on_further(kind)
-        return set()
-
-    def remove_spokelimits(self, absent: Iterable[SpokeLimitView], version: float = math.inf) -> None:
-        """Remove SpokeLimits that a listing lacks."""
+    def remove_settings(self, index: ObjectIndex[T], absent: Iterable[T], version: float = math.inf) -> None:
+        """Remove SpokeLimits or Namespaces that a listing lacks."""
         if absent := list(absent):
-            self.spokelimits.remove_all(absent, version)
+            index.remove_all(absent, version)
             self.on_limits()
-
-    def remove_namespaces(self, absent: Iterable[NamespaceView], version: float = math.inf) -> None:
-        """Remove Namespaces that a listing lacks."""
-        if absent := list(absent):
-            self.namespaces.remove_all(absent, version)
-            self.on_limits()
-
-    def remove_further(self, kind: Kind, absent: Iterable[ObjectView], version: float = math.inf) -> None:
-        """Remove objects of our other kinds that a listing lacks."""
-        if absent := list(absent):
-            self.further[kind].remove_all(absent, version)
-            self.on_further(kind)
 
     @_contained
     def event_seen(self, body: Mapping[str, Any], *, gone: bool = False) -> set[Key]:
@@ -370,7 +345,7 @@ class Store:
         event = None if gone else read_event(body)
         if event is None:
             return set()
-        about = self.pods.get(event.pod) if isinstance(event, PodWarning) else self.jobs.get(event.job)
+        about = self.pods.get(event.key) if event.kind == "Pod" else self.jobs.get(event.key)
         known = about is not None and about.meta.uid == event.about
         return {about.spokejob} if self._warnings.put(event, known=known) and about and known else set()
 
@@ -388,11 +363,8 @@ class Store:
     def unfinished(self) -> Iterator[SpokeJob]:
         """Return the SpokeJobs that are not final."""
         for item in self.spokejobs:
-            if isinstance(item, SpokeJob) and not _is_final(item):
+            if isinstance(item, SpokeJob) and not item.status.is_final:
                 yield item
-
-    def _gone(self, index: ObjectIndex[Any], meta: Meta) -> bool:
-        return index.remove(meta.key, meta.uid, meta.resource_version)
 
 
 def key_of(spokejob: SpokeJob) -> Key:
@@ -406,13 +378,9 @@ def run_key(spokejob: SpokeJob, run: int) -> Key:
     return Key(spokejob.namespace, names.spokejob_name(spec.job_type, spec.request_id, spec.uid, run))
 
 
-def _is_final(spokejob: SpokeJob) -> bool:
-    return spokejob.status.outcome is not None and spokejob.status.outcome.final
-
-
 def _template_of(item: SpokeJob | Packed | Unreadable) -> Key | None:
     """Return the PodTemplate of a SpokeJob that is not final. Others make no further Jobs from it."""
-    if isinstance(item, SpokeJob) and not _is_final(item):
+    if isinstance(item, SpokeJob) and not item.status.is_final:
         return Key(item.namespace, item.spec.pod_template)
     return None
 
@@ -435,21 +403,18 @@ def _identify_spokejob(item: SpokeJob | Packed | Unreadable) -> Identity:
     return Identity(_key_of(item), item.uid, digits(item.resource_version))
 
 
-def _settings_index(alike: Callable[[V, V], bool]) -> ObjectIndex[V]:
-    """Return the index of a kind whose objects belong to no SpokeJob."""
-    return ObjectIndex(lambda item: Identity(item.key, item.uid, item.resource_version), lambda item: item.key, alike)
-
-
-def _settings_seen(index: ObjectIndex[V], item: V, *, gone: bool) -> bool:
+def _stored(index: ObjectIndex[M], item: M, *, gone: bool) -> bool:
     """Store an object or its deletion; return whether something has changed for the operator."""
-    return index.remove(item.key, item.uid, item.resource_version) if gone else index.put(item)
+    meta = item.meta
+    return index.remove(meta.key, meta.uid, meta.resource_version) if gone else index.put(item)
 
 
-def _specs_alike(old: ObjectView, new: ObjectView) -> bool:
-    return old.spec == new.spec
+def _own_key(item: PodTemplate | SpokeLimitView | NamespaceView) -> Key:
+    """Return the key of an object that belongs to no SpokeJob."""
+    return item.meta.key
 
 
-def _identify(item: Job | Pod | PodTemplate) -> Identity:
+def _identify(item: Job | Pod | PodTemplate | SpokeLimitView | NamespaceView) -> Identity:
     return Identity(item.meta.key, item.meta.uid, item.meta.resource_version)
 
 

@@ -14,10 +14,9 @@ import sys
 from collections import OrderedDict
 from typing import NamedTuple
 
-from spoke_jobs_operator.core.objects.api_objects import FailedCreate, Meta, PodWarning
+from spoke_jobs_operator.core.objects.api_objects import Meta, WarningEvent
 from spoke_jobs_operator.core.objects.read_objects import PULL_SECRET_WARNING
 
-Warned = FailedCreate | PodWarning
 _BESIDE_TEXTS = 1_000
 """The bytes that an Event takes beside its own texts."""
 
@@ -36,7 +35,7 @@ UNKNOWN = Bytes(in_namespace=500_000, in_all=5_000_000)
 
 
 class _Slot(NamedTuple):
-    event: Warned
+    event: WarningEvent
     size: int
 
 
@@ -52,12 +51,12 @@ class _Memory:
     def __len__(self) -> int:
         return sum(map(len, self._events.values()))
 
-    def get(self, namespace: str, name: str) -> Warned | None:
+    def get(self, namespace: str, name: str) -> WarningEvent | None:
         """Return the Event of a slot."""
         found = self._events.get(namespace)
         return found[name].event if found is not None and name in found else None
 
-    def put(self, namespace: str, name: str, event: Warned) -> None:
+    def put(self, namespace: str, name: str, event: WarningEvent) -> None:
         """Replace the Event of a slot. The oldest ones are dropped to make room."""
         self.pop(namespace, name)
         slot = _Slot(event, _size_of(event))
@@ -68,7 +67,7 @@ class _Memory:
         while self._size > self._most.in_all:
             self._drop_oldest(max(self._sizes, key=lambda item: self._sizes[item]))
 
-    def pop(self, namespace: str, name: str) -> Warned | None:
+    def pop(self, namespace: str, name: str) -> WarningEvent | None:
         """Forget the Event of a slot, and return it."""
         found = self._events.get(namespace)
         if found is None or (slot := found.pop(name, None)) is None:
@@ -96,20 +95,19 @@ class WarningsSeen:
     def __len__(self) -> int:
         return len(self._known) + len(self._unknown)
 
-    def about(self, item: Meta) -> tuple[Warned, ...]:
+    def about(self, item: Meta) -> tuple[WarningEvent, ...]:
         """Return the newest Event about an object, and the one about its pull Secret."""
         found = (self._known.get(item.key.namespace, slot) for slot in _slots(item.uid))
         return tuple(event for event in found if event is not None)
 
-    def put(self, event: Warned, *, known: bool) -> bool:
+    def put(self, event: WarningEvent, *, known: bool) -> bool:
         """Remember an Event. Return False if a newer one about the same object is known.
 
         :param known: whether the object that it is about is known.
         """
         namespace = event.meta.key.namespace
         of_any, of_pull_secret = _slots(event.about)
-        is_pull_secret = isinstance(event, PodWarning) and event.reason == PULL_SECRET_WARNING
-        slot = of_pull_secret if is_pull_secret else of_any
+        slot = of_pull_secret if event.reason == PULL_SECRET_WARNING else of_any
         memory = self._known if known else self._unknown
         old = memory.get(namespace, slot)
         if old is not None and old.meta.resource_version >= event.meta.resource_version:
@@ -130,9 +128,8 @@ class WarningsSeen:
             self._unknown.pop(item.key.namespace, slot)
 
 
-def _size_of(event: Warned) -> int:
-    texts = [event.message, event.about, event.meta.key.name, event.meta.uid]
-    texts += [event.pod.name, event.container] if isinstance(event, PodWarning) else [event.job.name]
+def _size_of(event: WarningEvent) -> int:
+    texts = (event.message, event.about, event.meta.key.name, event.meta.uid, event.key.name, event.container)
     return _BESIDE_TEXTS + sum(map(sys.getsizeof, texts))
 
 

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from spoke_jobs.contract.custom_resources.kinds import Kind
 from spoke_jobs.contract.names import LABEL_SPOKEJOB
 from spoke_jobs.shared.api_errors import ApiError
-from spoke_jobs.shared.object_fields import digits, uid_of
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.shell.api.operator_client import Client, Listing
 from spoke_jobs_operator.shell.metrics.operator_metrics import OperatorMetrics, Where
@@ -193,12 +192,8 @@ class Compare:
             self._add(index.owner_of(item))
 
     async def _store_listing(self, listing: Listing, see: See) -> Listed:
-        uids: set[str] = set()
-        version = 0
-        async for page in listing.pages:
-            version = digits(page.resource_version)
-            for item in page.items:
-                uids.add(uid_of(item))
-                for key in see(item):
-                    self._add(key)
-        return Listed(listing.namespace, frozenset(uids), version)
+        def seen(item: Mapping[str, Any]) -> None:
+            for key in see(item):
+                self._add(key)
+
+        return await Listed.seen(listing.namespace, listing.pages, seen)

@@ -1,4 +1,4 @@
-"""List SpokeLimits and objects of our further kinds, and read Namespaces.
+"""List SpokeLimits, and list or read Namespaces.
 
 An older chart lacks definitions and rights: then work without them.
 
@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
 from spoke_jobs.contract import names
 from spoke_jobs.contract.custom_resources.kinds import CUSTOM, Kind
 from spoke_jobs.shared.api_errors import ApiError, Forbidden, NotFound
-from spoke_jobs.shared.object_fields import digits, uid_of
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.shell.api.operator_client import Client
 from spoke_jobs_operator.shell.store.store import Listed, ObjectIndex, Store
@@ -52,15 +51,15 @@ class LimitSources:
         self._lacking: set[tuple[Kind, str | None]] = set()
 
     async def compare(self, namespace: str | None) -> None:
-        """Compare the store with the SpokeLimits, further objects and Namespaces of one namespace, or of all.
+        """Compare the store with the SpokeLimits and Namespaces of one namespace, or of all.
 
         :raises ApiError: if they could not be read for a reason other than a missing definition or missing rights.
         """
-        store = self._store
-        await self._compare_kind(Kind.SPOKELIMIT, namespace, store.spokelimits, store.remove_spokelimits)
-        for kind, index in store.further.items():
-            await self._compare_kind(kind, namespace, index, partial(store.remove_further, kind))
-        await (self._compare_namespaces() if namespace is None else self._read_namespace(namespace))
+        await self._compare_kind(Kind.SPOKELIMIT, namespace, self._store.spokelimits)
+        if namespace is None:
+            await self._compare_kind(Kind.NAMESPACE, None, self._store.namespaces)
+        else:
+            await self._read_namespace(namespace)
 
     async def watchable(self) -> tuple[Kind, ...]:
         """Return the kinds that can be watched: the ones that can be listed in all served namespaces.
@@ -87,50 +86,20 @@ class LimitSources:
                 except ApiError as error:  # the comparison reports it
                     logger.debug("could not read the Namespace: %s", error, extra={"namespace": namespace})
 
-    async def _compare_kind(
-        self,
-        kind: Kind,
-        namespace: str | None,
-        index: ObjectIndex[V],
-        remove: Callable[[Iterable[V], float], None],
-    ) -> None:
-        """Compare the objects of one of our kinds. They belong to no SpokeJob.
-
-        :param remove: removes objects that are gone, given the version of the listing.
-        """
-        listing = self._client.listing(kind, namespace)
-        uids: set[str] = set()
-        version = 0
+    async def _compare_kind(self, kind: Kind, namespace: str | None, index: ObjectIndex[V]) -> None:
+        """Compare the objects of a kind. They belong to no SpokeJob."""
+        pages = self._client.listing(kind, namespace).pages
         try:
-            async for page in listing.pages:
-                version = digits(page.resource_version)
-                for item in page.items:
-                    uids.add(uid_of(item))
-                    self._store.see(kind.plural, item, gone=False)
+            listed = await Listed.seen(namespace, pages, partial(self._store.see, kind.plural, gone=False))
         except Forbidden as error:  # the known objects still apply
             self._lacks(kind, namespace, error)
             return
         except NotFound as error:  # there is no definition, so there are no objects
             self._lacks(kind, namespace, error)
-            remove([item for item in index if namespace in (None, index.owner_of(item).namespace)], math.inf)
-            return
-        self._lacking.discard((kind, namespace))
-        remove(index.absent(Listed(namespace, frozenset(uids), version)), version)
-
-    async def _compare_namespaces(self) -> None:
-        uids: set[str] = set()
-        version = 0
-        try:
-            async for page in self._client.listing(Kind.NAMESPACE, None).pages:
-                version = digits(page.resource_version)
-                for item in page.items:
-                    uids.add(uid_of(item))
-                    self._store.namespace_seen(item)
-        except (Forbidden, NotFound) as error:
-            self._lacks(Kind.NAMESPACE, None, error)
-            return
-        self._lacking.discard((Kind.NAMESPACE, None))
-        self._store.remove_namespaces(self._store.namespaces.absent(Listed(None, frozenset(uids), version)), version)
+            listed = Listed(namespace, frozenset(), math.inf)
+        else:
+            self._lacking.discard((kind, namespace))
+        self._store.remove_settings(index, index.absent(listed), listed.version)
 
     async def _read_namespace(self, namespace: str) -> None:
         try:
@@ -142,7 +111,7 @@ class LimitSources:
         if body is not None:
             self._store.namespace_seen(body)
         elif known := self._store.namespaces.get(Key("", namespace)):
-            self._store.remove_namespaces([known])
+            self._store.remove_settings(self._store.namespaces, [known])
 
     def _lacks(self, kind: Kind, namespace: str | None, error: ApiError) -> None:
         """Log the first time that the definition or the rights are missing."""

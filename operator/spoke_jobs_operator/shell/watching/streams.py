@@ -166,22 +166,13 @@ class Streams:
 
         @kopf.on.login(registry=registry)
         async def login(**_: Any) -> kopf.AiohttpSession:
-            access = await self._client.access()
-            info = kopf.ConnectionInfo(
-                server=access.server,
-                ca_path=access.ca_path,
-                insecure=access.insecure,
-                certificate_path=access.certificate_path,
-                private_key_path=access.private_key_path,
-                scheme=access.scheme,
-                token=access.token,
-            )
+            info = await self._client.access()
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
                 headers=info.as_http_headers(),
                 **session_options(),
             )
-            return kopf.AiohttpSession(server=access.server, aiohttp_session=session)
+            return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
 
         for kind in (*_KINDS, *self._further):
 

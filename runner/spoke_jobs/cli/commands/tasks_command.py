@@ -26,9 +26,7 @@ def tasks() -> None:
 
     try:
         with garbage_collection.paused():
-            from spoke_jobs.tasks.server.auth import callers_of
-            from spoke_jobs.tasks.server.certificate import certificate_of
-            from spoke_jobs.tasks.server.serve import ServerOptions, serve
+            from spoke_jobs.tasks.server.serve import serve
     except ModuleNotFoundError as error:
         fail(f"`spoke-jobs tasks` needs the Python package {error.name!r}: pip install 'spoke-jobs[tasks]'")
     settings = load_settings()
@@ -36,23 +34,6 @@ def tasks() -> None:
     registry = open_application(settings, with_traceback=True)
     if "job_runner" in settings.model_fields_set:  # without it, tasks that dispatch nothing need no database
         load_runner(settings, registry)
-    in_order = serve(
-        registry,
-        callers_of(settings),
-        ServerOptions(
-            host=settings.tasks_host,
-            port=settings.tasks_port,
-            concurrency=settings.tasks_concurrency,
-            queue_length=settings.tasks_queue,
-            grace_seconds=settings.tasks_grace_seconds,
-            certificate=certificate_of(settings.tasks_tls_cert_file, settings.tasks_tls_key_file),
-            peer_connections=settings.tasks_peer_connections,
-            hung_seconds=settings.tasks_hung_seconds,
-            database=settings.database,
-            lease_seconds=settings.lease_seconds,
-            poll_seconds=settings.poll_seconds,
-        ),
-        on_begin=served.set,
-    )
+    in_order = serve(registry, settings, on_begin=served.set)
     signal.signal(signal.SIGTERM, before)
     leave(Exit.DONE if in_order else Exit.RESTART, dispatch.close)  # even if a task left threads running

@@ -261,6 +261,30 @@ class SpokeJobStatus(ApiModel):
     ledger: LedgerState | None = None
     """The final state of the job's row; decides the outcome."""
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended."""
+        return self.outcome is not None and self.outcome.final
+
+    @property
+    def newest(self) -> AttemptStatus | None:
+        """The record of the newest attempt, if there is one."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def open_attempt(self) -> AttemptStatus | None:
+        """The record of the attempt that has not ended, if there is one."""
+        newest = self.newest
+        return newest if newest is not None and newest.finished_at is None else None
+
+    def condition(self, kind: str) -> Condition | None:
+        """Return the condition of this type."""
+        return next((item for item in self.conditions if item.type == kind), None)
+
+    def said(self, reason: str) -> str:
+        """Return the message of the condition with this reason; empty if there is none."""
+        return next((item.message for item in self.conditions if item.reason == reason and item.message), "")
+
 
 class SpokeJob(ApiModel):
     """A SpokeJob as read from the API server: the fields that runner and operator use."""

@@ -13,6 +13,7 @@ import importlib.util
 import itertools
 import logging
 import os
+import socket
 import sys
 import threading
 import time
@@ -28,13 +29,12 @@ from spoke_jobs.shared.backoff import Backoff
 from spoke_jobs.tasks.client.buffer import Buffer, Tally
 from spoke_jobs.tasks.client.credentials import Credentials, SharedKey, credentials_of
 from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions, check_ca_file, port_of, usable_url
-from spoke_jobs.tasks.client.resolver import Resolve, Resolver, resolve_host
 from spoke_jobs.tasks.protocol.messages import NAME_LIMIT, Task, is_task_id
 
 if TYPE_CHECKING:
     from spoke_jobs.tasks.client.delivery import Delivery
 
-__all__ = ["DispatcherOptions", "DispatcherStatistics", "TaskDispatcher", "credentials_of", "resolve_host"]
+__all__ = ["DispatcherOptions", "DispatcherStatistics", "TaskDispatcher", "credentials_of"]
 
 _STOP_SECONDS = 2.0
 _RESTART_SECONDS = 1.0
@@ -44,8 +44,82 @@ _PAUSE_SECONDS = 1.0
 """How long a fork waits for each thread to reach a point where it holds no lock."""
 _NAMED_WHEN_LOST = 20
 _ROOM_POLL = Backoff(base=0.005, maximum=0.1)
+Resolve = Callable[[str, int], list[str]]
+"""Returns the addresses of a host and port."""
 
 logger = logging.getLogger(__name__)
+
+
+def resolve_host(host: str, port: int) -> list[str]:
+    """Return every address of a host, by the system's resolver."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class Resolver:
+    """Resolves a host at the first :meth:`resolve_now`, and every ``seconds`` from then on, in a thread.
+
+    A headless Service has one address for each replica. The delivery loop's own executor cannot be used, because it
+    accepts no work while the process exits.
+
+    :param found: called with the addresses, on the resolver's thread.
+    """
+
+    def __init__(
+        self, host: str, port: int, seconds: float, resolve: Resolve, found: Callable[[list[str]], None]
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._seconds = seconds
+        self._resolve = resolve
+        self._found = found
+        self._wake = threading.Event()
+        self._stopped = False
+        self._busy = threading.Lock()
+        """Held during a look-up."""
+        self._paused = False
+
+    def start(self) -> None:
+        """Start the thread.
+
+        :raises RuntimeError: if no thread can be started.
+        """
+        threading.Thread(target=self._run, name="spoke-task-resolver", daemon=True).start()
+
+    def resolve_now(self) -> None:
+        """Resolve now, and not only after the interval."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread, after a look-up in progress."""
+        self._stopped = True
+        self._wake.set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait up to ``seconds`` for a look-up to end, and start no other until :meth:`resume`."""
+        self._paused = self._busy.acquire(timeout=seconds)
+
+    def resume(self) -> None:
+        """Allow look-ups again."""
+        if self._paused:
+            self._paused = False
+            self._busy.release()
+
+    def _run(self) -> None:
+        wait: float | None = None
+        while True:
+            self._wake.wait(wait)
+            self._wake.clear()
+            if self._stopped:
+                return
+            wait = self._seconds
+            try:
+                with self._busy:
+                    addresses = self._resolve(self._host, self._port)
+            except (OSError, UnicodeError) as error:  # UnicodeError: no host can have this name
+                logger.error("SPOKE_TASKS_URL: %s can't be resolved (%s); retrying", self._host, error)  # noqa: TRY400
+            else:
+                self._found(addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +167,7 @@ class TaskDispatcher:
             )
         self._reset()
         _all.add(self)
-        atexit.register(self._at_exit)
+        atexit.register(self.close)
 
     def submit(
         self,
@@ -158,7 +232,7 @@ class TaskDispatcher:
         :param timeout: in seconds; by default the options' ``exit_seconds``.
         """
         self._closed = True
-        atexit.unregister(self._at_exit)
+        atexit.unregister(self.close)
         self.flush(self._options.exit_seconds if timeout is None else timeout)
         self._stopped.set()
         self._resolver.stop()
@@ -214,7 +288,7 @@ class TaskDispatcher:
                 except RuntimeError:  # there are too many threads: the next task tries again
                     self._thread = None
                     raise
-                _at_multiprocessing_exit(self._at_exit)
+                _at_multiprocessing_exit(self.close)
 
     def _wake(self) -> None:
         if self._delivery is not None:  # else the delivery finds the task when it starts
@@ -245,9 +319,6 @@ class TaskDispatcher:
         self._resolver.resolve_now()
         await delivery.run(self._imported)
 
-    def _at_exit(self) -> None:
-        self.close()
-
     def _before_fork(self) -> None:
         # A child inherits the locks that our threads hold now, for example of half-imported modules or of the system's
         # resolver, and has no thread to release them. So our threads pause during a fork.
@@ -273,7 +344,7 @@ class TaskDispatcher:
         self._reset()
 
 
-def _at_multiprocessing_exit(function: Callable[[], None]) -> None:
+def _at_multiprocessing_exit(function: Callable[[], object]) -> None:
     """Call a function when this process ends, if it is a forked child of multiprocessing: it runs no other handlers."""
     process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
     if process is not None and util is not None and process.parent_process() is not None:

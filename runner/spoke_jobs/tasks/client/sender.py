@@ -26,8 +26,15 @@ from spoke_jobs.tasks.client.dispatcher_options import DispatcherOptions
 from spoke_jobs.tasks.client.replicas import SHORTENING, Replica, Replicas
 from spoke_jobs.tasks.client.transport import address_url, retry_after
 from spoke_jobs.tasks.client.trust import Trust
-from spoke_jobs.tasks.protocol.encoding import AnswerLines, BadAnswer, parse_acknowledgement, task_line
-from spoke_jobs.tasks.protocol.messages import NDJSON, Acknowledgement, TaskOutcome
+from spoke_jobs.tasks.protocol.messages import (
+    NDJSON,
+    Acknowledgement,
+    AnswerLines,
+    BadAnswer,
+    TaskOutcome,
+    parse_acknowledgement,
+    task_line,
+)
 
 _CONTENT_REFUSED = frozenset({400, 413, 415, 422})
 """Statuses of a request that would be refused again."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.shared.secret_file import stat_regular
+from spoke_jobs.shared.secret_file import Version, version_of
 
 LOOK_EVERY_SECONDS = 10.0
 
@@ -47,8 +47,5 @@ class Trust:
         except OSError:  # it is being replaced: look again later
             pass
 
-    def _look(self) -> tuple[int, int]:
-        if not self._file:
-            return (0, 0)
-        found = stat_regular(self._file)
-        return (found.st_mtime_ns, found.st_ino)
+    def _look(self) -> Version | None:
+        return version_of(self._file) if self._file else None

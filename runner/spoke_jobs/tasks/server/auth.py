@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import math
 import os
 import re
 import time
@@ -21,11 +22,10 @@ from typing import Any, Protocol
 from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.settings import Settings
 from spoke_jobs.shared.secret_file import Secret
-from spoke_jobs.tasks.protocol.messages import AUDIENCE
-from spoke_jobs.tasks.protocol.shared_key import CurrentKey
+from spoke_jobs.shared.token_body import read_token_body
+from spoke_jobs.shared.token_bucket import TokenBucket
+from spoke_jobs.tasks.protocol.messages import AUDIENCE, CurrentKey
 from spoke_jobs.tasks.server.log_throttle import LogThrottle
-from spoke_jobs.tasks.server.review_limits import ReviewLimits
-from spoke_jobs.tasks.server.token_claims import Claims, read_claims
 from spoke_jobs.tasks.server.token_review import Review, ReviewFailed, TokenReviews
 
 _SCHEME = "bearer"
@@ -42,6 +42,13 @@ _KNOWN_CONCURRENT = 8
 _UNKNOWN_CONCURRENT = 4
 _TURN_SECONDS = 5.0
 """How long a token waits for its review to begin."""
+PEER_PER_SECOND = 2.0
+PEER_BURST = 20.0
+"""A pod shows one token, and another one about once an hour. Pods behind one proxy share a peer."""
+TOTAL_PER_SECOND = 50.0
+TOTAL_BURST = 200.0
+"""After a rollout, each replica sees a new token from every pod."""
+_PEERS_LIMIT = 4_096
 _ACCOUNT = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?", re.ASCII)
 _USER = "system:serviceaccount:"
 
@@ -60,6 +67,67 @@ class AuthRefusal:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The claims that every token of a service account has (RFC 7519, section 4.1). Nobody has verified them.
+
+    They can only be a reason to refuse a token: whoever forges a token writes what they like into it.
+    """
+
+    audiences: frozenset[str]
+    subject: str
+    expires: float
+    """Seconds since 1970."""
+
+
+def read_claims(token: str) -> Claims | None:
+    """Return the claims; None if this is not a token of a service account. Raises nothing, whatever the text."""
+    found = read_token_body(token)
+    if found is None:
+        return None
+    audiences, subject, expires = found.get("aud"), found.get("sub"), found.get("exp")
+    if isinstance(audiences, str):
+        audiences = [audiences]
+    if not isinstance(audiences, list) or not all(isinstance(one, str) for one in audiences):
+        return None
+    if not isinstance(subject, str) or isinstance(expires, bool) or not isinstance(expires, int | float):
+        return None
+    try:
+        seconds = float(expires)
+    except OverflowError:
+        return None
+    return Claims(frozenset(audiences), subject, seconds) if math.isfinite(seconds) else None
+
+
+class ReviewLimits:
+    """How many unknown tokens the API server is asked about: token buckets, one for each peer, and one for all.
+
+    Without them, whoever can reach the port could make the API server review forged tokens as fast as they can be sent.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._total = TokenBucket(TOTAL_PER_SECOND, TOTAL_BURST, clock)
+        self._peers: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def allow(self, peer: str) -> bool:
+        """Return whether an unknown token of this peer may be reviewed now."""
+        bucket = self._peers.get(peer)
+        if bucket is None:
+            bucket = self._peers[peer] = TokenBucket(PEER_PER_SECOND, PEER_BURST, self._clock)
+        self._peers.move_to_end(peer)
+        if len(self._peers) > _PEERS_LIMIT:
+            self._peers.popitem(last=False)
+        return _take(bucket) and _take(self._total)
+
+
+def _take(bucket: TokenBucket) -> bool:
+    if bucket.take() == 0:
+        return True
+    bucket.put_back()
+    return False
+
+
 class CallerCheck(Protocol):
     """Decides whether a request is allowed."""
 
@@ -71,13 +139,6 @@ class CallerCheck(Protocol):
         """
 
 
-class TokenCheck(Protocol):
-    """Decides whether a token is allowed."""
-
-    async def refusal_of(self, token: str, peer: str) -> AuthRefusal | None:
-        """Return why the token is refused; None if it is allowed."""
-
-
 class Callers:
     """Allows ``Authorization: Bearer`` with the shared key, compared in constant time, or with a token.
 
@@ -85,7 +146,7 @@ class Callers:
     :param tokens: checks tokens; None to accept only the key.
     """
 
-    def __init__(self, key: Secret = "", tokens: TokenCheck | None = None) -> None:
+    def __init__(self, key: Secret = "", tokens: ServiceAccounts | None = None) -> None:
         self._key = CurrentKey(key) if key or tokens is None else None
         self._tokens = tokens
 
@@ -163,7 +224,7 @@ class ServiceAccounts:
         self._unknown_turns = asyncio.Semaphore(_UNKNOWN_CONCURRENT)
 
     async def refusal_of(self, token: str, peer: str) -> AuthRefusal | None:
-        """See :class:`TokenCheck`."""
+        """Return why the token is refused; None if it is allowed."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         known = self._accepted.get(digest)
         cached = known or self._refused.get(digest)

@@ -8,14 +8,12 @@ import time
 from collections.abc import Callable
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.shared.secret_file import stat_regular
+from spoke_jobs.shared.secret_file import Version, version_of
 
 LOOK_EVERY_SECONDS = 10.0
 """How often the files are checked. The kubelet updates a mounted Secret within about a minute."""
 
 logger = logging.getLogger(__name__)
-
-_Versions = tuple[tuple[int, int, int], ...]
 
 
 class Certificate:
@@ -52,9 +50,8 @@ class Certificate:
                 logger.error("the renewed certificate can't be used; the last one stays in use: %s", error)  # noqa: TRY400
         return self._context
 
-    def _look(self) -> _Versions:
-        found = [stat_regular(file) for file in self._files]
-        return tuple((one.st_mtime_ns, one.st_ino, one.st_size) for one in found)
+    def _look(self) -> list[Version]:
+        return [version_of(file) for file in self._files]
 
     def _read(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

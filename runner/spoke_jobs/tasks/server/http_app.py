@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,23 +21,24 @@ from starlette.types import Receive, Scope, Send
 
 from spoke_jobs.contract.task_causes import TaskCause
 from spoke_jobs.shared.metric_exposition import Exposition, MetricFormat, wanted_format
-from spoke_jobs.tasks.protocol.encoding import BadRequest, acknowledgement_line, parse_batch
 from spoke_jobs.tasks.protocol.messages import (
     BODY_LIMIT_BYTES,
     JSON,
     NDJSON,
     PATH,
     Acknowledgement,
+    BadRequest,
     Malformed,
     Task,
     TaskOutcome,
+    acknowledgement_line,
+    parse_batch,
 )
 from spoke_jobs.tasks.server.auth import CallerCheck
 from spoke_jobs.tasks.server.bounded_protocol import CONNECTION
 from spoke_jobs.tasks.server.executor import TaskExecutor
 from spoke_jobs.tasks.server.log_throttle import LogThrottle
 from spoke_jobs.tasks.server.loop_share import LoopShare
-from spoke_jobs.tasks.server.readiness import Readiness
 
 EMPTY_LINE_SECONDS = 5.0
 """How often an empty line is sent while there is no acknowledgement to send. It shows that the server is alive."""
@@ -48,6 +50,10 @@ _RETRY_LATER = {"retry-after": "1"}
 _ACCEPTED_AT_A_TIME = 100
 _DISCARDED_BYTES = 1_048_576
 """How much of a refused request's body is read. A dispatcher sends less."""
+UNREADY_AFTER_SECONDS = 10.0
+"""For how long requests must have been turned away, with none accepted."""
+QUIET_SECONDS = 30.0
+"""A replica is ready again when it has turned nobody away for this long."""
 
 _REFUSALS = (
     *((401, reason) for reason in ("none", "scheme", "key", "form", "token", "audience")),
@@ -61,6 +67,41 @@ Metrics = Callable[[], Awaitable[Exposition]]
 logger = logging.getLogger(__name__)
 _refusals = logging.getLogger(f"{__name__}.refusals")
 _refusals.addFilter(LogThrottle())
+
+
+class Readiness:
+    """Notes the requests that are accepted, and those that are turned away although they may be good.
+
+    Requests with invalid credentials, or with unknown tokens beyond the limit, do not count. Otherwise anybody could
+    make a replica unready.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None
+        self._last = 0.0
+        self._why = ""
+
+    def accepted(self) -> None:
+        """Note a request with tasks that was accepted."""
+        self._since = None
+
+    def turned_away(self, why: str) -> None:
+        """Note a request, or a connection, for which there was no room or no review."""
+        now = self._clock()
+        if self._since is None or now - self._last > QUIET_SECONDS:
+            self._since = now
+        self._last = now
+        self._why = why
+
+    def problem(self) -> str | None:
+        """Return why no request gets through; None if requests do, or if nobody has tried."""
+        if self._since is None or self._clock() - self._last > QUIET_SECONDS:
+            return None
+        seconds = self._last - self._since
+        if seconds < UNREADY_AFTER_SECONDS:
+            return None
+        return f"no request was accepted for {seconds:.0f} s: {self._why}"
 
 
 @dataclass(slots=True)

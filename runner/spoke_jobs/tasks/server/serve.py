@@ -14,7 +14,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -28,10 +28,11 @@ from spoke_jobs.ledger.outbox.task_outbox import Outbox
 from spoke_jobs.ledger.pool_metrics import pool_use
 from spoke_jobs.middleware.hook_calls import close_all
 from spoke_jobs.registry import Registry
-from spoke_jobs.shared.secret_file import Secret, value_of
-from spoke_jobs.tasks.server.auth import CallerCheck
+from spoke_jobs.settings import Settings
+from spoke_jobs.shared.secret_file import value_of
+from spoke_jobs.tasks.server.auth import callers_of
 from spoke_jobs.tasks.server.bounded_protocol import HEADERS_LIMIT_BYTES, BoundedProtocol
-from spoke_jobs.tasks.server.certificate import Certificate
+from spoke_jobs.tasks.server.certificate import Certificate, certificate_of
 from spoke_jobs.tasks.server.connection_phases import PHASE_SECONDS, Phase
 from spoke_jobs.tasks.server.connection_table import ConnectionLimits, ConnectionTable
 from spoke_jobs.tasks.server.executor import TaskExecutor
@@ -49,44 +50,19 @@ RECORD_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """How a task server runs."""
-
-    host: str
-    port: int
-    concurrency: int
-    """How many ``def`` tasks run at once. As many ``async def`` tasks may run, too."""
-    queue_length: int
-    """How many accepted tasks may be unfinished."""
-    grace_seconds: float
-    """How long accepted tasks may take after SIGTERM."""
-    certificate: Certificate | None = None
-    """None for plain HTTP."""
-    peer_connections: int = 1_000
-    """How many connections one address may have."""
-    hung_seconds: float = 60.0
-    """How long a task may keep its slot beyond its timeout before the process restarts."""
-    database: Secret = ""
-    """The application's database, for ``ctx.session`` and the outbox; empty for neither."""
-    runner: str = CLUSTER_RUNNER
-    """The runner whose outbox is served."""
-    lease_seconds: float = 30.0
-    poll_seconds: float = 0.5
-
-
-def serve(
-    registry: Registry, callers: CallerCheck, options: ServerOptions, on_begin: Callable[[], None] = lambda: None
-) -> bool:
+def serve(registry: Registry, settings: Settings, on_begin: Callable[[], None] = lambda: None) -> bool:
     """Run the registry's tasks for callers that may send them, until SIGTERM.
+
+    An application without tasks gets a server that is ready and refuses every task, so that its installation succeeds.
 
     :param on_begin: called once this process handles signals and accepts tasks.
     :returns: False if the process must restart because tasks hang.
-    An application without tasks gets a server that is ready and refuses every task, so that its installation succeeds.
-
-    :raises ConfigurationError: if the port cannot be opened.
+    :raises ConfigurationError: if the port cannot be opened, or the callers or the certificate cannot be used.
     :raises DatabaseError: if the database is not migrated.
     """
+    callers = callers_of(settings)
+    certificate = certificate_of(settings.tasks_tls_cert_file, settings.tasks_tls_key_file)
+    concurrency, queue_length = settings.tasks_concurrency, settings.tasks_queue
     intake = Intake()
     server: _Server | None = None
 
@@ -94,27 +70,27 @@ def serve(
         if server is not None:
             server.restart(why)
 
-    database = _database(options)
+    database = _database(settings)
     executor = TaskExecutor(
         registry,
-        concurrency=options.concurrency,
-        limit=options.queue_length,
-        reserved=min(options.concurrency, options.queue_length // 4) if database is not None else 0,
+        concurrency=concurrency,
+        limit=queue_length,
+        reserved=min(concurrency, queue_length // 4) if database is not None else 0,
         sessions=(lambda: Session(database)) if database is not None else None,
-        hung_seconds=options.hung_seconds,
+        hung_seconds=settings.tasks_hung_seconds,
         on_stuck=on_stuck,
     )
     outbox = None
     if database is not None and len(registry.tasks):
-        pace = OutboxWorkerOptions(options.concurrency, options.lease_seconds, options.poll_seconds)
-        outbox = OutboxWorker(Outbox(database, options.runner), list(registry.tasks), executor, pace)
+        pace = OutboxWorkerOptions(concurrency, settings.lease_seconds, settings.poll_seconds)
+        outbox = OutboxWorker(Outbox(database, CLUSTER_RUNNER), list(registry.tasks), executor, pace)
 
     def on_start() -> None:
         on_begin()
         if outbox is not None:
             outbox.start()
 
-    table, share = ConnectionTable(_limits(options)), LoopShare()
+    table, share = ConnectionTable(_limits(settings.tasks_peer_connections)), LoopShare()
     app = TaskApp(
         executor,
         callers,
@@ -122,7 +98,7 @@ def serve(
         TaskMetrics(
             executor,
             intake,
-            options.concurrency,
+            concurrency,
             outbox,
             table,
             pool=lambda: pool_use(database) if database is not None else None,
@@ -142,26 +118,26 @@ def serve(
         timeout_graceful_shutdown=ACKNOWLEDGE_SECONDS,
         h11_max_incomplete_event_size=HEADERS_LIMIT_BYTES,
     )
-    listening = _listen(options.host, options.port)
+    listening = _listen(settings.tasks_host, settings.tasks_port)
     if not len(registry.tasks):
         logger.warning("the application of SPOKE_APP declares no task; this server is idle, and refuses every task")
     logger.info(
         "task server listening on %s port %d, %s: %d tasks declared, %d run at once, %d in the queue; %s",
         *listening.getsockname()[:2],
-        "with TLS" if options.certificate is not None else "without TLS",
+        "with TLS" if certificate is not None else "without TLS",
         len(registry.tasks),
-        options.concurrency,
-        options.queue_length,
+        concurrency,
+        queue_length,
         "serving the outbox" if outbox is not None else "no outbox",
     )
-    server = _Server(config, table, share, options, executor, intake, outbox)
+    server = _Server(config, table, share, certificate, executor, intake, outbox, settings.tasks_grace_seconds)
     server.run(sockets=[listening])
     close_all(registry.middleware)
     return not server.restarting
 
 
-def _limits(options: ServerOptions) -> ConnectionLimits:
-    limits = ConnectionLimits(peer=options.peer_connections)
+def _limits(peer: int) -> ConnectionLimits:
+    limits = ConnectionLimits(peer=peer)
     fitting = connections_that_fit(limits.total + limits.probes)
     return replace(limits, total=max(1, fitting - limits.probes))
 
@@ -174,24 +150,25 @@ class _Server(GuardedServer):
         config: uvicorn.Config,
         table: ConnectionTable,
         share: LoopShare,
-        options: ServerOptions,
+        certificate: Certificate | None,
         executor: TaskExecutor,
         intake: Intake,
         outbox: OutboxWorker | None,
+        grace_seconds: float,
     ) -> None:
         super().__init__(
             config,
             table,
             share,
             on_full=lambda: intake.readiness.turned_away("all connections are in use by senders"),
-            tls=options.certificate.context if options.certificate is not None else None,
+            tls=certificate.context if certificate is not None else None,
         )
         self.restarting = False
         self._stop_signalled = False
         self._executor = executor
         self._intake = intake
         self._outbox = outbox
-        self._grace_seconds = options.grace_seconds
+        self._grace_seconds = grace_seconds
         self._serving: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
 
@@ -241,13 +218,13 @@ def _ended(executor: TaskExecutor) -> str:
     return ", ".join(f"{count} {outcome.value}" for outcome, count in executor.counts.ended.items())
 
 
-def _database(options: ServerOptions) -> Any:
-    url = value_of(options.database)
+def _database(settings: Settings) -> Any:
+    url = value_of(settings.database)
     if not url:
         return None
     # One connection for each task that uses ctx.session, one for the outbox, and some for scrapes.
-    pooled: dict[str, Any] = {} if url.startswith("sqlite") else {"pool_size": 2 * options.concurrency + 4}
-    database = create_engine(options.database, **pooled)
+    pooled: dict[str, Any] = {} if url.startswith("sqlite") else {"pool_size": 2 * settings.tasks_concurrency + 4}
+    database = create_engine(settings.database, **pooled)
     try:
         check_schema(database)
     except DatabaseUnreachable as error:

@@ -78,20 +78,36 @@ class WaitingTasks:
         return len(self._by_source[0]) + len(self._by_source[1])
 
 
-class ThreadSlots:
-    """Threads for ``def`` tasks. A thread wakes the next if more tasks wait. So quick tasks need few threads."""
+class _Slots:
+    """A bounded number of tasks at once, and those that wait for a slot."""
 
     def __init__(self, concurrency: int, wanted: Wanted, ended: Ended) -> None:
         self.entries: list[AcceptedTask | None] = [None] * concurrency
         """By slot, the task that runs there."""
+        self._wanted = wanted
+        self._completions = _Completions(ended)
+        self._todo = WaitingTasks()
+
+    @property
+    def queued(self) -> int:
+        """How many tasks have not started."""
+        return len(self._todo)
+
+    def take_all(self) -> list[AcceptedTask]:
+        """Take back the tasks that have not started."""
+        return self._todo.take_all()
+
+
+class ThreadSlots(_Slots):
+    """Threads for ``def`` tasks. A thread wakes the next if more tasks wait. So quick tasks need few threads."""
+
+    def __init__(self, concurrency: int, wanted: Wanted, ended: Ended) -> None:
+        super().__init__(concurrency, wanted, ended)
         # Daemon threads: a task that hangs must not keep the process from ending.
         self.threads = [
             threading.Thread(target=self._work, args=(slot,), name=f"spoke-task-{slot}", daemon=True)
             for slot in range(concurrency)
         ]
-        self._wanted = wanted
-        self._completions = _Completions(ended)
-        self._todo = WaitingTasks()
         self._lock = threading.Lock()
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._sleepers = 0
@@ -108,15 +124,10 @@ class ThreadSlots:
         self._todo.put(entry)
         self._wake_one()
 
-    @property
-    def queued(self) -> int:
-        """How many tasks have not started."""
-        return len(self._todo)
-
     def take_all(self) -> list[AcceptedTask]:
         """Take back the tasks that have not started."""
         with self._lock:
-            return self._todo.take_all()
+            return super().take_all()
 
     def stop(self) -> None:
         """End each thread after its current task."""
@@ -155,16 +166,12 @@ class ThreadSlots:
             self._completions.add(entry, ack)
 
 
-class AsyncSlots:
+class AsyncSlots(_Slots):
     """An event loop that runs a bounded number of ``async def`` tasks at once."""
 
     def __init__(self, concurrency: int, wanted: Wanted, ended: Ended) -> None:
-        self.entries: list[AcceptedTask | None] = [None] * concurrency
-        """By slot, the task that runs there."""
+        super().__init__(concurrency, wanted, ended)
         self._free = list(range(concurrency))
-        self._wanted = wanted
-        self._completions = _Completions(ended)
-        self._todo = WaitingTasks()
         self._notified = False
         self._running: dict[asyncio.Future[None], AcceptedTask] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -184,15 +191,6 @@ class AsyncSlots:
         if not self._notified:
             self._notified = True
             self._call(self._wake)
-
-    @property
-    def queued(self) -> int:
-        """How many tasks have not started."""
-        return len(self._todo)
-
-    def take_all(self) -> list[AcceptedTask]:
-        """Take back the tasks that have not started."""
-        return self._todo.take_all()
 
     def blocker(self) -> AcceptedTask | None:
         """Return the task that blocks the loop; None if no task blocks it. Safe from any thread."""

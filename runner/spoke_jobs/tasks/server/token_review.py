@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 
 from spoke_jobs.errors import ConfigurationError
-from spoke_jobs.shared.secret_file import stat_regular
+from spoke_jobs.shared.secret_file import TokenFile, stat_regular
 from spoke_jobs.shared.strict_json import NotJson, read_json_object
 from spoke_jobs.tasks.protocol.messages import AUDIENCE
 
@@ -19,8 +17,6 @@ PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 _SECONDS = 5.0
 _LONGEST_ANSWER = 1_000_000
 """The most bytes of a TokenReview that are read: it repeats the token, and lists the account's groups."""
-_TOKEN_SECONDS = 30.0
-"""How often this process's own token is read again, since the kubelet renews it."""
 
 
 class ReviewFailed(Exception):
@@ -42,13 +38,10 @@ class TokenReviews:
 
     def __init__(self, url: str, ca_file: str, token_file: str) -> None:
         self._url = url.rstrip("/") + PATH
-        self._token_file = Path(token_file)
-        self._token = ""
-        self._read_at = float("-inf")
         try:
-            self._own_token()
+            self._token = TokenFile(token_file)
             verify = _context(ca_file) if url.startswith("https:") else False
-        except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError, and a UnicodeDecodeError a ValueError
+        except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
             raise ConfigurationError(
                 f"SPOKE_TASKS_CALLERS needs TokenReviews, and these need a service account's token: {error}. Mount "
                 "the token, or set SPOKE_TASKS_API_TOKEN_FILE and SPOKE_TASKS_API_CA_FILE"
@@ -66,29 +59,16 @@ class TokenReviews:
             "spec": {"token": token, "audiences": [AUDIENCE]},
         }
         try:
-            headers = {"authorization": f"Bearer {self._own_token()}"}
+            headers = {"authorization": f"Bearer {self._token.read()}"}
             answer = await self._client.post(self._url, json=review, headers=headers)
         except (httpx.HTTPError, OSError) as error:
             raise ReviewFailed(f"{type(error).__name__} {error}".strip()) from None
-        except ValueError:  # say nothing of the token
-            raise ReviewFailed(f"{self._token_file} has no token that can be sent") from None
         if answer.status_code not in (200, 201):
-            self._read_at = float("-inf")  # our own token may have expired: read it again
             raise ReviewFailed(
                 f"it answers {answer.status_code}; the task server's service account must be allowed to create "
                 "tokenreviews (ClusterRole system:auth-delegator)"
             )
         return read_review(answer.content)
-
-    def _own_token(self) -> str:
-        if time.monotonic() - self._read_at > _TOKEN_SECONDS:
-            stat_regular(self._token_file)
-            token = self._token_file.read_text("utf-8").strip()
-            if not (token.isascii() and token.isprintable()):
-                raise ValueError(f"{self._token_file} can't be sent in a header")
-            self._token = token
-            self._read_at = time.monotonic()
-        return self._token
 
 
 def read_review(data: bytes) -> dict[str, Any]:

@@ -15,12 +15,6 @@ def secret_volume(secret: str) -> tuple[Object, Object]:
     return {"volumes": [volume]}, {"volumeMounts": [{"name": "keys", "mountPath": "/keys"}]}
 
 
-def config_map_variable(config_map: str) -> Object:
-    return {"envFrom": [{"configMapRef": {"name": config_map}}]}
-
-
 PRIVILEGED = {"securityContext": {"privileged": True, "allowPrivilegeEscalation": True}}
 MUCH_CPU = {"resources": {"requests": {"cpu": "600m"}}}
-TOO_MUCH_CPU = {"resources": {"requests": {"cpu": "2500m"}}}
-"""More than the quota has once it is raised."""
 NO_IMAGE = "registry.invalid/nobody/nothing:1"

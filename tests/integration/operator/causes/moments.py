@@ -9,7 +9,7 @@ from tests.integration.operator.sightings import EVENTS, JOBS, PODS, SPOKEJOBS, 
 from tests.waiting import eventually
 
 Moment = Callable[[Stage, str], float]
-START_TIMEOUT_SECONDS = 120
+START_TIMEOUT_SECONDS = 75
 """Of the jobs that never start. All start at once, so a pod on a busy machine takes a while to show what it lacks."""
 
 

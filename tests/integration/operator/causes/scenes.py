@@ -20,7 +20,7 @@ COMPARE_SECONDS = 60
 """How often the operator of the scenes compares all that it knows of."""
 PROMPT_SECONDS = 56.0
 """Seconds within which a cause is named, once it can be known: sooner than the next comparison would, for most."""
-REPAIR_AFTER_SECONDS = 30.0
+REPAIR_AFTER_SECONDS = 12.0
 """Seconds after which what keeps a job from starting is mended."""
 
 Act = Callable[[Stage, str], None]
@@ -65,7 +65,6 @@ class Ailment:
     container: Object = field(default_factory=dict)
     labels: Object | None = None
     template: bool = True
-    says: tuple[str, ...] = ()
     attempts: int = 1
     """How many it takes at most: one more where its pod's own description had to be mended."""
 

@@ -7,7 +7,7 @@ from tests.integration.operator.causes.moments import START_TIMEOUT_SECONDS, pod
 from tests.integration.operator.causes.scenes import Played, Scene, it_ends_promptly
 from tests.integration.operator.causes.stage import Stage, outcome
 from tests.integration.operator.conftest import Object
-from tests.integration.operator.sightings import JOBS, PODS, SPOKEJOBS, Sighting
+from tests.integration.operator.sightings import JOBS, PODS, Sighting
 
 from spoke_jobs.contract.wait_reasons import WaitReason
 
@@ -30,14 +30,8 @@ SCENES = {
     "init-exit-3": Scene("InitFailed", pod_failed, pod={"initContainers": [
                          container("migrate", "echo no database; exit 3")]},
                          says=("container 'migrate' exited with 3",), exit_code=3),
-    "init-hang": Scene("StartTimeout", started_too_late, pod={"initContainers": [container("wait-db", ENDLESS)]},
-                       spec=NEVER_STARTS, says=("InitRunning: container 'wait-db' has run since",),
-                       waited_for=WaitReason.INIT_RUNNING),
     "no-claim": Scene("VolumeClaimMissing", started_too_late, pod=claim("no-claim"), spec=NEVER_STARTS,
                       says=('persistentvolumeclaim "no-claim" not found',)),
-    "init-no-config-map": Scene("ContainerConfigError", started_too_late, pod={"initContainers": [
-                                container("setup", "true", envFrom=[{"configMapRef": {"name": "no-settings"}}])]},
-                                spec=NEVER_STARTS, says=("container 'setup': ", 'configmap "no-settings" not found')),
     "gated": Scene("StartTimeout", started_too_late, pod={"schedulingGates": [{"name": "spoke.test/gate"}]},
                    spec=NEVER_STARTS, says=("SchedulingGated: scheduling gates: spoke.test/gate",),
                    waited_for=WaitReason.SCHEDULING_GATED),
@@ -60,13 +54,8 @@ def test_the_attempt_s_record_says_what_kubernetes_said(stage: Stage, played: di
     (attempt,) = stage.final(name).status["attempts"]
     assert attempt["container"] == "migrate"
     assert attempt["message"] == "container 'migrate' exited with 3"
-    assert attempt["pod"]
-
-
-def test_a_failed_attempt_s_pod_is_there_to_be_looked_at(stage: Stage, played: dict[str, Played]) -> None:
-    end = stage.final(played["init-exit-3"].name)
-    pod = end.status["attempts"][0]["pod"]
-    assert "no database" in stage.cluster.kubectl("logs", pod, "--container", "migrate")
+    logs = stage.cluster.kubectl("logs", attempt["pod"], "--container", "migrate")
+    assert "no database" in logs, "its pod is there to be looked at"
 
 
 def test_an_endless_classic_sidecar_is_stopped_and_delays_the_next_attempt_little(stage: Stage) -> None:
@@ -88,11 +77,3 @@ def test_an_endless_native_sidecar_ends_with_its_job(stage: Stage) -> None:
         return item.kind == PODS and item.status.get("phase") == "Succeeded"
 
     stage.seen.until(name, "its pod's end: the kubelet stops the sidecar", succeeded, 60)
-
-
-def test_a_job_beside_init_containers_starts(stage: Stage) -> None:
-    stage.cluster.template("init-fine", "0", pod={"initContainers": [container("first", "echo done")]})
-    name = stage.cluster.submit("init-fine")
-    assert outcome(stage.final(name)) == "Succeeded"
-    reasons = {item.status.get("cause", "") for item in stage.seen.of(name) if item.kind == SPOKEJOBS}
-    assert reasons <= {"", "InitRunning"}

@@ -10,7 +10,6 @@ from tests.integration.operator.causes.lacking import (
     MUCH_CPU,
     NO_IMAGE,
     PRIVILEGED,
-    config_map_variable,
     secret_variable,
     secret_volume,
 )
@@ -28,11 +27,6 @@ def make_secret(secret: str) -> Act:
         stage.cluster.core.create_namespaced_secret(stage.cluster.namespace, body)
 
     return mend
-
-
-def make_config_map(stage: Stage, _name: str) -> None:
-    body = {"metadata": {"name": "late-config"}, "data": {"key": "value"}}
-    stage.cluster.core.create_namespaced_config_map(stage.cluster.namespace, body)
 
 
 def make_service_account(stage: Stage, _name: str) -> None:
@@ -94,8 +88,6 @@ AILMENTS = {
                            make_secret("late-secret"), container=secret_variable("late-secret")),
     "late-secret-volume": Ailment("ContainerConfigError", event("FailedMount"), make_secret("late-secret-volume"),
                                   pod=LATE_VOLUME, container=LATE_MOUNT),
-    "late-config": Ailment("ContainerConfigError", container_waits("CreateContainerConfigError"), make_config_map,
-                           container=config_map_variable("late-config")),
     "late-account": Ailment("PodRejected", event("FailedCreate"), make_service_account,
                             pod={"serviceAccountName": "late-account"}),
     "late-quota": Ailment("PodRejected", event("FailedCreate"), raise_quota, container=MUCH_CPU),

@@ -23,6 +23,7 @@ def test_more_memory_after_one_that_ran_out_of_it(stage: Stage) -> None:
     assert second["limits"]["memory"] == second["requests"]["memory"] == "100Mi"
 
 
+@pytest.mark.long
 def test_kueue_s_moves(stage: Stage) -> None:
     """Made by hand, on the real Job controller: it holds a Job back, lets it start, and takes its place away."""
     template = {"jobs.spoke.dev/template": "true", "kueue.x-k8s.io/queue-name": "team-a"}

@@ -6,25 +6,20 @@ import json
 import logging
 import signal
 import threading
-import time
 from collections import Counter
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from tests.integration.tasks.conftest import MakeDispatcher, StartServer
-from tests.integration.tasks.support.servers import KEY, environment, started_anew
+from tests.integration.tasks.support.servers import Server, environment, started_anew
 from tests.ports import free_port
 from tests.waiting import eventually, patient
-
-from spoke_jobs.errors import TaskBufferFull
 
 BOTH = ["127.0.0.1", "127.0.0.2"]
 
 
-def test_a_thousand_tasks_of_eight_threads_each_run_once(
-    start_server: StartServer, make_dispatcher: MakeDispatcher
-) -> None:
-    server = start_server()
+def test_a_thousand_tasks_of_eight_threads_each_run_once(server: Server, make_dispatcher: MakeDispatcher) -> None:
     dispatcher = make_dispatcher(server.url)
 
     def submit(first: int) -> None:
@@ -143,9 +138,8 @@ def test_what_outlasts_the_grace_period_is_returned_and_run_elsewhere(
 
 
 def test_a_task_that_does_not_end_delays_no_other_ones_acknowledgement(
-    start_server: StartServer, make_dispatcher: MakeDispatcher
+    server: Server, make_dispatcher: MakeDispatcher
 ) -> None:
-    server = start_server()
     dispatcher = make_dispatcher(server.url)
     for number in range(300):  # slow ones in the middle of batches
         dispatcher.submit("mark", str(number))
@@ -158,87 +152,24 @@ def test_a_task_that_does_not_end_delays_no_other_ones_acknowledgement(
     assert dispatcher.flush(patient(120))
 
 
-def test_another_key_is_complained_of_and_retried_until_it_is_the_right_one(
-    start_server: StartServer, make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
-) -> None:
-    port, other = free_port(), "another-key-9876543210-9876543210"
-    server = start_server(port=port, key=other)
-    dispatcher = make_dispatcher(server.url)
-    dispatcher.submit("mark", "1")
-    eventually(lambda: server.metric('spoke_tasks_requests_refused_total{reason="key",status="401"}') >= 2)
-    assert dispatcher.statistics().held == 1
-    complaints = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert any("SPOKE_TASKS_KEY" in line for line in complaints)
-    server.kill()
-    said = server.log.read_text() + caplog.text
-    assert "401 to 127.0.0.1" in said
-    assert KEY not in said
-    assert other not in said
-    mended = start_server(port=port)
-    assert dispatcher.flush(patient(120))
-    assert mended.traces() == ["1"]
-
-
 def test_a_task_that_raises_is_tried_three_times_and_an_unknown_one_once(
-    start_server: StartServer, make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+    server: Server, make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = start_server()
-    dispatcher = make_dispatcher(server.url)
-    dispatcher.submit("raises", "null", task_id="doomed-1")
-    dispatcher.submit("nobody_knows", "1", task_id="lost-1")
-    dispatcher.submit("mark", '"other"')
-    assert dispatcher.flush(patient(120))
-    assert [line for line in server.traces() if line != "other"] == ["attempt 1", "attempt 2", "attempt 3"]
-    assert dispatcher.statistics().failed == 2
-    assert dispatcher.statistics().delivered == 1
-    final = sorted(record.getMessage() for record in caplog.records if record.levelno == logging.ERROR)
-    assert len(final) == 2
-    assert "doomed-1" in final[0]
-    assert "TaskError ValueError" in final[0]
-    assert "lost-1" in final[1]
-    assert "UnknownTask" in final[1]
-    assert "secret payload value" not in caplog.text
-    assert "task doomed-1 (raises), attempt 3 of 3" in server.log.read_text()
-
-
-def test_a_task_that_succeeds_on_its_second_attempt_is_delivered(
-    start_server: StartServer, make_dispatcher: MakeDispatcher
-) -> None:
-    server = start_server()
     dispatcher = make_dispatcher(server.url)
     dispatcher.submit("second_time_lucky", "null")
     assert dispatcher.flush(patient(120))
     assert server.traces() == ["attempt 1", "attempt 2"]
-    assert dispatcher.statistics().delivered == 1
-
-
-def test_a_full_buffer_raises_after_its_wait_and_takes_tasks_again_once_there_is_room(
-    start_server: StartServer, make_dispatcher: MakeDispatcher
-) -> None:
-    port = free_port()
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{port}", buffer_tasks=5, full_wait_seconds=0.4)
-    for number in range(5):
-        dispatcher.submit("mark", str(number))
-    began = time.monotonic()
-    with pytest.raises(TaskBufferFull, match="SPOKE_TASKS_URL"):
-        dispatcher.submit("mark", "5")
-    assert 0.4 <= time.monotonic() - began < 60
-    server = start_server(port=port)
-    dispatcher.submit("mark", "6", wait_seconds=120)
+    doomed, lost = str(uuid4()), str(uuid4())
+    dispatcher.submit("raises", "null", task_id=doomed)
+    dispatcher.submit("nobody_knows", "1", task_id=lost)
+    dispatcher.submit("mark", '"other"')
     assert dispatcher.flush(patient(120))
-    assert sorted(server.traces()) == ["0", "1", "2", "3", "4", "6"]
-
-
-def test_close_says_what_it_could_not_deliver(
-    make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
-) -> None:
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{free_port()}")
-    dispatcher.submit("mark", '"secret payload value"', task_id="kept-1")
-    began = time.monotonic()
-    assert not dispatcher.close(0.3)
-    assert time.monotonic() - began < 60
-    assert "1 tasks could not be delivered" in caplog.text
-    assert "kept-1 (mark)" in caplog.text
+    assert [line for line in server.traces()[2:] if line != "other"] == ["attempt 1", "attempt 2", "attempt 3"]
+    assert (dispatcher.statistics().failed, dispatcher.statistics().delivered) == (2, 2)
+    final = {record.getMessage() for record in caplog.records if record.levelno == logging.ERROR}
+    assert final == {
+        f"task {doomed} (raises) failed for good: TaskError ValueError (attempt 3)",
+        f"task {lost} (nobody_knows) failed for good: UnknownTask (attempt 1)",
+    }
     assert "secret payload value" not in caplog.text
-    with pytest.raises(RuntimeError, match="closed"):
-        dispatcher.submit("mark", "1")
+    assert f"task {doomed} (raises), attempt 3 of 3" in server.said()

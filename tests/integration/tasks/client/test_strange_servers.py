@@ -15,7 +15,8 @@ from tests.integration.tasks.support.servers import KEY
 from tests.waiting import eventually, patient
 
 from spoke_jobs.model import SUSPECT_LOSSES
-from spoke_jobs.tasks.client import foreign_answers, sender
+from spoke_jobs.tasks.client import sender
+from spoke_jobs.tasks.client.dispatcher import TaskDispatcher
 from spoke_jobs.tasks.protocol.messages import NDJSON
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -71,6 +72,10 @@ class Strange:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
 
+Against = Callable[..., tuple[Strange, TaskDispatcher]]
+Gathered = Callable[[Script, tuple[str, ...]], tuple[Strange, TaskDispatcher]]
+
+
 @pytest.fixture
 def strange() -> Iterator[Callable[..., Strange]]:
     made: list[Strange] = []
@@ -85,21 +90,51 @@ def strange() -> Iterator[Callable[..., Strange]]:
         server.server.server_close()
 
 
+@pytest.fixture
+def against(strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher) -> Against:
+    """A server with a script, and a dispatcher with options that sends to it."""
+
+    def make(script: Script, **options: Any) -> tuple[Strange, TaskDispatcher]:
+        server = strange(script)
+        return server, make_dispatcher(f"http://127.0.0.1:{server.port}", **options)
+
+    return make
+
+
+@pytest.fixture
+def gathered(against: Against) -> Gathered:
+    """Sends tasks that wait together while a first one is answered, and returns once all have ended."""
+
+    def send(script: Script, ids: tuple[str, ...]) -> tuple[Strange, TaskDispatcher]:
+        ready = threading.Event()
+
+        def waits(number: int, tasks: list[dict[str, Any]]) -> Answer:
+            ready.wait(patient(60))
+            return script(number, tasks)
+
+        server, dispatcher = against(waits, max_requests=1)
+        dispatcher.submit("n", "1", "first")
+        eventually(lambda: len(server.batches) == 1)
+        for task_id in ids:
+            dispatcher.submit("n", "1", task_id)
+        ready.set()
+        assert dispatcher.flush(patient(60))
+        return server, dispatcher
+
+    return send
+
+
 @pytest.mark.parametrize(
     "first",
     [
         (500, {}, b"oops"),
-        (404, {}, b"nobody"),
         (400, {"Content-Type": "text/html"}, b"<html>The plain HTTP request was sent to HTTPS port</html>"),
-        (413, {"Content-Type": "text/html"}, b"<html>a proxy's</html>"),
         (403, {"Content-Type": "text/html", "Content-Encoding": "gzip"}, b"<html>a proxy's</html>"),
         (403, {"Content-Type": "text/html", "Content-Length": "1000"}, b"<html>a proxy's"),
         (503, {}, b"a proxy's"),
-        (429, {"Retry-After": "0"}, b""),
         (429, {"Retry-After": "soon"}, b""),
         (302, {"Location": "http://elsewhere.invalid/"}, b""),
         (200, {}, b""),
-        (200, {"Content-Type": "text/html"}, b"<html>a sign-in page</html>\n"),
         (200, {"Content-Type": "application/json"}, b'{"id": "a", "outcome": "done"}\n'),
         (200, {}, b"<html>a sign-in page</html>\n"),
         (200, {}, b"x" * 100_000),
@@ -108,11 +143,8 @@ def strange() -> Iterator[Callable[..., Strange]]:
         (200, {}, b'{"id": "a", "outcome": "postponed"}\n'),
     ],
 )
-def test_whatever_isn_t_an_acknowledgement_has_the_task_delivered_again(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, first: Answer
-) -> None:
-    server = strange(lambda number, tasks: (200, {}, done(tasks)) if number else first)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}")
+def test_whatever_isn_t_an_acknowledgement_has_the_task_delivered_again(against: Against, first: Answer) -> None:
+    server, dispatcher = against(lambda number, tasks: (200, {}, done(tasks)) if number else first)
     dispatcher.submit("n", "1", "a")
     assert dispatcher.flush(patient(60))
     assert [[task["id"] for task in batch] for batch in server.batches] == [["a"], ["a"]]
@@ -124,26 +156,20 @@ def test_whatever_isn_t_an_acknowledgement_has_the_task_delivered_again(
     ("content_type", "answer", "says"),
     [
         ("text/html; charset=utf-8", b"<html>It works!</html>\n", "it answers 200 with 'text/html'"),
-        (NDJSON, b"<html>It works!</html>\n", "a line of the answer isn't JSON"),
         (NDJSON, b'{"status": "ok"}\n', "a line of the answer isn't an acknowledgement"),
     ],
 )
 def test_what_is_no_task_server_has_lost_no_task(
-    strange: Callable[[Script], Strange],
-    make_dispatcher: MakeDispatcher,
-    caplog: pytest.LogCaptureFixture,
-    content_type: str,
-    answer: bytes,
-    says: str,
+    against: Against, caplog: pytest.LogCaptureFixture, content_type: str, answer: bytes, says: str
 ) -> None:
     """For example an ingress's default backend, which answers 200 to everything. No replica has died."""
     liars = SUSPECT_LOSSES + 3
-    server = strange(
+    _server, dispatcher = against(
         lambda number, tasks: (
             (200, {"Content-Type": content_type}, answer) if number < liars else (200, {}, done(tasks))
-        )
+        ),
+        losses=SUSPECT_LOSSES + 1,
     )
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=SUSPECT_LOSSES + 1)
     dispatcher.submit("n", "1")
     assert dispatcher.flush(patient(60))
     assert (dispatcher.statistics().delivered, dispatcher.statistics().redelivered) == (1, liars)
@@ -154,16 +180,13 @@ PAGE = b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<
 
 
 def test_a_task_that_a_proxy_refuses_fails_while_others_get_through(
-    strange: Callable[[Script], Strange],
-    make_dispatcher: MakeDispatcher,
-    caplog: pytest.LogCaptureFixture,
+    against: Against, caplog: pytest.LogCaptureFixture
 ) -> None:
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
         bad = any(task["id"] == "bad" for task in tasks)
         return (413, {"Content-Type": "text/html"}, PAGE) if bad else (200, {}, done(tasks))
 
-    server = strange(script)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=4, retry_seconds=0.01)
+    server, dispatcher = against(script, losses=4, retry_seconds=0.01)
     dispatcher.submit("n", "1", "bad")
     others = 0
 
@@ -186,17 +209,12 @@ def test_a_task_that_a_proxy_refuses_fails_while_others_get_through(
     )
 
 
-def test_a_proxy_that_refuses_everything_loses_no_task(
-    strange: Callable[[Script], Strange],
-    make_dispatcher: MakeDispatcher,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_proxy_that_refuses_everything_loses_no_task(against: Against, caplog: pytest.LogCaptureFixture) -> None:
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
         refused = 1 <= number < 40
         return (403, {"Content-Type": "text/html"}, PAGE) if refused else (200, {}, done(tasks))
 
-    server = strange(script)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=2, backoff_max_seconds=0.01)
+    _server, dispatcher = against(script, losses=2, backoff_max_seconds=0.01)
     dispatcher.submit("n", "1")
     assert dispatcher.flush(patient(60))
     for _ in range(10):
@@ -207,31 +225,15 @@ def test_a_proxy_that_refuses_everything_loses_no_task(
     assert 'it answers 403 "413 Request Entity Too Large"' in caplog.text
 
 
-def test_a_task_that_is_refused_for_an_hour_ends_also_without_others(
-    strange: Callable[[Script], Strange],
-    make_dispatcher: MakeDispatcher,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(foreign_answers, "LONGEST_SECONDS", 0.2)
-    server = strange(lambda number, tasks: (403, {"Content-Type": "text/html"}, b"<p>not from here"))
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}")
-    dispatcher.submit("n", "1", "alone")
-    assert dispatcher.flush(patient(60))
-    assert len(server.batches) > 1
-    assert dispatcher.statistics().failed == 1
-    assert 'last with 403 "not from here"' in caplog.text
-
-
 def test_acknowledgements_of_others_tasks_without_end_do_not_fill_the_log(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+    against: Against, caplog: pytest.LogCaptureFixture
 ) -> None:
     others = done([{"id": "somebody else's"}]) * 5_000
 
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
         return 200, {}, done(tasks) if number else others + done(tasks)
 
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{strange(script).port}", losses=1)
+    _, dispatcher = against(script, losses=1)
     dispatcher.submit("n", "1")
     assert dispatcher.flush(patient(60))
     assert dispatcher.statistics().delivered == 1
@@ -239,34 +241,18 @@ def test_acknowledgements_of_others_tasks_without_end_do_not_fill_the_log(
     assert "more tasks than were sent; SPOKE_TASKS_URL must name a task deployment" in caplog.text
 
 
-def test_a_replica_that_dies_has_lost_its_tasks(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
-) -> None:
-    server = strange(lambda number, tasks: (200, {"Content-Length": "1000"}, b""))
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", losses=SUSPECT_LOSSES)
-    dispatcher.submit("n", "1")
-    assert dispatcher.flush(patient(60))
-    assert f"failed for good: WorkerLost, {SUSPECT_LOSSES} replicas died" in caplog.text
-
-
-@pytest.mark.parametrize("status", [429, 503])
 def test_a_server_that_asks_to_wait_again_and_again_is_complained_of(
-    strange: Callable[[Script], Strange],
-    make_dispatcher: MakeDispatcher,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    status: int,
+    against: Against, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sender, "_THROTTLED_SECONDS", 0.3)
     may_end = threading.Event()
 
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
-        return (200, {}, done(tasks)) if may_end.is_set() else (status, {"Retry-After": "0.05"}, b"later")
+        return (200, {}, done(tasks)) if may_end.is_set() else (429, {"Retry-After": "0.05"}, b"later")
 
-    server = strange(script)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}")
+    server, dispatcher = against(script)
     dispatcher.submit("n", "1")
-    eventually(lambda: f"now with {status}" in caplog.text)
+    eventually(lambda: "now with 429" in caplog.text)
     count = len(server.batches)
     eventually(lambda: len(server.batches) > count + 3)
     assert caplog.text.count("it has refused all tasks") == 1, "not at every try"
@@ -274,26 +260,26 @@ def test_a_server_that_asks_to_wait_again_and_again_is_complained_of(
     assert dispatcher.flush(patient(60))
 
 
-def test_a_batch_that_is_refused_as_a_whole_is_taken_apart_to_find_the_bad_one(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+def test_a_key_that_is_refused_is_complained_of_by_its_setting_and_tried_again(
+    against: Against, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ready = threading.Event()
+    refused = (401, {"Content-Type": "text/plain"}, b"another key")
+    _server, dispatcher = against(lambda number, tasks: (200, {}, done(tasks)) if number else refused)
+    dispatcher.submit("n", "1")
+    assert dispatcher.flush(patient(60))
+    assert "401: it refuses the shared key; SPOKE_TASKS_KEY must be the same" in caplog.text
+    assert KEY not in caplog.text
 
+
+def test_a_batch_that_is_refused_as_a_whole_is_taken_apart_to_find_the_bad_one(
+    gathered: Gathered, caplog: pytest.LogCaptureFixture
+) -> None:
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
-        ready.wait(patient(60))
         bad = any(task["id"] == "bad" for task in tasks)
         return (400, {"Content-Type": "text/plain; charset=utf-8"}, b"no") if bad else (200, {}, done(tasks))
 
-    server = strange(script)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", max_requests=1)
-    dispatcher.submit("n", "1", "first")
-    eventually(lambda: len(server.batches) == 1)
-    for task_id in ("good-1", "bad", "good-2"):  # together in the next request
-        dispatcher.submit("n", "1", task_id)
-    ready.set()
-    assert dispatcher.flush(patient(60))
-    assert len(server.batches[1]) == 3
-    assert [len(batch) for batch in server.batches[2:]] == [1, 1, 1]
+    server, dispatcher = gathered(script, ("good-1", "bad", "good-2"))
+    assert [len(batch) for batch in server.batches[1:]] == [3, 1, 1, 1]
     statistics = dispatcher.statistics()
     assert (statistics.delivered, statistics.failed) == (3, 1)
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR] == [
@@ -301,26 +287,18 @@ def test_a_batch_that_is_refused_as_a_whole_is_taken_apart_to_find_the_bad_one(
     ]
 
 
-def test_what_acknowledged_tasks_of_a_broken_answer_leave_is_all_that_is_sent_again(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher
-) -> None:
-    gate = threading.Event()
-
+def test_what_acknowledged_tasks_of_a_broken_answer_leave_is_all_that_is_sent_again(gathered: Gathered) -> None:
     def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
-        gate.wait(patient(60))
-        if number == 1:
-            return 200, {"Content-Length": "5000"}, done(tasks[:3])
-        return 200, {}, done(tasks)
+        return (200, {"Content-Length": "5000"}, done(tasks[:3])) if number == 1 else (200, {}, done(tasks))
 
-    server = strange(script)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", max_requests=1)
-    dispatcher.submit("n", "1", "first")
-    eventually(lambda: len(server.batches) == 1)
-    for number in range(5):
-        dispatcher.submit("n", "1", str(number))
-    gate.set()
-    assert dispatcher.flush(patient(60))
-    assert [[task["id"] for task in batch] for batch in server.batches[1:]] == [["0", "1", "2", "3", "4"], ["3", "4"]]
+    server, _ = gathered(script, tuple("01234"))
+    assert ["".join(task["id"] for task in batch) for batch in server.batches[1:]] == ["01234", "34"]
+
+
+def test_one_id_submitted_twice_is_sent_in_two_requests(gathered: Gathered) -> None:
+    server, dispatcher = gathered(lambda number, tasks: (200, {}, done(tasks)), ("same", "same", "other"))
+    assert sorted(len(batch) for batch in server.batches) == [1, 1, 2]
+    assert dispatcher.statistics().delivered == 4
 
 
 def test_host_key_and_path_are_kept_whatever_address_is_used(
@@ -354,37 +332,11 @@ def test_each_replica_is_sent_to_over_one_connection_that_is_kept(
     assert (first.connections, second.connections) == (1, 1)
 
 
-def test_one_id_submitted_twice_is_sent_in_two_requests(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher
-) -> None:
-    gate = threading.Event()
-
-    def script(number: int, tasks: list[dict[str, Any]]) -> Answer:
-        gate.wait(patient(60))
-        return 200, {}, done(tasks)
-
-    server = strange(script)
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", max_requests=1)
-    dispatcher.submit("n", "1", "first")
-    eventually(lambda: len(server.batches) == 1)
-    for task_id in ("same", "same", "other"):
-        dispatcher.submit("n", "1", task_id)
-    gate.set()
-    assert dispatcher.flush(patient(60))
-    assert sorted(len(batch) for batch in server.batches) == [1, 1, 2]
-    assert dispatcher.statistics().delivered == 4
-
-
 def test_a_fault_of_ours_in_the_delivering_thread_loses_nothing(
-    strange: Callable[[Script], Strange], make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
+    against: Against, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = strange(lambda number, tasks: (200, {}, done(tasks)))
+    _, dispatcher = against(lambda number, tasks: (200, {}, done(tasks)))
     faults = iter([ZeroDivisionError("ours")])
-
-    def resolve(_host: str, _port: int) -> list[str]:
-        return ["127.0.0.1"]
-
-    dispatcher = make_dispatcher(f"http://127.0.0.1:{server.port}", resolve=resolve)
     take = dispatcher._buffer.take
 
     def faulty(*limits: int, **options: bool) -> list[Any]:

@@ -36,10 +36,11 @@ BUSY_PAUSE_SECONDS = 2.0
 @contextmanager
 def attacked(kind: str, server: Server, size: int) -> Iterator[list[str]]:
     """An attack that has all its connections within the block; afterwards, how fast it was."""
-    port = server.url.rpartition(":")[2]
     command = ["nice", "-n", "19", sys.executable, "-m", "tests.integration.tasks.support.attacks"]
     figures: list[str] = []
-    with subprocess.Popen([*command, kind, port, str(size)], cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [*command, kind, str(server.port), str(size)], cwd=REPOSITORY, stdout=subprocess.PIPE
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"all\n"
@@ -61,24 +62,23 @@ def p99(dispatcher: TaskDispatcher, samples: int) -> float:
     return sorted(took)[int(0.99 * samples)]
 
 
-def withstands(
-    start_server: StartServer,
-    make_dispatcher: MakeDispatcher,
-    tmp_path: Path,
-    kinds: list[str],
-    size: int,
-    samples: int,
-    rounds: int = 1,
-    pause: float = 0.0,
-) -> None:
+@pytest.fixture
+def server(start_server: StartServer, tmp_path: Path) -> Iterator[Server]:
+    """One that reviews tokens, too."""
     own = tmp_path / "own-token"
     own.write_text(OWN_TOKEN)
     with api_server() as api:
-        server = start_server(callers="texting/web", api_url=api.url, api_token_file=own, api_ca_file="")
-        stands(server, make_dispatcher, kinds, size, samples, rounds, pause)
+        yield start_server(callers="texting/web", api_url=api.url, api_token_file=own, api_ca_file="")
 
 
-def stands(
+@pytest.mark.parametrize(
+    ("kinds", "size", "samples", "rounds", "pause"),
+    [
+        pytest.param(list(ATTACKS), 60, 15, 1, BUSY_PAUSE_SECONDS, marks=pytest.mark.alone, id="each"),
+        *(pytest.param([kind], 5_000, 300, ROUNDS, 0.0, marks=pytest.mark.long, id=kind) for kind in ATTACKS),
+    ],
+)
+def test_a_good_sender_hardly_notices_attackers(
     server: Server,
     make_dispatcher: MakeDispatcher,
     kinds: list[str],
@@ -87,6 +87,8 @@ def stands(
     rounds: int,
     pause: float,
 ) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2 * size)), hard))
     sender = make_dispatcher(server.url)
     usual: list[float] = []
     for kind in kinds:
@@ -115,31 +117,12 @@ def stands(
     assert len(server.log.read_text().splitlines()) < 1_000, "the log is not flooded"
 
 
-@pytest.mark.alone
-def test_a_good_sender_hardly_notices_any_attack(
-    start_server: StartServer, make_dispatcher: MakeDispatcher, tmp_path: Path
-) -> None:
-    withstands(start_server, make_dispatcher, tmp_path, list(ATTACKS), size=60, samples=30, pause=BUSY_PAUSE_SECONDS)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("kind", ATTACKS)
-def test_a_good_sender_hardly_notices_five_thousand_attackers(
-    kind: str, start_server: StartServer, make_dispatcher: MakeDispatcher, tmp_path: Path
-) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    withstands(start_server, make_dispatcher, tmp_path, [kind], size=5_000, samples=300, rounds=ROUNDS)
-
-
-def test_the_port_is_accepted_from_again_when_file_descriptors_ran_out(start_server: StartServer) -> None:
-    server = start_server()
-    port = int(server.url.rpartition(":")[2])
+def test_the_port_is_accepted_from_again_when_file_descriptors_ran_out(server: Server) -> None:
     idle: list[socket.socket] = []
     before = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (40, before[1]))
     try:
-        idle += [socket.create_connection(("127.0.0.1", port), timeout=patient(60)) for _ in range(60)]
+        idle += [socket.create_connection(("127.0.0.1", server.port), timeout=patient(60)) for _ in range(60)]
         eventually(lambda: "can't be accepted" in server.log.read_text())
     finally:
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, before)

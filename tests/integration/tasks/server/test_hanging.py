@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
+from uuid import uuid4
 
-import pytest
-from tests import plain_http
-from tests.integration.tasks.conftest import MakeDispatcher, StartServer
-from tests.integration.tasks.support.servers import KEY
-from tests.waiting import eventually, patient, stays
+from tests.integration.tasks.conftest import StartServer
+from tests.integration.tasks.support.servers import Server
+from tests.waiting import eventually, stays
 
-from spoke_jobs.tasks.protocol import encoding, messages
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
 
 
@@ -39,55 +37,26 @@ def test_each_bad_task_of_a_batch_gets_its_answer_and_the_others_run(start_serve
     assert server.stopped() == 0, "threads that were left behind keep nobody"
 
 
-def test_a_slow_task_delays_no_other_s_acknowledgement(start_server: StartServer) -> None:
-    """One in a thread, one on the loop, and one that blocks the loop: all others of the batch are told meanwhile."""
-    server = start_server(concurrency=3)
-    slow = [Task("slow", "gated", '"s"'), Task("ablocks", "ablocks", "1")]
-    quick = [Task(f"quick-{number}", "noop", "1") for number in range(200)]
-    told: list[Acknowledgement] = []
-    with plain_http.stream(
-        "POST",
-        f"{server.url}{messages.PATH}",
-        content=b"".join(encoding.task_line(task) for task in [*slow, *quick]),
-        headers={"content-type": messages.NDJSON, "authorization": f"Bearer {KEY}"},
-        timeout=patient(60),
-    ) as response:
-        for line in response.iter_lines():
-            told += [ack] if (ack := encoding.parse_acknowledgement(line.encode())) else []
-            if len(told) == len(quick):
-                assert {ack.id for ack in told} == {task.id for task in quick}
-                assert server.ready()
-                server.open_gate()
-    assert {ack.id for ack in told[len(quick) :]} == {"slow", "ablocks"}
-    assert {ack.outcome for ack in told} == {TaskOutcome.DONE}
+def test_an_exit_within_the_loop_leaves_the_loop_at_work(server: Server) -> None:
+    names = ["child_exits", *["amark"] * 5]
+    acks = server.acknowledged(*(Task(str(uuid4()), name, "1") for name in names))
+    acks |= server.acknowledged(Task(str(uuid4()), "amark", "9"))
+    assert [ack.outcome for ack in acks.values()] == [TaskOutcome.DONE] * 7
+    assert "SystemExit" in server.said()
 
 
-def test_who_blocks_the_loop_is_timed_out_and_who_waits_for_it_is_given_back(start_server: StartServer) -> None:
-    server = start_server()
-    acks = server.acknowledged(*(Task(f"n{n}", "nods", "1") for n in range(3)), Task("guilty", "holds_up", "1"))
-    assert acks["guilty"].cause == "Timeout"
-    assert {(acks[f"n{n}"].outcome, acks[f"n{n}"].cause) for n in range(3)} == {(TaskOutcome.RETURNED, "HeldUp")}
-
-
-def test_an_exit_within_the_loop_leaves_the_loop_at_work(start_server: StartServer) -> None:
-    server = start_server()
-    acks = server.acknowledged(Task("a", "child_exits", "1"), *(Task(f"n{n}", "amark", str(n)) for n in range(5)))
-    assert {ack.outcome for ack in acks.values()} == {TaskOutcome.DONE}
-    assert server.acknowledged(Task("later", "amark", "9"))["later"].outcome is TaskOutcome.DONE
-    assert "SystemExit" in server.log.read_text()
-
-
-@pytest.mark.parametrize(("name", "others"), [("forks", "nap"), ("aforks", "amark")])
-def test_a_copy_that_a_task_forked_serves_nobody(start_server: StartServer, name: str, others: str) -> None:
+def test_a_copy_that_a_task_forked_serves_nobody(start_server: StartServer) -> None:
     server = start_server(concurrency=1)
-    acks = server.acknowledged(Task("f", name, "1"), *(Task(f"n{n}", others, str(n)) for n in range(20)))
-    assert {ack.outcome for ack in acks.values()} == {TaskOutcome.DONE}
-    assert sorted(server.traces()) == sorted([*map(str, range(20)), "the copy has ended"]), "each once"
+    for fork, others in (("forks", "nap"), ("aforks", "amark")):
+        acks = server.acknowledged(
+            Task(fork, fork, "1"), *(Task(f"{others}{n}", others, f'"{others} {n}"') for n in range(20))
+        )
+        assert {ack.outcome for ack in acks.values()} == {TaskOutcome.DONE}
+    each_once = [f"{others} {n}" for others in ("nap", "amark") for n in range(20)]
+    assert sorted(server.traces()) == sorted([*each_once, *["the copy has ended"] * 2])
 
 
-def test_a_replica_whose_slots_hang_hands_back_and_restarts(
-    start_server: StartServer, make_dispatcher: MakeDispatcher
-) -> None:
+def test_a_replica_whose_slots_hang_hands_back_and_restarts(start_server: StartServer) -> None:
     server = start_server(concurrency=2, hung_seconds=0.5)
     answers: dict[str | None, Acknowledgement] = {}
     batch = [Task("h1", "hangs", "1"), Task("h2", "hangs", "1"), *(Task(f"w{n}", "mark", str(n)) for n in range(20))]

@@ -6,10 +6,9 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from tests.integration.tasks.support.certificates import Authority
+from tests.integration.tasks.support.certificates import Signed
 from tests.waiting import eventually_async, patient
 
 from spoke_jobs.tasks.server.certificate import Certificate
@@ -45,18 +44,12 @@ class Turns:
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> ssl.SSLContext:
-    signed = Authority(tmp_path).sign("one")
+def context(signed: Signed) -> ssl.SSLContext:
     return Certificate(str(signed.cert), str(signed.key)).context()
 
 
-@pytest.fixture
-def client(context: ssl.SSLContext, tmp_path: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
-
-
 async def test_each_part_of_a_handshake_waits_for_a_turn_and_what_follows_does_not(
-    context: ssl.SSLContext, client: ssl.SSLContext
+    context: ssl.SSLContext, trusting: ssl.SSLContext
 ) -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -64,7 +57,7 @@ async def test_each_part_of_a_handshake_waits_for_a_turn_and_what_follows_does_n
 
     def talk() -> tuple[int, bytes]:
         theirs.settimeout(patient(60))
-        with client.wrap_socket(theirs, server_hostname="localhost") as sender:
+        with trusting.wrap_socket(theirs, server_hostname="localhost") as sender:
             sender.sendall(b"first")
             answered = sender.recv(5)
             before = turns.given
@@ -83,7 +76,7 @@ async def test_each_part_of_a_handshake_waits_for_a_turn_and_what_follows_does_n
 
 
 async def test_until_its_turn_a_handshake_costs_and_keeps_little(
-    context: ssl.SSLContext, client: ssl.SSLContext
+    context: ssl.SSLContext, trusting: ssl.SSLContext
 ) -> None:
     ours, theirs = socket.socketpair()
     for each in (ours, theirs):
@@ -91,7 +84,7 @@ async def test_until_its_turn_a_handshake_costs_and_keeps_little(
     turns, transports = Turns(), list[asyncio.Transport]()
     arriving, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
-        client.wrap_bio(arriving, leaving, server_hostname="localhost").do_handshake()
+        trusting.wrap_bio(arriving, leaving, server_hostname="localhost").do_handshake()
     hello = leaving.read()
     theirs.send(hello)
     opening = asyncio.create_task(connect_accepted_tls(Echo, ours, context, turns.run, patient(60), transports.append))

@@ -9,19 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 import uvloop
 from tests.integration.tasks.conftest import StartServer
-from tests.integration.tasks.support.certificates import Authority
-from tests.integration.tasks.support.servers import KEY
+from tests.integration.tasks.support.certificates import Signed
 from tests.waiting import eventually, patient
 
-from spoke_jobs.tasks.protocol import messages
-from spoke_jobs.tasks.protocol.messages import Task
+from spoke_jobs.tasks.server import guarded_server
 from spoke_jobs.tasks.server.bounded_protocol import (
     CONNECTION,
     HEADERS_LIMIT,
@@ -76,6 +73,8 @@ def guarded(
         tls=certificate.context if certificate is not None else None,
         phase_seconds=seconds,
     )
+    monkeypatched = pytest.MonkeyPatch()
+    monkeypatched.setattr(guarded_server, "_SWEEP_TICKS", 1)
     listening = socket.create_server(("127.0.0.1", 0), backlog=100)
     at_first(listening.getsockname()[1])
     thread = threading.Thread(target=lambda: server.run([listening]))
@@ -85,6 +84,7 @@ def guarded(
     finally:
         server.should_exit = True
         thread.join()
+        monkeypatched.undo()
 
 
 def connected(port: int) -> Any:
@@ -106,44 +106,23 @@ def read_to_end(sender: socket.socket) -> bytes:
     return answer
 
 
-@pytest.mark.parametrize("first", [b"", b"GET / HT", REQUEST + b"GET / HTTP/1.1\r\nhost:"])
-def test_headers_that_take_too_long_are_given_up(first: bytes) -> None:
-    with guarded(headers=0.2) as (port, table), connected(port) as sender:
-        sender.sendall(first)
+@pytest.mark.parametrize(
+    ("sent", "phase"),
+    [
+        (b"", "headers"),
+        (b"GET / HT", "headers"),
+        (REQUEST + b"GET / HTTP/1.1\r\nhost:", "headers"),
+        (REQUEST, "idle"),
+        (b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nx", "body"),
+    ],
+)
+def test_a_phase_that_takes_too_long_ends_the_connection(sent: bytes, phase: str) -> None:
+    with guarded(**{phase: 0.2}) as (port, table), connected(port) as sender:
+        sender.sendall(sent)
         answer = read_to_end(sender)
-        assert table.closed["headers"] == 1
-    assert answer.endswith(b"hi") == (REQUEST in first)
-
-
-def test_headers_that_arrive_byte_by_byte_have_no_longer() -> None:
-    over = threading.Event()
-    with guarded(headers=0.5) as (port, table), connected(port) as sender:
-
-        def dribble() -> None:
-            try:
-                while not over.wait(0.05):
-                    sender.sendall(b"x")
-            except OSError:
-                pass
-
-        sender.sendall(b"GET / HTTP/1.1\r\nhost: ")
-        dribbling = threading.Thread(target=dribble)
-        dribbling.start()
-        read_to_end(sender)
-        over.set()
-        dribbling.join()
         eventually(lambda: len(table) == 0, "the connection's end")
-        assert table.closed["headers"] == 1
-
-
-@pytest.mark.alone
-def test_a_sender_within_its_time_is_served_again_and_again() -> None:
-    with guarded(headers=1.5) as (port, _), connected(port) as sender:
-        for _ in range(3):
-            time.sleep(0.7)  # in all longer than headers may take
-            sender.sendall(REQUEST)
-            while b"hi" not in sender.recv(4096):
-                pass
+        assert table.closed[phase] == 1
+    assert answer.endswith(b"hi") == (REQUEST in sent)
 
 
 def test_an_answer_to_a_request_that_has_not_ended_ends_the_connection() -> None:
@@ -159,21 +138,6 @@ def test_an_answer_does_not_wait_for_the_peers_acknowledgement() -> None:
     with guarded() as (port, _), connected(port) as sender:
         sender.sendall(b"GET /nodelay HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         assert read_to_end(sender).endswith(b"\r\n\r\nset")
-
-
-def test_an_idle_connection_is_closed() -> None:
-    with guarded(idle=0.2) as (port, table), connected(port) as sender:
-        sender.sendall(REQUEST)
-        assert read_to_end(sender).endswith(b"hi")
-        assert table.closed["idle"] == 1
-
-
-def test_a_body_that_takes_too_long_is_given_up() -> None:
-    with guarded(body=0.2) as (port, table), connected(port) as sender:
-        sender.sendall(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nx")
-        read_to_end(sender)
-        eventually(lambda: len(table) == 0, "the connection's end")
-        assert table.closed["body"] == 1
 
 
 @pytest.mark.parametrize(("path", "phase"), [("/large", "write"), ("/large-and-close", "close")])
@@ -211,24 +175,16 @@ def test_what_nobody_reads_is_not_kept_in_memory(much: bytes) -> None:
         assert table.closed["unread"] == 1
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Certificate:
-    signed = Authority(tmp_path).sign("one")
+@pytest.fixture(scope="module")
+def certificate(signed: Signed) -> Certificate:
     return Certificate(str(signed.cert), str(signed.key))
 
 
-@pytest.mark.alone
-def test_a_handshake_that_does_not_begin_is_given_up(certificate: Certificate, tmp_path: Path) -> None:
-    with guarded(None, certificate, headers=1.0) as (port, table), connected(port) as silent:
-        eventually(lambda: len(table) == 1, "the connection")
+def test_a_handshake_that_does_not_begin_is_given_up(certificate: Certificate) -> None:
+    with guarded(None, certificate, headers=0.2) as (port, table), connected(port) as silent:
         assert silent.recv(1) == b""
         eventually(lambda: len(table) == 0, "its end")
         assert table.closed["tls"] == 1
-        context = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
-        with connected(port) as plain, context.wrap_socket(plain, server_hostname="localhost") as sender:
-            sender.sendall(REQUEST)
-            assert b"200" in sender.recv(4096)
-            assert (len(table), table.closed["tls"]) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -248,12 +204,13 @@ def test_a_long_hello_is_given_up_before_it_takes_memory(certificate: Certificat
         assert table.closed["tls"] == 1
 
 
-def test_connections_without_a_handshake_take_no_place_from_others(certificate: Certificate, tmp_path: Path) -> None:
+def test_connections_without_a_handshake_take_no_place_from_others(
+    certificate: Certificate, trusting: ssl.SSLContext
+) -> None:
     with guarded(ConnectionLimits(total=2, peer=2), certificate) as (port, table):
         silent = [socket.create_connection(("127.0.0.1", port), timeout=patient(60)) for _ in range(5)]
         assert [read_to_end(one) for one in silent[:3]] == [b""] * 3, "the oldest are closed"
-        context = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
-        with connected(port) as plain, context.wrap_socket(plain, server_hostname="localhost") as sender:
+        with connected(port) as plain, trusting.wrap_socket(plain, server_hostname="localhost") as sender:
             sender.sendall(REQUEST)
             assert b"200" in sender.recv(4096)
         for one in silent:
@@ -294,11 +251,10 @@ def test_no_more_work_waits_than_connections_are_open() -> None:
             sender.close()
 
 
-def test_handshakes_wait_for_their_turn_as_other_work_does(certificate: Certificate, tmp_path: Path) -> None:
+def test_handshakes_wait_for_their_turn_as_other_work_does(certificate: Certificate, trusting: ssl.SSLContext) -> None:
     share = MeasuredShare()
-    context = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
     with guarded(certificate=certificate, share=share) as (port, _):
-        with connected(port) as plain, context.wrap_socket(plain, server_hostname="localhost") as sender:
+        with connected(port) as plain, trusting.wrap_socket(plain, server_hostname="localhost") as sender:
             ask(sender, REQUEST)
         assert share.count >= 4, "for its opening, two parts of its handshake, and its request"
 
@@ -359,13 +315,12 @@ CONNECTIONS = 200
 def test_blocks_of_headers_stay_in_the_kernel_where_uvloop_is_installed(start_server: StartServer) -> None:
     """With uvloop, uvicorn's default, the server reads 250 kB at once. This then takes 54 MiB, and otherwise 8."""
     server = start_server()
-    port = int(server.url.rpartition(":")[2])
-    with connected(port) as sender:
+    with connected(server.port) as sender:
         with suppress(OSError):  # it may be reset before all is sent
             sender.sendall(UNFINISHED + b"\r\n\r\n")
         assert b"200 OK" not in read_to_end(sender)
-    before = server.peak_memory()
-    senders = [socket.create_connection(("127.0.0.1", port), timeout=patient(60)) for _ in range(CONNECTIONS)]
+    before = server.memory("VmHWM")
+    senders = [socket.create_connection(("127.0.0.1", server.port), timeout=patient(60)) for _ in range(CONNECTIONS)]
     try:
         for sender in senders:
             sender.setblocking(False)
@@ -373,36 +328,34 @@ def test_blocks_of_headers_stay_in_the_kernel_where_uvloop_is_installed(start_se
         for sender in senders:
             sender.settimeout(60)
             read_to_end(sender)
-        assert server.peak_memory() - before < 32 * 2**20
+        assert server.memory("VmHWM") - before < 32 * 2**20
     finally:
         for sender in senders:
             sender.close()
     assert server.ready()
 
 
-def test_tls_connections_without_credentials_take_little_memory(start_server: StartServer, tmp_path: Path) -> None:
+def test_tls_connections_without_credentials_take_little_memory(
+    start_server: StartServer, signed: Signed, trusting: ssl.SSLContext
+) -> None:
     """They read no answer and send more. With the buffers of asyncio's TLS this took 140 MiB. It takes 21.
 
     It also notices a release of Python whose internals `lean_tls` no longer reaches.
     """
-    authority = Authority(tmp_path)
-    signed = authority.sign("one")
     server = start_server(tls_cert_file=signed.cert, tls_key_file=signed.key)
-    port = int(server.url.rpartition(":")[2])
-    context = ssl.create_default_context(cafile=str(authority.cert))
 
     def secured() -> ssl.SSLSocket:
         plain = socket.socket()
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that the server can soon write no more
         plain.settimeout(60)
-        plain.connect(("127.0.0.1", port))
-        return context.wrap_socket(plain, server_hostname="localhost")
+        plain.connect(("127.0.0.1", server.port))
+        return trusting.wrap_socket(plain, server_hostname="localhost")
 
     asking = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n"
     with secured() as sender:
         sender.sendall(asking)
         assert b"200 OK" in sender.recv(65_536)
-    before = server.peak_memory()
+    before = server.memory("VmHWM")
     first, more = 200 * asking, 10_000 * asking
     sent = {secured(): 0 for _ in range(CONNECTIONS)}
     try:
@@ -420,7 +373,7 @@ def test_tls_connections_without_credentials_take_little_memory(start_server: St
                     pass
                 except OSError:  # on a slow machine, the server ends those that read nothing for 30 s
                     sent[sender] = len(more)
-        assert server.peak_memory() - before < 64 * 2**20
+        assert server.memory("VmHWM") - before < 64 * 2**20
     finally:
         for sender in sent:
             sender.close()
@@ -430,21 +383,3 @@ def test_the_server_does_not_start_on_uvloop() -> None:
     server = GuardedServer(uvicorn.Config(hello, lifespan="off"), ConnectionTable(ConnectionLimits()), LoopShare())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.raises(RuntimeError, match="uvloop"):
         runner.run(server.startup([]))
-
-
-def test_many_slow_senders_keep_nobody_from_being_served(start_server: StartServer) -> None:
-    server = start_server()
-    port = int(server.url.rpartition(":")[2])
-    head = (
-        f"POST {messages.PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: {messages.NDJSON}\r\n"
-        f"authorization: Bearer {KEY}\r\ncontent-length: 100000\r\n\r\n{{"
-    )
-    senders = [socket.create_connection(("127.0.0.1", port), timeout=patient(30)) for _ in range(200)]
-    try:
-        for sender in senders:
-            sender.sendall(head.encode())
-        assert server.acknowledged(Task("a", "mark", "1"))["a"].outcome == "done"
-        assert server.ready()
-    finally:
-        for sender in senders:
-            sender.close()

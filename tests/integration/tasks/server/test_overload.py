@@ -10,7 +10,6 @@ import logging
 import statistics
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from tests.integration.tasks.conftest import MakeDispatcher, StartServer
@@ -30,11 +29,6 @@ SENDERS, BUFFER_TASKS = 2, 300
 """Dispatchers, and what each holds: each alone would send the server more than it accepts."""
 
 
-def resident_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) / 1024
-
-
 def latency(dispatcher: TaskDispatcher) -> float:
     """From a dispatch until it and all before it are acknowledged."""
     begin = time.monotonic()
@@ -43,13 +37,15 @@ def latency(dispatcher: TaskDispatcher) -> float:
     return time.monotonic() - begin
 
 
-def overload(
+@pytest.mark.alone
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.long, id="growth that is slow")])
+def test_ten_times_too_many(
     start_server: StartServer, make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture, seconds: float
 ) -> None:
     server = start_server(concurrency=CONCURRENCY, queue=QUEUE)
     senders = [make_dispatcher(server.url, buffer_tasks=BUFFER_TASKS, full_wait_seconds=0.05) for _ in range(SENDERS)]
     usual = statistics.median(latency(senders[0]) for _ in range(20))
-    before = resident_mb(server.process.pid)
+    before = server.memory()
     most = [before]
     accepted, refused = [0] * 8, [0] * 8
     until = time.monotonic() + seconds
@@ -71,10 +67,8 @@ def overload(
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        most.append(resident_mb(server.process.pid))
+        most.append(server.memory())
         time.sleep(0.1)
-    for thread in threads:
-        thread.join()
     ended = time.monotonic()
     held = [sender.statistics().held for sender in senders]
     again = max(latency(sender) for sender in senders)
@@ -82,10 +76,10 @@ def overload(
         assert time.monotonic() - ended < RECOVERS_WITHIN_SECONDS
         again = max(latency(sender) for sender in senders)
     recovered = time.monotonic() - ended
-    growth = max(most) - before
+    growth = (max(most) - before) / 2**20
     full = sum(sender.statistics().redelivered for sender in senders)
     print(f"sent {sum(accepted)}, {full} handed back by the full server, {sum(refused)} refused by the full buffers")
-    print(f"server {before:.0f} MiB and {growth:.1f} more; {held} held at the end")
+    print(f"server {before / 2**20:.0f} MiB and {growth:.1f} more; {held} held at the end")
     print(f"latency {1000 * usual:.1f} ms before, {1000 * again:.1f} ms within {recovered:.1f} s after")
     assert recovered < RECOVERS_WITHIN_SECONDS
     assert sum(refused) > 0, "the dispatchers' buffers were full"
@@ -97,17 +91,3 @@ def overload(
         counted = sender.statistics()
         assert (counted.delivered, counted.failed) == (counted.submitted, 0)
     assert len(server.traces()) == sum(accepted), "each accepted one ran, and none twice"
-
-
-@pytest.mark.alone
-def test_ten_times_too_many_for_three_seconds(
-    start_server: StartServer, make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
-) -> None:
-    overload(start_server, make_dispatcher, caplog, 3)
-
-
-@pytest.mark.long  # the same for a minute: growth that is slow shows only then
-def test_ten_times_too_many_for_a_minute(
-    start_server: StartServer, make_dispatcher: MakeDispatcher, caplog: pytest.LogCaptureFixture
-) -> None:
-    overload(start_server, make_dispatcher, caplog, 60)

@@ -19,7 +19,7 @@ from tests.preloaded import Program
 from tests.task_key import KEY
 from tests.waiting import eventually, patient
 
-from spoke_jobs.tasks.protocol import encoding, messages
+from spoke_jobs.tasks.protocol import messages
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
@@ -34,6 +34,22 @@ class Server:
     url: str
     trace: Path
     log: Path
+    logged: int = 0
+    """Characters of the log that tests before this one have caused."""
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def begin(self) -> None:
+        """Leave nothing of the test before this one."""
+        self.logged = len(self.log.read_text())
+        for name in ("trace", "gate"):
+            self.trace.with_name(name).unlink(missing_ok=True)
+
+    def said(self) -> str:
+        """What this test has it log."""
+        return self.log.read_text()[self.logged :]
 
     def get(self, path: str) -> httpx.Response:
         """A GET, outside any pool."""
@@ -54,9 +70,9 @@ class Server:
 
     def acknowledged(self, *tasks: messages.Task) -> dict[str | None, messages.Acknowledgement]:
         """Send tasks in one request; their acknowledgements by id."""
-        response = self.post(b"".join(encoding.task_line(task) for task in tasks))
+        response = self.post(b"".join(messages.task_line(task) for task in tasks))
         assert response.status_code == 200, response.text
-        acks = [encoding.parse_acknowledgement(line) for line in response.content.splitlines()]
+        acks = [messages.parse_acknowledgement(line) for line in response.content.splitlines()]
         return {ack.id: ack for ack in acks if ack is not None}
 
     def metric(self, name: str) -> int:
@@ -64,10 +80,10 @@ class Server:
         lines = self.get("/metrics").text.splitlines()
         return int(float(next((line.rpartition(" ")[2] for line in lines if line.startswith(name)), 0)))
 
-    def peak_memory(self) -> int:
-        """The most resident memory that it has had, in bytes. Linux only."""
+    def memory(self, line: str = "VmRSS") -> int:
+        """Its resident memory in bytes, the most that it has had for ``VmHWM``. Linux only."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+        return 1024 * int(status.partition(f"{line}:")[2].split()[0])
 
     def kill(self) -> None:
         """As the kernel would."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import SecretStr
 from sqlalchemy import Engine, select
@@ -19,6 +21,18 @@ from spoke_jobs.runners.kubernetes_runner import KubernetesRunner
 from spoke_jobs.settings import Settings
 
 CONTRACT_APP = {"SPOKE_APP": "tests.contract.app:registry", "PYTHONPATH": str(REPOSITORY)}
+
+
+def application_environment(tasks_url: str, database_url: str, *folders: Path) -> dict[str, str]:
+    """That of an application under `kubernetes`, with modules in folders."""
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(map(str, [*folders, REPOSITORY])),
+        "JOB_RUNNER": "kubernetes",
+        "SPOKE_SUBMIT": "sync",
+        "SPOKE_DATABASE_URL": database_url,
+        "SPOKE_TASKS_URL": tasks_url,
+        "SPOKE_TASKS_KEY": KEY,
+    }
 
 
 def left_in_outbox(engine: Engine, state: str = "pending") -> int:

@@ -142,26 +142,6 @@ def hangs(ctx: TaskContext, payload: Any) -> None:
     threading.Event().wait()
 
 
-@registry.task("ablocks", timeout_seconds=30)
-async def ablocks(ctx: TaskContext, payload: Any) -> None:
-    """Blocks the loop of `async def` tasks until the test opens the gate."""
-    trace("blocks")
-    while not _gate().exists():
-        time.sleep(0.01)  # noqa: ASYNC251  that is its fault
-
-
-@registry.task("nods", timeout_seconds=1, attempts=1)
-async def nods(ctx: TaskContext, payload: Any) -> None:
-    """Never takes as long as its timeout by itself."""
-    await asyncio.sleep(0.5)
-
-
-@registry.task("holds_up", timeout_seconds=1, attempts=1)
-async def holds_up(ctx: TaskContext, payload: Any) -> None:
-    """Block the loop for longer than its timeout."""
-    time.sleep(5)  # noqa: ASYNC251
-
-
 @registry.task("child_exits")
 async def child_exits(ctx: TaskContext, payload: Any) -> None:
     """Leave the loop with another task that ends the interpreter, as it thinks."""

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.web.browser.tab import Tab
 from tests.waiting import patient
 
-from spoke_jobs.web.reader_zone import COOKIE
+from spoke_jobs.web.page_rendering import COOKIE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

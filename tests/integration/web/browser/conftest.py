@@ -19,6 +19,7 @@ from tests.asgi_server import serving as serving_app
 from tests.conftest import open_ledger
 from tests.contract.dashboard_scene import TOKEN
 from tests.contract.dashboard_schedules import APPLICATION
+from tests.contract.filled_ledger import Filled, fill
 from tests.contract.progress import KEY
 from tests.integration.web.browser.browsing import (
     OpenTab,
@@ -27,7 +28,6 @@ from tests.integration.web.browser.browsing import (
     pytest_runtest_makereport,  # noqa: F401 (pytest looks for it here)
     tabs,
 )
-from tests.integration.web.browser.filled_ledger import Filled, fill
 from tests.integration.web.browser.tab import Tab
 from tests.integration.web.dashboard_process import serving
 

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import delete
 from tests.conftest import open_ledger
 from tests.contract.dashboard_scene import EVERYBODY
+from tests.contract.filled_ledger import LONG_LEASE, claimed, failed_task
 from tests.contract.ledger import new_job
 from tests.integration.web.browser.browsing import ZONE, OpenTab
 from tests.integration.web.browser.conftest import Serve
-from tests.integration.web.browser.filled_ledger import LONG_LEASE, claimed, failed_task
 from tests.integration.web.browser.tab import Tab
 from tests.waiting import eventually, patient, stays
 
@@ -19,7 +19,7 @@ from spoke_jobs.ledger.sql_ledger import SqlLedger
 from spoke_jobs.ledger.tables import task_outbox
 from spoke_jobs.model import Progress
 from spoke_jobs.web import Viewer, change_stream
-from spoke_jobs.web.reader_zone import COOKIE
+from spoke_jobs.web.page_rendering import COOKIE
 
 pytestmark = pytest.mark.long
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 import pytest
+from tests.contract.filled_ledger import FAILED, LONG_LEASE, claimed
 from tests.contract.ledger import new_job
 from tests.contract.progress import HOSTILE, KEY
 from tests.integration.web.browser.browsing import OpenTab
 from tests.integration.web.browser.conftest import Embedding
-from tests.integration.web.browser.filled_ledger import FAILED, LONG_LEASE, claimed
 from tests.integration.web.browser.tab import Tab
 from tests.waiting import eventually
 

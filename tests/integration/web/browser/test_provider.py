@@ -84,16 +84,6 @@ def test_people_sign_in_and_out(visitor: Tab, provider: OpenIdProvider) -> None:
     assert visitor.heading() == "Sign in"
 
 
-def test_whom_no_group_admits_is_told_so(visitor: Tab, provider: OpenIdProvider) -> None:
-    provider.claims["groups"] = ["visitors"]
-    visitor.expect_status(403)
-    visitor.open("/")
-    visitor.page.get_by_role("link", name="Sign in at").click()
-    visitor.page.get_by_role("alert").wait_for()
-    assert visitor.sees("who may not look at this dashboard")
-    assert visitor.findings() == []
-
-
 def test_a_link_on_another_site_finds_the_session(visitor: Tab, provider: OpenIdProvider, site: str) -> None:
     """For example, a link in an alert that is read in a browser."""
     provider.claims["groups"] = ["support"]

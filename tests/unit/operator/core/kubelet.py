@@ -7,7 +7,7 @@ from typing import Any
 from tests.unit.operator.core.objects import stamp
 
 from spoke_jobs.contract.names import LABEL_ATTEMPT, LABEL_SPOKEJOB
-from spoke_jobs_operator.core.objects.api_objects import LABEL_OWNER, Pod, PodWarning
+from spoke_jobs_operator.core.objects.api_objects import LABEL_OWNER, Pod, WarningEvent
 from spoke_jobs_operator.core.objects.read_objects import read_event, read_pod
 
 Object = dict[str, Any]
@@ -97,10 +97,10 @@ def unscheduled(message: str, reason: str = "Unschedulable") -> Pod:
     return real_pod(conditions=(condition,), spec={"nodeName": ""})
 
 
-def warning(reason: str, message: str, kind: str = "Pod", sidecar: str = "") -> PodWarning:
+def warning(reason: str, message: str, kind: str = "Pod", sidecar: str = "") -> WarningEvent:
     """A warning Event about the pod, or about its native sidecar."""
     event = read_event(warning_body(reason, message, kind, f"spec.initContainers{{{sidecar}}}" if sidecar else ""))
-    assert isinstance(event, PodWarning)
+    assert isinstance(event, WarningEvent)
     return event
 
 

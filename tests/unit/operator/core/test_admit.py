@@ -116,14 +116,6 @@ def test_only_the_oldest_unfinished_ones_may_start() -> None:
     assert why_held(candidate("c", ns="other"), usage, limits) is None
 
 
-def test_turns_are_fair_among_organizations() -> None:
-    large = [candidate(f"large-{n:03}", age=1000 - n, org=1) for n in range(190)]
-    small = [candidate(f"small-{n:03}", age=10 - n, org=2) for n in range(10)]
-    order = [key.name for key in admit(large + small, [], Limits())]
-    assert order.index("small-009") < order.index("large-029")
-    assert order[:4] == ["large-000", "small-000", "large-001", "small-001"]
-
-
 def test_with_one_place_turns_alternate_by_who_had_the_last() -> None:
     a, b = candidate("a", age=9, org=1), candidate("b", org=2)
     assert admit([a, b], [], Limits(1)) == (a.key,)

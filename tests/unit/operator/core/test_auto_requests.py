@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.test_build_job import spokejob, template
 
 from spoke_jobs.contract.quantities import in_bytes
-from spoke_jobs_operator.core.objects.resource_caps import read_caps
-from spoke_jobs_operator.core.templates.auto_requests import with_requests
-from spoke_jobs_operator.core.templates.build_job import build_job
+from spoke_jobs_operator.core.objects.template_annotations import read_caps
+from spoke_jobs_operator.core.templates.build_job import build_job, with_requests
 
 PREFIX = "jobs.spoke.dev"
 GIVEN = {"requests": {"memory": "128Mi", "cpu": "1"}, "limits": {"memory": "512Mi"}}

@@ -285,16 +285,6 @@ def test_a_toleration_of_another_effect_leaves_ours(key: dict[str, str]) -> None
     assert [item["tolerationSeconds"] for item in made[1:]] == [30, 30]
 
 
-def test_labels_and_annotations_of_the_template_are_kept_but_not_over_ours() -> None:
-    metadata = {
-        "labels": {"team": "a", "jobs.spoke.dev/attempt": "9"},
-        "annotations": {"note": "b", "cluster-autoscaler.kubernetes.io/safe-to-evict": "true"},
-    }
-    made = build_job(spokejob(), template(metadata=metadata), 1)["spec"]["template"]["metadata"]
-    assert (made["labels"]["team"], made["labels"]["jobs.spoke.dev/attempt"]) == ("a", "1")
-    assert made["annotations"] == {"note": "b", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
-
-
 def test_the_template_itself_is_left_as_it_was() -> None:
     given = template()
     before = deepcopy(given.template)
@@ -324,10 +314,6 @@ def test_template_problems_are_values(given: PodTemplate | None, cause: str) -> 
     assert isinstance(problem, Wait)
     assert (problem.code, problem.object) == (cause, "default")
     assert "'default'" in wait_text.sentence(problem)
-
-
-def test_a_good_template_passes() -> None:
-    assert check_template(spokejob(), template()) == template()
 
 
 def test_the_crd_takes_only_what_can_be_a_templates_name() -> None:

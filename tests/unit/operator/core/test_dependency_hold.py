@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract.causes import Cause
@@ -225,35 +223,3 @@ def test_a_new_leader_takes_the_latest_time_of_those_that_spokejobs_show() -> No
         holds.resume("ns", AWAY, at(seconds), NOW)
     assert (away := holds.of("ns")) is not None
     assert away.since == at(-300)
-
-
-@settings(deadline=None)
-@given(
-    steps=st.lists(
-        st.tuples(st.sampled_from(["start", "away", "fine", "lost", "wait"]), st.integers(0, 5)), max_size=60
-    )
-)
-def test_while_away_at_most_one_starts_in_ten_seconds_and_whatever_happens_it_opens(
-    steps: list[tuple[str, int]],
-) -> None:
-    holds, seconds, last = held(), 0.0, -10.0
-    causes = {"away": AWAY, "fine": "", "lost": Cause.NODE_LOST}
-    for step, number in steps:
-        away = holds.of("ns")
-        if step == "wait":
-            seconds += 7 * number
-            holds.tick(at(seconds))
-        elif step == "start" and starts(holds, number, seconds):
-            if away is not None and not away.probing.allowance:
-                assert seconds - last >= 10 or last < 0
-                last = seconds
-        elif step in causes:
-            ends(holds, number, causes[step], seconds)
-            if step != "away":
-                last = -10.0
-    for number in range(100, 160):
-        seconds += 60
-        holds.tick(at(seconds))
-        if starts(holds, number, seconds):
-            ends(holds, number, "", seconds)
-    assert holds.of("ns") is None

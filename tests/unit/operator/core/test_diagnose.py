@@ -2,25 +2,40 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.unit.operator.core.objects import NOW, exited, job, pod, running, waiting
 
 from spoke_jobs.contract.causes import CAUSES
 from spoke_jobs.contract.termination import TerminationMessage
-from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Event, Pends, Runs, Unclear
+from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Pends, Runs, Unclear
 from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
 from spoke_jobs_operator.core.diagnosis.pod_end import has_ended
-from spoke_jobs_operator.core.objects.api_objects import FailedCreate, Job, Pod, PodWarning
+from spoke_jobs_operator.core.objects.api_objects import Job, Pod, WarningEvent
 from spoke_jobs_operator.core.objects.read_objects import read_event
 
 BOUNDS = Bounds(start=600, run=None)
 
 
 def look(
-    attempt: Job | None, *pods: Pod, bounds: Bounds = BOUNDS, live: bool = False, events: tuple[Event, ...] = ()
+    attempt: Job | None, *pods: Pod, bounds: Bounds = BOUNDS, live: bool = False, events: tuple[WarningEvent, ...] = ()
 ) -> Ended | Runs | Pends | Unclear:
     return diagnose(attempt, pods, events, bounds, NOW, live=live)
+
+
+def end(*seen: Any, **more: Any) -> Ended:
+    """How it has ended."""
+    state = look(*seen, **more)
+    assert isinstance(state, Ended)
+    return state
+
+
+def pends(*seen: Any, **more: Any) -> Pends:
+    """What it waits for."""
+    state = look(*seen, **more)
+    assert isinstance(state, Pends)
+    return state
 
 
 def told(cause: str, *, for_good: bool = False) -> str:
@@ -73,10 +88,9 @@ def told(cause: str, *, for_good: bool = False) -> str:
     ],
 )
 def test_a_pods_end_names_its_cause(seen: Pod, cause: str) -> None:
-    end = look(job(), seen)
-    assert isinstance(end, Ended)
-    assert end.cause == cause
-    assert not end.stop
+    found = end(job(), seen)
+    assert found.cause == cause
+    assert not found.stop
     assert cause == "" or cause in CAUSES
 
 
@@ -92,9 +106,8 @@ def test_a_pods_end_names_its_cause(seen: Pod, cause: str) -> None:
     ],
 )
 def test_the_pod_of_a_job_that_is_suspended_was_preempted_unless_it_failed_by_itself(seen: Pod, cause: str) -> None:
-    end = look(replace(job(), suspended=True), seen)
-    assert isinstance(end, Ended)
-    assert (end.cause, end.stop) == (cause, cause == "Preempted")
+    found = end(replace(job(), suspended=True), seen)
+    assert (found.cause, found.stop) == (cause, cause == "Preempted")
 
 
 def test_what_ran_out_of_memory_names_the_limit_of_the_job_s_container() -> None:
@@ -102,9 +115,8 @@ def test_what_ran_out_of_memory_names_the_limit_of_the_job_s_container() -> None
         {"name": "sidecar", "resources": {"limits": {"memory": "1Gi"}}},
         {"name": "job", "resources": {"limits": {"memory": "40Mi"}}},
     ]
-    end = look(job(), pod("Failed", state=exited(137, "OOMKilled"), spec={"containers": containers}))
-    assert isinstance(end, Ended)
-    assert (end.cause, end.message) == ("OutOfMemory", "The container's memory limit was 40Mi.")
+    found = end(job(), pod("Failed", state=exited(137, "OOMKilled"), spec={"containers": containers}))
+    assert (found.cause, found.message) == ("OutOfMemory", "The container's memory limit was 40Mi.")
     unlimited = look(job(), pod("Failed", state=exited(137, "OOMKilled"), spec={"containers": [{"name": "job"}]}))
     assert unlimited == Ended("OutOfMemory", exit_code=137), "its node ran out of memory"
 
@@ -113,11 +125,9 @@ def test_what_ran_out_of_memory_names_the_limit_of_the_job_s_container() -> None
 def test_what_the_jobs_own_deadline_ended_has_timed_out(code: int) -> None:
     """Nobody of ours was there to end it sooner."""
     failed = job(("Failed", "DeadlineExceeded"))
-    end = look(failed, pod("Failed", state=exited(code), deleted=10))
-    assert isinstance(end, Ended)
-    assert end.cause == "Timeout"
-    gone = look(failed, bounds=Bounds(start=600, run=60, ran=True), live=True)
-    assert isinstance(gone, Ended)
+    found = end(failed, pod("Failed", state=exited(code), deleted=10))
+    assert found.cause == "Timeout"
+    gone = end(failed, bounds=Bounds(start=600, run=60, ran=True), live=True)
     assert gone.cause == "Timeout", "its pod is gone, and was seen to run"
 
 
@@ -127,12 +137,10 @@ def test_the_termination_message_says_more() -> None:
 
 
 def test_an_unknown_cause_of_a_newer_release_is_kept_and_what_is_no_cause_is_not() -> None:
-    end = look(job(), pod("Failed", state=exited(10, message=told("NewCause"))))
-    assert isinstance(end, Ended)
-    assert end.cause == "NewCause"
-    end = look(job(), pod("Failed", state=exited(10, message=told("X" * 100))))
-    assert isinstance(end, Ended)
-    assert end.cause == "JobError"
+    found = end(job(), pod("Failed", state=exited(10, message=told("NewCause"))))
+    assert found.cause == "NewCause"
+    found = end(job(), pod("Failed", state=exited(10, message=told("X" * 100))))
+    assert found.cause == "JobError"
 
 
 def test_success_of_any_pod_wins() -> None:
@@ -157,9 +165,8 @@ def test_what_the_deletion_of_a_job_does_to_its_pod_is_the_jobs_deletion(code: i
 
 
 def test_an_error_before_the_jobs_deletion_stays_an_error() -> None:
-    end = look(None, pod("Failed", state=exited(10)), live=True)
-    assert isinstance(end, Ended)
-    assert end.cause == "JobError"
+    found = end(None, pod("Failed", state=exited(10)), live=True)
+    assert found.cause == "JobError"
 
 
 def test_a_failed_job_without_its_pods_last_word_is_unclear() -> None:
@@ -176,9 +183,8 @@ def test_a_disrupted_pod_that_is_gone_was_drained_as_its_job_says() -> None:
     assert look(failed, live=True) == Ended("Drained", message="Pod x has condition DisruptionTarget")
     assert look(job(("FailureTarget", "PodFailurePolicy")), live=True) == Ended("Drained", stop=True)
     evicted = pod("Failed", state=exited(137), disruption="TerminationByKubelet", reason="Evicted")
-    end = look(failed, evicted)
-    assert isinstance(end, Ended)
-    assert end.cause == "Evicted", "what is left of the pod says more"
+    found = end(failed, evicted)
+    assert found.cause == "Evicted", "what is left of the pod says more"
 
 
 def test_the_jobs_own_deadline_is_a_timeout() -> None:
@@ -246,13 +252,11 @@ def test_the_start_timeout_does_not_count_while_it_runs() -> None:
     ],
 )
 def test_what_a_pod_waits_for(seen: Pod, reason: str, final: str) -> None:
-    state = look(job(), seen)
-    assert isinstance(state, Pends)
+    state = pends(job(), seen)
     assert (state.reason, state.check_at) == (reason, NOW + timedelta(seconds=590))
-    end = look(job(created=-600), seen)
-    assert isinstance(end, Ended)
-    assert (end.cause, end.stop) == (final, True)
-    assert end.cause in CAUSES
+    found = end(job(created=-600), seen)
+    assert (found.cause, found.stop) == (final, True)
+    assert found.cause in CAUSES
 
 
 @pytest.mark.parametrize("code", [14, 137, 143])
@@ -261,7 +265,7 @@ def test_what_the_pods_own_deadline_ended_has_timed_out(code: int) -> None:
     assert end == Ended("Timeout", exit_code=code)
 
 
-def failed_create(message: str) -> FailedCreate:
+def failed_create(message: str) -> WarningEvent:
     event = read_event(
         {
             "metadata": {"name": "e", "namespace": "ns", "resourceVersion": "1"},
@@ -270,26 +274,22 @@ def failed_create(message: str) -> FailedCreate:
             "message": message,
         }
     )
-    assert isinstance(event, FailedCreate)
+    assert isinstance(event, WarningEvent)
     return event
 
 
 def test_the_time_without_a_webhook_counts_against_no_start_timeout() -> None:
     away = failed_create('Internal error occurred: failed calling webhook "pods.example.org": connection refused')
-    state = look(job(created=-5000), events=(away,))
-    assert isinstance(state, Pends)
+    state = pends(job(created=-5000), events=(away,))
     assert (state.reason, state.check_at) == ("WebhookAway", NOW - timedelta(seconds=5000) + timedelta(days=1))
-    state = look(job(created=-5000), pod("Pending", created=-10), events=(away,))
-    assert isinstance(state, Pends)
+    state = pends(job(created=-5000), pod("Pending", created=-10), events=(away,))
     assert (state.reason, state.check_at) == ("PodPending", NOW + timedelta(seconds=590)), "from its pod's creation"
-    end = look(job(created=-86400), events=(away,))
-    assert isinstance(end, Ended)
-    assert (end.cause, end.stop) == ("StartTimeout", True)
-    assert end.message == f"WebhookAway: {away.message}"
+    found = end(job(created=-86400), events=(away,))
+    assert (found.cause, found.stop) == ("StartTimeout", True)
+    assert found.message == f"WebhookAway: {away.message}"
     denied = failed_create('admission webhook "pods.example.org" denied the request: no limits')
-    end = look(job(created=-5000), events=(denied,))
-    assert isinstance(end, Ended)
-    assert end.cause == "PodRejected"
+    found = end(job(created=-5000), events=(denied,))
+    assert found.cause == "PodRejected"
 
 
 @pytest.mark.parametrize(
@@ -304,18 +304,15 @@ def test_the_time_without_a_webhook_counts_against_no_start_timeout() -> None:
 @pytest.mark.parametrize("state", ["ErrImagePull", "ImagePullBackOff"])
 def test_a_registry_that_does_not_answer_is_waited_for_for_hours(state: str, words: str) -> None:
     waits = {"waiting": {"reason": state, "message": f'Back-off pulling image "shop:7": {state}: {words}'}}
-    two_hours = look(job(created=-7200), pod("Pending", state=waits))
-    assert isinstance(two_hours, Pends)
+    two_hours = pends(job(created=-7200), pod("Pending", state=waits))
     assert two_hours.reason == "RegistryAway"
-    end = look(job(created=-3 * 3600), pod("Pending", state=waits))
-    assert isinstance(end, Ended)
-    assert end.cause == "ImageUnavailable"
+    found = end(job(created=-3 * 3600), pod("Pending", state=waits))
+    assert found.cause == "ImageUnavailable"
 
 
 def test_an_image_name_that_is_none_cannot_heal() -> None:
-    end = look(job(), pod("Pending", state=waiting("InvalidImageName")))
-    assert isinstance(end, Ended)
-    assert (end.cause, end.stop) == ("ImageUnavailable", True)
+    found = end(job(), pod("Pending", state=waiting("InvalidImageName")))
+    assert (found.cause, found.stop) == ("ImageUnavailable", True)
 
 
 def test_a_job_without_a_pod_waits_for_what_its_event_says() -> None:
@@ -328,13 +325,12 @@ def test_a_job_without_a_pod_waits_for_what_its_event_says() -> None:
     }
     event = read_event(body)
     assert event
-    state = look(job(), events=(event,))
-    assert isinstance(state, Pends)
+    state = pends(job(), events=(event,))
     assert (state.reason, state.message) == ("PodRejected", "pods are forbidden: no service account")
     assert read_event({**body, "reason": "SuccessfulCreate"}) is None
 
 
-def failed_mount(pod_uid: str) -> PodWarning:
+def failed_mount(pod_uid: str) -> WarningEvent:
     body = {
         "metadata": {"name": "e", "namespace": "ns", "resourceVersion": "1"},
         "involvedObject": {"kind": "Pod", "name": "sj-1-7", "namespace": "ns", "uid": pod_uid},
@@ -342,19 +338,17 @@ def failed_mount(pod_uid: str) -> PodWarning:
         "message": 'secret "keys" not found',
     }
     event = read_event(body)
-    assert isinstance(event, PodWarning)
+    assert isinstance(event, WarningEvent)
     return event
 
 
 def test_a_volume_that_is_not_to_be_had_is_named_until_it_is() -> None:
     """The pod says no more than that its container is being created."""
     creating = pod("Pending", state=waiting("ContainerCreating"))
-    state = look(job(), creating, events=(failed_mount("pod-7"),))
-    assert isinstance(state, Pends)
+    state = pends(job(), creating, events=(failed_mount("pod-7"),))
     assert (state.reason, state.message) == ("ContainerConfigError", 'secret "keys" not found')
     for seen, event in ((replace(creating, mounted=True), failed_mount("pod-7")), (creating, failed_mount("other"))):
-        state = look(job(), seen, events=(event,))
-        assert isinstance(state, Pends)
+        state = pends(job(), seen, events=(event,))
         assert state.reason == "PodPending"
     assert isinstance(look(job(), pod(state=running()), events=(failed_mount("pod-7"),)), Runs)
 

@@ -11,23 +11,6 @@ from spoke_jobs_operator.core.process.fair_line import FairLine, SharedWorkers
 GROUPS = "abcd"
 
 
-@given(st.lists(st.tuples(st.sampled_from(GROUPS), st.booleans())))
-def test_each_item_is_taken_once_and_groups_take_turns(added: list[tuple[str, bool]]) -> None:
-    line: FairLine[int] = FairLine()
-    for number, (group, first) in enumerate(added):
-        line.add(group, number, first=first)
-    taken = []
-    while (item := line.take()) is not None:
-        taken.append(item)
-    assert sorted(number for _, number in taken) == list(range(len(added)))
-    assert all(added[number][0] == group for group, number in taken)
-    groups = [group for group, _ in taken]
-    for begin, this in enumerate(groups):
-        if this in groups[begin + 1 :]:
-            again = groups.index(this, begin + 1)
-            assert set(groups[again:]) - {this} <= set(groups[begin:again]), "one turn each before the next one"
-
-
 @given(st.lists(st.booleans()))
 def test_the_usual_items_of_a_group_are_not_starved_by_its_urgent_ones(urgent: list[bool]) -> None:
     line: FairLine[bool] = FairLine()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -11,10 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spoke_jobs.contract.causes import CAUSES, Cause, cause_class
-from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, Outcome, SpokeJobStatus
+from spoke_jobs.contract.custom_resources.spokejob import SpokeJobStatus
 from spoke_jobs.contract.retry import GiveUp, TryAgain, is_charged
 from spoke_jobs.contract.wait_reasons import WAITS, Wait, WaitReason
-from spoke_jobs.contract.wait_status import WaitStatus
 from spoke_jobs_operator.core.diagnosis.diagnose import Ended
 from spoke_jobs_operator.core.reconciling import status
 from spoke_jobs_operator.core.reporting.job_events import NOTE_BYTES, EventReason, EventType, JobEvent, job_events
@@ -54,24 +53,12 @@ def test_a_failed_attempt_says_why_and_when_the_next_one_is_due() -> None:
     ]
 
 
-def test_a_write_that_records_a_start_and_an_end_makes_both_events() -> None:
-    ended = failed(started(SpokeJobStatus()), "OutOfMemory", for_good=True)
-    reasons = [event.reason for event in job_events(SpokeJobStatus(), ended)]
-    assert reasons == ["AttemptStarted", "AttemptFailed", "Failed"]
-
-
 def test_a_note_that_is_too_long_for_the_api_server_is_cut() -> None:
     running = started(SpokeJobStatus())
     (event,) = job_events(running, failed(running, "JobError", message="\N{SNOWMAN}" * NOTE_BYTES))
     assert event.note.startswith("Attempt 1 has failed: JobError (exit code 10): \N{SNOWMAN}")
     assert event.note.endswith("\N{SNOWMAN}...")
     assert NOTE_BYTES - 3 < len(event.note.encode()) <= NOTE_BYTES
-
-
-def test_the_last_failure_says_nothing_of_another_attempt() -> None:
-    events = job_events(SpokeJobStatus(), failed(started(SpokeJobStatus()), "JobError", for_good=True))
-    assert not [event for event in events if "next attempt" in event.note]
-    assert events[-1].note.startswith("The job has failed after 1 attempt: JobError: ")
 
 
 def test_a_new_reason_to_wait_is_told_once_with_its_fields() -> None:
@@ -85,12 +72,6 @@ def test_a_new_reason_to_wait_is_told_once_with_its_fields() -> None:
     assert shown(job_events(waiting, blocked)) == [
         ("Warning", "TemplateMissing", "Waits: no PodTemplate 'gpu' in the job's namespace")
     ]
-
-
-def test_what_the_cluster_says_is_passed_on() -> None:
-    running = started(SpokeJobStatus())
-    pends = status.attempt_pends(running, Wait(WaitReason.UNSCHEDULABLE, detail="0/3 nodes are available"), NOW)
-    assert shown(job_events(running, pends)) == [("Warning", "Unschedulable", "Waits: 0/3 nodes are available")]
 
 
 def test_a_normal_wait_for_the_pod_or_the_next_attempt_is_no_event_of_its_own() -> None:
@@ -109,16 +90,6 @@ def test_an_attempt_that_is_not_charged_is_no_warning(cause: str) -> None:
     assert (event.type, event.reason) == (EventType.NORMAL, "AttemptFailed")
 
 
-def test_a_drained_attempt_is_told_with_what_that_means_and_not_with_what_its_function_raised() -> None:
-    running = started(SpokeJobStatus())
-    drained = job_events(running, failed(running, "Drained", error_type="spoke_jobs.errors.Cancelled"))[0]
-    assert drained.note.startswith(
-        "Attempt 1 has failed: Drained (exit code 10): The pod had to leave its node: a drain"
-    )
-    own = job_events(running, failed(running, "JobError", error_type="ValueError"))[0]
-    assert "JobError (ValueError, exit code 10)" in own.note
-
-
 def test_a_cancelled_job_is_no_failure() -> None:
     running = started(SpokeJobStatus())
     cancelled = failed(running, "Cancelled", for_good=True)
@@ -131,41 +102,6 @@ def test_a_cancelled_job_is_no_failure() -> None:
 codes = st.sampled_from([*WAITS, *CAUSES, "FromANewerRelease"])
 causes = st.sampled_from([*CAUSES, "FromANewerRelease"])
 texts = st.text(max_size=30) | st.just("é" * 1500)
-moments = st.integers(0, 10**6).map(lambda seconds: NOW + timedelta(seconds=seconds))
-attempts = st.lists(
-    st.builds(
-        AttemptStatus,
-        number=st.integers(1, 30),
-        job=st.just("job"),
-        finished_at=st.none() | moments,
-        cause=st.just("") | causes,
-        error_type=st.text(max_size=200),
-        exit_code=st.none() | st.integers(0, 255),
-    ),
-    max_size=10,
-    unique_by=lambda item: item.number,
-).map(lambda items: tuple(sorted(items, key=lambda item: item.number)))
-waits = st.builds(WaitStatus, code=codes, object=st.text(max_size=253), since=moments)
-statuses = st.builds(
-    SpokeJobStatus,
-    outcome=st.none() | st.sampled_from(Outcome),
-    cause=st.just("") | codes,
-    attempt=st.integers(0, 30),
-    attempts=attempts,
-    waiting=st.none() | waits,
-    next_attempt_at=st.none() | moments,
-)
-
-
-@settings(deadline=None)
-@given(statuses, statuses)
-def test_any_two_statuses_make_events_that_the_api_server_takes(old: SpokeJobStatus, new: SpokeJobStatus) -> None:
-    for event in job_events(old, new):
-        assert 0 < len(event.note.encode()) <= NOTE_BYTES
-        assert event.reason.replace("_", "").isalnum()
-        assert len(event.reason) <= 128
-        assert event.action.isalnum()
-    assert job_events(new, new) == () or any(record.number > new.attempt for record in new.attempts)
 
 
 waits_of_a_stage = st.lists(st.builds(Wait, code=codes, detail=texts), max_size=2)

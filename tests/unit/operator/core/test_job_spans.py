@@ -148,11 +148,6 @@ def test_a_pod_of_another_attempt_says_nothing_of_this_one() -> None:
     assert shown(runs, failed(runs, -20), scheduled(ended(-5, 1))) == []
 
 
-def test_a_write_that_records_a_start_and_an_end_makes_all_spans() -> None:
-    names = [name for name, *_ in shown(EMPTY, failed(started(EMPTY, -10), 2), scheduled(ended(-5, 1)))]
-    assert names == ["admit", "schedule pod", "start pod", "run pod"]
-
-
 def test_a_status_that_says_the_same_ends_no_span() -> None:
     over = failed(started(EMPTY, -10), 2)
     assert shown(over, over, scheduled(ended(-5, 1))) == []

@@ -13,7 +13,7 @@ from spoke_jobs.contract.limit_scopes import Subject
 from spoke_jobs_operator.core.admission.admit import Candidate, Usage
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.objects.limit_objects import SpokeLimitView, read_spokelimit
-from spoke_jobs_operator.core.reporting.limit_status import Counts, is_urgent, status_of
+from spoke_jobs_operator.core.reporting.limit_status import count_waiting, is_urgent, status_of
 
 RUNNING = [
     Candidate(Key("ns", "a"), 0, NOW, Subject("in.csv", "q", 1, "k")),
@@ -35,7 +35,7 @@ def spokelimit(scope: str, **spec: Any) -> SpokeLimitView:
 
 def status(item: SpokeLimitView, seconds: float = 0) -> SpokeLimitStatus:
     now = NOW + timedelta(seconds=seconds)
-    return status_of(item, Counts.running(Usage.of(RUNNING)), Counts.waiting(WAITING, [item]), now)
+    return status_of(item, Usage.of(RUNNING).in_scope, count_waiting(WAITING, [item]), now)
 
 
 def conditions(item: SpokeLimitView, seconds: float = 0) -> dict[str, tuple[str, str, str]]:
@@ -64,9 +64,9 @@ def test_waiting_types_and_prefixes_that_no_limit_names_are_not_counted() -> Non
     """Whoever may create SpokeJobs chooses their types, and a type has up to a hundred prefixes."""
     hostile = [Candidate(Key("ns", f"w{n}"), 0, NOW, Subject(f"in{'.a' * 90}.{n}")) for n in range(100)]
     for scope, count in (("type:in.*", 100), ("type:in.a.*", 100), ("type:out.*", 0), ("all", 100)):
-        counts = Counts.waiting(hostile, [spokelimit(scope)])
-        assert len([key for key in counts.in_scope if key.scope.startswith("type:")]) <= 1
-        assert status_of(spokelimit(scope), Counts.running(Usage()), counts, NOW).waiting == count
+        counts = count_waiting(hostile, [spokelimit(scope)])
+        assert len([key for key in counts if key.scope.startswith("type:")]) <= 1
+        assert status_of(spokelimit(scope), Usage().in_scope, counts, NOW).waiting == count
 
 
 def test_one_of_another_release_or_unreadable_is_not_enforced_and_says_why() -> None:
@@ -96,6 +96,6 @@ def test_a_condition_keeps_its_time_and_only_counts_are_not_urgent() -> None:
     first = status(item)
     again = replace(item, status=first)
     assert status(again, 60) == first
-    fewer = status_of(again, Counts.running(Usage()), Counts.waiting([], [item]), NOW)
+    fewer = status_of(again, Usage().in_scope, count_waiting([], [item]), NOW)
     assert not is_urgent(first, fewer)
     assert is_urgent(first, status(replace(again, generation=5)))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spoke_jobs.contract.custom_resources.spokejob import Retry
 from spoke_jobs.contract.quantities import in_bytes, in_mebibytes
-from spoke_jobs_operator.core.templates.memory_growth import grown
+from spoke_jobs_operator.core.templates.build_job import grown
 
 
 def retry(**fields: Any) -> Retry:

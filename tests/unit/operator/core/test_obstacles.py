@@ -6,8 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from tests.unit.operator.core.kubelet import (
     CREATING,
     WAITS,
@@ -22,28 +20,26 @@ from tests.unit.operator.core.kubelet import (
 )
 from tests.unit.operator.core.objects import NOW, job
 
-from spoke_jobs.contract.causes import CAUSES, Cause
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJobStatus
-from spoke_jobs.contract.wait_reasons import WAITS as REASONS
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
-from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Pends, Runs, Unclear
+from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Pends, Runs
 from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
-from spoke_jobs_operator.core.diagnosis.obstacles import INIT_PATIENCE, obstacle
-from spoke_jobs_operator.core.objects.api_objects import Pod, PodWarning
-from spoke_jobs_operator.core.objects.read_objects import read_event, read_pod
+from spoke_jobs_operator.core.diagnosis.obstacles import INIT_PATIENCE
+from spoke_jobs_operator.core.objects.api_objects import Pod, WarningEvent
+from spoke_jobs_operator.core.objects.read_objects import read_event
 from spoke_jobs_operator.core.reconciling.status import attempt_pends, attempt_started
 
 BOUNDS = Bounds(start=600, run=None)
 PULL = 'Back-off pulling image "db:9": ErrImagePull: failed to pull image "db:9": not found'
 
 
-def pending(pod: Pod, *events: PodWarning) -> Pends:
+def pending(pod: Pod, *events: WarningEvent) -> Pends:
     state = diagnose(job(), (pod,), events, BOUNDS, NOW, live=True)
     assert isinstance(state, Pends), state
     return state
 
 
-def at_the_start_timeout(pod: Pod, *events: PodWarning) -> Ended:
+def at_the_start_timeout(pod: Pod, *events: WarningEvent) -> Ended:
     state = diagnose(job(created=-600), (pod,), events, BOUNDS, NOW, live=True)
     assert isinstance(state, Ended), state
     assert state.stop
@@ -153,7 +149,7 @@ def test_what_stands_in_the_way_is_named_and_stays_named(
         (warning("FailedPrepareDynamicResources", "driver gpu is not registered"), "SandboxFailed", ""),
     ],
 )
-def test_what_only_an_event_says_is_named(event: PodWarning, reason: str, about: str) -> None:
+def test_what_only_an_event_says_is_named(event: WarningEvent, reason: str, about: str) -> None:
     """The pod says no more than that its containers are being created."""
     creating = real_pod(container("job", CREATING), init=(container("setup", WAITS),))
     state = pending(creating, event)
@@ -323,85 +319,3 @@ def test_readiness_gates_and_debug_containers_keep_no_job_from_running() -> None
         spec={"readinessGates": [{"conditionType": "example.com/lb"}]},
     )
     assert isinstance(diagnose(job(), (pod,), (), BOUNDS, NOW, live=True), Runs)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just("2026-01-01T11:00:00Z"),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-STATES = st.dictionaries(
-    st.sampled_from(("waiting", "running", "terminated")),
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "reason": JSON | st.sampled_from(("ErrImagePull", "CrashLoopBackOff", "InvalidImageName", "StartError")),
-            "message": JSON,
-            "exitCode": JSON,
-            "startedAt": JSON,
-        },
-    )
-    | JSON,
-    max_size=2,
-)
-STATUSES = st.lists(
-    st.fixed_dictionaries(
-        {"name": st.sampled_from(("job", "a", "b"))},
-        optional={"state": STATES, "lastState": STATES, "started": JSON, "restartCount": JSON, "image": JSON},
-    ),
-    max_size=3,
-)
-SPECS = st.lists(
-    st.fixed_dictionaries(
-        {"name": st.sampled_from(("job", "a", "b"))},
-        optional={"restartPolicy": st.just("Always") | JSON, "image": JSON},
-    ),
-    max_size=3,
-)
-PODS = st.fixed_dictionaries(
-    {
-        "metadata": st.fixed_dictionaries({"uid": st.just("pod-uid")}, optional={"deletionTimestamp": JSON}),
-        "spec": st.fixed_dictionaries(
-            {}, optional={"initContainers": SPECS | JSON, "containers": SPECS | JSON, "schedulingGates": JSON}
-        ),
-        "status": st.fixed_dictionaries(
-            {},
-            optional={
-                "phase": st.sampled_from(("Pending", "Running", "Succeeded", "Failed")) | JSON,
-                "reason": JSON,
-                "message": JSON,
-                "conditions": JSON,
-                "initContainerStatuses": STATUSES | JSON,
-                "containerStatuses": STATUSES | JSON,
-                "ephemeralContainerStatuses": STATUSES | JSON,
-            },
-        ),
-    }
-)
-EVENTS = st.lists(
-    st.builds(
-        warning,
-        st.sampled_from(
-            ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedToRetrieveImagePullSecret")
-        ),
-        st.text(max_size=20),
-    )
-    | st.builds(
-        warning, st.just("FailedPostStartHook"), st.text(max_size=20), sidecar=st.sampled_from(("job", "a", "b"))
-    ),
-    max_size=2,
-)
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(body=PODS, events=EVENTS, live=st.booleans(), age=st.sampled_from((-10, -600)))
-def test_any_pod_has_a_state(body: dict[str, Any], events: list[PodWarning], live: bool, age: float) -> None:
-    pod = read_pod(body)
-    state = diagnose(job(created=age), (pod,), events, BOUNDS, NOW, live=live)
-    assert isinstance(state, Ended | Pends | Runs | Unclear)
-    if isinstance(state, Pends):
-        assert state.reason in CAUSES or state.reason in REASONS
-    found = obstacle(pod, events, NOW)
-    assert found.reason in CAUSES or found.reason in REASONS
-    assert not found.hopeless or found.reason == Cause.IMAGE_UNAVAILABLE
-    assert found.reason != WaitReason.INIT_RUNNING or found.object

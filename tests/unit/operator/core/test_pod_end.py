@@ -20,6 +20,13 @@ EVICTED = (
 )
 
 
+def ended_as(pod: Pod) -> Ended:
+    """How the pod has ended."""
+    end = end_of(pod)
+    assert end is not None
+    return end
+
+
 def test_an_init_container_that_failed_is_named_with_its_exit_code_and_message() -> None:
     pod = real_pod(
         container("job", WAITS),
@@ -33,8 +40,7 @@ def test_an_init_container_that_failed_is_named_with_its_exit_code_and_message()
 
 def test_an_init_container_that_ran_out_of_memory_is_not_the_jobs_memory() -> None:
     pod = real_pod(container("job", WAITS), init=(container("migrate", ended(137, "OOMKilled")),), phase="Failed")
-    end = end_of(pod)
-    assert end is not None
+    end = ended_as(pod)
     assert (end.cause, end.message) == ("InitFailed", "container 'migrate' exited with 137 (OOMKilled)")
 
 
@@ -42,19 +48,16 @@ def test_an_init_container_whose_command_is_missing_cannot_run() -> None:
     pod = real_pod(
         container("job", WAITS), init=(container("x", ended(128, "StartError", "no such file")),), phase="Failed"
     )
-    end = end_of(pod)
-    assert end is not None
+    end = ended_as(pod)
     assert (end.cause, end.container) == ("ContainerCannotRun", "x")
 
 
 def test_what_ended_the_whole_pod_is_not_the_init_containers_fault() -> None:
     stopped = (container("wait", ended(143)),)
-    evicted = end_of(real_pod(container("job", WAITS), init=stopped, phase="Failed", conditions=EVICTED))
-    assert evicted is not None
+    evicted = ended_as(real_pod(container("job", WAITS), init=stopped, phase="Failed", conditions=EVICTED))
     assert evicted.cause != "InitFailed"
     assert "low on memory" in evicted.message
-    deleted = end_of(real_pod(container("job", WAITS), init=stopped, phase="Failed", deleted=5))
-    assert deleted is not None
+    deleted = ended_as(real_pod(container("job", WAITS), init=stopped, phase="Failed", deleted=5))
     assert deleted.cause == "PodDeleted"
 
 
@@ -74,8 +77,7 @@ def test_a_job_whose_container_has_ended_has_ended_whatever_the_others_do(
         ),
         real_pod(container("job", ended(code)), ephemeral=(container("debug", other),), phase="Running"),
     ):
-        end = end_of(pod)
-        assert end is not None
+        end = ended_as(pod)
         assert (end.cause, end.exit_code) == (cause, code)
 
 
@@ -96,8 +98,7 @@ def test_a_pod_that_its_node_refused_says_why_and_is_not_charged(
     reason: str, message: str, containers: tuple[dict[str, Any], ...]
 ) -> None:
     """A full cluster and a restarting node fail nobody."""
-    end = end_of(real_pod(*containers, phase="Failed", reason=reason, message=message))
-    assert end is not None
+    end = ended_as(real_pod(*containers, phase="Failed", reason=reason, message=message))
     assert end == Ended("NodeRefused", message=f"{reason}: {message}")
     assert not is_charged(cause_class(end.cause))
     assert isinstance(after_failure(RetryPolicy(), {CauseClass.INFRASTRUCTURE: 2}, end.cause), TryAgain)
@@ -116,8 +117,7 @@ def test_a_container_that_its_node_lost_in_a_restart_is_not_charged(code: int, r
         real_pod(container("job", lost), phase="Failed"),
         real_pod(container("job", WAITS), init=(container("migrate", lost),), phase="Failed"),
     ):
-        end = end_of(pod)
-        assert end is not None
+        end = ended_as(pod)
         assert end.cause == "NodeLost"
         assert "could not be located" in end.message
 
@@ -139,8 +139,7 @@ def test_a_database_that_refuses_the_password_is_told_from_one_that_is_away() ->
 
 @pytest.mark.parametrize("code", [10, 11])
 def test_what_a_container_writes_that_is_no_message_of_ours_is_not_passed_on(code: int) -> None:
-    end = end_of(real_pod(container("job", ended(code, message="password=hunter2")), phase="Failed"))
-    assert end is not None
+    end = ended_as(real_pod(container("job", ended(code, message="password=hunter2")), phase="Failed"))
     assert end.message == "The container's termination message is not one of spoke-jobs."
 
 
@@ -162,19 +161,16 @@ def test_a_process_reports_no_cause_that_only_the_platform_knows(cause: str) -> 
     """A lost node is not charged to the job, and an attempt that ran out of memory gets more the next time."""
     message = TerminationMessage(cause, "app.Broken", for_good=True).encode().decode()
     for code in (10, 11):
-        end = end_of(real_pod(container("job", ended(code, message=message)), phase="Failed"))
-        assert end is not None
+        end = ended_as(real_pod(container("job", ended(code, message=message)), phase="Failed"))
         assert (end.error_type, end.for_good) == ("app.Broken", True)
         assert end.cause == (cause if cause in REPORTED else "JobError")
         assert (cause in end.message) is (cause not in REPORTED)
-    end = end_of(real_pod(container("job", ended(14, message=message)), phase="Failed"))
-    assert end is not None
+    end = ended_as(real_pod(container("job", ended(14, message=message)), phase="Failed"))
     assert end.cause == (cause if cause in REPORTED else "Interrupted")
 
 
 def test_a_cause_of_a_later_release_is_passed_on_and_is_infrastructures() -> None:
     message = TerminationMessage("JobErrorOfNextRelease").encode().decode()
-    end = end_of(real_pod(container("job", ended(10, message=message)), phase="Failed"))
-    assert end is not None
+    end = ended_as(real_pod(container("job", ended(10, message=message)), phase="Failed"))
     assert end.cause == "JobErrorOfNextRelease"
     assert cause_class(end.cause) is CauseClass.INFRASTRUCTURE

@@ -1,38 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from tests.unit.operator.core.objects import job
 from tests.unit.operator.world import World
 
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs_operator.core.objects.api_objects import Key, Unreadable
-from spoke_jobs_operator.core.objects.read_objects import read_event, read_job, read_pod, read_spokejob, read_template
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=10,
-)
-FIELDS = st.sampled_from(
-    (
-        *("metadata", "labels", "ownerReferences", "creationTimestamp", "spec", "status", "conditions", "type"),
-        *("containerStatuses", "initContainerStatuses", "state", "terminated", "exitCode", "waiting", "running"),
-        *("startedAt", "reason", "involvedObject", "template", "initContainers", "containers", "restartPolicy"),
-        *("ephemeralContainerStatuses", "schedulingGates", "lastState", "started", "restartCount", "name"),
-    )
-)
-ODD = st.recursive(JSON, lambda inner: st.dictionaries(FIELDS, inner, max_size=6) | st.lists(inner, max_size=2))
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.dictionaries(FIELDS, ODD, max_size=6))
-def test_no_odd_object_stops_the_reading(body: dict[str, object]) -> None:
-    read_job(body)
-    read_pod(body)
-    read_template(body)
-    read_event(body)
+from spoke_jobs_operator.core.objects.read_objects import read_spokejob
 
 
 def test_a_jobs_owner_is_its_controller() -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
 from spoke_jobs.contract.quota_message import QuotaUse
 from spoke_jobs.contract.wait_reasons import Wait, WaitReason
-from spoke_jobs_operator.core.diagnosis.quota_refusal import quota_wait
-from spoke_jobs_operator.core.diagnosis.refusals import read_refusal
+from spoke_jobs_operator.core.diagnosis.refusals import quota_wait, read_refusal
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.obstacles.probing import FORGOTTEN
 from spoke_jobs_operator.core.obstacles.refusal_hold import MOST_REFUSED, PATIENCE, RefusalHolds
@@ -179,7 +175,7 @@ def test_pods_that_were_made_before_the_refusal_show_no_more_room() -> None:
         ns.see(key, POD)
     assert ns.starts() is None
     (hold,) = ns.holds.published("ns")
-    assert (hold["fits"], hold["refused"]) == (5, 1)
+    assert (hold.fits, hold.refused) == (5, 1)
 
 
 def test_while_nothing_fits_few_more_are_refused() -> None:
@@ -228,71 +224,6 @@ def test_a_new_leader_starts_none_before_it_has_seen_those_that_run() -> None:
     wait = ns.holds.why(GROUP, ns.now)
     assert wait is not None
     assert wait.since == NOW - timedelta(hours=1)
-
-
-class UnderQuota(Namespace):
-    """A namespace with a quota that changes."""
-
-    def __init__(self, quota: int) -> None:
-        super().__init__()
-        self.quota = quota
-        self.pods: list[Key] = []
-        self.refused: list[Key] = []
-
-    def some_start(self, count: int) -> None:
-        for _ in range(count):
-            if (key := self.starts()) is not None:
-                self.try_to_make_a_pod(key)
-
-    def one_ends(self, number: int) -> None:
-        if self.pods:
-            self.end(self.pods.pop(number % len(self.pods)))
-
-    def the_job_controller_tries_again(self, count: int) -> None:
-        tried, self.refused = self.refused[:count], self.refused[count:]
-        for key in tried:
-            self.try_to_make_a_pod(key)
-
-    def somebody_changes_the_quota(self, quota: int) -> None:
-        self.quota = quota
-
-    def time_passes(self, number: int) -> None:
-        self.passes(10 * number)
-
-    def try_to_make_a_pod(self, key: Key) -> None:
-        fits = len(self.pods) < self.quota
-        (self.pods if fits else self.refused).append(key)
-        self.see(key, POD if fits else REFUSED)
-
-
-STEPS = (
-    UnderQuota.some_start,
-    UnderQuota.one_ends,
-    UnderQuota.the_job_controller_tries_again,
-    UnderQuota.somebody_changes_the_quota,
-    UnderQuota.time_passes,
-)
-
-
-@settings(deadline=None)
-@given(quota=st.integers(0, 6),
-       steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 6)), max_size=60))  # fmt: skip
-def test_whatever_happens_few_are_refused_and_others_start_in_the_end(
-    quota: int, steps: list[tuple[Callable[[UnderQuota, int], None], int]]
-) -> None:
-    ns = UnderQuota(quota)
-    for step, number in steps:
-        step(ns, number)
-        assert len(ns.refused) <= MOST_REFUSED + 6
-    ns.somebody_changes_the_quota(1)
-    before = ns.number
-    for _ in range(80):
-        ns.time_passes(6)
-        ns.the_job_controller_tries_again(20)
-        ns.some_start(3)
-        ns.one_ends(0)
-    assert ns.number >= before + 40
-    assert len(ns.refused) <= MOST_REFUSED
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_one_that_was_rejected_may_be_tried_again_and_counts_once() -> None:
     holds.admit(key(0), GROUP, "import")
     holds.rejected(key(0), GROUP, "import", DENIED, NOW)
     (published,) = holds.published("ns")
-    assert published["pods"] == OF_A_TYPE
+    assert published.pods == OF_A_TYPE
     assert holds.forget(key(0))
     assert holds.why(key(99), GROUP, "import") is None, "its turn is another one's"
 
@@ -74,7 +74,7 @@ def test_one_that_loses_its_place_before_it_is_tried_is_forgotten() -> None:
     assert holds.why(key(51), GROUP, "import") is None
     holds.release(key(0))
     (published,) = holds.published("ns")
-    assert published["pods"] == OF_A_TYPE - 1, "a rejected one has no place to lose"
+    assert published.pods == OF_A_TYPE - 1, "a rejected one has no place to lose"
 
 
 OPS = st.tuples(
@@ -103,7 +103,7 @@ def test_few_are_tried_and_nothing_is_left_of_those_that_are_gone(steps: list[tu
         elif step == "forget":
             holds.forget(key(number))
         for item in holds.published("ns"):
-            assert 0 < item["pods"] <= OF_A_TEMPLATE + accepted
+            assert 0 < (item.pods or 0) <= OF_A_TEMPLATE + accepted
     for number in range(81):
         holds.forget(key(number))
     assert holds.published("ns") == []

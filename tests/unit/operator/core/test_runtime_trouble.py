@@ -16,7 +16,7 @@ from spoke_jobs_operator.core.diagnosis.attempt_state import Bounds, Ended, Pend
 from spoke_jobs_operator.core.diagnosis.diagnose import diagnose
 from spoke_jobs_operator.core.diagnosis.pod_end import end_of
 from spoke_jobs_operator.core.diagnosis.runtime_trouble import is_runtime_trouble
-from spoke_jobs_operator.core.objects.api_objects import Pod, PodWarning
+from spoke_jobs_operator.core.objects.api_objects import Pod, WarningEvent
 
 TASK = "failed to create containerd task: "
 SHIM = f"{TASK}failed to create shim task: "
@@ -111,18 +111,6 @@ def test_a_command_or_volume_that_cannot_be_used_is_charged(message: str) -> Non
     assert is_charged(cause_class(end.cause))
 
 
-@pytest.mark.parametrize(
-    ("message", "cause"),
-    [(OF_THE_NODE["timeout"], "ContainerRuntimeFailed"), (OF_THE_TEMPLATE["no-command"], "ContainerCannotRun")],
-)
-def test_an_init_container_that_was_not_started_is_named(message: str, cause: str) -> None:
-    first = container("first", ended(128, "StartError", message))
-    end = end_of(real_pod(container("job", WAITS), init=(first,), phase="Failed"))
-    assert end is not None
-    assert (end.cause, end.container) == (cause, "first")
-    assert message in end.message
-
-
 def test_a_memory_limit_that_is_too_low_to_start_is_raised_as_after_any_other_end_out_of_memory() -> None:
     limited = [{"name": "job", "resources": {"limits": {"memory": "4Mi"}}}]
     end = end_of(not_started(OOM, containers=limited))
@@ -134,7 +122,7 @@ def test_without_a_memory_limit_the_node_was_short_of_memory() -> None:
     assert end_of(not_started(OOM)) == Ended("ContainerRuntimeFailed", exit_code=128, message=OOM)
 
 
-def look(pod: Pod, *events: PodWarning, age: float) -> Pends | Ended:
+def look(pod: Pod, *events: WarningEvent, age: float) -> Pends | Ended:
     state = diagnose(job(created=-age), (pod,), events, Bounds(start=600, run=None), NOW, live=True)
     assert isinstance(state, Pends | Ended)
     return state

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spoke_jobs_operator.core.diagnosis.shortage import shortage
+from spoke_jobs_operator.core.diagnosis.scheduler_message import shortage
 
 VICTIMS = "No preemption victims found for incoming pod"
 USELESS = "Preemption is not helpful for scheduling"

@@ -18,10 +18,20 @@ from spoke_jobs.contract.custom_resources.spokejob import AttemptStatus, SpokeJo
 from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs_operator.core.objects.api_objects import PodTemplate
 from spoke_jobs_operator.core.objects.read_objects import read_job
-from spoke_jobs_operator.core.objects.standby_bounds import NO_STANDBY, StandbyBounds, UnreadableBounds, read_bounds
-from spoke_jobs_operator.core.standby.standby_job import build_standby_job, digest_of, standby_name
-from spoke_jobs_operator.core.standby.standby_offer import Miss, Offer, offer
-from spoke_jobs_operator.core.standby.standby_template import bounds_of, problem_of
+from spoke_jobs_operator.core.objects.template_annotations import (
+    NO_STANDBY,
+    StandbyBounds,
+    UnreadableBounds,
+    read_bounds,
+)
+from spoke_jobs_operator.core.standby.standby_job import (
+    bounds_of,
+    build_standby_job,
+    digest_of,
+    problem_of,
+    standby_name,
+)
+from spoke_jobs_operator.core.standby.standby_offer import Miss, offer
 from spoke_jobs_operator.core.templates.build_job import attempt_variables, build_job
 
 WANTS = {"jobs.spoke.dev/standby": "1-5"}
@@ -36,7 +46,7 @@ def with_status(item: SpokeJob, **fields: Any) -> SpokeJob:
 def test_a_job_gets_the_pod_that_waits_longest() -> None:
     members = [member("young", age=timedelta(seconds=5)), member("old", age=timedelta(seconds=50))]
     found = offer(spokejob(lane="standby"), template(annotations=WANTS), members, DIGEST)
-    assert found == Offer(members[1].job)
+    assert found == members[1].job
 
 
 @pytest.mark.parametrize("lane", ["", "pod", "worker", "of a later release"])

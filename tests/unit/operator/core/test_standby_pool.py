@@ -12,9 +12,22 @@ from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 from tests.unit.operator.core.standby_objects import DIGEST, member, standby_job, standby_pod
 
-from spoke_jobs_operator.core.objects.standby_bounds import StandbyBounds
-from spoke_jobs_operator.core.standby.pool import LONGEST_START, Demand, Member, Why, failures, hindrance, is_free, plan
-from spoke_jobs_operator.core.standby.wanted import FIRST_LEAD, LONGEST_LEAD, WINDOW, lead_time, wanted
+from spoke_jobs_operator.core.objects.template_annotations import StandbyBounds
+from spoke_jobs_operator.core.standby.pool import (
+    FIRST_LEAD,
+    LONGEST_LEAD,
+    LONGEST_START,
+    WINDOW,
+    Demand,
+    Member,
+    Why,
+    failures,
+    hindrance,
+    is_free,
+    lead_time,
+    plan,
+    wanted,
+)
 
 HOUR = timedelta(hours=1)
 EXITED: dict[str, Any] = {"terminated": {"exitCode": 10, "message": '{"v": 1, "cause": "BadSetup"}'}}

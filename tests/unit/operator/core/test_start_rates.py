@@ -292,15 +292,6 @@ def test_thousands_of_rates_and_waiting_jobs_do_not_multiply(scope: str, monkeyp
     assert len(asked) < 100
 
 
-def test_one_pass_of_admission_takes_no_more_than_the_tokens_and_lets_others_pass() -> None:
-    leader = Leader([spokelimit("queue:q", "1/s", 2, **NEW)])
-    waiting = [candidate(f"q{number}", queue="q") for number in range(5)] + [candidate("free")]
-    admitted = [item.key.name for item in admit(waiting, leader.usage, leader.limits, leader.turns)]
-    assert sorted(admitted) == ["free", "q0", "q1"]
-    everything = Leader([spokelimit("all", "1/s", 2, **NEW)])
-    assert len(list(admit(waiting, everything.usage, everything.limits, everything.turns))) == 2
-
-
 def test_a_changed_rate_keeps_its_bucket() -> None:
     leader = Leader([spokelimit("all", "1/min", 2, **NEW)])
     assert [leader.starts(candidate(), NOW) for _ in range(3)] == [True, True, False]

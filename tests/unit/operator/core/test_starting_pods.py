@@ -103,9 +103,10 @@ def test_a_template_counts_as_full_for_a_while_so_that_reasons_do_not_alternate(
     room.observe(key(1), Sighting(Phase.NO_ROOM, short="cpu"), NOW)
     room.observe(key(1), NODE, at(1))
     room.tick(at(REMEMBERED.total_seconds() - 1))
-    assert room.full(GROUP) == ("cpu", NOW)
+    (full,) = room.published(GROUP.namespace)
+    assert (full.short, full.since) == ("cpu", NOW.isoformat())
     room.tick(at(REMEMBERED.total_seconds()))
-    assert room.full(GROUP) is None
+    assert room.published(GROUP.namespace) == []
 
 
 def fill(room: Room, namespace: str, count: int, seen: Sighting | None = None) -> None:
@@ -143,13 +144,3 @@ def test_shares_of_many_namespaces() -> None:
     assert shares[:4] == [MOST // 2, MOST // 3, MOST // 4, MOST // 5]
     assert shares[MOST - 2] == 1
     assert shares[MOST - 1 :] == [0] * (MOST + 1), "as many namespaces as pods may start have one"
-
-
-def test_namespaces_that_start_together_keep_the_bound() -> None:
-    room = Room(MOST)
-    for number in range(3 * MOST):
-        namespace = f"ns-{number % 2}"
-        if room.why(Group(namespace, "default"), NOW, NOW) is None:
-            room.admit(Key(namespace, f"job-{number}"), Group(namespace, "default"), NOW)
-            room.observe(Key(namespace, f"job-{number}"), NODE, NOW)
-    assert room.pending == MOST

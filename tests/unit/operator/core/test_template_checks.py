@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from spoke_jobs.contract.custom_resources.spokejob import Resources
 from spoke_jobs.contract.quantities import in_bytes
 from spoke_jobs.contract.wait_reasons import Wait
 from spoke_jobs_operator.core.objects import template_annotations
-from spoke_jobs_operator.core.objects.resource_caps import ResourceCaps, UnreadableCaps, read_caps, violation
+from spoke_jobs_operator.core.objects.template_annotations import ResourceCaps, read_caps, violation
 from spoke_jobs_operator.core.templates.build_job import build_job
 from spoke_jobs_operator.core.templates.template_checks import check_template
 
@@ -109,14 +108,3 @@ def test_no_amount_beyond_the_caps_passes(asked: str, smallest: str, largest: st
     assert high is not None
     passes = not violation(caps, Resources.model_validate({kind: {"cpu": asked}}))
     assert passes is (low <= amount <= high)
-
-
-@settings(deadline=None)
-@given(st.dictionaries(st.sampled_from(["min-resources", "max-resources", "allowed-resources"]), st.text()))
-def test_any_annotation_is_read_or_refused(annotations: dict[str, str]) -> None:
-    try:
-        caps = read_caps({f"{PREFIX}/{name}": value for name, value in annotations.items()})
-    except UnreadableCaps:
-        return
-    assert isinstance(caps, ResourceCaps)
-    assert all(isinstance(amount, Decimal) for amount in (*caps.smallest.values(), *caps.largest.values()))

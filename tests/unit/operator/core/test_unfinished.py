@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.core.objects import NOW
 
-from spoke_jobs_operator.core.admission.unfinished import Age, Unfinished
+from spoke_jobs_operator.core.admission.admit import Age, Unfinished
 from spoke_jobs_operator.core.objects.api_objects import Key
 
 KEYS = st.builds(Key, st.sampled_from("ab"), st.sampled_from("uvwxyz"))

@@ -18,7 +18,7 @@ from spoke_jobs.shared.api_errors import ApiError, api_error
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.process.election import LeaseTimes
 from spoke_jobs_operator.shell.api.operator_client import Client
-from spoke_jobs_operator.shell.process.leadership import Alone, ByLease
+from spoke_jobs_operator.shell.process.leadership import ByLease, Leadership
 
 KEY = Key("platform", "spoke-operator")
 TIMES = LeaseTimes(lasts=15, renewed_within=10, retry=2)
@@ -100,15 +100,6 @@ def test_a_free_lease_is_taken_at_once_and_one_s_own_too() -> None:
         assert await gained_after(elector(server)) == 0, "the process before this one was of the same name"
         server.put({"holderIdentity": "", "leaseDurationSeconds": 15})
         assert await gained_after(elector(server, "other")) == 0
-
-    run(main())
-
-
-def test_one_that_lapses_is_taken_once_it_has_been_seen_unchanged_for_as_long_as_it_lasts() -> None:
-    async def main() -> None:
-        server = Server()
-        server.put({"holderIdentity": "other", "leaseDurationSeconds": 15, "renewTime": "1999-01-01T00:00:00Z"})
-        assert 15 <= await gained_after(elector(server)) <= 15 + TIMES.retry
 
     run(main())
 
@@ -216,25 +207,6 @@ def test_a_release_that_hangs_delays_nobody_s_end(caplog: pytest.LogCaptureFixtu
 
     run(main())
     assert caplog.messages[-1].startswith("could not release the Lease")
-
-
-def test_of_two_that_reach_for_it_one_gets_it() -> None:
-    async def main() -> None:
-        server = Server()
-
-        async def slow() -> None:
-            await asyncio.sleep(0.1)
-
-        server.around = slow
-        both = [elector(server, name) for name in ("a", "b")]
-        tasks = [asyncio.create_task(each.gained()) for each in both]
-        await asyncio.sleep(1)
-        assert sorted(each.leads() for each in both) == [False, True]
-        assert sorted(task.done() for task in tasks) == [False, True]
-        for task in tasks:
-            task.cancel()
-
-    run(main())
 
 
 def test_one_that_was_stopped_while_it_took_the_lease_does_not_lead() -> None:
@@ -358,7 +330,7 @@ async def unmoved(seconds: float) -> None:
 
 def test_alone_it_leads_for_ever() -> None:
     async def main() -> None:
-        alone = Alone()
+        alone = Leadership()
         await alone.gained()
         assert alone.leads()
         with pytest.raises(TimeoutError):

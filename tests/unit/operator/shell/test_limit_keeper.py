@@ -165,20 +165,6 @@ def test_changes_of_a_pause_leave_one_timer() -> None:
     assert len(s.timers) == 1
 
 
-def test_a_rate_that_is_set_and_changed_holds_at_once() -> None:
-    s = Scene()
-    s.put("few", "all", rate="1/min")
-    for name in ("a", "b", "c"):
-        s.pacer.settle(candidate(name), Standing.WAITS)
-    assert (s.started, s.why("c")) == ([], "RateLimitReached"), "nothing says that its tokens were not used before"
-    s.after(60)
-    assert s.started == ["a"]
-    s.put("few", "all", rate="1/s")
-    assert s.started == ["a", "b"]
-    s.put("few", "all", gone=True)
-    assert s.started == ["a", "b", "c"]
-
-
 def test_changes_of_many_limits_leave_time_for_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
     scene.put("a", "all", maxRunning=1)

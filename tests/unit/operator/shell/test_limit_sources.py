@@ -12,7 +12,6 @@ from spoke_jobs.shared.api_errors import ApiError, api_error
 from spoke_jobs.shared.object_fields import Page
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.shell.api.operator_client import Client, Kind, Listing
-from spoke_jobs_operator.shell.store import store
 from spoke_jobs_operator.shell.store.store import Store
 from spoke_jobs_operator.shell.watching import limit_sources
 from spoke_jobs_operator.shell.watching.limit_sources import LimitSources
@@ -59,7 +58,7 @@ class Scene:
 
     def known(self) -> list[str]:
         limits = [str(item.key) for item in self.store.spokelimits]
-        return sorted(limits + [item.name for item in self.store.namespaces if item.paused])
+        return sorted(limits + [item.meta.key.name for item in self.store.namespaces if item.paused])
 
 
 FORBIDDEN, NOT_FOUND = api_error(403, "Forbidden", "no"), api_error(404, "NotFound", "unknown")
@@ -147,47 +146,3 @@ async def test_given_namespaces_are_read_every_few_seconds(monkeypatch: pytest.M
         await many.sources.poll()
     assert min(slept) == 100, "the reads leave the rate of calls to the jobs"
     await Scene().sources.poll()  # with all namespaces, they are watched
-
-
-@pytest.fixture
-def further(monkeypatch: pytest.MonkeyPatch) -> Kind:
-    """A kind of our own for which the operator has no reader."""
-    kind = Kind.CONFIGMAP
-    monkeypatch.setattr(store, "FURTHER", (*store.FURTHER, kind))
-    monkeypatch.setattr(limit_sources, "OPTIONAL", (*limit_sources.OPTIONAL, kind))
-    monkeypatch.setitem(limit_sources._LACK, kind, "ConfigMaps are not obeyed")
-    return kind
-
-
-async def test_a_further_kind_is_watched_compared_and_stored(further: Kind) -> None:
-    s = Scene()
-    changed: list[Kind] = []
-    s.store.on_further = changed.append
-    s.server.put(further, "a", "one", spec={"x": 1})
-    assert await s.sources.watchable() == (*limit_sources.OPTIONAL, Kind.NAMESPACE)
-    assert further in limit_sources.OPTIONAL
-    await s.sources.compare(None)
-    assert [(str(item.key), item.spec) for item in s.store.further[further]] == [("one/a", {"x": 1})]
-    assert changed == [further]
-    body = s.server.objects[further][0]
-    newer = body | {"metadata": body["metadata"] | {"resourceVersion": "50"}}
-    s.store.see(further.plural, newer, gone=False)
-    assert changed == [further], "only its status has changed"
-    metadata = newer["metadata"] | {"resourceVersion": "51"}
-    s.store.see(further.plural, {"metadata": metadata, "spec": {"x": 2}}, gone=False)
-    assert changed == [further, further]
-    s.server.objects[further], s.server.version = [], 60
-    await s.sources.compare(None)
-    assert not len(s.store.further[further])
-
-
-async def test_without_rights_to_a_further_kind_its_objects_stay(further: Kind) -> None:
-    s = Scene()
-    s.server.put(further, "a", "one", spec={})
-    await s.sources.compare(None)
-    s.server.errors[further, None] = FORBIDDEN
-    await s.sources.compare(None)
-    assert len(s.store.further[further]) == 1
-    s.server.errors[further, None] = NOT_FOUND
-    await s.sources.compare(None)
-    assert not len(s.store.further[further])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
@@ -13,11 +14,9 @@ from tests.unit.operator.simulation import Simulation
 from tests.unit.operator.world import NAME, NAMESPACE, World
 from tests.waiting import eventually_async, patient
 
-from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs_operator import __main__
 from spoke_jobs_operator.core.limits.limits import Limits
 from spoke_jobs_operator.core.objects.api_objects import Key
-from spoke_jobs_operator.core.objects.read_objects import read_spokejob
 from spoke_jobs_operator.operator_settings import Settings
 from spoke_jobs_operator.shell.api.operator_client import Client, Kind
 from spoke_jobs_operator.shell.process import operator_process
@@ -63,6 +62,15 @@ class Scene:
         given = Settings(lease="ns/lease", health_host="127.0.0.1", health_port=0, **settings)
         self.operator = operator_process.Operator(given, cast(Client, client))
 
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the operator, which does not lead yet, until the end of the block."""
+        task = asyncio.create_task(self.operator.run())
+        yield
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
 
 @pytest.fixture
 async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
@@ -71,17 +79,14 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 async def test_what_a_leader_did_last_is_known_before_anything_is_decided(scene: Scene) -> None:
     """It had the Job made and deleted again, and nothing of that was heard: a second one must not be made."""
-    task = asyncio.create_task(scene.operator.run())
-    await eventually_async(lambda: scene.operator._health.ready)
-    assert scene.world.writes == [], "a standby writes nothing"
-    scene.world.change(Kind.SPOKEJOB, NAME, {"outcome": "Succeeded", "attempt": 1}, under="status")
-    scene.lead.granted.set()
-    await eventually_async(lambda: scene.operator._metrics.reconciles._value.get() > 0)
-    await eventually_async(lambda: len(scene.operator._queue) == 0)
-    assert scene.world.created == []
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    async with scene.running():
+        await eventually_async(lambda: scene.operator._health.ready)
+        assert scene.world.writes == [], "a standby writes nothing"
+        scene.world.change(Kind.SPOKEJOB, NAME, {"outcome": "Succeeded", "attempt": 1}, under="status")
+        scene.lead.granted.set()
+        await eventually_async(lambda: scene.operator._metrics.reconciles._value.get() > 0)
+        await eventually_async(lambda: len(scene.operator._queue) == 0)
+        assert scene.world.created == []
     assert scene.lead.released == 1
 
 
@@ -95,16 +100,13 @@ async def test_a_new_leader_counts_what_runs_in_all_namespaces_before_it_admits(
     world.put_template(name="elsewhere", namespace="elsewhere")
     world.put_spokejob("next", namespace="elsewhere", podTemplate="elsewhere")
     scene = Scene(monkeypatch, world, namespaces=("elsewhere", NAMESPACE), max_running=1)
-    task = asyncio.create_task(scene.operator.run())
-    await eventually_async(lambda: scene.operator._health.ready)
-    scene.lead.granted.set()
-    await eventually_async(lambda: scene.operator._metrics.reconciles._value.get() > 1)
-    await eventually_async(lambda: len(scene.operator._queue) == 0)
-    assert [name for name, _ in world.created] == [f"{NAME}-1"]
-    assert scene.operator._pacer.usage.total == 1
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    async with scene.running():
+        await eventually_async(lambda: scene.operator._health.ready)
+        scene.lead.granted.set()
+        await eventually_async(lambda: scene.operator._metrics.reconciles._value.get() > 1)
+        await eventually_async(lambda: len(scene.operator._queue) == 0)
+        assert [name for name, _ in world.created] == [f"{NAME}-1"]
+        assert scene.operator._pacer.usage.total == 1
 
 
 async def test_what_waits_and_how_long_a_look_takes_is_measured(scene: Scene) -> None:
@@ -114,28 +116,12 @@ async def test_what_waits_and_how_long_a_look_takes_is_measured(scene: Scene) ->
     for name in ("a", "b"):
         scene.operator._queue.add(Key(NAMESPACE, name))
     assert (sample("queue_depth"), sample("reconcile_seconds_count")) == (2, 0)
-    task = asyncio.create_task(scene.operator.run())
-    scene.lead.granted.set()
-    await eventually_async(lambda: scene.world.created and len(scene.operator._queue) == 0)
-    assert sample("queue_depth") == 0
-    assert sample("reconcile_seconds_count") == sample("reconciles_total")
-    assert (sample("reconcile_seconds_count") or 0) >= 3
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-@pytest.mark.parametrize(("traces", "found"), [("none", False), ("otel", True)])
-async def test_metrics_name_traces_if_the_operator_makes_spans(
-    monkeypatch: pytest.MonkeyPatch, traces: str, found: bool
-) -> None:
-    monkeypatch.setattr(operator_process, "_span_recorder", lambda _settings: None)
-    metrics = Scene(monkeypatch, traces=traces).operator._metrics
-    spokejob = read_spokejob(World(traceparent=f"00-{'a' * 32}-{'b' * 16}-01").spokejob)
-    assert isinstance(spokejob, SpokeJob)
-    metrics.jobs.ran(spokejob, 1.0)
-    samples = [sample for family in metrics.registry.collect() for sample in family.samples]
-    assert any(sample.exemplar for sample in samples) == found
+    async with scene.running():
+        scene.lead.granted.set()
+        await eventually_async(lambda: scene.world.created and len(scene.operator._queue) == 0)
+        assert sample("queue_depth") == 0
+        assert sample("reconcile_seconds_count") == sample("reconciles_total")
+        assert (sample("reconcile_seconds_count") or 0) >= 3
 
 
 async def test_what_fails_is_told_with_the_job_s_id(
@@ -145,15 +131,12 @@ async def test_what_fails_is_told_with_the_job_s_id(
         raise RuntimeError("planted")
 
     monkeypatch.setattr(scene.operator._controller, "process", fail)
-    task = asyncio.create_task(scene.operator.run())
-    scene.lead.granted.set()
-    await eventually_async(lambda: any(item.levelno == logging.ERROR for item in caplog.records))
-    fields = vars(next(item for item in caplog.records if item.levelno == logging.ERROR))
-    assert (fields["request_id"], fields["job_type"]) == (7, "import contacts")
-    assert fields["spokejob"] == f"{NAMESPACE}/{NAME}"
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    async with scene.running():
+        scene.lead.granted.set()
+        await eventually_async(lambda: any(item.levelno == logging.ERROR for item in caplog.records))
+        fields = vars(next(item for item in caplog.records if item.levelno == logging.ERROR))
+        assert (fields["request_id"], fields["job_type"]) == (7, "import contacts")
+        assert fields["spokejob"] == f"{NAMESPACE}/{NAME}"
 
 
 async def test_it_ends_when_the_lead_is_lost(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
@@ -180,14 +163,11 @@ async def test_the_process_says_so_by_its_exit_code_and_without_a_traceback(
 
 async def test_a_leader_looks_at_the_pools_with_each_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(monkeypatch, standby_pods=True)
-    task = asyncio.create_task(scene.operator.run())
-    await eventually_async(lambda: scene.operator._health.ready)
-    scene.lead.granted.set()
-    await eventually_async(lambda: scene.world.created != [])
-    scene.world.put_template(annotations={"jobs.spoke.dev/standby": "1-2"})
-    scene.operator._store.template_seen(scene.world.objects[Kind.TEMPLATE]["default"])
-    await scene.operator._compare.try_once(everything=False)
-    await eventually_async(lambda: any("-standby-" in name for name, _ in scene.world.created))
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    async with scene.running():
+        await eventually_async(lambda: scene.operator._health.ready)
+        scene.lead.granted.set()
+        await eventually_async(lambda: scene.world.created != [])
+        scene.world.put_template(annotations={"jobs.spoke.dev/standby": "1-2"})
+        scene.operator._store.template_seen(scene.world.objects[Kind.TEMPLATE]["default"])
+        await scene.operator._compare.try_once(everything=False)
+        await eventually_async(lambda: any("-standby-" in name for name, _ in scene.world.created))

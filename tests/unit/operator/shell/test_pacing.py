@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
@@ -111,38 +110,6 @@ def test_an_unfinished_one_counts_until_it_ends_or_is_deleted(standing: Standing
     pacer.reset()
     pacer.prime([], [B, A])
     assert (pacer.held(A), pacer.held(B) is None) == (None, False), "a new leader counts them again"
-
-
-def test_without_limits_everybody_is_admitted() -> None:
-    pacer, woken = pacer_of(Limits())
-    for each in (A, B, C):
-        pacer.settle(each, Standing.WAITS)
-        assert pacer.held(each) is None
-    assert woken == ["a", "b", "c"]
-
-
-def test_a_queue_s_lock_goes_to_the_next_without_limits_too() -> None:
-    pacer, woken = pacer_of(Limits())
-    first, second = candidate("first", queue="q"), candidate("second", queue="q")
-    pacer.settle(first, Standing.WAITS)
-    pacer.settle(second, Standing.WAITS)
-    held = pacer.held(second)
-    assert held
-    assert held.code == "QueueLocked"
-    pacer.settle(first, Standing.FINISHED)
-    assert woken == ["first", "second"]
-
-
-def test_turns_are_remembered() -> None:
-    pacer, woken = pacer_of(Limits(1))
-    large = [candidate(f"large-{n}", org=1) for n in range(4)]
-    small = [candidate(f"small-{n}", org=2) for n in range(2)]
-    for each in large + small:
-        pacer.settle(each, Standing.WAITS)
-    by_name = {each.key.name: each for each in large + small}
-    for turn in range(5):
-        pacer.settle(by_name[woken[turn]], Standing.FINISHED)
-    assert woken == ["large-0", "small-0", "large-1", "small-1", "large-2", "large-3"]
 
 
 def test_what_was_there_before_is_taken_in_at_once() -> None:
@@ -263,21 +230,6 @@ def test_of_a_token_that_somebody_waits_for_a_new_job_is_not_the_first_taker() -
     assert p.started == [("old-0", 0), ("old-1", 10), ("b", 10)], "b takes no token"
     p.after(100)
     assert [name for name, _ in p.started[3:]] == ["old-2", "new"]
-
-
-def test_of_many_queues_with_rates_each_gets_its_starts_and_no_more() -> None:
-    rates = {"a": "1/s", "b": "1/3s", "c": "2/min"}
-    p = Paced(**rates)
-    for number in range(300):
-        queue = "abc"[number % 3]
-        p.pacer.settle(Candidate(Key("ns", f"{queue}-{number}"), 0, NOW, Subject("", queue)), Standing.WAITS)
-    p.after(60)
-    starts = Counter(name[0] for name, _ in p.started)
-    assert starts == {"a": 61, "b": 21, "c": 3}
-    for queue, rate in rates.items():
-        times = [NOW + timedelta(seconds=at) for name, at in p.started if name[0] == queue]
-        assert not exceeds(StartRate.parse(rate), times)
-    assert p.set_timers <= 75
 
 
 INTERVALS = {"1/s": 1, "2/3s": 1.5, "1/7s": 7}

@@ -16,8 +16,8 @@ from spoke_jobs.contract.environment import PodAssignment
 from spoke_jobs.contract.standby import LIMIT_BYTES, PodState, assignment_body, secret_of, verifier_of
 from spoke_jobs.execution import standby_endpoint
 from spoke_jobs.execution.standby_endpoint import AssignmentSlot
-from spoke_jobs_operator.shell.standby.pod_calls import HttpPodCalls, Reply
-from spoke_jobs_operator.shell.standby.standby_key import UnusableKey, standby_key
+from spoke_jobs_operator.shell.standby.pod_calls import PodCalls, Reply
+from spoke_jobs_operator.shell.standby.standby_pods import UnusableKey, standby_key
 
 HERE = "127.0.0.1"
 SECRET = secret_of(b"k" * 32, "shop", "default-standby-1")
@@ -26,8 +26,8 @@ OTHER = assignment_body(PodAssignment(8, uuid4(), 1, job_type="report").to_envir
 
 
 @asynccontextmanager
-async def calls_to(port: int, timeout_seconds: float = 120) -> AsyncIterator[HttpPodCalls]:
-    calls = HttpPodCalls(port, patient(timeout_seconds), patient(timeout_seconds))
+async def calls_to(port: int, timeout_seconds: float = 120) -> AsyncIterator[PodCalls]:
+    calls = PodCalls(port, patient(timeout_seconds), patient(timeout_seconds))
     try:
         yield calls
     finally:
@@ -87,7 +87,7 @@ async def test_what_does_not_answer_is_waited_for_no_longer_than_the_timeout() -
         writer.close()
 
     async with other_program(answer) as port:
-        calls = HttpPodCalls(port, 0.2, 0.2)
+        calls = PodCalls(port, 0.2, 0.2)
         assert await calls.states([HERE]) == [None]
         assert await calls.assign(HERE, SECRET, FIRST) is Reply.NONE
         await calls.close()

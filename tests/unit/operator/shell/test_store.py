@@ -14,7 +14,6 @@ from tests.unit.operator.world import NAME, NAMESPACE, World
 from spoke_jobs.contract.custom_resources.spokejob import SpokeJob
 from spoke_jobs_operator.core.objects.api_objects import Key
 from spoke_jobs_operator.core.objects.read_objects import read_event
-from spoke_jobs_operator.core.reporting.job_counts import LabelValues, count_jobs
 from spoke_jobs_operator.shell.api.operator_client import Kind
 from spoke_jobs_operator.shell.store.store import Listed, Store
 from spoke_jobs_operator.shell.store.warnings_seen import UNKNOWN, Bytes, WarningsSeen, _size_of
@@ -112,20 +111,6 @@ def test_absence_from_a_listing_counts_only_for_what_is_older(job: dict[str, Any
     assert store.jobs.absent(Listed("elsewhere", nothing, 50)) == []
     assert len(store.jobs.absent(Listed(None, nothing, 50))) == 1
     assert store.jobs.absent(Listed(None, frozenset([job["metadata"]["uid"]]), 50)) == []
-
-
-def test_a_template_concerns_the_unfinished_that_name_it() -> None:
-    world = World()
-    store = Store()
-    store.spokejob_seen(world.spokejob)
-    template = world.objects[Kind.TEMPLATE]["default"]
-    assert store.template_seen(template) == {KEY}
-    other = at(template, 999)
-    other["metadata"] |= {"name": "other", "uid": "other"}
-    assert store.template_seen(other) == set()
-    world.change(Kind.SPOKEJOB, NAME, {"outcome": "Failed"}, under="status")
-    store.spokejob_seen(world.spokejob)
-    assert store.template_seen(at(template, 1000)) == set()
 
 
 class ManySpokeJobs(RuleBasedStateMachine):
@@ -246,18 +231,6 @@ def warning(namespace: str, number: int, version: int = 5) -> dict[str, Any]:
     }
 
 
-def test_the_events_of_one_namespace_push_out_none_of_another(job: dict[str, Any]) -> None:
-    store = Store()
-    store.job_seen(job)
-    ours = warning(NAMESPACE, 0)
-    ours["involvedObject"] |= {"name": f"{NAME}-1", "uid": job["metadata"]["uid"]}
-    store.event_seen(ours)
-    for number in range(3_000):
-        store.event_seen(warning("noisy", number))
-    assert [item.message for item in store.events_of(store.jobs.of(KEY))] == ["no"]
-    assert size_of(store._warnings) < 2 * UNKNOWN.in_namespace
-
-
 def size_of(seen: WarningsSeen) -> int:
     """The bytes that the Events take."""
     memories = (seen._known, seen._unknown)
@@ -358,33 +331,6 @@ def test_how_a_pod_ended_is_known_until_the_next_comparison_even_if_it_goes_at_o
     store.pod_seen(at(pod, 11))
     assert store.pod_seen(at(pod, 12), gone=True) == {KEY}
     assert store.pods.of(KEY) == (), "what says nothing is gone at once"
-
-
-@pytest.mark.parametrize(
-    ("admitted", "waits_for"),
-    [
-        ("BackingOff", "BackingOff"),
-        ("TemplateMissing", "TemplateMissing"),
-    ],
-    ids=["its next attempt has its time", "that time is over, and something else is missing"],
-)
-def test_how_the_last_attempt_ended_is_not_what_the_next_one_waits_for(admitted: str, waits_for: str) -> None:
-    world = World()
-    condition = {"type": "Admitted", "status": "False", "reason": admitted}
-    store = Store()
-    store.spokejob_seen(
-        world.spokejob
-        | {
-            "status": {
-                "outcome": "Waiting",
-                "cause": "JobError" if admitted == "BackingOff" else admitted,
-                "nextAttemptAt": "2026-03-01T12:00:00.123000Z",
-                "conditions": [condition | {"lastTransitionTime": "2026-03-01T12:00:00.123000Z"}],
-            }
-        }
-    )
-    counts = count_jobs(store.unfinished(), lambda _: False, LabelValues().of)
-    assert [waits.reason for waits in counts.waiting] == [waits_for]
 
 
 def test_an_unknown_kind_is_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Who is let in by a service account's token, and for how long an answer is believed."""
+"""Who is let in by a service account's token, what a token says of itself, and how long an answer is believed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.tasks.server.auth import (
     ACCEPTED_LIMIT,
     ACCEPTED_SECONDS,
+    PEER_BURST,
+    PEER_PER_SECOND,
     REFUSED_LIMIT,
     REFUSED_SECONDS,
     SKEW_SECONDS,
+    TOTAL_BURST,
     AuthRefusal,
     Callers,
+    Claims,
     ServiceAccounts,
     accounts_of,
+    read_claims,
 )
-from spoke_jobs.tasks.server.review_limits import PEER_BURST, PEER_PER_SECOND, TOTAL_BURST
 from spoke_jobs.tasks.server.token_review import ReviewFailed
 
 PEER = "10.0.0.1"
@@ -63,6 +67,13 @@ def accounts(api: Api) -> ServiceAccounts:
     return ServiceAccounts(["texting/web", "texting/jobs"], api, lambda: api.now, lambda: api.now)
 
 
+async def answer(checked: ServiceAccounts, shown: str, peer: str = PEER) -> tuple[int, str] | None:
+    """Why a token is refused, by status and reason; None if it is allowed."""
+    refusal = await checked.refusal_of(shown, peer)
+    assert refusal is None or not shown or shown not in refusal.text
+    return None if refusal is None else (refusal.status, refusal.reason)
+
+
 async def test_an_account_of_the_list_is_let_in_and_asked_about_once_a_minute() -> None:
     api = Api()
     checked = accounts(api)
@@ -79,9 +90,7 @@ async def test_no_answer_is_believed_beyond_the_token_s_own_end() -> None:
     checked = accounts(api)
     assert await checked.refusal_of(token(expires=10), PEER) is None
     api.now, api.changes = 11.0, {"authenticated": False}
-    refusal = await checked.refusal_of(token(expires=10), PEER)
-    assert refusal is not None
-    assert (refusal.status, refusal.reason) == (401, "token")
+    assert await answer(checked, token(expires=10)) == (401, "token")
 
 
 @pytest.mark.parametrize(
@@ -101,10 +110,7 @@ async def test_all_others_are_refused_and_that_is_remembered_shortly(changes: An
     api = Api(**changes)
     checked = accounts(api)
     for _ in range(3):
-        refusal = await checked.refusal_of(token(), PEER)
-        assert refusal is not None
-        assert (refusal.status, refusal.reason) == (status, reason)
-        assert token() not in refusal.text
+        assert await answer(checked, token()) == (status, reason)
     assert api.asked == 1
     api.now, api.changes = REFUSED_SECONDS + 1, {}
     assert await checked.refusal_of(token(), PEER) is None
@@ -114,9 +120,7 @@ async def test_where_nobody_can_be_asked_the_caller_is_to_come_again() -> None:
     api = Api()
     api.away = True
     checked = accounts(api)
-    refusal = await checked.refusal_of(token(), PEER)
-    assert refusal is not None
-    assert (refusal.status, refusal.reason) == (503, "review")
+    assert await answer(checked, token()) == (503, "review")
     api.away = False
     assert await checked.refusal_of(token(), PEER) is None, "that nobody answered isn't remembered"
 
@@ -132,12 +136,11 @@ async def test_many_requests_with_one_new_token_ask_once() -> None:
     assert api.asked == 1
 
 
-@pytest.mark.parametrize("shown", ["", "a", "a.b", "a.b.c.d", "a b.c.d", "é.b.c", "x." * 5000 + "y"])
+@pytest.mark.parametrize("shown", ["", "a.b.c.d", "é.b.c", "x." * 5000 + "y"])
 async def test_what_is_no_token_is_refused_without_asking(shown: str) -> None:
     api = Api()
-    refusal = await accounts(api).refusal_of(shown, PEER)
-    assert refusal is not None
-    assert (refusal.status, api.asked) == (401, 0)
+    assert await answer(accounts(api), shown) == (401, "form")
+    assert api.asked == 0
 
 
 def forged(number: int) -> str:
@@ -150,8 +153,7 @@ async def test_forged_tokens_displace_no_accepted_one_and_both_caches_are_bounde
     checked = accounts(api)
     assert await checked.refusal_of(token(), PEER) is None
     for number in range(REFUSED_LIMIT + 50):
-        refusal = await checked.refusal_of(forged(number), f"10.1.{number // 200}.{number % 200}")
-        assert refusal is not None
+        assert await answer(checked, forged(number), f"10.1.{number // 200}.{number % 200}") is not None
         api.now += 0.02
     asked = api.asked
     assert asked > REFUSED_LIMIT
@@ -205,10 +207,8 @@ async def test_the_reviews_of_all_peers_together_are_bounded() -> None:
 async def test_a_token_is_refused_unasked_by_what_it_says_of_itself(shown: str, status: int, reason: str) -> None:
     api = Api()
     api.now = 1_000.0
-    refusal = await accounts(api).refusal_of(shown, PEER)
-    assert refusal is not None
-    assert (refusal.status, refusal.reason, api.asked) == (status, reason, 0)
-    assert shown not in refusal.text
+    assert await answer(accounts(api), shown) == (status, reason)
+    assert api.asked == 0
 
 
 async def test_a_token_just_beyond_its_expiry_is_left_to_the_api_server() -> None:
@@ -233,3 +233,33 @@ def test_a_list_of_accounts_is_taken_apart_and_a_wrong_one_named() -> None:
     for wrong in ("web", "texting/", "a/b/c", "Texting/web", "texting/web jobs/x"):
         with pytest.raises(ConfigurationError, match="SPOKE_TASKS_CALLERS"):
             accounts_of(wrong)
+
+
+GOOD = {"aud": ["spoke-tasks"], "sub": "system:serviceaccount:texting:web", "exp": 5}
+
+
+def token_with(body: bytes) -> str:
+    return f"e30.{base64.urlsafe_b64encode(body).decode().rstrip('=')}.c2ln"
+
+
+def test_the_claims_of_a_service_account_s_token_are_read() -> None:
+    read = read_claims(token_with(json.dumps(GOOD).encode()))
+    assert read == Claims(frozenset(["spoke-tasks"]), "system:serviceaccount:texting:web", 5.0)
+    assert read_claims(token_with(json.dumps(GOOD | {"aud": "spoke-tasks", "exp": 5.0}).encode())) == read
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"aud": wrong} for wrong in (None, 1, [1], {"spoke-tasks": 1})),
+        *({"sub": wrong} for wrong in (None, 1, ["a"])),
+        *({"exp": wrong} for wrong in (None, "5", True, float("nan"), float("inf"), 10**400)),
+    ],
+)
+def test_claims_of_a_wrong_type_are_none(change: dict[str, Any]) -> None:
+    assert read_claims(token_with(json.dumps(GOOD | change).encode())) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"1", b"\xff", b"[" * 5_000, b"{}", b'{"exp":' + b"9" * 5_000 + b"}"])
+def test_what_is_no_object_with_claims_is_none(body: bytes) -> None:
+    assert read_claims(token_with(body)) is None

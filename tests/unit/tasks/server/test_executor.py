@@ -106,6 +106,11 @@ async def blocks(ctx: TaskContext, payload: Any) -> None:
     released.wait(patient(30))
 
 
+@registry.task("waits", timeout_seconds=0.5)
+async def waits(ctx: TaskContext, payload: Any) -> None:
+    await asyncio.Event().wait()
+
+
 @registry.task("quick")
 def quick(ctx: TaskContext, payload: Any) -> None:
     pass
@@ -202,16 +207,6 @@ async def test_the_end_returns_what_is_left_and_nothing_is_answered_twice() -> N
     assert acks[-1] == Acknowledgement("late", TaskOutcome.RETURNED, TaskCause.DRAINING)
 
 
-@pytest.mark.parametrize("name", ["cancels_itself", "is_cancelled"])
-async def test_a_task_that_cancels_itself_has_failed(name: str) -> None:
-    executor = executor_of()
-    (ack,) = await run(executor, Task("a", name, "1"))
-    assert (ack.outcome, ack.detail) == (TaskOutcome.FAILED, "CancelledError")
-    assert not executor.knows(Task("a", name, "1", 2))  # its next attempt takes room
-    assert executor.knows(Task("a", name, "1", 1))
-    await executor.finish(1)
-
-
 async def test_a_task_cancelled_by_another_before_its_first_step_is_returned_and_leaves_its_slot() -> None:
     executor = executor_of(concurrency=3)
     acks: dict[str | None, Acknowledgement] = {}
@@ -225,13 +220,6 @@ async def test_a_task_cancelled_by_another_before_its_first_step_is_returned_and
     assert acks["cancels_all"].outcome is TaskOutcome.FAILED
     assert acks["aheld"].outcome is TaskOutcome.RETURNED
     assert (executor.running, executor.unfinished) == (0, 0)
-    await executor.finish(1)
-
-
-async def test_a_task_that_swallowed_a_cancellation_and_is_over_its_time_is_timed_out() -> None:
-    executor = executor_of()
-    (ack,) = await run(executor, Task("a", "swallows", "1"))
-    assert (ack.outcome, ack.cause) == (TaskOutcome.FAILED, TaskCause.TIMEOUT)
     await executor.finish(1)
 
 
@@ -249,29 +237,24 @@ async def test_a_task_over_its_time_is_answered_for_and_keeps_its_slot_until_it_
     await executor.finish(1)
 
 
-async def test_an_async_task_over_its_time_is_cancelled() -> None:
-    executor = executor_of()
-    (ack,) = await run(executor, Task("a", "ahangs", "1", 3))
-    assert (ack.outcome, ack.cause) == (TaskOutcome.FAILED_FOR_GOOD, TaskCause.TIMEOUT)
-    assert executor.hung == 0
-    await executor.finish(1)
-
-
-async def test_an_async_task_that_blocks_its_loop_delays_no_def_task() -> None:
+async def test_who_blocks_its_loop_is_timed_out_who_waits_for_it_is_given_back_and_no_def_task_is_delayed() -> None:
     executor = executor_of()
     acks: list[Acknowledgement] = []
-    executor.accept(Task("blocks", "blocks", "1"), acks.append)
-    await eventually_async(lambda: executor.running == 1)
+    for name in ("waits", "blocks"):
+        executor.accept(Task(name, name, "1"), acks.append)
+    await eventually_async(lambda: executor.running == 2)
     (ack,) = await run(executor, Task("b", "quick", "1"))
     assert (ack.outcome, acks) == (TaskOutcome.DONE, [])
-    await eventually_async(lambda: bool(acks))
-    assert acks[0].cause == TaskCause.TIMEOUT
+    await eventually_async(lambda: len(acks) == 2)
+    assert {(ack.id, ack.outcome, ack.cause) for ack in acks} == {
+        ("blocks", TaskOutcome.FAILED, TaskCause.TIMEOUT),
+        ("waits", TaskOutcome.RETURNED, TaskCause.HELD_UP),
+    }
     released.set()
     await executor.finish(1)
 
 
-@pytest.mark.parametrize("name", ["hangs", "blocks"])
-@pytest.mark.parametrize(("concurrency", "seconds"), [(2, 600.0), (8, 0.1)])
+@pytest.mark.parametrize(("name", "concurrency", "seconds"), [("hangs", 2, 600.0), ("blocks", 8, 0.1)])
 async def test_slots_lost_to_tasks_that_hang_have_the_process_restarted(
     name: str, concurrency: int, seconds: float
 ) -> None:
@@ -304,17 +287,23 @@ async def test_a_restart_hands_back_at_once_what_has_not_begun() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "outcome", "cause"),
+    ("name", "attempt", "outcome", "cause", "detail"),
     [
-        ("discards", TaskOutcome.FAILED_FOR_GOOD, TaskCause.DISCARDED),
-        ("recurses", TaskOutcome.FAILED, TaskCause.TASK_ERROR),
-        ("awaited", TaskOutcome.DONE, ""),
+        ("cancels_itself", 1, TaskOutcome.FAILED, TaskCause.TASK_ERROR, "CancelledError"),
+        ("is_cancelled", 1, TaskOutcome.FAILED, TaskCause.TASK_ERROR, "CancelledError"),
+        ("swallows", 1, TaskOutcome.FAILED, TaskCause.TIMEOUT, ""),
+        ("ahangs", 3, TaskOutcome.FAILED_FOR_GOOD, TaskCause.TIMEOUT, ""),
+        ("discards", 1, TaskOutcome.FAILED_FOR_GOOD, TaskCause.DISCARDED, "Discard"),
+        ("recurses", 1, TaskOutcome.FAILED, TaskCause.TASK_ERROR, "RecursionError"),
+        ("awaited", 1, TaskOutcome.DONE, "", ""),
     ],
 )
-async def test_how_a_task_may_end(name: str, outcome: TaskOutcome, cause: str) -> None:
+async def test_how_a_task_may_end(name: str, attempt: int, outcome: TaskOutcome, cause: str, detail: str) -> None:
     executor = executor_of()
-    (ack,) = await run(executor, Task("a", name, "1"))
-    assert (ack.outcome, ack.cause) == (outcome, cause)
+    (ack,) = await run(executor, Task("a", name, "1", attempt))
+    assert (ack.outcome, ack.cause, ack.detail, executor.hung) == (outcome, cause, detail, 0)
+    assert executor.knows(Task("a", name, "1", attempt))
+    assert executor.knows(Task("a", name, "1", attempt + 1)) == (outcome is not TaskOutcome.FAILED), "that takes room"
     await executor.finish(1)
 
 
@@ -348,8 +337,7 @@ async def test_a_task_of_the_outbox_that_has_run_is_not_run_again_because_its_en
     await executor.finish(1)
 
 
-@pytest.mark.parametrize("names", [("held", "quick"), ("pauses", "aquick")])
-@pytest.mark.parametrize("claims_first", [True, False])
+@pytest.mark.parametrize(("names", "claims_first"), [(("held", "quick"), True), (("pauses", "aquick"), False)])
 async def test_requests_and_outbox_are_run_in_turns_however_many_of_the_one_wait(
     names: tuple[str, str], claims_first: bool
 ) -> None:

@@ -11,14 +11,20 @@ import pytest
 from tests.task_key import KEY
 
 from spoke_jobs import Registry
-from spoke_jobs.tasks.protocol.encoding import task_line
-from spoke_jobs.tasks.protocol.messages import NDJSON, PATH, Acknowledgement, Task, TaskOutcome
+from spoke_jobs.tasks.protocol.messages import NDJSON, PATH, Acknowledgement, Task, TaskOutcome, task_line
 from spoke_jobs.tasks.server import http_app
 from spoke_jobs.tasks.server.auth import AuthRefusal, CallerCheck, Callers
 from spoke_jobs.tasks.server.bounded_protocol import CONNECTION
 from spoke_jobs.tasks.server.executor import TaskExecutor
-from spoke_jobs.tasks.server.http_app import BODIES_LIMIT_BYTES, AcknowledgementStream, Intake, TaskApp
-from spoke_jobs.tasks.server.readiness import UNREADY_AFTER_SECONDS, Readiness
+from spoke_jobs.tasks.server.http_app import (
+    BODIES_LIMIT_BYTES,
+    QUIET_SECONDS,
+    UNREADY_AFTER_SECONDS,
+    AcknowledgementStream,
+    Intake,
+    Readiness,
+    TaskApp,
+)
 from spoke_jobs.tasks.server.task_metrics import TaskMetrics
 from spoke_jobs.tasks.server.task_run import Listener
 
@@ -117,28 +123,36 @@ async def test_a_stopping_server_refuses_tasks() -> None:
 
 
 @pytest.mark.parametrize(("shown", "proven"), [("junk", False), (KEY, True)])
-async def test_only_valid_credentials_prove_a_connection(shown: str, proven: bool) -> None:
-    """Others are closed when there are too many connections."""
+async def test_only_valid_credentials_prove_a_connection_and_no_task_begins_before_its_sender_is_told(
+    shown: str, proven: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are closed when there are too many. And a task that ends its replica at once must be known to be there."""
+    order: list[str] = []
+
+    def accept(task: Task, listener: Listener) -> None:
+        order.append("accepted")
+        listener(Acknowledgement(task.id, TaskOutcome.DONE))
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": task_line(Task("a", "n", "1"))}
 
     async def send(message: MutableMapping[str, Any]) -> None:
-        pass
+        order.append(message["type"])
 
     connection = Connection()
     executor, intake = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
-    app = TaskApp(executor, Callers(KEY), intake, TaskMetrics(executor, intake, 1))
-    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items() if name != "authorization"]
+    monkeypatch.setattr(executor, "accept", accept)
+    headers = HEADERS | {"authorization": f"Bearer {shown}"}
     scope = {
         "type": "http",
         "method": "POST",
         "path": PATH,
-        "headers": [*headers, (b"authorization", f"Bearer {shown}".encode())],
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         "state": {CONNECTION: connection},
     }
-    await app(scope, receive, send)
+    await TaskApp(executor, Callers(KEY), intake, TaskMetrics(executor, intake, 1))(scope, receive, send)
     assert connection.proven is proven
+    assert order[:2] == ["http.response.start", "accepted" if proven else "http.response.body"]
 
 
 async def test_who_cannot_be_asked_about_is_told_when_to_come_again() -> None:
@@ -161,28 +175,6 @@ async def test_a_body_that_does_not_come_to_its_end_is_given_up(monkeypatch: pyt
     assert intake.receiving_bytes == 0
 
 
-async def test_no_task_begins_before_the_sender_is_told_that_it_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a task that ends its replica at once is not known to have been there."""
-    order: list[str] = []
-
-    def accept(task: Task, listener: Listener) -> None:
-        order.append("accepted")
-        listener(Acknowledgement(task.id, TaskOutcome.DONE))
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": task_line(Task("a", "n", "1"))}
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        order.append(message["type"])
-
-    executor, intake = TaskExecutor(Registry(), concurrency=1, limit=10), Intake()
-    monkeypatch.setattr(executor, "accept", accept)
-    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-    app = TaskApp(executor, Callers(KEY), intake, TaskMetrics(executor, intake, 1))
-    await app({"type": "http", "method": "POST", "path": PATH, "headers": headers}, receive, send)
-    assert order[:2] == ["http.response.start", "accepted"]
-
-
 @pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/readyz", 503), ("/metrics", 200), ("/other", 404)])
 async def test_a_stopping_replica_is_alive_and_not_ready(path: str, status: int) -> None:
     async with client_of(Intake(draining=True)) as client:
@@ -199,7 +191,8 @@ async def test_a_replica_through_which_no_request_gets_is_not_ready_until_one_do
             now[0] += UNREADY_AFTER_SECONDS
         answer = await away.get("/readyz")
         assert (answer.status_code, "API server" in answer.text) == (503, True)
-        assert (await back.post(PATH, content=b"1\n", headers={"authorization": "Bearer junk"})).status_code == 401
+        answer = await back.post(PATH, content=b"1\n", headers={"authorization": "Bearer junk"})
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert (await back.get("/readyz")).status_code == 503
         assert (await back.post(PATH, content=b"1\n", headers=HEADERS)).status_code == 200
         assert (await back.get("/readyz")).status_code == 200
@@ -213,3 +206,33 @@ async def test_strangers_make_no_replica_unready() -> None:
             assert (await client.post(PATH, content=b"1\n", headers=HEADERS)).status_code == 503
             now[0] += UNREADY_AFTER_SECONDS
         assert (await client.get("/readyz")).status_code == 200
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_that_is_accepted_among_many_keeps_it_ready() -> None:
+    clock = Clock()
+    readiness = Readiness(clock)
+    for _ in range(100):
+        clock.now += UNREADY_AFTER_SECONDS / 2
+        readiness.turned_away("no room")
+        assert readiness.problem() is None
+        readiness.accepted()
+
+
+def test_it_is_ready_again_when_nobody_was_turned_away_for_a_while() -> None:
+    clock = Clock()
+    readiness = Readiness(clock)
+    for _ in range(3):
+        readiness.turned_away("no room")
+        clock.now += UNREADY_AFTER_SECONDS
+    assert readiness.problem() is not None
+    clock.now += QUIET_SECONDS
+    assert readiness.problem() is None
+    readiness.turned_away("no room")
+    assert readiness.problem() is None, "the time before does not count"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spoke_jobs.tasks.protocol.messages import Acknowledgement, Task, TaskOutcome
-from spoke_jobs.tasks.server.outcome_cache import OutcomeCache
+from spoke_jobs.tasks.server.executor import OutcomeCache
 
 
 class Clock:
