@@ -23,6 +23,9 @@ from .pods import nothing
 from .situation import situation
 
 OPERATOR = "spoke-operator"
+OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()"
+)
 IMPATIENT: Object = {"start_timeout_seconds": 20}
 """So that pods give up the database within the time of a recording. By default they wait ten minutes."""
 
@@ -44,6 +47,29 @@ def no_sync(play: Play) -> None:
     play.show(f"kubectl get pods --selector {selector}", f"kubectl get {sync}")
     play.product.kubectl("scale", sync, "--replicas=1")
     play.ends()
+
+
+@situation("leader of the operator killed", cause="none: the standby takes over within the lease (15 s)",
+           remedy="no action is needed", final="succeeded at the first attempt, like all other jobs",
+           alone=True)  # fmt: skip
+def leader_killed(play: Play) -> None:
+    play.template(nothing)
+    others = [play.dispatch(play.waiting()) for _ in range(4)]
+    for job in others:
+        play.runs(job)
+    where = ("--namespace", play.shop.operator)
+    lease = play.product.cluster.get(*where, "lease", OPERATOR)
+    assert lease
+    leader = lease["spec"]["holderIdentity"]
+    pods = (play.product.cluster.get(*where, "pods") or {"items": []})["items"]
+    pod = next(item["metadata"]["name"] for item in pods if item["metadata"]["name"] in leader)
+    play.product.cluster.kubectl(*where, "delete", "pod", pod, "--force", "--grace-period=0")
+    play.dispatch()
+    play.show(f"kubectl --namespace {play.shop.operator} get pods,lease")
+    play.named("Succeeded")
+    play.open_gate()
+    play.ends()
+    all_succeed_uncharged(play, others)
 
 
 @situation("the operator's RoleBinding deleted", cause="no operator handles the namespace (403 in its log)",
@@ -68,6 +94,38 @@ def rights_cut(play: Play) -> None:
     )
     restore()
     play.ends()
+
+
+@situation("PostgreSQL away", cause="DatabaseAway (`why` cannot reach the database either)",
+           remedy="repair the database or the connection to it; the jobs then start by themselves",
+           final="succeeded, and none charged", bound=120, alone=True)  # fmt: skip
+def database_away(play: Play) -> None:
+    play.template(nothing)
+    held = json.dumps({"apiVersion": "jobs.spoke.dev/v1", "kind": "SpokeLimit", "metadata": {"name": "begin"},
+                       "spec": {"scope": "all", "maxRunning": 0}})  # fmt: skip
+    play.product.kubectl("apply", "--filename=-", stdin=held)
+    play.undo.callback(play.product.kubectl, "delete", "spokelimit", "begin", "--ignore-not-found")
+    jobs = [play.dispatch(**IMPATIENT) for _ in range(5)]
+    play.named("NamespaceLimitReached")
+    service = f"{play.product.release}-database"
+    selector = (play.product.get("service", service) or {})["spec"]["selector"]
+
+    def point(component: str) -> None:
+        patch = {"spec": {"selector": selector | {"app.kubernetes.io/component": component}}}
+        play.product.kubectl("patch", "service", service, f"--patch={json.dumps(patch)}")
+
+    with play.product.engine.connect() as connection:
+        point("nothing")
+        play.undo.callback(point, "database")
+        connection.execute(text(OTHERS))
+    play.product.engine.dispose()
+    play.begins()
+    play.product.kubectl("delete", "spokelimit", "begin")
+    play.one_is_named(jobs, "DatabaseAway")
+    play.show("kubectl get pods -l jobs.spoke.dev/type=payouts")
+    point("database")
+    play.ends()
+    all_succeed_uncharged(play, jobs)
 
 
 @situation("password rotated wrongly", cause="DatabaseAway, DatabaseUnreachable (password authentication failed)",
@@ -166,6 +224,37 @@ def drained(play: Play) -> None:
     play.open_gate()
     play.ends()
     all_succeed_uncharged(play, [job])
+
+
+@situation("node stopped under a job", cause="NodeLost, not charged",
+           remedy="no action is needed for the job: it runs again on another node",
+           final="succeeded at attempt 2, not charged", bound=120, alone=True)  # fmt: skip
+def node_stopped(play: Play) -> None:
+    play.template(on_the_second_worker)
+    job = play.dispatch(play.waiting())
+    play.runs(job)
+    with stopped_node(play):
+        play.begins()
+        eventually(lambda: play.age > 20, "a while")
+        play.show()
+        play.named("NodeLost")
+        play.show()
+        play.open_gate()
+        play.ends()
+    all_succeed_uncharged(play, [job])
+
+
+@contextmanager
+def stopped_node(play: Play) -> Iterator[None]:
+    """The second worker, on which nothing runs but what tolerates that, stands still."""
+    run = play.product.cluster.run
+    with exclusive(NODE_THAT_STOPS):
+        try:
+            run("docker", "stop", "--time", "1", NODE_THAT_STOPS)
+            yield
+        finally:
+            run("docker", "start", NODE_THAT_STOPS)
+            play.product.cluster.kubectl("wait", "--for=condition=Ready", f"node/{NODE_THAT_STOPS}", "--timeout=120s")
 
 
 def all_succeed_uncharged(play: Play, jobs: list[JobRequest]) -> None:

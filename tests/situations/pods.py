@@ -70,6 +70,16 @@ def job_container(**more: object) -> Change:
     return lambda pod: pod["containers"][0].update(more)
 
 
+def variable(name: str, **more: object) -> Change:
+    """The job's container, with one more variable."""
+
+    def change(pod: Object) -> None:
+        env = [item for item in pod["containers"][0]["env"] if item["name"] != name]
+        pod["containers"][0]["env"] = [*env, {"name": name} | more]
+
+    return change
+
+
 def fails_until_corrected(play: Play, template: Change = nothing) -> None:
     """The job fails. Somebody corrects its PodTemplate, and tries the job again."""
     play.ends(JobState.FAILED)
@@ -98,6 +108,28 @@ def classic_sidecar(play: Play) -> None:
     play.ends()
 
 
+@situation("endless native sidecar", cause="none: the job has succeeded; Kubernetes stopped the sidecar",
+           remedy="no action is needed", final="succeeded at the first attempt", bound=90)  # fmt: skip
+def native_sidecar(play: Play) -> None:
+    play.template(first("proxy", "while true; do sleep 1; done", restartPolicy="Always"))
+    play.say("Its PodTemplate has a native sidecar, proxy, which never ends. Does that keep the job from ending?")
+    play.dispatch()
+    play.named("Succeeded")
+    play.show(f"kubectl get jobs,pods -l jobs.spoke.dev/spokejob={play.name}")
+    play.ends()
+
+
+@situation("init container exits with 3", cause="InitFailed (container 'migrate', exit code 3)",
+           remedy="read its output (no answer from db.shop); fix the init container or what it waits for; retry",
+           final="failed, and succeeded after the retry", bound=90)  # fmt: skip
+def init_exits(play: Play) -> None:
+    play.template(first("migrate", "echo waiting for db.shop:5432; echo no answer, giving up; exit 3"))
+    play.dispatch()
+    play.named("InitFailed")
+    play.show()
+    fails_until_corrected(play)
+
+
 @situation("init container hangs", cause="InitRunning (container 'wait-for-db'), then StartTimeout",
            remedy="read the container's output; fix the init container or what it waits for; retry",
            final="failed as StartTimeout, and succeeded after the retry")  # fmt: skip
@@ -124,6 +156,51 @@ def sidecar_never_starts(play: Play) -> None:
     play.ends()
 
 
+@situation("missing PersistentVolumeClaim", cause="VolumeClaimMissing (batch-NN-data)",
+           remedy="create the PersistentVolumeClaim, or correct the volume")  # fmt: skip
+def no_claim(play: Play) -> None:
+    claim = f"{play.part}-data"
+
+    def with_volume(pod: Object) -> None:
+        pod["volumes"] = [*pod.get("volumes", ()), {"name": "data", "persistentVolumeClaim": {"claimName": claim}}]
+
+    play.template(with_volume)
+    play.dispatch()
+    play.named("VolumeClaimMissing")
+    play.show()
+    size = {"storage": "1Mi"}
+    volume = f"{claim}-{play.product.namespace}"
+    path = {"hostPath": {"path": "/tmp", "type": "Directory"}}
+    class_ = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    play.create("PersistentVolume", volume, spec={"capacity": size} | class_ | path)
+    play.create("PersistentVolumeClaim", claim, spec={"volumeName": volume, "resources": {"requests": size}} | class_)
+    play.ends()
+
+
+@situation("missing ConfigMap in an init container", cause="ContainerConfigError (container 'setup', ConfigMap)",
+           remedy="create the ConfigMap that the message names, or fix the PodTemplate")  # fmt: skip
+def no_config_map(play: Play) -> None:
+    settings = f"{play.part}-settings"
+    play.template(first("setup", "true", envFrom=[{"configMapRef": {"name": settings}}]))
+    play.dispatch()
+    play.named("ContainerConfigError")
+    play.show()
+    play.create("ConfigMap", settings, data={"CURRENCY": "EUR"})
+    play.ends()
+
+
+@situation("missing Secret in a variable", cause="ContainerConfigError (Secret)",
+           remedy="create the Secret that the message names, or fix the PodTemplate")  # fmt: skip
+def no_secret(play: Play) -> None:
+    mail = f"{play.part}-mail"
+    play.template(variable("SMTP_URL", valueFrom={"secretKeyRef": {"name": mail, "key": "url"}}))
+    play.dispatch()
+    play.named("ContainerConfigError")
+    play.show()
+    play.create("Secret", mail, stringData={"url": "smtp://mail.shop"})
+    play.ends()
+
+
 @situation("out of memory", cause="OutOfMemory (three times, with more memory each time)",
            remedy="raise the memory limit of the PodTemplate, or process less at a time; retry",
            final="failed at attempt 3, and succeeded after the retry", bound=90)  # fmt: skip
@@ -134,6 +211,18 @@ def out_of_memory(play: Play) -> None:
     play.named("OutOfMemory")
     play.show()
     fails_until_corrected(play, job_container(resources=amounts | {"limits": {"memory": "768Mi"}}))
+
+
+@situation("wrong image tag", cause="ImageUnavailable (not found)",
+           remedy="correct the image's tag in the PodTemplate")  # fmt: skip
+def wrong_image(play: Play) -> None:
+    registry(play)
+    play.template(job_container(image=f"localhost:{REGISTRY_PORT}/shop:2026.11"))
+    play.dispatch()
+    play.named("ImageUnavailable")
+    play.show()
+    play.template(nothing)
+    play.ends()
 
 
 @situation("image pull Secret missing", cause="ImageUnavailable (the registry wants credentials; no Secret 'registry')",
@@ -173,6 +262,28 @@ def no_entrypoint(play: Play) -> None:
     play.template(lambda pod: pod["containers"][0].update(image=image, securityContext={"runAsUser": 10070}))
     play.dispatch()
     play.named("ContainerCannotRun")
+    play.show()
+    fails_until_corrected(play)
+
+
+@situation("a setting that cannot be read", cause="BadSetup (SPOKE_LEASE_SECONDS)",
+           remedy="correct SPOKE_LEASE_SECONDS in the PodTemplate; retry",
+           final="failed at attempt 3, and succeeded after the retry")  # fmt: skip
+def bad_setting(play: Play) -> None:
+    play.template(variable("SPOKE_LEASE_SECONDS", value="ten"))
+    play.dispatch()
+    play.named("BadSetup")
+    play.show()
+    fails_until_corrected(play)
+
+
+@situation("a function that the image does not declare", cause="UnknownJobType",
+           remedy="deploy a release that declares the type (or correct the name); retry",
+           final="failed, and succeeded after the retry")  # fmt: skip
+def unknown_type(play: Play) -> None:
+    play.template(variable("SPOKE_APP", value="shop_jobs:before"))
+    play.dispatch({}, "invoice")
+    play.named("UnknownJobType")
     play.show()
     fails_until_corrected(play)
 

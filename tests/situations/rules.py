@@ -7,6 +7,8 @@ import json
 from tests.e2e.conftest import CLUSTER, Object
 from tests.waiting import eventually
 
+from spoke_jobs.cluster.manifest import name_of
+
 from .play import Play
 from .pods import job_container, nothing
 from .situation import situation
@@ -113,6 +115,29 @@ def quota_of_zero(play: Play) -> None:
     play.ends()
 
 
+@situation("a nodeSelector that no node matches", cause="NoNodeMatches",
+           remedy="label a node shop.example/pool=batch, or correct the nodeSelector of the PodTemplate")  # fmt: skip
+def no_such_node(play: Play) -> None:
+    play.template(lambda pod: pod.update(nodeSelector={"shop.example/pool": play.part}))
+    play.dispatch()
+    play.named("NoNodeMatches")
+    play.show()
+    play.product.kubectl("label", "node", WORKER, f"shop.example/pool={play.part}")
+    play.undo.callback(play.product.kubectl, "label", "node", WORKER, "shop.example/pool-")
+    play.ends()
+
+
+@situation("a pod too large for any node", cause="Unschedulable (Insufficient cpu)",
+           remedy="request less CPU in the PodTemplate, or add a larger node")  # fmt: skip
+def too_large(play: Play) -> None:
+    play.template(job_container(resources={"requests": {"cpu": "40"}}))
+    play.dispatch()
+    play.named("Unschedulable")
+    play.show()
+    play.template(nothing)
+    play.ends()
+
+
 @situation("the node is full", cause="ClusterFull (shop.example/license is short)",
            remedy="no action is needed: it starts when the other job ends; sooner with another node or licence",
            bound=60)  # fmt: skip
@@ -137,6 +162,28 @@ def node_full(play: Play) -> None:
     play.ends()
 
 
+@situation("PodTemplate missing", cause="TemplateMissing",
+           remedy="install the chart that has the PodTemplate, or correct its name")  # fmt: skip
+def no_template(play: Play) -> None:
+    play.dispatch(pod_template="nightly")
+    play.named("TemplateMissing")
+    play.show("kubectl get podtemplates default")
+    play.template(nothing, name="nightly")
+    play.ends()
+
+
+@situation("hostPath, forbidden by Pod Security", cause="PodRejected (violates PodSecurity restricted: hostPath)",
+           remedy="remove the hostPath volume from the PodTemplate")  # fmt: skip
+def host_path(play: Play) -> None:
+    volume = {"name": "scratch", "hostPath": {"path": "/var/tmp"}}
+    play.template(lambda pod: pod.update(volumes=[*pod.get("volumes", ()), volume]))
+    play.dispatch()
+    play.named("PodRejected")
+    play.show()
+    play.template(nothing)
+    play.ends()
+
+
 @situation("queue paused by a SpokeLimit", cause="Paused (SpokeLimit month-end, by finance)",
            remedy="end the pause, once its reason is gone: delete the SpokeLimit or its field paused")  # fmt: skip
 def paused(play: Play) -> None:
@@ -148,6 +195,21 @@ def paused(play: Play) -> None:
     play.named("Paused")
     play.show("kubectl get spokelimits")
     play.product.kubectl("delete", "spokelimit", "month-end")
+    play.ends()
+
+
+@situation("queue locked by a job that hangs", cause="QueueLocked (by the other job, which runs on)",
+           remedy="look at the other job; if it hangs, `spoke-jobs cancel` it", bound=60)  # fmt: skip
+def locked(play: Play) -> None:
+    play.template(nothing)
+    queue: Object = {"queue_name": "12:ledger", "locks_queue": True}
+    other = play.dispatch(play.waiting(), **queue)
+    play.runs(other)
+    play.dispatch(**queue)
+    play.named("QueueLocked")
+    eventually(lambda: play.age > 60, "a while", within=120)  # the other job reports the same page all the time
+    play.show(f"kubectl get spokejob {name_of(other)}", ids=(other.id,))
+    play.product.ledger.cancel(other.id)
     play.ends()
 
 

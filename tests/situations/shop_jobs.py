@@ -9,12 +9,15 @@ from pydantic import BaseModel
 from sqlalchemy import Column, MetaData, NullPool, Table, Text, select
 
 import texting.jobs  # noqa: F401 (its tasks keep the task deployment busy)
-from spoke_jobs import JobContext, job
+from spoke_jobs import JobContext, Registry, job
 from spoke_jobs.ledger.engine import create_engine
 
 metadata = MetaData()
 gate = Table("shop_gate", metadata, Column("name", Text, primary_key=True))
 """What payouts wait for. An open gate has a row."""
+
+before = Registry()
+"""The release before: it has no invoices."""
 
 
 class Payouts(BaseModel):
@@ -25,6 +28,7 @@ class Payouts(BaseModel):
     """A gate; empty for none."""
 
 
+@before.job("payouts", payload=Payouts)
 @job("payouts", payload=Payouts)
 def payouts(ctx: JobContext, payload: Payouts) -> None:
     """Take memory, wait for the gate, and end."""
@@ -36,6 +40,11 @@ def payouts(ctx: JobContext, payload: Payouts) -> None:
         ctx.progress(min(looks, 3), f"page {looks} of 100" if looks < 3 else "page 3 of 100: no answer from the bank")
         time.sleep(1)
     assert len(rows) == payload.megabytes * 1_000_000
+
+
+@job("invoice")
+def invoice(_ctx: JobContext, _payload: dict[str, int]) -> None:
+    """Do nothing."""
 
 
 def is_open(name: str) -> bool:

@@ -9,7 +9,7 @@ A page has its reads and its route in `pages.py`, its values in `overview_views.
 and to the plan of `make bench-web`. JSON: `api_reads.py`, `api_views.py`, `api_document.py`. Live pages:
 `change_stream.py`, `static/live.js`. Many jobs at once: `bulk_pages.py`. Who may do what: `authorizers.py`,
 `viewer.py`, `signed_sessions.py`, `guard.py`, and with OpenID Connect `oidc_sign_in.py`, `oidc_provider.py`,
-`id_tokens.py`, `claim_rules.py`. Progress for an application's users: `progress_app.py`, `shown_progress.py`.
+`id_tokens.py`, `claim_rules.py`. Progress for an application's users: `progress_app.py`.
 """
 
 from __future__ import annotations

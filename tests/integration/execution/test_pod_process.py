@@ -115,8 +115,10 @@ def test_it_leaves_its_job_for_later(how: str, postgres_ledger_url: str, tmp_pat
     causes = [attempt.cause for attempt in ledger.attempts(job.id)]
     assert (left.state, left.attempt, causes) == (JobState.WAITING, 1, ["StartPaused"])
 
-    ledger.limits.resume(SCOPE)
-    ledger.resume(job.id)
+    if how.startswith("paused"):
+        ledger.limits.resume(SCOPE)
+    else:
+        ledger.resume(job.id)
     second = start(job, 2, postgres_ledger_url, tmp_path)
     _, errors = second.communicate(timeout=patient(180))
     ended = ledger.get(job.id)

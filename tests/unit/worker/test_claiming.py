@@ -173,10 +173,11 @@ def test_what_a_claim_has_left_unseen_is_claimed_as_soon_as_it_can_be(
     worker = make("mail")
     claims = worker.supervisor._claiming
     monkeypatch.setattr(claiming, "time", SimpleNamespace(monotonic=lambda: now))
-    worker.ledger.rest_due = now + 0.25
+    due: float | None = now + 0.25
+    monkeypatch.setattr(type(worker.ledger), "rest_due", property(lambda _ledger: due))
     assert not claims.claim(), "a worker that drains would end"
     assert claims.due_in() == pytest.approx(0.25)
-    worker.ledger.rest_due = None
+    due = None
     worker.ledger.insert(new_job(job_type="mail"))
     claims.claim()
     assert not worker.held(), "nothing has said that there is work"
