@@ -40,9 +40,9 @@ class FailedDecisions(Generic[K]):
         """Record a decision that raised no error, or that the job is gone."""
         self._failed.pop(key, None)
 
-    def is_given_up(self, key: K, tries: int = TRIES) -> bool:
-        """Whether this many decisions have failed in a row."""
-        return self._failed.get(key, 0) >= tries
+    def is_given_up(self, key: K) -> bool:
+        """Whether as many decisions have failed in a row as are tried."""
+        return self._failed.get(key, 0) >= TRIES
 
     def __len__(self) -> int:
         """Return how many jobs' last decision failed."""

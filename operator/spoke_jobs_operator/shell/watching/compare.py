@@ -29,10 +29,6 @@ See = Callable[[Mapping[str, Any]], set[Key]]
 logger = logging.getLogger(__name__)
 
 
-async def _no_limits(namespace: str | None) -> None:
-    """Compare nothing."""
-
-
 class Compare:
     """Compare the store with the cluster.
 
@@ -54,8 +50,8 @@ class Compare:
         add: Callable[[Key], None],
         read_live_next: Callable[[Key], None],
         done: Callable[[str | None], None],
+        limits: Callable[[str | None], Awaitable[None]],
         begins: Callable[[str | None], None] = lambda _namespace: None,
-        limits: Callable[[str | None], Awaitable[None]] = _no_limits,
     ) -> None:
         self._client = client
         self._store = store

@@ -57,7 +57,11 @@ class Scene:
             add=self.added.append,
             read_live_next=lambda _: None,
             done=self.beat,
+            limits=self.no_limits,
         )
+
+    async def no_limits(self, namespace: str | None) -> None:
+        pass
 
     def beat(self, _namespace: str | None) -> None:
         self.beats += 1
