@@ -14,8 +14,8 @@ from tests.contract.ledger_contract import LedgerContract
 
 from spoke_jobs.ledger.claims.claim_cursor import ClaimCursor
 from spoke_jobs.ledger.claims.claim_request import SearchedJobs
-from spoke_jobs.ledger.port import ANY_CLAIM
 from spoke_jobs.ledger.sql_ledger import SqlLedger
+from spoke_jobs.model import ANY_CLAIM
 
 
 class TestSqliteLedger(LedgerContract):

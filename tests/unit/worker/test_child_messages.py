@@ -68,10 +68,11 @@ def test_a_row_travels_with_its_order_unless_its_payload_was_not_read(payload: s
     ledger = MemoryLedger()
     options = JobOptions(retry=RetryPolicy(never=("ValueError",), jitter=0.5), timeout_seconds=4.5)
     run_after = None if ahead is None else datetime.now(UTC) - ahead
-    job = ledger.insert(new_job(payload=payload, options=options, priority=3, run_after=run_after, unique_key="k"))
+    job = ledger.insert(new_job(options=options, priority=3, run_after=run_after, unique_key="k"))
     claim = claim_one(ledger, "legacy", [job.job_type], "w", 30)
     assert claim is not None
-    order = decode(encode(Order.of(replace(claim, start_by=7.5))))
+    claim = replace(claim, start_by=7.5, job=claim.job.evolve(payload=payload))
+    order = decode(encode(Order.of(claim)))
     assert isinstance(order, Order)
     assert order.start_by == 7.5
     assert order.job == (None if isinstance(payload, UnreadPayload) else claim.job)
