@@ -154,9 +154,13 @@ SLOW: tuple[Slow, ...] = (
     # the test run itself
     Slow(
         "tests/unit/second_chance/test_two_runs.py",
-        ("test_a_run_ends", "test_one_that_ends_its_process", "test_records"),
+        ("test_one_that_ends_its_process", "test_records"),
         "",
         "test_verdict.py, from records; the other endings of runs here",
+    ),
+    *(
+        Slow("tests/unit/second_chance/test_two_runs.py", ("test_a_run_ends",), case, "test_verdict.py, from records")
+        for case in ("one fails twice", "a fixture of a test's own fails", "no test")
     ),
     Slow("tests/unit/second_chance/test_two_runs.py", ("test_marks_among",), "", "those marked alone, without `-m`"),
 )

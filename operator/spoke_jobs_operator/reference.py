@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from spoke_jobs.shared.attribute_docs import of_attributes
+from spoke_jobs.shared.validation_text import bounds
 
 from .operator_settings import Settings
 
@@ -22,7 +23,6 @@ _OF_THE_CHART = {
     "health_port": "set by the chart",
 }
 """Settings that the chart sets itself or names differently."""
-_BOUNDS = {"ge": "from {:,}", "gt": "above {:,}", "le": "to {:,}"}
 
 
 def page() -> str:
@@ -83,14 +83,8 @@ def _kind(field: FieldInfo) -> str:
         return "names"
     if isinstance(annotation, types.UnionType):
         annotation = next(kind for kind in typing.get_args(annotation) if kind is not types.NoneType)
-    bounds = " ".join(
-        words.format(getattr(item, name))
-        for name, words in _BOUNDS.items()
-        for item in field.metadata
-        if getattr(item, name, None) is not None
-    )
     kind = {bool: "true or false", int: "whole number", float: "number", str: "text"}[annotation]
-    return f"{kind} {bounds}".rstrip()
+    return f"{kind} {bounds(field)}".rstrip()
 
 
 def _default(field: FieldInfo) -> str:

@@ -101,7 +101,7 @@ def test_the_timeouts_of_tests_are_multiplied(pytester: pytest.Pytester, monkeyp
     """By the hook of tests/conftest.py, whatever gave the test its timeout."""
     for module in (conftest, waiting):
         monkeypatch.setattr(module, "FACTOR", 2.0)
-    pytester.makeini("[pytest]\ntimeout = 200")
+    pytester.makeini("[pytest]\ntimeout = 200\nasyncio_default_fixture_loop_scope = function")
     marks = {"plain": "", "marked": "(30)", "long": "(600)", "longer": "(1100)"}
     text = "\n".join(
         f"{mark and f'@pytest.mark.timeout{mark}'}\ndef test_{name}(): ..." for name, mark in marks.items()

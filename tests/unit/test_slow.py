@@ -50,8 +50,8 @@ def test_only_what_a_row_names_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         "test_flaky_tests_are_listed",
         "test_a_process_that_hangs_is_ended",
-        "test_an_essential_fixture_fails",
-        "test_a_module_that_cannot_be_collected",
+        "test_a_run_ends[a fixture of the stage fails]",
+        "test_a_run_ends[no module]",
         "test_a_run_that_ends_before_all_its_tests_ran",
         "test_processes_that_end_while_they_collect",
         "test_pytest_is_killed",
@@ -60,5 +60,6 @@ def test_only_what_a_row_names_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_must_fail_a_run_or_be_flaky_in_it_is_in_make_test(name: str) -> None:
     """The second chance could otherwise hide failures, and only a weekly run would notice."""
     path = "tests/unit/second_chance/test_two_runs.py"
-    (there,) = {found for found in names(path) if found.startswith(name) and not found.endswith("_after_its_tests")}
-    assert not is_slow(f"{path}::{there}")
+    function, bracket, case = name.partition("[")
+    (there,) = {found for found in names(path) if found.startswith(function)}
+    assert not is_slow(f"{path}::{there}{bracket}{case}")

@@ -71,13 +71,17 @@ def of_field(field: FieldInfo) -> str:
         annotation = next(kind for kind in typing.get_args(annotation) if kind is not types.NoneType)
     if typing.get_origin(annotation) is typing.Literal:
         return " or ".join(repr(value) for value in typing.get_args(annotation))
-    bounds = (
+    return f"{_TYPES[annotation]} {bounds(field)}".rstrip() if annotation in _TYPES and annotation is not str else ""
+
+
+def bounds(field: FieldInfo) -> str:
+    """Return what a setting's number is bounded by: "from 0.5 to 3,600"; empty if by nothing."""
+    return " ".join(
         words.format(bound)
         for name, words in _BOUNDS.items()
         for item in field.metadata
         if (bound := getattr(item, name, None)) is not None
     )
-    return " ".join((_TYPES[annotation], *bounds)) if annotation in _TYPES and annotation is not str else ""
 
 
 def of_error(item: ErrorDetails) -> str:

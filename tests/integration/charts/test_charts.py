@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from pathlib import Path
 
 import pytest
-import yaml
 
 from .conftest import (
     APP_VALUES,
-    KUBE_VERSION,
-    ROOT,
     WITH_PODS,
     Helm,
     Object,
@@ -233,24 +228,6 @@ def test_common_labels_are_on_every_object_and_pod_and_in_no_selector(helm: Helm
             assert pod_labels(item)["team"] == "payments", name
         if item["kind"] in ("Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"):
             assert "team" not in json.dumps(item["spec"].get("selector", item["spec"].get("podSelector"))), name
-
-
-@pytest.mark.parametrize(
-    ("chart", "enabled", "there"),
-    [("spoke-operator", True, True), ("spoke-app", True, True), ("spoke-app", False, False)],
-)
-def test_a_parent_chart_may_have_a_condition(
-    helm: Helm, tmp_path: Path, chart: str, enabled: bool, there: bool
-) -> None:
-    """Helm reads it among the values of the chart that it is about, which gets it, too."""
-    shutil.copytree(ROOT / "charts" / chart, tmp_path / "parent/charts" / chart)
-    dependency = {"name": chart, "version": "0.1.0", "condition": f"{chart}.enabled"}
-    head = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
-    values = {chart: {"enabled": enabled, **(APP_VALUES if chart == "spoke-app" else {})}}
-    for name, content in (("Chart.yaml", head), ("values.yaml", values)):
-        (tmp_path / "parent" / name).write_text(yaml.safe_dump(content))
-    rendered = helm.run("template", "rel", str(tmp_path / "parent"), "--kube-version", KUBE_VERSION)
-    assert bool([item for item in yaml.safe_load_all(rendered) if item]) == there
 
 
 @every_variant

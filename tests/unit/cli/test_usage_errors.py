@@ -190,6 +190,7 @@ def _groups() -> dict[str, Any]:
     return {"": whole, **groups}
 
 
+GROUPS = _groups()
 CONSEQUENTIAL = {
     "": {"cancel", "prune", "pause", "suspend"},
     "batches": {"cancel", "close"},
@@ -202,7 +203,7 @@ CONSEQUENTIAL = {
 
 @pytest.mark.parametrize("group", CONSEQUENTIAL)
 def test_nor_is_one_of_a_group(group: str) -> None:
-    commands = _groups()[group].commands
+    commands = GROUPS[group].commands
     of_the_class = {name for name, command in commands.items() if isinstance(command, Consequential)}
     assert of_the_class == CONSEQUENTIAL[group]
     for name in commands:
@@ -212,7 +213,7 @@ def test_nor_is_one_of_a_group(group: str) -> None:
 
 
 def test_every_group_of_commands_is_checked() -> None:
-    assert set(_groups()) == set(CONSEQUENTIAL)
+    assert set(GROUPS) == set(CONSEQUENTIAL)
 
 
 def test_a_command_under_the_wrong_database_role_names_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class FakeStandby(PodCalls):
     """The processes of the standby pods."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, keeps: bool = True) -> None:
         self.world = world
         world.is_idle = self.is_idle
         self.key = b"k" * 32
@@ -33,7 +33,7 @@ class FakeStandby(PodCalls):
         """Whose faults also concern the calls of pods."""
         self.taken: dict[str, dict[str, str]] = {}
         """The attempts by the UIDs of the pods that accepted them."""
-        self.keeps = True
+        self.keeps = keeps
         """Whether the operator keeps standby pods."""
         self.silent = False
         """Whether the pods do not answer."""

@@ -138,7 +138,8 @@ class Simulation:
         standby: FakeStandby | None = None,
     ) -> None:
         self.world = world
-        self._standby = standby
+        self.standby = standby or FakeStandby(world, keeps=False)
+        """The processes of the standby pods."""
         self._max_pending = max_pending
         self._news = news
         self.client = FakeClient(world)
@@ -179,8 +180,7 @@ class Simulation:
             clock=lambda: self.world.now,
             later=self._later,
         )
-        self.controller.attach(queue, self.pacer)
-        pools = self._keep_standby_pods(self._standby) if self._standby is not None else None
+        pools = self._keep_standby_pods(queue, self.standby)
         self.keeper = LimitKeeper(
             self._limits,
             self.store,
@@ -206,37 +206,29 @@ class Simulation:
         self.controller.prime()
         self._add_pools(pools)
 
-    @property
-    def standby(self) -> FakeStandby:
-        """The processes of the standby pods, in an operator that keeps some."""
-        assert self._standby is not None
-        return self._standby
-
-    def _add_pools(self, pools: StandbyPools | None) -> None:
-        for pool in pools.pools() if pools is not None else ():
+    def _add_pools(self, pools: StandbyPools) -> None:
+        for pool in pools.pools():
             self.queue.add(pool)
 
-    def _keep_standby_pods(self, standby: FakeStandby) -> StandbyPools:
+    def _keep_standby_pods(self, queue: WorkQueue[Key], standby: FakeStandby) -> StandbyPools:
         client, store, metrics = cast(Client, self.client), self.store, self.metrics
         standby.client = self.client
-        pods = StandbyPods(store, standby.key, 7200)
+        pods = StandbyPods(store, standby.key, 7200, keeps=standby.keeps)
         pods.on_change = self.queue.add
-        assignments = Assignments(client, store, metrics, pods, standby, lambda: self.world.now, offers=standby.keeps)
+        assignments = Assignments(client, store, metrics, pods, standby, lambda: self.world.now)
         pools = StandbyPools(
             client,
             store,
             metrics,
             pods,
-            assignments,
             standby,
             max_age=timedelta(hours=1),
             clock=lambda: self.world.now,
             record=lambda about, events: self.events.extend((about.key.name, event) for event in events),
             later=self.queue.add_after,
             free=self.pacer.set_free_standby,
-            keeps=standby.keeps,
         )
-        self.controller.keep_standby_pods(assignments, pools)
+        self.controller.attach(queue, self.pacer, assignments, pools)
         self.published = pods.problems
         self.pools = pods.counts
         self.standby_pods = pods

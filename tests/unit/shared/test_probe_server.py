@@ -37,16 +37,32 @@ ROUTES: Routes = {
 OPENMETRICS = "application/openmetrics-text"
 
 
-def get(method: str, path: str, **headers: str) -> tuple[int, str, bytes]:
-    server = probe_server.serve(ROUTES, 0, "127.0.0.1")
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=patient(30))
+@contextmanager
+def served(routes: Routes) -> Iterator[int]:
+    server = probe_server.serve(routes, 0, "127.0.0.1")
+    try:
+        yield server.server_port
+    finally:
+        probe_server.close(server)
+
+
+def answer_at(port: int, method: str, path: str, **headers: str) -> tuple[int, str, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patient(30))
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.headers["Content-Type"], answer.read()
     finally:
         connection.close()
-        probe_server.close(server)
+
+
+def get(method: str, path: str, **headers: str) -> tuple[int, str, bytes]:
+    with served(ROUTES) as port:
+        return answer_at(port, method, path, **headers)
+
+
+def status_of(port: int, path: str, accept: str = "") -> int:
+    return answer_at(port, "GET", path, Accept=accept)[0]
 
 
 def test_a_probe_that_fails_says_why() -> None:
@@ -91,24 +107,6 @@ def test_a_probe_that_raises_is_answered_and_logged(caplog: pytest.LogCaptureFix
     assert get("GET", "/broken")[0] == 500
     assert "unexpected error; /broken answers 500" in caplog.text
     assert "ZeroDivisionError" in caplog.text
-
-
-@contextmanager
-def served(routes: Routes) -> Iterator[int]:
-    server = probe_server.serve(routes, 0, "127.0.0.1")
-    try:
-        yield server.server_port
-    finally:
-        probe_server.close(server)
-
-
-def status_of(port: int, path: str, accept: str = "") -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patient(30))
-    try:
-        connection.request("GET", path, headers={"Accept": accept})
-        return connection.getresponse().status
-    finally:
-        connection.close()
 
 
 def test_idle_connections_take_neither_threads_nor_the_place_of_a_probe() -> None:

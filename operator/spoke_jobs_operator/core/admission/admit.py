@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -476,8 +476,8 @@ def _by_row(line: list[Candidate]) -> list[Candidate]:
     They exchange the places that they have; all others keep theirs. Rows alone are no age, because applications that
     share a namespace number their own.
     """
-    locking: defaultdict[QueueKey, list[Candidate]] = defaultdict(list)
-    for item in sorted(line, key=lambda item: item.request_id):
+    locking: defaultdict[QueueKey, deque[Candidate]] = defaultdict(deque)
+    for item in sorted(line, key=lambda item: item.request_id, reverse=True):
         if item.locks_queue:
             locking[item.queue_key].append(item)
-    return [locking[item.queue_key].pop() if item.locks_queue else item for item in line]
+    return [locking[item.queue_key].popleft() if item.locks_queue else item for item in line]

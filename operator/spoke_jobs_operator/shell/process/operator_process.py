@@ -145,7 +145,6 @@ class Operator:
             clock=utc_now,
             later=loop.call_later,
         )
-        self._controller.attach(self._queue, self._pacer)
         self._calls = PodCalls()
         self._standby = self._standby_pods(settings)
         self._pools = self._standby_pools(settings, self._standby)
@@ -193,23 +192,20 @@ class Operator:
 
     def _standby_pools(self, settings: Settings, pods: StandbyPods) -> StandbyPools:
         client, store, metrics, calls = self._client, self._store, self._metrics, self._calls
-        keeps = settings.standby_pods
-        assignments = Assignments(client, store, metrics, pods, calls, utc_now, offers=keeps)
+        assignments = Assignments(client, store, metrics, pods, calls, utc_now)
         pools = StandbyPools(
             client,
             store,
             metrics,
             pods,
-            assignments,
             calls,
             max_age=settings.standby_max_age,
             clock=utc_now,
             record=self._events.record,
             later=self._queue.add_after,
             free=self._pacer.set_free_standby,
-            keeps=keeps,
         )
-        self._controller.keep_standby_pods(assignments, pools)
+        self._controller.attach(self._queue, self._pacer, assignments, pools)
         return pools
 
     async def run(self) -> None:

@@ -120,17 +120,13 @@ class Controller:
         self._kept = KeptFailures(retention.failed_jobs, self._wake)
         self._queue: WorkQueue[Key]
         self._pacer: Pacer
-        self._assignments: Assignments | None = None
-        self._pools: StandbyPools | None = None
+        self._assignments: Assignments
+        self._pools: StandbyPools
 
-    def keep_standby_pods(self, assignments: Assignments, pools: StandbyPools) -> None:
-        """Use standby pods. Without this call there are none."""
+    def attach(self, queue: WorkQueue[Key], pacer: Pacer, assignments: Assignments, pools: StandbyPools) -> None:
+        """Set the queue that calls :meth:`process`, the pacer that queues admitted SpokeJobs, and the standby pods."""
+        self._queue, self._pacer = queue, pacer
         self._assignments, self._pools = assignments, pools
-
-    def attach(self, queue: WorkQueue[Key], pacer: Pacer) -> None:
-        """Set the queue that calls :meth:`process`, and the pacer that queues the admitted SpokeJobs."""
-        self._queue = queue
-        self._pacer = pacer
 
     def prime(self, is_served: Callable[[str], bool] = lambda _namespace: True, *, begun: str | None = None) -> None:
         """Pass the SpokeJobs that have or want an attempt to the pacer, before the first admission.
@@ -139,8 +135,7 @@ class Controller:
         :param begun: the namespace whose holds are continued; None for all. In others a hold may have ended since.
         """
         running, waiting, held, now = [], [], [], self._clock()
-        if self._assignments is not None:
-            self._assignments.prime(self._store.unfinished())
+        self._assignments.prime(self._store.unfinished())
         self._leads_since = self._leads_since or now
         for spokejob in filter(lambda item: is_served(item.namespace), self._store.unfinished()):
             try:
@@ -201,8 +196,7 @@ class Controller:
     async def _process(self, key: Key) -> None:
         if key.name == STANDBY_POOL:
             self._stale.discard(key)
-            if self._pools is not None:
-                await self._pools.process(key.namespace)
+            await self._pools.process(key.namespace)
             return
         live = key in self._stale
         if live:
@@ -267,9 +261,8 @@ class Controller:
         if decision.standing is Standing.WAITS and self._pacer.held(candidate) is None:
             decision = self._reconcile(spokejob, None, live=live, template_live=template_live)
             self._pacer.settle(candidate, decision.standing, decision.seen)
-        if self._assignments is not None:
-            written = (item.status for item in reversed(decision.actions) if isinstance(item, ApplyStatus))
-            self._assignments.decided(key_of(spokejob), next(written, spokejob.status))
+        written = (item.status for item in reversed(decision.actions) if isinstance(item, ApplyStatus))
+        self._assignments.decided(key_of(spokejob), next(written, spokejob.status))
         return decision
 
     def _pass_ends(self, spokejob: SpokeJob, decision: Decision) -> None:
@@ -299,8 +292,8 @@ class Controller:
             observed_since=self._leads_since,
             followed=self._store.has_next_run(spokejob),
             made=self._made_of(spokejob),
-            offer=self._assignments.offer(spokejob, found) if self._assignments and held is None else None,
-            handover=self._assignments.handover(spokejob) if self._assignments else None,
+            offer=self._assignments.offer(spokejob, found) if held is None else None,
+            handover=self._assignments.handover(spokejob),
             surplus=self._kept.surplus(key),
         )
         return reconcile(seen, now, self._retention)
@@ -380,12 +373,10 @@ class Controller:
     def _started(self, spokejob: SpokeJob, attempt: int, job: str) -> None:
         if attempt == 1:
             self._metrics.jobs.created(spokejob, (self._clock() - spokejob.created_at).total_seconds())
-        if self._assignments is not None:
-            self._assignments.started(spokejob)
+        self._assignments.started(spokejob)
         logger.info("attempt %d starts", attempt, extra=log_fields(spokejob) | {"job": job})
 
     async def _hand_over(self, namespace: str, step: TakeStandby | TellStandby | LabelPod) -> bool:
-        assert self._assignments is not None, "only then is there a handover to decide about"
         match step:
             case TakeStandby():
                 return await self._assignments.take(namespace, step)
@@ -442,8 +433,7 @@ class Controller:
         self._uids.pop(key, None)
         self._queue.forget(key)
         self._pacer.forget(key)
-        if self._assignments is not None:
-            self._assignments.forget(key)
+        self._assignments.forget(key)
         self._throttle.forget(key)
         self._kept.update(key, ())
         self._failed.succeeded(key)

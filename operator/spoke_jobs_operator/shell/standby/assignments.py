@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
@@ -39,7 +38,6 @@ class Assignments:
     What is kept in memory may be lost. Another leader finds the assigned attempts in the statuses of SpokeJobs.
 
     :param clock: returns the current time.
-    :param offers: whether attempts may be assigned. Those that an earlier process has assigned are handed over anyway.
     """
 
     def __init__(
@@ -50,8 +48,6 @@ class Assignments:
         pods: StandbyPods,
         calls: PodCalls,
         clock: Callable[[], datetime],
-        *,
-        offers: bool = True,
     ) -> None:
         self._client = client
         self._store = store
@@ -59,21 +55,11 @@ class Assignments:
         self._pods = pods
         self._calls = calls
         self._clock = clock
-        self._may_offer = offers
         self._offers: dict[Key, Job | Miss] = {}
-        self._told: dict[str, Told] = {}
-        self._took: set[str] = set()
-        """The UIDs of the Jobs that this process has taken, so that no earlier leader has told their pods."""
-        self._reached: set[str] = set()
-        """The UIDs of the Jobs whose pods this process has connected to, so that they may have the attempt."""
-        self._refusals: dict[str, str] = {}
-        """What the API server answered to the last step, by the UID of the Job, if it refused it."""
-        self._unanswered: Counter[str] = Counter()
-        self._tell_at: dict[str, datetime] = {}
 
     def offer(self, spokejob: SpokeJob, template: PodTemplate | None) -> Job | Miss | None:
         """Return the standby pod for the SpokeJob's next attempt, or why it gets none."""
-        if not self._may_offer or not spokejob.spec.lane or template is None:
+        if not self._pods.keeps or not spokejob.spec.lane or template is None:
             return None
         if spokejob.status.open_attempt is not None:
             return None
@@ -93,14 +79,14 @@ class Assignments:
         job = self._store.jobs.get(Key(spokejob.namespace, record.job))
         if job is None:
             return Handover(None, None)
-        uid = job.meta.uid
+        memory = self._pods.of_job(job.meta.uid)
         return Handover(
             job,
             self._pods.pod_of(job),
-            self._told.get(uid, Told.NOT_YET),
-            self._tell_at.get(uid),
-            untold=uid in self._took and uid not in self._reached,
-            refusal=self._refusals.get(uid, ""),
+            memory.told,
+            memory.tell_at,
+            untold=memory.took and not memory.reached,
+            refusal=memory.refusal,
         )
 
     def decided(self, key: Key, status: SpokeJobStatus) -> None:
@@ -118,14 +104,6 @@ class Assignments:
         """Release the standby pod of a SpokeJob that is gone."""
         self._pods.reserve(key, None)
         self._offers.pop(key, None)
-
-    def forget_gone(self, known: set[str]) -> None:
-        """Forget all Jobs but the ones with these UIDs."""
-        self._took &= known
-        self._reached &= known
-        for memory in (self._told, self._unanswered, self._tell_at, self._refusals):
-            for uid in memory.keys() - known:
-                del memory[uid]
 
     def started(self, spokejob: SpokeJob) -> None:
         """Count an attempt of the lane: one that was assigned, or that got a pod of its own."""
@@ -156,8 +134,8 @@ class Assignments:
             return False
         except ApiError as error:
             return self._refused(take.name, take.uid, error)
-        self._took.add(take.uid)
-        self._refusals.pop(take.uid, None)
+        memory = self._pods.of_job(take.uid)
+        memory.took, memory.refusal = True, ""
         self._store.job_seen(body)
         self._metrics.writes.labels("standby_take").inc()
         self._pods.on_change(pool_of(namespace))
@@ -170,31 +148,29 @@ class Assignments:
         """
         if not self._client.may_write():
             raise NotLeading(f"assign an attempt to {tell.job}")
-        job = self._store.jobs.get(Key(namespace, tell.job))
+        job, memory = self._store.jobs.get(Key(namespace, tell.job)), self._pods.of_job(tell.job_uid)
         if job is not None and self._pods.is_ours(job):
             secret = self._pods.secret(namespace, tell.job)
-            was_reached = tell.job_uid in self._reached
-            self._reached.add(tell.job_uid)  # also if the call ends with an exception
+            was_reached, memory.reached = memory.reached, True  # also if the call ends with an exception
             reply = await self._calls.assign(tell.ip, secret, assignment_body(tell.variables))
-            if reply is Reply.NOT_CONNECTED and not was_reached:
-                self._reached.discard(tell.job_uid)
+            if reply is Reply.NOT_CONNECTED:
+                memory.reached = was_reached
         else:  # only an earlier leader could tell it: did it?
             (state,) = await self._calls.states([tell.ip])
             reply = {PodState.ASSIGNED: Reply.ACCEPTED, PodState.FREE: Reply.REFUSED, None: Reply.NONE}[state]
-        uid, now = tell.job_uid, self._clock()
+        now = self._clock()
         if reply is Reply.ACCEPTED:
-            if self._told.get(uid) is None:
+            if memory.told is Told.NOT_YET:
                 self._metrics.standby_seconds.observe((now - tell.assigned_at).total_seconds())
-            self._told[uid] = Told.DONE
+            memory.told, memory.tell_at = Told.DONE, None
             if job is not None and job.standby is not None:
                 self._pods.memory(Key(namespace, job.standby.template)).recovered()
-            self._tell_at.pop(uid, None)
             return True
-        self._unanswered[uid] += 1
-        self._tell_at[uid] = now + timedelta(seconds=TELL_AGAIN.after(self._unanswered[uid]))
-        is_over = self._unanswered[uid] >= TRIES and (uid in self._took or now >= tell.until)
+        memory.unanswered += 1
+        memory.tell_at = now + timedelta(seconds=TELL_AGAIN.after(memory.unanswered))
+        is_over = memory.unanswered >= TRIES and (memory.took or now >= tell.until)
         if reply is Reply.REFUSED or is_over:
-            self._fail(uid)
+            memory.fail()
             logger.warning("a standby pod does not take its attempt", extra={"job": tell.job, "reply": reply.value})
         return False
 
@@ -212,7 +188,7 @@ class Assignments:
             return self._refused(label.name, pod.job if pod is not None else "", error)
         self._store.pod_seen(body)
         if (pod := self._store.pods.get(key)) is not None:
-            self._refusals.pop(pod.job, None)
+            self._pods.of_job(pod.job).refusal = ""
         self._metrics.writes.labels("standby_label").inc()
         return True
 
@@ -221,14 +197,11 @@ class Assignments:
 
         :raises ApiError: if the write may succeed later.
         """
+        memory = self._pods.of_job(job_uid)
         if not isinstance(error, Conflict):
-            self._refusals[job_uid] = error.message
+            memory.refusal = error.message
         if error.status not in REFUSALS:
             raise error
         logger.warning("the API server refuses an attempt's standby pod: %s", error, extra={"object": name})
-        self._fail(job_uid)
+        memory.fail()
         return False
-
-    def _fail(self, job_uid: str) -> None:
-        self._told[job_uid] = Told.FAILED
-        self._pods.disown(job_uid)

@@ -12,6 +12,7 @@ from pathlib import Path
 from spoke_jobs.contract.operator_state import PublishedPool, PublishedStandby
 from spoke_jobs.contract.standby import KEY_BYTES, secret_of, verifier_of
 from spoke_jobs_operator.core.objects.api_objects import STANDBY_POOL, Job, Key, Pod, PodTemplate
+from spoke_jobs_operator.core.standby.assignment import Told
 from spoke_jobs_operator.core.standby.pool import Member
 from spoke_jobs_operator.core.standby.standby_job import digest_of
 from spoke_jobs_operator.shell.store.store import Store
@@ -54,31 +55,62 @@ class PoolMemory:
         return not self.has_ready and (bool(self.warned_of or self.hindrance) or self.failure is not None)
 
 
+@dataclass(slots=True)
+class JobMemory:
+    """What this process remembers of a standby pod's Job, until the Job is gone."""
+
+    ours: bool | None = None
+    """Whether attempts may be assigned to its pod, whose secret this operator has; None if that was not looked at."""
+    made: bool = False
+    """Whether this process has created it, and it is not ready yet."""
+    ready: bool = False
+    """Whether its pod has answered that it is free."""
+    asked_since: datetime | None = None
+    asked_at: datetime | None = None
+    """When its pod was asked last whether it is free."""
+    delete_at: datetime | None = None
+    """When to try again to delete it."""
+    took: bool = False
+    """Whether this process has taken it for an attempt, so that no earlier leader has told its pod."""
+    reached: bool = False
+    """Whether this process has connected to its pod, so that the pod may have the attempt."""
+    told: Told = Told.NOT_YET
+    tell_at: datetime | None = None
+    unanswered: int = 0
+    refusal: str = ""
+    """What the API server answered to the last step, if it refused it."""
+
+    def fail(self) -> None:
+        """Let the pod be replaced: an attempt could not be handed over to it."""
+        self.told, self.ours = Told.FAILED, False
+
+
 class StandbyPods:
     """The standby pods of all namespaces, and who has reserved which.
 
     :param key: the operator's secret, from which that of each pod is derived.
     :param seconds: how long a standby pod waits at most.
-    :param keeps: whether PodTemplates get standby pods.
+    :param keeps: whether PodTemplates get standby pods. Otherwise those that there are from before are deleted, and no
+        attempt is assigned. One that an earlier process has assigned is handed over anyway.
     """
 
     def __init__(self, store: Store, key: bytes, seconds: int, *, keeps: bool = True) -> None:
         self._store = store
         self._key = key
-        self._keeps = keeps
+        self.keeps = keeps
         self.seconds = seconds
-        self.ready: set[str] = set()
-        """The UIDs of the Jobs whose pods have answered that they are free."""
-        self.asked: dict[str, datetime] = {}
-        """When the pods of these Jobs, by UID, were first asked whether they are free."""
         self.on_change: Callable[[Key], None] = lambda _pool: None
         """Called with the pool of a namespace that has to be looked at."""
         self._reserved: dict[Key, Key] = {}
         """The SpokeJobs by the Jobs that they have reserved."""
         self._jobs: dict[Key, Key] = {}
         """The same, the other way round."""
-        self._ours: dict[str, bool] = {}
         self._memory: dict[Key, PoolMemory] = {}
+        self._of_jobs: dict[str, JobMemory] = {}
+
+    def wanting(self) -> Collection[Key]:
+        """Return the PodTemplates that are to have standby pods."""
+        return self._store.standby_templates() if self.keeps else ()
 
     def reserve(self, spokejob: Key, job: Key | None) -> None:
         """Reserve a standby pod for a SpokeJob; None releases the one that it has."""
@@ -105,15 +137,14 @@ class StandbyPods:
         """Whether this operator has the secret of the Job's pod."""
         if job.standby is None:
             return False
-        uid = job.meta.uid
-        if uid not in self._ours:
-            secret = self.secret(job.meta.key.namespace, job.meta.key.name)
-            self._ours[uid] = verifier_of(secret) == job.standby.verifier
-        return self._ours[uid]
+        memory = self.of_job(job.meta.uid)
+        if memory.ours is None:
+            memory.ours = verifier_of(self.secret(job.meta.key.namespace, job.meta.key.name)) == job.standby.verifier
+        return memory.ours
 
-    def disown(self, job_uid: str) -> None:
-        """Let a standby pod be replaced: an attempt could not be handed over to it."""
-        self._ours[job_uid] = False
+    def of_job(self, uid: str) -> JobMemory:
+        """Return what is remembered of a Job."""
+        return self._of_jobs.setdefault(uid, JobMemory())
 
     def memory(self, template: Key) -> PoolMemory:
         """Return what is remembered of the standby pods of a PodTemplate."""
@@ -129,8 +160,7 @@ class StandbyPods:
 
         The counts of all PodTemplates are those of the metric ``spoke_operator_standby_pods``.
         """
-        wanting = self._store.standby_templates() if self._keeps else frozenset[Key]()
-        found = {key.name: Counter[str]() for key in wanting if key.namespace == namespace}
+        found = {key.name: Counter[str]() for key in self.wanting() if key.namespace == namespace}
         for template, members in self.members(namespace).items():
             states, waits = found.setdefault(template, Counter()), (item.ready for item in members if _waits(item))
             states.update("free" if ready else "starting" for ready in waits)
@@ -169,10 +199,10 @@ class StandbyPods:
                 Member(
                     job,
                     pods.get(job.meta.uid),
-                    ready=job.meta.uid in self.ready,
+                    ready=self.of_job(job.meta.uid).ready,
                     reserved=reserved_for not in (None, for_spokejob),
                     ours=self.is_ours(job),
-                    asked_since=self.asked.get(job.meta.uid),
+                    asked_since=self.of_job(job.meta.uid).asked_since,
                 )
             )
         return found
@@ -190,10 +220,7 @@ class StandbyPods:
 
     def forget_gone(self, known: set[str]) -> None:
         """Forget all Jobs but the ones with these UIDs."""
-        self.ready &= known
-        self.asked = {uid: at for uid, at in self.asked.items() if uid in known}
-        for uid in self._ours.keys() - known:
-            del self._ours[uid]
+        self._of_jobs = {uid: memory for uid, memory in self._of_jobs.items() if uid in known}
 
 
 def _waits(member: Member) -> bool:

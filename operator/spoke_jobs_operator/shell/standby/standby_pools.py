@@ -38,7 +38,7 @@ from spoke_jobs_operator.shell.reporting.event_recorder import About
 from spoke_jobs_operator.shell.reporting.status_reports import RecordEvents
 from spoke_jobs_operator.shell.store.store import Store
 
-from .assignments import REFUSALS, Assignments
+from .assignments import REFUSALS
 from .pod_calls import PodCalls
 from .standby_pods import PoolMemory, StandbyPods, pool_of
 
@@ -64,7 +64,6 @@ class StandbyPools:
     :param record: called with Events about PodTemplates.
     :param later: queues a namespace's pool after some seconds.
     :param free: called with the number of free standby pods of a namespace, by PodTemplate.
-    :param keeps: whether PodTemplates get standby pods. Otherwise those that there are from before are deleted.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class StandbyPools:
         store: Store,
         metrics: OperatorMetrics,
         pods: StandbyPods,
-        assignments: Assignments,
         calls: PodCalls,
         *,
         max_age: timedelta,
@@ -81,33 +79,23 @@ class StandbyPools:
         record: RecordEvents,
         later: Callable[[Key, float], None],
         free: Callable[[str, Mapping[str, int]], None],
-        keeps: bool = True,
     ) -> None:
         self._client = client
         self._store = store
         self._metrics = metrics
         self._pods = pods
-        self._assignments = assignments
         self._calls = calls
         self._max_age = max_age
         self._clock = clock
         self._record = record
         self._later = later
         self._free = free
-        self._keeps = keeps
         self._passes = 0
-        self._asked: dict[str, datetime] = {}
-        """When the pods of these Jobs, by UID, were last asked whether they are ready."""
-        self._made: set[str] = set()
-        """The UIDs of the Jobs that this process has created and that are not ready yet."""
-        self._undeletable: dict[str, datetime] = {}
-        """When to try again to delete these Jobs, by UID."""
 
     def pools(self) -> set[Key]:
         """Return the pools of all namespaces that have standby pods, or PodTemplates that want some."""
         found = {job.meta.key.namespace for job in self._store.jobs if job.spokejob.name == STANDBY_POOL}
-        wanting = {key.namespace for key in self._store.standby_templates()} if self._keeps else set()
-        return {pool_of(namespace) for namespace in found | wanting}
+        return {pool_of(namespace) for namespace in found | {key.namespace for key in self._pods.wanting()}}
 
     async def process(self, namespace: str) -> None:
         """Bring the pools of a namespace to what is wanted.
@@ -117,7 +105,7 @@ class StandbyPools:
         await self._ask(namespace)
         now = self._clock()
         members = self._pods.members(namespace)
-        wanting = {key.name for key in self._store.standby_templates() if key.namespace == namespace and self._keeps}
+        wanting = {key.name for key in self._pods.wanting() if key.namespace == namespace}
         checks: list[datetime] = []
         errors: list[Exception] = []
         self._pods.forget_others(namespace, wanting | members.keys())
@@ -136,11 +124,11 @@ class StandbyPools:
     async def _keep(self, key: Key, members: Sequence[Member], now: datetime) -> list[datetime]:
         """Do what the plan of one PodTemplate says; return when to look again."""
         template, memory = self._store.templates.get(key), self._pods.memory(key)
-        bounds = bounds_of(template) if self._keeps else NO_STANDBY
+        bounds = bounds_of(template) if self._pods.keeps else NO_STANDBY
         memory.has_ready = any(item.ready and not item.ended for item in members)
         digest = self._pods.digest(template) if template is not None and bounds.maximum else ""
         current = [item for item in members if item.is_of(digest)]
-        if template is not None and self._keeps:
+        if template is not None and self._pods.keeps:
             self._warn(template, memory)
             self._count_failures(template, memory, current)
             self._note_hindrance(template, memory, current, now)
@@ -157,8 +145,7 @@ class StandbyPools:
             if template is None or not await self._create(template, memory):
                 break
         checks = [] if decided.check_at is None else [decided.check_at]
-        uids = {removal.job.meta.uid for removal in decided.delete}
-        checks += [at for uid, at in self._undeletable.items() if uid in uids]
+        checks += [at for removal in decided.delete if (at := self._pods.of_job(removal.job.meta.uid).delete_at)]
         if decided.create > AT_ONCE:
             checks.append(now)
         if (late := late_at(current)) is not None and late > now:
@@ -185,25 +172,25 @@ class StandbyPools:
                 raise
             self._failed(template, memory, str(error))
             return False
-        self._made.add(uid_of(created))
+        self._pods.of_job(uid_of(created)).made = True
         self._store.job_seen(created)
         self._metrics.writes.labels("job_create").inc()
         logger.info("a standby pod starts", extra={"template": str(template.meta.key), "job": name})
         return True
 
     async def _delete(self, removal: Removal, now: datetime) -> None:
-        meta = removal.job.meta
+        meta, memory = removal.job.meta, self._pods.of_job(removal.job.meta.uid)
         if self._pods.is_reserved(meta.key):  # meanwhile
             return
-        if now < self._undeletable.get(meta.uid, now):
+        if memory.delete_at is not None and now < memory.delete_at:
             return
-        self._pods.disown(meta.uid)  # no attempt is assigned to it while it is being deleted
+        memory.ours = False  # no attempt is assigned to it while it is being deleted
         try:
             answer = await self._client.delete_job(meta.key, meta.uid, str(meta.resource_version), wait_for_pods=False)
         except ApiError as error:
             if error.status not in REFUSALS:
                 raise
-            self._undeletable[meta.uid] = now + UNDELETABLE_AGAIN
+            memory.delete_at = now + UNDELETABLE_AGAIN
             logger.warning("a standby pod cannot be deleted: %s", error, extra={"job": str(meta.key)})
             return
         self._store.job_deleted(meta.key, meta.uid, answer)
@@ -214,24 +201,25 @@ class StandbyPools:
         """Ask the pods that start whether they are ready."""
         everyone, now = [item for own in self._pods.members(namespace).values() for item in own], self._clock()
         due = [item for item in everyone if _is_asked(item) and self._ask_at(item, now) <= now]
-        asked = sorted(due, key=lambda item: self._asked.get(item.job.meta.uid, _LONG_AGO))[:AT_ONCE]
-        self._asked |= {item.job.meta.uid: now for item in asked}
-        self._pods.asked = {item.job.meta.uid: now for item in asked} | self._pods.asked
+        asked = sorted(due, key=lambda item: self._pods.of_job(item.job.meta.uid).asked_at or _LONG_AGO)[:AT_ONCE]
+        for item in asked:
+            memory = self._pods.of_job(item.job.meta.uid)
+            memory.asked_since, memory.asked_at = memory.asked_since or now, now
         states = await self._calls.states([item.pod.ip for item in asked if item.pod is not None])
         now = self._clock()
         for item, state in zip(asked, states, strict=True):
             job = item.job
             if state is PodState.FREE and job.standby is not None:
-                self._pods.ready.add(job.meta.uid)
-                memory = self._pods.memory(Key(namespace, job.standby.template))
-                memory.failure = None  # and the wait goes on: it may end like those before
-                if job.meta.uid in self._made:  # how long it took, not how long it has waited for this leader
-                    self._made.discard(job.meta.uid)
-                    memory.starts.append(now - (job.meta.created_at or now))
+                memory, pool = self._pods.of_job(job.meta.uid), self._pods.memory(Key(namespace, job.standby.template))
+                memory.ready = True
+                pool.failure = None  # and the wait goes on: it may end like those before
+                if memory.made:  # how long it took, not how long it has waited for this leader
+                    memory.made = False
+                    pool.starts.append(now - (job.meta.created_at or now))
 
     def _ask_at(self, member: Member, now: datetime) -> datetime:
         """Return when to ask a pod. One that takes long is asked less often."""
-        last = self._asked.get(member.job.meta.uid)
+        last = self._pods.of_job(member.job.meta.uid).asked_at
         if last is None:
             return now
         age = (last - (member.job.meta.created_at or last)).total_seconds()
@@ -291,17 +279,12 @@ class StandbyPools:
         self._free(namespace, {name: self._free_ones(Key(namespace, name), own) for name, own in members.items()})
         self._passes += 1
         if self._passes % FORGET_EVERY == 0:
-            known = {job.meta.uid for job in self._store.jobs if job.standby is not None}
-            self._pods.forget_gone(known)
-            self._made &= known
-            self._asked = {uid: at for uid, at in self._asked.items() if uid in known}
-            self._undeletable = {uid: at for uid, at in self._undeletable.items() if uid in known}
-            self._assignments.forget_gone(known)
+            self._pods.forget_gone({job.meta.uid for job in self._store.jobs if job.standby is not None})
 
     def _free_ones(self, key: Key, members: Sequence[Member]) -> int:
         """Return how many are free for any job of the lane."""
         template = self._store.templates.get(key)
-        if template is None or may_copy_labels(template) or not self._keeps:
+        if template is None or may_copy_labels(template) or not self._pods.keeps:
             return 0
         digest = self._pods.digest(template)
         return sum(1 for item in members if is_free(item) and item.is_of(digest))
