@@ -18,6 +18,7 @@ from uuid import UUID
 from sqlalchemy import Dialect, Engine, create_engine, delete, event, make_url, select, text, update
 from sqlalchemy.pool import QueuePool
 
+from spoke_jobs.errors import ConfigurationError
 from spoke_jobs.ledger.columns.lenient import read_json
 from spoke_jobs.ledger.engine import configure_sqlite
 from spoke_jobs.ledger.lifecycle import finish
@@ -171,6 +172,8 @@ def _engine(now: Callable[[], datetime]) -> Engine:
 
 
 _SCHEMA_NAME = SCHEMA or "main"
+_OLDEST_SQLITE = (3, 36)
+"""The first with RETURNING whose databases Python can copy."""
 _COMPILED: dict[Any, Any] = {}
 """The compiled statements of all ledgers. Compiling those of one job takes much longer than executing them."""
 
@@ -184,7 +187,14 @@ def _connection() -> sqlite3.Connection:
 
 @cache
 def _template() -> tuple[Dialect, bytes]:
-    """Return the dialect that all ledgers share, and an empty ledger: a copy of it is quicker than creating tables."""
+    """Return the dialect that all ledgers share, and an empty ledger: a copy of it is quicker than creating tables.
+
+    :raises ConfigurationError: if Python's SQLite is too old.
+    """
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise ConfigurationError(
+            f"a ledger in memory needs SQLite 3.36 or newer, and this Python has {sqlite3.sqlite_version}"
+        )
     engine = create_engine("sqlite://", creator=_connection, json_deserializer=read_json)
     metadata.create_all(engine)
     with engine.begin() as connection:

@@ -8,8 +8,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from tests.contract.ledger import LEASE, new_job
 
+from spoke_jobs.errors import ConfigurationError
+from spoke_jobs.ledger import memory_ledger
 from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.model import JobState
 
@@ -63,6 +66,13 @@ def test_a_reserved_job_has_the_id_that_it_gets() -> None:
     for one in (first, second):
         ledger.withdraw(one)
     assert {job.id for job in ledger.all_jobs()} == {same.job.id, beside.id}
+
+
+def test_an_sqlite_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 34, 1))
+    memory_ledger._template.cache_clear()
+    with pytest.raises(ConfigurationError, match=r"SQLite 3\.36 or newer, and this Python has 3\."):
+        MemoryLedger()
 
 
 def test_it_needs_no_close_and_knows_the_schema_of_production() -> None:

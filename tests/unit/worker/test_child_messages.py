@@ -71,7 +71,7 @@ def test_a_row_travels_with_its_order_unless_its_payload_was_not_read(payload: s
     job = ledger.insert(new_job(options=options, priority=3, run_after=run_after, unique_key="k"))
     claim = claim_one(ledger, "legacy", [job.job_type], "w", 30)
     assert claim is not None
-    claim = replace(claim, job=replace(claim.job, payload=payload), start_by=7.5)
+    claim = replace(claim, start_by=7.5, job=claim.job.evolve(payload=payload))
     order = decode(encode(Order.of(claim)))
     assert isinstance(order, Order)
     assert order.start_by == 7.5

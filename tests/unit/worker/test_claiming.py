@@ -17,6 +17,7 @@ from tests.contract.ledger import new_job
 from tests.unit.worker.test_held_back_types import SLOTS, Worker
 
 from spoke_jobs.contract.limit_scopes import Scope
+from spoke_jobs.ledger.memory_ledger import MemoryLedger
 from spoke_jobs.limits.job_limit import Bounds
 from spoke_jobs.model import JobState
 from spoke_jobs.worker import claiming
@@ -173,11 +174,10 @@ def test_what_a_claim_has_left_unseen_is_claimed_as_soon_as_it_can_be(
     worker = make("mail")
     claims = worker.supervisor._claiming
     monkeypatch.setattr(claiming, "time", SimpleNamespace(monotonic=lambda: now))
-    due: float | None = now + 0.25
-    monkeypatch.setattr(type(worker.ledger), "rest_due", property(lambda _ledger: due))
+    monkeypatch.setattr(MemoryLedger, "rest_due", now + 0.25)
     assert not claims.claim(), "a worker that drains would end"
     assert claims.due_in() == pytest.approx(0.25)
-    due = None
+    monkeypatch.setattr(MemoryLedger, "rest_due", None)
     worker.ledger.insert(new_job(job_type="mail"))
     claims.claim()
     assert not worker.held(), "nothing has said that there is work"
