@@ -91,7 +91,11 @@ SLOW: tuple[Slow, ...] = (
     Slow(
         "tests/e2e/test_why_page.py", ("test_a_limit", "test_no_operator", "test_a_timeout"), "", "tests/unit/explain"
     ),
-    Slow("tests/integration/release/test_release.py", ("TestVerification",), "", "`make release` itself"),
+    Slow("tests/integration/release/test_release.py", (), "", "`make release` itself"),
+    Slow(
+        "tests/integration/web/test_certified_provider.py", (), "", "tests/unit/web, with a provider of the tests' own"
+    ),
+    Slow("tests/unit/contract/test_fuzzing.py", (), "", "test_total_readers.py, by properties; the long series here"),
     # on the cluster, where each case has pods or an operator of its own
     Slow(
         "tests/e2e/test_runner_contract.py",
